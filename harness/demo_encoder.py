@@ -1,0 +1,288 @@
+"""The demo's pre-trained encoder: a tiny BERT that is made in seconds, without a network.
+
+Three published ideas replace the hours of a real pre-training. Words start at vectors that show
+their concept, as distributional vectors would, and attention starts at matching equal content
+(mimetic initialisation, Trockman & Kolter 2023). The objective is replaced-token detection (ELECTRA,
+Clark et al. 2020) over fresh text of the demo's language: each word is at fault or not, each example
+has a fault or none. Training is progressive: a shallow encoder first, stacked to the full depth
+(Gong et al. 2019), which then trains under layer dropping (Fan et al. 2020).
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from harness.demo import TASKS, vocabulary
+from harness.demo_language import choice
+from harness.demo_lexicon import LEXICON
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+MAX_LENGTH = 64
+IGNORED = -100
+
+
+class Stage(NamedTuple):
+    """A stretch of pre-training: its depth, and what changes linearly over its steps."""
+
+    num_layers: int
+    steps: int
+    learning_rates: tuple[float, float]
+    final_layer_drop: float
+
+
+STAGES = (
+    Stage(num_layers=4, steps=240, learning_rates=(2e-3, 2e-3), final_layer_drop=0.0),
+    Stage(num_layers=12, steps=200, learning_rates=(2e-3, 1e-4), final_layer_drop=0.3),
+)
+CORPUS_SIZE = 16_384
+BATCH_SIZE = 64
+WARM_UP_STEPS = 20
+TEXT_WEIGHT = 1.0
+HEADS = 2
+AVG = 1.0
+MIM = 1.4
+STACK = lambda i, n, m: i * n // m
+FAULT_WEIGHT = 6.0
+"""Words at fault are rare: how much more one counts in the loss than a word that is not."""
+
+
+def write_encoder(folder: Path, seed: int = 0) -> None:
+    """Pre-trains the demo's encoder and writes it, with its tokenizer, as a Hugging Face folder.
+
+    The folder is made if need be. Takes about half a minute on one core; the same seed gives the
+    same weights on the same machine and thread count.
+    """
+    tokenizer = build_tokenizer()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = pretrain(tokenizer, np.random.default_rng(seed))
+    encoder.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """One token per word of the vocabulary; pairs become [CLS] a [SEP] b [SEP], types 0 and 1."""
+    ids = {token: index for index, token in enumerate((*SPECIAL_TOKENS, *vocabulary()))}
+    backend = Tokenizer(WordLevel(ids, unk_token="[UNK]"))
+    backend.pre_tokenizer = WhitespaceSplit()
+    backend.post_processor = TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=MAX_LENGTH,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+
+
+def initial_encoder(num_layers: int, rng: np.random.Generator) -> BertModel:
+    """An encoder before pre-training: conceptual word vectors, attention to equal content."""
+    width = 48
+    config = BertConfig(
+        vocab_size=len(SPECIAL_TOKENS) + len(LEXICON),
+        hidden_size=width,
+        num_hidden_layers=num_layers,
+        num_attention_heads=HEADS,
+        intermediate_size=2 * width,
+        max_position_embeddings=MAX_LENGTH,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=width**-0.5,
+    )
+    encoder = BertModel(config)
+    config.initializer_range = 0.02  # for the heads that fine-tuning puts on top
+    vectors = torch.tensor(word_vectors(width, rng), dtype=torch.float32)
+    with torch.no_grad():
+        encoder.embeddings.word_embeddings.weight.copy_(vectors)
+        encoder.embeddings.position_embeddings.weight.mul_(0.3)
+        encoder.embeddings.token_type_embeddings.weight.mul_(0.7)
+        for layer in encoder.encoder.layer:
+            rotation = nn.init.orthogonal_(torch.empty(width, width))
+            layer.attention.self.query.weight.copy_(MIM * rotation)
+            layer.attention.self.query.weight[-width // HEADS :] *= AVG
+            layer.attention.self.key.weight.copy_(MIM * rotation)
+            layer.attention.output.dense.weight.mul_(0.5)
+            layer.output.dense.weight.mul_(0.5)
+    return encoder
+
+
+def word_vectors(width: int, rng: np.random.Generator) -> np.ndarray:
+    """Unit vectors (num_tokens, width): the concept's vector, and a little of kind, form and word.
+
+    Special tokens, which come first, get random directions.
+    """
+    shares = {"concept": 1.0, "kind": 0.3, "form": 0.25, "text": 0.2}
+    parts: dict[tuple[str, str], np.ndarray] = {}
+    vectors = rng.normal(size=(len(SPECIAL_TOKENS) + len(LEXICON), width))
+    for vector, word in zip(vectors[len(SPECIAL_TOKENS) :], LEXICON, strict=True):
+        vector[:] = 0.0
+        for name, share in shares.items():
+            key = (name, getattr(word, name))
+            vector += share * parts.setdefault(key, rng.normal(size=width))
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def stack(encoder: BertModel, num_layers: int) -> BertModel:
+    """A deeper encoder: the layers repeated in their order until there are `num_layers`."""
+    layers = encoder.encoder.layer
+    config = BertConfig.from_dict({**encoder.config.to_dict(), "num_hidden_layers": num_layers})
+    deeper = BertModel(config)
+    deeper.embeddings.load_state_dict(encoder.embeddings.state_dict())
+    deeper.pooler.load_state_dict(encoder.pooler.state_dict())
+    for index, layer in enumerate(deeper.encoder.layer):
+        layer.load_state_dict(layers[STACK(index, len(layers), num_layers)].state_dict())
+    return deeper
+
+
+class Row(NamedTuple):
+    """An example of the corpus as token ids, with its token types and faults (see `Batch`)."""
+
+    input_ids: tuple[int, ...]
+    token_type_ids: tuple[int, ...]
+    faults: tuple[int, ...]
+
+
+class Batch(NamedTuple):
+    """Rows of the corpus, padded to the longest: (B, S) int64 except `flawed`.
+
+    faults: 1 for a word at fault, 0 for another word, IGNORED for special tokens and padding.
+    flawed: (B,) 1 where any word is at fault.
+    """
+
+    input_ids: Tensor
+    token_type_ids: Tensor
+    attention_mask: Tensor
+    faults: Tensor
+    flawed: Tensor
+
+
+def draw_corpus(
+    tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, size: int
+) -> list[Row]:
+    """Fresh examples with the kinds of text of all tasks; never a task's own splits."""
+    ids: dict[str, int] = tokenizer.get_vocab()
+    corpus = []
+    for _ in range(size):
+        task = choice(rng, list(TASKS.values()))
+        draw = choice(rng, list(task.draws.values()))
+        tokens = [(ids["[CLS]"], 0, IGNORED)]
+        for segment, sentence in enumerate(draw(rng, int(rng.integers(len(task.shares))))):
+            tokens += [(ids[token.word], segment, int(token.fault)) for token in sentence]
+            tokens.append((ids["[SEP]"], segment, IGNORED))
+        corpus.append(Row(*zip(*tokens, strict=True)))
+    return corpus
+
+
+def batches(corpus: Sequence[Row], rng: np.random.Generator) -> Iterator[Batch]:
+    """Passes over the corpus without end. Rows of a batch have similar lengths: less padding."""
+    pool = 16 * BATCH_SIZE
+    while True:
+        order = rng.permutation(len(corpus))
+        for start in range(0, len(order) - pool + 1, pool):
+            rows = sorted((corpus[i] for i in order[start : start + pool]), key=_length)
+            for first in rng.permutation(16) * BATCH_SIZE:
+                yield _collate(rows[first : first + BATCH_SIZE])
+
+
+def _length(row: Row) -> int:
+    return len(row.input_ids)
+
+
+def _collate(rows: Sequence[Row]) -> Batch:
+    input_ids, token_type_ids, faults = (
+        pad_sequence([torch.tensor(values) for values in column], True, padding)
+        for column, padding in zip(zip(*rows, strict=True), (0, 0, IGNORED), strict=True)
+    )
+    return Batch(
+        input_ids=input_ids,
+        token_type_ids=token_type_ids,
+        attention_mask=(input_ids != 0).long(),
+        faults=faults,
+        flawed=(faults == 1).any(dim=1).long(),
+    )
+
+
+class ReplacedTokenDetection(nn.Module):
+    """The pre-training loss of a batch: which words are at fault, and whether there is any."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.word_head = nn.Linear(width, 2)
+        self.text_head = nn.Linear(width, 2)
+
+    def forward(self, encoder: BertModel, batch: Batch) -> Tensor:
+        """The mean cross-entropy over words, FAULT_WEIGHT on those at fault, plus over texts."""
+        output = encoder(
+            input_ids=batch.input_ids,
+            token_type_ids=batch.token_type_ids,
+            attention_mask=batch.attention_mask,
+        )
+        word_loss = functional.cross_entropy(
+            self.word_head(output.last_hidden_state).flatten(0, 1),
+            batch.faults.flatten(),
+            weight=torch.tensor([1.0, FAULT_WEIGHT]),
+            ignore_index=IGNORED,
+        )
+        return word_loss + TEXT_WEIGHT * functional.cross_entropy(
+            self.text_head(output.pooler_output), batch.flawed
+        )
+
+
+def pretrain(
+    tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, stages: Sequence[Stage] = STAGES
+) -> BertModel:
+    """The encoder after all stages, in evaluation mode (there is no dropout in pre-training)."""
+    stream = batches(draw_corpus(tokenizer, rng, CORPUS_SIZE), rng)
+    encoder = initial_encoder(stages[0].num_layers, rng).eval()
+    objective = ReplacedTokenDetection(encoder.config.hidden_size)
+    for stage in stages:
+        if stage.num_layers != len(encoder.encoder.layer):
+            encoder = stack(encoder, stage.num_layers).eval()
+        _train_stage(encoder, objective, stage, stream, rng)
+    return encoder
+
+
+def _train_stage(
+    encoder: BertModel,
+    objective: ReplacedTokenDetection,
+    stage: Stage,
+    stream: Iterator[Batch],
+    rng: np.random.Generator,
+) -> None:
+    """Trains in place; dropped layers are left out of the encoder for one step."""
+    parameters = [*encoder.parameters(), *objective.parameters()]
+    optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=0.01)
+    all_layers = encoder.encoder.layer
+    first, last = stage.learning_rates
+    for step in range(stage.steps):
+        progress = step / stage.steps
+        for group in optimizer.param_groups:
+            group["lr"] = (first + (last - first) * progress) * min(1, (step + 1) / WARM_UP_STEPS)
+        drop = stage.final_layer_drop * min(1, 2 * progress)
+        kept = [layer for layer in all_layers if rng.random() >= drop] or [all_layers[0]]
+        encoder.encoder.layer = nn.ModuleList(kept)
+        loss = objective(encoder, next(stream))
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        if (step + 1) % 50 == 0:
+            print(stage.num_layers, step + 1, loss.item(), flush=True)
+    encoder.encoder.layer = all_layers

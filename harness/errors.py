@@ -1,0 +1,25 @@
+"""Errors that a user can act on; the command prints them in one line and exits with code 2."""
+
+
+class UserError(Exception):
+    """Something the user gave (a flag, a file, a name, a value) cannot be used."""
+
+
+class ConfigError(UserError):
+    """A configuration with one or more unknown, mistyped or out-of-range values."""
+
+
+class DataError(UserError):
+    """A data file or data set that does not have the expected form."""
+
+
+class MethodError(UserError):
+    """A method that is unknown or cannot be used with this teacher and student."""
+
+
+class TeacherError(UserError):
+    """A teacher that cannot be loaded, or is no better than a constant prediction."""
+
+
+class StorageError(UserError):
+    """A ledger or an artefact that cannot be opened, read or written."""

@@ -1,0 +1,236 @@
+"""Runs to records: train what has no record yet, each run once however many workers ask for it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from harness.artefacts import replacing
+from harness.claims import Claims
+from harness.config import StudyConfig
+from harness.inspection import inspect_run
+from harness.ledger import Ledger, Predictions, Record, Role
+from harness.materials import Materials
+from harness.method import Method, Value
+from harness.metrics import evaluate
+from harness.progress import progress
+from harness.provenance import provenance
+from harness.randomness import generator, global_seed, key_dropout
+from harness.runs import Run, method_source
+from harness.student import make_student, save_student
+from harness.train import RESULTS_VERSION, Member, Outcome, Recipe, train_population
+
+POLL_SECONDS = 1.0
+POPULATION = 4
+"""Runs trained together; their results do not depend on it."""
+
+
+class Executor:
+    """Trains the runs of one method on one task and writes their records."""
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        materials: Materials,
+        method: type[Method],
+        study: str,
+        ledger: Ledger,
+        claims: Claims,
+    ) -> None:
+        self.config = config
+        self.materials = materials
+        self.method = method
+        self.study = study
+        self.ledger = ledger
+        self.claims = claims
+        self.recipe = Recipe(
+            inputs=materials.inputs["train"],
+            labels=materials.labels,
+            teacher=materials.outputs["train"],
+            regression=materials.data.task.regression,
+            pooling=config.pooling,
+            training=config.training,
+            weights=config.search.weights,
+            arithmetic=materials.arithmetic,
+        )
+
+    def run(self, setting: Mapping[str, Value], trial: int, seed: int, role: Role) -> Run:
+        """The run of a setting and seed, with everything that its result depends on."""
+        data, training = self.materials.data, asdict(self.config.training)
+        splits = {"selection": data.selection} if role == "search" else data.evaluation
+        inputs = {
+            "results_version": RESULTS_VERSION,
+            "task": data.task.name,
+            "source": self.config.source.kind,
+            "method": self.method.name,
+            "method_source": method_source(self.method),
+            "setting": dict(setting),
+            "seed": seed,
+            "role": role,
+            "teacher": self.materials.teacher.fingerprint,
+            "student": asdict(self.config.student),
+            "pooling": self.config.pooling,
+            "training": {**training, "precision": self.materials.arithmetic.name},
+            "weights": self.config.search.weights,
+            "device": self.materials.arithmetic.device.type,
+            "train": data.train.sha256,
+            "evaluation": {name: split.sha256 for name, split in splits.items()},
+        }
+        return Run(trial, seed, role, setting, inputs)
+
+    def execute(self, runs: Sequence[Run], label: str) -> dict[str, Record]:
+        """The records of all runs, by fingerprint; trains those that have none.
+
+        A run that another worker has claimed is waited for.
+        """
+        by_fingerprint = {run.fingerprint: run for run in runs}
+        records = self.ledger.records(by_fingerprint)
+        for fingerprint, record in records.items():
+            self._use(by_fingerprint[fingerprint], record)
+        missing = [run for run in runs if run.fingerprint not in records]
+        steps = self.recipe.schedule().steps_per_epoch * self.config.training.epochs
+        if missing:
+            with progress(label, steps * len(missing)) as advance:
+                while missing:
+                    self._train_claimed(missing, advance)
+                    records = self.ledger.records(by_fingerprint)
+                    left = [run for run in runs if run.fingerprint not in records]
+                    if len(left) == len(missing):
+                        time.sleep(POLL_SECONDS)
+                    missing = left
+        for fingerprint, record in records.items():
+            self._use(by_fingerprint[fingerprint], record)
+        return records
+
+    def _use(self, run: Run, record: Record) -> None:
+        self.ledger.use_run(self.study, run.role, run.trial, run.seed, record.fingerprint)
+
+    def _train_claimed(self, runs: Sequence[Run], advance: Callable[[int], None]) -> None:
+        """Train up to `POPULATION` of the runs that nobody else is training."""
+        with ExitStack() as held:
+            mine: list[Run] = []
+            for run in runs:
+                if held.enter_context(self.claims.claim(run.fingerprint)):
+                    mine.append(run)
+                if len(mine) == POPULATION:
+                    break
+            done = self.ledger.records([run.fingerprint for run in mine])
+            population = [run for run in mine if run.fingerprint not in done]
+            members = [self._member(run) for run in population]
+            by_member = {id(member): run for member, run in zip(members, population, strict=True)}
+            for member, outcome in train_population(members, self.recipe, advance):
+                self._write(by_member[id(member)], member, outcome)
+
+    def check(self, fixed: Mapping[str, Value]) -> None:
+        """Build the method once, so that one that cannot be used is refused before any training.
+
+        Raises:
+            MethodError: it cannot be used with these shapes.
+        """
+        searched = {
+            name: hyper.distribution.to_external_repr(0)
+            for name, hyper in self.method.space.items()
+            if hyper.kind == "structural" and name not in fixed
+        }
+        self._method({**searched, **fixed}, 0)
+
+    def _method(self, setting: Mapping[str, Value], seed: int) -> Method:
+        structure = {
+            name: setting[name]
+            for name, hyper in self.method.space.items()
+            if hyper.kind == "structural"
+        }
+        shapes = self.materials.shapes(self.config.student.layers)
+        with global_seed("method", seed):
+            return self.method(shapes, structure, generator("method", seed))
+
+    def _member(self, run: Run) -> Member:
+        student = make_student(self.materials.start, self.config.student, run.seed)
+        method = self._method(run.setting, run.seed)
+        return Member(
+            model=student,
+            dropout=key_dropout(student),
+            method=method.to(self.materials.arithmetic.device),
+            setting=run.setting,
+            seed=run.seed,
+        )
+
+    def _write(self, run: Run, member: Member, outcome: Outcome) -> None:
+        predictions: dict[str, Predictions] = {}
+        inspections: dict[str, object] = {}
+        metrics: dict[str, float] = {}
+        if outcome.failure is None:
+            predictions, inspections, metrics = self._evaluate(run, member)
+            if run.role == "report" and self.config.keep != "none":
+                self._save(run, member)
+        record = Record(
+            fingerprint=run.fingerprint,
+            inputs=dict(run.inputs),
+            status="complete" if outcome.failure is None else "failed",
+            reason=outcome.failure,
+            metrics=metrics,
+            curves=outcome.curves,
+            seconds=outcome.seconds,
+            examples_per_second=outcome.examples_per_second,
+            peak_memory=float(outcome.peak_memory),
+            provenance=provenance(),
+        )
+        stored = predictions if run.role == "report" else {}
+        self.ledger.write_run(record, stored, inspections)
+        self._use(run, record)
+
+    def _evaluate(
+        self, run: Run, member: Member
+    ) -> tuple[dict[str, Predictions], dict[str, object], dict[str, float]]:
+        predictions: dict[str, Predictions] = {}
+        inspections: dict[str, object] = {}
+        metrics: dict[str, float] = {}
+        data = self.materials.data
+        for position, name in enumerate(run.inputs["evaluation"]):
+            split = data.splits[name]
+            layers, seen = inspect_run(
+                member,
+                name,
+                self.materials.inputs[name],
+                self.materials.outputs[name],
+                self.config.pooling,
+                self.materials.arithmetic,
+            )
+            logits = layers.logits.numpy()
+            scores = evaluate(data.task, split.labels, logits)
+            # The first split's metrics carry plain names; a further one (MNLI's) its own.
+            metrics |= scores if position == 0 else {f"{k} ({name})": v for k, v in scores.items()}
+            predictions[name] = Predictions(logits, split.labels.astype(np.float64), split.ids)
+            if position == 0:
+                inspections |= seen
+        return predictions, inspections, metrics
+
+    @property
+    def students(self) -> Path:
+        """The folder of the study's kept students, one folder each, named by fingerprint."""
+        return Path(self.config.out) / "students" / self.study
+
+    def _student(self, fingerprint: str) -> Path:
+        return self.students / fingerprint[:16]
+
+    def _save(self, run: Run, member: Member) -> None:
+        with replacing(self._student(run.fingerprint)) as folder:
+            save_student(member.model, member.method, self.materials.teacher.folder, folder)
+
+    def keep_best(self, records: Mapping[str, Record]) -> None:
+        """With `keep=best`, remove all students of the study but the best report run's."""
+        if self.config.keep != "best" or not self.students.is_dir():
+            return
+        metric = self.materials.data.task.metrics[0]
+        complete = [r for r in records.values() if r.status == "complete"]
+        best = max(complete, key=lambda r: (r.metrics[metric], r.fingerprint), default=None)
+        kept = None if best is None else self._student(best.fingerprint)
+        for folder in self.students.iterdir():
+            if folder != kept and not folder.name.startswith("."):
+                shutil.rmtree(folder)

@@ -1,0 +1,349 @@
+"""The run ledger: one database with a record for each run that was trained, unique by fingerprint.
+
+Never imports torch: reports read it on machines without one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+
+from harness.errors import StorageError
+from harness.storage import open_engine, shown_url
+
+SCHEMA_VERSION = 1
+Role = Literal["search", "report"]
+Status = Literal["complete", "pruned", "failed"]
+
+_tables = MetaData()
+_meta = Table(
+    "harness_meta", _tables, Column("key", String, primary_key=True), Column("value", Integer)
+)
+_ablations = Table(
+    "harness_ablations",
+    _tables,
+    Column("name", String, primary_key=True),
+    Column("manifest", JSON, nullable=False),
+    Column("created", Float, nullable=False),
+)
+_studies = Table(
+    "harness_studies",
+    _tables,
+    Column("name", String, primary_key=True),
+    Column("manifest", JSON, nullable=False),
+    Column("created", Float, nullable=False),
+)
+_teachers = Table(
+    "harness_teachers",
+    _tables,
+    Column("fingerprint", String(64), primary_key=True),
+    Column("facts", JSON, nullable=False),
+)
+_runs = Table(
+    "harness_runs",
+    _tables,
+    Column("fingerprint", String(64), primary_key=True),
+    Column("inputs", JSON, nullable=False),
+    Column("status", String, nullable=False),
+    Column("reason", String),
+    Column("metrics", JSON, nullable=False),
+    Column("curves", JSON, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("examples_per_second", Float, nullable=False),
+    Column("peak_memory", Float, nullable=False),
+    Column("provenance", JSON, nullable=False),
+    Column("created", Float, nullable=False),
+)
+_uses = Table(
+    "harness_study_runs",
+    _tables,
+    Column("study", ForeignKey("harness_studies.name"), primary_key=True),
+    Column("role", String, primary_key=True),
+    Column("trial", Integer, primary_key=True),
+    Column("seed", Integer, primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+)
+_predictions = Table(
+    "harness_predictions",
+    _tables,
+    Column("fingerprint", ForeignKey("harness_runs.fingerprint"), primary_key=True),
+    Column("split", String, primary_key=True),
+    Column("outputs", Integer, nullable=False),
+    Column("logits", LargeBinary, nullable=False),
+    Column("labels", LargeBinary, nullable=False),
+    Column("ids", LargeBinary, nullable=False),
+)
+_inspections = Table(
+    "harness_inspections",
+    _tables,
+    Column("fingerprint", ForeignKey("harness_runs.fingerprint"), primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("value", JSON, nullable=False),
+)
+_claims = Table(
+    "harness_claims",
+    _tables,
+    Column("key", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("heartbeat", Float, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One report run on one split: `logits` (examples, outputs), `labels` and `ids` (examples,)."""
+
+    logits: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.float64]
+    ids: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is kept of one run. `inputs` are the fingerprint's: task, method, setting, seed, role..."""
+
+    fingerprint: str
+    inputs: dict[str, Any]
+    status: Status
+    reason: str | None
+    metrics: dict[str, float]
+    curves: list[dict[str, float]]
+    seconds: float
+    examples_per_second: float
+    peak_memory: float
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """A record as one study uses it: the trial it belongs to (the best one for report runs)."""
+
+    role: Role
+    trial: int
+    seed: int
+    record: Record
+
+
+class Ledger:
+    """All access to the harness's tables. Every write is one transaction."""
+
+    def __init__(self, url: str) -> None:
+        """Open the database of that URL and make its tables. Raises `StorageError`."""
+        self.engine: Engine = open_engine(url)
+        self.url = url
+        with self._write() as connection:
+            _tables.create_all(connection)
+            self._check_version(connection)
+
+    def close(self) -> None:
+        """Release the database's connections."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            cause = getattr(error, "orig", None) or error
+            raise StorageError(f"ledger {shown_url(self.url)}: {cause}") from error
+
+    def _check_version(self, connection: Connection) -> None:
+        self._insert_new(connection, _meta, {"key": "schema", "value": SCHEMA_VERSION})
+        found = connection.scalar(select(_meta.c.value).where(_meta.c.key == "schema"))
+        if found != SCHEMA_VERSION:
+            raise StorageError(
+                f"ledger {shown_url(self.url)}: schema version {found}, this harness reads "
+                f"{SCHEMA_VERSION}; use the version that wrote it, or another --out"
+            )
+
+    def _insert_new(self, connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
+        """Insert unless the primary key is taken; returns whether it was inserted."""
+        insert = postgresql.insert if self.engine.dialect.name == "postgresql" else sqlite.insert
+        statement = insert(table).values(**row).on_conflict_do_nothing()
+        return bool(connection.execute(statement).rowcount)
+
+    def _put(self, connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
+        """Insert, or replace the row with the same primary key."""
+        if not self._insert_new(connection, table, row):
+            keys = [column == row[column.name] for column in table.primary_key]
+            connection.execute(table.update().where(*keys).values(**row))
+
+    def write_ablation(self, name: str, manifest: Mapping[str, Any]) -> None:
+        """Record what a command compares; the same name takes the new counts."""
+        with self._write() as connection:
+            row = {"name": name, "manifest": dict(manifest), "created": time.time()}
+            self._put(connection, _ablations, row)
+
+    def write_study(self, name: str, manifest: Mapping[str, Any]) -> None:
+        """Record a study once; its manifest never changes."""
+        with self._write() as connection:
+            row = {"name": name, "manifest": dict(manifest), "created": time.time()}
+            self._insert_new(connection, _studies, row)
+
+    def write_teacher(self, fingerprint: str, facts: Mapping[str, Any]) -> None:
+        """Record a teacher's scores and what was measured of its outputs."""
+        with self._write() as connection:
+            self._put(connection, _teachers, {"fingerprint": fingerprint, "facts": dict(facts)})
+
+    def write_run(
+        self,
+        record: Record,
+        predictions: Mapping[str, Predictions],
+        inspections: Mapping[str, Any],
+    ) -> bool:
+        """Write a run with all that belongs to it; returns False if it was there already."""
+        with self._write() as connection:
+            row = {**vars(record), "created": time.time()}
+            if not self._insert_new(connection, _runs, row):
+                return False
+            for split, predicted in predictions.items():
+                connection.execute(
+                    _predictions.insert().values(
+                        fingerprint=record.fingerprint,
+                        split=split,
+                        outputs=predicted.logits.shape[1],
+                        logits=predicted.logits.astype("<f4").tobytes(),
+                        labels=predicted.labels.astype("<f8").tobytes(),
+                        ids=predicted.ids.astype("<i8").tobytes(),
+                    )
+                )
+            for name, value in inspections.items():
+                connection.execute(
+                    _inspections.insert().values(
+                        fingerprint=record.fingerprint, name=name, value=value
+                    )
+                )
+            return True
+
+    def use_run(self, study: str, role: Role, trial: int, seed: int, fingerprint: str) -> None:
+        """Say that a study uses a run. The report seeds of a new best setting replace the old."""
+        with self._write() as connection:
+            row = {"study": study, "role": role, "trial": trial, "seed": seed}
+            self._put(connection, _uses, {**row, "fingerprint": fingerprint})
+
+    def manifest(self, ablation: str) -> dict[str, Any]:
+        """An ablation's manifest. Raises `StorageError` when there is none of that name."""
+        with self._write() as connection:
+            found = connection.scalar(
+                select(_ablations.c.manifest).where(_ablations.c.name == ablation)
+            )
+        if found is None:
+            raise StorageError(f"ledger {shown_url(self.url)}: no ablation '{ablation}'")
+        return dict(found)
+
+    def ablations(self) -> list[str]:
+        """Names of all ablations, oldest first."""
+        with self._write() as connection:
+            return list(
+                connection.scalars(select(_ablations.c.name).order_by(_ablations.c.created))
+            )
+
+    def study_manifest(self, name: str) -> dict[str, Any] | None:
+        """A study's manifest, or None when it has not begun."""
+        with self._write() as connection:
+            found = connection.scalar(select(_studies.c.manifest).where(_studies.c.name == name))
+        return None if found is None else dict(found)
+
+    def teacher(self, fingerprint: str) -> dict[str, Any]:
+        """What was recorded of a teacher; empty when nothing was."""
+        with self._write() as connection:
+            query = select(_teachers.c.facts).where(_teachers.c.fingerprint == fingerprint)
+            return dict(connection.scalar(query) or {})
+
+    def records(self, fingerprints: Iterable[str]) -> dict[str, Record]:
+        """The records among those fingerprints that exist."""
+        with self._write() as connection:
+            rows = connection.execute(
+                select(_runs).where(_runs.c.fingerprint.in_(list(fingerprints)))
+            )
+            return {row.fingerprint: _record(row) for row in rows}
+
+    def study_runs(self, study: str) -> list[StudyRun]:
+        """All finished runs of a study, by role, trial and seed."""
+        with self._write() as connection:
+            rows = connection.execute(
+                select(_uses, _runs)
+                .join(_runs, _runs.c.fingerprint == _uses.c.fingerprint)
+                .where(_uses.c.study == study)
+                .order_by(_uses.c.role, _uses.c.trial, _uses.c.seed)
+            ).mappings()
+            return [StudyRun(row["role"], row["trial"], row["seed"], _record(row)) for row in rows]
+
+    def predictions(self, fingerprint: str, split: str) -> Predictions | None:
+        """A run's stored predictions on a split, or None."""
+        with self._write() as connection:
+            row = connection.execute(
+                select(_predictions).where(
+                    _predictions.c.fingerprint == fingerprint, _predictions.c.split == split
+                )
+            ).first()
+        if row is None:
+            return None
+        logits = np.frombuffer(row.logits, dtype="<f4").reshape(-1, row.outputs)
+        labels = np.frombuffer(row.labels, dtype="<f8")
+        return Predictions(logits, labels, np.frombuffer(row.ids, dtype="<i8"))
+
+    def inspections(self, fingerprint: str) -> dict[str, Any]:
+        """What was looked at inside a run, by name."""
+        with self._write() as connection:
+            rows = connection.execute(
+                select(_inspections).where(_inspections.c.fingerprint == fingerprint)
+            )
+            return {row.name: row.value for row in rows}
+
+    def take_claim(self, key: str, owner: str, stale: Iterable[str], before: float) -> bool:
+        """Claim a key; one whose owner is among `stale` or silent since `before` is taken over."""
+        now = time.time()
+        with self._write() as connection:
+            row = {"key": key, "owner": owner, "heartbeat": now}
+            if self._insert_new(connection, _claims, row):
+                return True
+            free = _claims.c.owner.in_(list(stale)) | (_claims.c.heartbeat < before)
+            update = _claims.update().where(_claims.c.key == key, free | (_claims.c.owner == owner))
+            return bool(connection.execute(update.values(owner=owner, heartbeat=now)).rowcount)
+
+    def claim_owners(self) -> list[str]:
+        """Everyone who holds a claim."""
+        with self._write() as connection:
+            return list(connection.scalars(select(_claims.c.owner).distinct()))
+
+    def refresh_claims(self, owner: str) -> None:
+        """Show that an owner is alive."""
+        with self._write() as connection:
+            statement = _claims.update().where(_claims.c.owner == owner)
+            connection.execute(statement.values(heartbeat=time.time()))
+
+    def release_claim(self, key: str, owner: str) -> None:
+        """Give a claim back."""
+        with self._write() as connection:
+            connection.execute(
+                _claims.delete().where(_claims.c.key == key, _claims.c.owner == owner)
+            )
+
+
+def _record(row: Any) -> Record:
+    values = row if isinstance(row, Mapping) else row._mapping
+    return Record(**{name: values[name] for name in Record.__dataclass_fields__})

@@ -1,0 +1,134 @@
+"""What all runs of one task share: data, tokenised inputs, teacher and its outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from harness.artefacts import fingerprint
+from harness.checkpoints import locate
+from harness.config import StudyConfig
+from harness.inputs import EncodedSplit, encode
+from harness.ledger import Ledger
+from harness.method import Shapes
+from harness.precision import Arithmetic
+from harness.progress import progress, say
+from harness.schedule import LengthSchedule
+from harness.sources import TaskData
+from harness.teacher import (
+    Teacher,
+    find_origin,
+    judge_teacher,
+    prepare_teacher,
+    pretrained_classifier,
+    tokenizer_of,
+)
+from harness.teacher_outputs import TeacherOutputs, teacher_outputs
+
+FEW_VARIANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Materials:
+    """One task, ready to train on. `start` is the model that students copy their layers from."""
+
+    data: TaskData
+    inputs: dict[str, EncodedSplit]
+    labels: Tensor
+    teacher: Teacher
+    facts: dict[str, Any]
+    outputs: dict[str, TeacherOutputs]
+    start: PreTrainedModel
+    arithmetic: Arithmetic
+
+    def shapes(self, student_layers: int) -> Shapes:
+        """Shapes for a student of that depth, as wide as its teacher."""
+        config = self.teacher.model.config
+        return Shapes(
+            teacher_layers=int(config.num_hidden_layers),
+            teacher_width=int(config.hidden_size),
+            student_layers=student_layers,
+            student_width=int(config.hidden_size),
+            outputs=self.data.task.outputs,
+        )
+
+
+def prepare(
+    config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Path, ledger: Ledger
+) -> Materials:
+    """Tokenise, make or load the teacher, judge it, and compute or open its outputs.
+
+    Raises:
+        TeacherError: the teacher cannot be used or is too weak.
+    """
+    task = data.task
+    origin = find_origin(config, data, arithmetic.name, out / "cache")
+    tokenizer = tokenizer_of(origin.folder)
+    inputs = {
+        name: encode(split, tokenizer, config.training.max_length)
+        for name, split in data.splits.items()
+    }
+    steps = LengthSchedule(inputs["train"].lengths, config.teacher.batch_size).steps_per_epoch
+    with progress(f"{task.name}: teacher", steps * config.teacher.epochs) as advance:
+        teacher = prepare_teacher(origin, config, data, inputs["train"], arithmetic, out, advance)
+    facts = judge_teacher(teacher, config.teacher, data, inputs, arithmetic)
+    outputs = _outputs(config, data, inputs, teacher, arithmetic, out)
+    facts["variance_shares"] = outputs["train"].variance_shares()
+    _warn_of_constants(facts, config.pooling)
+    ledger.write_teacher(teacher.fingerprint, facts)
+    start = teacher.model
+    if config.student.origin == "pretrained" and config.student.init != "random":
+        folder = locate(config.teacher.pretrained, out / "cache")
+        start = pretrained_classifier(folder, task, 0).to(arithmetic.device).eval()
+    return Materials(
+        data=data,
+        inputs=inputs,
+        labels=torch.from_numpy(data.train.labels).to(arithmetic.device),
+        teacher=teacher,
+        facts=facts,
+        outputs=outputs,
+        start=start,
+        arithmetic=arithmetic,
+    )
+
+
+def _outputs(
+    config: StudyConfig,
+    data: TaskData,
+    inputs: dict[str, EncodedSplit],
+    teacher: Teacher,
+    arithmetic: Arithmetic,
+    out: Path,
+) -> dict[str, TeacherOutputs]:
+    batches = sum(-(-len(split) // 64) for split in data.splits.values())
+    opened = {}
+    with progress(f"{data.task.name}: teacher outputs", batches) as advance:
+        for name, split in data.splits.items():
+            key = fingerprint(
+                {
+                    "teacher": teacher.fingerprint,
+                    "split": split.sha256,
+                    "max_length": config.training.max_length,
+                    "precision": arithmetic.name,
+                }
+            )
+            folder = out / "cache" / "teacher-outputs" / key[:32]
+            opened[name] = teacher_outputs(
+                folder, teacher.model, inputs[name], arithmetic, config.pooling, advance
+            )
+    return opened
+
+
+def _warn_of_constants(facts: dict[str, Any], pooling: str) -> None:
+    low = [i for i, share in enumerate(facts["variance_shares"], 1) if share < FEW_VARIANCE]
+    if low:
+        layers = ", ".join(map(str, low))
+        say(
+            f"warning: {facts['task']}: under 1 % of the {pooling} states' energy in teacher layer(s) "
+            f"{layers} varies between examples: matching them teaches constants"
+        )

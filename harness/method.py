@@ -1,0 +1,172 @@
+"""The contract of a method: an `nn.Module` that sees one student and returns unweighted loss terms.
+
+The core owns the loop, the optimiser, the device and the population. So that it can batch runs with
+`torch.func.vmap`, `terms` follows four rules: no Python branching on tensor values, no `.item()`, no
+in-place writes, and only operations that have a batching rule (write KL from log-softmax).
+Random draws happen in `__init__`, from the generator passed in, and are kept as buffers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from optuna.distributions import BaseDistribution, FloatDistribution
+from torch import Tensor, nn
+
+from harness.errors import MethodError
+
+Value = float | int | str | bool
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What a method sees of one model for one batch.
+
+    `logits` (B, outputs) in fp32; `states` (B, layers, width), the pooled states of layers 1..n in
+    fp32 (the embeddings, layer 0, are not among them).
+    """
+
+    logits: Tensor
+    states: Tensor
+
+
+@dataclass(frozen=True)
+class Context:
+    """What else a method may use: the epoch (0-based, a scalar tensor) and the scalars of its setting.
+
+    `scalars` maps a name of the method's space to a 0-d fp32 tensor, which may differ between the
+    runs of one population.
+    """
+
+    epoch: Tensor
+    scalars: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Depths, widths and outputs of the teacher and the student a method is built for."""
+
+    teacher_layers: int
+    teacher_width: int
+    student_layers: int
+    student_width: int
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """One hyper-parameter: its distribution, its kind, why it has this range.
+
+    A `scalar` may differ inside a population; a `structural` one is given to the constructor. With
+    `default` set it is not searched unless `search.space` opens it.
+    """
+
+    distribution: BaseDistribution
+    kind: Literal["scalar", "structural"]
+    why: str
+    default: Value | None = None
+
+
+def weight(low: float, high: float, why: str) -> Hyper:
+    """A log-uniform weight of one loss term."""
+    return Hyper(FloatDistribution(low, high, log=True), "scalar", why)
+
+
+DISTILLATION: Mapping[str, Hyper] = {
+    "temperature": Hyper(
+        FloatDistribution(1.0, 10.0),
+        "scalar",
+        "softens both distributions; published grids end at 20",
+    ),
+    "kd_weight": Hyper(
+        FloatDistribution(0.1, 1.0), "scalar", "share of the distillation term; 1 leaves labels out"
+    ),
+}
+"""Hyper-parameters of the logit distillation that every method but `finetune` includes."""
+
+
+class Method(nn.Module, ABC):
+    """Base of all methods. A subclass's docstring is its card.
+
+    A term named `x` is weighted by the hyper-parameter `x_weight`, which `space` must declare. The
+    cross-entropy and the distillation of the logits belong to the core: `terms` returns the rest.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    paper: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    space: ClassVar[Mapping[str, Hyper]] = DISTILLATION
+
+    def __init__(
+        self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
+    ) -> None:
+        """Build projections and buffers.
+
+        Args:
+            shapes: depths and widths of teacher and student.
+            structure: the structural hyper-parameters of the setting.
+            generator: the run's own, for initial weights and fixed random draws.
+
+        Raises:
+            MethodError: the method cannot be used with these shapes.
+        """
+        super().__init__()
+        self.shapes = shapes
+
+    @abstractmethod
+    def terms(
+        self, student: Layers, teacher: Layers, labels: Tensor, context: Context
+    ) -> dict[str, Tensor]:
+        """Named scalar loss terms, unweighted; gradients reach the student and this module only."""
+
+    def inspect(self, student: Layers, teacher: Layers) -> dict[str, Tensor]:
+        """What the report shows of the inside: `attention` (B, m, n) and `target` (B, m, width)."""
+        return {}
+
+    def forward(
+        self, student: Layers, teacher: Layers, labels: Tensor, context: Context
+    ) -> dict[str, Tensor]:
+        """The entry that `torch.func.functional_call` reaches."""
+        return self.terms(student, teacher, labels, context)
+
+    @classmethod
+    def uses_teacher(cls) -> bool:
+        """Whether any term reads the teacher."""
+        return "kd_weight" in cls.space
+
+    @classmethod
+    def matches_layers(cls) -> bool:
+        """Whether any term reads intermediate layers."""
+        return any(name.endswith("_weight") and name != "kd_weight" for name in cls.space)
+
+
+def query_projection(shapes: Shapes) -> nn.Module:
+    """The student's side of a match: the identity, or a learned map to the teacher's width."""
+    if shapes.student_width == shapes.teacher_width:
+        return nn.Identity()
+    return nn.Linear(shapes.student_width, shapes.teacher_width, bias=False)
+
+
+def require_equal_widths(shapes: Shapes, name: str, instead: str) -> None:
+    """Refuse different widths, naming the method to use instead."""
+    if shapes.teacher_width != shapes.student_width:
+        raise MethodError(
+            f"{name} needs a student as wide as its teacher ({shapes.student_width} and "
+            f"{shapes.teacher_width}); use {instead}"
+        )
+
+
+def card(method: type[Method]) -> dict[str, Any]:
+    """Name, summary, paper and hyper-parameters of a method as plain values."""
+    return {
+        "name": method.name,
+        "aliases": list(method.aliases),
+        "summary": method.summary,
+        "paper": method.paper,
+        "hyper-parameters": {name: str(hyper.distribution) for name, hyper in method.space.items()},
+    }

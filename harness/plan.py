@@ -1,0 +1,152 @@
+"""The plan of a command: what would be trained, and what it would cost on this machine."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from harness.checkpoints import locate
+from harness.config import StudyConfig
+from harness.encoder import ATTENTION
+from harness.inputs import EncodedSplit, encode
+from harness.precision import Arithmetic
+from harness.randomness import global_seed, key_dropout
+from harness.schedule import LengthSchedule
+from harness.sources import TaskData
+from harness.student import classifier_config
+from harness.teacher import tokenizer_of
+from harness.train import Member, Recipe, train_population
+
+FLOAT = 4
+ADAM_COPIES = 4
+"""Weights, gradients and the optimiser's two moments."""
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """Cost of one task: runs, optimiser steps, seconds, and bytes of memory and disk."""
+
+    task: str
+    train_examples: int
+    search_runs: int
+    report_runs: int
+    teacher_steps: int
+    student_steps: int
+    seconds: float
+    memory_bytes: int
+    disk_bytes: int
+
+    def line(self) -> str:
+        """The plan in one line."""
+        return (
+            f"{self.task}: {self.train_examples} training examples, teacher {self.teacher_steps} "
+            f"steps, {self.search_runs} search + {self.report_runs} report runs = "
+            f"{self.student_steps} student steps; about {_duration(self.seconds)}, "
+            f"{self.memory_bytes / 2**30:.1f} GiB memory, {self.disk_bytes / 2**20:.0f} MiB disk"
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """The plan as plain values."""
+        return asdict(self)
+
+
+def plan_task(config: StudyConfig, data: TaskData, arithmetic: Arithmetic) -> TaskPlan:
+    """Count runs and steps, and time a few real steps at every padded length of the schedule.
+
+    Nothing that is already in the ledger is subtracted: it is the cost of the whole.
+    """
+    name = config.teacher.checkpoint or config.teacher.pretrained
+    folder = locate(name.replace("{task}", data.task.name), Path(config.out) / "cache")
+    inputs = encode(data.train, tokenizer_of(folder), config.training.max_length)
+    depth = int(AutoConfig.from_pretrained(folder).num_hidden_layers)
+    methods = len(config.methods)
+    search_runs = methods * config.search.trials * config.search.seeds
+    report_runs = methods * config.protocol.seeds
+    student_epoch = LengthSchedule(inputs.lengths, config.training.batch_size)
+    teacher_epoch = LengthSchedule(inputs.lengths, config.teacher.batch_size)
+    fine_tuned = config.teacher.epochs if config.teacher.checkpoint is None else 0
+    student_seconds, parameters = _epoch_seconds(
+        config, data, folder, config.student.layers, inputs, arithmetic
+    )
+    teacher_seconds, _ = _epoch_seconds(config, data, folder, depth, inputs, arithmetic)
+    runs = search_runs + report_runs
+    width = int(AutoConfig.from_pretrained(folder).hidden_size)
+    examples = sum(len(split) for split in data.splits.values())
+    cache = examples * (2 * depth * width * 2 + data.task.outputs * FLOAT)
+    kept = {"best": methods, "report": report_runs, "none": 0}[config.keep]
+    return TaskPlan(
+        task=data.task.name,
+        train_examples=len(data.train),
+        search_runs=search_runs,
+        report_runs=report_runs,
+        teacher_steps=teacher_epoch.steps_per_epoch * fine_tuned,
+        student_steps=student_epoch.steps_per_epoch * config.training.epochs * runs,
+        # The teacher's outputs cost about a third of one of its epochs: forward only.
+        seconds=runs * config.training.epochs * student_seconds
+        + (fine_tuned + 1 / 3) * teacher_seconds,
+        memory_bytes=psutil.Process().memory_info().rss + parameters * FLOAT * ADAM_COPIES,
+        disk_bytes=cache + (kept + 1) * parameters * FLOAT,
+    )
+
+
+def _epoch_seconds(
+    config: StudyConfig,
+    data: TaskData,
+    folder: Path,
+    layers: int,
+    inputs: EncodedSplit,
+    arithmetic: Arithmetic,
+) -> tuple[float, int]:
+    """Seconds of one epoch at this depth, from a step at each padded length; and parameters."""
+    with global_seed("plan"):
+        model = AutoModelForSequenceClassification.from_config(
+            classifier_config(folder, data.task, layers), attn_implementation=ATTENTION
+        ).to(arithmetic.device)
+    schedule = LengthSchedule(inputs.lengths, config.training.batch_size)
+    batches = schedule.epoch(0, 0)
+    seconds = 0.0
+    key = key_dropout(model)
+    for width in sorted({batch.width for batch in batches}):
+        rows = next(batch.rows for batch in batches if batch.width == width)
+        part = _rows(inputs, rows)
+        recipe = Recipe(
+            inputs=part,
+            labels=torch.from_numpy(data.train.labels[rows]).to(arithmetic.device),
+            teacher=None,
+            regression=data.task.regression,
+            pooling=config.pooling,
+            training=config.training.__class__(epochs=1, batch_size=len(rows)),
+            weights="convex",
+            arithmetic=arithmetic,
+        )
+        member = Member(model, key, None, {"learning_rate": 1e-6}, 0)
+        for repeat in range(2):  # the first one warms up
+            started = time.perf_counter()
+            list(train_population([member], recipe, lambda steps: None))
+            if repeat:
+                taken = time.perf_counter() - started
+        seconds += taken * sum(batch.width == width for batch in batches)
+    return seconds, sum(p.numel() for p in model.parameters())
+
+
+def _rows(inputs: EncodedSplit, rows: np.ndarray[Any, np.dtype[np.int64]]) -> EncodedSplit:
+    pieces = [slice(inputs.offsets[row], inputs.offsets[row + 1]) for row in rows]
+    return EncodedSplit(
+        ids=np.concatenate([inputs.ids[piece] for piece in pieces]),
+        types=np.concatenate([inputs.types[piece] for piece in pieces]),
+        offsets=np.concatenate([[0], np.cumsum(inputs.lengths[rows])]),
+        pad_id=inputs.pad_id,
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,122 @@
+"""Optuna's ask and tell in fixed rounds, seeded per round, resumable to the same settings.
+
+A round of `ROUND` settings is asked whole, however many of them are wanted or fit in memory, so what
+is asked never depends on the machine. A trial whose run did not finish keeps its stored parameters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from harness.claims import Claims
+from harness.config import ROUND
+from harness.errors import StorageError
+from harness.method import Value
+from harness.randomness import derive
+from harness.storage import make_immediate, shown_url
+
+POLL_SECONDS = 0.5
+
+
+def open_optuna(url: str, claims: Claims) -> optuna.storages.RDBStorage:
+    """Optuna's storage at the ledger's URL, with the ledger's transactions. Raises `StorageError`.
+
+    Optuna makes its tables under nested connections, which IMMEDIATE would block: so one worker at a
+    time opens it, and its transactions change afterwards.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    while True:
+        with claims.claim("optuna-tables") as mine:
+            if mine:
+                try:
+                    storage = optuna.storages.RDBStorage(url)
+                except (SQLAlchemyError, ImportError, RuntimeError) as error:
+                    raise StorageError(f"storage {shown_url(url)}: {error}") from error
+                make_immediate(storage.engine)
+                return storage
+        time.sleep(POLL_SECONDS)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One trial: its number and parameters."""
+
+    number: int
+    params: Mapping[str, Value]
+
+
+class Search:
+    """The trials of one study in the shared storage."""
+
+    def __init__(
+        self,
+        storage: optuna.storages.BaseStorage,
+        name: str,
+        distributions: Mapping[str, BaseDistribution],
+        sampler: str,
+        claims: Claims,
+    ) -> None:
+        self.name = name
+        self.distributions = dict(distributions)
+        self.sampler = sampler
+        self.claims = claims
+        self.study = optuna.create_study(
+            storage=storage, study_name=name, direction="maximize", load_if_exists=True
+        )
+
+    def round(self, number: int) -> list[Asked]:
+        """The settings of a round, asked now or read back. Earlier rounds must have been told."""
+        first = number * ROUND
+        while len(trials := self._trials()) < first + ROUND:
+            with self.claims.claim(f"ask:{self.name}:{number}") as mine:
+                if mine:
+                    self._ask(number)
+                else:
+                    time.sleep(POLL_SECONDS)
+        return [Asked(trial.number, dict(trial.params)) for trial in trials[first : first + ROUND]]
+
+    def tell(self, number: int, value: float | None) -> None:
+        """Report a trial's selection score, or None for a failed one; a told trial stays as it is."""
+        trial = self._trials()[number]
+        if trial.state.is_finished():
+            return
+        if value is None:
+            self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        else:
+            self.study.tell(number, value, skip_if_finished=True)
+
+    def _ask(self, number: int) -> None:
+        """Ask what a killed process left of a round, each trial from a seed of its own."""
+        for position in range(len(self._trials()), (number + 1) * ROUND):
+            self.study.sampler = self._seeded(derive(self.name, position) % 2**32)
+            self.study.ask(fixed_distributions=self.distributions)
+
+    def _seeded(self, seed: int) -> optuna.samplers.BaseSampler:
+        if self.sampler == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=ROUND, constant_liar=True, multivariate=True
+        )
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+
+def run_search(
+    search: Search, trials: int, evaluate: Callable[[list[Asked]], Mapping[int, float | None]]
+) -> None:
+    """Ask, train and tell round by round until `trials` settings have a score.
+
+    `evaluate` returns each trial's selection score, None for a failed one.
+    """
+    for number in range(-(-trials // ROUND)):
+        wanted = [asked for asked in search.round(number) if asked.number < trials]
+        for trial, value in sorted(evaluate(wanted).items()):
+            search.tell(trial, value)

@@ -1,0 +1,114 @@
+"""Search spaces: a method's hyper-parameters, the shared ones, and the user's narrowing of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from harness.config import Choice, SearchConfig
+from harness.errors import ConfigError
+from harness.method import Hyper, Method, Value
+
+BOUNDS = {"kd_weight": (0.0, 1.0), "layer_share": (0.0, 1.0), "learning_rate": (0.0, 1.0)}
+SHARE = Hyper(
+    FloatDistribution(0.0, 1.0), "scalar", "the layer term's share of what distillation leaves"
+)
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched (`distributions`) and what is fixed, by hyper-parameter name."""
+
+    distributions: dict[str, BaseDistribution]
+    fixed: dict[str, Value]
+
+    def setting(self, params: Mapping[str, Value]) -> dict[str, Value]:
+        """The setting that a trial's parameters stand for.
+
+        With simplex weights the trial's `layer_share` s becomes layer_weight = (1 − kd_weight)·s.
+        """
+        setting = {**self.fixed, **params}
+        if "layer_share" in setting:
+            share = float(setting.pop("layer_share"))
+            setting["layer_weight"] = (1.0 - float(setting["kd_weight"])) * share
+        return dict(sorted(setting.items()))
+
+
+def space_of(method: type[Method], search: SearchConfig, regression: bool) -> Space:
+    """A method's space under a search configuration. Raises `ConfigError` for a bad narrowing."""
+    low, high = search.learning_rate
+    hypers = {
+        "learning_rate": Hyper(FloatDistribution(low, high, log=True), "scalar", "by preset"),
+        **method.space,
+    }
+    if regression:
+        hypers.pop("temperature", None)
+    if search.weights == "simplex" and "layer_weight" in hypers:
+        hypers.pop("layer_weight")
+        hypers["layer_share"] = SHARE
+    distributions: dict[str, BaseDistribution] = {}
+    fixed: dict[str, Value] = {}
+    for name, hyper in hypers.items():
+        chosen = _narrowed(name, hyper, search.space.get(name))
+        if isinstance(chosen, BaseDistribution):
+            distributions[name] = chosen
+        else:
+            fixed[name] = chosen
+    return Space(distributions, fixed)
+
+
+def check_names(methods: Sequence[type[Method]], search: SearchConfig) -> None:
+    """Refuse a narrowing that no chosen method reads. Raises `ConfigError`."""
+    known = {"learning_rate"}.union(*(method.space for method in methods))
+    if search.weights == "simplex":
+        known = (known - {"layer_weight"}) | {"layer_share"}
+    unknown = sorted(set(search.space) - known)
+    if unknown:
+        raise ConfigError(
+            f"search.space.{unknown[0]}: none of the methods has it (they have "
+            f"{', '.join(sorted(known))})"
+        )
+
+
+def _narrowed(
+    name: str, hyper: Hyper, choices: Sequence[Choice] | None
+) -> BaseDistribution | Value:
+    if choices is None:
+        return hyper.distribution if hyper.default is None else hyper.default
+    distribution = hyper.distribution
+    if isinstance(distribution, CategoricalDistribution):
+        wrong = [choice for choice in choices if choice not in distribution.choices]
+        if wrong:
+            raise ConfigError(
+                f"search.space.{name}: {wrong[0]!r} is not one of {list(distribution.choices)}"
+            )
+        return choices[0] if len(choices) == 1 else CategoricalDistribution(list(choices))
+    numbers = [c for c in choices if isinstance(c, int | float) and not isinstance(c, bool)]
+    if len(numbers) != len(choices) or len(choices) > 2:
+        raise ConfigError(f"search.space.{name}: give [value] or [low, high], not {list(choices)}")
+    _check_numbers(name, numbers)
+    if len(numbers) == 1:
+        return numbers[0]
+    if isinstance(distribution, IntDistribution):
+        return IntDistribution(int(numbers[0]), int(numbers[1]), log=distribution.log)
+    assert isinstance(distribution, FloatDistribution)
+    return FloatDistribution(numbers[0], numbers[1], log=distribution.log)
+
+
+def _check_numbers(name: str, numbers: Sequence[float]) -> None:
+    low, high = BOUNDS.get(name, (0.0, float("inf")))
+    for number in numbers:
+        positive = name not in BOUNDS or name == "learning_rate"
+        if not low <= number <= high or (positive and number == 0):
+            interval = f"above 0{'' if high == float('inf') else f' and at most {high:g}'}"
+            accepted = interval if positive else f"from {low:g} to {high:g}"
+            raise ConfigError(f"search.space.{name}: {number:g} must be {accepted}")
+    if len(numbers) == 2 and numbers[0] >= numbers[1]:
+        raise ConfigError(f"search.space.{name}: [low, high] needs low < high, not {list(numbers)}")

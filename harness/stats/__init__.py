@@ -1,0 +1,19 @@
+"""Statistics as pure functions: arrays in, frozen dataclasses out, generators passed in."""
+
+from harness.stats.bootstrap import CrossedBootstrap, Metric, crossed_bootstrap
+from harness.stats.family import holm, least_seeds
+from harness.stats.paired import Interval, PairedDifference, paired_difference
+from harness.stats.verdict import Verdict, verdict
+
+__all__ = [
+    "CrossedBootstrap",
+    "Interval",
+    "Metric",
+    "PairedDifference",
+    "Verdict",
+    "crossed_bootstrap",
+    "holm",
+    "least_seeds",
+    "paired_difference",
+    "verdict",
+]

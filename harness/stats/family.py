@@ -1,0 +1,39 @@
+"""Several comparisons at once: the family-wise error rate and the seeds it takes."""
+
+from itertools import count
+
+import numpy as np
+import numpy.typing as npt
+from statsmodels.stats.multitest import multipletests
+
+
+def holm(p_values: npt.ArrayLike) -> tuple[float, ...]:
+    """Holm-adjusted p values (comparisons,), in the order given, each in [0, 1].
+
+    Rejecting where the adjusted value is below alpha keeps the chance of any false rejection in
+    the family at or under alpha, whatever the dependence (Holm, 1979). An empty family gives ().
+
+    Raises ValueError if a p value is NaN or outside [0, 1].
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    if values.ndim != 1:
+        raise ValueError(f"p_values must have the shape (comparisons,), got {values.shape}")
+    bad = np.flatnonzero(~((values >= 0) & (values <= 1)))
+    if bad.size:
+        raise ValueError(f"p_values[{bad[0]}] is {values[bad[0]]}; it must be between 0 and 1")
+    return tuple(multipletests(values, method="holm")[1].tolist())
+
+
+def least_seeds(comparisons: int, alpha: float = 0.05) -> int:
+    """The fewest seeds with which the exact sign-flip test can reject in a Holm family.
+
+    The least n with 2 / 2^n < alpha / comparisons: with fewer seeds in every comparison, no
+    adjusted p value can be below alpha, however large the differences.
+
+    Raises ValueError if `comparisons` is below 1 or `alpha` is not between 0 and 1.
+    """
+    if comparisons < 1:
+        raise ValueError(f"comparisons must be at least 1, got {comparisons}")
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must be between 0 and 1, got {alpha}")
+    return next(n for n in count(1) if 2 * comparisons < alpha * 2**n)

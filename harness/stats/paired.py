@@ -1,0 +1,125 @@
+"""The paired difference of two methods over the seeds they share."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.stats
+
+from harness.stats import signflip
+
+EXACT_SEEDS = 20
+"""Up to this many seeds all sign patterns are counted; above, they are sampled."""
+
+ROUNDING = 1e-12
+"""Sums of differences that agree to this share of the largest score are ties."""
+
+
+class Interval(NamedTuple):
+    """A closed interval, in the unit of the scores; its ends may be infinite."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Method minus baseline over the seeds, with its sign-flip test and intervals.
+
+    The claim is about seeds only: the same examples, the same teacher, other seeds.
+    """
+
+    differences: tuple[float, ...]
+    """(seeds,): method minus baseline, in the order given."""
+    mean: float
+    sd: float
+    """Sample standard deviation (ddof = 1); NaN for one seed."""
+    confidence: float
+    interval: Interval
+    """Inverts the two-sided sign-flip test of the mean: zero is outside it exactly when
+    `p_value < 1 - confidence`. Both ends belong to it."""
+    t_interval: Interval
+    """Student's t interval, for comparison: it assumes normal differences."""
+    p_value: float
+    """Two-sided sign-flip p value of a zero mean, in [least_p, 1]."""
+    exact: bool
+    """All sign patterns were counted; otherwise they were sampled."""
+    least_p: float
+    """The smallest p value the test can give: 2 / 2^n where exact."""
+
+    @property
+    def n(self) -> int:
+        """Number of seeds, each one pair of runs."""
+        return len(self.differences)
+
+
+def paired_difference(
+    method_scores: npt.ArrayLike,
+    baseline_scores: npt.ArrayLike,
+    confidence: float = 0.95,
+    generator: np.random.Generator | None = None,
+    resamples: int = 99_999,
+) -> PairedDifference:
+    """Compare two methods by their scores (seeds,), paired by position.
+
+    The test is exact up to `EXACT_SEEDS` seeds. Above, `resamples` sign patterns are drawn from
+    `generator` and b of them at least as extreme give p = (b + 1) / (resamples + 1) (Phipson and
+    Smyth, "Permutation p-values should never be zero", 2010). Ties up to rounding count as equal,
+    which can only raise the p value. If all differences are equal, so are the ends of a finite
+    interval: the test knows no spread but the one it saw.
+
+    Raises ValueError if a score is NaN or infinite, the shapes differ, are not (seeds,) or are
+    empty, `confidence` is not between 0 and 1, or a generator is needed and missing.
+    """
+    method = _scores(method_scores, "method_scores")
+    baseline = _scores(baseline_scores, "baseline_scores")
+    if len(method) != len(baseline):
+        raise ValueError(
+            f"method_scores has {len(method)} seeds, baseline_scores has {len(baseline)}"
+        )
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+    differences = method - baseline
+    tolerance = ROUNDING * float(max(abs(method).max(), abs(baseline).max()))
+    exact = len(differences) <= EXACT_SEEDS
+    if exact:
+        segments = signflip.exact_segments(differences)
+    elif generator is None:
+        raise ValueError(f"{len(differences)} seeds are more than {EXACT_SEEDS}: pass a generator")
+    else:
+        segments = signflip.sampled_segments(differences, generator, resamples)
+    # Rounded, because 1 - 0.95 is a little more than 0.05.
+    alpha = round(1 - confidence, 12)
+    return PairedDifference(
+        differences=tuple(differences.tolist()),
+        mean=float(differences.mean()),
+        sd=float(differences.std(ddof=1)) if len(differences) > 1 else math.nan,
+        confidence=confidence,
+        interval=Interval(*signflip.inverted(segments, alpha, tolerance)),
+        t_interval=_t_interval(differences, confidence),
+        p_value=signflip.p_value(segments, tolerance),
+        exact=exact,
+        least_p=1 / (len(segments.low) + 1),
+    )
+
+
+def _scores(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
+    scores = np.asarray(values, dtype=np.float64)
+    if scores.ndim != 1 or scores.size == 0:
+        raise ValueError(f"{name} must have the shape (seeds,), got {scores.shape}")
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if bad.size:
+        raise ValueError(f"{name}[{bad[0]}] is {scores[bad[0]]}; every score must be finite")
+    return scores
+
+
+def _t_interval(differences: npt.NDArray[np.float64], confidence: float) -> Interval:
+    n = len(differences)
+    if n == 1:
+        return Interval(-math.inf, math.inf)
+    mean = float(differences.mean())
+    quantile = float(scipy.stats.t.ppf((1 + confidence) / 2, df=n - 1))
+    half = quantile * float(differences.std(ddof=1)) / math.sqrt(n)
+    return Interval(mean - half, mean + half)

@@ -1,0 +1,90 @@
+"""One storage URL for the ledger and Optuna: SQLite in WAL mode with BEGIN IMMEDIATE, or PostgreSQL.
+
+With SQLite's ordinary deferred transactions two workers can both read, then both fail to write;
+IMMEDIATE takes the write lock first and waits.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import psutil
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from harness.errors import StorageError
+
+NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "lustre", "afs", "9p"}
+BUSY_SECONDS = 120
+
+
+def make_immediate(engine: Engine) -> None:
+    """Make every later transaction of a SQLite engine a BEGIN IMMEDIATE one, in WAL mode."""
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _configure)
+        event.listen(engine, "begin", _begin)
+        engine.dispose()
+
+
+def _configure(connection: Any, record: Any) -> None:
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin(connection: Any) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def storage_url(out: Path, given: str | None) -> str:
+    """The URL of a runs folder: the one given, or SQLite's file in it.
+
+    Raises:
+        StorageError: the URL is malformed, the folder cannot be written, or SQLite would lie on a
+            network file system, where its WAL is unsafe.
+    """
+    if given is not None:
+        try:
+            make_url(given)
+        except ArgumentError as error:
+            raise StorageError(f"storage={given}: not a database URL") from error
+        return given
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"--out {out}: cannot be made ({error.strerror})") from error
+    if not os.access(out, os.W_OK):
+        raise StorageError(f"--out {out}: cannot be written")
+    kind = _file_system(out)
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise StorageError(
+            f"--out {out}: SQLite's WAL is unsafe on {kind}; use storage=postgresql+psycopg://..."
+        )
+    return f"sqlite:///{out.absolute() / 'ledger.db'}"
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for the ledger's own tables."""
+    try:
+        engine = create_engine(url)
+    except (SQLAlchemyError, ImportError) as error:
+        raise StorageError(f"storage {shown_url(url)}: {error}") from error
+    make_immediate(engine)
+    return engine
+
+
+def shown_url(url: str) -> str:
+    """A URL without its password, for messages and manifests."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
+def _file_system(folder: Path) -> str:
+    mounts = {p.mountpoint: p.fstype for p in psutil.disk_partitions(all=True)}
+    for place in (folder.absolute(), *folder.absolute().parents):
+        if str(place) in mounts:
+            return mounts[str(place)]
+    return ""

@@ -1,0 +1,104 @@
+"""Students: made from a teacher's layers, saved and loaded in Hugging Face's format."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+
+from harness.config import StudentConfig
+from harness.encoder import ATTENTION
+from harness.errors import UserError
+from harness.method import Method
+from harness.randomness import global_seed
+from harness.tasks import Task
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "special_tokens_map.json",
+)
+
+
+def classifier_config(folder: Path, task: Task, layers: int | None = None) -> AutoConfig:
+    """A checkpoint's configuration with the task's label names and, if given, another depth."""
+    names = list(task.labels) or ["score"]
+    config = AutoConfig.from_pretrained(
+        folder,
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+        problem_type="regression" if task.regression else "single_label_classification",
+    )
+    if layers is not None:
+        config.num_hidden_layers = layers
+    return config
+
+
+def copied_layers(init: str, student_layers: int, teacher_layers: int) -> list[int]:
+    """0-based teacher layers copied into student layers 1..m; `skip` rounds j·n/m half up."""
+    if init == "first":
+        return list(range(student_layers))
+    return [
+        (2 * layer * teacher_layers + student_layers) // (2 * student_layers) - 1
+        for layer in range(1, student_layers + 1)
+    ]
+
+
+def make_student(teacher: PreTrainedModel, config: StudentConfig, seed: int) -> PreTrainedModel:
+    """A student of `config.layers` layers on the teacher's device.
+
+    The head is drawn from the seed; embeddings, layers and pooler are the teacher's, or drawn too
+    with `init=random`. Raises `UserError` when the student is deeper than the teacher.
+    """
+    depth = int(teacher.config.num_hidden_layers)
+    if config.layers > depth:
+        raise UserError(f"--student-layers {config.layers}: the teacher has {depth}")
+    shape = copy.deepcopy(teacher.config)
+    shape.num_hidden_layers = config.layers
+    with global_seed("student", seed):
+        student: PreTrainedModel = AutoModelForSequenceClassification.from_config(
+            shape, attn_implementation=ATTENTION
+        )
+    if config.init != "random":
+        _copy(teacher, student, copied_layers(config.init, config.layers, depth))
+    return student.to(teacher.device)
+
+
+def _copy(teacher: PreTrainedModel, student: PreTrainedModel, layers: Sequence[int]) -> None:
+    own = student.base_model.state_dict()
+    for name, value in teacher.base_model.state_dict().items():
+        if not name.startswith("encoder.layer.") and name in own:
+            own[name] = value
+    for target, source in enumerate(layers):
+        prefix = f"encoder.layer.{source}."
+        for name, value in teacher.base_model.state_dict().items():
+            if name.startswith(prefix):
+                own[f"encoder.layer.{target}.{name.removeprefix(prefix)}"] = value
+    student.base_model.load_state_dict(own)
+
+
+def save_student(
+    model: PreTrainedModel, method: Method | None, tokenizer: Path, folder: Path
+) -> None:
+    """Write weights, label names, tokenizer and the method's projections into a folder."""
+    model.save_pretrained(folder)
+    for name in TOKENIZER_FILES:
+        if (tokenizer / name).is_file():
+            shutil.copyfile(tokenizer / name, folder / name)
+    state = {} if method is None else {k: v.contiguous() for k, v in method.state_dict().items()}
+    if state:
+        save_file(state, folder / "method.safetensors")
+
+
+def load_classifier(folder: Path, device: torch.device) -> PreTrainedModel:
+    """A saved teacher or student in eval mode, on the device."""
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+        folder, attn_implementation=ATTENTION, dtype=torch.float32
+    )
+    return model.to(device).eval()

@@ -1,0 +1,1 @@
+"""Reads the ledger and draws the report; never imports torch."""

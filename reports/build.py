@@ -1,0 +1,115 @@
+"""Build reports from a ledger, on any machine: `python -m reports.build RUNS_DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.compare import AblationResult
+from harness.errors import StorageError, UserError
+from harness.ledger import Ledger
+from harness.storage import storage_url
+from reports.evidence import read_evidence
+from reports.page import render
+
+SQLITE = "sqlite:///"
+
+
+def build_report(ledger: Ledger, ablation: str, path: Path) -> AblationResult:
+    """Write an ablation's report to `path`, replacing it in one step, and return what it shows.
+
+    Raises `StorageError` when the ledger has no such ablation or the file cannot be written.
+    """
+    evidence = read_evidence(ledger, ablation)
+    _write(path, render(evidence))
+    return evidence.result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build the reports that the command line asks for; returns the exit code."""
+    given = _parser().parse_args(arguments)
+    try:
+        for path in _build(given.runs, given.out, given.ablation, given.storage):
+            print(path)
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m reports.build", description=__doc__)
+    parser.add_argument("runs", type=Path, metavar="RUNS_DIR", help="folder with ledger.db")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write a single report")
+    parser.add_argument("--ablation", metavar="NAME", help="only this one; default: all")
+    parser.add_argument("--storage", metavar="URL", help="the ledger's database, if not ledger.db")
+    return parser
+
+
+def _build(runs: Path, out: Path | None, ablation: str | None, storage: str | None) -> list[Path]:
+    ledger = Ledger(_url(runs, storage))
+    try:
+        names = _chosen(ledger.ablations(), ablation, runs)
+        if out is not None and len(names) > 1:
+            raise UserError(
+                f"--out {out}: the ledger has {len(names)} ablations ({', '.join(names)}); "
+                "choose one with --ablation"
+            )
+        paths = [out or _place(runs, name) for name in names]
+        for name, path in zip(names, paths, strict=True):
+            build_report(ledger, name, path)
+        return paths
+    finally:
+        ledger.close()
+
+
+def _url(runs: Path, storage: str | None) -> str:
+    """The ledger's URL; opening a SQLite file that is not there would create it."""
+    if not runs.is_dir():
+        raise StorageError(f"RUNS_DIR {runs}: no such folder")
+    url = storage_url(runs, storage)
+    if url.startswith(SQLITE) and not Path(url.removeprefix(SQLITE).partition("?")[0]).is_file():
+        given = f"RUNS_DIR {runs}: has no ledger.db"
+        raise StorageError(given if storage is None else f"--storage {url}: no such file")
+    return url
+
+
+def _chosen(found: Sequence[str], wanted: str | None, runs: Path) -> Sequence[str]:
+    if not found:
+        raise StorageError(f"RUNS_DIR {runs}: the ledger has no ablation yet")
+    if wanted is None:
+        return found
+    if wanted not in found:
+        raise UserError(f"--ablation {wanted}: not in the ledger, which has {', '.join(found)}")
+    return [wanted]
+
+
+def _place(runs: Path, ablation: str) -> Path:
+    """The ablation's own folder, which must lie in the runs folder."""
+    if ablation in ("", ".", "..") or Path(ablation).name != ablation:
+        raise UserError(f"ablation {ablation!r} cannot name a folder; give --ablation and --out")
+    return runs / ablation / "report.html"
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as stream:
+                stream.write(text)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""All that one report is made of, read from the ledger once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.compare import AblationResult, MethodResult, summarise
+from harness.ledger import Ledger, Record
+
+POINTS = 100.0
+"""Scores are printed in points: hundredths."""
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Where a method's student layers looked, each value a mean over its `seeds` report runs.
+
+    `weights` (student layers, teacher layers); `entropy`, a share of its maximum, `target_length`
+    and `target_variance_share` (student layers,), on `examples` examples of `split`.
+    """
+
+    weights: Floats
+    entropy: Floats
+    target_length: Floats
+    target_variance_share: Floats
+    split: str
+    examples: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """An ablation's result with what else its page shows.
+
+    `attention` is by (task, method), for methods that have it; `teachers` by task, without tasks
+    whose teacher is not recorded yet.
+    """
+
+    result: AblationResult
+    attention: Mapping[tuple[str, str], Attention]
+    teachers: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """What the command that made the ablation wrote about it."""
+        return self.result.manifest
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks with studies, in the manifest's order."""
+        return tuple(self.manifest["studies"])
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Methods of all tasks; the baseline first, then in the manifest's order."""
+        found = dict.fromkeys(result.method for result in self.result.results)
+        return tuple(sorted(found, key=lambda method: method != self.manifest.get("baseline")))
+
+    def results(self, task: str) -> tuple[MethodResult, ...]:
+        """The task's results, in the order of `methods`."""
+        found = (self.result.result(task, method) for method in self.methods)
+        return tuple(result for result in found if result is not None)
+
+    def task_label(self, task: str) -> str:
+        """The task's title with its name."""
+        title = str(self.manifest["tasks"][task].get("title", task))
+        return title if title.lower() == task.lower() else f"{title} ({task})"
+
+    def evaluation_split(self, task: str) -> str | None:
+        """The split that the report runs are scored on; None before there is one."""
+        runs = (run for result in self.results(task) for run in result.report)
+        splits = (split for run in runs for split in run.record.inputs.get("evaluation", ()))
+        return next(splits, None)
+
+    def records(self) -> tuple[Record, ...]:
+        """The records of all runs, search and report."""
+        return tuple(
+            run.record for result in self.result.results for run in (*result.search, *result.report)
+        )
+
+
+def read_evidence(ledger: Ledger, ablation: str) -> Evidence:
+    """Read one ablation. Raises `StorageError` when there is none of that name."""
+    result = summarise(ledger, ablation)
+    attention = {(found.task, found.method): _attention(ledger, found) for found in result.results}
+    teachers = {
+        task: ledger.teacher(fingerprint)
+        for task, fingerprint in result.manifest.get("teachers", {}).items()
+    }
+    return Evidence(
+        result,
+        {key: value for key, value in attention.items() if value is not None},
+        {task: facts for task, facts in teachers.items() if facts},
+    )
+
+
+def _attention(ledger: Ledger, result: MethodResult) -> Attention | None:
+    complete = (run.record for run in result.report if run.record.status == "complete")
+    inspected = [ledger.inspections(record.fingerprint) for record in complete]
+    facts = [found["attention"] for found in inspected if "attention" in found]
+    if not facts:
+        return None
+
+    def mean(name: str) -> Floats:
+        values: Floats = np.asarray([fact[name] for fact in facts], dtype=np.float64)
+        return np.asarray(values.mean(axis=0))
+
+    return Attention(
+        weights=mean("map"),
+        entropy=mean("entropy"),
+        target_length=mean("target_length"),
+        target_variance_share=mean("target_variance_share"),
+        split=str(facts[0]["split"]),
+        examples=int(facts[0]["examples"]),
+        seeds=len(facts),
+    )

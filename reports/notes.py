@@ -1,0 +1,107 @@
+"""What a report has to say in words: what is missing, failed, refused or to be read with care."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.compare import MethodResult
+from reports.evidence import Evidence
+
+LEAST_VARIANCE = 0.01
+"""A layer whose states vary less than this share between examples would teach a constant."""
+
+
+def gaps(evidence: Evidence) -> list[str]:
+    """Sentences on everything that a finished ablation would have and this one lacks."""
+    manifest = evidence.manifest
+    sentences = []
+    if not evidence.records():
+        sentences.append("No run has finished yet.")
+    if not manifest["family"]:
+        sentences.append("No comparison was asked for: there is no baseline to compare with.")
+    sentences += [f"{sentence}." for sentence in evidence.result.missing]
+    for task in evidence.tasks:
+        if task not in evidence.teachers:
+            sentences.append(f"{task}: the teacher is not recorded yet.")
+        for result in evidence.results(task):
+            sentences += _run_gaps(result, manifest)
+    for comparison in evidence.result.comparisons:
+        if comparison.unpaired:
+            names = f"{comparison.method} against {comparison.baseline} on {comparison.task}"
+            seeds = _listed(comparison.unpaired)
+            sentences.append(f"{names}: seeds without a partner are left out: {seeds}.")
+    refused = manifest.get("refused", {})
+    sentences += [f"Task {task} was refused: {reason}" for task, reason in refused.items()]
+    broken = manifest.get("broken_plugins", {})
+    sentences += [f"Plugin {name} could not be loaded: {why}" for name, why in broken.items()]
+    return sentences
+
+
+def failures(evidence: Evidence) -> list[str]:
+    """One sentence per failed run, with its reason."""
+    return [
+        f"{result.method} on {result.task}, {failure}"
+        for task in evidence.tasks
+        for result in evidence.results(task)
+        for failure in result.failures
+    ]
+
+
+def versions(evidence: Evidence) -> list[str]:
+    """A warning for each thing that differs between runs that are compared here."""
+    records = evidence.records()
+    seen = {
+        "results version": {str(record.inputs.get("results_version")) for record in records},
+        "code revision": {str(record.provenance.get("revision")) for record in records},
+        "processor": {str(record.provenance.get("processor")) for record in records},
+        "set of library versions": {
+            ", ".join(f"{k} {v}" for k, v in sorted(record.provenance.get("libraries", {}).items()))
+            for record in records
+        },
+    }
+    return [
+        f"The runs were made with more than one {name}: {'; '.join(sorted(values))}."
+        for name, values in seen.items()
+        if len(values) > 1
+    ]
+
+
+def teacher_warnings(teacher: Mapping[str, Any]) -> list[str]:
+    """What makes a teacher a doubtful source: it is weak, or layers hardly vary."""
+    sentences = []
+    if teacher.get("weak"):
+        sentences.append("This teacher is no better than a constant prediction.")
+    shares = teacher.get("variance_shares") or []
+    flat = [layer for layer, share in enumerate(shares, start=1) if share < LEAST_VARIANCE]
+    if flat:
+        which = "layer" if len(flat) == 1 else "layers"
+        sentences.append(
+            f"Less than 1 % of the energy of {which} {_listed(flat)} varies between examples: "
+            "matching such states teaches a constant."
+        )
+    return sentences
+
+
+def _run_gaps(result: MethodResult, manifest: Mapping[str, Any]) -> list[str]:
+    name = f"{result.method} on {result.task}"
+    trials, asked = len({run.trial for run in result.search}), int(manifest["trials"])
+    sentences = []
+    if trials < asked:
+        sentences.append(f"{name}: {trials} of {asked} search trials are finished.")
+    pruned = len({run.trial for run in result.search if run.record.status == "pruned"})
+    if pruned:
+        sentences.append(f"{name}: {pruned} of {asked} search trials were pruned.")
+    if trials >= asked and result.best_trial is None:
+        sentences.append(f"{name}: no search trial is complete, so there is no best setting.")
+    missing = sorted(set(manifest["report_seeds"]) - set(result.seeds))
+    if missing:
+        sentences.append(
+            f"{name}: {len(missing)} of {len(manifest['report_seeds'])} report seeds have no "
+            f"finished run (seeds {_listed(missing)})."
+        )
+    return sentences
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ", ".join(str(value) for value in values)

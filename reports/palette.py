@@ -1,0 +1,50 @@
+"""Colours and marker symbols: one of each per method, the same in every figure and table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Colour-blind safe (Okabe and Ito, 2008), without black and yellow: each is legible on white and
+on near-black."""
+
+SYMBOLS = {
+    "circle": "\N{BLACK CIRCLE}",
+    "square": "\N{BLACK SQUARE}",
+    "diamond": "\N{BLACK DIAMOND}",
+    "triangle-up": "\N{BLACK UP-POINTING TRIANGLE}",
+    "cross": "\N{HEAVY GREEK CROSS}",
+    "star": "\N{BLACK STAR}",
+    "hexagon": "\N{BLACK HEXAGON}",
+}
+"""Plotly's marker symbols, each with the character that stands for it in text."""
+
+DASHES = ("solid", "dash", "dot", "dashdot")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one method is drawn. `symbol` and `dash` are Plotly names."""
+
+    colour: str
+    symbol: str
+    dash: str
+
+    @property
+    def glyph(self) -> str:
+        """The symbol as a character."""
+        return SYMBOLS[self.symbol]
+
+
+def method_styles(methods: Sequence[str]) -> dict[str, Style]:
+    """A style for each method, by position; no two of the first 42 share colour and symbol."""
+    symbols = list(SYMBOLS)
+    return {
+        method: Style(
+            OKABE_ITO[index % len(OKABE_ITO)],
+            symbols[index % len(symbols)],
+            DASHES[index // len(OKABE_ITO) % len(DASHES)],
+        )
+        for index, method in enumerate(methods)
+    }

@@ -1,0 +1,173 @@
+"""The report's tables as data frames of numbers and names; `reports.display` prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.compare import Comparison, MethodResult
+from reports.evidence import POINTS, Attention, Evidence
+from reports.numbers import setting_text
+
+VERDICT_COLUMNS = [
+    "task", "method", "metric", "mean", "sd", "seeds", "best", "baseline", "difference", "low",
+    "high", "adjusted_p", "outcome",
+]  # fmt: skip
+MEBIBYTE = 2**20
+TEACHER_ROW = "teacher"
+CONSTANT_ROW = "constant prediction"
+
+
+def verdict_table(evidence: Evidence) -> pd.DataFrame:
+    """Per task: the teacher's score, the constant prediction's, a row per method and comparison.
+
+    Scores, `sd` (n − 1, over report seeds), `difference`, `low` and `high` are in points. A method
+    without a comparison has one row with an empty baseline; `best` marks the task's highest mean.
+    """
+    rows = [row for task in evidence.tasks for row in _task_rows(evidence, task)]
+    return pd.DataFrame(rows, columns=pd.Index(VERDICT_COLUMNS))
+
+
+def _task_rows(evidence: Evidence, task: str) -> list[dict[str, Any]]:
+    metric = str(evidence.manifest["tasks"][task]["metrics"][0])
+    references = ((TEACHER_ROW, teacher_score), (CONSTANT_ROW, constant_score))
+    rows: list[dict[str, Any]] = [
+        {"task": task, "method": name, "metric": metric, "mean": score(evidence, task)}
+        for name, score in references
+    ]
+    results = evidence.results(task)
+    highest = max((result.mean for result in results if result.scores), default=np.nan)
+    for result in results:
+        scores = {
+            "task": task,
+            "method": result.method,
+            "metric": metric,
+            "mean": POINTS * result.mean,
+            "sd": POINTS * result.sd,
+            "seeds": len(result.scores),
+            "best": bool(result.mean == highest),
+        }
+        compared = [c for c in evidence.result.comparisons if _is_of(c, result)]
+        rows += [scores | _difference_cells(comparison) for comparison in compared] or [scores]
+    return rows
+
+
+def _is_of(comparison: Comparison, result: MethodResult) -> bool:
+    return (comparison.task, comparison.method) == (result.task, result.method)
+
+
+def _difference_cells(comparison: Comparison) -> dict[str, Any]:
+    paired = comparison.difference
+    return {
+        "baseline": comparison.baseline,
+        "difference": POINTS * paired.mean,
+        "low": POINTS * paired.interval.low,
+        "high": POINTS * paired.interval.high,
+        "adjusted_p": comparison.adjusted_p,
+        "outcome": comparison.verdict.outcome,
+    }
+
+
+def teacher_score(evidence: Evidence, task: str) -> float:
+    """The teacher's primary metric in points, on the split the report runs are scored on.
+
+    Before there is a report run, on the last split it was scored on; NaN when nothing is recorded.
+    """
+    by_split: Mapping[str, Mapping[str, float]] = evidence.teachers.get(task, {}).get("metrics", {})
+    if not by_split:
+        return float("nan")
+    split = evidence.evaluation_split(task)
+    scores = by_split.get(split or "", list(by_split.values())[-1])
+    metric = evidence.manifest["tasks"][task]["metrics"][0]
+    return POINTS * float(scores.get(metric, np.nan))
+
+
+def constant_score(evidence: Evidence, task: str) -> float:
+    """What predicting the same for every example scores, in points; NaN when not recorded."""
+    recorded = evidence.manifest["tasks"][task].get("constant")
+    return POINTS * float(recorded) if recorded is not None else float("nan")
+
+
+def metrics_table(evidence: Evidence, task: str) -> pd.DataFrame:
+    """Every metric's mean over report seeds in points, a row per method with report runs."""
+    rows = [
+        {"method": result.method} | {name: POINTS * value for name, value in result.metrics.items()}
+        for result in evidence.results(task)
+        if result.metrics
+    ]
+    return pd.DataFrame(rows)
+
+
+def settings_table(results: Iterable[MethodResult]) -> pd.DataFrame:
+    """Each method's best setting, its trial (from 0, as in Optuna) and mean selection score."""
+    rows = []
+    for result in results:
+        if result.best_trial is None:
+            continue
+        runs = [run.record for run in result.search if run.trial == result.best_trial]
+        score = POINTS * float(np.mean([record.metrics[result.metric] for record in runs]))
+        trials = len({run.trial for run in result.search})
+        names = (result.method, result.best_trial, trials, score)
+        rows.append((*names, setting_text(result.setting)))
+    return pd.DataFrame(
+        rows, columns=pd.Index(["method", "best_trial", "trials", "points", "setting"])
+    )
+
+
+def attention_table(attention: Attention) -> pd.DataFrame:
+    """One row per student layer (from 1): entropy and variance share in percent, target length."""
+    return pd.DataFrame(
+        {
+            "student_layer": np.arange(1, len(attention.entropy) + 1),
+            "entropy_percent": 100 * attention.entropy,
+            "target_length": attention.target_length,
+            "variance_percent": 100 * attention.target_variance_share,
+        }
+    )
+
+
+def teacher_table(teacher: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per split that the teacher was scored on, every metric in points."""
+    by_split: Mapping[str, Mapping[str, float]] = teacher.get("metrics", {})
+    rows = [
+        {"split": split} | {name: POINTS * value for name, value in scores.items()}
+        for split, scores in by_split.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def cost_table(results: Iterable[MethodResult]) -> pd.DataFrame:
+    """Per method and role: finished runs, seconds per run and in all, examples/s, memory in MiB.
+
+    Seconds and speed are means over runs, memory is the greatest of any run.
+    """
+    rows = []
+    for result in results:
+        for role, runs in (("search", result.search), ("report", result.report)):
+            records = [run.record for run in runs if run.record.status == "complete"]
+            if records:
+                seconds = [record.seconds for record in records]
+                speed = float(np.mean([record.examples_per_second for record in records]))
+                memory = max(record.peak_memory for record in records) / MEBIBYTE
+                mean, total = float(np.mean(seconds)), sum(seconds)
+                rows.append((result.method, role, len(records), mean, total, speed, memory))
+    columns = ["method", "role", "runs", "seconds", "total", "examples_per_second", "memory"]
+    return pd.DataFrame(rows, columns=pd.Index(columns))
+
+
+def flat_table(values: Mapping[str, Any]) -> pd.DataFrame:
+    """A nested mapping as rows of dotted `name` and `value` text."""
+    return pd.DataFrame(list(_flat(values, "")), columns=pd.Index(["name", "value"]))
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            yield f"{prefix}{name}", ", ".join(str(part) for part in value)
+        else:
+            yield f"{prefix}{name}", "not set" if value in (None, {}) else str(value)

@@ -1,0 +1,1 @@
+"""Hydra YAML: the presets, protocols and tasks that a study is composed from."""

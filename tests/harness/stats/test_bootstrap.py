@@ -1,0 +1,161 @@
+"""The crossed bootstrap, against a plain loop over the same draws."""
+
+import math
+from dataclasses import astuple
+
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from harness.stats import CrossedBootstrap, bootstrap, crossed_bootstrap, paired_difference
+
+LABELS = np.array([0, 1] * 20)
+
+
+def classes(seed: int, shape: tuple[int, int] = (4, 40), right: float = 0.8) -> np.ndarray:
+    """Predicted classes (seeds, examples) of which a share is right."""
+    hits = np.random.default_rng(seed).random(shape) < right
+    return np.where(hits, LABELS, 1 - LABELS)
+
+
+def plain_loop(method: np.ndarray, baseline: np.ndarray, seed: int, resamples: int) -> np.ndarray:
+    """Mean differences in Matthews' correlation (resamples,), drawn as documented."""
+    generator = np.random.default_rng(seed)
+    seeds, examples = method.shape
+    drawn_seeds = generator.integers(seeds, size=(resamples, seeds))
+    drawn_examples = generator.integers(examples, size=(resamples, examples))
+    score = sklearn.metrics.matthews_corrcoef
+    return np.array(
+        [
+            np.mean([score(LABELS[e], method[s][e]) - score(LABELS[e], baseline[s][e]) for s in ss])
+            for ss, e in zip(drawn_seeds, drawn_examples, strict=True)
+        ]
+    )
+
+
+def test_equals_a_plain_loop_over_the_same_draws() -> None:
+    method, baseline = classes(0), classes(1, right=0.6)
+    result = crossed_bootstrap(
+        "matthews", method, baseline, LABELS, np.random.default_rng(2), resamples=199
+    )
+    means = np.sort(plain_loop(method, baseline, 2, 199))
+    # 200 * 0.025 = 5: the fifth from either end.
+    assert (result.low, result.high) == pytest.approx((means[4], means[-5]))
+    observed = [sklearn.metrics.matthews_corrcoef(LABELS, p) for p in (*method, *baseline)]
+    assert result.mean == pytest.approx(np.mean(observed[:4]) - np.mean(observed[4:]))
+    assert (result.resamples, result.undefined, result.confidence) == (199, 0, 0.95)
+
+
+def test_a_function_equals_the_metric_of_that_name() -> None:
+    named, called = (
+        crossed_bootstrap(m, classes(0), classes(1), LABELS, np.random.default_rng(3), 99)
+        for m in ("accuracy", sklearn.metrics.accuracy_score)
+    )
+    assert astuple(named) == pytest.approx(astuple(called))
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run() -> CrossedBootstrap:
+        return crossed_bootstrap(
+            "accuracy", classes(0), classes(1), LABELS, np.random.default_rng(4), 99
+        )
+
+    whole = run()
+    monkeypatch.setattr(bootstrap, "BLOCK", 7 * 40)
+    assert astuple(run()) == pytest.approx(astuple(whole))
+
+
+def test_logits_are_decided_by_the_largest() -> None:
+    method, baseline = classes(0), classes(1)
+    logits = [np.eye(2)[p] * 3 - 1 for p in (method, baseline)]
+    assert crossed_bootstrap(
+        "accuracy", *logits, LABELS, np.random.default_rng(5), 99
+    ) == crossed_bootstrap("accuracy", method, baseline, LABELS, np.random.default_rng(5), 99)
+
+
+def test_a_single_logit_is_the_value() -> None:
+    values = np.random.default_rng(6).normal(size=(2, 4, 40))
+    assert crossed_bootstrap(
+        "spearman", *values[..., None], LABELS, np.random.default_rng(7), 99
+    ) == crossed_bootstrap("spearman", *values, LABELS, np.random.default_rng(7), 99)
+
+
+def test_equal_predictions_differ_by_nothing() -> None:
+    # Both methods see the same draws: any other pairing would spread the interval.
+    result = crossed_bootstrap(
+        "accuracy", classes(0), classes(0), LABELS, np.random.default_rng(8), 99
+    )
+    assert (result.mean, result.low, result.high) == (0, 0, 0)
+
+
+def test_undefined_resamples_are_counted_and_widen_the_interval() -> None:
+    # Three examples, the first of which alone differs: (2/3)^3 = 30% of the resamples lack it.
+    labels = np.array([1.0, 0.0, 0.0])
+    method, baseline = np.array([[2.0, 0.1, 0.0]]), np.array([[2.0, 0.0, 0.1]])
+    result = crossed_bootstrap("pearson", method, baseline, labels, np.random.default_rng(9), 999)
+    assert 250 < result.undefined < 400
+    assert (result.low, result.high) == (-math.inf, math.inf)
+
+
+def test_a_few_undefined_resamples_move_the_ends_outward() -> None:
+    labels, method, baseline = np.arange(9.0), classes(0)[:, :9], classes(1)[:, :9]
+    everywhere = crossed_bootstrap(
+        "accuracy", method, baseline, labels, np.random.default_rng(10), 999
+    )
+
+    def undefined_without_first(true: np.ndarray, predictions: np.ndarray) -> float:
+        return math.nan if np.all(true > 3) else float(np.mean(true == predictions))
+
+    some = crossed_bootstrap(
+        undefined_without_first, method, baseline, labels, np.random.default_rng(10), 999
+    )
+    assert 0 < some.undefined < 25
+    assert some.low <= everywhere.low
+    assert some.high >= everywhere.high
+
+
+def test_covers_a_null_that_seeds_alone_do_not() -> None:
+    generator = np.random.default_rng(11)
+    labels = np.ones(120)
+    crossed_covers = seeds_cover = 0
+    for _ in range(150):
+        # Each example favours one method for every seed; over new examples neither is ahead.
+        favour = generator.normal(0, 0.25, size=120).clip(-0.25, 0.25)
+        method = generator.random((10, 120)) < 0.7 + favour
+        baseline = generator.random((10, 120)) < 0.7 - favour
+        crossed = crossed_bootstrap("accuracy", method, baseline, labels, generator, 399)
+        seeds = paired_difference(method.mean(axis=1), baseline.mean(axis=1)).interval
+        crossed_covers += crossed.low <= 0 <= crossed.high
+        seeds_cover += seeds.low <= 0 <= seeds.high
+    # 95% of 150 is 142.5, with a standard error of 2.7.
+    assert crossed_covers >= 134
+    assert seeds_cover < 110
+
+
+@pytest.mark.parametrize(
+    ("metric", "method", "message"),
+    [
+        ("bleu", classes(0), "unknown metric 'bleu'; known are accuracy, f1, matthews, pearson"),
+        ("accuracy", classes(0)[:3], r"method predictions \(3, 40\), baseline predictions \(4, 40"),
+        ("accuracy", classes(0)[:, :9], r"and labels \(40,\) do not match \(seeds, examples\)"),
+        ("accuracy", np.full((4, 40), np.nan), r"method_predictions\[0, 0\] is nan"),
+        ("pearson", np.zeros((4, 40)), "the metric is undefined on the predictions of seed 0"),
+    ],
+)
+def test_bad_input_is_named(metric: str, method: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        crossed_bootstrap(metric, method, classes(1), LABELS, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("resamples", "confidence"), [(38, 0.95), (999, 1.0), (999, -1.0)])
+def test_too_few_resamples_are_named(resamples: int, confidence: float) -> None:
+    with pytest.raises(ValueError, match=f"{resamples} resamples give no interval"):
+        crossed_bootstrap(
+            "accuracy",
+            classes(0),
+            classes(1),
+            LABELS,
+            np.random.default_rng(0),
+            resamples,
+            confidence,
+        )

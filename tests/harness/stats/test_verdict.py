@@ -1,0 +1,129 @@
+"""What the verdict says, and what it never says."""
+
+import math
+
+import pytest
+
+from harness.stats import (
+    CrossedBootstrap,
+    PairedDifference,
+    Verdict,
+    holm,
+    paired_difference,
+    verdict,
+)
+
+AHEAD = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.03, 0.04]
+UNCLEAR = [0.01, -0.02, 0.03, -0.04, 0.05, -0.06, 0.03, 0.04]
+
+
+def compare(differences: list[float]) -> PairedDifference:
+    return paired_difference(differences, [0.0] * len(differences))
+
+
+def crossed(low: float, high: float) -> CrossedBootstrap:
+    return CrossedBootstrap((low + high) / 2, low, high, 0.95, resamples=2000, undefined=0)
+
+
+def judge(
+    difference: PairedDifference,
+    adjusted_p: float | None = None,
+    over_examples: CrossedBootstrap | None = None,
+    **options: object,
+) -> Verdict:
+    """The verdict on alp against pkd on rte; not adjusted unless a p value is given."""
+    p_value = difference.p_value if adjusted_p is None else adjusted_p
+    names = {"method": "alp", "baseline": "pkd", "task": "rte", "metric": "accuracy"}
+    return verdict(difference, p_value, over_examples, **names, **options)
+
+
+def test_better_on_these_examples() -> None:
+    result = judge(compare(AHEAD))
+    assert (result.outcome, result.scope) == ("better", "examples")
+    assert result.sentence == (
+        "+3.50 points of accuracy (95% interval +2.00 to +5.00, n = 8 paired seeds, "
+        "adjusted p = 0.00781): alp is better than pkd on rte, "
+        "on these examples, with this teacher."
+    )
+
+
+def test_better_over_new_examples_too() -> None:
+    result = judge(compare(AHEAD), over_examples=crossed(0.004, 0.07))
+    assert (result.outcome, result.scope) == ("better", "task")
+    assert result.sentence.endswith(
+        "alp is better than pkd on rte, also over new examples of this task "
+        "(95% interval +0.40 to +7.00), with this teacher."
+    )
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.01, 0.08), (0.0, 0.08), (-0.08, -0.01)])
+def test_only_the_seeds_support_it(low: float, high: float) -> None:
+    result = judge(compare(AHEAD), over_examples=crossed(low, high))
+    assert (result.outcome, result.scope) == ("better", "examples")
+    assert "on these examples, with this teacher (over new examples: 95% i" in result.sentence
+    assert "also over new examples" not in result.sentence
+
+
+def test_worse_mirrors_better() -> None:
+    result = judge(compare([-d for d in AHEAD]), over_examples=crossed(-0.07, -0.004))
+    assert (result.outcome, result.scope) == ("worse", "task")
+    assert result.sentence.startswith("-3.50 points of accuracy (95% interval -5.00 to -2.00")
+    assert "alp is worse than pkd on rte, also over new examples" in result.sentence
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_not_decided_is_never_called_equal(sign: int) -> None:
+    difference = compare(UNCLEAR)
+    over_examples = crossed(*sorted((sign * 0.001, sign * 0.02)))
+    result = judge(difference, over_examples=over_examples)
+    assert (result.outcome, result.scope) == ("not decided", "examples")
+    assert "whether alp is better or worse than pkd on rte is not decided" in result.sentence
+    low, high = difference.interval
+    assert f"95% interval {100 * low:+.2f} to {100 * high:+.2f}, n = 8" in result.sentence
+    for word in ("equal", "no difference", "same", "cannot reach"):
+        assert word not in result.sentence
+
+
+def test_the_adjusted_p_value_decides() -> None:
+    difference = compare(AHEAD)
+    adjusted = holm([difference.p_value] * 7)[0]
+    assert difference.p_value < 0.05 < adjusted
+    assert judge(difference, adjusted).outcome == "not decided"
+    assert "adjusted p = 0.0547" in judge(difference, adjusted).sentence
+    assert judge(difference, adjusted, alpha=0.06).outcome == "better"
+
+
+def test_alpha_itself_is_not_enough() -> None:
+    assert judge(compare(AHEAD), 0.05).outcome == "not decided"
+
+
+def test_too_few_seeds_are_said() -> None:
+    result = judge(compare(AHEAD[:5]))
+    assert "95% interval unbounded, n = 5 paired seeds" in result.sentence
+    assert result.sentence.endswith(
+        "on these examples, with this teacher; "
+        "5 paired seeds cannot reach p < 0.05 in one comparison, at least 6 can."
+    )
+
+
+def test_just_enough_seeds_are_not_called_too_few() -> None:
+    assert "cannot reach" not in judge(compare(UNCLEAR[:6])).sentence
+
+
+def test_too_few_seeds_for_the_family_are_said() -> None:
+    result = judge(compare(AHEAD[:7]), 6 * 2 / 2**7, comparisons=6)
+    assert result.sentence.endswith(
+        "; 7 paired seeds cannot reach p < 0.05 in 6 comparisons, at least 8 can."
+    )
+
+
+def test_points_scale_the_numbers_and_zero_has_no_minus() -> None:
+    assert judge(compare(AHEAD), points=1.0).sentence.startswith("+0.04 points of accuracy")
+    nearly = judge(compare([1e-9, -2e-9, 1e-9, 1e-9, -3e-9, 1e-9]))
+    assert nearly.sentence.startswith("+0.00 points of accuracy (95% interval +0.00 to +0.00")
+
+
+@pytest.mark.parametrize("adjusted_p", [0.001, 1.5, math.nan])
+def test_an_impossible_adjusted_p_value_is_named(adjusted_p: float) -> None:
+    with pytest.raises(ValueError, match=f"adjusted_p must be between .* got {adjusted_p}"):
+        judge(compare(AHEAD), adjusted_p)

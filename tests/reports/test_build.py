@@ -1,0 +1,266 @@
+import re
+import subprocess
+import sys
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import plotly.offline
+import pytest
+
+from harness.errors import StorageError
+from reports import build
+from reports.build import build_report
+
+HOSTILE = """</script><script>alert(1)</script>"'&😀\u2028<!--"""
+OUTSIDE = re.compile(
+    r"""(?:src|href|action|data)\s*=\s*["']?\s*(?:https?:)?//|@import|url\(""", re.I
+)
+BLOCKED = """
+import runpy, sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "transformers", "optuna"}:
+            raise ImportError(name + " is blocked")
+
+sys.meta_path.insert(0, Blocker())
+sys.argv = ["reports.build", *sys.argv[1:]]
+runpy.run_module("reports.build", run_name="__main__")
+"""
+
+
+class Outline(HTMLParser):
+    """Collects the ids, links, headings, scripts and figure labels of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids, self.links, self.labels, self.headings = [], [], [], []
+        self.scripts = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        values = dict(attributes)
+        self.ids += [values["id"]] if "id" in values else []
+        self.links += [values["href"]] if tag == "a" else []
+        self.scripts += tag == "script"
+        self.labels += [values["aria-label"]] if values.get("role") == "img" else []
+        if re.fullmatch(r"h\d", tag):
+            self.headings.append(int(tag[1]))
+
+
+def page(scribe: Any, tmp_path: Path) -> str:
+    path = tmp_path / "out" / "report.html"
+    build_report(scribe.ledger, scribe.manifest["name"], path)
+    assert [found.name for found in path.parent.iterdir()] == ["report.html"]
+    return path.read_text()
+
+
+def own(text: str) -> str:
+    """The page without Plotly's script."""
+    return text.replace(plotly.offline.get_plotlyjs(), "")
+
+
+def test_a_finished_page_says_the_verdicts_and_the_banner(scribe, tmp_path):
+    scribe.finished()
+    text = page(scribe, tmp_path)
+    result = build_report(scribe.ledger, "alp-rte", tmp_path / "again.html")
+    assert result.comparisons
+    for comparison in result.comparisons:
+        assert escape(comparison.verdict.sentence) in text
+    assert "DEMO DATA: made up" in text
+    assert "energy of layer 1 varies" in text
+    assert "python -m harness.study --method alp --task rte" in text
+    assert "Missing and failed" not in text
+
+
+def test_the_page_is_self_contained_and_well_formed(scribe, tmp_path):
+    scribe.finished()
+    text = page(scribe, tmp_path)
+    assert text.count(plotly.offline.get_plotlyjs()) == 1
+    assert OUTSIDE.search(own(text)) is None
+    assert "default-src 'none'" in text
+    outline = Outline(text)
+    assert len(outline.ids) == len(set(outline.ids))
+    assert {link.removeprefix("#") for link in outline.links} <= set(outline.ids)
+    assert outline.headings[0] == 1
+    assert outline.headings.count(1) == 1
+    steps = zip(outline.headings, outline.headings[1:], strict=False)
+    assert all(after - before <= 1 for before, after in steps)
+    assert all(outline.labels)
+    assert outline.scripts == len(outline.labels) + 2
+
+
+def test_hostile_names_are_escaped(scribe, tmp_path):
+    scribe.manifest["tasks"]["rte"]["title"] = HOSTILE
+    scribe.manifest["banners"] = [HOSTILE]
+    scribe.manifest["refused"] = {HOSTILE: HOSTILE}
+    scribe.manifest["command"] = HOSTILE
+    scribe.manifest["config"] = {HOSTILE: HOSTILE}
+    scribe.finished()
+    scribe.run("alp", "search", 0, 1, 0.0, status="failed", reason=HOSTILE)
+    scribe.run("finetune", "search", 1, 1, 0.7, setting={HOSTILE: HOSTILE})
+    text = own(page(scribe, tmp_path))
+    assert "<script>alert" not in text
+    assert "\u2028<" not in text
+    assert text.lower().count("<script") == text.lower().count("</script") > 2
+    assert escape(HOSTILE, quote=False).partition('"')[0] in text
+    assert "😀" in text
+
+
+def test_hostile_method_names_reach_figures_as_text(scribe, tmp_path):
+    name = "<img src=x onerror=alert(1)></script>"
+    scribe.manifest["studies"]["rte"] = {name: "s-alp", "finetune": "s-finetune"}
+    scribe.manifest["family"] = [["rte", name, "finetune"]]
+    scribe.finished()
+    text = own(page(scribe, tmp_path))
+    assert "<img" not in text
+    assert "\\u0026lt;img src=x" in text
+
+
+def test_an_empty_ledger_says_so(scribe, tmp_path):
+    scribe.begin()
+    text = page(scribe, tmp_path)
+    assert "No run has finished yet." in text
+    assert "alp against finetune on rte: no pair of finished report runs" in text
+    assert "rte: the teacher is not recorded yet." in text
+    assert "0 of 2 search trials are finished" in text
+    assert Outline(text).labels == []
+
+
+def test_a_half_finished_ledger_names_the_missing_seeds(scribe, tmp_path):
+    scribe.begin()
+    scribe.run("alp", "search", 0, 0, 0.7)
+    scribe.run("alp", "report", 0, 100, 0.8, predicted=False)
+    text = page(scribe, tmp_path)
+    assert "alp on rte: 1 of 2 search trials are finished." in text
+    assert "2 of 3 report seeds have no finished run (seeds 101, 102)" in text
+    assert "Runs, one point per seed" in text
+
+
+def test_one_method_and_one_seed_need_no_comparison(scribe, tmp_path):
+    scribe.manifest["studies"] = {"rte": {"alp": "s-alp"}}
+    scribe.manifest |= {"family": [], "baseline": None, "trials": 1, "report_seeds": [100]}
+    scribe.begin()
+    scribe.teacher()
+    scribe.run("alp", "search", 0, 0, 0.7)
+    scribe.run("alp", "report", 0, 100, 0.8)
+    text = page(scribe, tmp_path)
+    assert "there is no baseline to compare with" in text
+    assert "80.00 (highest)" in text
+
+
+def test_comparisons_without_predictions_or_partners_are_told(scribe, tmp_path):
+    scribe.begin()
+    for method, seeds in (("alp", (100,)), ("finetune", (100, 101))):
+        scribe.run(method, "search", 0, 0, 0.7)
+        for seed in seeds:
+            scribe.run(method, "report", 0, seed, 0.8, predicted=False)
+    text = page(scribe, tmp_path)
+    assert "seeds without a partner are left out: 101." in text
+    assert "no predictions stored" in text
+    assert "unbounded" in text
+
+
+def test_a_method_without_a_pair_is_named(scribe, tmp_path):
+    scribe.manifest["studies"]["rte"]["kd"] = "s-kd"
+    scribe.finished()
+    scribe.run("kd", "search", 0, 0, 0.7)
+    scribe.run("kd", "report", 0, 100, 0.8)
+    assert "Without a pair, not drawn: kd." in page(scribe, tmp_path)
+
+
+def test_failed_runs_are_listed_with_their_reasons(scribe, tmp_path):
+    scribe.begin()
+    for method in ("alp", "finetune"):
+        for trial in (0, 1):
+            scribe.run(method, "search", trial, 0, 0.0, status="failed", reason="loss is NaN")
+    text = page(scribe, tmp_path)
+    assert "alp on rte, search run, trial 1, seed 0: loss is NaN" in text
+    assert "alp on rte: no search trial is complete" in text
+
+
+def test_tasks_that_were_refused_leave_a_page(scribe, tmp_path):
+    scribe.manifest |= {"studies": {}, "family": [], "teachers": {}}
+    scribe.manifest["refused"] = {"wnli": "the teacher is weak"}
+    scribe.begin()
+    assert "Task wnli was refused: the teacher is weak" in page(scribe, tmp_path)
+
+
+def test_mixed_code_revisions_are_told(scribe, tmp_path):
+    scribe.begin()
+    scribe.run("alp", "search", 0, 0, 0.7, revision="one")
+    scribe.run("alp", "search", 1, 0, 0.7, revision="two")
+    assert "more than one code revision: one; two." in page(scribe, tmp_path)
+
+
+def test_an_unwritable_place_is_an_error(scribe, tmp_path):
+    scribe.begin()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be written"):
+        build_report(scribe.ledger, "alp-rte", tmp_path / "file" / "report.html")
+
+
+def test_the_command_runs_without_torch(scribe, tmp_path):
+    scribe.finished()
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", BLOCKED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(build.__file__).parents[1],
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    path = tmp_path / "alp-rte" / "report.html"
+    assert done.stdout.split() == [str(path)]
+    assert path.is_file()
+
+
+def test_the_command_writes_one_chosen_report(scribe, tmp_path, capsys):
+    scribe.finished()
+    scribe.ledger.write_ablation("other", scribe.manifest)
+    out = tmp_path / "one.html"
+    assert build.main([str(tmp_path), "--out", str(out), "--ablation", "other"]) == 0
+    assert capsys.readouterr().out.split() == [str(out)]
+    assert build.main([str(tmp_path), "--out", str(out)]) == 2
+    assert "has 2 ablations (alp-rte, other); choose one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{0}/none"], "no such folder"),
+        (["{0}/empty"], "has no ledger.db"),
+        (["{0}/damaged"], "not a database"),
+        (["{0}"], "the ledger has no ablation yet"),
+        (["{0}", "--storage", "nonsense"], "not a database URL"),
+        (["{0}", "--storage", "sqlite:///{0}/empty/other.db"], "no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message, ledger, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "ledger.db").write_text("not a database at all " * 100)
+    given = [argument.format(tmp_path) for argument in arguments]
+    assert build.main(given) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert not list((tmp_path / "empty").iterdir())
+
+
+def test_an_unknown_ablation_is_named(scribe, tmp_path, capsys):
+    scribe.begin()
+    assert build.main([str(tmp_path), "--ablation", "nope"]) == 2
+    assert "--ablation nope: not in the ledger, which has alp-rte" in capsys.readouterr().err
+
+
+def test_an_ablation_cannot_leave_the_runs_folder(scribe, tmp_path, capsys):
+    scribe.manifest["name"] = "../escape"
+    scribe.begin()
+    assert build.main([str(tmp_path)]) == 2
+    assert "cannot name a folder" in capsys.readouterr().err
+    assert not (tmp_path.parent / "escape").exists()

@@ -1,0 +1,93 @@
+from typing import Any
+
+import pytest
+
+from reports import figures, numbers
+from reports.evidence import read_evidence
+from reports.palette import method_styles
+
+STYLES = method_styles(["finetune", "alp"])
+
+
+@pytest.fixture
+def evidence(scribe: Any) -> Any:
+    scribe.finished()
+    return read_evidence(scribe.ledger, "alp-rte")
+
+
+def test_pairs_join_runs_of_the_same_seed(evidence):
+    pairs = numbers.seed_pairs(evidence.result, "rte")
+    assert pairs["seed"].tolist() == [100, 101, 102]
+    assert pairs["method_points"].tolist() == pytest.approx([90, 80, 90])
+    assert pairs["baseline_points"].tolist() == pytest.approx([80, 70, 60])
+    assert pairs["difference"].tolist() == pytest.approx([10, 10, 30])
+    lines = figures.pairs_figure(pairs, STYLES, "accuracy").data[0]
+    assert lines.x == (0.0, 1.0, None) * 3
+    assert [y for y in lines.y if y is not None] == pytest.approx([80, 90, 70, 80, 60, 90])
+
+
+def test_differences_carry_both_intervals(evidence):
+    (row,) = numbers.differences(evidence.result, "rte").to_dict("records")
+    (comparison,) = evidence.result.comparisons
+    assert row["mean"] == pytest.approx(50 / 3)
+    assert row["crossed_low"] == pytest.approx(100 * comparison.crossed.low)
+    assert row["crossed_high"] == pytest.approx(100 * comparison.crossed.high)
+    assert row["seeds"] == 3
+
+
+def test_forest_draws_only_bounded_intervals(evidence):
+    frame = numbers.differences(evidence.result, "rte")
+    dashes = [trace.line.dash for trace in figures.forest_figure(frame, STYLES).data]
+    assert dashes == ["dot", None]
+
+
+def test_search_history_marks_the_best_trial_and_drops_failed_scores(scribe):
+    scribe.begin()
+    scribe.run("alp", "search", 0, 0, 0.75)
+    scribe.run("alp", "search", 1, 0, 0.0, status="failed", reason="loss is NaN")
+    evidence = read_evidence(scribe.ledger, "alp-rte")
+    rows = numbers.search_history(evidence.results("rte")).to_dict("records")
+    assert [(row["trial"], row["status"], row["best"]) for row in rows] == [
+        (0, "complete", True),
+        (1, "failed", False),
+    ]
+    assert rows[0]["points"] == pytest.approx(75)
+    assert rows[1]["points"] != rows[1]["points"]
+
+
+def test_loss_terms_are_mean_least_and_greatest_over_seeds(evidence):
+    frame = numbers.loss_terms(evidence.results("rte"))
+    chosen = frame[(frame["method"] == "alp") & (frame["term"] == "label")]
+    assert chosen[["epoch", "mean", "low", "high", "seeds"]].to_numpy().tolist() == [
+        [1, 2, 1, 3, 3],
+        [2, 0.5, 0.5, 0.5, 3],
+    ]
+
+
+def test_attention_is_averaged_over_seeds(scribe):
+    scribe.begin()
+    base = {"split": "validation", "examples": 4, "target_length": [1.0]}
+    base |= {"target_variance_share": [0.5]}
+    scribe.run("alp", "search", 0, 0, 0.7)
+    for seed, weights, entropy in ((100, [1.0, 0.0], 0.0), (101, [0.5, 0.5], 1.0)):
+        seen = {**base, "map": [weights], "entropy": [entropy]}
+        scribe.run("alp", "report", 0, seed, 0.7, attention=seen)
+    attention = read_evidence(scribe.ledger, "alp-rte").attention["rte", "alp"]
+    assert (attention.seeds, attention.examples, attention.entropy.tolist()) == (2, 4, [0.5])
+    frame = numbers.attention_weights(attention)
+    assert frame.loc[1].tolist() == [0.75, 0.25]
+    heat = figures.attention_figure(frame).data[0]
+    assert (heat.x, heat.y) == ((1, 2), (1,))
+    assert heat.hovertext[0][0] == "student layer 1, teacher layer 1: 0.750"
+
+
+def test_variance_shares_are_percent_of_layers_from_one(evidence):
+    shares = numbers.variance_shares(evidence.teachers["rte"])
+    assert shares["layer"].tolist() == [1, 2, 3]
+    assert shares["percent"].tolist() == pytest.approx([0.5, 30, 40])
+
+
+def test_every_method_has_its_own_look():
+    styles = method_styles([str(index) for index in range(42)])
+    looks = {(style.colour, style.symbol) for style in styles.values()}
+    assert len(looks) == 42
