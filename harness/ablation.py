@@ -33,7 +33,7 @@ from harness.tasks import load_task
 
 COUNTS = {"search": ("trials", "seeds"), "protocol": ("seeds", "alpha")}
 """Left out of a study's identity: asking for more continues the same study."""
-ELSEWHERE = ("methods", "tasks", "baseline", "out", "storage", "keep", "device", "preset")
+ELSEWHERE = ("methods", "tasks", "baseline", "out", "storage", "keep", "device", "threads", "preset")
 
 
 @dataclass
@@ -57,17 +57,18 @@ class Ablation:
         ready: dict[str, Materials] = {}
         for task, data in tasks.items():
             try:
-                self._check_methods(data)
-                ready[task] = prepare(
+                self._check_spaces(data)
+                materials = prepare(
                     self.config, data, self.arithmetic, Path(self.config.out), self.ledger
                 )
+                studies[task] = {
+                    method.name: self._study(method, materials)
+                    for method in chosen_methods(self.config)
+                }
             except (TeacherError, MethodError, DataError) as error:
                 refuse(refused, task, error)
-                continue
-            studies[task] = {
-                method.name: self._study(method, ready[task])
-                for method in chosen_methods(self.config)
-            }
+            else:
+                ready[task] = materials
         if not ready:
             raise UserError("; ".join(refused.values()))
         self.ledger.write_ablation(name, self._manifest(name, studies, ready, refused))
@@ -95,7 +96,7 @@ class Ablation:
             identity[group] = {k: v for k, v in identity[group].items() if k not in counts}
         return identity
 
-    def _check_methods(self, data: TaskData) -> None:
+    def _check_spaces(self, data: TaskData) -> None:
         for method in chosen_methods(self.config):
             space_of(method, self.config.search, data.task.regression)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,10 @@ def _list(values: Sequence[str]) -> str:
 
 
 def _quote(text: str) -> str:
-    """A value that Hydra's grammar reads back as the same string."""
-    escaped = str(Path(text)) if text else text
-    escaped = escaped.replace("\\", "\\\\").replace("'", "\\'")
+    """A value that Hydra's grammar, and then OmegaConf's, reads back as the same string.
+
+    A backslash stands for itself unless a quote, an interpolation or the end follows.
+    """
+    plain = str(Path(text)) if text else text
+    escaped = re.sub(r"(\\*)(\$\{|'|\Z)", lambda m: 2 * m[1] + ("\\" + m[2] if m[2] else ""), plain)
     return f"'{escaped}'"

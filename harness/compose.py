@@ -52,13 +52,16 @@ def compose_config(overrides: Sequence[str]) -> StudyConfig:
 
 def _forced(text: str) -> str:
     """Let a value override through to validation, which names every unknown key at once."""
-    override = OverridesParser.create().parse_override(text)
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise ConfigError(f"override '{text}': {_first_line(error)}") from error
     if override.key_or_group in GROUPS:
         group, choice = override.key_or_group, str(override.value())
         if choice not in names(group):
             raise ConfigError(f"{group}={choice}: choose from {', '.join(names(group))}")
         return text
-    if override.is_sweep_override() or text.startswith(("+", "~")):
+    if override.is_sweep_override() or text.startswith(("+", "~", "=")):
         raise ConfigError(f"override '{text}': write it as key=value")
     return f"++{text}"
 

@@ -133,6 +133,8 @@ class StudyConfig:
     storage: str | None = None
     keep: Literal["best", "report", "none"] = "best"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+    """Threads of products on a CPU; 0 takes the physical cores. One is best for tiny models."""
 
 
 _ADAPTER = TypeAdapter(StudyConfig)

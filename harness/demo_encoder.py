@@ -1,11 +1,11 @@
 """The demo's pre-trained encoder: a tiny BERT that is made in seconds, without a network.
 
-Three published ideas replace the hours of a real pre-training. Words start at vectors that show
-their concept, as distributional vectors would, and attention starts at matching equal content
-(mimetic initialisation, Trockman & Kolter 2023). The objective is replaced-token detection (ELECTRA,
-Clark et al. 2020) over fresh text of the demo's language: each word is at fault or not, each example
-has a fault or none. Training is progressive: a shallow encoder first, stacked to the full depth
-(Gong et al. 2019), which then trains under layer dropping (Fan et al. 2020).
+Published ideas replace the hours of a real pre-training. Words start at vectors that show their
+concept, as distributional vectors would, and attention starts at matching equal content (mimetic
+initialisation, Trockman & Kolter 2023). The objective is a supervised replaced-token detection
+(after ELECTRA, Clark et al. 2020) on fresh text of the demo's language: is a word at fault, and is
+there a fault at all? A shallow encoder is trained first, stacked to the full depth (Gong et al.
+2019), and trained on with layers dropped at random (Fan et al. 2020).
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -23,9 +24,10 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from harness.demo import TASKS, vocabulary
+from harness.demo import vocabulary
 from harness.demo_language import choice
 from harness.demo_lexicon import LEXICON
+from harness.demo_tasks import TASKS
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_LENGTH = 64
@@ -33,7 +35,12 @@ IGNORED = -100
 
 
 class Stage(NamedTuple):
-    """A stretch of pre-training: its depth, and what changes linearly over its steps."""
+    """A stretch of pre-training at one depth.
+
+    learning_rates: the first and the last; linear in between, after a warm-up.
+    final_layer_drop: probability of leaving a layer out of a step; it grows from 0 to this over the
+        first half of the stage.
+    """
 
     num_layers: int
     steps: int
@@ -42,31 +49,28 @@ class Stage(NamedTuple):
 
 
 STAGES = (
-    Stage(num_layers=4, steps=240, learning_rates=(2e-3, 2e-3), final_layer_drop=0.0),
-    Stage(num_layers=12, steps=200, learning_rates=(2e-3, 1e-4), final_layer_drop=0.3),
+    Stage(num_layers=4, steps=360, learning_rates=(2e-3, 1.5e-3), final_layer_drop=0.0),
+    Stage(num_layers=12, steps=200, learning_rates=(1.5e-3, 1e-4), final_layer_drop=0.2),
 )
 CORPUS_SIZE = 16_384
 BATCH_SIZE = 64
+BATCHES_PER_POOL = 16
 WARM_UP_STEPS = 20
-TEXT_WEIGHT = 1.0
-HEADS = 2
-AVG = 1.0
-MIM = 1.4
-STACK = lambda i, n, m: i * n // m
 FAULT_WEIGHT = 6.0
 """Words at fault are rare: how much more one counts in the loss than a word that is not."""
 
 
-def write_encoder(folder: Path, seed: int = 0) -> None:
+def write_encoder(folder: Path, seed: int = 0, stages: Sequence[Stage] = STAGES) -> None:
     """Pre-trains the demo's encoder and writes it, with its tokenizer, as a Hugging Face folder.
 
     The folder is made if need be. Takes about half a minute on one core; the same seed gives the
-    same weights on the same machine and thread count.
+    same weights on the same machine with the same number of threads. Global random states are left
+    as they were.
     """
     tokenizer = build_tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = pretrain(tokenizer, np.random.default_rng(seed))
+        encoder = pretrain(tokenizer, np.random.default_rng(seed), stages)
     encoder.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -74,35 +78,38 @@ def write_encoder(folder: Path, seed: int = 0) -> None:
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """One token per word of the vocabulary; pairs become [CLS] a [SEP] b [SEP], types 0 and 1."""
     ids = {token: index for index, token in enumerate((*SPECIAL_TOKENS, *vocabulary()))}
-    backend = Tokenizer(WordLevel(ids, unk_token="[UNK]"))
+    pad, unknown, start, separator, mask = SPECIAL_TOKENS
+    backend = Tokenizer(WordLevel(ids, unk_token=unknown))
     backend.pre_tokenizer = WhitespaceSplit()
     backend.post_processor = TemplateProcessing(
-        single="[CLS]:0 $A:0 [SEP]:0",
-        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
+        single=f"{start}:0 $A:0 {separator}:0",
+        pair=f"{start}:0 $A:0 {separator}:0 $B:1 {separator}:1",
+        special_tokens=[(start, ids[start]), (separator, ids[separator])],
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_max_length=MAX_LENGTH,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
+        pad_token=pad,
+        unk_token=unknown,
+        cls_token=start,
+        sep_token=separator,
+        mask_token=mask,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )
 
 
 def initial_encoder(num_layers: int, rng: np.random.Generator) -> BertModel:
-    """An encoder before pre-training: conceptual word vectors, attention to equal content."""
-    width = 48
+    """An encoder before pre-training: conceptual word vectors; of the two attention heads of a
+    layer one looks for equal content and one, with almost no queries, averages."""
+    width, num_heads = 48, 2
     config = BertConfig(
         vocab_size=len(SPECIAL_TOKENS) + len(LEXICON),
         hidden_size=width,
         num_hidden_layers=num_layers,
-        num_attention_heads=HEADS,
+        num_attention_heads=num_heads,
         intermediate_size=2 * width,
         max_position_embeddings=MAX_LENGTH,
+        hidden_dropout_prob=0.02,
         attention_probs_dropout_prob=0.0,
         initializer_range=width**-0.5,
     )
@@ -114,29 +121,30 @@ def initial_encoder(num_layers: int, rng: np.random.Generator) -> BertModel:
         encoder.embeddings.position_embeddings.weight.mul_(0.3)
         encoder.embeddings.token_type_embeddings.weight.mul_(0.7)
         for layer in encoder.encoder.layer:
-            rotation = nn.init.orthogonal_(torch.empty(width, width))
-            layer.attention.self.query.weight.copy_(MIM * rotation)
-            layer.attention.self.query.weight[-width // HEADS :] *= AVG
-            layer.attention.self.key.weight.copy_(MIM * rotation)
+            matching = 1.4 * nn.init.orthogonal_(torch.empty(width, width))
+            layer.attention.self.query.weight.copy_(matching)
+            layer.attention.self.key.weight.copy_(matching)
+            layer.attention.self.query.weight[width // num_heads :].mul_(0.05)
             layer.attention.output.dense.weight.mul_(0.5)
             layer.output.dense.weight.mul_(0.5)
     return encoder
 
 
-def word_vectors(width: int, rng: np.random.Generator) -> np.ndarray:
+def word_vectors(width: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Unit vectors (num_tokens, width): the concept's vector, and a little of kind, form and word.
 
     Special tokens, which come first, get random directions.
     """
-    shares = {"concept": 1.0, "kind": 0.3, "form": 0.25, "text": 0.2}
-    parts: dict[tuple[str, str], np.ndarray] = {}
-    vectors = rng.normal(size=(len(SPECIAL_TOKENS) + len(LEXICON), width))
+    shares = {"concept": 1.0, "kind": 0.3, "form": 0.4, "text": 0.2}
+    parts: dict[tuple[str, str], npt.NDArray[np.float64]] = {}
+    vectors: npt.NDArray[np.float64] = rng.normal(size=(len(SPECIAL_TOKENS) + len(LEXICON), width))
     for vector, word in zip(vectors[len(SPECIAL_TOKENS) :], LEXICON, strict=True):
         vector[:] = 0.0
         for name, share in shares.items():
             key = (name, getattr(word, name))
             vector += share * parts.setdefault(key, rng.normal(size=width))
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 def stack(encoder: BertModel, num_layers: int) -> BertModel:
@@ -147,7 +155,7 @@ def stack(encoder: BertModel, num_layers: int) -> BertModel:
     deeper.embeddings.load_state_dict(encoder.embeddings.state_dict())
     deeper.pooler.load_state_dict(encoder.pooler.state_dict())
     for index, layer in enumerate(deeper.encoder.layer):
-        layer.load_state_dict(layers[STACK(index, len(layers), num_layers)].state_dict())
+        layer.load_state_dict(layers[index % len(layers)].state_dict())
     return deeper
 
 
@@ -176,7 +184,7 @@ class Batch(NamedTuple):
 def draw_corpus(
     tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, size: int
 ) -> list[Row]:
-    """Fresh examples with the kinds of text of all tasks; never a task's own splits."""
+    """Examples with the kinds of text of all tasks, drawn independently of the tasks' splits."""
     ids: dict[str, int] = tokenizer.get_vocab()
     corpus = []
     for _ in range(size):
@@ -192,12 +200,12 @@ def draw_corpus(
 
 def batches(corpus: Sequence[Row], rng: np.random.Generator) -> Iterator[Batch]:
     """Passes over the corpus without end. Rows of a batch have similar lengths: less padding."""
-    pool = 16 * BATCH_SIZE
+    pool = BATCHES_PER_POOL * BATCH_SIZE
     while True:
         order = rng.permutation(len(corpus))
         for start in range(0, len(order) - pool + 1, pool):
             rows = sorted((corpus[i] for i in order[start : start + pool]), key=_length)
-            for first in rng.permutation(16) * BATCH_SIZE:
+            for first in rng.permutation(BATCHES_PER_POOL) * BATCH_SIZE:
                 yield _collate(rows[first : first + BATCH_SIZE])
 
 
@@ -240,13 +248,13 @@ class ReplacedTokenDetection(nn.Module):
             weight=torch.tensor([1.0, FAULT_WEIGHT]),
             ignore_index=IGNORED,
         )
-        return word_loss + TEXT_WEIGHT * functional.cross_entropy(
+        return word_loss + functional.cross_entropy(
             self.text_head(output.pooler_output), batch.flawed
         )
 
 
 def pretrain(
-    tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, stages: Sequence[Stage] = STAGES
+    tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, stages: Sequence[Stage]
 ) -> BertModel:
     """The encoder after all stages, in evaluation mode (there is no dropout in pre-training)."""
     stream = batches(draw_corpus(tokenizer, rng, CORPUS_SIZE), rng)
@@ -266,7 +274,7 @@ def _train_stage(
     stream: Iterator[Batch],
     rng: np.random.Generator,
 ) -> None:
-    """Trains in place; dropped layers are left out of the encoder for one step."""
+    """Trains encoder and objective in place; a dropped layer is left out for one step."""
     parameters = [*encoder.parameters(), *objective.parameters()]
     optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=0.01)
     all_layers = encoder.encoder.layer
@@ -283,6 +291,4 @@ def _train_stage(
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        if (step + 1) % 50 == 0:
-            print(stage.num_layers, step + 1, loss.item(), flush=True)
     encoder.encoder.layer = all_layers

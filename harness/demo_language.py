@@ -7,7 +7,7 @@ sentences can mean the same without sharing a content word.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -30,9 +30,9 @@ TABLES: dict[str, tuple[str, ...]] = {
     "patient_trait": TRAITS,
     "place": PLACES,
 }
-Item = TypeVar("Item")
-
 DETAILS = ("agent_trait", "patient_trait", "place")
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,11 @@ class Clause:
         value = getattr(self, slot)
         assert isinstance(value, int), f"slot {slot} is empty"
         return value
+
+    def having(self, slot: str, concept: int | None) -> "Clause":
+        """The same fact with another concept in one slot, or none."""
+        change: dict[str, Any] = {slot: concept}
+        return replace(self, **change)
 
 
 class Token(NamedTuple):
@@ -90,7 +95,7 @@ def random_clauses(
 ) -> list[Clause]:
     """Facts in which no concept and no pair of opposites occurs twice.
 
-    `nouns` are the indices to draw from, at least 2 * count; count is at most 8.
+    `nouns` are the indices to draw from, at least 2 * count; count is at most 4.
     """
 
     def one_of_each_pair(table: tuple[str, ...]) -> list[int]:
@@ -115,9 +120,14 @@ def random_clauses(
 
 
 def weaken(rng: np.random.Generator, clause: Clause) -> Clause:
-    """A clause that follows from `clause`: each detail is left out with probability 1/2."""
-    left_out = {slot: None for slot in DETAILS if chance(rng, 0.5)}
-    return replace(clause, **left_out)
+    """A clause that follows from `clause`: each detail is left out with probability 1/2, unless it
+    is negated (not chasing the old dog does not mean not chasing the dog)."""
+    if clause.negated:
+        return clause
+    for slot in DETAILS:
+        if chance(rng, 0.5):
+            clause = clause.having(slot, None)
+    return clause
 
 
 def substitute(
@@ -132,24 +142,24 @@ def substitute(
         if TABLES[name] is table
     }
     free = [concept for concept in range(len(table)) if concept not in used]
-    return replace(clause, **{slot: choice(rng, free)})
+    return clause.having(slot, choice(rng, free))
 
 
 def opposite(clause: Clause, slot: str) -> Clause:
     """`clause` with the opposite concept in `slot`, a verb or a trait."""
-    return replace(clause, **{slot: clause.value(slot) ^ 1})
+    return clause.having(slot, clause.value(slot) ^ 1)
 
 
-def blame(tokens: Sentence, *slots: str) -> Sentence:
+def mark_slots(tokens: Sentence, *slots: str) -> Sentence:
     """The sentence with the words of these slots at fault."""
     return [token._replace(fault=token.fault or token.slot in slots) for token in tokens]
 
 
-def blame_changes(tokens: Sentence, told: Clause, true: Clause) -> Sentence:
+def mark_changes(tokens: Sentence, told: Clause, true: Clause) -> Sentence:
     """The sentence that expresses `told`, with the words at fault where it differs from `true`."""
     names = [field.name for field in fields(Clause)]
     changed = [name for name in names if getattr(told, name) != getattr(true, name)]
-    return blame(tokens, *changed, *(["verb"] if "negated" in changed else []))
+    return mark_slots(tokens, *changed, *(["verb"] if "negated" in changed else []))
 
 
 def _noun_phrase(
@@ -208,11 +218,16 @@ def express(
 def join(
     rng: np.random.Generator, sentences: Sequence[Sentence], joints: Sequence[str]
 ) -> Sentence:
-    """One text of several sentences, with one of `joints` between two and a full stop at the end."""
+    """One text: the sentences, one of `joints` between two of them, and a full stop."""
     tokens = list(sentences[0])
     for sentence in sentences[1:]:
         tokens += [Token(choice(rng, joints)), *sentence]
     return [*tokens, Token(".")]
+
+
+def text(tokens: Sentence) -> str:
+    """The words, separated by single spaces."""
+    return " ".join(token.word for token in tokens)
 
 
 def passage(rng: np.random.Generator, clauses: Sequence[Clause]) -> Sentence:
@@ -235,7 +250,7 @@ def agreeing_sentence(rng: np.random.Generator) -> Sentence:
     is_plural = chance(rng, 0.5)
     verb = synonym(rng, choice(rng, VERBS))
     tokens = noun_phrase(is_plural)
-    if chance(rng, 0.4):
+    if chance(rng, 0.25):
         tokens += [Token("near"), *noun_phrase(chance(rng, 0.5))]
     if chance(rng, 0.25):
         tokens += [Token("do" if is_plural else "does", "auxiliary"), Token("not")]

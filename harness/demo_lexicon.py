@@ -186,8 +186,8 @@ def _words() -> Iterable[Word]:
                 yield Word(plural(word), concept, kind, "plural")
     for concept in VERBS:
         for word in concept.split():
-            yield Word(word, concept, "verb", "base")
-            yield Word(third_person(word), concept, "verb", "third")
+            yield Word(word, concept, "verb", "plural")
+            yield Word(third_person(word), concept, "verb", "singular")
             yield Word(participle(word), concept, "verb", "participle")
     for kind, concepts in {"trait": TRAITS, "aspect": ASPECTS, "place": PLACES}.items():
         for concept in concepts:
@@ -197,7 +197,7 @@ def _words() -> Iterable[Word]:
         for word in concept.split():
             yield Word(word, concept, ("praise", "blame")[index % 2], "plain")
     for word in FUNCTION_WORDS:
-        yield Word(word, word, "function", "plain")
+        yield Word(word, word, "function", {"does": "singular", "do": "plural"}.get(word, "plain"))
 
 
 LEXICON: tuple[Word, ...] = tuple(_words())

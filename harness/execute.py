@@ -128,10 +128,10 @@ class Executor:
                 self._write(by_member[id(member)], member, outcome)
 
     def check(self, fixed: Mapping[str, Value]) -> None:
-        """Build the method once, so that one that cannot be used is refused before any training.
+        """Build student and method once: what cannot be used is refused before any training.
 
         Raises:
-            MethodError: it cannot be used with these shapes.
+            MethodError: the method or the depth cannot be used with this teacher.
         """
         searched = {
             name: hyper.distribution.to_external_repr(0)
@@ -139,6 +139,7 @@ class Executor:
             if hyper.kind == "structural" and name not in fixed
         }
         self._method({**searched, **fixed}, 0)
+        make_student(self.materials.start, self.config.student, 0)
 
     def _method(self, setting: Mapping[str, Value], seed: int) -> Method:
         structure = {

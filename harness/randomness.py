@@ -76,10 +76,13 @@ class CounterDropout(nn.Module):
 def key_dropout(model: nn.Module) -> DropoutKey:
     """Replace every `nn.Dropout` of a model in place; sites are numbered in module order."""
     key = DropoutKey()
-    sites = [name for name, module in model.named_modules() if isinstance(module, nn.Dropout)]
+    named = model.named_modules(remove_duplicate=False)
+    sites = [name for name, module in named if isinstance(module, nn.Dropout)]
     for site, name in enumerate(sites):
         dropout = model.get_submodule(name)
-        assert isinstance(dropout, nn.Dropout)
+        if not isinstance(dropout, nn.Dropout):  # already replaced, through a shared parent
+            continue
         parent, _, attribute = name.rpartition(".")
-        setattr(model.get_submodule(parent), attribute, CounterDropout(dropout.p, site, key))
+        keyed = CounterDropout(dropout.p, site, key).train(dropout.training)
+        setattr(model.get_submodule(parent), attribute, keyed)
     return key

@@ -121,11 +121,14 @@ def read_tsv(path: Path, task: Task) -> Split:
             number of columns, an unknown label word or a score that is not a number in range.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        text = data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8") from error
+        number = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{number}: byte {error.start} is not UTF-8") from error
     lines = text.removesuffix("\n").split("\n")
     first = 1 if task.folder.header else 0
     header = [name.rstrip("\r") for name in lines[0].split("\t")]
@@ -178,10 +181,14 @@ def _read_hub(task: Task, source: SourceConfig) -> dict[str, Split]:
     try:
         loaded = datasets.load_dataset(source.dataset, task.hub.config)
     except Exception as error:  # the hub clients raise many unrelated types
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise DataError(
-            f"{task.name}: cannot load {source.dataset} from the hub "
-            f"({type(error).__name__}: {str(error).splitlines()[0]}); give --data DIR or --preset demo"
+            f"{task.name}: cannot load {source.dataset} from the hub ({reason}); give --data DIR "
+            "or --preset demo"
         ) from error
+    absent = [name for name in ("train", *task.evaluation) if name not in loaded]
+    if absent:
+        raise DataError(f"{task.name}: {source.dataset} has no split '{absent[0]}'")
     return {name: _from_dataset(loaded[name], task, name) for name in ("train", *task.evaluation)}
 
 
@@ -195,8 +202,9 @@ def _from_dataset(rows: Any, task: Task, name: str) -> Split:
         raise DataError(f"{task.name}: hub labels {words}, expected {list(task.labels)}")
     columns = [list(rows[column]) for column in task.hub.columns]
     labels = _labels(list(rows["label"]), task)
-    if not task.regression and not ((labels >= 0) & (labels < len(task.labels))).all():
-        raise DataError(f"{task.name}: hub split '{name}' has labels outside 0..{task.outputs - 1}")
+    low, high = task.scores or (0, len(task.labels) - 1)
+    if not ((labels >= low) & (labels <= high)).all():
+        raise DataError(f"{task.name}: hub split '{name}' has labels outside {low:g}..{high:g}")
     return Split(tuple(zip(*columns, strict=True)), labels, np.arange(len(labels)))
 
 

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from harness.config import StudentConfig
 from harness.encoder import ATTENTION
-from harness.errors import UserError
+from harness.errors import MethodError
 from harness.method import Method
 from harness.randomness import global_seed
 from harness.tasks import Task
@@ -54,11 +54,11 @@ def make_student(teacher: PreTrainedModel, config: StudentConfig, seed: int) -> 
     """A student of `config.layers` layers on the teacher's device.
 
     The head is drawn from the seed; embeddings, layers and pooler are the teacher's, or drawn too
-    with `init=random`. Raises `UserError` when the student is deeper than the teacher.
+    with `init=random`. Raises `MethodError` when the student is deeper than the teacher.
     """
     depth = int(teacher.config.num_hidden_layers)
     if config.layers > depth:
-        raise UserError(f"--student-layers {config.layers}: the teacher has {depth}")
+        raise MethodError(f"--student-layers {config.layers}: the teacher has {depth}")
     shape = copy.deepcopy(teacher.config)
     shape.num_hidden_layers = config.layers
     with global_seed("student", seed):

@@ -19,7 +19,7 @@ from rich.table import Table
 from harness.ablation import Ablation, command_line, load_tasks
 from harness.arguments import Request, parser, request
 from harness.claims import Claims
-from harness.compare import AblationResult, summarise
+from harness.compare import AblationResult, Comparison, summarise
 from harness.compose import names
 from harness.config import StudyConfig
 from harness.errors import UserError
@@ -38,7 +38,7 @@ BAD_INPUT, RUNS_FAILED, INTERRUPTED = 2, 1, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
-    options = parser().parse_args(arguments)
+    options = parser().parse_intermixed_args(arguments)
     try:
         if options.list is not None:
             _show_list(options.list, options.json)
@@ -58,7 +58,7 @@ def _run(asked: Request) -> int:
     started = time.perf_counter()
     config = asked.config
     arithmetic = choose_arithmetic(config.device, config.training.precision)
-    _quieten()
+    _quieten(config.threads)
     _announce(asked, arithmetic)
     tasks, refused = load_tasks(config)
     if asked.dry_run:
@@ -121,11 +121,11 @@ def _warn_of_few_seeds(config: StudyConfig) -> None:
         )
 
 
-def _quieten() -> None:
-    """Keep libraries' progress bars and advice out of the command's output."""
+def _quieten(threads: int) -> None:
+    """Keep libraries' progress bars and advice out of the output, and set the thread count."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    torch.set_num_threads(psutil.cpu_count(logical=False) or 1)
+    torch.set_num_threads(threads or psutil.cpu_count(logical=False) or 1)
 
 
 def _answer(asked: Request, summary: dict[str, Any]) -> None:
@@ -167,6 +167,8 @@ def _preset_line(name: str) -> str:
 def _show(result: AblationResult, as_json: bool) -> None:
     """The verdict table and sentences; on stderr when stdout carries JSON."""
     console = Console(stderr=as_json, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 140
     for banner in result.manifest["banners"]:
         console.print(banner, style="bold", markup=False)
     table = Table(title=f"{result.manifest['name']} (points, mean ± sd over seeds)")
@@ -189,9 +191,8 @@ def _show(result: AblationResult, as_json: bool) -> None:
         )
         cells = ("", "", "baseline" if found.method == result.manifest["baseline"] else "")
         if comparison is not None:
-            low, high = (100 * bound for bound in comparison.difference.interval)
             cells = (
-                f"{100 * comparison.difference.mean:+.1f} [{low:+.1f}, {high:+.1f}]",
+                f"{100 * comparison.difference.mean:+.1f} {_interval(comparison)}",
                 f"{comparison.adjusted_p:.3g}",
                 comparison.verdict.outcome,
             )
@@ -201,6 +202,11 @@ def _show(result: AblationResult, as_json: bool) -> None:
         console.print(comparison.verdict.sentence, markup=False, highlight=False)
     for text in result.missing:
         console.print(text, markup=False, highlight=False)
+
+
+def _interval(comparison: Comparison) -> str:
+    low, high = (100 * bound for bound in comparison.difference.interval)
+    return f"[{low:+.1f}, {high:+.1f}]" if _finite(low) is not None else "(unbounded)"
 
 
 def _summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any]:

@@ -61,7 +61,9 @@ def test_methods_import_only_the_contract(path: Path) -> None:
 @pytest.mark.parametrize("path", modules("reports"), ids=name_of)
 def test_reports_import_neither_torch_nor_the_core(path: Path) -> None:
     names = imported(path)
-    assert not {n for n in names if n.split(".")[0] in {"torch", "transformers", "optuna", "methods"}}
+    assert not {
+        n for n in names if n.split(".")[0] in {"torch", "transformers", "optuna", "methods"}
+    }
     ours = {name for name in names if name.startswith("harness.")}
     assert {name for name in ours if not within(name, ALLOWED_IN_REPORTS)} == set()
 

@@ -1,0 +1,101 @@
+"""Shared pieces: a tiny random BERT, tiny data, and an opened ledger."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertModel,
+    PreTrainedModel,
+)
+
+from harness.demo_encoder import build_tokenizer
+from harness.encoder import ATTENTION
+from harness.inputs import EncodedSplit
+from harness.ledger import Ledger
+from harness.precision import Arithmetic
+from harness.storage import storage_url
+
+VOCABULARY = 50
+
+
+def tiny_bert(layers: int = 4, outputs: int = 2, seed: int = 0, width: int = 16) -> PreTrainedModel:
+    """A random BERT classifier of that depth."""
+    config = BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        num_labels=outputs,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return AutoModelForSequenceClassification.from_config(config, attn_implementation=ATTENTION)
+
+
+def tiny_inputs(examples: int = 40, seed: int = 0) -> EncodedSplit:
+    """Random token ids with lengths from 4 to 24."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(4, 25, size=examples)
+    ids = rng.integers(5, VOCABULARY, size=int(lengths.sum())).astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return EncodedSplit(ids, np.zeros(len(ids), dtype=np.uint8), offsets, pad_id=0)
+
+
+@pytest.fixture
+def arithmetic() -> Arithmetic:
+    """fp32 on the CPU."""
+    return Arithmetic(torch.device("cpu"), bf16=False)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """An empty ledger in a temporary folder."""
+    opened = Ledger(storage_url(tmp_path, None))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def glue_folder() -> Path:
+    """The folder of real GLUE files; skips where there is none."""
+    given = os.environ.get("HARNESS_GLUE")
+    folder = Path(given) if given else Path(__file__).parents[2] / "shared" / "glue"
+    if not folder.is_dir():
+        pytest.skip("no real GLUE data: set HARNESS_GLUE to a folder of official TSV files")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small random BERT and the demo's tokenizer."""
+    folder = tmp_path_factory.mktemp("encoder")
+    tokenizer = build_tokenizer()
+    tokenizer.save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Tiny tensors are faster on one thread, and several test processes do not get in each other's way."""
+    torch.set_num_threads(1)

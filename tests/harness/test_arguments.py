@@ -1,0 +1,275 @@
+"""From a command line to a configuration, and the registry of methods that it names."""
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from harness import arguments
+from harness import registry as registry_module
+from harness.arguments import Request, chosen_methods, parser, request
+from harness.compose import compose_config
+from harness.errors import ConfigError, MethodError, UserError
+from harness.method import Method
+from harness.registry import register, registry
+from harness.tasks import task_names
+
+
+def asked(*words: str) -> Request:
+    return request(parser().parse_args(["--preset", "demo", "--task", "rte", *words]))
+
+
+def refused(*words: str) -> str:
+    with pytest.raises(UserError) as caught:
+        asked(*words)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("words", [["--method", "alp"], ["--task", "rte"], []])
+def test_method_and_task_are_needed(words: list[str]) -> None:
+    with pytest.raises(UserError, match="--method and --task are needed"):
+        request(parser().parse_args(words))
+
+
+@pytest.mark.parametrize(
+    ("words", "methods", "baseline"),
+    [
+        (["--method", "alp"], ("alp", "kd"), "kd"),
+        (["--method", "alp,pkd"], ("alp", "pkd-skip", "kd"), "kd"),
+        (["--method", "pkd,pkd-skip"], ("pkd-skip", "kd"), "kd"),
+        (["--method", "kd"], ("kd", "finetune"), "finetune"),
+        (["--method", "kd,alp"], ("kd", "alp"), "kd"),
+        (["--method", "alp", "--baseline", "none"], ("alp",), None),
+        (["--method", "alp", "--baseline", "pkd"], ("alp", "pkd-skip"), "pkd-skip"),
+        (["--method", "alp,uniform", "--baseline", "alp"], ("alp", "uniform"), "alp"),
+        (["--method", "finetune"], ("finetune", "kd"), "kd"),
+    ],
+)
+def test_the_baseline_joins_the_methods(
+    words: list[str], methods: tuple[str, ...], baseline: str | None
+) -> None:
+    config = asked(*words).config
+    assert (config.methods, config.baseline) == (methods, baseline)
+    assert [method.name for method in chosen_methods(config)] == list(methods)
+
+
+def test_all_methods_are_all_of_the_registry() -> None:
+    assert asked("--method", "all").config.methods == tuple(registry().methods)
+
+
+def test_a_method_is_not_its_own_baseline() -> None:
+    assert "cannot be compared with itself" in refused("--method", "alp", "--baseline", "alp")
+    assert "cannot be compared with itself" in refused("--method", "pkd", "--baseline", "pkd-skip")
+
+
+def test_all_tasks_leave_wnli_out_and_say_so() -> None:
+    made = asked("--method", "alp", "--task", "all")
+    assert made.config.tasks == tuple(name for name in task_names() if name != "wnli")
+    assert any("wnli" in note for note in made.notes)
+    assert asked("--method", "alp", "--task", "wnli").config.tasks == ("wnli",)
+    repeated = asked("--method", "alp", "--task", "rte,cola,rte").config
+    assert repeated.tasks == ("rte", "cola")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--method", "apl"], "--method apl: no such method; did you mean alp"),
+        (["--method", "pkd_skip"], "did you mean pkd-skip"),
+        (["--method", "alp,unifrom"], "did you mean uniform"),
+        (["--method", "qqqqqq"], "choose from alp, "),
+        (["--method", ""], "no such method"),
+        (["--method", "alp", "--task", "mprc"], "--task mprc: no such task; did you mean mrpc"),
+        (["--method", "alp", "--task", "rte,zzzzzz"], "choose from cola, "),
+        (["--method", "alp", "--baseline", "finetun"], "did you mean finetune"),
+        (["--method", "alp", "--preset", "papr"], "--preset papr: choose from auto, demo"),
+        (["--method", "alp", "--protocol", "dirty"], "protocol=dirty: choose from clean"),
+        (["--method", "alp", "epochs"], "'epochs' is neither a flag nor KEY=VALUE"),
+    ],
+)
+def test_wrong_names_are_answered_with_near_ones(words: list[str], expected: str) -> None:
+    assert expected in refused(*words)
+
+
+def test_demo_makes_its_own_data() -> None:
+    assert "leave --data out" in refused("--method", "alp", "--data", "glue")
+
+
+@pytest.mark.parametrize("trials", ["0", "-1", "x", "2.5", "", "1,2", "[3]"])
+@pytest.mark.parametrize(
+    ("flag", "key"), [("trials", "search.trials"), ("seeds", "protocol.seeds")]
+)
+def test_a_count_that_is_none_is_a_config_error_naming_it(flag: str, key: str, trials: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        asked("--method", "alp", f"--{flag}={trials}")
+
+
+def test_flags_become_values_and_explicit_overrides_win() -> None:
+    words = ["--trials", "3", "--seeds", "4", "--student-layers", "2", "--keep", "none"]
+    words += ["--protocol", "paper", "--allow-weak-teacher", "--out", "results"]
+    config = asked("--method", "alp", *words, "search.trials=7").config
+    assert (config.search.trials, config.protocol.seeds, config.student.layers) == (7, 4, 2)
+    assert (config.keep, config.protocol.name, config.out) == ("none", "paper", "results")
+    assert config.teacher.allow_weak
+    made = asked("--method", "alp", "--dry-run", "--json", "--open")
+    assert (made.dry_run, made.json, made.open) == (True, True, True)
+    assert not asked("--method", "alp").config.teacher.allow_weak
+
+
+NAMES = [
+    "plain",
+    "with space",
+    "it's",
+    'say "so"',
+    "a=b",
+    "a,b",
+    "[x]",
+    "{x: 1}",
+    "null",
+    "true",
+    "12",
+    "1e3",
+    "back\\slash",
+    "ends\\",
+    "quote\\'d",
+    "two\\\\",
+    "${out}",
+    "$HOME",
+    "\\${out}",
+    "${a",
+    "\\\\'${out}'\\",
+    "a:b",
+    "# no comment",
+    "übung",
+    "~home",
+    "{task}/teacher",
+    "(a)",
+    "a+b%c&d;e|f",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_survive_quoting(name: str) -> None:
+    words = ["--preset", "paper", "--method", "alp", "--data", f"/d/{name}", "--out", name]
+    config = asked(*words, "--teacher", f"./{name}").config
+    assert (config.source.kind, config.source.folder) == ("folder", f"/d/{name}")
+    assert config.out == name
+    assert config.teacher.checkpoint == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_quoting_alone_is_read_back_by_hydra(name: str) -> None:
+    quoted = arguments._quote(name)
+    config = compose_config(["methods=[alp]", "tasks=[rte]", f"out={quoted}"])
+    assert config.out == str(Path(name))
+
+
+@pytest.mark.parametrize(
+    ("cuda", "minilm", "words", "preset"),
+    [
+        (False, False, [], "demo"),
+        (False, True, [], "demo"),
+        (False, True, ["--data", "d"], "minilm"),
+        (True, True, ["--data", "d"], "paper"),
+        (True, False, [], "paper"),
+    ],
+)
+def test_the_automatic_preset_fits_the_machine_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, minilm: bool, words: list[str], preset: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    monkeypatch.setattr(arguments, "minilm_installed", lambda: minilm)
+    monkeypatch.setattr(arguments, "_hub_answers", lambda: True)
+    made = asked("--preset", "auto", "--method", "alp", *words)
+    assert made.config.preset == preset
+    assert any(note.startswith(f"preset {preset}:") for note in made.notes)
+
+
+def test_data_that_no_preset_can_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(arguments, "minilm_installed", lambda: False)
+    assert "name --preset paper" in refused("--preset", "auto", "--method", "alp", "--data", "d")
+
+
+Candidates = list[tuple[str, Callable[[], ModuleType | type]]]
+Scan = Callable[[Candidates], None]
+
+
+@pytest.fixture
+def scan(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scan]:
+    """Let the registry find these candidates, and forget them afterwards."""
+
+    def use(candidates: Candidates) -> None:
+        monkeypatch.setattr(registry_module, "_candidates", lambda: iter(candidates))
+        registry.cache_clear()
+
+    yield use
+    registry.cache_clear()
+
+
+def named(name: str, *aliases: str) -> type[Method]:
+    kind = type(Method)
+    made = kind("Made", (registry_baseline(),), {"name": name, "aliases": aliases})
+    assert isinstance(made, type)
+    return made
+
+
+def registry_baseline() -> type[Method]:
+    found: type[Method] = import_module("methods.baselines").Kd
+    return found
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "taken"),
+    [
+        (("one",), ("one",), "one"),
+        (("one", "other"), ("other",), "other"),
+        (("one",), ("two", "one"), "one"),
+        (("one", "both"), ("two", "both"), "both"),
+    ],
+)
+def test_two_methods_of_one_name_raise(
+    scan: Scan, first: tuple[str, ...], second: tuple[str, ...], taken: str
+) -> None:
+    methods: dict[str, type[Method]] = {}
+    register(methods, named(*first))
+    with pytest.raises(MethodError, match=f"two methods are named '{taken}'"):
+        register(methods, named(*second))
+    scan([("a", lambda: named(*first)), ("b", lambda: named(*second))])
+    with pytest.raises(MethodError, match=f"two methods are named '{taken}'"):
+        registry()
+
+
+def test_registering_the_same_class_twice_is_no_fault() -> None:
+    methods: dict[str, type[Method]] = {}
+    method = named("one", "first")
+    register(methods, method)
+    register(methods, method)
+    assert methods == {"one": method}
+
+
+def test_a_broken_plug_in_is_named_and_stops_nothing(scan: Scan) -> None:
+    def broken() -> ModuleType:
+        raise ImportError("no module named 'rare'")
+
+    scan([("plugin.broken", broken), ("plugin.works", lambda: named("works", "w"))])
+    found = registry()
+    assert found.broken == {"plugin.broken": "ImportError: no module named 'rare'"}
+    assert set(found.methods) == {"works"}
+    assert found.resolve("w") is found.methods["works"]
+
+
+def test_a_module_gives_its_own_concrete_methods_only(scan: Scan) -> None:
+    module = import_module("methods.alp")
+    scan([("methods.alp", lambda: module)])
+    assert set(registry().methods) == {"alp", "alp-np"}
+
+
+def test_names_are_sorted_and_aliases_resolve() -> None:
+    assert list(registry().methods) == sorted(registry().methods)
+    assert registry().resolve("pkd").name == "pkd-skip"
+    assert {"alp", "alp-np", "finetune", "kd", "pkd-skip", "random-projection", "uniform"} <= set(
+        registry().methods
+    )

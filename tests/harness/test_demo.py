@@ -1,0 +1,132 @@
+import hashlib
+from itertools import chain
+
+import numpy as np
+import pytest
+
+from harness.demo import NOISE, DemoSplit, generate, vocabulary
+from harness.demo_tasks import TASKS
+
+SINGLE_SENTENCE = {"cola", "sst2"}
+
+
+@pytest.fixture(scope="module")
+def data() -> dict[str, dict[str, DemoSplit]]:
+    return {task: generate(task) for task in TASKS}
+
+
+def digest(splits: dict[str, DemoSplit]) -> str:
+    lines = [
+        "\t".join([name, *texts, str(label)])
+        for name, split in splits.items()
+        for texts, label in zip(split.texts, split.labels.tolist(), strict=True)
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_schema(task, data):
+    splits = data[task]
+    evaluation = (
+        {"validation_matched", "validation_mismatched"} if task == "mnli" else {"validation"}
+    )
+    assert set(splits) == {"train", *evaluation}
+    for split in splits.values():
+        assert len(split.texts) == len(split.labels)
+        assert {len(texts) for texts in split.texts} == {1 if task in SINGLE_SENTENCE else 2}
+        assert split.labels.dtype == (np.float32 if task == "stsb" else np.int64)
+
+
+@pytest.mark.parametrize("task", set(TASKS) - {"stsb"})
+def test_labels_are_balanced_as_stated(task, data):
+    shares = TASKS[task].shares
+    for name, split in data[task].items():
+        found = np.bincount(split.labels, minlength=len(shares)) / len(split.labels)
+        tolerance = 0.08 if name == "train" else 0.01  # the labels of train are noisy
+        np.testing.assert_allclose(found, shares, atol=tolerance)
+
+
+def test_scores_are_spread_over_their_range(data):
+    scores = data["stsb"]["validation"].labels
+    assert set(scores.tolist()) == {0.0, 1.0, 2.0, 3.0, 4.0, 5.0}
+    noisy = data["stsb"]["train"].labels
+    assert noisy.min() >= 0.0
+    assert noisy.max() <= 5.0
+    assert len(set(noisy.tolist())) > 100
+
+
+def test_noise_is_in_the_training_labels_only(monkeypatch):
+    noisy = generate("rte")
+    monkeypatch.setattr("harness.demo.NOISE", 0.0)
+    true = generate("rte")
+    assert noisy["train"].texts == true["train"].texts
+    wrong = np.mean(noisy["train"].labels != true["train"].labels)
+    assert wrong == pytest.approx(NOISE, abs=0.03)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_example_is_drawn_twice(task, data):
+    examples = list(chain.from_iterable(split.texts for split in data[task].values()))
+    assert len(set(examples)) == len(examples)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_lengths_vary_and_fit(task, data):
+    texts = chain.from_iterable(split.texts for split in data[task].values())
+    lengths = [sum(len(text.split()) for text in example) for example in texts]
+    assert min(lengths) >= 4
+    assert max(lengths) <= 60
+    assert max(lengths) >= min(lengths) + 4
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_word_is_in_the_vocabulary(task, data):
+    texts = chain.from_iterable(split.texts for split in data[task].values())
+    words = {word for example in texts for text in example for word in text.split()}
+    assert words <= set(vocabulary())
+
+
+def test_vocabulary_has_no_word_twice():
+    assert len(set(vocabulary())) == len(vocabulary())
+
+
+def test_generation_is_the_same_everywhere():
+    pinned = "da0058aed6dccc7e2d230674d926ec79ccd4ab77c585da58483e38cd517abe0b"
+    assert digest(generate("rte")) == pinned
+
+
+def test_generation_ignores_and_keeps_the_global_random_state():
+    np.random.seed(3)
+    before = np.random.get_state()[1].copy()
+    first = generate("wnli")
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
+    assert digest(first) == digest(generate("wnli"))
+
+
+def test_seeds_differ():
+    assert digest(generate("wnli", seed=0)) != digest(generate("wnli", seed=1))
+
+
+def test_sizes_are_as_asked():
+    splits = generate("mnli", train_size=30, validation_size=12)
+    assert {name: len(split.texts) for name, split in splits.items()} == {
+        "train": 30,
+        "validation_matched": 12,
+        "validation_mismatched": 12,
+    }
+
+
+def test_unknown_task_is_a_key_error():
+    with pytest.raises(KeyError, match="squad"):
+        generate("squad")
+
+
+@pytest.mark.parametrize(
+    ("task", "sound_label"), [("cola", 1), ("mrpc", 1), ("qqp", 1), ("rte", 0), ("qnli", 0)]
+)
+def test_words_at_fault_mark_the_label(task, sound_label):
+    rng = np.random.default_rng(0)
+    (draw,) = TASKS[task].draws.values()
+    for label in (0, 1) * 50:
+        faults = any(token.fault for sentence in draw(rng, label) for token in sentence)
+        assert faults == (label != sound_label)

@@ -1,0 +1,94 @@
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from harness.demo import generate, vocabulary
+from harness.demo_encoder import (
+    IGNORED,
+    Stage,
+    batches,
+    build_tokenizer,
+    draw_corpus,
+    initial_encoder,
+    stack,
+    word_vectors,
+    write_encoder,
+)
+
+BRIEF = (Stage(2, 2, (1e-3, 1e-3), 0.0), Stage(4, 2, (1e-3, 1e-4), 0.5))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("demo") / "encoder"
+    write_encoder(path, stages=BRIEF)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tokenizer(folder):
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def test_folder_loads_as_a_bert_encoder(folder):
+    encoder = AutoModel.from_pretrained(folder)
+    assert encoder.config.model_type == "bert"
+    assert encoder.config.num_hidden_layers == 4
+    classifier = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3)
+    assert classifier.config.num_labels == 3
+
+
+def test_pairs_get_separators_types_and_padding(tokenizer):
+    encoded = tokenizer(["the dog .", "a cat"], ["who ?", "the dog chases a cat ."], padding=True)
+    tokens = tokenizer.convert_ids_to_tokens(encoded["input_ids"][0])
+    assert tokens == ["[CLS]", "the", "dog", ".", "[SEP]", "who", "?", "[SEP]"] + ["[PAD]"] * 3
+    assert encoded["token_type_ids"][0] == [0] * 5 + [1] * 3 + [0] * 3
+    assert encoded["attention_mask"][0] == [1] * 8 + [0] * 3
+
+
+def test_all_texts_come_back_from_their_tokens(tokenizer):
+    for texts in generate("rte", train_size=50, validation_size=10)["train"].texts:
+        for text in texts:
+            ids = tokenizer(text)["input_ids"]
+            assert tokenizer.unk_token_id not in ids
+            assert tokenizer.decode(ids[1:-1], clean_up_tokenization_spaces=False) == text
+
+
+def test_same_seed_gives_the_same_encoder_and_keeps_the_global_state(folder, tmp_path):
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    write_encoder(tmp_path, stages=BRIEF)
+    assert torch.equal(torch.get_rng_state(), state)
+    first, second = (AutoModel.from_pretrained(path).state_dict() for path in (folder, tmp_path))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_stacking_repeats_the_layers_in_order():
+    shallow = initial_encoder(2, np.random.default_rng(0))
+    deep = stack(shallow, 4)
+    assert deep.config.num_hidden_layers == 4
+    for index, layer in enumerate(deep.encoder.layer):
+        source = shallow.encoder.layer[index % 2].state_dict()
+        assert all(torch.equal(source[name], value) for name, value in layer.state_dict().items())
+
+
+def test_synonyms_start_closer_than_other_words():
+    vectors = word_vectors(48, np.random.default_rng(0))[5:]
+    place = {word: index for index, word in enumerate(vocabulary())}
+    dog, hound, cat = (vectors[place[word]] for word in ("dog", "hound", "cat"))
+    assert dog @ hound > 0.8
+    assert dog @ hound > dog @ cat + 0.3
+
+
+def test_batches_mark_words_only():
+    tokenizer = build_tokenizer()
+    rng = np.random.default_rng(0)
+    corpus = draw_corpus(tokenizer, rng, 1024)
+    for batch in islice(batches(corpus, rng), 4):
+        special = torch.isin(batch.input_ids, torch.tensor(tokenizer.all_special_ids))
+        assert torch.equal(batch.faults == IGNORED, special)
+        assert torch.equal(batch.flawed.bool(), (batch.faults == 1).any(1))
+        assert torch.equal(batch.attention_mask.sum(1), (batch.input_ids != 0).sum(1))

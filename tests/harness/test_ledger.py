@@ -1,0 +1,151 @@
+"""The ledger: unique by fingerprint, claims that outlive no process, versions that are checked."""
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.claims import Claims
+from harness.errors import StorageError
+from harness.ledger import Ledger, Predictions, Record
+from harness.storage import storage_url
+
+
+def record(fingerprint: str = "a" * 64, seed: int = 1) -> Record:
+    return Record(
+        fingerprint=fingerprint,
+        inputs={"seed": seed, "setting": {"temperature": 2.0}},
+        status="complete",
+        reason=None,
+        metrics={"accuracy": 0.75},
+        curves=[{"label": 0.5, "total": 0.5}],
+        seconds=1.5,
+        examples_per_second=100.0,
+        peak_memory=1e9,
+    )
+
+
+def test_a_record_comes_back_as_it_was_written(ledger: Ledger) -> None:
+    logits = np.array([[0.1, 0.9], [0.8, 0.2]], dtype=np.float32)
+    predictions = Predictions(logits, np.array([1.0, 0.0]), np.array([5, 7]))
+    assert ledger.write_run(record(), {"validation": predictions}, {"attention": {"map": [[1.0]]}})
+    assert ledger.records(["a" * 64, "b" * 64]) == {"a" * 64: record()}
+    found = ledger.predictions("a" * 64, "validation")
+    assert found is not None
+    for name in ("logits", "labels", "ids"):
+        assert np.array_equal(getattr(found, name), getattr(predictions, name))
+    assert ledger.inspections("a" * 64) == {"attention": {"map": [[1.0]]}}
+
+
+def test_a_fingerprint_is_written_once(ledger: Ledger) -> None:
+    assert ledger.write_run(record(), {}, {})
+    assert not ledger.write_run(record(seed=2), {}, {"attention": {}})
+    assert ledger.records(["a" * 64])["a" * 64].inputs["seed"] == 1
+    assert ledger.inspections("a" * 64) == {}
+
+
+def test_a_study_lists_the_runs_it_uses(ledger: Ledger) -> None:
+    ledger.write_study("s", {"task": "rte"})
+    ledger.write_run(record("a" * 64, 1), {}, {})
+    ledger.write_run(record("b" * 64, 2), {}, {})
+    for trial, seed, fingerprint in ((3, 2, "b"), (3, 1, "a"), (3, 1, "a")):
+        ledger.use_run("s", "report", trial, seed, fingerprint * 64)
+    assert [(run.trial, run.seed, run.record.fingerprint[0]) for run in ledger.study_runs("s")] == [
+        (3, 1, "a"),
+        (3, 2, "b"),
+    ]
+
+
+def test_a_study_manifest_never_changes_and_an_ablations_does(ledger: Ledger) -> None:
+    for value in (1, 2):
+        ledger.write_study("s", {"value": value})
+        ledger.write_ablation("x", {"value": value})
+    assert ledger.study_manifest("s") == {"value": 1}
+    assert ledger.manifest("x") == {"value": 2}
+    with pytest.raises(StorageError, match="no ablation 'y'"):
+        ledger.manifest("y")
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    Ledger(storage_url(tmp_path, None)).close()
+    with sqlite3.connect(tmp_path / "ledger.db") as database:
+        database.execute("UPDATE harness_meta SET value = 99")
+    database.close()
+    with pytest.raises(StorageError, match="schema version 99"):
+        Ledger(storage_url(tmp_path, None))
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_text("not a database, but long enough to be looked at" * 20)
+    with pytest.raises(StorageError, match="not a database"):
+        Ledger(storage_url(tmp_path, None))
+
+
+def test_a_claim_is_held_by_one_and_given_back(ledger: Ledger) -> None:
+    ours, theirs = Claims(ledger), Claims(ledger)
+    theirs.owner = ours.owner.replace(":", ":1", 1) + "1"
+    living = ours.owner
+    with ours.claim("run") as mine:
+        assert mine
+        assert ledger.claim_owners() == [living]
+        assert not ledger.take_claim("run", "elsewhere:1:1.00", [], 0.0)
+    assert ledger.take_claim("run", "elsewhere:1:1.00", [], 0.0)
+
+
+def test_a_dead_process_loses_its_claim_at_once(ledger: Ledger) -> None:
+    code = (
+        "import os, sys; from harness.claims import Claims; from harness.ledger import Ledger\n"
+        "held = Claims(Ledger(sys.argv[1])).claim('run'); assert held.__enter__(); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, ledger.url], check=True)
+    assert len(ledger.claim_owners()) == 1
+    with Claims(ledger).claim("run") as mine:
+        assert mine
+
+
+def test_a_silent_owner_elsewhere_loses_its_claim_after_the_expiry(ledger: Ledger) -> None:
+    assert ledger.take_claim("run", "elsewhere:1:1.00", [], 0.0)
+    with Claims(ledger).claim("run") as mine:
+        assert not mine
+    with ledger.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE harness_claims SET heartbeat = heartbeat - 1000")
+    with Claims(ledger).claim("run") as mine:
+        assert mine
+
+
+WRITER = """
+import sys
+from harness.ledger import Ledger, Record
+ledger = Ledger(sys.argv[1])
+for number in range(20):
+    record = Record(f"{number:064d}", {"worker": sys.argv[2]}, "complete", None, {}, [], 0.0, 0.0, 0.0)
+    ledger.write_run(record, {}, {})
+"""
+
+
+def test_four_writers_lose_and_double_nothing(tmp_path: Path) -> None:
+    url = storage_url(tmp_path, None)
+    workers = [subprocess.Popen([sys.executable, "-c", WRITER, url, str(w)]) for w in range(4)]
+    assert [worker.wait(timeout=60) for worker in workers] == [0] * 4
+    ledger = Ledger(url)
+    assert len(ledger.records([f"{number:064d}" for number in range(20)])) == 20
+    ledger.close()
+
+
+def test_places_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be made"):
+        storage_url(tmp_path / "file", None)
+    with pytest.raises(StorageError, match="not a database URL"):
+        storage_url(tmp_path, "nonsense")
+
+
+def test_sqlite_on_a_network_file_system_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.storage._file_system", lambda folder: "nfs4")
+    with pytest.raises(StorageError, match="unsafe on nfs4"):
+        storage_url(tmp_path, None)

@@ -1,0 +1,108 @@
+"""The search: rounds, seeding, and that an interrupted study asks what an undisturbed one would."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from optuna.distributions import FloatDistribution
+
+from harness.claims import Claims
+from harness.ledger import Ledger
+from harness.search import Asked, Search, open_optuna, run_search
+from harness.storage import storage_url
+
+SPACE = {"x": FloatDistribution(0.0, 1.0), "rate": FloatDistribution(1e-4, 1e-1, log=True)}
+
+
+class Interrupted(Exception):
+    pass
+
+
+def score(asked: Asked) -> float:
+    return -((float(asked.params["x"]) - 0.3) ** 2)
+
+
+def evaluate(asked: list[Asked]) -> Mapping[int, float | None]:
+    return {trial.number: score(trial) for trial in asked}
+
+
+def open_search(ledger: Ledger, sampler: str = "tpe", name: str = "study") -> Search:
+    claims = Claims(ledger)
+    return Search(open_optuna(ledger.url, claims), name, SPACE, sampler, claims)
+
+
+def parameters(search: Search) -> list[dict[str, float]]:
+    return [trial.params for trial in search.study.get_trials()]
+
+
+def fresh(folder: Path) -> Ledger:
+    return Ledger(storage_url(folder, None))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_an_interrupted_search_equals_an_undisturbed_one(tmp_path: Path, sampler: str) -> None:
+    undisturbed = open_search(fresh(tmp_path / "a"), sampler)
+    run_search(undisturbed, 12, evaluate)
+
+    def fails_in_the_second_round(asked: list[Asked]) -> Mapping[int, float | None]:
+        if asked[0].number >= 4:
+            raise Interrupted
+        return evaluate(asked)
+
+    ledger = fresh(tmp_path / "b")
+    with pytest.raises(Interrupted):
+        run_search(open_search(ledger, sampler), 12, fails_in_the_second_round)
+    resumed = open_search(ledger, sampler)
+    run_search(resumed, 12, evaluate)
+    assert parameters(resumed) == parameters(undisturbed)
+    assert len({trial["x"] for trial in parameters(resumed)}) == 12
+
+
+def test_more_trials_continue_as_if_asked_for_at_once(tmp_path: Path) -> None:
+    at_once, grown = open_search(fresh(tmp_path / "a")), open_search(fresh(tmp_path / "b"))
+    run_search(at_once, 12, evaluate)
+    run_search(grown, 6, evaluate)
+    run_search(grown, 12, evaluate)
+    assert parameters(grown) == parameters(at_once)
+
+
+def test_half_a_round_asked_is_completed_the_same(tmp_path: Path) -> None:
+    whole, half = open_search(fresh(tmp_path / "a")), open_search(fresh(tmp_path / "b"))
+    expected = whole.round(0)
+    half.study.sampler = half._seeded(0)
+    half._ask(0)
+    assert half.round(0) == expected
+
+
+def test_studies_differ_and_each_repeats(tmp_path: Path) -> None:
+    ledger = fresh(tmp_path)
+    first, second = open_search(ledger, name="s1").round(0), open_search(ledger, name="s2").round(0)
+    assert first != second
+    assert open_search(ledger, name="s1").round(0) == first
+
+
+def test_only_the_trials_asked_for_are_trained(ledger: Ledger) -> None:
+    seen: list[int] = []
+
+    def remember(asked: list[Asked]) -> Mapping[int, float | None]:
+        seen.extend(trial.number for trial in asked)
+        return evaluate(asked)
+
+    run_search(open_search(ledger), 6, remember)
+    assert seen == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_failed_trial_is_told_and_the_search_goes_on(ledger: Ledger) -> None:
+    search = open_search(ledger)
+    run_search(
+        search, 8, lambda asked: {t.number: None if t.number == 2 else score(t) for t in asked}
+    )
+    states = [trial.state.name for trial in search.study.get_trials()]
+    assert states == ["COMPLETE"] * 2 + ["FAIL"] + ["COMPLETE"] * 5
+
+
+def test_the_search_learns(ledger: Ledger) -> None:
+    search = open_search(ledger)
+    run_search(search, 32, evaluate)
+    values = [trial.value for trial in search.study.get_trials()]
+    assert sum(values[-8:]) > sum(values[:8])

@@ -1,0 +1,87 @@
+"""Students: which layers they copy, what their seed decides, and that saving loses nothing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification
+
+from harness.config import StudentConfig
+from harness.errors import MethodError
+from harness.method import Shapes
+from harness.precision import Arithmetic
+from harness.randomness import generator, key_dropout
+from harness.registry import registry
+from harness.student import copied_layers, load_classifier, make_student, save_student
+from harness.train import predict
+from tests.conftest import tiny_bert, tiny_inputs
+
+
+@pytest.mark.parametrize(
+    ("init", "student", "teacher", "expected"),
+    [
+        ("skip", 4, 12, [3, 6, 9, 12]),
+        ("skip", 6, 12, [2, 4, 6, 8, 10, 12]),
+        ("skip", 5, 12, [2, 5, 7, 10, 12]),
+        ("skip", 3, 6, [2, 4, 6]),
+        ("first", 4, 12, [1, 2, 3, 4]),
+    ],
+)
+def test_layers_copied(init: str, student: int, teacher: int, expected: list[int]) -> None:
+    assert [layer + 1 for layer in copied_layers(init, student, teacher)] == expected
+
+
+def test_skip_copies_embeddings_layers_and_pooler_and_draws_the_head() -> None:
+    teacher = tiny_bert(4)
+    student = make_student(teacher, StudentConfig(layers=2), seed=1)
+    theirs, ours = teacher.state_dict(), student.state_dict()
+    for name, value in ours.items():
+        source = name.replace("layer.0.", "layer.1.") if "layer.0." in name else name
+        source = name.replace("layer.1.", "layer.3.") if "layer.1." in name else source
+        same = torch.equal(value, theirs[source])
+        assert same != name.startswith("classifier.weight"), name
+
+
+def test_seed_decides_the_head_and_with_random_init_everything() -> None:
+    teacher = tiny_bert(4)
+    first, again, other = (make_student(teacher, StudentConfig(layers=2), s) for s in (1, 1, 2))
+    assert torch.equal(first.classifier.weight, again.classifier.weight)
+    assert not torch.equal(first.classifier.weight, other.classifier.weight)
+    drawn = make_student(teacher, StudentConfig(layers=2, init="random"), 1)
+    words = "bert.embeddings.word_embeddings.weight"
+    assert not torch.equal(drawn.state_dict()[words], teacher.state_dict()[words])
+
+
+def test_making_a_student_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    make_student(tiny_bert(4), StudentConfig(layers=2), 1)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_deeper_than_the_teacher_is_refused() -> None:
+    with pytest.raises(MethodError, match="the teacher has 4"):
+        make_student(tiny_bert(4), StudentConfig(layers=5), 1)
+
+
+def test_a_saved_student_gives_the_same_logits_and_keeps_projections_and_labels(
+    tmp_path: Path, arithmetic: Arithmetic
+) -> None:
+    student = make_student(tiny_bert(4), StudentConfig(layers=2), 1)
+    student.config.id2label = {0: "entailment", 1: "not_entailment"}
+    key_dropout(student)
+    setting = {"scaled": True, "detach_attention": False, "value": "raw"}
+    method = registry().resolve("alp")(Shapes(4, 16, 2, 16, 2), setting, generator("x"))
+    save_student(student, method, tmp_path, tmp_path / "student")
+    inputs = tiny_inputs(20)
+    expected = predict(student.eval(), inputs, arithmetic, None).logits
+    theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "student")
+    assert theirs.config.id2label == {0: "entailment", 1: "not_entailment"}
+    found = predict(
+        load_classifier(tmp_path / "student", arithmetic.device), inputs, arithmetic, None
+    )
+    assert torch.equal(found.logits, expected)
+    torch.testing.assert_close(
+        predict(theirs.eval(), inputs, arithmetic, None).logits, expected, atol=1e-5, rtol=1e-5
+    )
+    assert set(load_file(tmp_path / "student" / "method.safetensors")) == {"key.weight"}

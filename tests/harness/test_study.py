@@ -1,0 +1,354 @@
+"""The whole line: one command, real parts, a tiny encoder."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from harness import ablation, registry
+from harness.compare import summarise
+from harness.execute import Executor
+from harness.inputs import encode
+from harness.ledger import Ledger
+from harness.losses import mean_squared_error
+from harness.method import DISTILLATION, Context, Layers, Method, weight
+from harness.precision import Arithmetic
+from harness.sources import load_task_data
+from harness.storage import storage_url
+from harness.study import main
+from harness.tasks import load_task
+from harness.teacher import tokenizer_of
+from harness.train import predict
+
+Command = Callable[..., dict[str, Any]]
+
+
+class Dice(Exception):
+    """Stands for a kill at a chosen moment."""
+
+
+def arguments(out: Path, encoder: Path, *more: str) -> list[str]:
+    return [
+        *("--preset", "demo", "--method", "alp", "--task", "rte", "--trials", "2", "--seeds", "2"),
+        *("--out", str(out), "--json", "--allow-weak-teacher"),
+        f"teacher.pretrained={encoder}",
+        *("teacher.epochs=1", "training.epochs=1", "student.layers=2", "training.batch_size=64"),
+        *more,
+    ]
+
+
+@pytest.fixture
+def command(tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    def run(*more: str, out: str = "runs", code: int = 0) -> dict[str, Any]:
+        capsys.readouterr()
+        assert main(arguments(tmp_path / out, tiny_encoder, *more)) == code
+        return dict(json.loads(capsys.readouterr().out))
+
+    return run
+
+
+def opened(folder: Path) -> Ledger:
+    return Ledger(storage_url(folder, None))
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """Everything a study measured, without times and places."""
+    with sqlite3.connect(folder / "ledger.db") as database:
+        runs = database.execute(
+            "SELECT fingerprint, status, metrics, curves FROM harness_runs ORDER BY fingerprint"
+        ).fetchall()
+        predictions = database.execute(
+            "SELECT * FROM harness_predictions ORDER BY fingerprint, split"
+        ).fetchall()
+        trials = database.execute(
+            "SELECT s.study_name, t.number, t.state, p.param_name, p.param_value FROM trials t "
+            "JOIN studies s USING (study_id) JOIN trial_params p USING (trial_id) ORDER BY 1, 2, 4"
+        ).fetchall()
+    database.close()
+    return {"runs": runs, "predictions": predictions, "trials": trials}
+
+
+def test_one_command_gives_records_a_verdict_and_a_report(command: Command, tmp_path: Path) -> None:
+    summary = command()
+    assert [(r["method"], len(r["scores"])) for r in summary["results"]] == [("alp", 2), ("kd", 2)]
+    (comparison,) = summary["comparisons"]
+    assert (comparison["method"], comparison["baseline"], comparison["pairs"]) == ("alp", "kd", 2)
+    assert comparison["verdict"] == "not decided"
+    scores = {r["method"]: r["scores"] for r in summary["results"]}
+    assert comparison["difference"] == pytest.approx(np.mean(scores["alp"]) - np.mean(scores["kd"]))
+    page = Path(summary["report"]).read_text()
+    assert "DEMO DATA" in page
+    assert summary["ablation"].startswith("demo-rte-alp+kd-")
+    # 2 methods × (2 trials + 2 seeds), each exactly once.
+    assert len(contents(tmp_path / "runs")["runs"]) == 8
+    assert not [p for p in tmp_path.rglob("*") if p.name.startswith((".", "tmp"))]
+
+
+def test_report_runs_are_paired_and_search_runs_never_see_validation(
+    command: Command, tmp_path: Path
+) -> None:
+    summary = command()
+    ledger = opened(tmp_path / "runs")
+    result = summarise(ledger, summary["ablation"])
+    for found in result.results:
+        assert found.seeds == (1, 2)
+        assert {run.seed for run in found.search}.isdisjoint(found.seeds)
+        for run in found.search:
+            assert set(run.record.inputs["evaluation"]) == {"selection"}
+            assert ledger.predictions(run.record.fingerprint, "validation") is None
+        for run in found.report:
+            assert run.record.inputs["setting"] == found.setting
+            assert set(run.record.inputs["evaluation"]) == {"validation"}
+    ledger.close()
+
+
+def test_the_second_call_trains_nothing_and_more_seeds_only_the_new_ones(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = command()
+    trained: list[tuple[str, int]] = []
+    member = Executor._member
+
+    def counting(self: Executor, run: Any) -> Any:
+        trained.append((run.role, run.seed))
+        return member(self, run)
+
+    monkeypatch.setattr(Executor, "_member", counting)
+    again = command()
+    assert trained == []
+    assert (again["results"], again["comparisons"]) == (first["results"], first["comparisons"])
+    more = command("--seeds", "3")
+    assert trained == [("report", 3)] * 2
+    assert [r["scores"][:2] for r in more["results"]] == [r["scores"] for r in first["results"]]
+
+
+@pytest.mark.parametrize("moment", [1, 3, 5])
+def test_a_study_cut_short_continues_to_the_same_end(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    expected = command(out="undisturbed")
+    write, count = Executor._write, 0
+
+    def dying(self: Executor, *parts: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == moment:
+            raise Dice
+        write(self, *parts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Executor, "_write", dying)
+        with pytest.raises(Dice):
+            command(out="cut")
+    found = command(out="cut")
+    assert found["results"] == expected["results"]
+    assert contents(tmp_path / "cut") == contents(tmp_path / "undisturbed")
+
+
+def test_a_kept_student_loads_in_hugging_face_and_repeats_its_predictions(
+    command: Command, tmp_path: Path, tiny_encoder: Path, arithmetic: Arithmetic
+) -> None:
+    summary = command("--keep", "report")
+    folder = tmp_path / "runs"
+    ledger = opened(folder)
+    result = summarise(ledger, summary["ablation"])
+    data = load_task_data(load_task("rte"), _source(result.manifest), _protocol(result.manifest))
+    inputs = encode(data.evaluation["validation"], tokenizer_of(tiny_encoder), 64)
+    students = {p.name: p for p in (folder / "students").glob("*/*")}
+    assert len(students) == 4
+    for found in result.results:
+        for run in found.report:
+            stored = ledger.predictions(run.record.fingerprint, "validation")
+            assert stored is not None
+            student = AutoModelForSequenceClassification.from_pretrained(
+                students[run.record.fingerprint[:16]]
+            ).eval()
+            assert student.config.id2label == {0: "entailment", 1: "not_entailment"}
+            logits = predict(student, inputs, arithmetic, None).logits
+            torch.testing.assert_close(logits, torch.tensor(stored.logits), atol=1e-5, rtol=1e-4)
+    ledger.close()
+
+
+def _source(manifest: dict[str, Any]) -> Any:
+    from harness.config import SourceConfig
+
+    return SourceConfig(**manifest["config"]["source"])
+
+
+def _protocol(manifest: dict[str, Any]) -> Any:
+    from harness.config import ProtocolConfig
+
+    return ProtocolConfig(**manifest["config"]["protocol"])
+
+
+@pytest.mark.parametrize(("keep", "expected"), [("best", 2), ("none", 0)])
+def test_keep(command: Command, tmp_path: Path, keep: str, expected: int) -> None:
+    command("--keep", keep)
+    assert len(list((tmp_path / "runs" / "students").glob("*/*"))) == expected
+
+
+def test_dry_run_prints_the_plan_and_keeps_no_ledger(command: Command, tmp_path: Path) -> None:
+    (plan,) = command("--dry-run")["plan"]
+    assert (plan["search_runs"], plan["report_runs"]) == (4, 4)
+    steps = -(-plan["train_examples"] // 64)
+    assert plan["student_steps"] == 8 * steps
+    assert plan["seconds"] > 0
+    assert not (tmp_path / "runs" / "ledger.db").exists()
+
+
+def test_all_methods_share_teacher_and_outputs(command: Command, tmp_path: Path) -> None:
+    summary = command("--method", "all", "--trials", "1")
+    names = set(registry.registry().methods)
+    assert {r["method"] for r in summary["results"]} == names
+    assert len(summary["comparisons"]) == len(names) - 1
+    assert len(list((tmp_path / "runs" / "teachers").iterdir())) == 1
+    assert len(list((tmp_path / "runs" / "cache" / "teacher-outputs").iterdir())) == 3
+
+
+@pytest.mark.parametrize("task", ["stsb", "mnli", "cola"])
+def test_other_kinds_of_task(command: Command, task: str) -> None:
+    summary = command("--task", task, "--trials", "1")
+    assert [len(r["scores"]) for r in summary["results"]] == [2, 2]
+    setting = summary["results"][0]["setting"]
+    assert ("temperature" in setting) == (task != "stsb")
+
+
+def test_paper_protocol_and_simplex_weights(command: Command) -> None:
+    summary = command("--protocol", "paper", "search.weights=simplex")
+    setting = summary["results"][0]["setting"]
+    assert setting["kd_weight"] + setting["layer_weight"] <= 1.0
+    assert "PROTOCOL paper" in Path(summary["report"]).read_text()
+
+
+def test_a_weak_teacher_is_refused_with_its_numbers(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = arguments(tmp_path / "runs", tiny_encoder, "teacher.learning_rate=1e-9")
+    given.remove("--allow-weak-teacher")
+    assert main(given) == 2
+    error = capsys.readouterr().err
+    assert "a constant prediction's 0.5" in error
+    assert "--allow-weak-teacher" in error
+
+
+def test_a_task_that_cannot_be_read_does_not_stop_the_others(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = ablation.load_task_data
+
+    def failing(task: Any, *rest: Any) -> Any:
+        if task.name == "cola":
+            raise ablation.DataError("cola: no such file")
+        return load(task, *rest)
+
+    monkeypatch.setattr(ablation, "load_task_data", failing)
+    summary = command("--task", "cola,rte", "--trials", "1")
+    assert {r["task"] for r in summary["results"]} == {"rte"}
+    assert summary["refused"] == {"cola": "cola: no such file"}
+
+
+class LastLayer(Method):
+    """LAYER = MSE(s_m, t_n). Hyper-parameters: temperature, kd_weight, layer_weight."""
+
+    name = "last-layer"
+    summary = "the student's last layer matches the teacher's last"
+    paper = "example"
+    space = {**DISTILLATION, "layer_weight": weight(0.1, 100.0, "as for alp")}
+
+    def terms(
+        self, student: Layers, teacher: Layers, labels: torch.Tensor, context: Context
+    ) -> dict[str, torch.Tensor]:
+        return {"layer": mean_squared_error(student.states[:, -1:], teacher.states[:, -1:])}
+
+
+class Exploding(LastLayer):
+    """LAYER is not a number. Hyper-parameters: temperature, kd_weight, layer_weight."""
+
+    name = "exploding"
+
+    def terms(
+        self, student: Layers, teacher: Layers, labels: torch.Tensor, context: Context
+    ) -> dict[str, torch.Tensor]:
+        return {"layer": student.states.mean() * float("inf")}
+
+
+@pytest.fixture
+def more_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = registry.registry()
+    methods = {**found.methods, "last-layer": LastLayer, "exploding": Exploding}
+    extended = registry.Registry(dict(sorted(methods.items())), {})
+    for module in ("harness.arguments", "harness.ablation", "harness.study"):
+        monkeypatch.setattr(f"{module}.registry", lambda: extended)
+
+
+@pytest.mark.usefixtures("more_methods")
+def test_a_new_method_is_listed_trained_and_reported(
+    command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--list", "methods"]) == 0
+    assert "last-layer" in capsys.readouterr().out
+    summary = command("--method", "last-layer", "--trials", "1")
+    assert summary["results"][0]["method"] == "last-layer"
+    assert "last-layer" in Path(summary["report"]).read_text()
+
+
+@pytest.mark.usefixtures("more_methods")
+def test_a_method_whose_runs_fail_is_reported_and_does_not_stop_the_others(
+    command: Command,
+) -> None:
+    summary = command("--method", "exploding", "--trials", "1", code=1)
+    assert summary["failures"] == [
+        "rte exploding: search run, trial 0, seed 1000000: the loss is not finite in epoch 1"
+    ]
+    assert [len(r["scores"]) for r in summary["results"]] == [0, 2]
+    assert summary["missing"] == ["exploding against kd on rte: no pair of finished report runs"]
+    assert "the loss is not finite" in Path(summary["report"]).read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--method", "alpp"], "did you mean alp"),
+        (["--task", "rtee"], "did you mean rte"),
+        (["--preset", "huge"], "choose from auto, demo, minilm, paper"),
+        (["--trials", "0"], "search.trials: input should be greater than or equal to 1"),
+        (["training.epoch=3", "seed=1"], "unknown key 'training.epoch'"),
+        (["training.epochs=two"], "training.epochs: input should be a valid integer"),
+        (["student.layers=9"], "--student-layers 9: the teacher has 4"),
+        (["search.space.temprature=[1,2]"], "search.space.temprature: none of the methods has it"),
+        (["loose"], "'loose' is neither a flag nor KEY=VALUE"),
+        (["--method", "pkd", "student.layers=1"], "needs at least 2"),
+        (["teacher.pretrained=/nowhere/at/all"], "/nowhere/at/all: neither a folder nor"),
+        (["storage=nonsense"], "storage=nonsense: not a database URL"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    tmp_path: Path,
+    tiny_encoder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[str],
+    expected: str,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    given = arguments(tmp_path / "runs", tiny_encoder)
+    for flag in more[::2]:
+        if flag in given:
+            position = given.index(flag)
+            del given[position : position + 2]
+    assert main([*given, *more]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert expected in errors[0]
+
+
+def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    for what, name in (("methods", "alp-np"), ("tasks", "stsb"), ("presets", "minilm")):
+        assert main(["--list", what, "--json"]) == 0
+        assert name in {entry["name"] for entry in json.loads(capsys.readouterr().out)}

@@ -1,0 +1,430 @@
+"""What every method promises the core, over all that the registry finds, plug-ins included."""
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+
+import pytest
+import torch
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from torch import Tensor
+
+from harness.errors import MethodError
+from harness.losses import distillation_loss, label_loss, objective
+from harness.method import Context, Layers, Method, Shapes, Value, card
+from harness.randomness import generator, global_seed
+from harness.registry import registry
+
+METHODS = registry().methods
+MATCHING = [name for name, method in METHODS.items() if method.matches_layers()]
+SCALARS = [
+    (name, hyper)
+    for name, method in METHODS.items()
+    for hyper, declared in method.space.items()
+    if declared.kind == "scalar"
+]
+CHOICES = [
+    (name, hyper)
+    for name, method in METHODS.items()
+    for hyper, declared in method.space.items()
+    if declared.kind == "structural"
+]
+SAME = Shapes(6, 8, 3, 8, 3)
+WIDER = Shapes(6, 8, 3, 5, 3)
+EXAMPLES = 7
+
+
+def first_choice(method: type[Method], name: str) -> Value:
+    """The default of a structural hyper-parameter, or the first value of its range."""
+    hyper = method.space[name]
+    if hyper.default is not None:
+        return hyper.default
+    distribution = hyper.distribution
+    if isinstance(distribution, CategoricalDistribution):
+        chosen = distribution.choices[0]
+        assert isinstance(chosen, bool | int | float | str)
+        return chosen
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return distribution.low
+
+
+def build(name: str, shapes: Shapes = SAME, seed: int = 0, **structure: Value) -> Method:
+    """A method made as the executor makes it."""
+    method = METHODS[name]
+    chosen = {h: first_choice(method, h) for h, d in method.space.items() if d.kind == "structural"}
+    with global_seed("contract", seed):
+        return method(shapes, {**chosen, **structure}, generator("contract", seed))
+
+
+def moved(method: Method, seed: int = 0) -> Method:
+    """The same method in float64 with its parameters away from where they start."""
+    source = generator("moved", seed)
+    for parameter in method.parameters():
+        parameter.data += 0.2 * torch.randn(parameter.shape, generator=source)
+    return method.double()
+
+
+def batch(shapes: Shapes = SAME, seed: int = 0) -> tuple[Layers, Layers, Tensor]:
+    """Student, teacher and labels in float64; the student's tensors are leaves."""
+    source = generator("batch", seed)
+
+    def drawn(*size: int) -> Tensor:
+        return torch.randn(size, generator=source, dtype=torch.float64)
+
+    student = Layers(
+        drawn(EXAMPLES, shapes.outputs).requires_grad_(),
+        drawn(EXAMPLES, shapes.student_layers, shapes.student_width).requires_grad_(),
+    )
+    teacher = Layers(
+        drawn(EXAMPLES, shapes.outputs),
+        drawn(EXAMPLES, shapes.teacher_layers, shapes.teacher_width),
+    )
+    return student, teacher, torch.randint(shapes.outputs, (EXAMPLES,), generator=source)
+
+
+def middle(method: type[Method], share: float = 0.4) -> dict[str, Tensor]:
+    """A value inside the range of every scalar hyper-parameter."""
+    values = {}
+    for name, hyper in method.space.items():
+        if hyper.kind == "scalar":
+            distribution = hyper.distribution
+            assert isinstance(distribution, FloatDistribution | IntDistribution)
+            value = distribution.low + share * (distribution.high - distribution.low)
+            values[name] = torch.tensor(value, dtype=torch.float64)
+    return values
+
+
+def context(scalars: Mapping[str, Tensor]) -> Context:
+    return Context(torch.tensor(1), scalars)
+
+
+def total(
+    method: Method,
+    student: Layers,
+    teacher: Layers,
+    labels: Tensor,
+    scalars: Mapping[str, Tensor],
+) -> Tensor:
+    """The objective of one step, put together as the training loop does it."""
+    terms = {"label": label_loss(student.logits, labels, False)}
+    if method.uses_teacher():
+        temperature = scalars.get("temperature", torch.ones(()))
+        terms["kd"] = distillation_loss(student.logits, teacher.logits, temperature, False)
+        terms |= method(student, teacher, labels, context(scalars))
+    return objective(terms, scalars, "convex")
+
+
+def gradient(method: Method, scalars: Mapping[str, Tensor], shapes: Shapes = SAME) -> Tensor:
+    """Gradient of the objective for the student and all parameters of the method, in one vector."""
+    student, teacher, labels = batch(shapes)
+    leaves = [student.logits, student.states, *method.parameters()]
+    loss = total(method, student, teacher, labels, scalars)
+    found = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+    return torch.cat([part.flatten() for part in found])
+
+
+def widths_of(name: str) -> list[Shapes]:
+    try:
+        build(name, WIDER)
+    except MethodError:
+        return [SAME]
+    return [SAME, WIDER]
+
+
+@pytest.fixture
+def no_vmap_fallback() -> Iterator[None]:
+    """An operation without a batching rule is an error."""
+    functorch = torch._C._functorch
+    before = functorch._is_vmap_fallback_enabled()
+    functorch._set_vmap_fallback_enabled(False)
+    yield
+    functorch._set_vmap_fallback_enabled(before)
+
+
+def test_no_plug_in_is_broken() -> None:
+    assert registry().broken == {}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_terms_are_finite_scalars_with_a_weight_each(name: str) -> None:
+    for shapes in widths_of(name):
+        method = build(name, shapes).double()
+        terms = method(*batch(shapes), context(middle(METHODS[name])))
+        assert bool(terms) == METHODS[name].matches_layers()
+        assert not set(terms) & {"label", "kd"}
+        for term, value in terms.items():
+            assert value.shape == ()
+            assert torch.isfinite(value)
+            assert METHODS[name].space[f"{term}_weight"].kind == "scalar"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_card_names_every_hyper_parameter(name: str) -> None:
+    method = METHODS[name]
+    written = vars(method).get("__doc__") or ""
+    assert written.strip()
+    assert [hyper for hyper in method.space if hyper not in written] == []
+    assert all(hyper.why.strip() for hyper in method.space.values())
+    assert method.summary.strip()
+    assert method.paper.strip()
+    assert set(card(method)["hyper-parameters"]) == set(method.space)
+
+
+@pytest.mark.parametrize("name", MATCHING)
+def test_gradients_reach_the_student_and_every_parameter_and_not_the_teacher(name: str) -> None:
+    for shapes in widths_of(name):
+        method = moved(build(name, shapes))
+        student, teacher, labels = batch(shapes)
+        terms = method(student, teacher, labels, context(middle(METHODS[name])))
+        sum(terms.values(), torch.zeros(())).backward()
+        assert student.states.grad is not None
+        assert student.states.grad.abs().sum() > 0
+        for parameter, value in method.named_parameters():
+            assert value.grad is not None, parameter
+            assert value.grad.abs().sum() > 0, parameter
+        for tensor in (teacher.states, teacher.logits):
+            assert not tensor.requires_grad
+            assert tensor.grad is None
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_objective_moves_the_logits(name: str) -> None:
+    found = gradient(moved(build(name)), middle(METHODS[name]))
+    assert found[: EXAMPLES * SAME.outputs].abs().sum() > 0
+    assert torch.isfinite(found).all()
+
+
+@pytest.mark.parametrize(("name", "hyper"), SCALARS)
+def test_every_scalar_changes_the_gradient(name: str, hyper: str) -> None:
+    method = moved(build(name))
+    scalars = middle(METHODS[name])
+    other = {**scalars, hyper: middle(METHODS[name], share=0.7)[hyper]}
+    assert not torch.allclose(gradient(method, scalars), gradient(method, other), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "hyper"), CHOICES)
+def test_every_choice_changes_the_gradient(name: str, hyper: str) -> None:
+    distribution = METHODS[name].space[hyper].distribution
+    if not isinstance(distribution, CategoricalDistribution):
+        pytest.skip("a numeric structure is the method's own to test")
+    gradients = []
+    for choice in distribution.choices:
+        assert isinstance(choice, bool | int | float | str)
+        chosen = {hyper: choice}
+        gradients.append(gradient(moved(build(name, **chosen)), middle(METHODS[name])))
+    for one, two in pairwise(gradients):
+        assert one.shape != two.shape or not torch.allclose(one, two, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_seed_gives_one_state_and_one_value(name: str) -> None:
+    for shapes in widths_of(name):
+        torch.manual_seed(1)
+        first = build(name, shapes, seed=3).double()
+        torch.manual_seed(2)
+        second = build(name, shapes, seed=3).double()
+        assert set(first.state_dict()) == set(second.state_dict())
+        for key, value in first.state_dict().items():
+            assert torch.equal(value, second.state_dict()[key]), key
+        scalars = context(middle(METHODS[name]))
+        terms = [method(*batch(shapes), scalars) for method in (first, second)]
+        assert {k: v.detach().item() for k, v in terms[0].items()} == {
+            k: v.item() for k, v in terms[1].items()
+        }
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_terms_draw_nothing(name: str) -> None:
+    method, inputs = build(name).double(), batch()
+    scalars = context(middle(METHODS[name]))
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    values = [{k: v.detach().item() for k, v in method(*inputs, scalars).items()} for _ in range(2)]
+    assert values[0] == values[1]
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_inputs_are_not_written_to(name: str) -> None:
+    method = build(name).double()
+    student, teacher, labels = batch()
+    scalars = middle(METHODS[name])
+    inputs = [student.logits, student.states, teacher.logits, teacher.states, labels]
+    inputs += scalars.values()
+    before = [tensor.detach().clone() for tensor in inputs]
+    versions = [tensor._version for tensor in inputs]
+    with torch.no_grad():  # autograd itself refuses to write to leaves
+        method(student, teacher, labels, context(scalars))
+        method.inspect(student, teacher)
+    assert [tensor._version for tensor in inputs] == versions
+    for tensor, copy in zip(inputs, before, strict=True):
+        assert torch.equal(tensor, copy)
+
+
+@pytest.mark.parametrize("name", MATCHING)
+def test_the_order_of_a_batch_does_not_matter(name: str) -> None:
+    method = moved(build(name))
+    student, teacher, labels = batch()
+    rows = torch.randperm(EXAMPLES, generator=generator("rows"))
+    assert not torch.equal(rows, torch.arange(EXAMPLES))
+    scalars = context(middle(METHODS[name]))
+    expected = method(student, teacher, labels, scalars)
+    shuffled = method(
+        Layers(student.logits[rows], student.states[rows]),
+        Layers(teacher.logits[rows], teacher.states[rows]),
+        labels[rows],
+        scalars,
+    )
+    for term, value in expected.items():
+        torch.testing.assert_close(shuffled[term], value, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.usefixtures("no_vmap_fallback")
+def test_an_operation_without_a_batching_rule_is_found() -> None:
+    with pytest.raises(RuntimeError, match="vmap fallback"):
+        torch.func.vmap(torch.histc)(torch.rand(3, 4))
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.usefixtures("no_vmap_fallback")
+def test_a_stacked_population_equals_a_loop_over_its_members(name: str) -> None:
+    for shapes in widths_of(name):
+        members = [moved(build(name, shapes, seed=seed), seed) for seed in range(3)]
+        batches = [batch(shapes, seed) for seed in range(3)]
+        settings = [middle(METHODS[name], share) for share in (0.2, 0.5, 0.8)]
+        expected = torch.stack(
+            [
+                total(member, *inputs, scalars)
+                for member, inputs, scalars in zip(members, batches, settings, strict=True)
+            ]
+        )
+        parameters, buffers = torch.func.stack_module_state([*members])
+        frame = members[0]
+
+        def one(
+            state: dict[str, Tensor],
+            tensors: list[Tensor],
+            scalars: dict[str, Tensor],
+            frame: Method = frame,
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            student, teacher = Layers(*tensors[:2]), Layers(*tensors[2:4])
+            terms = {"label": label_loss(student.logits, tensors[4], False)}
+            own: dict[str, Tensor] = {}
+            if frame.uses_teacher():
+                temperature = scalars.get("temperature", torch.ones(()))
+                terms["kd"] = distillation_loss(student.logits, teacher.logits, temperature, False)
+                inputs = (student, teacher, tensors[4], context(scalars))
+                own = torch.func.functional_call(frame, state, inputs)
+            return objective(terms | own, scalars, "convex"), own
+
+        stacked = [
+            torch.stack(parts)
+            for parts in zip(
+                *((s.logits, s.states, t.logits, t.states, y) for s, t, y in batches), strict=True
+            )
+        ]
+        scalars = {key: torch.stack([s[key] for s in settings]) for key in settings[0]}
+        found, terms = torch.func.vmap(one, in_dims=(0, 0, 0))(
+            {**parameters, **buffers}, stacked, scalars
+        )
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+        for term, values in terms.items():
+            loop = [
+                member(*inputs, context(setting))[term]
+                for member, inputs, setting in zip(members, batches, settings, strict=True)
+            ]
+            torch.testing.assert_close(values, torch.stack(loop), rtol=0, atol=1e-6)
+            assert len({round(value, 9) for value in values.tolist()}) == 3
+
+
+@pytest.mark.parametrize("regression", [False, True])
+@pytest.mark.parametrize("weights", ["convex", "simplex"])
+@pytest.mark.usefixtures("no_vmap_fallback")
+def test_the_cores_losses_batch_like_a_loop(regression: bool, weights: str) -> None:
+    source = generator("losses")
+    outputs = 1 if regression else 3
+    student, teacher = torch.randn(2, 3, EXAMPLES, outputs, generator=source).double()
+    classes = torch.randint(3, (3, EXAMPLES), generator=source)
+    labels = classes.double() if regression else classes
+    temperature = torch.tensor([1.0, 2.0, 5.0]).double()
+    scalars = torch.tensor([[0.1, 0.3], [0.5, 0.2], [0.7, 0.3]]).double()
+
+    def one(s: Tensor, t: Tensor, y: Tensor, heat: Tensor, weight: Tensor) -> Tensor:
+        terms = {
+            "label": label_loss(s, y, regression),
+            "kd": distillation_loss(s, t, heat, regression),
+            "layer": (s - t).abs().mean(),
+        }
+        named = {"kd_weight": weight[0], "layer_weight": weight[1]}
+        return torch.stack([*terms.values(), objective(terms, named, weights)])
+
+    batched = torch.func.vmap(one)(student, teacher, labels, temperature, scalars)
+    looped = torch.stack(
+        [one(*parts) for parts in zip(student, teacher, labels, temperature, scalars, strict=True)]
+    )
+    torch.testing.assert_close(batched, looped, rtol=0, atol=1e-6)
+
+
+def layer_term(method: Method, student: Tensor, teacher: Tensor) -> float:
+    logits = torch.zeros(len(student), 2, dtype=torch.float64)
+    labels = torch.zeros(len(student), dtype=torch.int64)
+    terms = method(Layers(logits, student), Layers(logits, teacher), labels, context({}))
+    return terms["layer"].detach().item()
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+@pytest.mark.parametrize("value", ["raw", "projected"])
+def test_alp_starts_as_alp_np(scaled: bool, value: str) -> None:
+    student, teacher, _ = batch()
+    learned = build("alp", scaled=scaled, value=value).double()
+    plain = build("alp-np", scaled=scaled).double()
+    expected = layer_term(plain, student.states, teacher.states)
+    assert layer_term(learned, student.states, teacher.states) == pytest.approx(expected, abs=1e-12)
+    assert layer_term(moved(learned), student.states, teacher.states) != pytest.approx(expected)
+
+
+def test_alp_np_with_equal_teacher_layers_is_uniform() -> None:
+    student, teacher, _ = batch()
+    same = teacher.states[:, :1].expand(-1, SAME.teacher_layers, -1)
+    attentive, flat = build("alp-np").double(), build("uniform").double()
+    expected = layer_term(flat, student.states, same)
+    assert layer_term(attentive, student.states, same) == pytest.approx(expected, abs=1e-12)
+    different = layer_term(flat, student.states, teacher.states)
+    assert layer_term(attentive, student.states, teacher.states) != pytest.approx(different)
+
+
+def test_pkd_skip_of_a_copied_student_is_zero() -> None:
+    _, teacher, _ = batch()
+    method = build("pkd-skip").double()
+    copied = teacher.states[:, [1, 3, 0]].clone()  # layers 2 and 4 of 6; the last is left out
+    assert layer_term(method, 3 * copied, teacher.states) == pytest.approx(0.0, abs=1e-24)
+    shifted = teacher.states[:, [2, 3, 0]]
+    assert layer_term(method, shifted, teacher.states) > 1e-3
+
+
+def test_pkd_skip_needs_a_pair_and_a_deep_enough_teacher() -> None:
+    with pytest.raises(MethodError, match="at least 2"):
+        build("pkd-skip", Shapes(6, 8, 1, 8, 3))
+    with pytest.raises(MethodError, match="no deeper than its teacher"):
+        build("pkd-skip", Shapes(6, 8, 7, 8, 3))
+
+
+@pytest.mark.parametrize("name", ["alp-np", "pkd-skip"])
+def test_different_widths_are_refused_naming_alp(name: str) -> None:
+    with pytest.raises(MethodError, match=rf"^{name} needs .*\(5 and 8\); use alp$"):
+        build(name, WIDER)
+    build("alp", WIDER)
+
+
+@pytest.mark.parametrize("name", ["alp", "alp-np"])
+def test_attention_is_a_distribution_and_scaling_flattens_it(name: str) -> None:
+    student, teacher, _ = batch()
+    entropies = []
+    for scaled in (True, False):
+        found = build(name, scaled=scaled).double().inspect(student, teacher)
+        attention = found["attention"]
+        assert attention.shape == (EXAMPLES, SAME.student_layers, SAME.teacher_layers)
+        torch.testing.assert_close(attention.sum(-1), torch.ones_like(attention[..., 0]))
+        mixed = torch.einsum("bmn,bnd->bmd", attention, teacher.states)
+        torch.testing.assert_close(found["target"], mixed)
+        entropies.append(torch.special.entr(attention).sum(-1).mean().item())
+    assert entropies[0] > entropies[1] + 0.1
