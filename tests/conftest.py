@@ -97,5 +97,5 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
-    """Tiny tensors are faster on one thread, and several test processes do not get in each other's way."""
+    """Tiny tensors are faster on one thread."""
     torch.set_num_threads(1)

@@ -4,7 +4,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,11 +13,12 @@ from transformers import AutoModelForSequenceClassification
 
 from harness import ablation, registry
 from harness.compare import summarise
+from harness.config import ProtocolConfig, SourceConfig
 from harness.execute import Executor
 from harness.inputs import encode
 from harness.ledger import Ledger
 from harness.losses import mean_squared_error
-from harness.method import DISTILLATION, Context, Layers, Method, weight
+from harness.method import DISTILLATION, Context, Hyper, Layers, Method, weight
 from harness.precision import Arithmetic
 from harness.sources import load_task_data
 from harness.storage import storage_url
@@ -158,7 +159,7 @@ def test_a_kept_student_loads_in_hugging_face_and_repeats_its_predictions(
     folder = tmp_path / "runs"
     ledger = opened(folder)
     result = summarise(ledger, summary["ablation"])
-    data = load_task_data(load_task("rte"), _source(result.manifest), _protocol(result.manifest))
+    data = load_task_data(load_task("rte"), SourceConfig(), ProtocolConfig())
     inputs = encode(data.evaluation["validation"], tokenizer_of(tiny_encoder), 64)
     students = {p.name: p for p in (folder / "students").glob("*/*")}
     assert len(students) == 4
@@ -173,18 +174,6 @@ def test_a_kept_student_loads_in_hugging_face_and_repeats_its_predictions(
             logits = predict(student, inputs, arithmetic, None).logits
             torch.testing.assert_close(logits, torch.tensor(stored.logits), atol=1e-5, rtol=1e-4)
     ledger.close()
-
-
-def _source(manifest: dict[str, Any]) -> Any:
-    from harness.config import SourceConfig
-
-    return SourceConfig(**manifest["config"]["source"])
-
-
-def _protocol(manifest: dict[str, Any]) -> Any:
-    from harness.config import ProtocolConfig
-
-    return ProtocolConfig(**manifest["config"]["protocol"])
 
 
 @pytest.mark.parametrize(("keep", "expected"), [("best", 2), ("none", 0)])
@@ -259,7 +248,10 @@ class LastLayer(Method):
     name = "last-layer"
     summary = "the student's last layer matches the teacher's last"
     paper = "example"
-    space = {**DISTILLATION, "layer_weight": weight(0.1, 100.0, "as for alp")}
+    space: ClassVar[dict[str, Hyper]] = {
+        **DISTILLATION,
+        "layer_weight": weight(0.1, 100.0, "as for alp"),
+    }
 
     def terms(
         self, student: Layers, teacher: Layers, labels: torch.Tensor, context: Context
