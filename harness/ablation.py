@@ -33,7 +33,17 @@ from harness.tasks import load_task
 
 COUNTS = {"search": ("trials", "seeds"), "protocol": ("seeds", "alpha")}
 """Left out of a study's identity: asking for more continues the same study."""
-ELSEWHERE = ("methods", "tasks", "baseline", "out", "storage", "keep", "device", "threads", "preset")
+ELSEWHERE = (
+    "methods",
+    "tasks",
+    "baseline",
+    "out",
+    "storage",
+    "keep",
+    "device",
+    "threads",
+    "preset",
+)
 
 
 @dataclass

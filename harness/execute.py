@@ -166,15 +166,19 @@ class Executor:
         predictions: dict[str, Predictions] = {}
         inspections: dict[str, object] = {}
         metrics: dict[str, float] = {}
-        if outcome.failure is None:
+        failure = outcome.failure
+        if failure is None:
             predictions, inspections, metrics = self._evaluate(run, member)
-            if run.role == "report" and self.config.keep != "none":
+            wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
+            if wrong:
+                failure, metrics = f"{wrong[0]} is not a finite number", {}
+            elif run.role == "report" and self.config.keep != "none":
                 self._save(run, member)
         record = Record(
             fingerprint=run.fingerprint,
             inputs=dict(run.inputs),
-            status="complete" if outcome.failure is None else "failed",
-            reason=outcome.failure,
+            status="complete" if failure is None else "failed",
+            reason=failure,
             metrics=metrics,
             curves=outcome.curves,
             seconds=outcome.seconds,
@@ -182,8 +186,8 @@ class Executor:
             peak_memory=float(outcome.peak_memory),
             provenance=provenance(),
         )
-        stored = predictions if run.role == "report" else {}
-        self.ledger.write_run(record, stored, inspections)
+        stored = predictions if run.role == "report" and failure is None else {}
+        self.ledger.write_run(record, stored, inspections if failure is None else {})
         self._use(run, record)
 
     def _evaluate(

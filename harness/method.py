@@ -145,11 +145,13 @@ class Method(nn.Module, ABC):
         return any(name.endswith("_weight") and name != "kd_weight" for name in cls.space)
 
 
-def query_projection(shapes: Shapes) -> nn.Module:
+def query_projection(shapes: Shapes, generator: torch.Generator) -> nn.Module:
     """The student's side of a match: the identity, or a learned map to the teacher's width."""
     if shapes.student_width == shapes.teacher_width:
         return nn.Identity()
-    return nn.Linear(shapes.student_width, shapes.teacher_width, bias=False)
+    linear = nn.Linear(shapes.student_width, shapes.teacher_width, bias=False)
+    nn.init.xavier_uniform_(linear.weight, generator=generator)
+    return linear
 
 
 def require_equal_widths(shapes: Shapes, name: str, instead: str) -> None:

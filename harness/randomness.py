@@ -55,7 +55,8 @@ class CounterDropout(nn.Module):
         self.p = p
         self.site = site
         self.key = key
-        self.dropped = round(p * LEVELS)
+        # A rate above 0 always drops something, and never everything.
+        self.dropped = min(max(round(p * LEVELS), 1), LEVELS - 1) if p > 0 else 0
 
     def forward(self, values: Tensor) -> Tensor:
         """Zero a share of about `p` of `values` (any shape) and scale the rest up."""

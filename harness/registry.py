@@ -43,11 +43,11 @@ def registry() -> Registry:
     broken: dict[str, str] = {}
     for place, load in _candidates():
         try:
-            module = load()
+            found = _methods_of(load())
         except Exception as error:  # a plug-in may fail in any way
             broken[place] = f"{type(error).__name__}: {error}"
             continue
-        for method in _methods_of(module):
+        for method in found:
             register(methods, method)
     return Registry(dict(sorted(methods.items())), broken)
 
@@ -77,16 +77,22 @@ def _importer(name: str) -> Callable[[], ModuleType | type]:
 
 def _methods_of(found: ModuleType | type) -> list[type[Method]]:
     """The concrete methods that a module defines, or the class an entry point names."""
-    if isinstance(found, type):
-        return [found]
-    return [
+    members = [found] if isinstance(found, type) else list(vars(found).values())
+    methods = [
         member
-        for member in vars(found).values()
+        for member in members
         if isinstance(member, type)
         and issubclass(member, Method)
         and not inspect.isabstract(member)
-        and member.__module__ == found.__name__
+        and (member is found or member.__module__ == found.__name__)
     ]
+    if isinstance(found, type) and not methods:
+        raise MethodError(f"{found.__name__} is not a concrete Method")
+    for method in methods:
+        for attribute in ("name", "summary", "paper"):
+            if not isinstance(getattr(method, attribute, None), str):
+                raise MethodError(f"{method.__name__} has no {attribute}")
+    return methods
 
 
 def _place(method: type[Method]) -> str:

@@ -76,7 +76,7 @@ class Alp(Method):
         self.projected = structure["value"] == "projected"
         self.key = nn.Linear(shapes.teacher_width, shapes.teacher_width, bias=False)
         nn.init.eye_(self.key.weight)
-        self.query = query_projection(shapes)
+        self.query = query_projection(shapes, generator)
 
     def _fuse(self, student: Layers, teacher: Layers) -> tuple[Tensor, Tensor, Tensor]:
         queries = self.query(student.states)

@@ -44,7 +44,7 @@ class Uniform(Method):
         self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
     ) -> None:
         super().__init__(shapes, structure, generator)
-        self.query = query_projection(shapes)
+        self.query = query_projection(shapes, generator)
 
     def terms(
         self, student: Layers, teacher: Layers, labels: Tensor, context: Context
@@ -71,7 +71,7 @@ class RandomProjection(Method):
         self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
     ) -> None:
         super().__init__(shapes, structure, generator)
-        self.query = query_projection(shapes)
+        self.query = query_projection(shapes, generator)
         inputs = shapes.teacher_layers * shapes.teacher_width
         drawn = torch.randn(
             shapes.student_layers, inputs, shapes.teacher_width, generator=generator

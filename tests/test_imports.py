@@ -73,12 +73,23 @@ def test_harness_names_no_method(path: Path) -> None:
     assert not {name for name in imported(path) if name.split(".")[0] == "methods"}
 
 
-@pytest.mark.parametrize("path", modules("harness"), ids=name_of)
+LEVEL = {name: rank for rank, names in enumerate(ORDER) for name in names}
+
+
+def rank_of(path: Path) -> int | None:
+    return next((rank for name, rank in LEVEL.items() if within(name_of(path), {name})), None)
+
+
+RANKED = [path for path in modules("harness") if rank_of(path) is not None]
+
+
+def test_every_rank_names_a_module() -> None:
+    names = {name_of(path) for path in RANKED}
+    assert set(LEVEL) <= names
+
+
+@pytest.mark.parametrize("path", RANKED, ids=name_of)
 def test_lower_layers_import_no_higher_ones(path: Path) -> None:
-    level = {name: rank for rank, names in enumerate(ORDER) for name in names}
-    own = next((rank for name, rank in level.items() if within(name_of(path), {name})), None)
-    if own is None:
-        assert name_of(path) not in level
-        return
-    higher = {name for name in imported(path) if level.get(name, -1) > own}
-    assert higher == set()
+    own = rank_of(path)
+    assert own is not None
+    assert {name for name in imported(path) if LEVEL.get(name, -1) > own} == set()

@@ -1,0 +1,87 @@
+"""Does the demo leave something to distil? `python -m benchmarks.demo [--task rte,sst2] [--json]`.
+
+For every task: the teacher's score, the fine-tuned student's gap to it, and the differences between
+methods beside their spread over seeds. Everything goes through the ordinary command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.ledger import Ledger
+from harness.storage import storage_url
+from harness.study import main as study
+from harness.tasks import task_names
+
+METHODS = "kd,alp"
+
+
+def measure(task: str, out: Path, trials: int, seeds: int) -> dict[str, Any]:
+    """One task's numbers, in points: teacher, fine-tuned student, differences to it with spread."""
+    printed = io.StringIO()
+    flags = f"--preset demo --method {METHODS} --baseline finetune --json --allow-weak-teacher"
+    counts = ["--trials", str(trials), "--seeds", str(seeds)]
+    with contextlib.redirect_stdout(printed):
+        code = study([*flags.split(), "--task", task, "--out", str(out), *counts])
+    if code:
+        raise SystemExit(f"the study of {task} ended with exit code {code}")
+    summary = json.loads(printed.getvalue())
+    ledger = Ledger(storage_url(out, None))
+    manifest = ledger.manifest(summary["ablation"])
+    teacher = ledger.teacher(manifest["teachers"][task])
+    ledger.close()
+    scores = {r["method"]: 100 * np.array(r["scores"]) for r in summary["results"]}
+    metric = manifest["tasks"][task]["metrics"][0]
+    split = next(name for name in teacher["metrics"] if name.startswith("validation"))
+    reached = 100 * teacher["metrics"][split][metric]
+    return {
+        "task": task,
+        "metric": metric,
+        "teacher": reached,
+        "gap": reached - float(scores["finetune"].mean()),
+        "scores": {m: [float(s.mean()), float(s.std(ddof=1))] for m, s in scores.items()},
+        "seconds": summary["seconds"],
+    }
+
+
+def line(row: dict[str, Any]) -> str:
+    """One task as a table row."""
+    cells = [f"{mean:.1f} ± {sd:.1f}" for mean, sd in row["scores"].values()]
+    front = f"{row['task']:<6} {row['metric']:<9} {row['teacher']:7.1f} {row['gap']:6.1f}"
+    return front + "".join(f"{cell:>15}" for cell in cells) + f"{row['seconds']:9.0f}"
+
+
+def main() -> None:
+    """Measure the tasks given and print a table, or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", default=",".join(task_names()))
+    parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--out", type=Path, help="keep the ledger there (default: a fresh folder)")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        out = options.out or Path(scratch)
+        rows = []
+        for task in options.task.split(","):
+            rows.append(measure(task, out, options.trials, options.seeds))
+            if not options.json:
+                if len(rows) == 1:
+                    methods = "".join(f"{name:>15}" for name in rows[0]["scores"])
+                    print(f"task   metric    teacher    gap{methods}  seconds")
+                print(line(rows[-1]), flush=True)
+    if options.json:
+        json.dump(rows, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
