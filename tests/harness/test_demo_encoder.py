@@ -1,3 +1,5 @@
+"""The demo's encoder: folder, tokenizer, pre-training corpus and initialisation."""
+
 from itertools import islice
 
 import numpy as np
