@@ -33,17 +33,8 @@ from harness.tasks import load_task
 
 COUNTS = {"search": ("trials", "seeds"), "protocol": ("seeds", "alpha")}
 """Left out of a study's identity: asking for more continues the same study."""
-ELSEWHERE = (
-    "methods",
-    "tasks",
-    "baseline",
-    "out",
-    "storage",
-    "keep",
-    "device",
-    "threads",
-    "preset",
-)
+IDENTITY = ("pooling", "student", "training", "search", "protocol")
+"""What a study's identity takes from the configuration; data and teacher enter by fingerprint."""
 
 
 @dataclass
@@ -62,7 +53,6 @@ class Ablation:
         A task whose teacher or methods are refused is noted in `refused` and does not stop the
         others. Raises `UserError` when every task is refused.
         """
-        name = self.name()
         studies: dict[str, dict[str, str]] = {}
         ready: dict[str, Materials] = {}
         for task, data in tasks.items():
@@ -81,14 +71,15 @@ class Ablation:
                 ready[task] = materials
         if not ready:
             raise UserError("; ".join(refused.values()))
+        name = self._name(studies)
         self.ledger.write_ablation(name, self._manifest(name, studies, ready, refused))
         for task, materials in ready.items():
             for method in chosen_methods(self.config):
                 self._run_study(method, materials, studies[task][method.name])
         return name
 
-    def name(self) -> str:
-        """Source, tasks, methods, and eight digits of everything else but the counts."""
+    def _name(self, studies: dict[str, dict[str, str]]) -> str:
+        """Source, tasks, methods, and eight digits of the studies and what is compared."""
         kind = self.config.source.kind
         methods = "+".join(self.config.methods)
         readable = f"{kind}-{'+'.join(self.config.tasks)}-{methods}"
@@ -97,11 +88,10 @@ class Ablation:
             if len(readable) <= 80
             else f"{kind}-{len(self.config.tasks)}-tasks-" + (f"{len(self.config.methods)}-methods")
         )
-        chosen = [self.config.methods, self.config.tasks, self.config.baseline]
-        return f"{shown}-{fingerprint([chosen, self._identity()])[:8]}"
+        return f"{shown}-{fingerprint([studies, self.config.baseline])[:8]}"
 
     def _identity(self) -> dict[str, Any]:
-        identity = {k: v for k, v in plain(self.config).items() if k not in ELSEWHERE}
+        identity = {k: v for k, v in plain(self.config).items() if k in IDENTITY}
         for group, counts in COUNTS.items():
             identity[group] = {k: v for k, v in identity[group].items() if k not in counts}
         return identity

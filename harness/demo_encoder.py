@@ -50,7 +50,7 @@ class Stage(NamedTuple):
 
 STAGES = (
     Stage(num_layers=4, steps=360, learning_rates=(2e-3, 1.5e-3), final_layer_drop=0.0),
-    Stage(num_layers=12, steps=200, learning_rates=(1.5e-3, 1e-4), final_layer_drop=0.2),
+    Stage(num_layers=12, steps=280, learning_rates=(1.5e-3, 1e-4), final_layer_drop=0.55),
 )
 CORPUS_SIZE = 16_384
 BATCH_SIZE = 64

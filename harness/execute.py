@@ -75,6 +75,7 @@ class Executor:
             "role": role,
             "teacher": self.materials.teacher.fingerprint,
             "student": asdict(self.config.student),
+            "start": self.materials.start_fingerprint,
             "pooling": self.config.pooling,
             "training": {**training, "precision": self.materials.arithmetic.name},
             "weights": self.config.search.weights,

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.artefacts import fingerprint
-from harness.checkpoints import locate
+from harness.checkpoints import checkpoint_fingerprint, locate
 from harness.config import StudyConfig
 from harness.inputs import EncodedSplit, encode
 from harness.ledger import Ledger
@@ -44,6 +44,7 @@ class Materials:
     facts: dict[str, Any]
     outputs: dict[str, TeacherOutputs]
     start: PreTrainedModel
+    start_fingerprint: str
     arithmetic: Arithmetic
 
     def shapes(self, student_layers: int) -> Shapes:
@@ -81,10 +82,11 @@ def prepare(
     facts["variance_shares"] = outputs["train"].variance_shares()
     _warn_of_constants(facts, config.pooling)
     ledger.write_teacher(teacher.fingerprint, facts)
-    start = teacher.model
+    start, start_fingerprint = teacher.model, teacher.fingerprint
     if config.student.origin == "pretrained" and config.student.init != "random":
         folder = locate(config.teacher.pretrained, out / "cache")
         start = pretrained_classifier(folder, task, 0).to(arithmetic.device).eval()
+        start_fingerprint = checkpoint_fingerprint(folder)
     return Materials(
         data=data,
         inputs=inputs,
@@ -93,6 +95,7 @@ def prepare(
         facts=facts,
         outputs=outputs,
         start=start,
+        start_fingerprint=start_fingerprint,
         arithmetic=arithmetic,
     )
 

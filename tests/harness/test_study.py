@@ -1,6 +1,7 @@
 """The whole line: one command, real parts, a tiny encoder."""
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -344,3 +345,21 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     for what, name in (("methods", "alp-np"), ("tasks", "stsb"), ("presets", "minilm")):
         assert main(["--list", what, "--json"]) == 0
         assert name in {entry["name"] for entry in json.loads(capsys.readouterr().out)}
+
+
+def test_where_things_lie_and_what_is_let_through_is_no_part_of_a_study(
+    command: Command, tmp_path: Path, tiny_encoder: Path
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(tiny_encoder, moved)
+    first = command()
+    again = command(f"teacher.pretrained={moved}", "threads=2", "keep=none")
+    assert again["ablation"] == first["ablation"]
+    assert len(contents(tmp_path / "runs")["runs"]) == 8
+
+
+def test_the_start_of_students_is_part_of_a_run(command: Command, tmp_path: Path) -> None:
+    command("student.origin=pretrained")
+    command("student.origin=finetuned")
+    command("student.init=first")
+    assert len(contents(tmp_path / "runs")["runs"]) == 24
