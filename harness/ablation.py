@@ -31,7 +31,7 @@ from harness.space import check_names, space_of
 from harness.storage import shown_url
 from harness.tasks import load_task
 
-COUNTS = {"search": ("trials", "seeds"), "protocol": ("seeds", "alpha")}
+COUNTS = {"search": ("trials",), "protocol": ("seeds", "alpha")}
 """Left out of a study's identity: asking for more continues the same study."""
 IDENTITY = ("pooling", "student", "training", "search", "protocol")
 """What a study's identity takes from the configuration; data and teacher enter by fingerprint."""
@@ -197,7 +197,7 @@ class Ablation:
             "alpha": config.protocol.alpha,
             "baseline": config.baseline,
             "teachers": {task: materials.teacher.fingerprint for task, materials in ready.items()},
-            "config": plain(config),
+            "config": _shown_config(config),
             "storage": shown_url(self.ledger.url),
             "provenance": provenance(),
             "refused": dict(refused),
@@ -232,7 +232,21 @@ def refuse(refused: dict[str, str], task: str, error: UserError) -> None:
 
 def command_line() -> str:
     """The command as it was given, to be repeated."""
-    return f"python -m harness.study {shlex.join(sys.argv[1:])}"
+    shown = [_without_password(argument) for argument in sys.argv[1:]]
+    return f"python -m harness.study {shlex.join(shown)}"
+
+
+def _without_password(argument: str) -> str:
+    key, equals, value = argument.partition("=")
+    return f"{key}={shown_url(value)}" if key == "storage" and equals else argument
+
+
+def _shown_config(config: StudyConfig) -> dict[str, Any]:
+    """The configuration for manifests and reports, without a storage password."""
+    shown = plain(config)
+    if config.storage is not None:
+        shown["storage"] = shown_url(config.storage)
+    return shown
 
 
 def _mean(records: list[Record], metric: str) -> float | None:

@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification
 
 from harness import ablation, registry
 from harness.compare import summarise
+from harness.compose import compose_config
 from harness.config import ProtocolConfig, SourceConfig
 from harness.execute import Executor
 from harness.inputs import encode
@@ -363,3 +364,16 @@ def test_the_start_of_students_is_part_of_a_run(command: Command, tmp_path: Path
     command("student.origin=finetuned")
     command("student.init=first")
     assert len(contents(tmp_path / "runs")["runs"]) == 24
+
+
+def test_a_storage_password_is_never_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["study", "storage=postgresql://user:sesame@host/db"])
+    assert "sesame" not in ablation.command_line()
+    assert "storage=postgresql://user:***@" in ablation.command_line()
+    config = compose_config(["methods=[kd]", "tasks=[rte]", "storage='postgresql://u:sesame@h/d'"])
+    assert "sesame" not in json.dumps(ablation._shown_config(config))
+
+
+def test_the_number_of_search_seeds_makes_another_study(command: Command, tmp_path: Path) -> None:
+    first, second = command(), command("search.seeds=2")
+    assert first["ablation"] != second["ablation"]
