@@ -69,6 +69,9 @@ def request(options: argparse.Namespace) -> Request:
     wrong = [text for text in options.overrides if "=" not in text]
     if wrong:
         raise UserError(f"'{wrong[0]}' is neither a flag nor KEY=VALUE")
+    for key, flag in (("methods", "--method"), ("tasks", "--task"), ("baseline", "--baseline")):
+        if any(text.partition("=")[0] == key for text in options.overrides):
+            raise UserError(f"'{key}=' is set by {flag}, which also checks the names")
     preset, notes = _preset(options)
     tasks, task_notes = _tasks(options.task)
     methods = _methods(options.method)

@@ -316,6 +316,7 @@ def test_a_method_whose_runs_fail_is_reported_and_does_not_stop_the_others(
         (["training.epochs=two"], "training.epochs: input should be a valid integer"),
         (["student.layers=9"], "--student-layers 9: the teacher has 4"),
         (["search.space.temprature=[1,2]"], "search.space.temprature: none of the methods has it"),
+        (["baseline=finetune"], "'baseline=' is set by --baseline"),
         (["loose"], "'loose' is neither a flag nor KEY=VALUE"),
         (["--method", "pkd", "student.layers=1"], "needs at least 2"),
         (["teacher.pretrained=/nowhere/at/all"], "/nowhere/at/all: neither a folder nor"),
