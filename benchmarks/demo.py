@@ -37,7 +37,7 @@ def measure(task: str, out: Path, trials: int, seeds: int) -> dict[str, Any]:
     summary = json.loads(printed.getvalue())
     ledger = Ledger(storage_url(out, None))
     manifest = ledger.manifest(summary["ablation"])
-    teacher = ledger.teacher(manifest["teachers"][task])
+    teacher = manifest["teachers"][task]
     ledger.close()
     scores = {r["method"]: 100 * np.array(r["scores"]) for r in summary["results"]}
     metric = manifest["tasks"][task]["metrics"][0]

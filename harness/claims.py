@@ -1,4 +1,8 @@
-"""Claims keep two workers from training the same run side by side."""
+"""Claims keep two workers from training the same run side by side.
+
+A claim whose owner is gone is taken over: at once when it was a process of this machine, else after
+its heartbeat has stood still for a while by our own clock; clocks of machines are never compared.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,14 @@ from contextlib import contextmanager
 
 import psutil
 
+from harness.errors import StorageError
 from harness.ledger import Ledger
+from harness.progress import say
 
 BEAT_SECONDS = 15.0
 EXPIRY_SECONDS = 180.0
+CREATION_SLACK = 10.0
+"""Seconds by which a process's time of creation, computed from the boot's, may seem to move."""
 
 
 class Claims:
@@ -23,6 +31,7 @@ class Claims:
         self.ledger = ledger
         process = psutil.Process()
         self.owner = f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
+        self._seen: dict[str, tuple[float, float]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
@@ -36,18 +45,31 @@ class Claims:
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
-            self.ledger.refresh_claims(self.owner)
+            try:
+                self.ledger.refresh_claims(self.owner)
+            except StorageError as error:  # the next beat may pass; training goes on meanwhile
+                say(f"warning: this process's claims could not be renewed: {error}")
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:
-        """Whether the key is ours for the block; a dead or silent owner's claim is taken over."""
-        stale = [owner for owner in self.ledger.claim_owners() if _dead(owner)]
-        mine = self.ledger.take_claim(key, self.owner, stale, time.time() - EXPIRY_SECONDS)
+        """Whether the key is ours for the block; the claim of an owner that is gone is taken over."""
+        mine = self.ledger.take_claim(key, self.owner, self._gone())
         try:
             yield mine
         finally:
             if mine:
                 self.ledger.release_claim(key, self.owner)
+
+    def _gone(self) -> list[str]:
+        owners, now = self.ledger.claim_owners(), time.monotonic()
+        for owner, beat in owners.items():
+            if self._seen.get(owner, (None, 0.0))[0] != beat:
+                self._seen[owner] = (beat, now)
+        return [
+            owner
+            for owner in owners
+            if owner != self.owner and (_dead(owner) or now - self._seen[owner][1] > EXPIRY_SECONDS)
+        ]
 
 
 def _dead(owner: str) -> bool:
@@ -56,6 +78,6 @@ def _dead(owner: str) -> bool:
     if host != socket.gethostname():
         return False
     try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" != created
+        return abs(psutil.Process(int(pid)).create_time() - float(created)) > CREATION_SLACK
     except psutil.NoSuchProcess:
         return True

@@ -19,7 +19,7 @@ from harness.ledger import Ledger, Predictions, Record, Role
 from harness.materials import Materials
 from harness.method import Method, Value
 from harness.metrics import evaluate
-from harness.progress import progress
+from harness.progress import progress, say
 from harness.provenance import provenance
 from harness.randomness import generator, global_seed, key_dropout
 from harness.runs import Run, method_source
@@ -91,26 +91,27 @@ class Executor:
         A run that another worker has claimed is waited for.
         """
         by_fingerprint = {run.fingerprint: run for run in runs}
-        records = self.ledger.records(by_fingerprint)
-        for fingerprint, record in records.items():
-            self._use(by_fingerprint[fingerprint], record)
-        missing = [run for run in runs if run.fingerprint not in records]
+        finished = self._records(runs)
+        missing = [run for key, run in by_fingerprint.items() if key not in finished]
         steps = self.recipe.schedule().steps_per_epoch * self.config.training.epochs
         if missing:
             with progress(label, steps * len(missing)) as advance:
                 while missing:
                     self._train_claimed(missing, advance)
-                    records = self.ledger.records(by_fingerprint)
-                    left = [run for run in runs if run.fingerprint not in records]
+                    records = self._records(missing)
+                    left = [run for run in missing if run.fingerprint not in records]
                     if len(left) == len(missing):
                         time.sleep(POLL_SECONDS)
                     missing = left
-        for fingerprint, record in records.items():
-            self._use(by_fingerprint[fingerprint], record)
-        return records
+        return self._records(runs)
 
-    def _use(self, run: Run, record: Record) -> None:
-        self.ledger.use_run(self.study, run.role, run.trial, run.seed, record.fingerprint)
+    def _records(self, runs: Sequence[Run]) -> dict[str, Record]:
+        """The records that exist, by fingerprint, noted as used by the study; settings may repeat."""
+        records = self.ledger.records({run.fingerprint for run in runs})
+        for run in runs:
+            if run.fingerprint in records:
+                self.ledger.use_run(self.study, run.role, run.trial, run.seed, run.fingerprint)
+        return records
 
     def _train_claimed(self, runs: Sequence[Run], advance: Callable[[int], None]) -> None:
         """Train up to `POPULATION` of the runs that nobody else is training."""
@@ -189,7 +190,6 @@ class Executor:
         )
         stored = predictions if run.role == "report" and failure is None else {}
         self.ledger.write_run(record, stored, inspections if failure is None else {})
-        self._use(run, record)
 
     def _evaluate(
         self, run: Run, member: Member
@@ -229,14 +229,26 @@ class Executor:
         with replacing(self._student(run.fingerprint)) as folder:
             save_student(member.model, member.method, self.materials.teacher.folder, folder)
 
-    def keep_best(self, records: Mapping[str, Record]) -> None:
-        """With `keep=best`, remove all students of the study but the best report run's."""
-        if self.config.keep != "best" or not self.students.is_dir():
-            return
-        metric = self.materials.data.task.metrics[0]
+    def tidy_students(self, records: Mapping[str, Record]) -> None:
+        """With `keep=best`, remove the students of these report runs but the best one's.
+
+        Says which students should be there and are not: their runs were finished by a command that
+        did not keep them.
+        """
         complete = [r for r in records.values() if r.status == "complete"]
-        best = max(complete, key=lambda r: (r.metrics[metric], r.fingerprint), default=None)
-        kept = None if best is None else self._student(best.fingerprint)
-        for folder in self.students.iterdir():
-            if folder != kept and not folder.name.startswith("."):
-                shutil.rmtree(folder)
+        wanted = complete if self.config.keep == "report" else []
+        if self.config.keep == "best":
+            metric = self.materials.data.task.metrics[0]
+            best = max(complete, key=lambda r: (r.metrics[metric], r.fingerprint), default=None)
+            wanted = [] if best is None else [best]
+            with self.claims.claim(f"students:{self.study}") as mine:
+                for record in records.values() if mine else ():
+                    folder = self._student(record.fingerprint)
+                    if record not in wanted and folder.is_dir():
+                        shutil.rmtree(folder)
+        absent = [r for r in wanted if not self._student(r.fingerprint).is_dir()]
+        if absent:
+            say(
+                f"warning: {len(absent)} of {len(wanted)} students to keep are not there: their runs "
+                "were finished earlier, without keeping them; another --out trains them again"
+            )

@@ -25,6 +25,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    func,
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -33,7 +34,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from harness.errors import StorageError
 from harness.storage import open_engine, shown_url
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Role = Literal["search", "report"]
 Status = Literal["complete", "pruned", "failed"]
 
@@ -54,12 +55,6 @@ _studies = Table(
     Column("name", String, primary_key=True),
     Column("manifest", JSON, nullable=False),
     Column("created", Float, nullable=False),
-)
-_teachers = Table(
-    "harness_teachers",
-    _tables,
-    Column("fingerprint", String(64), primary_key=True),
-    Column("facts", JSON, nullable=False),
 )
 _runs = Table(
     "harness_runs",
@@ -153,8 +148,8 @@ class Ledger:
         """Open the database of that URL and make its tables. Raises `StorageError`."""
         self.engine: Engine = open_engine(url)
         self.url = url
+        self._make_tables()
         with self._write() as connection:
-            _tables.create_all(connection)
             self._check_version(connection)
 
     def close(self) -> None:
@@ -169,6 +164,15 @@ class Ledger:
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
             raise StorageError(f"ledger {shown_url(self.url)}: {cause}") from error
+
+    def _make_tables(self) -> None:
+        try:
+            with self._write() as connection:
+                _tables.create_all(connection)
+        except StorageError:
+            # PostgreSQL fails when another worker has just made them: then they are there.
+            with self._write() as connection:
+                _tables.create_all(connection)
 
     def _check_version(self, connection: Connection) -> None:
         self._insert_new(connection, _meta, {"key": "schema", "value": SCHEMA_VERSION})
@@ -202,11 +206,6 @@ class Ledger:
         with self._write() as connection:
             row = {"name": name, "manifest": dict(manifest), "created": time.time()}
             self._insert_new(connection, _studies, row)
-
-    def write_teacher(self, fingerprint: str, facts: Mapping[str, Any]) -> None:
-        """Record a teacher's scores and what was measured of its outputs."""
-        with self._write() as connection:
-            self._put(connection, _teachers, {"fingerprint": fingerprint, "facts": dict(facts)})
 
     def write_run(
         self,
@@ -267,12 +266,6 @@ class Ledger:
             found = connection.scalar(select(_studies.c.manifest).where(_studies.c.name == name))
         return None if found is None else dict(found)
 
-    def teacher(self, fingerprint: str) -> dict[str, Any]:
-        """What was recorded of a teacher; empty when nothing was."""
-        with self._write() as connection:
-            query = select(_teachers.c.facts).where(_teachers.c.fingerprint == fingerprint)
-            return dict(connection.scalar(query) or {})
-
     def records(self, fingerprints: Iterable[str]) -> dict[str, Record]:
         """The records among those fingerprints that exist."""
         with self._write() as connection:
@@ -314,21 +307,21 @@ class Ledger:
             )
             return {row.name: row.value for row in rows}
 
-    def take_claim(self, key: str, owner: str, stale: Iterable[str], before: float) -> bool:
-        """Claim a key; one whose owner is among `stale` or silent since `before` is taken over."""
-        now = time.time()
+    def take_claim(self, key: str, owner: str, gone: Iterable[str]) -> bool:
+        """Claim a key; one whose owner is among `gone` is taken over."""
         with self._write() as connection:
-            row = {"key": key, "owner": owner, "heartbeat": now}
+            row = {"key": key, "owner": owner, "heartbeat": time.time()}
             if self._insert_new(connection, _claims, row):
                 return True
-            free = _claims.c.owner.in_(list(stale)) | (_claims.c.heartbeat < before)
-            update = _claims.update().where(_claims.c.key == key, free | (_claims.c.owner == owner))
-            return bool(connection.execute(update.values(owner=owner, heartbeat=now)).rowcount)
+            free = _claims.c.owner.in_([*gone, owner])
+            update = _claims.update().where(_claims.c.key == key, free)
+            return bool(connection.execute(update.values(row)).rowcount)
 
-    def claim_owners(self) -> list[str]:
-        """Everyone who holds a claim."""
+    def claim_owners(self) -> dict[str, float]:
+        """Everyone who holds a claim, and the last sign of life by the owner's own clock."""
         with self._write() as connection:
-            return list(connection.scalars(select(_claims.c.owner).distinct()))
+            query = select(_claims.c.owner, func.max(_claims.c.heartbeat))
+            return dict(connection.execute(query.group_by(_claims.c.owner)).all())
 
     def refresh_claims(self, owner: str) -> None:
         """Show that an owner is alive."""

@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 from harness.artefacts import fingerprint
 from harness.checkpoints import checkpoint_fingerprint, locate
 from harness.config import StudyConfig
+from harness.errors import TeacherError
 from harness.inputs import EncodedSplit, encode
-from harness.ledger import Ledger
 from harness.method import Shapes
 from harness.precision import Arithmetic
 from harness.progress import progress, say
@@ -48,20 +48,18 @@ class Materials:
     arithmetic: Arithmetic
 
     def shapes(self, student_layers: int) -> Shapes:
-        """Shapes for a student of that depth, as wide as its teacher."""
+        """Shapes for a student of that depth, as wide as the model that it starts from."""
         config = self.teacher.model.config
         return Shapes(
             teacher_layers=int(config.num_hidden_layers),
             teacher_width=int(config.hidden_size),
             student_layers=student_layers,
-            student_width=int(config.hidden_size),
+            student_width=int(self.start.config.hidden_size),
             outputs=self.data.task.outputs,
         )
 
 
-def prepare(
-    config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Path, ledger: Ledger
-) -> Materials:
+def prepare(config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Path) -> Materials:
     """Tokenise, make or load the teacher, judge it, and compute or open its outputs.
 
     Raises:
@@ -81,10 +79,10 @@ def prepare(
     outputs = _outputs(config, data, inputs, teacher, arithmetic, out)
     facts["variance_shares"] = outputs["train"].variance_shares()
     _warn_of_constants(facts, config.pooling)
-    ledger.write_teacher(teacher.fingerprint, facts)
     start, start_fingerprint = teacher.model, teacher.fingerprint
     if config.student.origin == "pretrained" and config.student.init != "random":
         folder = locate(config.teacher.pretrained, out / "cache")
+        _check_vocabulary(folder, teacher.folder)
         start = pretrained_classifier(folder, task, 0).to(arithmetic.device).eval()
         start_fingerprint = checkpoint_fingerprint(folder)
     return Materials(
@@ -98,6 +96,15 @@ def prepare(
         start_fingerprint=start_fingerprint,
         arithmetic=arithmetic,
     )
+
+
+def _check_vocabulary(start: Path, teacher: Path) -> None:
+    """Refuse students that would read the teacher's token ids as other words."""
+    if tokenizer_of(start).get_vocab() != tokenizer_of(teacher).get_vocab():
+        raise TeacherError(
+            f"student.origin=pretrained: {start} has another vocabulary than the teacher {teacher}; "
+            "name the teacher's own encoder with teacher.pretrained=, or use student.origin=finetuned"
+        )
 
 
 def _outputs(

@@ -93,10 +93,21 @@ class Search:
             self.study.tell(number, value, skip_if_finished=True)
 
     def _ask(self, number: int) -> None:
-        """Ask what a killed process left of a round, each trial from a seed of its own."""
-        for position in range(len(self._trials()), (number + 1) * ROUND):
-            self.study.sampler = self._seeded(derive(self.name, position) % 2**32)
-            self.study.ask(fixed_distributions=self.distributions)
+        """Ask what a killed process left of a round, each trial from a seed of its own.
+
+        The sampler works on a copy in memory: in the shared storage `ask` would show others, and leave
+        to a killed process's heirs, a trial whose parameters are not all there yet.
+        """
+        copy = optuna.create_study(direction="maximize")
+        copy.add_trials(self._trials())
+        for position in range(len(copy.trials), (number + 1) * ROUND):
+            copy.sampler = self._seeded(derive(self.name, position) % 2**32)
+            params = copy.ask(fixed_distributions=self.distributions).params
+            self.study.add_trial(
+                optuna.trial.create_trial(
+                    state=TrialState.RUNNING, params=params, distributions=self.distributions
+                )
+            )
 
     def _seeded(self, seed: int) -> optuna.samplers.BaseSampler:
         if self.sampler == "random":

@@ -51,7 +51,8 @@ def storage_url(out: Path, given: str | None) -> str:
         try:
             make_url(given)
         except ArgumentError as error:
-            raise StorageError(f"storage={given}: not a database URL") from error
+            # The text itself is not shown: it may hold a password.
+            raise StorageError("storage: not a database URL like postgresql://...") from error
         return given
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,8 @@ TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "vocab.txt",
+    "vocab.json",
+    "merges.txt",
     "special_tokens_map.json",
 )
 
@@ -99,6 +101,6 @@ def save_student(
 def load_classifier(folder: Path, device: torch.device) -> PreTrainedModel:
     """A saved teacher or student in eval mode, on the device."""
     model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-        folder, attn_implementation=ATTENTION, dtype=torch.float32
+        folder, attn_implementation=ATTENTION, dtype=torch.float32, use_safetensors=True
     )
     return model.to(device).eval()

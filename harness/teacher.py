@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from harness.artefacts import cached, fingerprint
+from harness.artefacts import cached, file_sha256, fingerprint
 from harness.checkpoints import checkpoint_fingerprint, locate
 from harness.config import StudyConfig, TeacherConfig
 from harness.encoder import ATTENTION
@@ -29,16 +29,22 @@ from harness.train import RESULTS_VERSION, Member, Recipe, predict, train_popula
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a task's teacher comes from: the folder to start from or to use, and its identity."""
+    """Where a task's teacher comes from: the folder to start from or to use, and its identity.
+
+    `recipe` names the fine-tuning that makes it; of a teacher from outside it names its files.
+    """
 
     folder: Path
     outside: bool
-    fingerprint: str
+    recipe: str
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen classifier in eval mode, its folder and fingerprint."""
+    """A frozen classifier in eval mode, its folder and fingerprint.
+
+    The fingerprint covers the weights: two machines do not fine-tune the same ones to the last bit.
+    """
 
     model: PreTrainedModel
     folder: Path
@@ -48,7 +54,7 @@ class Teacher:
 
 
 def find_origin(config: StudyConfig, data: TaskData, precision: str, cache: Path) -> Origin:
-    """Locate the encoder or checkpoint; the fingerprint is the fine-tuned teacher's own."""
+    """Locate the encoder or checkpoint; the recipe covers all that fine-tuning depends on."""
     teacher, task = config.teacher, data.task
     if teacher.checkpoint is not None:
         folder = locate(teacher.checkpoint.replace("{task}", task.name), cache)
@@ -115,17 +121,19 @@ def prepare_teacher(
     """The teacher of a task; fine-tuned on the training split unless a sealed one is there."""
     if origin.outside:
         model = load_classifier(origin.folder, arithmetic.device)
-        return Teacher(model, origin.folder, origin.fingerprint, True, 0.0)
-    folder = out / "teachers" / f"{data.task.name}-{origin.fingerprint[:16]}"
+        return Teacher(model, origin.folder, origin.recipe, True, 0.0)
+    folder = out / "teachers" / f"{data.task.name}-{origin.recipe[:16]}"
 
     def build(fresh: Path) -> dict[str, Any]:
         started = time.perf_counter()
         _fine_tune(origin, config, data, inputs, arithmetic, fresh, advance)
-        return {"seconds": time.perf_counter() - started}
+        weights = file_sha256(fresh / "model.safetensors")
+        return {"seconds": time.perf_counter() - started, "weights": weights}
 
     facts = cached(folder, build)
     model = load_classifier(folder, arithmetic.device)
-    return Teacher(model, folder, origin.fingerprint, False, float(facts["seconds"]))
+    identity = fingerprint([origin.recipe, facts["weights"]])
+    return Teacher(model, folder, identity, False, float(facts["seconds"]))
 
 
 def pretrained_classifier(folder: Path, task: Task, seed: int) -> PreTrainedModel:
@@ -136,6 +144,7 @@ def pretrained_classifier(folder: Path, task: Task, seed: int) -> PreTrainedMode
             config=classifier_config(folder, task),
             attn_implementation=ATTENTION,
             dtype=torch.float32,
+            use_safetensors=True,
         )
     return model
 

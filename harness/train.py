@@ -86,6 +86,8 @@ def _train(
     member: Member, recipe: Recipe, schedule: LengthSchedule, advance: Callable[[int], None]
 ) -> Outcome:
     started = time.perf_counter()
+    if recipe.arithmetic.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(recipe.arithmetic.device)
     training = recipe.training
     optimizer = _optimizer(member, training)
     rate = _linear_rate(optimizer, schedule.steps_per_epoch * training.epochs, training.warmup)
@@ -177,9 +179,9 @@ def _linear_rate(optimizer: AdamW, steps: int, warmup: float) -> LambdaLR:
 
 
 def _peak_memory(arithmetic: Arithmetic) -> int:
-    """Bytes: allocated on the GPU, or resident in this process at the end of training."""
+    """Bytes: allocated on the GPU since the member began, or resident in this process at its end."""
     if arithmetic.device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated())
+        return int(torch.cuda.max_memory_allocated(arithmetic.device))
     return int(psutil.Process().memory_info().rss)
 
 

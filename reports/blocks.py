@@ -166,9 +166,7 @@ def attention_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> 
 
 def teacher_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Block:
     """The teacher's scores and how much its layers vary."""
-    teacher = evidence.teachers.get(task)
-    if teacher is None:
-        return Block("")
+    teacher = evidence.teachers[task]
     scores, shares = tables.teacher_table(teacher), numbers.variance_shares(teacher)
     constant = tables.constant_score(evidence, task)
     facts = (

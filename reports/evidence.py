@@ -37,20 +37,21 @@ class Attention:
 
 @dataclass(frozen=True)
 class Evidence:
-    """An ablation's result with what else its page shows.
-
-    `attention` is by (task, method), for methods that have it; `teachers` by task, without tasks
-    whose teacher is not recorded yet.
-    """
+    """An ablation's result with attention by (task, method), for methods that have it."""
 
     result: AblationResult
     attention: Mapping[tuple[str, str], Attention]
-    teachers: Mapping[str, Mapping[str, Any]]
 
     @property
     def manifest(self) -> Mapping[str, Any]:
         """What the command that made the ablation wrote about it."""
         return self.result.manifest
+
+    @property
+    def teachers(self) -> Mapping[str, Mapping[str, Any]]:
+        """What is known of each task's teacher: fingerprint, scores, shape, variance shares."""
+        found: Mapping[str, Mapping[str, Any]] = self.manifest["teachers"]
+        return found
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -90,15 +91,7 @@ def read_evidence(ledger: Ledger, ablation: str) -> Evidence:
     """Read one ablation. Raises `StorageError` when there is none of that name."""
     result = summarise(ledger, ablation)
     attention = {(found.task, found.method): _attention(ledger, found) for found in result.results}
-    teachers = {
-        task: ledger.teacher(fingerprint)
-        for task, fingerprint in result.manifest.get("teachers", {}).items()
-    }
-    return Evidence(
-        result,
-        {key: value for key, value in attention.items() if value is not None},
-        {task: facts for task, facts in teachers.items() if facts},
-    )
+    return Evidence(result, {key: value for key, value in attention.items() if value is not None})
 
 
 def _attention(ledger: Ledger, result: MethodResult) -> Attention | None:

@@ -22,8 +22,6 @@ def gaps(evidence: Evidence) -> list[str]:
         sentences.append("No comparison was asked for: there is no baseline to compare with.")
     sentences += [f"{sentence}." for sentence in evidence.result.missing]
     for task in evidence.tasks:
-        if task not in evidence.teachers:
-            sentences.append(f"{task}: the teacher is not recorded yet.")
         for result in evidence.results(task):
             sentences += _run_gaps(result, manifest)
     for comparison in evidence.result.comparisons:

@@ -93,7 +93,9 @@ def _protocol(evidence: Evidence) -> dict[str, Any]:
         "examples": sizes,
         "search seeds": manifest.get("search_seeds", []),
         "report seeds": manifest["report_seeds"],
-        "teacher fingerprint": manifest.get("teachers", {}),
+        "teacher fingerprint": {
+            task: teacher["fingerprint"] for task, teacher in evidence.teachers.items()
+        },
     }
 
 

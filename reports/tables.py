@@ -74,11 +74,9 @@ def _difference_cells(comparison: Comparison) -> dict[str, Any]:
 def teacher_score(evidence: Evidence, task: str) -> float:
     """The teacher's primary metric in points, on the split the report runs are scored on.
 
-    Before there is a report run, on the last split it was scored on; NaN when nothing is recorded.
+    Before there is a report run, on the last split it was scored on.
     """
-    by_split: Mapping[str, Mapping[str, float]] = evidence.teachers.get(task, {}).get("metrics", {})
-    if not by_split:
-        return float("nan")
+    by_split: Mapping[str, Mapping[str, float]] = evidence.teachers[task]["metrics"]
     split = evidence.evaluation_split(task)
     scores = by_split.get(split or "", list(by_split.values())[-1])
     metric = evidence.manifest["tasks"][task]["metrics"][0]

@@ -3,12 +3,13 @@
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harness.claims import Claims
+from harness.claims import EXPIRY_SECONDS, Claims
 from harness.errors import StorageError
 from harness.ledger import Ledger, Predictions, Record
 from harness.storage import storage_url
@@ -90,9 +91,11 @@ def test_a_claim_is_held_by_one_and_given_back(ledger: Ledger) -> None:
     living = ours.owner
     with ours.claim("run") as mine:
         assert mine
-        assert ledger.claim_owners() == [living]
-        assert not ledger.take_claim("run", "elsewhere:1:1.00", [], 0.0)
-    assert ledger.take_claim("run", "elsewhere:1:1.00", [], 0.0)
+        assert list(ledger.claim_owners()) == [living]
+        assert not ledger.take_claim("run", "elsewhere:1:1.00", [])
+        with theirs.claim("run") as too:
+            assert not too
+    assert ledger.take_claim("run", "elsewhere:1:1.00", [])
 
 
 def test_a_dead_process_loses_its_claim_at_once(ledger: Ledger) -> None:
@@ -106,14 +109,54 @@ def test_a_dead_process_loses_its_claim_at_once(ledger: Ledger) -> None:
         assert mine
 
 
-def test_a_silent_owner_elsewhere_loses_its_claim_after_the_expiry(ledger: Ledger) -> None:
-    assert ledger.take_claim("run", "elsewhere:1:1.00", [], 0.0)
-    with Claims(ledger).claim("run") as mine:
-        assert not mine
-    with ledger.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE harness_claims SET heartbeat = heartbeat - 1000")
-    with Claims(ledger).claim("run") as mine:
+def test_an_owner_elsewhere_loses_its_claim_when_its_heartbeat_stands_still(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By our own clock alone: the owner's is an hour behind, and alive all the same."""
+    now, elsewhere, ours = 1000.0, "elsewhere:1:1.00", Claims(ledger)
+    monkeypatch.setattr("harness.claims.time.monotonic", lambda: now)
+    monkeypatch.setattr("harness.ledger.time.time", lambda: now - 3600)
+    assert ledger.take_claim("run", elsewhere, [])
+    for _ in range(20):
+        now += EXPIRY_SECONDS / 2
+        ledger.refresh_claims(elsewhere)
+        with ours.claim("run") as mine:
+            assert not mine
+    now += EXPIRY_SECONDS + 1
+    with ours.claim("run") as mine:
         assert mine
+
+
+@pytest.mark.parametrize(("moved", "expected"), [(5.0, False), (3600.0, True)])
+def test_another_process_with_the_owners_number_is_not_the_owner(
+    ledger: Ledger, moved: float, expected: bool
+) -> None:
+    """The time of creation may seem to move by seconds; one an hour off is another process's."""
+    ours = Claims(ledger)
+    host, pid, created = ours.owner.rsplit(":", 2)
+    assert ledger.take_claim("run", f"{host}:{pid}:{float(created) + moved:.2f}", [])
+    with ours.claim("run") as mine:
+        assert mine is expected
+
+
+def test_the_heartbeat_outlives_a_failed_write(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beats: list[str] = []
+
+    def refresh(owner: str) -> None:
+        beats.append(owner)
+        if len(beats) == 1:
+            raise StorageError("the disk is full")
+
+    monkeypatch.setattr(ledger, "refresh_claims", refresh)
+    monkeypatch.setattr("harness.claims.BEAT_SECONDS", 0.01)
+    with Claims(ledger):
+        deadline = time.monotonic() + 10
+        while len(beats) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert len(beats) >= 3
+    assert "could not be renewed: the disk is full" in capsys.readouterr().err
 
 
 WRITER = """

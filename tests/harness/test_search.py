@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from optuna.distributions import FloatDistribution
+from sqlalchemy.orm import Session
 
 from harness.claims import Claims
 from harness.ledger import Ledger
@@ -66,12 +67,33 @@ def test_more_trials_continue_as_if_asked_for_at_once(tmp_path: Path) -> None:
     assert parameters(grown) == parameters(at_once)
 
 
-def test_half_a_round_asked_is_completed_the_same(tmp_path: Path) -> None:
-    whole, half = open_search(fresh(tmp_path / "a")), open_search(fresh(tmp_path / "b"))
-    expected = whole.round(0)
-    half.study.sampler = half._seeded(0)
-    half._ask(0)
-    assert half.round(0) == expected
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("commits", [0, 1, 2, 3])
+def test_asking_killed_at_any_commit_is_completed_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, commits: int
+) -> None:
+    """The command that goes on, and any other worker, see only trials with all their parameters."""
+    whole, ledger = open_search(fresh(tmp_path / "a")), fresh(tmp_path / "b")
+    killed = open_search(ledger)
+    run_search(whole, 4 * number, evaluate)
+    run_search(killed, 4 * number, evaluate)
+    left = commits
+    real = Session.commit
+
+    def commit(session: Session) -> None:
+        nonlocal left
+        if left == 0:
+            raise Interrupted
+        left -= 1
+        real(session)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "commit", commit)
+        with pytest.raises(Interrupted):
+            killed._ask(number)
+    heir = open_search(ledger)
+    assert all(trial.params.keys() == SPACE.keys() for trial in heir.study.get_trials())
+    assert heir.round(number) == whole.round(number)
 
 
 def test_studies_differ_and_each_repeats(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from harness.ledger import Ledger, Predictions, Record
 LABELS = np.array([0, 1] * 5)
 METHOD_SCORES = {100: 0.9, 101: 0.8, 102: 0.9}
 BASELINE_SCORES = {100: 0.8, 101: 0.7, 102: 0.6}
-TEACHER = "t" * 64
 MANIFEST: dict[str, Any] = {
     "name": "alp-rte",
     "source": {"kind": "demo", "folder": None},
@@ -43,7 +42,24 @@ MANIFEST: dict[str, Any] = {
     "report_seeds": [100, 101, 102],
     "alpha": 0.05,
     "baseline": "finetune",
-    "teachers": {"rte": TEACHER},
+    "teachers": {
+        "rte": {
+            "fingerprint": "t" * 64,
+            "task": "rte",
+            "name": "demo-teacher",
+            "origin": "fine-tuned here",
+            "metrics": {
+                "select": {"accuracy": 0.97, "f1": 0.96},
+                "validation": {"accuracy": 0.95, "f1": 0.94},
+            },
+            "constant": 0.5,
+            "layers": 3,
+            "width": 8,
+            "variance_shares": [0.005, 0.3, 0.4],
+            "seconds": 3.0,
+            "weak": False,
+        }
+    },
     "config": {"training": {"epochs": 2, "precision": "fp32"}, "storage": None},
     "provenance": {"python": "3.12", "libraries": {"torch": "2.11"}, "revision": "abc"},
     "refused": {},
@@ -73,22 +89,7 @@ class Scribe:
                 self.ledger.write_study(study, {})
 
     def teacher(self, **changes: Any) -> None:
-        facts = {
-            "task": "rte",
-            "name": "demo-teacher",
-            "origin": "fine-tuned here",
-            "metrics": {
-                "select": {"accuracy": 0.97, "f1": 0.96},
-                "validation": {"accuracy": 0.95, "f1": 0.94},
-            },
-            "constant": 0.5,
-            "layers": 3,
-            "width": 8,
-            "variance_shares": [0.005, 0.3, 0.4],
-            "seconds": 3.0,
-            "weak": False,
-        }
-        self.ledger.write_teacher(TEACHER, facts | changes)
+        self.manifest["teachers"]["rte"] |= changes
 
     def run(
         self,
@@ -135,7 +136,6 @@ class Scribe:
     def finished(self) -> None:
         """Two trials and three report seeds of two methods; alp's second trial is its best."""
         self.begin()
-        self.teacher()
         for method, best in (("alp", 1), ("finetune", 0)):
             for trial in (0, 1):
                 self.run(method, "search", trial, 0, 0.8 if trial == best else 0.6)

@@ -58,8 +58,8 @@ def test_verdict_table_prints_words_where_there_is_no_number(evidence):
 
 
 def test_teacher_score_without_report_runs_is_of_its_last_split(scribe):
-    scribe.begin()
     scribe.teacher(metrics={"select": {"accuracy": 0.5}, "test": {"accuracy": 0.25}})
+    scribe.begin()
     assert tables.teacher_score(read_evidence(scribe.ledger, "alp-rte"), "rte") == 25
 
 
