@@ -184,6 +184,40 @@ def test_keep(command: Command, tmp_path: Path, keep: str, expected: int) -> Non
     assert len(list((tmp_path / "runs" / "students").glob("*/*"))) == expected
 
 
+def test_keeping_the_best_touches_only_the_runs_it_reports(
+    command: Command, tmp_path: Path
+) -> None:
+    """More seeds of the same study, kept by another command, stay."""
+    command("--baseline", "none", "--seeds", "4", "--keep", "report")
+    students = tmp_path / "runs" / "students"
+    assert len(list(students.glob("*/*"))) == 4
+    command("--baseline", "none", "--seeds", "2", "--keep", "best")
+    assert len(list(students.glob("*/*"))) == 3
+
+
+def test_students_that_were_not_kept_are_named_missing(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_encoder: Path
+) -> None:
+    command("--baseline", "none")
+    main(arguments(tmp_path / "runs", tiny_encoder, "--baseline", "none", "--keep", "report"))
+    assert "1 of 2 students to keep are not there" in capsys.readouterr().err
+
+
+def test_equal_settings_are_trained_once_and_counted_for_each_trial(
+    command: Command, tmp_path: Path
+) -> None:
+    fixed = "search.space={learning_rate:[5e-5],temperature:[2.0],kd_weight:[0.5]}"
+    command("--method", "kd", "--baseline", "none", "--trials", "4", "--seeds", "1", fixed)
+    with sqlite3.connect(tmp_path / "runs" / "ledger.db") as database:
+        uses = database.execute(
+            "SELECT trial, fingerprint FROM harness_study_runs WHERE role = 'search' ORDER BY trial"
+        ).fetchall()
+    database.close()
+    assert [trial for trial, _ in uses] == [0, 1, 2, 3]
+    assert len({fingerprint for _, fingerprint in uses}) == 1
+    assert len(contents(tmp_path / "runs")["runs"]) == 2
+
+
 def test_dry_run_prints_the_plan_and_keeps_no_ledger(command: Command, tmp_path: Path) -> None:
     (plan,) = command("--dry-run")["plan"]
     assert (plan["search_runs"], plan["report_runs"]) == (4, 4)
@@ -199,7 +233,7 @@ def test_all_methods_share_teacher_and_outputs(command: Command, tmp_path: Path)
     assert {r["method"] for r in summary["results"]} == names
     assert len(summary["comparisons"]) == len(names) - 1
     assert len(list((tmp_path / "runs" / "teachers").glob("rte-*"))) == 1
-    assert len(list((tmp_path / "runs" / "cache" / "teacher-outputs").iterdir())) == 3
+    assert len(list((tmp_path / "runs" / "cache" / "teacher-outputs").glob("[!.]*"))) == 3
 
 
 @pytest.mark.parametrize("task", ["stsb", "mnli", "cola"])

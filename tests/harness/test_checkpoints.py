@@ -1,0 +1,68 @@
+"""Checkpoints: found, or refused with the reason; identified by every file that matters."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.checkpoints import checkpoint_fingerprint, locate
+from harness.errors import TeacherError
+from tests.conftest import tiny_bert
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.txt",
+        "merges.txt",
+        "special_tokens_map.json",
+    ],
+)
+def test_every_file_that_matters_is_part_of_the_identity(tmp_path: Path, file: str) -> None:
+    (tmp_path / "model.safetensors").write_text("weights")
+    (tmp_path / file).write_text("one")
+    before = checkpoint_fingerprint(tmp_path)
+    assert checkpoint_fingerprint(tmp_path) == before
+    (tmp_path / file).write_text("two")
+    assert checkpoint_fingerprint(tmp_path) != before
+
+
+def test_shards_are_part_of_the_identity_and_notes_are_not(tmp_path: Path) -> None:
+    tiny_bert().save_pretrained(tmp_path, max_shard_size="10KB")
+    shards = sorted(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    before = checkpoint_fingerprint(tmp_path)
+    (tmp_path / "README.md").write_text("a note")
+    assert checkpoint_fingerprint(tmp_path) == before
+    content = bytearray(shards[-1].read_bytes())
+    content[-1] ^= 1
+    shards[-1].write_bytes(content)
+    assert checkpoint_fingerprint(tmp_path) != before
+
+
+def test_weights_that_are_not_safetensors_are_refused(tmp_path: Path) -> None:
+    model = tiny_bert()
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(TeacherError, match="no weights in safetensors format"):
+        checkpoint_fingerprint(locate(str(tmp_path), tmp_path))
+
+
+def test_a_folder_without_configuration_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TeacherError, match=r"no config\.json"):
+        locate(str(tmp_path), tmp_path)
+
+
+def test_other_minilm_weights_than_the_expected_are_refused(
+    tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_encoder, tmp_path / "model")
+    monkeypatch.setattr("harness.checkpoints.minilm_installed", lambda: True)
+    monkeypatch.setattr("harness.checkpoints.resources.files", lambda package: tmp_path)
+    with pytest.raises(TeacherError, match=r"SHA-256 of the weights is .*, expected 53aa5117"):
+        locate("minilm", tmp_path)
