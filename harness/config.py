@@ -10,11 +10,11 @@ from pydantic.dataclasses import dataclass
 
 from harness.errors import ConfigError
 
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-Range = Annotated[tuple[Positive, Positive], Field()]
+Natural = Annotated[int, Field(ge=0, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Rate = Annotated[float, Field(gt=0, lt=1, strict=True)]
+Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
+Positive = Annotated[float, Field(gt=0, strict=True)]
 Choice = bool | int | float | str
 
 ROUND = 4
@@ -47,7 +47,7 @@ class TeacherConfig:
     epochs: Count = 4
     batch_size: Count = 32
     learning_rate: Rate = 5e-5
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Natural = 0
     allow_weak: bool = False
 
 
@@ -70,8 +70,8 @@ class TrainingConfig:
 
     epochs: Count = 3
     batch_size: Count = 32
-    max_length: Annotated[int, Field(ge=8, le=512)] = 128
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    max_length: Annotated[int, Field(ge=8, le=512, strict=True)] = 128
+    weight_decay: Annotated[float, Field(ge=0, strict=True)] = 0.01
     warmup: Fraction = 0.1
     clip_norm: Positive = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -133,7 +133,7 @@ class StudyConfig:
     storage: str | None = None
     keep: Literal["best", "report", "none"] = "best"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: Natural = 0
     """Threads of products on a CPU; 0 takes the physical cores. One is best for tiny models."""
 
 

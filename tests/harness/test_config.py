@@ -97,6 +97,8 @@ def test_all_faults_are_reported_together() -> None:
         ("search.trials=2.5", "search.trials"),
         ("search.trials=null", "search.trials"),
         ("search.trials=[1]", "search.trials"),
+        ("search.trials=true", "search.trials"),
+        ("training.clip_norm=true", "training.clip_norm"),
         ("training.max_length=4", "training.max_length"),
         ("training.max_length=1024", "training.max_length"),
         ("training.clip_norm=0", "training.clip_norm"),
