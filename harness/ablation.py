@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import ArgumentError
+
 from harness.arguments import chosen_methods
 from harness.artefacts import fingerprint
 from harness.claims import Claims
@@ -31,6 +33,7 @@ from harness.space import check_names, space_of
 from harness.storage import shown_url
 from harness.tasks import load_task
 
+QUOTES = "'\""
 COUNTS = {"search": ("trials",), "protocol": ("seeds", "alpha")}
 """Left out of a study's identity: asking for more continues the same study."""
 IDENTITY = ("pooling", "student", "training", "search", "protocol")
@@ -162,7 +165,8 @@ class Ablation:
         setting = next(run.record.inputs["setting"] for run in found if run.trial == best)
         seeds = report_seeds(config.protocol.seeds)
         runs = [executor.run(setting, best, seed, "report") for seed in seeds]
-        executor.tidy_students(executor.execute(runs, f"{label}, {len(seeds)} report seeds"))
+        records = executor.execute(runs, f"{label}, {len(seeds)} report seeds")
+        executor.tidy_students(best, records)
 
     def _manifest(
         self,
@@ -238,8 +242,13 @@ def command_line() -> str:
 
 
 def _without_password(argument: str) -> str:
-    key, equals, value = argument.partition("=")
-    return f"{key}={shown_url(value)}" if key == "storage" and equals else argument
+    key, _, value = argument.partition("=")
+    if key != "storage":
+        return argument
+    try:
+        return f"storage={shown_url(value.strip(QUOTES))}"
+    except ArgumentError:  # it cannot be told where a password stands
+        return "storage=***"
 
 
 def _shown_config(config: StudyConfig) -> dict[str, Any]:

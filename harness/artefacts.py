@@ -39,23 +39,30 @@ def file_sha256(path: Path) -> str:
 def replacing(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its name when the block ends without error.
 
-    The caller is the only one to write `folder` now, by a lock or a claim: what a killed process
-    left of an earlier attempt is removed.
+    Raises:
+        StorageError: the operating system refuses a write (disk full, no permission).
     """
+    made: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        for left in folder.parent.glob(f".{folder.name}-*"):
-            shutil.rmtree(left)
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise StorageError(f"{folder.parent}: cannot be written ({error.strerror})") from error
-    try:
         yield made
         if folder.exists():
             shutil.rmtree(folder)
         made.replace(folder)
+    except OSError as error:
+        if error.errno is None:  # a library's own, not the system's
+            raise
+        raise StorageError(f"{folder}: cannot be written ({error.strerror})") from error
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what killed processes left of attempts at a folder that nobody writes now."""
+    for left in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def seal(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -65,25 +72,34 @@ def seal(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def unseal(folder: Path) -> dict[str, Any] | None:
-    """The facts of a sealed folder, or None when it is missing, truncated or damaged."""
+    """The facts of a sealed folder, or None when it is missing, truncated or damaged.
+
+    Raises:
+        StorageError: it is there and cannot be read.
+    """
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         intact = all(file_sha256(folder / name) == sha for name, sha in manifest["files"].items())
         return dict(manifest["facts"]) if intact else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be read ({error.strerror})") from error
 
 
 def cached(folder: Path, build: Callable[[Path], Mapping[str, Any]]) -> dict[str, Any]:
     """The facts of a sealed folder; built (again) when it is missing or damaged.
 
-    Of several processes one builds and the others wait for it; a killed one's lock is free at once.
+    Of several processes one builds and the others wait for it; the system frees a killed one's lock.
     """
     facts = unseal(folder)
     if facts is None:
         with _locked(folder):
             facts = unseal(folder)
             if facts is None:
+                clear_leftovers(folder)
                 with replacing(folder) as fresh:
                     seal(fresh, build(fresh))
                 facts = unseal(folder)

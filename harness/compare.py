@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from harness.stats import (
 )
 
 BOOTSTRAP_SEED = 0
+OUTSIDE = 10
+"""Resamples that lie outside the crossed interval on either side, at least."""
+LEAST_RESAMPLES = 2000
 REGRESSION_METRICS = ("pearson", "spearman")
 
 
@@ -44,6 +48,11 @@ class MethodResult:
     scores: tuple[float, ...]
     metrics: dict[str, float]
     failures: tuple[str, ...]
+
+    @property
+    def failed_seeds(self) -> frozenset[int]:
+        """Report seeds whose run failed."""
+        return frozenset(run.seed for run in self.report if run.record.status == "failed")
 
     @property
     def mean(self) -> float:
@@ -221,6 +230,8 @@ def _comparison(
             task=ours.task,
             metric=ours.metric,
             comparisons=comparisons,
+            failed=len(ours.failed_seeds - theirs.failed_seeds),
+            baseline_failed=len(theirs.failed_seeds - ours.failed_seeds),
         ),
         seeds=tuple(common),
         unpaired=tuple(sorted(set(ours.seeds) ^ set(theirs.seeds))),
@@ -251,5 +262,6 @@ def _crossed(
         stacks[1].astype(np.float64),
         labels,
         np.random.default_rng(BOOTSTRAP_SEED),
+        resamples=max(LEAST_RESAMPLES, math.ceil(2 * OUTSIDE / (1 - confidence))),
         confidence=confidence,
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from harness.artefacts import replacing
+from harness.artefacts import clear_leftovers, replacing
 from harness.claims import Claims
 from harness.config import StudyConfig
 from harness.inspection import inspect_run
@@ -229,26 +229,40 @@ class Executor:
         with replacing(self._student(run.fingerprint)) as folder:
             save_student(member.model, member.method, self.materials.teacher.folder, folder)
 
-    def tidy_students(self, records: Mapping[str, Record]) -> None:
-        """With `keep=best`, remove the students of these report runs but the best one's.
+    def tidy_students(self, trial: int, records: Mapping[str, Record]) -> None:
+        """With `keep=best`, leave the best student of these report runs and none of their others.
 
-        Says which students should be there and are not: their runs were finished by a command that
-        did not keep them.
+        Those of settings that are no longer the best `trial` go too; those of other seeds stay. Says
+        which students should be there and are not: their runs were finished by a command that did
+        not keep them.
         """
-        complete = [r for r in records.values() if r.status == "complete"]
-        wanted = complete if self.config.keep == "report" else []
-        if self.config.keep == "best":
+        complete = [key for key, record in records.items() if record.status == "complete"]
+        wanted = set(complete if self.config.keep == "report" else [])
+        if self.config.keep == "best" and complete:
             metric = self.materials.data.task.metrics[0]
-            best = max(complete, key=lambda r: (r.metrics[metric], r.fingerprint), default=None)
-            wanted = [] if best is None else [best]
-            with self.claims.claim(f"students:{self.study}") as mine:
-                for record in records.values() if mine else ():
-                    folder = self._student(record.fingerprint)
-                    if record not in wanted and folder.is_dir():
-                        shutil.rmtree(folder)
-        absent = [r for r in wanted if not self._student(r.fingerprint).is_dir()]
+            wanted = {max(complete, key=lambda key: (records[key].metrics[metric], key))}
+        if self.config.keep == "best":
+            outdated = {
+                run.record.fingerprint
+                for run in self.ledger.study_runs(self.study)
+                if run.role == "report" and run.trial != trial
+            }
+            self._remove_students((outdated | set(records)) - wanted)
+        absent = [key for key in wanted if not self._student(key).is_dir()]
         if absent:
             say(
                 f"warning: {len(absent)} of {len(wanted)} students to keep are not there: their runs "
                 "were finished earlier, without keeping them; another --out trains them again"
             )
+
+    def _remove_students(self, fingerprints: Iterable[str]) -> None:
+        """Remove students, and what killed processes left of them."""
+        while True:
+            with self.claims.claim(f"students:{self.study}") as mine:
+                if mine:
+                    for key in fingerprints:
+                        clear_leftovers(self._student(key))
+                        if self._student(key).is_dir():
+                            shutil.rmtree(self._student(key))
+                    return
+            time.sleep(POLL_SECONDS)

@@ -26,6 +26,7 @@ from sqlalchemy import (
     String,
     Table,
     func,
+    or_,
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -238,7 +239,7 @@ class Ledger:
             return True
 
     def use_run(self, study: str, role: Role, trial: int, seed: int, fingerprint: str) -> None:
-        """Say that a study uses a run. The report seeds of a new best setting replace the old."""
+        """Say which run a study uses for a trial and seed."""
         with self._write() as connection:
             row = {"study": study, "role": role, "trial": trial, "seed": seed}
             self._put(connection, _uses, {**row, "fingerprint": fingerprint})
@@ -307,13 +308,14 @@ class Ledger:
             )
             return {row.name: row.value for row in rows}
 
-    def take_claim(self, key: str, owner: str, gone: Iterable[str]) -> bool:
-        """Claim a key; one whose owner is among `gone` is taken over."""
+    def take_claim(self, key: str, owner: str, gone: Mapping[str, float]) -> bool:
+        """Claim a key; one is taken over whose owner is in `gone` and gave no sign since then."""
         with self._write() as connection:
             row = {"key": key, "owner": owner, "heartbeat": time.time()}
             if self._insert_new(connection, _claims, row):
                 return True
-            free = _claims.c.owner.in_([*gone, owner])
+            silent = [(_claims.c.owner == o) & (_claims.c.heartbeat <= b) for o, b in gone.items()]
+            free = or_(_claims.c.owner == owner, *silent)
             update = _claims.update().where(_claims.c.key == key, free)
             return bool(connection.execute(update.values(row)).rowcount)
 

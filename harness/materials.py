@@ -22,6 +22,7 @@ from harness.schedule import LengthSchedule
 from harness.sources import TaskData
 from harness.teacher import (
     Teacher,
+    check_positions,
     find_origin,
     judge_teacher,
     prepare_teacher,
@@ -84,6 +85,7 @@ def prepare(config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Pa
         folder = locate(config.teacher.pretrained, out / "cache")
         _check_vocabulary(folder, teacher.folder)
         start = pretrained_classifier(folder, task, 0).to(arithmetic.device).eval()
+        check_positions(start, config.training.max_length, folder)
         start_fingerprint = checkpoint_fingerprint(folder)
     return Materials(
         data=data,

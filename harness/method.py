@@ -101,6 +101,8 @@ class Method(nn.Module, ABC):
     paper: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
     space: ClassVar[Mapping[str, Hyper]] = DISTILLATION
+    simplex_scale: float = 1.0
+    """Multiplies the terms where weights are a simplex, and so at most 1."""
 
     def __init__(
         self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -87,10 +89,12 @@ class Search:
         trial = self._trials()[number]
         if trial.state.is_finished():
             return
-        if value is None:
-            self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
-        else:
-            self.study.tell(number, value, skip_if_finished=True)
+        # Another worker may tell the same value between our look and our write.
+        with suppress(UpdateFinishedTrialError):
+            if value is None:
+                self.study.tell(number, state=TrialState.FAIL)
+            else:
+                self.study.tell(number, value)
 
     def _ask(self, number: int) -> None:
         """Ask what a killed process left of a round, each trial from a seed of its own.

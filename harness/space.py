@@ -50,6 +50,8 @@ def space_of(method: type[Method], search: SearchConfig, regression: bool) -> Sp
     }
     if regression:
         hypers.pop("temperature", None)
+    if search.weights == "simplex":
+        _check_simplex(method)
     if search.weights == "simplex" and "layer_weight" in hypers:
         hypers.pop("layer_weight")
         hypers["layer_share"] = SHARE
@@ -62,6 +64,16 @@ def space_of(method: type[Method], search: SearchConfig, regression: bool) -> Sp
         else:
             fixed[name] = chosen
     return Space(distributions, fixed)
+
+
+def _check_simplex(method: type[Method]) -> None:
+    weights = {name for name in method.space if name.endswith("_weight")}
+    more = sorted(weights - {"kd_weight", "layer_weight"})
+    if more:
+        raise ConfigError(
+            f"search.weights=simplex shares weights between labels, logits and layers: {method.name}, "
+            f"with its {more[0]}, needs convex ones"
+        )
 
 
 def check_names(methods: Sequence[type[Method]], search: SearchConfig) -> None:

@@ -8,12 +8,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from harness.config import StudentConfig
 from harness.encoder import ATTENTION
-from harness.errors import MethodError
+from harness.errors import MethodError, TeacherError
 from harness.method import Method
 from harness.randomness import global_seed
 from harness.tasks import Task
@@ -25,6 +31,9 @@ TOKENIZER_FILES = (
     "vocab.json",
     "merges.txt",
     "special_tokens_map.json",
+    "added_tokens.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
 )
 
 
@@ -99,8 +108,25 @@ def save_student(
 
 
 def load_classifier(folder: Path, device: torch.device) -> PreTrainedModel:
-    """A saved teacher or student in eval mode, on the device."""
-    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-        folder, attn_implementation=ATTENTION, dtype=torch.float32, use_safetensors=True
-    )
-    return model.to(device).eval()
+    """A saved teacher or student in eval mode, on the device. Raises `TeacherError`."""
+    return read_weights(folder, None).to(device).eval()
+
+
+def read_weights(folder: Path, config: PretrainedConfig | None) -> PreTrainedModel:
+    """A classifier with a checkpoint's weights in fp32, of its own configuration or another.
+
+    Raises:
+        TeacherError: they cannot be read.
+    """
+    try:
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config or AutoConfig.from_pretrained(folder),
+            attn_implementation=ATTENTION,
+            dtype=torch.float32,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise TeacherError(f"{folder}: its weights cannot be read ({reason})") from error
+    return model

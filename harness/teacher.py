@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 
 from harness.artefacts import cached, file_sha256, fingerprint
 from harness.checkpoints import checkpoint_fingerprint, locate
 from harness.config import StudyConfig, TeacherConfig
-from harness.encoder import ATTENTION
 from harness.errors import TeacherError
 from harness.inputs import EncodedSplit
 from harness.metrics import constant_score, evaluate
 from harness.precision import Arithmetic
 from harness.randomness import global_seed, key_dropout
+from harness.schedule import WIDTH_STEP
 from harness.sources import TaskData
-from harness.student import classifier_config, load_classifier, save_student
+from harness.student import classifier_config, load_classifier, read_weights, save_student
 from harness.tasks import Task
 from harness.train import RESULTS_VERSION, Member, Recipe, predict, train_population
 
@@ -121,6 +121,7 @@ def prepare_teacher(
     """The teacher of a task; fine-tuned on the training split unless a sealed one is there."""
     if origin.outside:
         model = load_classifier(origin.folder, arithmetic.device)
+        check_positions(model, config.training.max_length, origin.folder)
         return Teacher(model, origin.folder, origin.recipe, True, 0.0)
     folder = out / "teachers" / f"{data.task.name}-{origin.recipe[:16]}"
 
@@ -139,14 +140,19 @@ def prepare_teacher(
 def pretrained_classifier(folder: Path, task: Task, seed: int) -> PreTrainedModel:
     """A classifier on a pre-trained encoder, its head drawn from the seed."""
     with global_seed("teacher", seed):
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            config=classifier_config(folder, task),
-            attn_implementation=ATTENTION,
-            dtype=torch.float32,
-            use_safetensors=True,
+        return read_weights(folder, classifier_config(folder, task))
+
+
+def check_positions(model: PreTrainedModel, max_length: int, folder: Path) -> None:
+    """Refuse a padded length that the encoder has no positions for. Raises `TeacherError`."""
+    embedding = model.base_model.embeddings.position_embeddings
+    # RoBERTa's first position comes after its padding index.
+    first = 0 if embedding.padding_idx is None else embedding.padding_idx + 1
+    most = (embedding.num_embeddings - first) // WIDTH_STEP * WIDTH_STEP
+    if max_length > most:
+        raise TeacherError(
+            f"training.max_length={max_length}: {folder} has positions for {most} tokens; set it lower"
         )
-    return model
 
 
 def _fine_tune(
@@ -160,6 +166,7 @@ def _fine_tune(
 ) -> None:
     teacher, task = config.teacher, data.task
     model = pretrained_classifier(origin.folder, task, teacher.seed).to(arithmetic.device)
+    check_positions(model, config.training.max_length, origin.folder)
     training = replace(config.training, epochs=teacher.epochs, batch_size=teacher.batch_size)
     recipe = Recipe(
         inputs=inputs,

@@ -145,7 +145,8 @@ def _terms(
     temperature = context.scalars.get("temperature", torch.ones((), device=labels.device))
     terms["kd"] = distillation_loss(student.logits, teacher.logits, temperature, recipe.regression)
     own: dict[str, Tensor] = method(student, teacher, labels, context)
-    return terms | own
+    scale = method.simplex_scale if recipe.weights == "simplex" else 1.0
+    return terms | {name: scale * term for name, term in own.items()}
 
 
 def _scalars(setting: Mapping[str, Value], device: torch.device) -> dict[str, Tensor]:

@@ -38,7 +38,8 @@ class PkdSkip(Method):
     to unit length. Reduction: mean over width, layers and examples, as in the authors' code, which
     is why published weights are large. Deviations: normalisation is always on (the authors searched
     it); a depth that does not divide the teacher's uses j·n/m rounded half up. A student of one
-    layer leaves no pair and is refused.
+    layer leaves no pair and is refused. With simplex weights, which end at 1, the term is summed
+    over the width, as equation 7 is.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ, published grid 10 to 1000).
     """
 
@@ -63,6 +64,7 @@ class PkdSkip(Method):
         matched = skip_map(shapes.student_layers, shapes.teacher_layers)
         self.register_buffer("matched", torch.tensor(matched) - 1)
         self.matched: Tensor
+        self.simplex_scale = float(shapes.student_width)
 
     def terms(
         self, student: Layers, teacher: Layers, labels: Tensor, context: Context

@@ -3,8 +3,8 @@
 A resample is given by its counts: how often it holds each example. Every function takes labels
 (examples,), predictions (seeds, examples) and counts (resamples, examples), and returns the metric
 of each resample and seed (resamples, seeds), as scikit-learn or scipy would give on the drawn
-examples. Where the correlations are undefined (constant values) the result is NaN, as in scipy;
-F1 and Matthews are then 0, as in scikit-learn and in GLUE's tables.
+examples. Where the statistic is undefined (constant values) the result is 0, as in GLUE's tables and
+in `harness.metrics`.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def f1(labels: Values, predictions: Values, counts: Floats) -> Floats:
     """F1 of class 1."""
     hits = _count(counts, (predictions == 1) & (labels == 1))
     marked = _count(counts, predictions == 1) + _count(counts, labels[None] == 1)
-    return _ratio(2 * hits, marked, undefined=0.0)
+    return _ratio(2 * hits, marked)
 
 
 def matthews(labels: Values, predictions: Values, counts: Floats) -> Floats:
@@ -44,7 +44,7 @@ def matthews(labels: Values, predictions: Values, counts: Floats) -> Floats:
         covariance = covariance - true * predicted
         true_spread = true_spread - true**2
         predicted_spread = predicted_spread - predicted**2
-    return _ratio(covariance, np.sqrt(true_spread * predicted_spread), undefined=0.0)
+    return _ratio(covariance, np.sqrt(true_spread * predicted_spread))
 
 
 def pearson(labels: Values, predictions: Values, counts: Floats) -> Floats:
@@ -58,7 +58,7 @@ def pearson(labels: Values, predictions: Values, counts: Floats) -> Floats:
     varied = (variance_x > CONSTANT * square_x) & (variance_y > CONSTANT * square_y)
     covariance = counts @ (x * y).T / drawn - mean_x * mean_y
     spread = np.where(varied, variance_x * variance_y, 0.0)
-    return _ratio(covariance, np.sqrt(spread), undefined=np.nan)
+    return _ratio(covariance, np.sqrt(spread))
 
 
 def spearman(labels: Values, predictions: Values, counts: Floats) -> Floats:
@@ -71,7 +71,7 @@ def spearman(labels: Values, predictions: Values, counts: Floats) -> Floats:
         y = _centred_ranks(values, counts)
         spread = variance_x * np.einsum("re,re->r", counts * y, y)
         covariance = np.einsum("re,re->r", weighted_x, y)
-        scores[:, seed] = _ratio(covariance, np.sqrt(spread), undefined=np.nan)
+        scores[:, seed] = _ratio(covariance, np.sqrt(spread))
     return scores
 
 
@@ -97,9 +97,9 @@ def _drawn(counts: Floats) -> Floats:
     return drawn
 
 
-def _ratio(numerator: Floats, denominator: Floats, undefined: float) -> Floats:
-    """The ratio, and `undefined` where the denominator is zero."""
-    ratio = np.full_like(denominator, undefined)
+def _ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """The ratio, and 0 where the denominator is zero."""
+    ratio = np.zeros_like(denominator)
     np.divide(numerator, denominator, out=ratio, where=denominator > 0)
     return ratio
 

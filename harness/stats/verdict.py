@@ -10,6 +10,7 @@ from harness.stats.paired import PairedDifference
 
 Outcome = Literal["better", "worse", "not decided"]
 Scope = Literal["task", "examples"]
+GIVEN = "with this teacher and the settings found"
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Verdict:
     """Of the method against the baseline; "not decided" never means equal."""
     scope: Scope
     """"task": the crossed bootstrap supports the outcome over new examples too. "examples": it
-    holds for new seeds on these examples only, or there is no outcome. Always with this teacher."""
+    holds for new seeds on these examples only, or there is no outcome. Always with this teacher and
+    the settings that the searches found: another search might have found others."""
     sentence: str
 
 
@@ -36,12 +38,17 @@ def verdict(
     metric: str,
     points: float = 100.0,
     comparisons: int = 1,
+    failed: int = 0,
+    baseline_failed: int = 0,
 ) -> Verdict:
     """Decide by the family-wise `adjusted_p` and the sign of the mean, and say it.
 
     `crossed` widens the scope where its interval lies on the outcome's side of zero; None if there
     are no predictions to resample. `points` turns scores into printed points; `comparisons` is the
     size of the family that `adjusted_p` was adjusted in.
+
+    `failed` and `baseline_failed` count seeds of which only the one side's run failed. They are not
+    among the pairs, and what failed might have scored low: so no side that lost runs so wins.
 
     Raises ValueError if `adjusted_p` is not between the difference's own p value and 1.
     """
@@ -50,10 +57,14 @@ def verdict(
             f"adjusted_p must be between the p value {difference.p_value} and 1, got {adjusted_p}"
         )
     outcome = _outcome(difference, adjusted_p, alpha)
+    flattered = {"better": failed, "worse": baseline_failed, "not decided": 0}[outcome]
+    if flattered:
+        outcome = "not decided"
     scope = _scope(outcome, crossed)
+    unadjusted = "unadjusted " if comparisons > 1 else ""
     numbers = (
         f"{_points(difference.mean, points)} points of {metric} "
-        f"({_interval(*difference.interval, difference.confidence, points)}, "
+        f"({unadjusted}{_interval(*difference.interval, difference.confidence, points)}, "
         f"n = {difference.n} paired seeds, adjusted p = {adjusted_p:.3g})"
     )
     if outcome == "not decided":
@@ -61,8 +72,12 @@ def verdict(
     else:
         claim = f"{method} is {outcome} than {baseline} on {task}"
     reach = _reach(scope, crossed, points)
-    shortage = _shortage(difference.n, comparisons, alpha) if outcome == "not decided" else ""
-    return Verdict(outcome, scope, f"{numbers}: {claim}, {reach}{shortage}.")
+    rest = _losses(method, failed) + _losses(baseline, baseline_failed)
+    if flattered:
+        rest += ", which might have lowered the scores of the side that lost them"
+    elif outcome == "not decided":
+        rest += _shortage(difference.n, comparisons, alpha)
+    return Verdict(outcome, scope, f"{numbers}: {claim}, {reach}{rest}.")
 
 
 def _outcome(difference: PairedDifference, adjusted_p: float, alpha: float) -> Outcome:
@@ -81,11 +96,17 @@ def _scope(outcome: Outcome, crossed: CrossedBootstrap | None) -> Scope:
 def _reach(scope: Scope, crossed: CrossedBootstrap | None, points: float) -> str:
     """On what the claim holds, with the crossed interval where there is one."""
     if crossed is None:
-        return "on these examples, with this teacher"
+        return f"on these examples, {GIVEN}"
     interval = _interval(crossed.low, crossed.high, crossed.confidence, points)
     if scope == "task":
-        return f"also over new examples of this task ({interval}), with this teacher"
-    return f"on these examples, with this teacher (over new examples: {interval})"
+        return f"also over new examples of this task ({interval}), {GIVEN}"
+    return f"on these examples, {GIVEN} (over new examples: {interval})"
+
+
+def _losses(name: str, failed: int) -> str:
+    if not failed:
+        return ""
+    return f"; {failed} seed{'s' if failed > 1 else ''} left out as {name}'s run failed"
 
 
 def _shortage(n: int, comparisons: int, alpha: float) -> str:

@@ -50,7 +50,7 @@ def test_weights_that_are_not_safetensors_are_refused(tmp_path: Path) -> None:
     model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(TeacherError, match="no weights in safetensors format"):
-        checkpoint_fingerprint(locate(str(tmp_path), tmp_path))
+        locate(str(tmp_path), tmp_path)
 
 
 def test_a_folder_without_configuration_is_refused(tmp_path: Path) -> None:

@@ -92,10 +92,10 @@ def test_a_claim_is_held_by_one_and_given_back(ledger: Ledger) -> None:
     with ours.claim("run") as mine:
         assert mine
         assert list(ledger.claim_owners()) == [living]
-        assert not ledger.take_claim("run", "elsewhere:1:1.00", [])
+        assert not ledger.take_claim("run", "elsewhere:1:1.00", {})
         with theirs.claim("run") as too:
             assert not too
-    assert ledger.take_claim("run", "elsewhere:1:1.00", [])
+    assert ledger.take_claim("run", "elsewhere:1:1.00", {})
 
 
 def test_a_dead_process_loses_its_claim_at_once(ledger: Ledger) -> None:
@@ -116,7 +116,7 @@ def test_an_owner_elsewhere_loses_its_claim_when_its_heartbeat_stands_still(
     now, elsewhere, ours = 1000.0, "elsewhere:1:1.00", Claims(ledger)
     monkeypatch.setattr("harness.claims.time.monotonic", lambda: now)
     monkeypatch.setattr("harness.ledger.time.time", lambda: now - 3600)
-    assert ledger.take_claim("run", elsewhere, [])
+    assert ledger.take_claim("run", elsewhere, {})
     for _ in range(20):
         now += EXPIRY_SECONDS / 2
         ledger.refresh_claims(elsewhere)
@@ -127,6 +127,14 @@ def test_an_owner_elsewhere_loses_its_claim_when_its_heartbeat_stands_still(
         assert mine
 
 
+def test_an_owner_that_gave_a_sign_meanwhile_keeps_its_claim(ledger: Ledger) -> None:
+    assert ledger.take_claim("run", "elsewhere:1:1.00", {})
+    gone = ledger.claim_owners()
+    ledger.refresh_claims("elsewhere:1:1.00")
+    assert not ledger.take_claim("run", "here:1:1.00", gone)
+    assert ledger.take_claim("run", "here:1:1.00", ledger.claim_owners())
+
+
 @pytest.mark.parametrize(("moved", "expected"), [(5.0, False), (3600.0, True)])
 def test_another_process_with_the_owners_number_is_not_the_owner(
     ledger: Ledger, moved: float, expected: bool
@@ -134,7 +142,7 @@ def test_another_process_with_the_owners_number_is_not_the_owner(
     """The time of creation may seem to move by seconds; one an hour off is another process's."""
     ours = Claims(ledger)
     host, pid, created = ours.owner.rsplit(":", 2)
-    assert ledger.take_claim("run", f"{host}:{pid}:{float(created) + moved:.2f}", [])
+    assert ledger.take_claim("run", f"{host}:{pid}:{float(created) + moved:.2f}", {})
     with ours.claim("run") as mine:
         assert mine is expected
 

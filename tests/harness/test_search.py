@@ -123,6 +123,20 @@ def test_a_failed_trial_is_told_and_the_search_goes_on(ledger: Ledger) -> None:
     assert states == ["COMPLETE"] * 2 + ["FAIL"] + ["COMPLETE"] * 5
 
 
+@pytest.mark.parametrize("value", [0.5, None])
+def test_two_workers_may_tell_the_same_trial_at_once(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, value: float | None
+) -> None:
+    """The follower looked while the trial was running; the leader has told it since."""
+    leader, follower = open_search(ledger), open_search(ledger)
+    leader.round(0)
+    before = follower.study.get_trials()
+    leader.tell(0, value)
+    monkeypatch.setattr(follower, "_trials", lambda: before)
+    follower.tell(0, value)
+    assert leader.study.get_trials()[0].values == ([value] if value is not None else None)
+
+
 def test_the_search_learns(ledger: Ledger) -> None:
     search = open_search(ledger)
     run_search(search, 32, evaluate)

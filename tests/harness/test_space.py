@@ -7,7 +7,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from harness.config import SearchConfig
 from harness.errors import ConfigError
-from harness.method import Hyper, Method
+from harness.method import Hyper, Method, weight
 from harness.registry import registry
 from harness.space import Space, check_names, space_of
 
@@ -141,6 +141,16 @@ def test_simplex_shares_can_be_narrowed_and_bad_ones_are_refused() -> None:
 def test_simplex_changes_nothing_for_methods_without_a_layer_term(name: str) -> None:
     method = registry().resolve(name)
     assert made(method, weights="simplex") == made(method)
+
+
+def test_simplex_refuses_a_method_with_a_second_weight_of_its_own() -> None:
+    class Two(ALP):  # type: ignore[valid-type,misc]
+        name = "two"
+        space = {**ALP.space, "angle_weight": weight(1.0, 100.0, "an example")}  # noqa: RUF012
+
+    with pytest.raises(ConfigError, match="two, with its angle_weight, needs convex ones"):
+        made(Two, weights="simplex")
+    assert "angle_weight" in made(Two).distributions
 
 
 def names_checked(weights: str, **space: Any) -> None:

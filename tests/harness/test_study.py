@@ -1,8 +1,11 @@
 """The whole line: one command, real parts, a tiny encoder."""
 
 import json
+import shlex
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -195,6 +198,21 @@ def test_keeping_the_best_touches_only_the_runs_it_reports(
     assert len(list(students.glob("*/*"))) == 3
 
 
+def test_a_new_best_setting_replaces_the_best_student(command: Command, tmp_path: Path) -> None:
+    """Trials are added until another one is best; the student of the old one goes."""
+    best: list[int] = []
+    for trials in ("1", "2", "4", "8"):
+        summary = command("--baseline", "none", "--trials", trials, "--seeds", "1")
+        ledger = opened(tmp_path / "runs")
+        (result,) = summarise(ledger, summary["ablation"]).results
+        ledger.close()
+        assert result.best_trial is not None
+        best.append(result.best_trial)
+        (student,) = (tmp_path / "runs" / "students").glob("*/*")
+        assert result.report[0].record.fingerprint.startswith(student.name)
+    assert len(set(best)) > 1, "choose another number of trials: the first stayed the best"
+
+
 def test_students_that_were_not_kept_are_named_missing(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_encoder: Path
 ) -> None:
@@ -216,6 +234,24 @@ def test_equal_settings_are_trained_once_and_counted_for_each_trial(
     assert [trial for trial, _ in uses] == [0, 1, 2, 3]
     assert len({fingerprint for _, fingerprint in uses}) == 1
     assert len(contents(tmp_path / "runs")["runs"]) == 2
+
+
+def test_two_commands_on_the_same_folder_share_the_work(
+    tmp_path: Path, tiny_encoder: Path, command: Command
+) -> None:
+    given = arguments(tmp_path / "shared", tiny_encoder, "--trials", "5", "--seeds", "4")
+    started = [
+        subprocess.Popen([sys.executable, "-m", "harness.study", *given], stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    answers = [json.loads(worker.communicate(timeout=300)[0]) for worker in started]
+    assert [worker.returncode for worker in started] == [0, 0]
+    assert answers[0]["results"] == answers[1]["results"]
+    alone = command("--trials", "5", "--seeds", "4")
+    assert alone["results"] == answers[0]["results"]
+    together = contents(tmp_path / "shared")
+    assert together == contents(tmp_path / "runs")
+    assert len(together["runs"]) == 2 * (5 + 4)
 
 
 def test_dry_run_prints_the_plan_and_keeps_no_ledger(command: Command, tmp_path: Path) -> None:
@@ -401,10 +437,19 @@ def test_the_start_of_students_is_part_of_a_run(command: Command, tmp_path: Path
     assert len(contents(tmp_path / "runs")["runs"]) == 24
 
 
-def test_a_storage_password_is_never_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["study", "storage=postgresql://user:sesame@host/db"])
-    assert "sesame" not in ablation.command_line()
-    assert "storage=postgresql://user:***@" in ablation.command_line()
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("storage=postgresql://user:sesame@host/db", "storage=postgresql://user:***@host/db"),
+        ("storage='postgresql://u:sesame@h/d?ssl=on'", "storage=postgresql://u:***@h/d?ssl=on"),
+        ("storage=sesame", "storage=***"),
+    ],
+)
+def test_a_storage_password_is_never_recorded(
+    monkeypatch: pytest.MonkeyPatch, given: str, shown: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["study", "--json", given])
+    assert ablation.command_line() == f"python -m harness.study --json {shlex.quote(shown)}"
     config = compose_config(["methods=[kd]", "tasks=[rte]", "storage='postgresql://u:sesame@h/d'"])
     assert "sesame" not in json.dumps(ablation._shown_config(config))
 

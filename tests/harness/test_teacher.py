@@ -110,6 +110,31 @@ def test_students_with_another_vocabulary_than_the_teacher_are_refused(
         prepared(tmp_path, tiny_encoder, data, arithmetic, teacher)
 
 
+@pytest.mark.parametrize("start", ["teacher", "encoder"])
+def test_longer_inputs_than_the_encoder_has_positions_are_refused(
+    tmp_path: Path, tiny_encoder: Path, data: TaskData, arithmetic: Arithmetic, start: str
+) -> None:
+    more = ["training.max_length=72"]
+    if start == "teacher":
+        more.append(f"teacher.checkpoint={outside(tmp_path / 'teacher', data)}")
+    with pytest.raises(TeacherError, match=r"max_length=72: .* has positions for 64 tokens"):
+        prepare(configured(tiny_encoder, *more), data, arithmetic, tmp_path / "out")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "adapter only"])
+def test_weights_that_cannot_be_read_are_named(
+    tmp_path: Path, tiny_encoder: Path, data: TaskData, arithmetic: Arithmetic, damage: str
+) -> None:
+    teacher = outside(tmp_path / "teacher", data)
+    weights = teacher / "model.safetensors"
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    else:
+        weights.rename(teacher / "adapter_model.safetensors")
+    with pytest.raises(TeacherError, match=r"weights cannot be read|no weights in safetensors"):
+        prepared(tmp_path, tiny_encoder, data, arithmetic, teacher)
+
+
 def test_a_teacher_with_other_labels_is_refused(
     tmp_path: Path, tiny_encoder: Path, data: TaskData, arithmetic: Arithmetic
 ) -> None:

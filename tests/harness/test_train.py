@@ -93,6 +93,23 @@ def test_curves_are_epoch_means_of_named_terms(arithmetic: Arithmetic) -> None:
         assert curve["total"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(("name", "scale"), [("pkd", WIDTH), ("alp", 1)])
+def test_simplex_weights_sum_pkds_term_over_the_width(
+    arithmetic: Arithmetic, name: str, scale: float
+) -> None:
+    """A weight that ends at 1 would make a mean over the width vanish."""
+    setting: dict[str, Value] = {"kd_weight": 0.5, "layer_weight": 0.25, "learning_rate": 1e-9}
+    convex = recipe(arithmetic)
+    ((averaged,), (summed,)) = (
+        train([member(name, **setting)], shared)
+        for shared in (convex, replace(convex, weights="simplex"))
+    )
+    curve = summed.curves[0]
+    assert curve["layer"] == pytest.approx(scale * averaged.curves[0]["layer"], rel=1e-3)
+    expected = 0.25 * curve["label"] + 0.5 * curve["kd"] + 0.25 * curve["layer"]
+    assert curve["total"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_loss_falls_and_projections_learn(arithmetic: Arithmetic) -> None:
     learner = member(learning_rate=5e-3)
     assert learner.method is not None

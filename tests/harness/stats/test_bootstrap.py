@@ -92,26 +92,47 @@ def test_undefined_resamples_are_counted_and_widen_the_interval() -> None:
     # Three examples, the first of which alone differs: (2/3)^3 = 30% of the resamples lack it.
     labels = np.array([1.0, 0.0, 0.0])
     method, baseline = np.array([[2.0, 0.1, 0.0]]), np.array([[2.0, 0.0, 0.1]])
-    result = crossed_bootstrap("pearson", method, baseline, labels, np.random.default_rng(9), 999)
+
+    def pearson(true: np.ndarray, predicted: np.ndarray) -> float:
+        return math.nan if np.ptp(true) == 0 else float(np.corrcoef(true, predicted)[0, 1])
+
+    result = crossed_bootstrap(pearson, method, baseline, labels, np.random.default_rng(9), 999)
     assert 250 < result.undefined < 400
     assert (result.low, result.high) == (-math.inf, math.inf)
 
 
 def test_a_few_undefined_resamples_move_the_ends_outward() -> None:
-    labels, method, baseline = np.arange(9.0), classes(0)[:, :9], classes(1)[:, :9]
-    everywhere = crossed_bootstrap(
-        "accuracy", method, baseline, labels, np.random.default_rng(10), 999
-    )
+    labels = np.arange(9.0)
+    method, baseline = np.random.default_rng(1).normal(size=(2, 4, 9))
 
-    def undefined_without_first(true: np.ndarray, predictions: np.ndarray) -> float:
-        return math.nan if np.all(true > 3) else float(np.mean(true == predictions))
+    def closeness(true: np.ndarray, predicted: np.ndarray) -> float:
+        return -float(np.mean(np.abs(true - predicted)))
 
-    some = crossed_bootstrap(
-        undefined_without_first, method, baseline, labels, np.random.default_rng(10), 999
+    def undefined_without_small_labels(true: np.ndarray, predicted: np.ndarray) -> float:
+        return math.nan if np.all(true > 3) else closeness(true, predicted)
+
+    everywhere, some = (
+        crossed_bootstrap(metric, method, baseline, labels, np.random.default_rng(10), 999)
+        for metric in (closeness, undefined_without_small_labels)
     )
-    assert 0 < some.undefined < 25
-    assert some.low <= everywhere.low
-    assert some.high >= everywhere.high
+    generator = np.random.default_rng(10)
+    drawn_seeds = generator.integers(4, size=(999, 4))
+    drawn = generator.integers(9, size=(999, 9))
+    differences = np.abs(baseline - labels) - np.abs(method - labels)
+    defined = np.sort(
+        [
+            differences[np.ix_(s, e)].mean()
+            for s, e in zip(drawn_seeds, drawn, strict=True)
+            if (labels[e] <= 3).any()
+        ]
+    )
+    assert 0 < some.undefined < 24
+    assert some.undefined == 999 - len(defined)
+    # 1000 * 0.025 = 25: undefined resamples take the first places at either end.
+    assert some.low == pytest.approx(defined[24 - some.undefined])
+    assert some.high == pytest.approx(defined[some.undefined - 25])
+    assert some.low < everywhere.low
+    assert some.high > everywhere.high
 
 
 def test_covers_a_null_that_seeds_alone_do_not() -> None:
@@ -139,7 +160,7 @@ def test_covers_a_null_that_seeds_alone_do_not() -> None:
         ("accuracy", classes(0)[:3], r"method predictions \(3, 40\), baseline predictions \(4, 40"),
         ("accuracy", classes(0)[:, :9], r"and labels \(40,\) do not match \(seeds, examples\)"),
         ("accuracy", np.full((4, 40), np.nan), r"method_predictions\[0, 0\] is nan"),
-        ("pearson", np.zeros((4, 40)), "the metric is undefined on the predictions of seed 0"),
+        (lambda t, p: math.nan, classes(0), "the metric is undefined on the predictions of seed 0"),
     ],
 )
 def test_bad_input_is_named(metric: str, method: np.ndarray, message: str) -> None:

@@ -5,6 +5,7 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
+from harness.metrics import METRICS
 from harness.stats.metrics import RESAMPLED
 
 REFERENCE = {
@@ -70,12 +71,13 @@ def test_a_collapsed_student_scores_zero() -> None:
 
 
 @pytest.mark.parametrize("name", ["pearson", "spearman"])
-def test_correlations_of_constant_values_are_undefined(name: str) -> None:
+def test_correlations_of_constant_values_are_zero(name: str) -> None:
     labels = np.array([0.1, 0.7, 0.7, 0.2])
     predictions = np.array([[0.3, 0.1, 0.9, 0.4], [0.1, 0.1, 0.1, 0.1]])
     counts = np.array([[1.0, 1.0, 1.0, 1.0], [0.0, 1.0, 3.0, 0.0]])
-    undefined = np.isnan(RESAMPLED[name](labels, predictions, counts))
-    np.testing.assert_array_equal(undefined, [[False, True], [True, True]])
+    zero = RESAMPLED[name](labels, predictions, counts) == 0
+    np.testing.assert_array_equal(zero, [[False, True], [True, True]])
+    assert METRICS[name](labels, predictions[1]) == 0
 
 
 @pytest.mark.parametrize("name", ["pearson", "spearman"])
@@ -84,4 +86,4 @@ def test_constant_values_are_found_despite_rounding(name: str) -> None:
     labels = generator.normal(size=60)
     predictions = np.where(np.arange(60) < 40, 0.1, labels)[None]
     counts = np.where(np.arange(60) < 40, generator.integers(1, 5, size=(50, 60)), 0.0)
-    assert np.isnan(RESAMPLED[name](labels, predictions, counts)).all()
+    assert (RESAMPLED[name](labels, predictions, counts) == 0).all()

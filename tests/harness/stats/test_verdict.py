@@ -43,7 +43,7 @@ def test_better_on_these_examples() -> None:
     assert result.sentence == (
         "+3.50 points of accuracy (95% interval +2.00 to +5.00, n = 8 paired seeds, "
         "adjusted p = 0.00781): alp is better than pkd on rte, "
-        "on these examples, with this teacher."
+        "on these examples, with this teacher and the settings found."
     )
 
 
@@ -52,7 +52,7 @@ def test_better_over_new_examples_too() -> None:
     assert (result.outcome, result.scope) == ("better", "task")
     assert result.sentence.endswith(
         "alp is better than pkd on rte, also over new examples of this task "
-        "(95% interval +0.40 to +7.00), with this teacher."
+        "(95% interval +0.40 to +7.00), with this teacher and the settings found."
     )
 
 
@@ -60,7 +60,9 @@ def test_better_over_new_examples_too() -> None:
 def test_only_the_seeds_support_it(low: float, high: float) -> None:
     result = judge(compare(AHEAD), over_examples=crossed(low, high))
     assert (result.outcome, result.scope) == ("better", "examples")
-    assert "on these examples, with this teacher (over new examples: 95% i" in result.sentence
+    assert (
+        "on these examples, with this teacher and the settings found (over new" in result.sentence
+    )
     assert "also over new examples" not in result.sentence
 
 
@@ -101,7 +103,7 @@ def test_too_few_seeds_are_said() -> None:
     result = judge(compare(AHEAD[:5]))
     assert "95% interval unbounded, n = 5 paired seeds" in result.sentence
     assert result.sentence.endswith(
-        "on these examples, with this teacher; "
+        "on these examples, with this teacher and the settings found; "
         "5 paired seeds cannot reach p < 0.05 in one comparison, at least 6 can."
     )
 
@@ -115,6 +117,27 @@ def test_too_few_seeds_for_the_family_are_said() -> None:
     assert result.sentence.endswith(
         "; 7 paired seeds cannot reach p < 0.05 in 6 comparisons, at least 8 can."
     )
+
+
+def test_in_a_family_the_interval_is_called_unadjusted() -> None:
+    """It is of one comparison: it may leave zero out where the family decides nothing."""
+    result = judge(compare(AHEAD), 7 * 2 / 2**8, comparisons=7)
+    assert result.outcome == "not decided"
+    assert "(unadjusted 95% interval +2.00 to +5.00, n = 8" in result.sentence
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_side_that_lost_runs_does_not_win(sign: int) -> None:
+    difference = compare([sign * d for d in AHEAD])
+    lost, kept = ("failed", "baseline_failed") if sign == 1 else ("baseline_failed", "failed")
+    name = "alp" if sign == 1 else "pkd"
+    withheld = judge(difference, over_examples=crossed(sign * 0.03, sign * 0.04), **{lost: 2})
+    assert (withheld.outcome, withheld.scope) == ("not decided", "examples")
+    assert f"; 2 seeds left out as {name}'s run failed, which might have" in withheld.sentence
+    decided = judge(difference, **{kept: 1})
+    assert decided.outcome == ("better" if sign == 1 else "worse")
+    assert decided.sentence.endswith("'s run failed.")
+    assert "; 1 seed left out as" in decided.sentence
 
 
 def test_points_scale_the_numbers_and_zero_has_no_minus() -> None:
