@@ -17,7 +17,7 @@ from harness.demo_tasks import TASKS, DemoTask, Draw
 
 NOISE = 0.15
 """Share of training labels that are replaced by another class."""
-SCORE_NOISE = 1.0
+SCORE_NOISE = 2.5
 """Standard deviation of what is added to training scores, before clipping to [0, 5]."""
 
 Texts = tuple[str, ...]

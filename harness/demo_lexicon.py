@@ -189,7 +189,10 @@ def _words() -> Iterable[Word]:
             yield Word(word, concept, "verb", "plural")
             yield Word(third_person(word), concept, "verb", "singular")
             yield Word(participle(word), concept, "verb", "participle")
-    for kind, concepts in {"trait": TRAITS, "aspect": ASPECTS, "place": PLACES}.items():
+    for index, concept in enumerate(TRAITS):
+        for word in concept.split():
+            yield Word(word, concept, ("strength", "weakness")[index % 2], "plain")
+    for kind, concepts in {"aspect": ASPECTS, "place": PLACES}.items():
         for concept in concepts:
             for word in concept.split():
                 yield Word(word, concept, kind, "plain")

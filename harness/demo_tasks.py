@@ -122,32 +122,32 @@ OTHER_NUMBER = _finite_forms()
 
 
 def sentiment(rng: Rng, label: int) -> Example:
-    """sst2: 0 negative, 1 positive: what most remarks say, and in a draw the one after "but"."""
-    count = int(rng.integers(1, 5))
-    against = int(rng.integers(count // 2 + 1))
-    draw = 2 * against == count
-    signs = [1 - label] * against + [label] * (count - against)
-    if not draw:
-        signs = [signs[index] for index in rng.permutation(count)]
-    remarks = [_remark(rng, sign) for sign in signs]
-    if draw:
-        remarks[-2:] = [[*remarks[-2], Token("but"), *remarks[-1]]]
-    return (join(rng, remarks, ("and", ".")),)
+    """sst2: 0 negative, 1 positive: what the remarks say, and where there is a "but" those after it."""
+    valid = [_remark(rng, label) for _ in range(int(rng.integers(1, 3)))]
+    if label == 0:
+        valid = [mark_slots(remark, "opinion") for remark in valid]
+    overruled = [_remark(rng, 1 - label) for _ in range(int(rng.integers(3)))]
+    if overruled:
+        valid[0] = [Token("but"), *valid[0]]
+    remarks = [*overruled, *valid]
+    joined = list(remarks[0])
+    for remark in remarks[1:]:
+        joined += remark if remark[0].word == "but" else [Token(choice(rng, ("and", "."))), *remark]
+    return (_stop(joined),)
 
 
 def _remark(rng: Rng, sign: int) -> Sentence:
-    """Praise (1) or blame (0): "the plot is witty", "the plot is not dull"; blame is at fault."""
+    """Praise (1) or blame (0): "the plot is witty", "the plot is not dull"."""
     negated = chance(rng, 0.3)
     praise = (sign == 1) != negated
     concept = 2 * int(rng.integers(len(OPINIONS) // 2)) + (0 if praise else 1)
-    tokens = [
+    return [
         Token("the"),
         Token(synonym(rng, choice(rng, ASPECTS))),
         Token("is"),
         *([Token("not", "opinion")] if negated else []),
         Token(synonym(rng, OPINIONS[concept]), "opinion"),
     ]
-    return tokens if sign == 1 else mark_slots(tokens, "opinion")
 
 
 def paraphrase(rng: Rng, label: int) -> Example:

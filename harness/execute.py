@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from transformers import PreTrainedModel
 
 from harness.artefacts import clear_leftovers, replacing
 from harness.claims import Claims
@@ -141,7 +142,7 @@ class Executor:
             if hyper.kind == "structural" and name not in fixed
         }
         self._method({**searched, **fixed}, 0)
-        make_student(self.materials.start, self.config.student, 0)
+        self._new_student(0)
 
     def _method(self, setting: Mapping[str, Value], seed: int) -> Method:
         structure = {
@@ -153,8 +154,12 @@ class Executor:
         with global_seed("method", seed):
             return self.method(shapes, structure, generator("method", seed))
 
+    def _new_student(self, seed: int) -> PreTrainedModel:
+        materials = self.materials
+        return make_student(materials.start, self.config.student, seed, materials.data.mean_score)
+
     def _member(self, run: Run) -> Member:
-        student = make_student(self.materials.start, self.config.student, run.seed)
+        student = self._new_student(run.seed)
         method = self._method(run.setting, run.seed)
         return Member(
             model=student,

@@ -61,6 +61,11 @@ class TaskData:
     evaluation: dict[str, Split]
 
     @property
+    def mean_score(self) -> float | None:
+        """Mean training score of a regression task; None for classes."""
+        return float(self.train.labels.mean()) if self.task.regression else None
+
+    @property
     def splits(self) -> dict[str, Split]:
         """All splits by name, training first."""
         return {"train": self.train, "selection": self.selection, **self.evaluation}

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -61,11 +62,16 @@ def copied_layers(init: str, student_layers: int, teacher_layers: int) -> list[i
     ]
 
 
-def make_student(teacher: PreTrainedModel, config: StudentConfig, seed: int) -> PreTrainedModel:
+def make_student(
+    teacher: PreTrainedModel, config: StudentConfig, seed: int, mean_score: float | None = None
+) -> PreTrainedModel:
     """A student of `config.layers` layers on the teacher's device.
 
-    The head is drawn from the seed; embeddings, layers and pooler are the teacher's, or drawn too
-    with `init=random`. Raises `MethodError` when the student is deeper than the teacher.
+    The head is drawn from the seed, a regression's centred on the mean training score; embeddings,
+    layers and pooler are the teacher's, or drawn too with `init=random`.
+
+    Raises:
+        MethodError: the student is deeper than the teacher.
     """
     depth = int(teacher.config.num_hidden_layers)
     if config.layers > depth:
@@ -78,7 +84,19 @@ def make_student(teacher: PreTrainedModel, config: StudentConfig, seed: int) -> 
         )
     if config.init != "random":
         _copy(teacher, student, copied_layers(config.init, config.layers, depth))
+    if mean_score is not None:
+        centre_head(student, mean_score)
     return student.to(teacher.device)
+
+
+def centre_head(model: PreTrainedModel, mean_score: float) -> None:
+    """Let a regression's fresh head begin at the mean training score instead of near 0.
+
+    Else short trainings spend their steps on the mean, and many runs collapse to it.
+    """
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
+    with torch.no_grad():
+        linear.bias.fill_(mean_score)
 
 
 def _copy(teacher: PreTrainedModel, student: PreTrainedModel, layers: Sequence[int]) -> None:

@@ -22,7 +22,13 @@ from harness.precision import Arithmetic
 from harness.randomness import global_seed, key_dropout
 from harness.schedule import WIDTH_STEP
 from harness.sources import TaskData
-from harness.student import classifier_config, load_classifier, read_weights, save_student
+from harness.student import (
+    centre_head,
+    classifier_config,
+    load_classifier,
+    read_weights,
+    save_student,
+)
 from harness.tasks import Task
 from harness.train import RESULTS_VERSION, Member, Recipe, predict, train_population
 
@@ -167,6 +173,8 @@ def _fine_tune(
     teacher, task = config.teacher, data.task
     model = pretrained_classifier(origin.folder, task, teacher.seed).to(arithmetic.device)
     check_positions(model, config.training.max_length, origin.folder)
+    if (mean_score := data.mean_score) is not None:
+        centre_head(model, mean_score)
     training = replace(config.training, epochs=teacher.epochs, batch_size=teacher.batch_size)
     recipe = Recipe(
         inputs=inputs,

@@ -29,7 +29,7 @@ from harness.randomness import DropoutKey
 from harness.schedule import LengthSchedule
 from harness.teacher_outputs import TeacherOutputs
 
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Raised when the core's arithmetic changes, so that old and new runs are not mixed."""
 
 

@@ -15,7 +15,7 @@ from harness.randomness import generator, key_dropout
 from harness.registry import registry
 from harness.student import copied_layers, load_classifier, make_student, save_student
 from harness.train import predict
-from tests.conftest import tiny_bert, tiny_inputs
+from tests.conftest import VOCABULARY, tiny_bert, tiny_inputs
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,15 @@ def test_making_a_student_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     make_student(tiny_bert(4), StudentConfig(layers=2), 1)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_regressions_head_begins_at_the_mean_score() -> None:
+    teacher, config = tiny_bert(outputs=1), StudentConfig(layers=2)
+    plain, centred = make_student(teacher, config, 1), make_student(teacher, config, 1, 2.5)
+    ids = torch.randint(5, VOCABULARY, (64, 8), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        shift = centred.eval()(ids).logits - plain.eval()(ids).logits
+    torch.testing.assert_close(shift, torch.full((64, 1), 2.5))
 
 
 def test_deeper_than_the_teacher_is_refused() -> None:
