@@ -89,12 +89,12 @@ class Search:
         trial = self._trials()[number]
         if trial.state.is_finished():
             return
-        # Another worker may tell the same value between our look and our write.
+        # Another worker may tell the same value between Optuna's look and its write.
         with suppress(UpdateFinishedTrialError):
             if value is None:
-                self.study.tell(number, state=TrialState.FAIL)
+                self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
             else:
-                self.study.tell(number, value)
+                self.study.tell(number, value, skip_if_finished=True)
 
     def _ask(self, number: int) -> None:
         """Ask what a killed process left of a round, each trial from a seed of its own.

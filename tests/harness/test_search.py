@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.distributions import FloatDistribution
@@ -127,12 +128,17 @@ def test_a_failed_trial_is_told_and_the_search_goes_on(ledger: Ledger) -> None:
 def test_two_workers_may_tell_the_same_trial_at_once(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, value: float | None
 ) -> None:
-    """The follower looked while the trial was running; the leader has told it since."""
+    """The leader's value is written between the follower's look and its write."""
     leader, follower = open_search(ledger), open_search(ledger)
     leader.round(0)
-    before = follower.study.get_trials()
-    leader.tell(0, value)
-    monkeypatch.setattr(follower, "_trials", lambda: before)
+    storage = follower.study._storage
+    write = storage.set_trial_state_values
+
+    def late(*given: Any, **named: Any) -> bool:
+        leader.tell(0, value)
+        return write(*given, **named)
+
+    monkeypatch.setattr(storage, "set_trial_state_values", late)
     follower.tell(0, value)
     assert leader.study.get_trials()[0].values == ([value] if value is not None else None)
 

@@ -1,5 +1,6 @@
 """The whole line: one command, real parts, a tiny encoder."""
 
+import dataclasses
 import json
 import shlex
 import shutil
@@ -198,19 +199,22 @@ def test_keeping_the_best_touches_only_the_runs_it_reports(
     assert len(list(students.glob("*/*"))) == 3
 
 
-def test_a_new_best_setting_replaces_the_best_student(command: Command, tmp_path: Path) -> None:
-    """Trials are added until another one is best; the student of the old one goes."""
-    best: list[int] = []
-    for trials in ("1", "2", "4", "8"):
-        summary = command("--baseline", "none", "--trials", trials, "--seeds", "1")
-        ledger = opened(tmp_path / "runs")
-        (result,) = summarise(ledger, summary["ablation"]).results
-        ledger.close()
-        assert result.best_trial is not None
-        best.append(result.best_trial)
-        (student,) = (tmp_path / "runs" / "students").glob("*/*")
-        assert result.report[0].record.fingerprint.startswith(student.name)
-    assert len(set(best)) > 1, "choose another number of trials: the first stayed the best"
+def test_the_student_of_a_setting_that_is_no_longer_best_goes(
+    command: Command, tmp_path: Path
+) -> None:
+    summary = command("--baseline", "none", "--seeds", "1")
+    ledger = opened(tmp_path / "runs")
+    (result,) = summarise(ledger, summary["ablation"]).results
+    assert result.best_trial is not None
+    former = dataclasses.replace(result.report[0].record, fingerprint="f" * 64)
+    ledger.write_run(former, {}, {})
+    ledger.use_run(result.study, "report", 1 - result.best_trial, 1, former.fingerprint)
+    ledger.close()
+    (best,) = (tmp_path / "runs" / "students").glob("*/*")
+    old = shutil.copytree(best, best.with_name("f" * 16))
+    command("--baseline", "none", "--seeds", "1")
+    assert best.is_dir()
+    assert not old.exists()
 
 
 def test_students_that_were_not_kept_are_named_missing(
