@@ -15,9 +15,9 @@ from harness.demo_language import text
 from harness.demo_lexicon import LEXICON
 from harness.demo_tasks import TASKS, DemoTask, Draw
 
-NOISE = 0.15
+NOISE = 0.2
 """Share of training labels that are replaced by another class."""
-SCORE_NOISE = 2.5
+SCORE_NOISE = 3.0
 """Standard deviation of what is added to training scores, before clipping to [0, 5]."""
 
 Texts = tuple[str, ...]
