@@ -81,9 +81,7 @@ def unseal(folder: Path) -> dict[str, Any] | None:
         manifest = json.loads((folder / MANIFEST).read_text())
         intact = all(file_sha256(folder / name) == sha for name, sha in manifest["files"].items())
         return dict(manifest["facts"]) if intact else None
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
         return None
     except OSError as error:
         raise StorageError(f"{folder}: cannot be read ({error.strerror})") from error

@@ -19,6 +19,7 @@ from harness.errors import StorageError
 from harness.ledger import Ledger
 from harness.progress import say
 
+POLL_SECONDS = 0.5
 BEAT_SECONDS = 15.0
 EXPIRY_SECONDS = 180.0
 CREATION_SLACK = 10.0
@@ -60,6 +61,16 @@ class Claims:
         finally:
             if mine:
                 self.ledger.release_claim(key, self.owner)
+
+    @contextmanager
+    def held(self, key: str) -> Iterator[None]:
+        """Wait until the key is ours, for the block."""
+        while True:
+            with self.claim(key) as mine:
+                if mine:
+                    yield
+                    return
+            time.sleep(POLL_SECONDS)
 
     def _gone(self) -> dict[str, float]:
         """Owners that are gone, with their last heartbeat."""

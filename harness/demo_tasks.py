@@ -127,13 +127,13 @@ def sentiment(rng: Rng, label: int) -> Example:
     if label == 0:
         valid = [mark_slots(remark, "opinion") for remark in valid]
     overruled = [_remark(rng, 1 - label) for _ in range(int(rng.integers(3)))]
-    if overruled:
-        valid[0] = [Token("but"), *valid[0]]
-    remarks = [*overruled, *valid]
-    joined = list(remarks[0])
-    for remark in remarks[1:]:
-        joined += remark if remark[0].word == "but" else [Token(choice(rng, ("and", "."))), *remark]
-    return (_stop(joined),)
+    tokens: Sentence = []
+    for position, remark in enumerate([*overruled, *valid]):
+        if position > 0:
+            turns = position == len(overruled)
+            tokens.append(Token("but" if turns else choice(rng, ("and", "."))))
+        tokens += remark
+    return (_stop(tokens),)
 
 
 def _remark(rng: Rng, sign: int) -> Sentence:

@@ -92,18 +92,19 @@ class Executor:
         A run that another worker has claimed is waited for.
         """
         by_fingerprint = {run.fingerprint: run for run in runs}
-        finished = self._records(runs)
-        missing = [run for key, run in by_fingerprint.items() if key not in finished]
+        records = self._records(runs)
+        missing = [run for key, run in by_fingerprint.items() if key not in records]
+        if not missing:
+            return records
         steps = self.recipe.schedule().steps_per_epoch * self.config.training.epochs
-        if missing:
-            with progress(label, steps * len(missing)) as advance:
-                while missing:
-                    self._train_claimed(missing, advance)
-                    records = self._records(missing)
-                    left = [run for run in missing if run.fingerprint not in records]
-                    if len(left) == len(missing):
-                        time.sleep(POLL_SECONDS)
-                    missing = left
+        with progress(label, steps * len(missing)) as advance:
+            while missing:
+                self._train_claimed(missing, advance)
+                records = self._records(missing)
+                left = [run for run in missing if run.fingerprint not in records]
+                if len(left) == len(missing):
+                    time.sleep(POLL_SECONDS)
+                missing = left
         return self._records(runs)
 
     def _records(self, runs: Sequence[Run]) -> dict[str, Record]:
@@ -262,12 +263,8 @@ class Executor:
 
     def _remove_students(self, fingerprints: Iterable[str]) -> None:
         """Remove students, and what killed processes left of them."""
-        while True:
-            with self.claims.claim(f"students:{self.study}") as mine:
-                if mine:
-                    for key in fingerprints:
-                        clear_leftovers(self._student(key))
-                        if self._student(key).is_dir():
-                            shutil.rmtree(self._student(key))
-                    return
-            time.sleep(POLL_SECONDS)
+        with self.claims.held(f"students:{self.study}"):
+            for key in fingerprints:
+                clear_leftovers(self._student(key))
+                if self._student(key).is_dir():
+                    shutil.rmtree(self._student(key))

@@ -6,7 +6,6 @@ is asked never depends on the machine. A trial whose run did not finish keeps it
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,8 +23,6 @@ from harness.method import Value
 from harness.randomness import derive
 from harness.storage import make_immediate, shown_url
 
-POLL_SECONDS = 0.5
-
 
 def open_optuna(url: str, claims: Claims) -> optuna.storages.RDBStorage:
     """Optuna's storage at the ledger's URL, with the ledger's transactions. Raises `StorageError`.
@@ -34,16 +31,13 @@ def open_optuna(url: str, claims: Claims) -> optuna.storages.RDBStorage:
     time opens it, and its transactions change afterwards.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    while True:
-        with claims.claim("optuna-tables") as mine:
-            if mine:
-                try:
-                    storage = optuna.storages.RDBStorage(url)
-                except (SQLAlchemyError, ImportError, RuntimeError) as error:
-                    raise StorageError(f"storage {shown_url(url)}: {error}") from error
-                make_immediate(storage.engine)
-                return storage
-        time.sleep(POLL_SECONDS)
+    with claims.held("optuna-tables"):
+        try:
+            storage = optuna.storages.RDBStorage(url)
+        except (SQLAlchemyError, ImportError, RuntimeError) as error:
+            raise StorageError(f"storage {shown_url(url)}: {error}") from error
+        make_immediate(storage.engine)
+    return storage
 
 
 @dataclass(frozen=True)
@@ -76,12 +70,10 @@ class Search:
     def round(self, number: int) -> list[Asked]:
         """The settings of a round, asked now or read back. Earlier rounds must have been told."""
         first = number * ROUND
-        while len(trials := self._trials()) < first + ROUND:
-            with self.claims.claim(f"ask:{self.name}:{number}") as mine:
-                if mine:
-                    self._ask(number)
-                else:
-                    time.sleep(POLL_SECONDS)
+        if len(self._trials()) < first + ROUND:
+            with self.claims.held(f"ask:{self.name}:{number}"):
+                self._ask(number)
+        trials = self._trials()
         return [Asked(trial.number, dict(trial.params)) for trial in trials[first : first + ROUND]]
 
     def tell(self, number: int, value: float | None) -> None:

@@ -144,13 +144,11 @@ def test_simplex_changes_nothing_for_methods_without_a_layer_term(name: str) -> 
 
 
 def test_simplex_refuses_a_method_with_a_second_weight_of_its_own() -> None:
-    class Two(ALP):  # type: ignore[valid-type,misc]
-        name = "two"
-        space = {**ALP.space, "angle_weight": weight(1.0, 100.0, "an example")}  # noqa: RUF012
-
+    space = {**ALP.space, "angle_weight": weight(1.0, 100.0, "an example")}
+    two = type("Two", (ALP,), {"name": "two", "space": space})
     with pytest.raises(ConfigError, match="two, with its angle_weight, needs convex ones"):
-        made(Two, weights="simplex")
-    assert "angle_weight" in made(Two).distributions
+        made(two, weights="simplex")
+    assert "angle_weight" in made(two).distributions
 
 
 def names_checked(weights: str, **space: Any) -> None:
