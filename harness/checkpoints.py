@@ -21,16 +21,19 @@ def minilm_installed() -> bool:
     return find_spec(MINILM_PACKAGE) is not None
 
 
-def locate(name: str, cache: Path) -> Path:
-    """The local folder of an encoder: `demo`, `minilm`, a folder, or a hub id (downloaded).
+def locate(name: str, task: str, cache: Path) -> Path:
+    """The local folder of a task's encoder: `demo`, `minilm`, a folder, or a hub id (downloaded).
+
+    `{task}` in a folder's or hub's name stands for the task.
 
     Raises:
         TeacherError: it cannot be found or fetched, or its weights are not the expected ones.
     """
     if name == "demo":
-        return _demo(cache)
+        return _demo(task, cache)
     if name == "minilm":
         return _minilm()
+    name = name.replace("{task}", task)
     folder = Path(name)
     if not folder.is_dir():
         folder = _hub(name)
@@ -50,14 +53,20 @@ def checkpoint_fingerprint(folder: Path) -> str:
     return fingerprint({path.name: file_sha256(path) for path in present if path.name != MANIFEST})
 
 
-def _demo(cache: Path) -> Path:
-    from harness import demo_encoder
+def _demo(task: str, cache: Path) -> Path:
+    from harness import demo_encoder, demo_tasks
+
+    if task not in demo_tasks.TASKS:
+        raise TeacherError(
+            f"{task}: the demo's encoder knows the language of {', '.join(demo_tasks.TASKS)} only; "
+            "name a checkpoint with --teacher"
+        )
 
     def build(folder: Path) -> dict[str, Any]:
-        demo_encoder.write_encoder(folder)
-        return {"kind": "demo encoder"}
+        demo_encoder.write_encoder(folder, task)
+        return {"kind": "demo encoder", "task": task}
 
-    folder = cache / "demo-encoder"
+    folder = cache / "demo-encoders" / task
     cached(folder, build)
     return folder
 

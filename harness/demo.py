@@ -3,7 +3,8 @@
 Examples are drawn from the language of `harness.demo_language` by a generator of the task and seed,
 so they are the same on every machine. A label follows from the facts behind the sentences; what a
 model has to find out is which words of two texts mean the same and which do not. Labels of the
-training split are noisy, as annotators' are (`NOISE`, `SCORE_NOISE`); those of validation are not.
+training split are noisy, as annotators' are (`DemoTask.noise`, `SCORE_NOISE`); those of validation
+are not.
 """
 
 from dataclasses import dataclass, replace
@@ -15,8 +16,6 @@ from harness.demo_language import text
 from harness.demo_lexicon import LEXICON
 from harness.demo_tasks import TASKS, DemoTask, Draw
 
-NOISE = 0.2
-"""Share of training labels that are replaced by another class."""
 SCORE_NOISE = 3.0
 """Standard deviation of what is added to training scores, before clipping to [0, 5]."""
 
@@ -38,7 +37,7 @@ class DemoSplit:
 
 
 def generate(
-    task: str, seed: int = 0, *, train_size: int = 1200, validation_size: int = 800
+    task: str, seed: int = 0, *, train_size: int = 800, validation_size: int = 800
 ) -> dict[str, DemoSplit]:
     """The splits of a task: "train" and "validation" (mnli: "validation_matched" and
     "validation_mismatched").
@@ -83,6 +82,6 @@ def _annotate(rng: np.random.Generator, kind: DemoTask, labels: Labels) -> Label
     if kind.is_score:
         blurred = labels + rng.normal(scale=SCORE_NOISE, size=len(labels))
         return np.clip(blurred, 0.0, 5.0).astype(np.float32)
-    wrong = rng.random(len(labels)) < NOISE
+    wrong = rng.random(len(labels)) < kind.noise
     shift = rng.integers(1, len(kind.shares), size=len(labels))
     return np.where(wrong, (labels + shift) % len(kind.shares), labels).astype(np.int64)

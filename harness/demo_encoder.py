@@ -3,9 +3,12 @@
 Published ideas replace the hours of a real pre-training. Words start at vectors that show their
 concept, as distributional vectors would, and attention starts at matching equal content (mimetic
 initialisation, Trockman & Kolter 2023). The objective is a supervised replaced-token detection
-(after ELECTRA, Clark et al. 2020) on fresh text of the demo's language: is a word at fault, and is
-there a fault at all? A shallow encoder is trained first, stacked to the full depth (Gong et al.
+(after ELECTRA, Clark et al. 2020) on fresh text of one task's kind: is a word at fault, and what is
+wrong with the text? A shallow encoder is trained first, stacked to the full depth (Gong et al.
 2019), and trained on with layers dropped at random (Fan et al. 2020).
+
+Each task has an encoder of its own. One for all of them would need several times the steps: in as
+many seconds it learns some tasks and misses others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,9 +28,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from harness.demo import vocabulary
-from harness.demo_language import choice
+from harness.demo_language import TABLES, choice
 from harness.demo_lexicon import LEXICON
-from harness.demo_tasks import TASKS
+from harness.demo_tasks import TASKS, DemoTask, Example
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_LENGTH = 64
@@ -49,8 +52,8 @@ class Stage(NamedTuple):
 
 
 STAGES = (
-    Stage(num_layers=4, steps=360, learning_rates=(2e-3, 1.5e-3), final_layer_drop=0.0),
-    Stage(num_layers=12, steps=280, learning_rates=(1.5e-3, 1e-4), final_layer_drop=0.55),
+    Stage(num_layers=4, steps=300, learning_rates=(2e-3, 1.5e-3), final_layer_drop=0.0),
+    Stage(num_layers=12, steps=240, learning_rates=(1.5e-3, 1e-4), final_layer_drop=0.6),
 )
 CORPUS_SIZE = 16_384
 BATCH_SIZE = 64
@@ -60,17 +63,18 @@ FAULT_WEIGHT = 6.0
 """Words at fault are rare: how much more one counts in the loss than a word that is not."""
 
 
-def write_encoder(folder: Path, seed: int = 0, stages: Sequence[Stage] = STAGES) -> None:
-    """Pre-trains the demo's encoder and writes it, with its tokenizer, as a Hugging Face folder.
+def write_encoder(folder: Path, task: str, seed: int = 0, stages: Sequence[Stage] = STAGES) -> None:
+    """Pre-trains the encoder of a demo task; writes it, with its tokenizer, in Hugging Face format.
 
-    The folder is made if need be. Takes about half a minute on one core; the same seed gives the
-    same weights on the same machine with the same number of threads. Global random states are left
-    as they were.
+    The folder is made if need be. Takes about 20 seconds on one core; the same seed gives the
+    same weights on the same machine with the same number of threads. Global random states are
+    left as they were. Raises KeyError for a task that is not in `TASKS`.
     """
+    kind = TASKS[task]
     tokenizer = build_tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = pretrain(tokenizer, np.random.default_rng(seed), stages)
+        encoder = pretrain(tokenizer, kind, np.random.default_rng(seed), stages)
     encoder.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -159,43 +163,56 @@ def stack(encoder: BertModel, num_layers: int) -> BertModel:
     return deeper
 
 
+DEFECTS = ("none", *TABLES, "negated", "other")
+"""What may be wrong with a text: nothing, the word of a slot of a clause, or another word."""
+
+
 class Row(NamedTuple):
     """An example of the corpus as token ids, with its token types and faults (see `Batch`)."""
 
     input_ids: tuple[int, ...]
     token_type_ids: tuple[int, ...]
     faults: tuple[int, ...]
+    defect: int
 
 
 class Batch(NamedTuple):
-    """Rows of the corpus, padded to the longest: (B, S) int64 except `flawed`.
+    """Rows of the corpus, padded to the longest: (B, S) int64 except `defects`.
 
     faults: 1 for a word at fault, 0 for another word, IGNORED for special tokens and padding.
-    flawed: (B,) 1 where any word is at fault.
+    defects: (B,) what the first word at fault expresses, an index into `DEFECTS`.
     """
 
     input_ids: Tensor
     token_type_ids: Tensor
     attention_mask: Tensor
     faults: Tensor
-    flawed: Tensor
+    defects: Tensor
 
 
 def draw_corpus(
-    tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, size: int
+    tokenizer: PreTrainedTokenizerFast, task: DemoTask, rng: np.random.Generator, size: int
 ) -> list[Row]:
-    """Examples with the kinds of text of all tasks, drawn independently of the tasks' splits."""
+    """Examples with a task's kind of text, drawn independently of its splits."""
     ids: dict[str, int] = tokenizer.get_vocab()
     corpus = []
     for _ in range(size):
-        task = choice(rng, list(TASKS.values()))
         draw = choice(rng, list(task.draws.values()))
         tokens = [(ids["[CLS]"], 0, IGNORED)]
-        for segment, sentence in enumerate(draw(rng, int(rng.integers(len(task.shares))))):
+        example = draw(rng, int(rng.integers(len(task.shares))))
+        for segment, sentence in enumerate(example):
             tokens += [(ids[token.word], segment, int(token.fault)) for token in sentence]
             tokens.append((ids["[SEP]"], segment, IGNORED))
-        corpus.append(Row(*zip(*tokens, strict=True)))
+        input_ids, types, faults = zip(*tokens, strict=True)
+        corpus.append(Row(input_ids, types, faults, _defect(example)))
     return corpus
+
+
+def _defect(example: Example) -> int:
+    """What the first word at fault expresses, as an index into `DEFECTS`."""
+    slots = (token.slot for sentence in example for token in sentence if token.fault)
+    first = next(slots, "none")
+    return DEFECTS.index(first if first in DEFECTS else "other")
 
 
 def batches(corpus: Sequence[Row], rng: np.random.Generator) -> Iterator[Batch]:
@@ -214,26 +231,27 @@ def _length(row: Row) -> int:
 
 
 def _collate(rows: Sequence[Row]) -> Batch:
+    *columns, defects = zip(*rows, strict=True)
     input_ids, token_type_ids, faults = (
         pad_sequence([torch.tensor(values) for values in column], True, padding)
-        for column, padding in zip(zip(*rows, strict=True), (0, 0, IGNORED), strict=True)
+        for column, padding in zip(columns, (0, 0, IGNORED), strict=True)
     )
     return Batch(
         input_ids=input_ids,
         token_type_ids=token_type_ids,
         attention_mask=(input_ids != 0).long(),
         faults=faults,
-        flawed=(faults == 1).any(dim=1).long(),
+        defects=torch.tensor(defects),
     )
 
 
 class ReplacedTokenDetection(nn.Module):
-    """The pre-training loss of a batch: which words are at fault, and whether there is any."""
+    """The pre-training loss of a batch: which words are at fault, and what is wrong with the text."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.word_head = nn.Linear(width, 2)
-        self.text_head = nn.Linear(width, 2)
+        self.text_head = nn.Linear(width, len(DEFECTS))
 
     def forward(self, encoder: BertModel, batch: Batch) -> Tensor:
         """The mean cross-entropy over words, FAULT_WEIGHT on those at fault, plus over texts."""
@@ -249,15 +267,18 @@ class ReplacedTokenDetection(nn.Module):
             ignore_index=IGNORED,
         )
         return word_loss + functional.cross_entropy(
-            self.text_head(output.pooler_output), batch.flawed
+            self.text_head(output.pooler_output), batch.defects
         )
 
 
 def pretrain(
-    tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, stages: Sequence[Stage]
+    tokenizer: PreTrainedTokenizerFast,
+    task: DemoTask,
+    rng: np.random.Generator,
+    stages: Sequence[Stage],
 ) -> BertModel:
-    """The encoder after all stages, in evaluation mode (there is no dropout in pre-training)."""
-    stream = batches(draw_corpus(tokenizer, rng, CORPUS_SIZE), rng)
+    """The encoder of a task after all stages, in evaluation mode: pre-training has no dropout."""
+    stream = batches(draw_corpus(tokenizer, task, rng, CORPUS_SIZE), rng)
     encoder = initial_encoder(stages[0].num_layers, rng).eval()
     objective = ReplacedTokenDetection(encoder.config.hidden_size)
     for stage in stages:

@@ -17,9 +17,10 @@ from harness.demo_lexicon import (
     PLACES,
     TRAITS,
     VERBS,
+    noun_form,
     participle,
-    plural,
     third_person,
+    verb_form,
 )
 
 TABLES: dict[str, tuple[str, ...]] = {
@@ -30,6 +31,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "patient_trait": TRAITS,
     "place": PLACES,
 }
+JOINTS = ("and", "while", ".")
 DETAILS = ("agent_trait", "patient_trait", "place")
 
 Item = TypeVar("Item")
@@ -232,7 +234,7 @@ def text(tokens: Sentence) -> str:
 
 def passage(rng: np.random.Generator, clauses: Sequence[Clause]) -> Sentence:
     """Several clauses in one text, joined by "and", "while" or a full stop."""
-    return join(rng, [express(rng, clause) for clause in clauses], ("and", "while", "."))
+    return join(rng, [express(rng, clause) for clause in clauses], JOINTS)
 
 
 def agreeing_sentence(rng: np.random.Generator) -> Sentence:
@@ -245,7 +247,7 @@ def agreeing_sentence(rng: np.random.Generator) -> Sentence:
     def noun_phrase(is_plural: bool) -> Sentence:
         noun = synonym(rng, choice(rng, NOUNS))
         trait = [Token(synonym(rng, choice(rng, TRAITS)))] if chance(rng, 0.4) else []
-        return [Token("the", "determiner"), *trait, Token(plural(noun) if is_plural else noun)]
+        return [Token("the", "determiner"), *trait, Token(noun_form(noun, is_plural))]
 
     is_plural = chance(rng, 0.5)
     verb = synonym(rng, choice(rng, VERBS))
@@ -256,5 +258,5 @@ def agreeing_sentence(rng: np.random.Generator) -> Sentence:
         tokens += [Token("do" if is_plural else "does", "auxiliary"), Token("not")]
         tokens += [Token(verb, "verb")]
     else:
-        tokens += [Token(verb if is_plural else third_person(verb), "verb")]
+        tokens += [Token(verb_form(verb, is_plural), "verb")]
     return [*tokens, *noun_phrase(chance(rng, 0.5))]

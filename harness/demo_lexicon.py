@@ -137,6 +137,8 @@ FUNCTION_WORDS = [
     "very",
     "because",
     "it",
+    "they",
+    "are",
     ".",
     ",",
     "?",
@@ -147,6 +149,12 @@ FUNCTION_WORDS = [
     "when",
     "how",
 ]
+
+
+NUMBERED = {
+    **dict.fromkeys(("does", "is", "it"), "singular"),
+    **dict.fromkeys(("do", "are", "they"), "plural"),
+}
 
 
 def third_person(verb: str) -> str:
@@ -167,6 +175,21 @@ def plural(noun: str) -> str:
     if noun.endswith("y") and noun[-2] not in "aeou":
         return noun[:-1] + "ies"
     return noun + ("es" if noun.endswith(("x", "ch", "sh", "ss")) else "s")
+
+
+def noun_form(noun: str, is_plural: bool) -> str:
+    """The noun in the singular or the plural."""
+    return plural(noun) if is_plural else noun
+
+
+def verb_form(verb: str, is_plural: bool) -> str:
+    """The verb as it agrees with a plural subject or a singular one."""
+    return verb if is_plural else third_person(verb)
+
+
+def copula(is_plural: bool) -> str:
+    """The form of "to be" that agrees with the subject."""
+    return "are" if is_plural else "is"
 
 
 class Word(NamedTuple):
@@ -200,7 +223,7 @@ def _words() -> Iterable[Word]:
         for word in concept.split():
             yield Word(word, concept, ("praise", "blame")[index % 2], "plain")
     for word in FUNCTION_WORDS:
-        yield Word(word, word, "function", {"does": "singular", "do": "plural"}.get(word, "plain"))
+        yield Word(word, word, "function", NUMBERED.get(word, "plain"))
 
 
 LEXICON: tuple[Word, ...] = tuple(_words())

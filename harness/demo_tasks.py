@@ -13,7 +13,9 @@ import numpy as np
 
 from harness.demo_language import (
     DETAILS,
+    JOINTS,
     Clause,
+    Item,
     Sentence,
     Token,
     agreeing_sentence,
@@ -36,7 +38,11 @@ from harness.demo_lexicon import (
     NOUNS,
     OPINIONS,
     TRAITS,
+    VERBS,
+    copula,
+    noun_form,
     third_person,
+    verb_form,
 )
 
 Rng = np.random.Generator
@@ -51,11 +57,14 @@ class DemoTask:
     draws: for each evaluation split, the function that draws an example of a given label; the
         training split is drawn as the first of them.
     shares: of the labels 0, 1, ... in every split; they sum to 1.
+    noise: share of the training labels that are replaced by another class; not read for scores,
+        whose noise is `harness.demo.SCORE_NOISE`.
     is_score: whether label k is the score k (stsb), not a class.
     """
 
     draws: Mapping[str, Draw]
     shares: tuple[float, ...]
+    noise: float = 0.2
     is_score: bool = False
 
 
@@ -80,8 +89,8 @@ def _facts(rng: Rng, nouns: range = range(len(NOUNS))) -> list[Clause]:
     return random_clauses(rng, int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1])), nouns)
 
 
-def _shuffled(rng: Rng, clauses: list[Clause]) -> list[Clause]:
-    return [clauses[index] for index in rng.permutation(len(clauses))]
+def _shuffled(rng: Rng, items: list[Item]) -> list[Item]:
+    return [items[index] for index in rng.permutation(len(items))]
 
 
 def _stop(tokens: Sentence, stop: str = ".") -> Sentence:
@@ -160,8 +169,7 @@ def paraphrase(rng: Rng, label: int) -> Example:
         mark_changes(express(rng, clause), clause, true)
         for clause, true in zip(told, first, strict=True)
     ]
-    order = rng.permutation(len(sentences))
-    second = join(rng, [sentences[index] for index in order], ("and", "while", "."))
+    second = join(rng, _shuffled(rng, sentences), JOINTS)
     return passage(rng, _shuffled(rng, first)), second
 
 
@@ -248,18 +256,36 @@ def entailment(rng: Rng, label: int) -> Example:
 def pronoun(rng: Rng, label: int) -> Example:
     """wnli: is the pronoun's referent the one that is named? 0 not_entailment, 1 entailment.
 
-    "the fox chases the dog because it is ...": a strength is the agent's, a weakness the patient's.
+    "the dogs chase the cat because they are old": of agent and patient one is plural, which tells
+    the referent. A clause beside it, where there is one, tells another noun's trait. A claim that
+    does not follow names the other of the two nouns, or sometimes another trait.
     """
-    (fact,) = random_clauses(rng, 1)
-    fact = replace(fact, agent_trait=None, patient_trait=None, negated=False)
-    trait = int(rng.integers(len(TRAITS)))
-    referent, other = ("agent", "patient") if trait % 2 == 0 else ("patient", "agent")
-    named = fact.value(referent if label == 1 else other)
-    adjective = Token(synonym(rng, TRAITS[trait]))
-    reason = [Token("because"), Token("it"), Token("is"), adjective]
-    noun = Token(synonym(rng, NOUNS[named]), fault=label == 0)
-    claim = [Token("the"), noun, Token("is"), adjective]
-    return _stop([*express(rng, fact), *reason]), _stop(claim)
+    fact, beside = random_clauses(rng, 2)
+    numbers = choice(rng, ((False, True), (True, False)))
+    nouns = [
+        noun_form(synonym(rng, NOUNS[noun]), is_plural)
+        for noun, is_plural in zip((fact.agent, fact.patient), numbers, strict=True)
+    ]
+    verb = verb_form(synonym(rng, VERBS[fact.verb]), numbers[0])
+    trait, other_trait = (TRAITS[index] for index in rng.choice(len(TRAITS), 2, replace=False))
+    wrong_trait = label == 0 and chance(rng, 0.25)
+    wrong_noun = label == 0 and not wrong_trait
+    referent = int(rng.integers(2))
+    named = 1 - referent if wrong_noun else referent
+    reason = f"{'they' if numbers[referent] else 'it'} {copula(numbers[referent])}"
+    told = f"the {nouns[0]} {verb} the {nouns[1]} because {reason} {synonym(rng, trait)}"
+    is_plural = chance(rng, 0.5)
+    other = noun_form(synonym(rng, NOUNS[beside.agent]), is_plural)
+    aside = f"the {other} {copula(is_plural)} {synonym(rng, other_trait)}"
+    clauses = [told, aside] if chance(rng, 0.7) else [told]
+    sentences = [[Token(word) for word in clause.split()] for clause in clauses]
+    claim = [
+        Token("the"),
+        Token(nouns[named], "agent", wrong_noun),
+        Token(copula(numbers[named])),
+        Token(synonym(rng, other_trait if wrong_trait else trait), "agent_trait", wrong_trait),
+    ]
+    return join(rng, _shuffled(rng, sentences), JOINTS), _stop(claim)
 
 
 def _one_split(draw: Draw) -> Mapping[str, Draw]:
@@ -270,8 +296,8 @@ _GENRES = {"validation_matched": range(20), "validation_mismatched": range(20, l
 TASKS: Mapping[str, DemoTask] = MappingProxyType(
     {
         "cola": DemoTask(_one_split(acceptability), (0.3, 0.7)),
-        "sst2": DemoTask(_one_split(sentiment), (0.5, 0.5)),
-        "mrpc": DemoTask(_one_split(paraphrase), (0.32, 0.68)),
+        "sst2": DemoTask(_one_split(sentiment), (0.5, 0.5), noise=0.35),
+        "mrpc": DemoTask(_one_split(paraphrase), (0.32, 0.68), noise=0.25),
         "qqp": DemoTask(_one_split(duplicate), (0.63, 0.37)),
         "stsb": DemoTask(_one_split(similarity), (1 / 6,) * 6, is_score=True),
         "mnli": DemoTask(
@@ -280,6 +306,6 @@ TASKS: Mapping[str, DemoTask] = MappingProxyType(
         ),
         "qnli": DemoTask(_one_split(answerable), (0.5, 0.5)),
         "rte": DemoTask(_one_split(entailment), (0.5, 0.5)),
-        "wnli": DemoTask(_one_split(pronoun), (0.5, 0.5)),
+        "wnli": DemoTask(_one_split(pronoun), (0.5, 0.5), noise=0.1),
     }
 )

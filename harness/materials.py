@@ -82,7 +82,7 @@ def prepare(config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Pa
     _warn_of_constants(facts, config.pooling)
     start, start_fingerprint = teacher.model, teacher.fingerprint
     if config.student.origin == "pretrained" and config.student.init != "random":
-        folder = locate(config.teacher.pretrained, out / "cache")
+        folder = locate(config.teacher.pretrained, task.name, out / "cache")
         _check_vocabulary(folder, teacher.folder)
         start = pretrained_classifier(folder, task, 0).to(arithmetic.device).eval()
         check_positions(start, config.training.max_length, folder)

@@ -63,7 +63,7 @@ def plan_task(config: StudyConfig, data: TaskData, arithmetic: Arithmetic) -> Ta
     Nothing that is already in the ledger is subtracted: it is the cost of the whole.
     """
     name = config.teacher.checkpoint or config.teacher.pretrained
-    folder = locate(name.replace("{task}", data.task.name), Path(config.out) / "cache")
+    folder = locate(name, data.task.name, Path(config.out) / "cache")
     inputs = encode(data.train, tokenizer_of(folder), config.training.max_length)
     depth = int(AutoConfig.from_pretrained(folder).num_hidden_layers)
     methods = len(config.methods)

@@ -63,10 +63,10 @@ def find_origin(config: StudyConfig, data: TaskData, precision: str, cache: Path
     """Locate the encoder or checkpoint; the recipe covers all that fine-tuning depends on."""
     teacher, task = config.teacher, data.task
     if teacher.checkpoint is not None:
-        folder = locate(teacher.checkpoint.replace("{task}", task.name), cache)
+        folder = locate(teacher.checkpoint, task.name, cache)
         _check_labels(folder, task)
         return Origin(folder, True, checkpoint_fingerprint(folder))
-    folder = locate(teacher.pretrained, cache)
+    folder = locate(teacher.pretrained, task.name, cache)
     training = {
         name: getattr(config.training, name)
         for name in ("max_length", "weight_decay", "warmup", "clip_norm")

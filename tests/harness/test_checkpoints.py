@@ -50,12 +50,22 @@ def test_weights_that_are_not_safetensors_are_refused(tmp_path: Path) -> None:
     model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(TeacherError, match="no weights in safetensors format"):
-        locate(str(tmp_path), tmp_path)
+        locate(str(tmp_path), "rte", tmp_path)
+
+
+def test_the_demo_encoder_of_a_task_without_demo_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TeacherError, match=r"jobs: the demo's encoder knows .*wnli only; name a"):
+        locate("demo", "jobs", tmp_path)
+
+
+def test_the_task_may_be_part_of_the_name(tmp_path: Path, tiny_encoder: Path) -> None:
+    shutil.copytree(tiny_encoder, tmp_path / "teacher-rte")
+    assert locate(f"{tmp_path}/teacher-{{task}}", "rte", tmp_path) == tmp_path / "teacher-rte"
 
 
 def test_a_folder_without_configuration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TeacherError, match=r"no config\.json"):
-        locate(str(tmp_path), tmp_path)
+        locate(str(tmp_path), "rte", tmp_path)
 
 
 def test_other_minilm_weights_than_the_expected_are_refused(
@@ -65,4 +75,4 @@ def test_other_minilm_weights_than_the_expected_are_refused(
     monkeypatch.setattr("harness.checkpoints.minilm_installed", lambda: True)
     monkeypatch.setattr("harness.checkpoints.resources.files", lambda package: tmp_path)
     with pytest.raises(TeacherError, match=r"SHA-256 of the weights is .*, expected 53aa5117"):
-        locate("minilm", tmp_path)
+        locate("minilm", "rte", tmp_path)

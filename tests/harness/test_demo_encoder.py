@@ -9,6 +9,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from harness.demo import generate, vocabulary
 from harness.demo_encoder import (
+    DEFECTS,
     IGNORED,
     Stage,
     batches,
@@ -19,6 +20,7 @@ from harness.demo_encoder import (
     word_vectors,
     write_encoder,
 )
+from harness.demo_tasks import TASKS
 
 BRIEF = (Stage(2, 2, (1e-3, 1e-3), 0.0), Stage(4, 2, (1e-3, 1e-4), 0.5))
 
@@ -26,7 +28,7 @@ BRIEF = (Stage(2, 2, (1e-3, 1e-3), 0.0), Stage(4, 2, (1e-3, 1e-4), 0.5))
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("demo") / "encoder"
-    write_encoder(path, stages=BRIEF)
+    write_encoder(path, "rte", stages=BRIEF)
     return path
 
 
@@ -62,7 +64,7 @@ def test_all_texts_come_back_from_their_tokens(tokenizer):
 def test_same_seed_gives_the_same_encoder_and_keeps_the_global_state(folder, tmp_path):
     torch.manual_seed(7)
     state = torch.get_rng_state()
-    write_encoder(tmp_path, stages=BRIEF)
+    write_encoder(tmp_path, "rte", stages=BRIEF)
     assert torch.equal(torch.get_rng_state(), state)
     first, second = (AutoModel.from_pretrained(path).state_dict() for path in (folder, tmp_path))
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -85,12 +87,32 @@ def test_synonyms_start_closer_than_other_words():
     assert dog @ hound > dog @ cat + 0.3
 
 
+def test_a_defect_is_what_the_first_fault_expresses():
+    rng = np.random.default_rng(0)
+    ids = build_tokenizer().get_vocab()
+    corpus = draw_corpus(build_tokenizer(), TASKS["mnli"], rng, 300)
+    assert {DEFECTS[row.defect] for row in corpus} >= {"none", "verb", "negated", "place"}
+    for row in corpus:
+        assert (row.defect > 0) == (1 in row.faults)
+        if DEFECTS[row.defect] == "negated":
+            assert row.input_ids[row.faults.index(1)] == ids["not"]
+    faulty = [row for row in draw_corpus(build_tokenizer(), TASKS["cola"], rng, 100) if row.defect]
+    assert {DEFECTS[row.defect] for row in faulty} == {"other", "verb"}
+
+
+def test_each_task_has_an_encoder_of_its_own(folder, tmp_path):
+    write_encoder(tmp_path, "mrpc", stages=BRIEF)
+    first, second = (AutoModel.from_pretrained(path).state_dict() for path in (folder, tmp_path))
+    name = "encoder.layer.0.output.dense.weight"
+    assert not torch.equal(first[name], second[name])
+
+
 def test_batches_mark_words_only():
     tokenizer = build_tokenizer()
     rng = np.random.default_rng(0)
-    corpus = draw_corpus(tokenizer, rng, 1024)
+    corpus = draw_corpus(tokenizer, TASKS["rte"], rng, 1024)
     for batch in islice(batches(corpus, rng), 4):
         special = torch.isin(batch.input_ids, torch.tensor(tokenizer.all_special_ids))
         assert torch.equal(batch.faults == IGNORED, special)
-        assert torch.equal(batch.flawed.bool(), (batch.faults == 1).any(1))
+        assert torch.equal(batch.defects > 0, (batch.faults == 1).any(1))
         assert torch.equal(batch.attention_mask.sum(1), (batch.input_ids != 0).sum(1))
