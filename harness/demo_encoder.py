@@ -3,8 +3,8 @@
 Published ideas replace the hours of a real pre-training. Words start at vectors that show their
 concept, as distributional vectors would, and attention starts at matching equal content (mimetic
 initialisation, Trockman & Kolter 2023). The objective is a supervised replaced-token detection
-(after ELECTRA, Clark et al. 2020) on fresh text of one task's kind: is a word at fault, and what is
-wrong with the text? A shallow encoder is trained first, stacked to the full depth (Gong et al.
+(after ELECTRA, Clark et al. 2020) on fresh text of one task's kind: is a word at fault, and which is the
+text's label? A shallow encoder is trained first, stacked to the full depth (Gong et al.
 2019), and trained on with layers dropped at random (Fan et al. 2020).
 
 Each task has an encoder of its own. One for all of them would need several times the steps: in as
@@ -28,9 +28,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from harness.demo import vocabulary
-from harness.demo_language import TABLES, choice
+from harness.demo_language import choice
 from harness.demo_lexicon import LEXICON
-from harness.demo_tasks import TASKS, DemoTask, Example
+from harness.demo_tasks import TASKS, DemoTask
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_LENGTH = 64
@@ -163,31 +163,27 @@ def stack(encoder: BertModel, num_layers: int) -> BertModel:
     return deeper
 
 
-DEFECTS = ("none", *TABLES, "negated", "other")
-"""What may be wrong with a text: nothing, the word of a slot of a clause, or another word."""
-
-
 class Row(NamedTuple):
-    """An example of the corpus as token ids, with its token types and faults (see `Batch`)."""
+    """An example of the corpus as token ids, with its token types, faults and label (see `Batch`)."""
 
     input_ids: tuple[int, ...]
     token_type_ids: tuple[int, ...]
     faults: tuple[int, ...]
-    defect: int
+    label: int
 
 
 class Batch(NamedTuple):
-    """Rows of the corpus, padded to the longest: (B, S) int64 except `defects`.
+    """Rows of the corpus, padded to the longest: (B, S) int64 except `labels`.
 
     faults: 1 for a word at fault, 0 for another word, IGNORED for special tokens and padding.
-    defects: (B,) what the first word at fault expresses, an index into `DEFECTS`.
+    labels: (B,) the task's true label, as an index into `DemoTask.shares`.
     """
 
     input_ids: Tensor
     token_type_ids: Tensor
     attention_mask: Tensor
     faults: Tensor
-    defects: Tensor
+    labels: Tensor
 
 
 def draw_corpus(
@@ -199,20 +195,13 @@ def draw_corpus(
     for _ in range(size):
         draw = choice(rng, list(task.draws.values()))
         tokens = [(ids["[CLS]"], 0, IGNORED)]
-        example = draw(rng, int(rng.integers(len(task.shares))))
-        for segment, sentence in enumerate(example):
+        label = int(rng.integers(len(task.shares)))
+        for segment, sentence in enumerate(draw(rng, label)):
             tokens += [(ids[token.word], segment, int(token.fault)) for token in sentence]
             tokens.append((ids["[SEP]"], segment, IGNORED))
         input_ids, types, faults = zip(*tokens, strict=True)
-        corpus.append(Row(input_ids, types, faults, _defect(example)))
+        corpus.append(Row(input_ids, types, faults, label))
     return corpus
-
-
-def _defect(example: Example) -> int:
-    """What the first word at fault expresses, as an index into `DEFECTS`."""
-    slots = (token.slot for sentence in example for token in sentence if token.fault)
-    first = next(slots, "none")
-    return DEFECTS.index(first if first in DEFECTS else "other")
 
 
 def batches(corpus: Sequence[Row], rng: np.random.Generator) -> Iterator[Batch]:
@@ -231,7 +220,7 @@ def _length(row: Row) -> int:
 
 
 def _collate(rows: Sequence[Row]) -> Batch:
-    *columns, defects = zip(*rows, strict=True)
+    *columns, labels = zip(*rows, strict=True)
     input_ids, token_type_ids, faults = (
         pad_sequence([torch.tensor(values) for values in column], True, padding)
         for column, padding in zip(columns, (0, 0, IGNORED), strict=True)
@@ -241,17 +230,17 @@ def _collate(rows: Sequence[Row]) -> Batch:
         token_type_ids=token_type_ids,
         attention_mask=(input_ids != 0).long(),
         faults=faults,
-        defects=torch.tensor(defects),
+        labels=torch.tensor(labels),
     )
 
 
 class ReplacedTokenDetection(nn.Module):
-    """The pre-training loss of a batch: which words are at fault, and what is wrong with the text."""
+    """The pre-training loss of a batch: which words are at fault, and which are the labels."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, num_labels: int) -> None:
         super().__init__()
         self.word_head = nn.Linear(width, 2)
-        self.text_head = nn.Linear(width, len(DEFECTS))
+        self.text_head = nn.Linear(width, num_labels)
 
     def forward(self, encoder: BertModel, batch: Batch) -> Tensor:
         """The mean cross-entropy over words, FAULT_WEIGHT on those at fault, plus over texts."""
@@ -267,7 +256,7 @@ class ReplacedTokenDetection(nn.Module):
             ignore_index=IGNORED,
         )
         return word_loss + functional.cross_entropy(
-            self.text_head(output.pooler_output), batch.defects
+            self.text_head(output.pooler_output), batch.labels
         )
 
 
@@ -280,7 +269,7 @@ def pretrain(
     """The encoder of a task after all stages, in evaluation mode: pre-training has no dropout."""
     stream = batches(draw_corpus(tokenizer, task, rng, CORPUS_SIZE), rng)
     encoder = initial_encoder(stages[0].num_layers, rng).eval()
-    objective = ReplacedTokenDetection(encoder.config.hidden_size)
+    objective = ReplacedTokenDetection(encoder.config.hidden_size, len(task.shares))
     for stage in stages:
         if stage.num_layers != len(encoder.encoder.layer):
             encoder = stack(encoder, stage.num_layers).eval()

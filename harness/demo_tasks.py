@@ -296,7 +296,7 @@ _GENRES = {"validation_matched": range(20), "validation_mismatched": range(20, l
 TASKS: Mapping[str, DemoTask] = MappingProxyType(
     {
         "cola": DemoTask(_one_split(acceptability), (0.3, 0.7)),
-        "sst2": DemoTask(_one_split(sentiment), (0.5, 0.5), noise=0.35),
+        "sst2": DemoTask(_one_split(sentiment), (0.5, 0.5), noise=0.32),
         "mrpc": DemoTask(_one_split(paraphrase), (0.32, 0.68), noise=0.25),
         "qqp": DemoTask(_one_split(duplicate), (0.63, 0.37)),
         "stsb": DemoTask(_one_split(similarity), (1 / 6,) * 6, is_score=True),
