@@ -2,7 +2,7 @@
 
 For every task: the teacher's score, the fine-tuned student's gap to it, and the differences between
 methods beside their spread over seeds. The aim is a gap of 5 points and two methods that differ by
-more than the standard deviation of either. Everything goes through the ordinary command.
+more than the larger of their standard deviations. Everything goes through the ordinary command.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ METHODS = "kd,alp"
 
 
 def measure(task: str, out: Path, trials: int, seeds: int) -> dict[str, Any]:
-    """One task's numbers, in points: teacher, fine-tuned student, differences to it with spread."""
+    """One task's numbers, in points: the teacher, the gap, every method's score and its spread."""
     printed = io.StringIO()
     flags = f"--preset demo --method {METHODS} --baseline finetune --json --allow-weak-teacher"
     counts = ["--trials", str(trials), "--seeds", str(seeds)]

@@ -59,7 +59,7 @@ def _demo(task: str, cache: Path) -> Path:
     if task not in demo_tasks.TASKS:
         raise TeacherError(
             f"{task}: the demo's encoder knows the language of {', '.join(demo_tasks.TASKS)} only; "
-            "name a checkpoint with --teacher"
+            "name an encoder with teacher.pretrained="
         )
 
     def build(folder: Path) -> dict[str, Any]:

@@ -189,7 +189,10 @@ class Batch(NamedTuple):
 def draw_corpus(
     tokenizer: PreTrainedTokenizerFast, task: DemoTask, rng: np.random.Generator, size: int
 ) -> list[Row]:
-    """Examples with a task's kind of text, drawn independently of its splits."""
+    """Fresh examples of a task with their true labels.
+
+    The task's splits are not kept out: a short text of theirs may be drawn again.
+    """
     ids: dict[str, int] = tokenizer.get_vocab()
     corpus = []
     for _ in range(size):
@@ -234,8 +237,8 @@ def _collate(rows: Sequence[Row]) -> Batch:
     )
 
 
-class ReplacedTokenDetection(nn.Module):
-    """The pre-training loss of a batch: which words are at fault, and which are the labels."""
+class PretrainingObjective(nn.Module):
+    """The pre-training loss of a batch: which words are at fault, and which label the text has."""
 
     def __init__(self, width: int, num_labels: int) -> None:
         super().__init__()
@@ -269,7 +272,7 @@ def pretrain(
     """The encoder of a task after all stages, in evaluation mode: pre-training has no dropout."""
     stream = batches(draw_corpus(tokenizer, task, rng, CORPUS_SIZE), rng)
     encoder = initial_encoder(stages[0].num_layers, rng).eval()
-    objective = ReplacedTokenDetection(encoder.config.hidden_size, len(task.shares))
+    objective = PretrainingObjective(encoder.config.hidden_size, len(task.shares))
     for stage in stages:
         if stage.num_layers != len(encoder.encoder.layer):
             encoder = stack(encoder, stage.num_layers).eval()
@@ -279,7 +282,7 @@ def pretrain(
 
 def _train_stage(
     encoder: BertModel,
-    objective: ReplacedTokenDetection,
+    objective: PretrainingObjective,
     stage: Stage,
     stream: Iterator[Batch],
     rng: np.random.Generator,

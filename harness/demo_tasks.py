@@ -281,9 +281,9 @@ def pronoun(rng: Rng, label: int) -> Example:
     sentences = [[Token(word) for word in clause.split()] for clause in clauses]
     claim = [
         Token("the"),
-        Token(nouns[named], "agent", wrong_noun),
+        Token(nouns[named], fault=wrong_noun),
         Token(copula(numbers[named])),
-        Token(synonym(rng, other_trait if wrong_trait else trait), "agent_trait", wrong_trait),
+        Token(synonym(rng, other_trait if wrong_trait else trait), fault=wrong_trait),
     ]
     return join(rng, _shuffled(rng, sentences), JOINTS), _stop(claim)
 

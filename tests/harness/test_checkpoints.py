@@ -54,8 +54,25 @@ def test_weights_that_are_not_safetensors_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_demo_encoder_of_a_task_without_demo_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TeacherError, match=r"jobs: the demo's encoder knows .*wnli only; name a"):
+    with pytest.raises(
+        TeacherError, match=r"jobs: the demo's encoder knows .*wnli only; name an encoder"
+    ):
         locate("demo", "jobs", tmp_path)
+
+
+def test_each_task_has_a_demo_encoder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def write(folder: Path, task: str) -> None:
+        made.append(task)
+        (folder / "config.json").write_text(task)
+
+    monkeypatch.setattr("harness.demo_encoder.write_encoder", write)
+    folders = [locate("demo", task, tmp_path) for task in ("rte", "mrpc", "rte")]
+    assert made == ["rte", "mrpc"]
+    assert [(folder / "config.json").read_text() for folder in folders] == ["rte", "mrpc", "rte"]
 
 
 def test_the_task_may_be_part_of_the_name(tmp_path: Path, tiny_encoder: Path) -> None:
