@@ -221,7 +221,9 @@ def load_tasks(config: StudyConfig) -> tuple[dict[str, TaskData], dict[str, str]
     check_names(chosen_methods(config), config.search)
     for name in config.tasks:
         try:
-            tasks[name] = load_task_data(load_task(name), config.source, config.protocol)
+            tasks[name] = load_task_data(
+                load_task(name, config.task_files), config.source, config.protocol
+            )
         except DataError as error:
             refuse(refused, name, error)
     if not tasks:

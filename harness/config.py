@@ -40,7 +40,10 @@ class SourceConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class TeacherConfig:
-    """The teacher: fine-tuned here from `pretrained`, or a fine-tuned `checkpoint` from outside."""
+    """The teacher: fine-tuned here from `pretrained`, or a fine-tuned `checkpoint` from outside.
+
+    `labels` names a checkpoint's outputs, by task and in its order, where its own names do not.
+    """
 
     pretrained: str = "demo"
     checkpoint: str | None = None
@@ -49,6 +52,15 @@ class TeacherConfig:
     learning_rate: Rate = 5e-5
     seed: Natural = 0
     allow_weak: bool = False
+    labels: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _labels_of_a_checkpoint(self) -> Self:
+        if self.labels and self.checkpoint is None:
+            raise ValueError(
+                "teacher.labels names the outputs of a teacher from outside (--teacher)"
+            )
+        return self
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -123,6 +135,7 @@ class StudyConfig:
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     baseline: str | None = None
     pooling: Literal["cls", "mean"] = "cls"
+    task_files: Mapping[str, str] = Field(default_factory=dict)
     source: SourceConfig = Field(default_factory=SourceConfig)
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     student: StudentConfig = Field(default_factory=StudentConfig)
@@ -136,6 +149,13 @@ class StudyConfig:
     threads: Natural = 0
     """Threads of products on a CPU; 0 takes the physical cores. One is best for tiny models."""
 
+    @model_validator(mode="after")
+    def _labels_of_a_task(self) -> Self:
+        unknown = [name for name in self.teacher.labels if name not in self.tasks]
+        if unknown:
+            raise ValueError(f"teacher.labels.{unknown[0]}: no task of this command")
+        return self
+
 
 _ADAPTER = TypeAdapter(StudyConfig)
 
@@ -145,8 +165,12 @@ def validate(values: Mapping[str, Any]) -> StudyConfig:
     try:
         return _ADAPTER.validate_python(dict(values))
     except ValidationError as error:
-        faults = [_fault(detail) for detail in error.errors()]
-        raise ConfigError("; ".join(faults)) from error
+        raise ConfigError("; ".join(fault_lines(error))) from error
+
+
+def fault_lines(error: ValidationError) -> list[str]:
+    """The faults that pydantic found, each in one line that names its place."""
+    return [_fault(detail) for detail in error.errors()]
 
 
 def _fault(detail: Any) -> str:

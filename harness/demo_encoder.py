@@ -3,15 +3,15 @@
 Published ideas replace the hours of a real pre-training. Words start at vectors that show their
 concept, as distributional vectors would, and attention starts at matching equal content (mimetic
 initialisation, Trockman & Kolter 2023). The objective is a supervised replaced-token detection
-(after ELECTRA, Clark et al. 2020) on fresh text of one task's kind: is a word at fault, and which is the
-text's label? A shallow encoder is trained first, stacked to the full depth (Gong et al.
+(after ELECTRA, Clark et al. 2020) on fresh text of one task's kind: is a word at fault, and which is
+the text's label? A shallow encoder is trained first, stacked to the full depth (Gong et al.
 2019), and trained on with layers dropped at random (Fan et al. 2020).
 
 Each task has an encoder of its own. One for all of them would need several times the steps: in as
 many seconds it learns some tasks and misses others.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +27,8 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from harness.demo import vocabulary
-from harness.demo_language import choice
+from harness.demo import generate, vocabulary
+from harness.demo_language import choice, text
 from harness.demo_lexicon import LEXICON
 from harness.demo_tasks import TASKS, DemoTask
 
@@ -53,7 +53,7 @@ class Stage(NamedTuple):
 
 STAGES = (
     Stage(num_layers=4, steps=300, learning_rates=(2e-3, 1.5e-3), final_layer_drop=0.0),
-    Stage(num_layers=12, steps=240, learning_rates=(1.5e-3, 1e-4), final_layer_drop=0.6),
+    Stage(num_layers=12, steps=240, learning_rates=(1.5e-3, 1e-4), final_layer_drop=0.7),
 )
 CORPUS_SIZE = 16_384
 BATCH_SIZE = 64
@@ -63,20 +63,39 @@ FAULT_WEIGHT = 6.0
 """Words at fault are rare: how much more one counts in the loss than a word that is not."""
 
 
-def write_encoder(folder: Path, task: str, seed: int = 0, stages: Sequence[Stage] = STAGES) -> None:
+def write_encoder(
+    folder: Path,
+    task: str,
+    seed: int = 0,
+    stages: Sequence[Stage] = STAGES,
+    advance: Callable[[int], None] = lambda steps: None,
+) -> None:
     """Pre-trains the encoder of a demo task; writes it, with its tokenizer, in Hugging Face format.
 
-    The folder is made if need be. Takes about 20 seconds on one core; the same seed gives the
-    same weights on the same machine with the same number of threads. Global random states are
-    left as they were. Raises KeyError for a task that is not in `TASKS`.
+    The folder is made if need be; `advance(1)` is called after every step. Takes about 20 seconds
+    on one core; the same seed gives the same weights on the same machine with the same number of
+    threads. Global random states are left as they were. Raises KeyError for a task that is not in
+    `TASKS`.
     """
-    kind = TASKS[task]
+    rng = np.random.default_rng([list(TASKS).index(task), seed, 1])  # the data's key has no 1
     tokenizer = build_tokenizer()
+    corpus = draw_corpus(tokenizer, task, rng, CORPUS_SIZE)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = pretrain(tokenizer, kind, np.random.default_rng(seed), stages)
+        encoder = pretrain(corpus, TASKS[task], rng, stages, advance)
     encoder.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def write_outline(folder: Path) -> None:
+    """Writes an encoder of the same shape that has learned nothing, and the same tokenizer."""
+    initial_encoder(STAGES[-1].num_layers, np.random.default_rng(0)).save_pretrained(folder)
+    build_tokenizer().save_pretrained(folder)
+
+
+def source_files() -> list[Path]:
+    """The modules that the encoders depend on: texts, labels and pre-training."""
+    return sorted(Path(__file__).parent.glob("demo*.py"))
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -176,7 +195,7 @@ class Batch(NamedTuple):
     """Rows of the corpus, padded to the longest: (B, S) int64 except `labels`.
 
     faults: 1 for a word at fault, 0 for another word, IGNORED for special tokens and padding.
-    labels: (B,) the task's true label, as an index into `DemoTask.shares`.
+    labels: (B,) the task's true label, as an index into the `shares` of its `DemoTask`.
     """
 
     input_ids: Tensor
@@ -187,19 +206,21 @@ class Batch(NamedTuple):
 
 
 def draw_corpus(
-    tokenizer: PreTrainedTokenizerFast, task: DemoTask, rng: np.random.Generator, size: int
+    tokenizer: PreTrainedTokenizerFast, task: str, rng: np.random.Generator, size: int
 ) -> list[Row]:
-    """Fresh examples of a task with their true labels.
-
-    The task's splits are not kept out: a short text of theirs may be drawn again.
-    """
+    """Fresh examples of a task with their true labels; none of them is in the task's splits."""
     ids: dict[str, int] = tokenizer.get_vocab()
-    corpus = []
-    for _ in range(size):
-        draw = choice(rng, list(task.draws.values()))
+    kind = TASKS[task]
+    taken = {texts for split in generate(task).values() for texts in split.texts}
+    corpus: list[Row] = []
+    while len(corpus) < size:
+        draw = choice(rng, list(kind.draws.values()))
+        label = int(rng.integers(len(kind.shares)))
+        example = draw(rng, label)
+        if tuple(map(text, example)) in taken:
+            continue
         tokens = [(ids["[CLS]"], 0, IGNORED)]
-        label = int(rng.integers(len(task.shares)))
-        for segment, sentence in enumerate(draw(rng, label)):
+        for segment, sentence in enumerate(example):
             tokens += [(ids[token.word], segment, int(token.fault)) for token in sentence]
             tokens.append((ids["[SEP]"], segment, IGNORED))
         input_ids, types, faults = zip(*tokens, strict=True)
@@ -238,15 +259,20 @@ def _collate(rows: Sequence[Row]) -> Batch:
 
 
 class PretrainingObjective(nn.Module):
-    """The pre-training loss of a batch: which words are at fault, and which label the text has."""
+    """The pre-training loss of a batch: which words are at fault, and which label the text has.
 
-    def __init__(self, width: int, num_labels: int) -> None:
+    A label that is a score is regressed, as fine-tuning will do, so that the pooled state is linear
+    in it.
+    """
+
+    def __init__(self, width: int, task: DemoTask) -> None:
         super().__init__()
+        self.is_score = task.is_score
         self.word_head = nn.Linear(width, 2)
-        self.text_head = nn.Linear(width, num_labels)
+        self.text_head = nn.Linear(width, 1 if task.is_score else len(task.shares))
 
     def forward(self, encoder: BertModel, batch: Batch) -> Tensor:
-        """The mean cross-entropy over words, FAULT_WEIGHT on those at fault, plus over texts."""
+        """The mean loss over words, FAULT_WEIGHT on those at fault, plus the mean over texts."""
         output = encoder(
             input_ids=batch.input_ids,
             token_type_ids=batch.token_type_ids,
@@ -258,25 +284,27 @@ class PretrainingObjective(nn.Module):
             weight=torch.tensor([1.0, FAULT_WEIGHT]),
             ignore_index=IGNORED,
         )
-        return word_loss + functional.cross_entropy(
-            self.text_head(output.pooler_output), batch.labels
-        )
+        labels = self.text_head(output.pooler_output)
+        if self.is_score:
+            return word_loss + functional.mse_loss(labels.squeeze(-1), batch.labels.float())
+        return word_loss + functional.cross_entropy(labels, batch.labels)
 
 
 def pretrain(
-    tokenizer: PreTrainedTokenizerFast,
+    corpus: Sequence[Row],
     task: DemoTask,
     rng: np.random.Generator,
     stages: Sequence[Stage],
+    advance: Callable[[int], None],
 ) -> BertModel:
-    """The encoder of a task after all stages, in evaluation mode: pre-training has no dropout."""
-    stream = batches(draw_corpus(tokenizer, task, rng, CORPUS_SIZE), rng)
+    """The encoder after all stages, in evaluation mode: pre-training has no dropout."""
+    stream = batches(corpus, rng)
     encoder = initial_encoder(stages[0].num_layers, rng).eval()
-    objective = PretrainingObjective(encoder.config.hidden_size, len(task.shares))
+    objective = PretrainingObjective(encoder.config.hidden_size, task)
     for stage in stages:
         if stage.num_layers != len(encoder.encoder.layer):
             encoder = stack(encoder, stage.num_layers).eval()
-        _train_stage(encoder, objective, stage, stream, rng)
+        _train_stage(encoder, objective, stage, stream, rng, advance)
     return encoder
 
 
@@ -286,6 +314,7 @@ def _train_stage(
     stage: Stage,
     stream: Iterator[Batch],
     rng: np.random.Generator,
+    advance: Callable[[int], None],
 ) -> None:
     """Trains encoder and objective in place; a dropped layer is left out for one step."""
     parameters = [*encoder.parameters(), *objective.parameters()]
@@ -304,4 +333,5 @@ def _train_stage(
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
+        advance(1)
     encoder.encoder.layer = all_layers

@@ -147,9 +147,9 @@ def substitute(
     return clause.having(slot, choice(rng, free))
 
 
-def opposite(clause: Clause, slot: str) -> Clause:
-    """`clause` with the opposite concept in `slot`, a verb or a trait."""
-    return clause.having(slot, clause.value(slot) ^ 1)
+def opposite(clause: Clause) -> Clause:
+    """`clause` with the opposite verb."""
+    return replace(clause, verb=clause.verb ^ 1)
 
 
 def mark_slots(tokens: Sentence, *slots: str) -> Sentence:
@@ -247,7 +247,7 @@ def agreeing_sentence(rng: np.random.Generator) -> Sentence:
     def noun_phrase(is_plural: bool) -> Sentence:
         noun = synonym(rng, choice(rng, NOUNS))
         trait = [Token(synonym(rng, choice(rng, TRAITS)))] if chance(rng, 0.4) else []
-        return [Token("the", "determiner"), *trait, Token(noun_form(noun, is_plural))]
+        return [Token("the"), *trait, Token(noun_form(noun, is_plural))]
 
     is_plural = chance(rng, 0.5)
     verb = synonym(rng, choice(rng, VERBS))

@@ -134,13 +134,11 @@ FUNCTION_WORDS = [
     "and",
     "while",
     "but",
-    "very",
     "because",
     "it",
     "they",
     "are",
     ".",
-    ",",
     "?",
     "who",
     "what",
@@ -212,10 +210,7 @@ def _words() -> Iterable[Word]:
             yield Word(word, concept, "verb", "plural")
             yield Word(third_person(word), concept, "verb", "singular")
             yield Word(participle(word), concept, "verb", "participle")
-    for index, concept in enumerate(TRAITS):
-        for word in concept.split():
-            yield Word(word, concept, ("strength", "weakness")[index % 2], "plain")
-    for kind, concepts in {"aspect": ASPECTS, "place": PLACES}.items():
+    for kind, concepts in {"trait": TRAITS, "aspect": ASPECTS, "place": PLACES}.items():
         for concept in concepts:
             for word in concept.split():
                 yield Word(word, concept, kind, "plain")

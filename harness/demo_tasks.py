@@ -64,7 +64,7 @@ class DemoTask:
 
     draws: Mapping[str, Draw]
     shares: tuple[float, ...]
-    noise: float = 0.2
+    noise: float = 0.22
     is_score: bool = False
 
 
@@ -73,7 +73,7 @@ def _contradict(rng: Rng, clause: Clause, others: list[Clause]) -> Clause:
     changes = ("new", "opposite", "borrowed", "negation", "roles")
     change = changes[int(rng.choice(len(changes), p=[0.6, 0.12, 0.12, 0.1, 0.06]))]
     if change == "opposite":
-        return opposite(clause, "verb")
+        return opposite(clause)
     if change == "negation":
         return replace(clause, negated=not clause.negated)
     if change == "roles":
@@ -216,7 +216,7 @@ def inference(nouns: range) -> Draw:
         elif label == 2 and (true.negated or chance(rng, 0.5)):
             told = replace(told, negated=not told.negated)
         elif label == 2:
-            told = opposite(told, "verb")
+            told = opposite(told)
         return passage(rng, _shuffled(rng, facts)), _hypothesis(rng, told, true)
 
     return draw
@@ -257,8 +257,9 @@ def pronoun(rng: Rng, label: int) -> Example:
     """wnli: is the pronoun's referent the one that is named? 0 not_entailment, 1 entailment.
 
     "the dogs chase the cat because they are old": of agent and patient one is plural, which tells
-    the referent. A clause beside it, where there is one, tells another noun's trait. A claim that
-    does not follow names the other of the two nouns, or sometimes another trait.
+    the referent; that the verbs of reason and claim agree is enough to see it. A clause beside it,
+    where there is one, tells another noun's trait. A claim that does not follow names the other of
+    the two nouns, or sometimes another trait.
     """
     fact, beside = random_clauses(rng, 2)
     numbers = choice(rng, ((False, True), (True, False)))
@@ -297,14 +298,15 @@ TASKS: Mapping[str, DemoTask] = MappingProxyType(
     {
         "cola": DemoTask(_one_split(acceptability), (0.3, 0.7)),
         "sst2": DemoTask(_one_split(sentiment), (0.5, 0.5), noise=0.32),
-        "mrpc": DemoTask(_one_split(paraphrase), (0.32, 0.68), noise=0.25),
+        "mrpc": DemoTask(_one_split(paraphrase), (0.32, 0.68)),
         "qqp": DemoTask(_one_split(duplicate), (0.63, 0.37)),
         "stsb": DemoTask(_one_split(similarity), (1 / 6,) * 6, is_score=True),
         "mnli": DemoTask(
             MappingProxyType({split: inference(nouns) for split, nouns in _GENRES.items()}),
             (1 / 3, 1 / 3, 1 / 3),
+            noise=0.27,
         ),
-        "qnli": DemoTask(_one_split(answerable), (0.5, 0.5)),
+        "qnli": DemoTask(_one_split(answerable), (0.5, 0.5), noise=0.25),
         "rte": DemoTask(_one_split(entailment), (0.5, 0.5)),
         "wnli": DemoTask(_one_split(pronoun), (0.5, 0.5), noise=0.1),
     }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel
@@ -25,6 +26,7 @@ from harness.provenance import provenance
 from harness.randomness import generator, global_seed, key_dropout
 from harness.runs import Run, method_source
 from harness.student import make_student, save_student
+from harness.tasks import Task
 from harness.train import RESULTS_VERSION, Member, Outcome, Recipe, train_population
 
 POLL_SECONDS = 1.0
@@ -67,7 +69,7 @@ class Executor:
         splits = {"selection": data.selection} if role == "search" else data.evaluation
         inputs = {
             "results_version": RESULTS_VERSION,
-            "task": data.task.name,
+            "task": _identity(data.task),
             "source": self.config.source.kind,
             "method": self.method.name,
             "method_source": method_source(self.method),
@@ -268,3 +270,10 @@ class Executor:
                 clear_leftovers(self._student(key))
                 if self._student(key).is_dir():
                     shutil.rmtree(self._student(key))
+
+
+def _identity(task: Task) -> Any:
+    """A GLUE task is known by its name, a user's by what its results depend on beside the data."""
+    if not task.custom:
+        return task.name
+    return {"name": task.name, "labels": list(task.labels), "metrics": list(task.metrics)}

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.artefacts import fingerprint
-from harness.checkpoints import checkpoint_fingerprint, locate
+from harness.checkpoints import check_fits, checkpoint_fingerprint, locate, tokenizer_of
 from harness.config import StudyConfig
 from harness.errors import TeacherError
 from harness.inputs import EncodedSplit, encode
@@ -20,14 +20,13 @@ from harness.precision import Arithmetic
 from harness.progress import progress, say
 from harness.schedule import LengthSchedule
 from harness.sources import TaskData
+from harness.tasks import Task
 from harness.teacher import (
     Teacher,
-    check_positions,
     find_origin,
     judge_teacher,
     prepare_teacher,
     pretrained_classifier,
-    tokenizer_of,
 )
 from harness.teacher_outputs import TeacherOutputs, teacher_outputs
 
@@ -67,12 +66,16 @@ def prepare(config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Pa
         TeacherError: the teacher cannot be used or is too weak.
     """
     task = data.task
-    origin = find_origin(config, data, arithmetic.name, out / "cache")
+    cache = out / "cache"
+    origin = find_origin(config, data, arithmetic.name, cache)
+    own_start = find_own_start(config, task, origin.folder, cache)
     tokenizer = tokenizer_of(origin.folder)
     inputs = {
         name: encode(split, tokenizer, config.training.max_length)
         for name, split in data.splits.items()
     }
+    for folder in {origin.folder, own_start or origin.folder}:
+        check_fits(folder, inputs.values(), config.training.max_length)
     steps = LengthSchedule(inputs["train"].lengths, config.teacher.batch_size).steps_per_epoch
     with progress(f"{task.name}: teacher", steps * config.teacher.epochs) as advance:
         teacher = prepare_teacher(origin, config, data, inputs["train"], arithmetic, out, advance)
@@ -81,12 +84,9 @@ def prepare(config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Pa
     facts["variance_shares"] = outputs["train"].variance_shares()
     _warn_of_constants(facts, config.pooling)
     start, start_fingerprint = teacher.model, teacher.fingerprint
-    if config.student.origin == "pretrained" and config.student.init != "random":
-        folder = locate(config.teacher.pretrained, task.name, out / "cache")
-        _check_vocabulary(folder, teacher.folder)
-        start = pretrained_classifier(folder, task, 0).to(arithmetic.device).eval()
-        check_positions(start, config.training.max_length, folder)
-        start_fingerprint = checkpoint_fingerprint(folder)
+    if own_start is not None:
+        start = pretrained_classifier(own_start, task, 0).to(arithmetic.device).eval()
+        start_fingerprint = checkpoint_fingerprint(own_start)
     return Materials(
         data=data,
         inputs=inputs,
@@ -100,13 +100,23 @@ def prepare(config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Pa
     )
 
 
-def _check_vocabulary(start: Path, teacher: Path) -> None:
-    """Refuse students that would read the teacher's token ids as other words."""
+def find_own_start(
+    config: StudyConfig, task: Task, teacher: Path, cache: Path, *, outline: bool = False
+) -> Path | None:
+    """The folder that students start from where that is not the teacher; `outline` as in `locate`.
+
+    Raises:
+        TeacherError: students would read the teacher's token ids as other words.
+    """
+    if config.student.origin == "finetuned" or config.student.init == "random":
+        return None
+    start = locate(config.teacher.pretrained, task.name, cache, outline=outline)
     if tokenizer_of(start).get_vocab() != tokenizer_of(teacher).get_vocab():
         raise TeacherError(
             f"student.origin=pretrained: {start} has another vocabulary than the teacher {teacher}; "
             "name the teacher's own encoder with teacher.pretrained=, or use student.origin=finetuned"
         )
+    return start
 
 
 def _outputs(

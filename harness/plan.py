@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 
-from harness.checkpoints import locate
+from harness.checkpoints import check_fits, read_config, tokenizer_of
 from harness.config import StudyConfig
 from harness.encoder import ATTENTION
 from harness.inputs import EncodedSplit, encode
+from harness.materials import find_own_start
 from harness.precision import Arithmetic
 from harness.randomness import global_seed, key_dropout
 from harness.schedule import LengthSchedule
 from harness.sources import TaskData
 from harness.student import classifier_config
-from harness.teacher import tokenizer_of
+from harness.teacher import find_origin
 from harness.train import Member, Recipe, train_population
 
 FLOAT = 4
@@ -57,15 +58,24 @@ class TaskPlan:
         return asdict(self)
 
 
-def plan_task(config: StudyConfig, data: TaskData, arithmetic: Arithmetic) -> TaskPlan:
+def plan_task(
+    config: StudyConfig, data: TaskData, arithmetic: Arithmetic, scratch: Path
+) -> TaskPlan:
     """Count runs and steps, and time a few real steps at every padded length of the schedule.
 
-    Nothing that is already in the ledger is subtracted: it is the cost of the whole.
+    Nothing that is already in the ledger is subtracted: it is the cost of the whole. What has to be
+    written for it goes to the folder `scratch`.
+
+    Raises:
+        TeacherError: teacher or start cannot be found, or do not belong together.
     """
-    name = config.teacher.checkpoint or config.teacher.pretrained
-    folder = locate(name, data.task.name, Path(config.out) / "cache")
+    folder = find_origin(config, data, arithmetic.name, scratch, outline=True).folder
+    own_start = find_own_start(config, data.task, folder, scratch, outline=True)
     inputs = encode(data.train, tokenizer_of(folder), config.training.max_length)
-    depth = int(AutoConfig.from_pretrained(folder).num_hidden_layers)
+    for encoder in {folder, own_start or folder}:
+        check_fits(encoder, [inputs], config.training.max_length)
+    shape = read_config(folder)
+    depth, width = int(shape.num_hidden_layers), int(shape.hidden_size)
     methods = len(config.methods)
     search_runs = methods * config.search.trials * config.search.seeds
     report_runs = methods * config.protocol.seeds
@@ -77,7 +87,6 @@ def plan_task(config: StudyConfig, data: TaskData, arithmetic: Arithmetic) -> Ta
     )
     teacher_seconds, _ = _epoch_seconds(config, data, folder, depth, inputs, arithmetic)
     runs = search_runs + report_runs
-    width = int(AutoConfig.from_pretrained(folder).hidden_size)
     examples = sum(len(split) for split in data.splits.values())
     cache = examples * (2 * depth * width * 2 + data.task.outputs * FLOAT)
     kept = {"best": methods, "report": report_runs, "none": 0}[config.keep]

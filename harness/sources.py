@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +16,9 @@ import numpy.typing as npt
 from harness import demo
 from harness.config import ProtocolConfig, SourceConfig
 from harness.errors import DataError
-from harness.tasks import Task
+from harness.progress import say
+from harness.tables import read_rows
+from harness.tasks import FolderLayout, HubLayout, Task
 
 Labels = npt.NDArray[np.int64] | npt.NDArray[np.float32]
 
@@ -101,6 +105,8 @@ def _carve(train: Split, protocol: ProtocolConfig, task: Task) -> tuple[Split, S
 
 
 def _read_demo(task: Task, source: SourceConfig) -> dict[str, Split]:
+    if task.custom:
+        raise DataError(f"{task.name}: the demo makes data for GLUE's tasks only; name a preset")
     return {
         name: Split(split.texts, split.labels, np.arange(len(split.texts)))
         for name, split in demo.generate(task.name).items()
@@ -109,57 +115,35 @@ def _read_demo(task: Task, source: SourceConfig) -> dict[str, Split]:
 
 def _read_folder(task: Task, source: SourceConfig) -> dict[str, Split]:
     assert source.folder is not None
-    folder = Path(source.folder) / task.folder.path
+    layout = task.folder
+    if layout is None:
+        raise DataError(f"{task.name}: its file describes no folder, only a data set on the hub")
+    folder = Path(source.folder) / layout.path
     if not folder.is_dir():
-        raise DataError(
-            f"--data {source.folder}: no folder {task.folder.path} for task {task.name}"
-        )
-    files = {"train": "train.tsv", **task.evaluation}
-    return {name: read_tsv(folder / file, task) for name, file in files.items()}
+        raise DataError(f"--data {source.folder}: no folder {layout.path} for task {task.name}")
+    files = {"train": layout.train, **task.evaluation}
+    return {name: read_file(folder / file, task, layout) for name, file in files.items()}
 
 
-def read_tsv(path: Path, task: Task) -> Split:
-    """One official GLUE file: UTF-8, tab-separated, no quoting, one record per LF-ended line.
+def read_file(path: Path, task: Task, layout: FolderLayout) -> Split:
+    """One split from a TSV (as GLUE's), CSV, JSONL or parquet file, by its suffix.
 
     Raises:
-        DataError: naming file and line, for a missing file, bytes that are not UTF-8, a wrong
-            number of columns, an unknown label word or a score that is not a number in range.
+        DataError: naming file and line, for what cannot be read, a missing column, a text that is
+            none, an unknown label word or a score that is not a number in range.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        text = data.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        number = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}:{number}: byte {error.start} is not UTF-8") from error
-    lines = text.removesuffix("\n").split("\n")
-    first = 1 if task.folder.header else 0
-    header = [name.rstrip("\r") for name in lines[0].split("\t")]
-    columns = [_position(column, header, path) for column in task.folder.columns]
-    label = _position(task.folder.label, header, path)
     texts, labels = [], []
-    for number, line in enumerate(lines[first:], start=first + 1):
-        cells = line.removesuffix("\r").split("\t")
-        if len(cells) != len(header):
-            raise DataError(f"{path}:{number}: {len(cells)} columns, expected {len(header)}")
-        texts.append(tuple(cells[column] for column in columns))
-        labels.append(_label(cells[label], task, f"{path}:{number}"))
+    for place, (*cells, label) in read_rows(path, [*layout.columns, layout.label], layout.header):
+        for cell in cells:
+            if not isinstance(cell, str):
+                raise DataError(f"{place}: {cell!r} is no text")
+        texts.append(tuple(cells))
+        labels.append(_label(label, task, layout.words, place))
     return Split(tuple(texts), _labels(labels, task), np.arange(len(texts)))
 
 
-def _position(column: str | int, header: list[str], path: Path) -> int:
-    if isinstance(column, int):
-        if column >= len(header):
-            raise DataError(f"{path}:1: {len(header)} columns, expected at least {column + 1}")
-        return column
-    if column not in header:
-        raise DataError(f"{path}:1: no column '{column}' in the header ({', '.join(header)})")
-    return header.index(column)
-
-
-def _label(word: str, task: Task, place: str) -> float:
+def _label(value: object, task: Task, words: Mapping[str, str], place: str) -> float:
+    word = value if isinstance(value, str) else json.dumps(value, default=str)
     if task.scores is not None:
         low, high = task.scores
         try:
@@ -169,9 +153,9 @@ def _label(word: str, task: Task, place: str) -> float:
         if not low <= score <= high:
             raise DataError(f"{place}: score '{word}' is not a number from {low:g} to {high:g}")
         return score
-    name = task.folder.words.get(word, word)
+    name = words.get(word, word)
     if name not in task.labels:
-        accepted = ", ".join(task.folder.words or task.labels)
+        accepted = ", ".join(words or task.labels)
         raise DataError(f"{place}: unknown label '{word}' (expected {accepted})")
     return task.labels.index(name)
 
@@ -183,34 +167,51 @@ def _labels(values: list[float], task: Task) -> Labels:
 def _read_hub(task: Task, source: SourceConfig) -> dict[str, Split]:
     import datasets
 
+    from harness.hub import hub_reason
+
+    layout = task.hub
+    if layout is None:
+        raise DataError(f"{task.name}: its file describes no data set on the hub; give --data DIR")
+    dataset = layout.dataset or source.dataset
+    datasets.disable_progress_bars()
+    say(f"{task.name}: reading {dataset} from the hub")
     try:
-        loaded = datasets.load_dataset(source.dataset, task.hub.config)
+        loaded = datasets.load_dataset(dataset, layout.config)
     except Exception as error:  # the hub clients raise many unrelated types
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise DataError(
-            f"{task.name}: cannot load {source.dataset} from the hub ({reason}); give --data DIR "
-            "or --preset demo"
+            f"{task.name}: cannot load {dataset} from the hub: {hub_reason(error)} "
+            "(or give --data DIR, or --preset demo)"
         ) from error
     absent = [name for name in ("train", *task.evaluation) if name not in loaded]
     if absent:
-        raise DataError(f"{task.name}: {source.dataset} has no split '{absent[0]}'")
-    return {name: _from_dataset(loaded[name], task, name) for name in ("train", *task.evaluation)}
+        raise DataError(f"{task.name}: {dataset} has no split '{absent[0]}'")
+    return {
+        name: _from_dataset(loaded[name], task, layout, f"{task.name}: hub split '{name}'")
+        for name in ("train", *task.evaluation)
+    }
 
 
-def _from_dataset(rows: Any, task: Task, name: str) -> Split:
-    missing = [c for c in (*task.hub.columns, "label") if c not in rows.column_names]
+def _from_dataset(rows: Any, task: Task, layout: HubLayout, place: str) -> Split:
+    missing = [c for c in (*layout.columns, layout.label) if c not in rows.column_names]
     if missing:
-        raise DataError(f"{task.name}: hub split '{name}' has no column '{missing[0]}'")
-    feature = rows.features["label"]
-    words = getattr(feature, "names", None)
-    if words is not None and tuple(words) != task.labels:
-        raise DataError(f"{task.name}: hub labels {words}, expected {list(task.labels)}")
-    columns = [list(rows[column]) for column in task.hub.columns]
-    labels = _labels(list(rows["label"]), task)
-    low, high = task.scores or (0, len(task.labels) - 1)
-    if not ((labels >= low) & (labels <= high)).all():
-        raise DataError(f"{task.name}: hub split '{name}' has labels outside {low:g}..{high:g}")
-    return Split(tuple(zip(*columns, strict=True)), labels, np.arange(len(labels)))
+        raise DataError(f"{place} has no column '{missing[0]}'")
+    columns = [list(rows[column]) for column in layout.columns]
+    if any(not isinstance(text, str) for column in columns for text in column):
+        raise DataError(f"{place} has texts that are none")
+    values = list(rows[layout.label])
+    names = getattr(rows.features[layout.label], "names", None)
+    if names is not None and not layout.words and sorted(names) != sorted(task.labels):
+        raise DataError(f"{place} has labels {names}, expected {list(task.labels)}")
+    if names is not None:
+        values = [names[value] if 0 <= value < len(names) else value for value in values]
+    elif task.labels and not layout.words:  # plain indices
+        values = [
+            task.labels[value] if value in range(len(task.labels)) else value for value in values
+        ]
+    labels = [
+        _label(value, task, layout.words, f"{place}, row {row}") for row, value in enumerate(values)
+    ]
+    return Split(tuple(zip(*columns, strict=True)), _labels(labels, task), np.arange(len(labels)))
 
 
 _READERS = {"demo": _read_demo, "folder": _read_folder, "hub": _read_hub}

@@ -12,12 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 from transformers import (
-    AutoConfig,
     AutoModelForSequenceClassification,
     PretrainedConfig,
     PreTrainedModel,
 )
 
+from harness.checkpoints import read_config
 from harness.config import StudentConfig
 from harness.encoder import ATTENTION
 from harness.errors import MethodError, TeacherError
@@ -38,13 +38,18 @@ TOKENIZER_FILES = (
 )
 
 
-def classifier_config(folder: Path, task: Task, layers: int | None = None) -> AutoConfig:
+def output_names(task: Task) -> dict[int, str]:
+    """Names of a classifier's outputs by index: the task's labels, or `score`."""
+    return dict(enumerate(task.labels or ("score",)))
+
+
+def classifier_config(folder: Path, task: Task, layers: int | None = None) -> PretrainedConfig:
     """A checkpoint's configuration with the task's label names and, if given, another depth."""
-    names = list(task.labels) or ["score"]
-    config = AutoConfig.from_pretrained(
+    names = output_names(task)
+    config = read_config(
         folder,
-        id2label=dict(enumerate(names)),
-        label2id={name: index for index, name in enumerate(names)},
+        id2label=names,
+        label2id={name: index for index, name in names.items()},
         problem_type="regression" if task.regression else "single_label_classification",
     )
     if layers is not None:
@@ -94,9 +99,13 @@ def centre_head(model: PreTrainedModel, mean_score: float) -> None:
 
     Else short trainings spend their steps on the mean, and many runs collapse to it.
     """
-    linear = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
     with torch.no_grad():
-        linear.bias.fill_(mean_score)
+        last_linear(model).bias.fill_(mean_score)
+
+
+def last_linear(model: PreTrainedModel) -> nn.Linear:
+    """The layer of a classifier's head that gives its outputs."""
+    return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
 
 
 def _copy(teacher: PreTrainedModel, student: PreTrainedModel, layers: Sequence[int]) -> None:
@@ -139,10 +148,11 @@ def read_weights(folder: Path, config: PretrainedConfig | None) -> PreTrainedMod
     try:
         model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
             folder,
-            config=config or AutoConfig.from_pretrained(folder),
+            config=config or read_config(folder),
             attn_implementation=ATTENTION,
             dtype=torch.float32,
             use_safetensors=True,
+            trust_remote_code=False,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
 import webbrowser
 from collections.abc import Sequence
@@ -62,7 +63,8 @@ def _run(asked: Request) -> int:
     _announce(asked, arithmetic)
     tasks, refused = load_tasks(config)
     if asked.dry_run:
-        plans = [plan_task(config, data, arithmetic) for data in tasks.values()]
+        with tempfile.TemporaryDirectory() as scratch:
+            plans = [plan_task(config, data, arithmetic, Path(scratch)) for data in tasks.values()]
         _answer(asked, {"plan": [plan.plain() for plan in plans], "refused": refused})
         for plan in plans:
             (say if asked.json else print)(plan.line())
@@ -99,7 +101,7 @@ def _announce(asked: Request, arithmetic: Arithmetic) -> None:
     say(
         f"preset {config.preset}: data {source}, teacher "
         f"{config.teacher.checkpoint or config.teacher.pretrained}, {config.student.layers}-layer "
-        f"students ({config.student.init} from the {config.student.origin} teacher), "
+        f"students ({_start(config)}), "
         f"{arithmetic.name} on {arithmetic.device.type}"
     )
     for note in asked.notes:
@@ -107,6 +109,13 @@ def _announce(asked: Request, arithmetic: Arithmetic) -> None:
     for name, reason in registry().broken.items():
         say(f"warning: the plug-in {name} cannot be imported ({reason})")
     _warn_of_few_seeds(config)
+
+
+def _start(config: StudyConfig) -> str:
+    if config.student.init == "random":
+        return "drawn at random"
+    origin = {"finetuned": "fine-tuned teacher", "pretrained": "pre-trained encoder"}
+    return f"{config.student.init} layers of the {origin[config.student.origin]}"
 
 
 def _warn_of_few_seeds(config: StudyConfig) -> None:

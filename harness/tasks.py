@@ -1,56 +1,103 @@
-"""Tasks: what the columns, labels, splits and metrics of each GLUE task are (`studies/task/*.yaml`)."""
+"""Tasks: the columns, labels, splits and metrics of GLUE's (`studies/task/*.yaml`) and of users' own."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from harness.compose import names, read_yaml
+from harness.config import fault_lines
 from harness.errors import UserError
 
 _STRICT = ConfigDict(extra="forbid")
+Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
+Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
+CORRELATIONS = {"pearson", "spearman"}
 LEFT_OUT = "wnli"
 """Not part of `--task all`: its validation split is adversarial to its training split."""
 
 
 @dataclass(frozen=True, config=_STRICT)
 class FolderLayout:
-    """Official TSV files of a task: where the texts and the label stand, by header name or index."""
+    """Files of a task below the data folder: where the texts and the label stand.
 
-    path: str
-    columns: tuple[str | int, ...]
+    path: their folder. columns, label: names in the header, or indices from 0 (TSV and CSV). words:
+    how the files spell the labels. header: whether a TSV or CSV begins with one.
+    """
+
+    columns: Annotated[tuple[str | int, ...], Field(min_length=1, max_length=2)]
     label: str | int
+    path: str = "."
+    train: str = "train.tsv"
     header: bool = True
     words: Mapping[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=_STRICT)
 class HubLayout:
-    """The configuration and text columns of a task in the hub's data set."""
+    """Columns of a task in a data set on the hub; `dataset` None stands for `source.dataset`."""
 
-    config: str
-    columns: tuple[str, ...]
+    columns: Texts
+    config: str | None = None
+    dataset: str | None = None
+    label: str = "label"
+    words: Mapping[str, str] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Task:
     """One task. `labels` in GLUE's official order; empty for regression, where `scores` bounds it.
 
-    `metrics`: the first one selects and is tested. `evaluation` maps evaluation splits to file names.
+    `metrics`: the first one selects and is tested. `evaluation` maps evaluation splits to file names;
+    the first is tested. `folder`, `hub`: how to read it from files and from the hub, where it can be.
     """
 
     name: str
     title: str
-    metrics: Annotated[tuple[str, ...], Field(min_length=1)]
-    folder: FolderLayout
-    hub: HubLayout
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
+    folder: FolderLayout | None = None
+    hub: HubLayout | None = None
     labels: tuple[str, ...] = ()
     scores: tuple[float, float] | None = None
-    evaluation: Mapping[str, str] = Field(default_factory=lambda: {"validation": "dev.tsv"})
+    evaluation: Annotated[Mapping[str, str], Field(min_length=1)] = Field(
+        default_factory=lambda: {"validation": "dev.tsv"}
+    )
+    custom: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for fault, found in (
+            ("give labels or scores, not both", bool(self.labels) == (self.scores is not None)),
+            ("labels: at least two, all different", len(set(self.labels)) != len(self.labels)),
+            ("labels: at least two, all different", len(self.labels) == 1),
+            ("scores: [low, high] with low < high", not _ordered(self.scores)),
+            ("give folder or hub", self.folder is None and self.hub is None),
+            (
+                "metrics: pearson and spearman are for scores, the others for labels",
+                any((metric in CORRELATIONS) != self.regression for metric in self.metrics),
+            ),
+            ("metrics: f1 is for two labels", "f1" in self.metrics and len(self.labels) != 2),
+            ("metrics: one is named twice", len(set(self.metrics)) != len(self.metrics)),
+            (
+                "evaluation: train and selection are no evaluation splits",
+                bool({"train", "selection"} & set(self.evaluation)),
+            ),
+            ("words: a spelling stands for no label", not self._known_words()),
+        ):
+            if found:
+                raise ValueError(fault)
+        return self
+
+    def _known_words(self) -> bool:
+        layouts = [layout for layout in (self.folder, self.hub) if layout is not None]
+        return {word for layout in layouts for word in layout.words.values()} <= set(self.labels)
 
     @property
     def regression(self) -> bool:
@@ -63,13 +110,22 @@ class Task:
         return 1 if self.regression else len(self.labels)
 
 
+def _ordered(scores: tuple[float, float] | None) -> bool:
+    return scores is None or -float("inf") < scores[0] < scores[1] < float("inf")
+
+
 def task_names() -> list[str]:
-    """All tasks that can be named, sorted."""
+    """GLUE's tasks, sorted."""
     return names("task")
 
 
-def load_task(name: str) -> Task:
-    """The task of that name. Raises `UserError` with the nearest names for an unknown one."""
+def load_task(name: str, files: Mapping[str, str] | None = None) -> Task:
+    """The task of that name: one of GLUE's, or one that a user's file describes.
+
+    `files` are the users' own, by name. Raises `UserError` with the nearest names for an unknown one.
+    """
+    if files is not None and name in files:
+        return read_task(Path(files[name]))
     if name not in task_names():
         near = difflib.get_close_matches(name, task_names(), n=2)
         hint = (
@@ -80,3 +136,38 @@ def load_task(name: str) -> Task:
         raise UserError(f"--task {name}: no such task; {hint}")
     values: dict[str, Any] = {"name": name, **read_yaml("task", name)}
     return TypeAdapter(Task).validate_python(values)
+
+
+def is_task_file(text: str) -> bool:
+    """Whether a word of `--task` is a file, and not a name."""
+    return text.endswith((".yaml", ".yml"))
+
+
+def read_task(path: Path) -> Task:
+    """A user's task: a YAML file with the keys of `Task`; its name is the file's.
+
+    Raises:
+        UserError: it cannot be read, or describes no task; all faults are named.
+    """
+    name = path.stem
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name) or name == "all":
+        raise UserError(f"--task {path}: name the file with a-z, 0-9, - and _ (at most 40)")
+    if name in task_names():
+        raise UserError(f"--task {path}: {name} is the name of a GLUE task")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--task {path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"--task {path}: not YAML ({reason})") from error
+    if not isinstance(values, dict):
+        raise UserError(f"--task {path}: not a mapping of keys to values")
+    own = sorted({"name", "custom"} & set(values))
+    if own:
+        raise UserError(f"--task {path}: unknown key '{own[0]}'")
+    described = {**{str(key): value for key, value in values.items()}, "name": name, "custom": True}
+    try:
+        return TypeAdapter(Task).validate_python(described)
+    except ValidationError as error:
+        raise UserError(f"--task {path}: {'; '.join(fault_lines(error))}") from error

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from harness.artefacts import cached, file_sha256, fingerprint
 from harness.checkpoints import checkpoint_fingerprint, locate
@@ -20,12 +21,13 @@ from harness.inputs import EncodedSplit
 from harness.metrics import constant_score, evaluate
 from harness.precision import Arithmetic
 from harness.randomness import global_seed, key_dropout
-from harness.schedule import WIDTH_STEP
 from harness.sources import TaskData
 from harness.student import (
     centre_head,
     classifier_config,
+    last_linear,
     load_classifier,
+    output_names,
     read_weights,
     save_student,
 )
@@ -38,11 +40,13 @@ class Origin:
     """Where a task's teacher comes from: the folder to start from or to use, and its identity.
 
     `recipe` names the fine-tuning that makes it; of a teacher from outside it names its files.
+    `outputs` are then its outputs in the order of the task's labels.
     """
 
     folder: Path
     outside: bool
     recipe: str
+    outputs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,22 @@ class Teacher:
     seconds: float
 
 
-def find_origin(config: StudyConfig, data: TaskData, precision: str, cache: Path) -> Origin:
-    """Locate the encoder or checkpoint; the recipe covers all that fine-tuning depends on."""
+def find_origin(
+    config: StudyConfig, data: TaskData, precision: str, cache: Path, *, outline: bool = False
+) -> Origin:
+    """Locate the encoder or checkpoint; the recipe covers all that fine-tuning depends on.
+
+    `outline` as in `harness.checkpoints.locate`.
+    """
     teacher, task = config.teacher, data.task
     if teacher.checkpoint is not None:
         folder = locate(teacher.checkpoint, task.name, cache)
-        _check_labels(folder, task)
-        return Origin(folder, True, checkpoint_fingerprint(folder))
-    folder = locate(teacher.pretrained, task.name, cache)
+        outputs = _match_labels(folder, task, teacher.labels.get(task.name))
+        recipe = checkpoint_fingerprint(folder)
+        if outputs != tuple(range(len(outputs))):
+            recipe = fingerprint([recipe, outputs])
+        return Origin(folder, True, recipe, outputs)
+    folder = locate(teacher.pretrained, task.name, cache, outline=outline)
     training = {
         name: getattr(config.training, name)
         for name in ("max_length", "weight_decay", "warmup", "clip_norm")
@@ -85,34 +97,48 @@ def find_origin(config: StudyConfig, data: TaskData, precision: str, cache: Path
     return Origin(folder, False, fingerprint(identity))
 
 
-def tokenizer_of(folder: Path) -> Any:
-    """The tokenizer beside a checkpoint."""
-    try:
-        return AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise TeacherError(f"{folder}: no usable tokenizer ({error})") from error
+def _match_labels(folder: Path, task: Task, given: Sequence[str] | None) -> tuple[int, ...]:
+    """A checkpoint's outputs in the order of the task's labels, matched by name.
 
-
-def _check_labels(folder: Path, task: Task) -> None:
-    """Refuse a checkpoint whose labels are not the task's, in the task's order."""
+    `given` are names of the outputs to go by instead of the checkpoint's own.
+    """
     try:
         config = json.loads((folder / "config.json").read_text())
     except ValueError as error:
         raise TeacherError(f"{folder / 'config.json'}: not JSON ({error})") from error
-    names = [str(name) for _, name in sorted(config.get("id2label", {}).items(), key=_index)]
-    expected = list(task.labels) or ["score"]
-    if len(names) != len(expected):
+    own = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # transformers' own default
+    names = [str(own[key]) for key in sorted(own, key=int)]
+    if len(names) != task.outputs:
         raise TeacherError(
-            f"--teacher {folder}: {len(names)} outputs, {task.name} needs {len(expected)}"
+            f"--teacher {folder}: {len(names)} outputs, {task.name} needs {task.outputs}"
         )
-    if not task.regression and [name.lower() for name in names] != expected:
+    if task.regression:
+        return (0,)
+    outputs = [_plain(name) for name in given or names]
+    if sorted(outputs) != sorted(task.labels):
+        source = f"teacher.labels.{task.name}" if given else f"--teacher {folder}"
         raise TeacherError(
-            f"--teacher {folder}: labels {names}, {task.name} needs {expected} in this order"
+            f"{source}: outputs {list(given or names)} cannot be matched by name with the labels of "
+            f"{task.name}, {list(task.labels)}; name them in the checkpoint's order with "
+            f"teacher.labels.{task.name}=[{','.join(task.labels)}]"
         )
+    return tuple(outputs.index(label) for label in task.labels)
 
 
-def _index(item: tuple[str, Any]) -> int:
-    return int(item[0])
+def _plain(name: str) -> str:
+    """A label's name without the differences between checkpoints: NOT-ENTAILMENT, not_entailment."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower())
+
+
+def _reorder_outputs(model: PreTrainedModel, task: Task, outputs: Sequence[int]) -> None:
+    """Put a classifier's outputs in the order of the task's labels, and name them so, in place."""
+    head = last_linear(model)
+    with torch.no_grad():
+        head.weight.copy_(head.weight[list(outputs)].clone())
+        if head.bias is not None:
+            head.bias.copy_(head.bias[list(outputs)].clone())
+    model.config.id2label = output_names(task)
+    model.config.label2id = {name: index for index, name in model.config.id2label.items()}
 
 
 def prepare_teacher(
@@ -127,7 +153,7 @@ def prepare_teacher(
     """The teacher of a task; fine-tuned on the training split unless a sealed one is there."""
     if origin.outside:
         model = load_classifier(origin.folder, arithmetic.device)
-        check_positions(model, config.training.max_length, origin.folder)
+        _reorder_outputs(model, data.task, origin.outputs)
         return Teacher(model, origin.folder, origin.recipe, True, 0.0)
     folder = out / "teachers" / f"{data.task.name}-{origin.recipe[:16]}"
 
@@ -149,18 +175,6 @@ def pretrained_classifier(folder: Path, task: Task, seed: int) -> PreTrainedMode
         return read_weights(folder, classifier_config(folder, task))
 
 
-def check_positions(model: PreTrainedModel, max_length: int, folder: Path) -> None:
-    """Refuse a padded length that the encoder has no positions for. Raises `TeacherError`."""
-    embedding = model.base_model.embeddings.position_embeddings
-    # RoBERTa's first position comes after its padding index.
-    first = 0 if embedding.padding_idx is None else embedding.padding_idx + 1
-    most = (embedding.num_embeddings - first) // WIDTH_STEP * WIDTH_STEP
-    if max_length > most:
-        raise TeacherError(
-            f"training.max_length={max_length}: {folder} has positions for {most} tokens; set it lower"
-        )
-
-
 def _fine_tune(
     origin: Origin,
     config: StudyConfig,
@@ -172,7 +186,6 @@ def _fine_tune(
 ) -> None:
     teacher, task = config.teacher, data.task
     model = pretrained_classifier(origin.folder, task, teacher.seed).to(arithmetic.device)
-    check_positions(model, config.training.max_length, origin.folder)
     if (mean_score := data.mean_score) is not None:
         centre_head(model, mean_score)
     training = replace(config.training, epochs=teacher.epochs, batch_size=teacher.batch_size)

@@ -65,7 +65,7 @@ def test_each_task_has_a_demo_encoder_of_its_own(
 ) -> None:
     made: list[str] = []
 
-    def write(folder: Path, task: str) -> None:
+    def write(folder: Path, task: str, **_: object) -> None:
         made.append(task)
         (folder / "config.json").write_text(task)
 
@@ -73,6 +73,22 @@ def test_each_task_has_a_demo_encoder_of_its_own(
     folders = [locate("demo", task, tmp_path) for task in ("rte", "mrpc", "rte")]
     assert made == ["rte", "mrpc"]
     assert [(folder / "config.json").read_text() for folder in folders] == ["rte", "mrpc", "rte"]
+
+
+def test_a_demo_encoder_of_another_recipe_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(folder: Path, task: str, **_: object) -> None:
+        (folder / "config.json").write_text(task)
+
+    monkeypatch.setattr("harness.demo_encoder.write_encoder", write)
+    source = tmp_path / "demo.py"
+    monkeypatch.setattr("harness.demo_encoder.source_files", lambda: [source])
+    source.write_text("noise = 0.1")
+    before = locate("demo", "rte", tmp_path)
+    assert locate("demo", "rte", tmp_path) == before
+    source.write_text("noise = 0.2")
+    assert locate("demo", "rte", tmp_path) != before
 
 
 def test_the_task_may_be_part_of_the_name(tmp_path: Path, tiny_encoder: Path) -> None:

@@ -1,6 +1,7 @@
 """The demo's data sets: schema, determinism, balance, lengths and noise."""
 
 import hashlib
+import re
 from dataclasses import replace
 from itertools import chain
 
@@ -8,8 +9,21 @@ import numpy as np
 import pytest
 
 from harness.demo import DemoSplit, generate, vocabulary
+from harness.demo_lexicon import LEXICON
 from harness.demo_tasks import TASKS
 
+PINNED = {
+    "cola": "8925babccb2bd15b",
+    "sst2": "53c23f35eb44277f",
+    "mrpc": "4949f925af8f2282",
+    "qqp": "234e5598b416cb67",
+    "stsb": "bfc724c0a24453c7",
+    "mnli": "e069fd1fa48f15ee",
+    "qnli": "2ecec7241f2981f9",
+    "rte": "68c7240dd323ed1e",
+    "wnli": "b327a02757c29a57",
+}
+"""The first digits of a digest over texts and labels."""
 SINGLE_SENTENCE = {"cola", "sst2"}
 
 
@@ -53,13 +67,15 @@ def test_labels_are_balanced_as_stated(task, data):
             np.testing.assert_allclose(found, shares, atol=0.01)
 
 
-def test_scores_are_spread_over_their_range(data):
+def test_scores_are_spread_over_their_range_and_noisy_in_training(data, monkeypatch):
     scores = data["stsb"]["validation"].labels
     assert set(scores.tolist()) == {0.0, 1.0, 2.0, 3.0, 4.0, 5.0}
     noisy = data["stsb"]["train"].labels
     assert noisy.min() >= 0.0
     assert noisy.max() <= 5.0
     assert len(set(noisy.tolist())) > 100
+    monkeypatch.setattr("harness.demo.SCORE_NOISE", 0.0)
+    assert set(generate("stsb")["train"].labels.tolist()) == {0.0, 1.0, 2.0, 3.0, 4.0, 5.0}
 
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "stsb"])
@@ -102,9 +118,25 @@ def test_vocabulary_has_no_word_twice():
     assert len(set(vocabulary())) == len(vocabulary())
 
 
-def test_generation_is_the_same_everywhere():
-    pinned = "93bd88fe931c02825ea3d49aac94a57d0014ccf2c2a2f4b0314bd4bb57f8c851"
-    assert digest(generate("rte")) == pinned
+@pytest.mark.parametrize(("task", "pinned"), PINNED.items())
+def test_generation_is_the_same_everywhere(task, pinned, data):
+    assert digest(data[task])[:16] == pinned
+
+
+def test_the_referent_of_a_pronoun_tells_the_label(data):
+    concepts = {word.text: word.concept for word in LEXICON}
+    forms = {word.text: word.form for word in LEXICON}
+    split = data["wnli"]["validation"]
+    for (text, claim), label in zip(split.texts, split.labels, strict=True):
+        told, reason = text.split(" because ")
+        clause = re.split(r" (?:and|while|\.) ", told)[-1]
+        agent, patient = (part.split()[0] for part in clause.split("the ")[1:])
+        pronoun, _, trait = reason.split()[:3]
+        number = "plural" if pronoun == "they" else "singular"
+        (referent,) = [noun for noun in (agent, patient) if forms[noun] == number]
+        _, named, _, claimed, _ = claim.split()
+        follows = named == referent and concepts[claimed] == concepts[trait]
+        assert follows == (label == 1), (text, claim)
 
 
 def test_generation_ignores_and_keeps_the_global_random_state():

@@ -10,6 +10,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from harness.demo import generate, vocabulary
 from harness.demo_encoder import (
     IGNORED,
+    STAGES,
     Stage,
     batches,
     build_tokenizer,
@@ -18,6 +19,7 @@ from harness.demo_encoder import (
     stack,
     word_vectors,
     write_encoder,
+    write_outline,
 )
 from harness.demo_tasks import TASKS
 
@@ -89,12 +91,36 @@ def test_synonyms_start_closer_than_other_words():
 @pytest.mark.parametrize(("task", "sound_label"), [("rte", 0), ("cola", 1), ("mnli", 0)])
 def test_labels_of_the_corpus_are_true_and_equally_frequent(task, sound_label):
     rng = np.random.default_rng(0)
-    corpus = draw_corpus(build_tokenizer(), TASKS[task], rng, 900)
+    corpus = draw_corpus(build_tokenizer(), task, rng, 900)
     for row in corpus:
         assert (1 in row.faults) == (row.label != sound_label)
     num_labels = len(TASKS[task].shares)
     found = np.bincount([row.label for row in corpus], minlength=num_labels) / len(corpus)
     np.testing.assert_allclose(found, 1 / num_labels, atol=0.06)
+
+
+@pytest.mark.parametrize("task", ["cola", "sst2"])
+def test_corpus_leaves_out_the_texts_of_the_splits(task):
+    tokenizer = build_tokenizer()
+    rows = draw_corpus(tokenizer, task, np.random.default_rng([list(TASKS).index(task), 0]), 3000)
+    for split in generate(task).values():
+        texts = [tuple(tokenizer(*example)["input_ids"]) for example in split.texts]
+        assert not {row.input_ids for row in rows} & set(texts)
+
+
+def test_outline_has_the_shape_and_the_tokenizer_of_an_encoder(folder, tmp_path):
+    write_outline(tmp_path)
+    outline = AutoModel.from_pretrained(tmp_path)
+    assert outline.config.num_hidden_layers == STAGES[-1].num_layers
+    assert outline.config.hidden_size == AutoModel.from_pretrained(folder).config.hidden_size
+    tokenizers = [AutoTokenizer.from_pretrained(path) for path in (folder, tmp_path)]
+    assert tokenizers[0].get_vocab() == tokenizers[1].get_vocab()
+
+
+def test_every_step_is_told(tmp_path):
+    told = []
+    write_encoder(tmp_path, "rte", stages=BRIEF, advance=told.append)
+    assert sum(told) == sum(stage.steps for stage in BRIEF)
 
 
 def test_each_task_has_an_encoder_of_its_own(folder, tmp_path):
@@ -107,7 +133,7 @@ def test_each_task_has_an_encoder_of_its_own(folder, tmp_path):
 def test_batches_mark_words_only():
     tokenizer = build_tokenizer()
     rng = np.random.default_rng(0)
-    corpus = draw_corpus(tokenizer, TASKS["rte"], rng, 1024)
+    corpus = draw_corpus(tokenizer, "rte", rng, 1024)
     for batch in islice(batches(corpus, rng), 4):
         special = torch.isin(batch.input_ids, torch.tensor(tokenizer.all_special_ids))
         assert torch.equal(batch.faults == IGNORED, special)

@@ -17,6 +17,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from harness import ablation, registry
+from harness.checkpoints import tokenizer_of
 from harness.compare import summarise
 from harness.compose import compose_config
 from harness.config import ProtocolConfig, SourceConfig
@@ -30,7 +31,6 @@ from harness.sources import load_task_data
 from harness.storage import storage_url
 from harness.study import main
 from harness.tasks import load_task
-from harness.teacher import tokenizer_of
 from harness.train import predict
 
 Command = Callable[..., dict[str, Any]]
@@ -264,7 +264,17 @@ def test_dry_run_prints_the_plan_and_keeps_no_ledger(command: Command, tmp_path:
     steps = -(-plan["train_examples"] // 64)
     assert plan["student_steps"] == 8 * steps
     assert plan["seconds"] > 0
-    assert not (tmp_path / "runs" / "ledger.db").exists()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_dry_run_pre_trains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr("harness.demo_encoder.write_encoder")
+    out = tmp_path / "runs"
+    assert main(f"--method alp --task rte --preset demo --out {out} --dry-run".split()) == 0
+    assert "20 report runs" in capsys.readouterr().out
+    assert not out.exists()
 
 
 def test_all_methods_share_teacher_and_outputs(command: Command, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from harness.config import ProtocolConfig, SourceConfig, StudyConfig
 from harness.demo_encoder import build_tokenizer
 from harness.errors import TeacherError
 from harness.materials import Materials, prepare
+from harness.plan import plan_task
 from harness.precision import Arithmetic
 from harness.randomness import global_seed
 from harness.sources import TaskData, load_task_data
@@ -108,6 +109,10 @@ def test_students_with_another_vocabulary_than_the_teacher_are_refused(
     teacher = outside(tmp_path / "teacher", data, spare=3)
     with pytest.raises(TeacherError, match="has another vocabulary than the teacher"):
         prepared(tmp_path, tiny_encoder, data, arithmetic, teacher)
+    assert not (tmp_path / "out" / "cache" / "teacher-outputs").exists()
+    config = configured(tiny_encoder, f"teacher.checkpoint={teacher}")
+    with pytest.raises(TeacherError, match="has another vocabulary than the teacher"):
+        plan_task(config, data, arithmetic, tmp_path / "scratch")
 
 
 @pytest.mark.parametrize("start", ["teacher", "encoder"])
@@ -142,5 +147,5 @@ def test_a_teacher_with_other_labels_is_refused(
     config = json.loads((teacher / "config.json").read_text())
     config["id2label"] = {"0": "yes", "1": "no"}
     (teacher / "config.json").write_text(json.dumps(config))
-    with pytest.raises(TeacherError, match=r"labels \['yes', 'no'\], rte needs"):
+    with pytest.raises(TeacherError, match=r"outputs \['yes', 'no'\] cannot be matched"):
         prepared(tmp_path, tiny_encoder, data, arithmetic, teacher)

@@ -1,0 +1,56 @@
+"""What the hub's clients mean when they fail, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+
+def hub_reason(error: BaseException) -> str:
+    """Why a model or data set could not be had. The clients raise many unrelated types.
+
+    They wrap each other: the first cause that says something is taken.
+    """
+    causes = list(_causes(error))
+    for kind, reason in (
+        (GatedRepoError, "it is gated: accept its conditions on its page, then `hf auth login`"),
+        (RepositoryNotFoundError, "there is no such repository on the hub, or it is private"),
+        (RevisionNotFoundError, "it has no such revision"),
+        (OfflineModeIsEnabled, "it is not in the local cache, and HF_HUB_OFFLINE forbids to ask"),
+    ):
+        if any(isinstance(cause, kind) for cause in causes):
+            return reason
+    text = " ".join(str(cause) for cause in causes)
+    if "gated dataset" in text:
+        return "it is gated: accept its conditions on its page, then `hf auth login`"
+    if "doesn't exist on the Hub" in text:
+        return "there is no such repository on the hub, or it is private"
+    if "OfflineModeIsEnabled" in text:
+        return "it is not in the local cache, and HF_HUB_OFFLINE forbids to ask"
+    if "peer closed connection" in text:
+        return "the connection broke off; the same command downloads the rest"
+    if any(isinstance(cause, LocalEntryNotFoundError | ConnectionError) for cause in causes):
+        return "the hub cannot be reached, and it is not in the local cache"
+    if any(isinstance(cause, HfHubHTTPError) for cause in causes):
+        return f"the hub refuses: {_first_line(error)}"
+    return f"{type(error).__name__}: {_first_line(error)}"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else "no reason given"
