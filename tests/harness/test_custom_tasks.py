@@ -21,7 +21,11 @@ title: Questions about jobs
 labels: [no_match, match]
 metrics: [f1, accuracy]
 evaluation: {{validation: dev.{suffix}}}
-folder: {{train: train.{suffix}, columns: [question, answer], label: fits, words: {{"0": no_match, "1": match}}}}
+folder:
+  train: train.{suffix}
+  columns: [question, answer]
+  label: fits
+  words: {{"0": no_match, "1": match}}
 """
 
 
