@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -21,6 +22,7 @@ def hub_reason(error: BaseException) -> str:
     """
     causes = list(_causes(error))
     for kind, reason in (
+        (HFValidationError, "it is no name that a repository can have"),
         (GatedRepoError, "it is gated: accept its conditions on its page, then `hf auth login`"),
         (RepositoryNotFoundError, "there is no such repository on the hub, or it is private"),
         (RevisionNotFoundError, "it has no such revision"),

@@ -403,7 +403,10 @@ def test_a_method_whose_runs_fail_is_reported_and_does_not_stop_the_others(
         (["baseline=finetune"], "'baseline=' is set by --baseline"),
         (["loose"], "'loose' is neither a flag nor KEY=VALUE"),
         (["--method", "pkd", "student.layers=1"], "needs at least 2"),
-        (["teacher.pretrained=/nowhere/at/all"], "/nowhere/at/all: neither a folder nor"),
+        (
+            ["teacher.pretrained=/nowhere/at/all"],
+            "/nowhere/at/all: no folder, and from the hub: it is no name",
+        ),
         (["storage=nonsense"], "storage: not a database URL"),
     ],
 )
