@@ -21,5 +21,9 @@ class TeacherError(UserError):
     """A teacher that cannot be loaded, or is no better than a constant prediction."""
 
 
+class DeviceError(UserError):
+    """A device that failed and can do nothing more for this process."""
+
+
 class StorageError(UserError):
     """A ledger or an artefact that cannot be opened, read or written."""

@@ -16,6 +16,8 @@ from transformers import PreTrainedModel
 from harness.artefacts import clear_leftovers, replacing
 from harness.claims import Claims
 from harness.config import StudyConfig
+from harness.errors import MethodError
+from harness.failures import RunFailed, recorded
 from harness.inspection import inspect_run
 from harness.ledger import Ledger, Predictions, Record, Role
 from harness.materials import Materials
@@ -29,6 +31,8 @@ from harness.student import make_student, save_student
 from harness.tasks import Task
 from harness.train import RESULTS_VERSION, Member, Outcome, Recipe, train_population
 
+NOTHING = Outcome([], 0.0, 0.0, 0)
+"""Of a run that could not begin."""
 POLL_SECONDS = 1.0
 POPULATION = 4
 """Runs trained together; their results do not depend on it."""
@@ -128,8 +132,16 @@ class Executor:
                     break
             done = self.ledger.records([run.fingerprint for run in mine])
             population = [run for run in mine if run.fingerprint not in done]
-            members = [self._member(run) for run in population]
-            by_member = {id(member): run for member, run in zip(members, population, strict=True)}
+            members: list[Member] = []
+            by_member: dict[int, Run] = {}
+            for run in population:
+                try:
+                    with recorded():
+                        members.append(self._member(run))
+                except RunFailed as error:
+                    self._write_failed(run, str(error))
+                else:
+                    by_member[id(members[-1])] = run
             for member, outcome in train_population(members, self.recipe, advance):
                 self._write(by_member[id(member)], member, outcome)
 
@@ -144,8 +156,12 @@ class Executor:
             for name, hyper in self.method.space.items()
             if hyper.kind == "structural" and name not in fixed
         }
-        self._method({**searched, **fixed}, 0)
-        self._new_student(0)
+        try:
+            with recorded():
+                self._method({**searched, **fixed}, 0)
+                self._new_student(0)
+        except RunFailed as error:
+            raise MethodError(f"{self.method.name}: {error}") from error
 
     def _method(self, setting: Mapping[str, Value], seed: int) -> Method:
         structure = {
@@ -173,18 +189,31 @@ class Executor:
         )
 
     def _write(self, run: Run, member: Member, outcome: Outcome) -> None:
-        predictions: dict[str, Predictions] = {}
-        inspections: dict[str, object] = {}
-        metrics: dict[str, float] = {}
-        failure = outcome.failure
-        if failure is None:
-            predictions, inspections, metrics = self._evaluate(run, member)
-            wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
-            if wrong:
-                failure, metrics = f"{wrong[0]} is not a finite number", {}
-            elif run.role == "report" and self.config.keep != "none":
-                self._save(run, member)
-        record = Record(
+        if outcome.failure is not None:
+            self._write_failed(run, outcome.failure, outcome)
+            return
+        try:
+            with recorded():
+                predictions, inspections, metrics = self._evaluate(run, member)
+                wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
+                if wrong:
+                    raise RunFailed(f"{wrong[0]} is not a finite number")
+        except RunFailed as error:
+            self._write_failed(run, str(error), outcome)
+            return
+        if run.role == "report" and self.config.keep != "none":
+            self._save(run, member)
+        record = self._record(run, outcome, metrics, None)
+        self.ledger.write_run(record, predictions if run.role == "report" else {}, inspections)
+
+    def _write_failed(self, run: Run, reason: str, outcome: Outcome = NOTHING) -> None:
+        say(f"warning: {self.method.name}, seed {run.seed}: the run failed: {reason}")
+        self.ledger.write_run(self._record(run, outcome, {}, reason), {}, {})
+
+    def _record(
+        self, run: Run, outcome: Outcome, metrics: dict[str, float], failure: str | None
+    ) -> Record:
+        return Record(
             fingerprint=run.fingerprint,
             inputs=dict(run.inputs),
             status="complete" if failure is None else "failed",
@@ -196,8 +225,6 @@ class Executor:
             peak_memory=float(outcome.peak_memory),
             provenance=provenance(),
         )
-        stored = predictions if run.role == "report" and failure is None else {}
-        self.ledger.write_run(record, stored, inspections if failure is None else {})
 
     def _evaluate(
         self, run: Run, member: Member

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from harness.config import TrainingConfig
 from harness.encoder import Pooling, layers_of
+from harness.failures import RunFailed, recorded
 from harness.inputs import EncodedSplit
 from harness.losses import distillation_loss, label_loss, objective
 from harness.method import Context, Layers, Method, Value
@@ -88,6 +89,26 @@ def _train(
     started = time.perf_counter()
     if recipe.arithmetic.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(recipe.arithmetic.device)
+    curves: list[dict[str, float]] = []
+    failure = None
+    try:
+        with recorded():
+            for epoch, means in enumerate(_epochs(member, recipe, schedule, advance), 1):
+                curves.append({name: mean for name, mean in means.items() if np.isfinite(mean)})
+                if len(curves[-1]) < len(means):
+                    raise RunFailed(f"the loss is not finite in epoch {epoch}")
+    except RunFailed as error:
+        failure = str(error)
+    member.model.eval()
+    seconds = time.perf_counter() - started
+    seen = len(recipe.inputs.lengths) * len(curves)
+    return Outcome(curves, seconds, seen / seconds, _peak_memory(recipe.arithmetic), failure)
+
+
+def _epochs(
+    member: Member, recipe: Recipe, schedule: LengthSchedule, advance: Callable[[int], None]
+) -> Iterator[dict[str, float]]:
+    """Train epoch by epoch; yields the mean of each term over an epoch's batches."""
     training = recipe.training
     optimizer = _optimizer(member, training)
     rate = _linear_rate(optimizer, schedule.steps_per_epoch * training.epochs, training.warmup)
@@ -95,8 +116,6 @@ def _train(
     scalars = _scalars(member.setting, recipe.arithmetic.device)
     member.model.train()
     member.dropout.seed, member.dropout.step = member.seed, 0
-    curves: list[dict[str, float]] = []
-    failure = None
     for epoch in range(training.epochs):
         sums: dict[str, Tensor] = {}
         context = Context(torch.tensor(epoch, device=recipe.arithmetic.device), scalars)
@@ -114,15 +133,7 @@ def _train(
             for name, value in {**terms, "total": loss}.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
             advance(1)
-        curves.append({name: float(value) / len(batches) for name, value in sums.items()})
-        if not np.isfinite(list(curves[-1].values())).all():
-            failure = f"the loss is not finite in epoch {epoch + 1}"
-            curves[-1] = {name: value for name, value in curves[-1].items() if np.isfinite(value)}
-            break
-    member.model.eval()
-    seconds = time.perf_counter() - started
-    seen = len(recipe.inputs.lengths) * len(curves)
-    return Outcome(curves, seconds, seen / seconds, _peak_memory(recipe.arithmetic), failure)
+        yield {name: float(value) / len(batches) for name, value in sums.items()}
 
 
 def _terms(

@@ -356,13 +356,53 @@ class Exploding(LastLayer):
         return {"layer": student.states.mean() * float("inf")}
 
 
+class Stumbling(LastLayer):
+    """LAYER as above, but the second training raises. Hyper-parameters: as above."""
+
+    name = "stumbling"
+    runs: ClassVar[int] = 0
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        type(self).runs += 1
+        self.run = self.runs
+
+    def terms(
+        self, student: Layers, teacher: Layers, labels: torch.Tensor, context: Context
+    ) -> dict[str, torch.Tensor]:
+        if self.run == 3:  # the first one is built to be checked, and not trained
+            raise ZeroDivisionError("an epoch\nof nothing")
+        return super().terms(student, teacher, labels, context)
+
+
+class Greedy(LastLayer):
+    """LAYER needs more memory than there is. Hyper-parameters: as above."""
+
+    name = "greedy"
+
+    def terms(
+        self, student: Layers, teacher: Layers, labels: torch.Tensor, context: Context
+    ) -> dict[str, torch.Tensor]:
+        return {"layer": torch.empty(2**60).mean()}
+
+
+class Unbuildable(LastLayer):
+    """It cannot be built. Hyper-parameters: as above."""
+
+    name = "unbuildable"
+
+    def __init__(self, *parts: Any) -> None:
+        raise LookupError("no such table")
+
+
 @pytest.fixture
 def more_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     found = registry.registry()
-    methods = {**found.methods, "last-layer": LastLayer, "exploding": Exploding}
-    extended = registry.Registry(dict(sorted(methods.items())), {})
-    for module in ("harness.arguments", "harness.ablation", "harness.study"):
-        monkeypatch.setattr(f"{module}.registry", lambda: extended)
+    added = {kind.name: kind for kind in (LastLayer, Exploding, Stumbling, Greedy, Unbuildable)}
+    extended = registry.Registry(dict(sorted({**found.methods, **added}.items())), {})
+    monkeypatch.setattr(Stumbling, "runs", 0)
+    for module in ("arguments", "ablation", "command", "listing"):
+        monkeypatch.setattr(f"harness.{module}.registry", lambda: extended)
 
 
 @pytest.mark.usefixtures("more_methods")
@@ -387,6 +427,42 @@ def test_a_method_whose_runs_fail_is_reported_and_does_not_stop_the_others(
     assert [len(r["scores"]) for r in summary["results"]] == [0, 2]
     assert summary["missing"] == ["exploding against kd on rte: no pair of finished report runs"]
     assert "the loss is not finite" in Path(summary["report"]).read_text()
+
+
+@pytest.mark.usefixtures("more_methods")
+def test_a_run_that_raises_is_recorded_and_the_study_goes_on(
+    command: Command, tmp_path: Path
+) -> None:
+    summary = command("--method", "stumbling", "--baseline", "none", "--trials", "4", code=1)
+    (failure,) = summary["failures"]
+    assert "ZeroDivisionError: an epoch (test_study.py, line " in failure
+    assert len(summary["results"][0]["scores"]) == 2
+    with sqlite3.connect(tmp_path / "runs" / "ledger.db") as database:
+        states = database.execute("SELECT state, COUNT(*) FROM trials GROUP BY state").fetchall()
+    database.close()
+    assert sorted(states) == [("COMPLETE", 3), ("FAIL", 1)]
+    assert "ZeroDivisionError" in Path(summary["report"]).read_text()
+    trained = Stumbling.runs
+    assert command("--method", "stumbling", "--baseline", "none", "--trials", "4", code=1)[
+        "failures"
+    ] == [failure]
+    assert Stumbling.runs == trained + 1  # the check's: nothing is trained again
+
+
+@pytest.mark.usefixtures("more_methods")
+def test_out_of_memory_is_a_failed_run(command: Command) -> None:
+    summary = command("--method", "greedy", "--trials", "1", code=1)
+    (failure,) = summary["failures"]
+    assert "trial 0, seed 1000000: out of memory: " in failure
+    assert [len(r["scores"]) for r in summary["results"]] == [0, 2]
+
+
+@pytest.mark.usefixtures("more_methods")
+def test_a_method_that_cannot_be_built_is_bad_input(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(tmp_path, tiny_encoder, "--method", "unbuildable")) == 2
+    assert "error: unbuildable: LookupError: no such table" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

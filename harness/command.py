@@ -1,0 +1,135 @@
+"""What the command does, from its arguments to the report."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import transformers
+
+from harness.ablation import Ablation, command_line, load_tasks
+from harness.arguments import Request, parser, request
+from harness.claims import Claims
+from harness.compare import summarise
+from harness.config import StudyConfig
+from harness.errors import UserError
+from harness.ledger import Ledger
+from harness.listing import show_list
+from harness.plan import plan_task
+from harness.precision import Arithmetic, choose_arithmetic
+from harness.progress import say
+from harness.registry import registry
+from harness.stats import least_seeds
+from harness.storage import storage_url
+from harness.summary import show, summary
+
+BAD_INPUT, RUNS_FAILED = 2, 1
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command of `harness.study`; returns its exit code."""
+    options = parser().parse_intermixed_args(arguments)
+    try:
+        if options.list is not None:
+            show_list(options.list, options.json)
+            return 0
+        return _run(request(options))
+    except UserError as error:
+        if options.debug:
+            raise
+        say(f"error: {error}")
+        return BAD_INPUT
+
+
+def _run(asked: Request) -> int:
+    started = time.perf_counter()
+    config = asked.config
+    arithmetic = choose_arithmetic(config.device, config.training.precision)
+    _quieten(config.threads)
+    _announce(asked, arithmetic)
+    tasks, refused = load_tasks(config)
+    if asked.dry_run:
+        with tempfile.TemporaryDirectory() as scratch:
+            plans = [plan_task(config, data, arithmetic, Path(scratch)) for data in tasks.values()]
+        _answer(asked, {"plan": [plan.plain() for plan in plans], "refused": refused})
+        for plan in plans:
+            (say if asked.json else print)(plan.line())
+        return 0
+    out = Path(config.out)
+    ledger = Ledger(storage_url(out, config.storage))
+    with Claims(ledger) as claims:
+        ablation = Ablation(config, arithmetic, ledger, claims, command_line())
+        name = ablation.run(tasks, refused)
+    path = _report(ledger, name, out)
+    result = summarise(ledger, name)
+    show(result, asked.json)
+    answer = summary(result, path, time.perf_counter() - started)
+    _answer(asked, answer)
+    (say if asked.json else print)(f"report: {path}")
+    if asked.open:
+        webbrowser.open(path.absolute().as_uri())
+    ledger.close()
+    return RUNS_FAILED if answer["failures"] else 0
+
+
+def _report(ledger: Ledger, name: str, out: Path) -> Path:
+    from reports.build import build_report  # plotly is only needed here
+
+    path = out / name / "report.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    build_report(ledger, name, path)
+    return path
+
+
+def _announce(asked: Request, arithmetic: Arithmetic) -> None:
+    config = asked.config
+    source = config.source.folder or config.source.kind
+    say(
+        f"preset {config.preset}: data {source}, teacher "
+        f"{config.teacher.checkpoint or config.teacher.pretrained}, {config.student.layers}-layer "
+        f"students ({_start(config)}), "
+        f"{arithmetic.name} on {arithmetic.device.type}"
+    )
+    for note in asked.notes:
+        say(note)
+    for name, reason in registry().broken.items():
+        say(f"warning: the plug-in {name} cannot be imported ({reason})")
+    _warn_of_few_seeds(config)
+
+
+def _start(config: StudyConfig) -> str:
+    if config.student.init == "random":
+        return "drawn at random"
+    origin = {"finetuned": "fine-tuned teacher", "pretrained": "pre-trained encoder"}
+    return f"{config.student.init} layers of the {origin[config.student.origin]}"
+
+
+def _warn_of_few_seeds(config: StudyConfig) -> None:
+    if config.baseline is None:
+        return
+    comparisons = len(config.tasks) * (len(config.methods) - 1)
+    least = least_seeds(comparisons, config.protocol.alpha)
+    if config.protocol.seeds < least:
+        say(
+            f"warning: {config.protocol.seeds} report seeds cannot reach p < {config.protocol.alpha:g} "
+            f"in a family of {comparisons} comparison(s); at least {least} can"
+        )
+
+
+def _quieten(threads: int) -> None:
+    """Keep libraries' progress bars and advice out of the output, and set the thread count."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    torch.set_num_threads(threads or psutil.cpu_count(logical=False) or 1)
+
+
+def _answer(asked: Request, answer: dict[str, Any]) -> None:
+    if asked.json:
+        print(json.dumps(answer))

@@ -1,0 +1,99 @@
+"""What a finished study prints: the verdict table and sentences, and the JSON summary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.compare import AblationResult, Comparison
+
+
+def show(result: AblationResult, as_json: bool) -> None:
+    """The verdict table and sentences; on stderr when stdout carries JSON."""
+    console = Console(stderr=as_json, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 140
+    for banner in result.manifest["banners"]:
+        console.print(banner, style="bold", markup=False)
+    table = Table(title=f"{result.manifest['name']} (points, mean ± sd over seeds)")
+    for column in (
+        "task",
+        "method",
+        "metric",
+        "score",
+        "seeds",
+        "difference",
+        "p (Holm)",
+        "verdict",
+    ):
+        table.add_column(column)
+    compared = {(c.task, c.method): c for c in result.comparisons}
+    for found in result.results:
+        comparison = compared.get((found.task, found.method))
+        score = (
+            f"{100 * found.mean:.1f} ± {100 * found.sd:.1f}" if found.scores else "none finished"
+        )
+        cells = ("", "", "baseline" if found.method == result.manifest["baseline"] else "")
+        if comparison is not None:
+            cells = (
+                f"{100 * comparison.difference.mean:+.1f} {_interval(comparison)}",
+                f"{comparison.adjusted_p:.3g}",
+                comparison.verdict.outcome,
+            )
+        table.add_row(found.task, found.method, found.metric, score, str(len(found.seeds)), *cells)
+    console.print(table)
+    for comparison in result.comparisons:
+        console.print(comparison.verdict.sentence, markup=False, highlight=False)
+    for text in result.missing:
+        console.print(text, markup=False, highlight=False)
+
+
+def _interval(comparison: Comparison) -> str:
+    low, high = (100 * bound for bound in comparison.difference.interval)
+    return f"[{low:+.1f}, {high:+.1f}]" if _finite(low) is not None else "(unbounded)"
+
+
+def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any]:
+    """The result as plain JSON values; `seconds` is the command's time."""
+    return {
+        "ablation": result.manifest["name"],
+        "source": result.manifest["source"],
+        "report": str(path.absolute()),
+        "seconds": seconds,
+        "results": [
+            {
+                "task": found.task,
+                "method": found.method,
+                "metric": found.metric,
+                "mean": found.mean if found.scores else None,
+                "scores": list(found.scores),
+                "seeds": list(found.seeds),
+                "setting": found.setting,
+            }
+            for found in result.results
+        ],
+        "comparisons": [
+            {
+                "task": c.task,
+                "method": c.method,
+                "baseline": c.baseline,
+                "difference": c.difference.mean,
+                "interval": [_finite(bound) for bound in c.difference.interval],
+                "adjusted_p": c.adjusted_p,
+                "pairs": c.difference.n,
+                "verdict": c.verdict.outcome,
+                "sentence": c.verdict.sentence,
+            }
+            for c in result.comparisons
+        ],
+        "missing": list(result.missing),
+        "refused": result.manifest["refused"],
+        "failures": [f"{r.task} {r.method}: {text}" for r in result.results for text in r.failures],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if abs(value) != float("inf") else None
