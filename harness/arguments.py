@@ -55,11 +55,25 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--allow-weak-teacher", action="store_true", help="go on with one that is")
     made.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     made.add_argument("--list", choices=("methods", "tasks", "presets"), help="show names and stop")
+    made.add_argument("--replay", metavar="FINGERPRINT", help="train a recorded run again, compare")
     made.add_argument("--json", action="store_true", help="one JSON summary on stdout")
     made.add_argument("--open", action="store_true", help="open the report in a browser")
     made.add_argument("--debug", action="store_true", help="show tracebacks")
     made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="configuration overrides")
     return made
+
+
+def replay_request(options: argparse.Namespace) -> tuple[str, Path, str | None]:
+    """The fingerprint, the runs folder and the storage of `--replay`. Raises `UserError`."""
+    used = {"replay", "out", "json", "debug", "overrides"}
+    flags = [k for k, v in vars(options).items() if k not in used and v != parser().get_default(k)]
+    given = [text.partition("=") for text in options.overrides]
+    wrong = [f"--{name.replace('_', '-')}" for name in flags]
+    wrong += [key for key, _, _ in given if key != "storage"]
+    if wrong:
+        raise UserError(f"--replay takes its configuration from the ledger: leave {wrong[0]} out")
+    storage = given[-1][2].strip("'\"") if given else None
+    return options.replay, Path(options.out or StudyConfig.out), storage
 
 
 def request(options: argparse.Namespace) -> Request:

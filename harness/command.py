@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 import time
 import webbrowser
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 import transformers
 
 from harness.ablation import Ablation, command_line, load_tasks
-from harness.arguments import Request, parser, request
+from harness.arguments import Request, parser, replay_request, request
 from harness.claims import Claims
 from harness.compare import summarise
 from harness.config import StudyConfig
@@ -26,11 +28,12 @@ from harness.plan import plan_task
 from harness.precision import Arithmetic, choose_arithmetic
 from harness.progress import say
 from harness.registry import registry
+from harness.replay import find_recorded, replay
 from harness.stats import least_seeds
 from harness.storage import storage_url
 from harness.summary import show, summary
 
-BAD_INPUT, RUNS_FAILED = 2, 1
+BAD_INPUT, RUNS_FAILED, NOT_THE_SAME = 2, 1, 1
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -40,6 +43,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if options.list is not None:
             show_list(options.list, options.json)
             return 0
+        if options.replay is not None:
+            return _replay(options)
         return _run(request(options))
     except UserError as error:
         if options.debug:
@@ -77,6 +82,21 @@ def _run(asked: Request) -> int:
         webbrowser.open(path.absolute().as_uri())
     ledger.close()
     return RUNS_FAILED if answer["failures"] else 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    prefix, out, storage = replay_request(options)
+    if storage is None and not (out / "ledger.db").is_file():
+        raise UserError(f"--out {out}: has no ledger.db")
+    ledger = Ledger(storage_url(out, storage))
+    found = find_recorded(ledger, prefix)
+    _quieten(found.config.threads)
+    answer = replay(ledger, found, out)
+    ledger.close()
+    if options.json:
+        print(json.dumps({**asdict(answer), "same": not answer.differences}))
+    (say if options.json else print)(answer.sentence)
+    return NOT_THE_SAME if answer.differences else 0
 
 
 def _report(ledger: Ledger, name: str, out: Path) -> Path:

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,15 @@ NOTHING = Outcome([], 0.0, 0.0, 0)
 POLL_SECONDS = 1.0
 POPULATION = 4
 """Runs trained together; their results do not depend on it."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run's record with its predictions, by split, and what was looked at inside."""
+
+    record: Record
+    predictions: dict[str, Predictions]
+    inspections: dict[str, object]
 
 
 class Executor:
@@ -92,6 +101,11 @@ class Executor:
         }
         return Run(trial, seed, role, setting, inputs)
 
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of one run."""
+        return self.recipe.schedule().steps_per_epoch * self.config.training.epochs
+
     def execute(self, runs: Sequence[Run], label: str) -> dict[str, Record]:
         """The records of all runs, by fingerprint; trains those that have none.
 
@@ -102,8 +116,7 @@ class Executor:
         missing = [run for key, run in by_fingerprint.items() if key not in records]
         if not missing:
             return records
-        steps = self.recipe.schedule().steps_per_epoch * self.config.training.epochs
-        with progress(label, steps * len(missing)) as advance:
+        with progress(label, self.steps * len(missing)) as advance:
             while missing:
                 self._train_claimed(missing, advance)
                 records = self._records(missing)
@@ -139,7 +152,7 @@ class Executor:
                     with recorded():
                         members.append(self._member(run))
                 except RunFailed as error:
-                    self._write_failed(run, str(error))
+                    self._write_result(run, self._failed(run, str(error)))
                 else:
                     by_member[id(members[-1])] = run
             for member, outcome in train_population(members, self.recipe, advance):
@@ -188,10 +201,32 @@ class Executor:
             seed=run.seed,
         )
 
+    def repeat(self, run: Run, advance: Callable[[int], None]) -> Result:
+        """Train a run whether or not it has a record, and write nothing."""
+        try:
+            with recorded():
+                member = self._member(run)
+        except RunFailed as error:
+            return self._failed(run, str(error))
+        ((_, outcome),) = train_population([member], self.recipe, advance)
+        return self._result(run, member, outcome)
+
     def _write(self, run: Run, member: Member, outcome: Outcome) -> None:
+        result = self._result(run, member, outcome)
+        kept = result.record.status == "complete" and self.config.keep != "none"
+        if kept and run.role == "report":
+            self._save(run, member)
+        self._write_result(run, result)
+
+    def _write_result(self, run: Run, result: Result) -> None:
+        if result.record.reason is not None:
+            say(f"warning: {self.method.name}, seed {run.seed}: failed: {result.record.reason}")
+        predictions = result.predictions if run.role == "report" else {}
+        self.ledger.write_run(result.record, predictions, result.inspections)
+
+    def _result(self, run: Run, member: Member, outcome: Outcome) -> Result:
         if outcome.failure is not None:
-            self._write_failed(run, outcome.failure, outcome)
-            return
+            return self._failed(run, outcome.failure, outcome)
         try:
             with recorded():
                 predictions, inspections, metrics = self._evaluate(run, member)
@@ -199,16 +234,11 @@ class Executor:
                 if wrong:
                     raise RunFailed(f"{wrong[0]} is not a finite number")
         except RunFailed as error:
-            self._write_failed(run, str(error), outcome)
-            return
-        if run.role == "report" and self.config.keep != "none":
-            self._save(run, member)
-        record = self._record(run, outcome, metrics, None)
-        self.ledger.write_run(record, predictions if run.role == "report" else {}, inspections)
+            return self._failed(run, str(error), outcome)
+        return Result(self._record(run, outcome, metrics, None), predictions, inspections)
 
-    def _write_failed(self, run: Run, reason: str, outcome: Outcome = NOTHING) -> None:
-        say(f"warning: {self.method.name}, seed {run.seed}: the run failed: {reason}")
-        self.ledger.write_run(self._record(run, outcome, {}, reason), {}, {})
+    def _failed(self, run: Run, reason: str, outcome: Outcome = NOTHING) -> Result:
+        return Result(self._record(run, outcome, {}, reason), {}, {})
 
     def _record(
         self, run: Run, outcome: Outcome, metrics: dict[str, float], failure: str | None

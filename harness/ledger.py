@@ -275,6 +275,30 @@ class Ledger:
             )
             return {row.fingerprint: _record(row) for row in rows}
 
+    def find_run(self, prefix: str) -> tuple[Record, str]:
+        """The only run whose fingerprint begins with `prefix`, and a study that uses it.
+
+        Raises:
+            StorageError: there is none, or there are several.
+        """
+        with self._write() as connection:
+            query = select(_runs).where(_runs.c.fingerprint.startswith(prefix, autoescape=True))
+            rows = connection.execute(query.limit(2)).all()
+            if len(rows) != 1:
+                raise StorageError(
+                    f"ledger {shown_url(self.url)}: {'several runs' if rows else 'no run'} whose "
+                    f"fingerprint begins with '{prefix}'"
+                )
+            record = _record(rows[0])
+            study = connection.scalar(
+                select(_uses.c.study)
+                .where(_uses.c.fingerprint == record.fingerprint)
+                .order_by(_uses.c.study)
+            )
+        if study is None:
+            raise StorageError(f"ledger {shown_url(self.url)}: no study uses run '{prefix}'")
+        return record, study
+
     def study_runs(self, study: str) -> list[StudyRun]:
         """All finished runs of a study, by role, trial and seed."""
         with self._write() as connection:

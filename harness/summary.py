@@ -71,6 +71,11 @@ def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any
                 "mean": found.mean if found.scores else None,
                 "scores": list(found.scores),
                 "seeds": list(found.seeds),
+                "runs": [
+                    run.record.fingerprint
+                    for run in found.report
+                    if run.record.status == "complete"
+                ],
                 "setting": found.setting,
             }
             for found in result.results

@@ -51,6 +51,17 @@ def tiny_inputs(examples: int = 40, seed: int = 0) -> EncodedSplit:
     return EncodedSplit(ids, np.zeros(len(ids), dtype=np.uint8), offsets, pad_id=0)
 
 
+def small_study(out: Path, encoder: Path, *more: str) -> list[str]:
+    """Arguments of a demo study that takes seconds: 2 settings and 2 seeds of `alp` and `kd`."""
+    return [
+        *("--preset", "demo", "--method", "alp", "--task", "rte", "--trials", "2", "--seeds", "2"),
+        *("--out", str(out), "--json", "--allow-weak-teacher"),
+        f"teacher.pretrained={encoder}",
+        *("teacher.epochs=1", "training.epochs=1", "student.layers=2", "training.batch_size=64"),
+        *more,
+    ]
+
+
 @pytest.fixture
 def arithmetic() -> Arithmetic:
     """fp32 on the CPU."""

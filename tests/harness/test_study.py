@@ -32,6 +32,7 @@ from harness.storage import storage_url
 from harness.study import main
 from harness.tasks import load_task
 from harness.train import predict
+from tests.conftest import small_study
 
 Command = Callable[..., dict[str, Any]]
 
@@ -40,21 +41,11 @@ class Dice(Exception):
     """Stands for a kill at a chosen moment."""
 
 
-def arguments(out: Path, encoder: Path, *more: str) -> list[str]:
-    return [
-        *("--preset", "demo", "--method", "alp", "--task", "rte", "--trials", "2", "--seeds", "2"),
-        *("--out", str(out), "--json", "--allow-weak-teacher"),
-        f"teacher.pretrained={encoder}",
-        *("teacher.epochs=1", "training.epochs=1", "student.layers=2", "training.batch_size=64"),
-        *more,
-    ]
-
-
 @pytest.fixture
 def command(tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]) -> Command:
     def run(*more: str, out: str = "runs", code: int = 0) -> dict[str, Any]:
         capsys.readouterr()
-        assert main(arguments(tmp_path / out, tiny_encoder, *more)) == code
+        assert main(small_study(tmp_path / out, tiny_encoder, *more)) == code
         return dict(json.loads(capsys.readouterr().out))
 
     return run
@@ -221,7 +212,7 @@ def test_students_that_were_not_kept_are_named_missing(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_encoder: Path
 ) -> None:
     command("--baseline", "none")
-    main(arguments(tmp_path / "runs", tiny_encoder, "--baseline", "none", "--keep", "report"))
+    main(small_study(tmp_path / "runs", tiny_encoder, "--baseline", "none", "--keep", "report"))
     assert "1 of 2 students to keep are not there" in capsys.readouterr().err
 
 
@@ -243,7 +234,7 @@ def test_equal_settings_are_trained_once_and_counted_for_each_trial(
 def test_two_commands_on_the_same_folder_share_the_work(
     tmp_path: Path, tiny_encoder: Path, command: Command
 ) -> None:
-    given = arguments(tmp_path / "shared", tiny_encoder, "--trials", "5", "--seeds", "4")
+    given = small_study(tmp_path / "shared", tiny_encoder, "--trials", "5", "--seeds", "4")
     started = [
         subprocess.Popen([sys.executable, "-m", "harness.study", *given], stdout=subprocess.PIPE)
         for _ in range(2)
@@ -304,7 +295,7 @@ def test_paper_protocol_and_simplex_weights(command: Command) -> None:
 def test_a_weak_teacher_is_refused_with_its_numbers(
     tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = arguments(tmp_path / "runs", tiny_encoder, "teacher.learning_rate=1e-9")
+    given = small_study(tmp_path / "runs", tiny_encoder, "teacher.learning_rate=1e-9")
     given.remove("--allow-weak-teacher")
     assert main(given) == 2
     error = capsys.readouterr().err
@@ -461,7 +452,7 @@ def test_out_of_memory_is_a_failed_run(command: Command) -> None:
 def test_a_method_that_cannot_be_built_is_bad_input(
     tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments(tmp_path, tiny_encoder, "--method", "unbuildable")) == 2
+    assert main(small_study(tmp_path, tiny_encoder, "--method", "unbuildable")) == 2
     assert "error: unbuildable: LookupError: no such table" in capsys.readouterr().err
 
 
@@ -495,7 +486,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     expected: str,
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    given = arguments(tmp_path / "runs", tiny_encoder)
+    given = small_study(tmp_path / "runs", tiny_encoder)
     for flag in more[::2]:
         if flag in given:
             position = given.index(flag)

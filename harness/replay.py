@@ -1,0 +1,169 @@
+"""`--replay FINGERPRINT`: train a recorded run again and say whether the result is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.ablation import load_tasks
+from harness.claims import Claims
+from harness.config import StudyConfig, validate
+from harness.errors import StorageError, UserError
+from harness.execute import Executor, Result
+from harness.ledger import Ledger, Predictions, Record
+from harness.materials import prepare
+from harness.precision import choose_arithmetic
+from harness.progress import progress
+from harness.provenance import provenance
+from harness.registry import registry
+
+SHOWN = 5
+"""Differences that are named; the others are counted."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run of the ledger, a study that uses it, and the configuration of a command that ran that."""
+
+    record: Record
+    study: str
+    config: StudyConfig
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a repetition gave: `differences` from the record, each in words; none when it is the same.
+
+    `surroundings` are versions and machine where they are not the record's.
+    """
+
+    fingerprint: str
+    differences: tuple[str, ...]
+    surroundings: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The answer in one line."""
+        run = f"run {self.fingerprint[:16]}"
+        if not self.differences:
+            return f"{run}: the same: metrics, curves and predictions are equal to the last digit"
+        shown = list(self.differences[:SHOWN])
+        if more := len(self.differences) - len(shown):
+            shown.append(f"and {more} more")
+        elsewhere = f" (then and now: {', '.join(self.surroundings)})" if self.surroundings else ""
+        return f"{run}: not the same: {'; '.join(shown)}{elsewhere}"
+
+
+def find_recorded(ledger: Ledger, prefix: str) -> Recorded:
+    """The run whose fingerprint begins with `prefix`.
+
+    Raises:
+        StorageError: no run, or several, begin so.
+    """
+    record, study = ledger.find_run(prefix)
+    for name in ledger.ablations():
+        manifest = ledger.manifest(name)
+        if any(study in studies.values() for studies in manifest["studies"].values()):
+            return Recorded(record, study, validate(manifest["config"]))
+    raise StorageError(f"--replay {prefix}: its study {study} is in no ablation of this ledger")
+
+
+def replay(ledger: Ledger, found: Recorded, out: Path) -> Replay:
+    """Train a recorded run again; nothing is written of it.
+
+    Teacher and teacher outputs are those of `out`, made again where they are gone.
+
+    Raises:
+        UserError: something that the run depends on is no longer the same.
+    """
+    record, study = found.record, found.study
+    config = replace(found.config, out=str(out))
+    task = _task_of(record)
+    tasks, _ = load_tasks(replace(config, tasks=(task,)))
+    arithmetic = choose_arithmetic(config.device, config.training.precision)
+    materials = prepare(config, tasks[task], arithmetic, out)
+    method = registry().resolve(str(record.inputs["method"]))
+    executor = Executor(config, materials, method, study, ledger, Claims(ledger))
+    inputs = record.inputs
+    run = executor.run(inputs["setting"], 0, inputs["seed"], inputs["role"])
+    if run.fingerprint != record.fingerprint:
+        raise UserError(
+            f"--replay {record.fingerprint[:16]}: {_other_inputs(record.inputs, run.inputs)}"
+        )
+    with progress(f"{task}: {method.name}, seed {run.seed}", executor.steps) as advance:
+        result = executor.repeat(run, advance)
+    stored = {name: ledger.predictions(record.fingerprint, name) for name in result.predictions}
+    return Replay(
+        record.fingerprint,
+        tuple(_differences(record, stored, result)),
+        tuple(_elsewhere(record.provenance)),
+    )
+
+
+def _task_of(record: Record) -> str:
+    task = record.inputs["task"]
+    return str(task["name"] if isinstance(task, Mapping) else task)
+
+
+def _other_inputs(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    names = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    parts = [
+        f"{name} ({_short(then.get(name))} then, {_short(now.get(name))} now)" for name in names
+    ]
+    return f"it cannot be repeated here, for it depends on what has changed: {', '.join(parts)}"
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else f"{text[:16]}..."
+
+
+def _differences(
+    record: Record, stored: Mapping[str, Predictions | None], result: Result
+) -> list[str]:
+    found = []
+    now = result.record
+    if (record.status, record.reason) != (now.status, now.reason):
+        found.append(f"{record.reason or record.status} then, {now.reason or now.status} now")
+    for name in sorted({*record.metrics, *now.metrics}):
+        was, is_ = record.metrics.get(name), now.metrics.get(name)
+        if was != is_:
+            found.append(f"{name} {was} then, {is_} now")
+    for split, before in stored.items():
+        if before is not None:
+            found += _different_predictions(split, before, result.predictions[split])
+    if record.curves != now.curves:
+        found.append("the losses by epoch differ")
+    return found
+
+
+def _different_predictions(split: str, then: Predictions, now: Predictions) -> list[str]:
+    if then.logits.shape != now.logits.shape:
+        return [f"{split}: logits of shape {then.logits.shape} then, {now.logits.shape} now"]
+    if np.array_equal(then.logits, now.logits):
+        return []
+    largest = float(np.abs(then.logits - now.logits).max())
+    text = f"{split}: logits differ by up to {largest:.2g}"
+    if then.logits.shape[1] > 1:
+        changed = int((then.logits.argmax(axis=1) != now.logits.argmax(axis=1)).sum())
+        text += f", {changed} of {len(then.logits)} predictions differ"
+    return [text]
+
+
+def _elsewhere(then: Mapping[str, Any]) -> list[str]:
+    now = provenance()
+    found = [
+        f"{name} {then.get(name)} and {now[name]}"
+        for name in ("python", "processor", "revision")
+        if then.get(name) != now[name]
+    ]
+    libraries = then.get("libraries", {})
+    return found + [
+        f"{name} {libraries.get(name)} and {version}"
+        for name, version in now["libraries"].items()
+        if libraries.get(name) != version
+    ]
