@@ -38,12 +38,20 @@ class Claims:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> Claims:
+        self.all_keys()
         self._thread.start()
         return self
 
-    def __exit__(self, *unused: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *unused: object) -> None:
         self._stop.set()
         self._thread.join()
+        if kind is None:
+            self.all_keys()
+
+    def all_keys(self) -> set[str]:
+        """All claimed keys, after those of owners that are gone were given back."""
+        self.ledger.drop_claims(self._gone())
+        return self.ledger.claimed_keys()
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
@@ -88,8 +96,14 @@ class Claims:
 
 
 def _has_ended(pid: int, created: float) -> bool:
-    """Whether a process of this machine has ended; its number may belong to another one now."""
+    """Whether a process of this machine has ended; its number may belong to another one now.
+
+    One whose parent has not asked for its exit status stays listed, as a zombie.
+    """
     try:
-        return abs(psutil.Process(pid).create_time() - created) > CREATION_SLACK
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return True
+        return abs(process.create_time() - created) > CREATION_SLACK
     except psutil.NoSuchProcess:
         return True

@@ -306,7 +306,7 @@ TASKS: Mapping[str, DemoTask] = MappingProxyType(
             (1 / 3, 1 / 3, 1 / 3),
             noise=0.27,
         ),
-        "qnli": DemoTask(_one_split(answerable), (0.5, 0.5), noise=0.25),
+        "qnli": DemoTask(_one_split(answerable), (0.5, 0.5), noise=0.21),
         "rte": DemoTask(_one_split(entailment), (0.5, 0.5)),
         "wnli": DemoTask(_one_split(pronoun), (0.5, 0.5), noise=0.1),
     }

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from harness.artefacts import clear_leftovers, replacing
+from harness.artefacts import replacing
 from harness.claims import Claims
 from harness.config import StudyConfig
 from harness.errors import MethodError
@@ -313,6 +313,7 @@ class Executor:
                 if run.role == "report" and run.trial != trial
             }
             self._remove_students((outdated | set(records)) - wanted)
+        self._clear_leftovers()
         absent = [key for key in wanted if not self._student(key).is_dir()]
         if absent:
             say(
@@ -321,12 +322,18 @@ class Executor:
             )
 
     def _remove_students(self, fingerprints: Iterable[str]) -> None:
-        """Remove students, and what killed processes left of them."""
         with self.claims.held(f"students:{self.study}"):
             for key in fingerprints:
-                clear_leftovers(self._student(key))
                 if self._student(key).is_dir():
                     shutil.rmtree(self._student(key))
+
+    def _clear_leftovers(self) -> None:
+        """Remove what killed processes left of students; one being written has a claim by then."""
+        left = [(path, path.name[1:17]) for path in self.students.glob(".*")]
+        taken = {key[:16] for key in self.claims.all_keys()}
+        for path, name in left:
+            if name not in taken:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _identity(task: Task) -> Any:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from sqlalchemy import (
     JSON,
     Column,
+    ColumnElement,
     Connection,
     Engine,
     Float,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    false,
     func,
     or_,
     select,
@@ -338,10 +340,19 @@ class Ledger:
             row = {"key": key, "owner": owner, "heartbeat": time.time()}
             if self._insert_new(connection, _claims, row):
                 return True
-            silent = [(_claims.c.owner == o) & (_claims.c.heartbeat <= b) for o, b in gone.items()]
-            free = or_(_claims.c.owner == owner, *silent)
+            free = or_(_claims.c.owner == owner, _silent(gone))
             update = _claims.update().where(_claims.c.key == key, free)
             return bool(connection.execute(update.values(row)).rowcount)
+
+    def drop_claims(self, gone: Mapping[str, float]) -> None:
+        """Remove the claims of owners in `gone` who gave no sign since then."""
+        with self._write() as connection:
+            connection.execute(_claims.delete().where(_silent(gone)))
+
+    def claimed_keys(self) -> set[str]:
+        """Every key that is claimed."""
+        with self._write() as connection:
+            return set(connection.scalars(select(_claims.c.key)))
 
     def claim_owners(self) -> dict[str, float]:
         """Everyone who holds a claim, and the last sign of life by the owner's own clock."""
@@ -361,6 +372,14 @@ class Ledger:
             connection.execute(
                 _claims.delete().where(_claims.c.key == key, _claims.c.owner == owner)
             )
+
+
+def _silent(gone: Mapping[str, float]) -> ColumnElement[bool]:
+    """Claims of those owners that have had no sign of life since."""
+    return or_(
+        false(),
+        *((_claims.c.owner == o) & (_claims.c.heartbeat <= beat) for o, beat in gone.items()),
+    )
 
 
 def _record(row: Any) -> Record:

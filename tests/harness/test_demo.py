@@ -19,7 +19,7 @@ PINNED = {
     "qqp": "234e5598b416cb67",
     "stsb": "bfc724c0a24453c7",
     "mnli": "e069fd1fa48f15ee",
-    "qnli": "2ecec7241f2981f9",
+    "qnli": "82dca6182099f6b5",
     "rte": "68c7240dd323ed1e",
     "wnli": "b327a02757c29a57",
 }

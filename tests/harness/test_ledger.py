@@ -1,5 +1,6 @@
 """The ledger: unique by fingerprint, claims that outlive no process, versions that are checked."""
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -107,6 +108,31 @@ def test_a_dead_process_loses_its_claim_at_once(ledger: Ledger) -> None:
     assert len(ledger.claim_owners()) == 1
     with Claims(ledger).claim("run") as mine:
         assert mine
+
+
+def test_a_killed_process_that_nobody_waited_for_loses_its_claim(ledger: Ledger) -> None:
+    code = (
+        "import os, sys; from harness.claims import Claims; from harness.ledger import Ledger\n"
+        "held = Claims(Ledger(sys.argv[1])).claim('run'); assert held.__enter__()\n"
+        "print(flush=True); os.kill(os.getpid(), 9)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, ledger.url], stdout=subprocess.PIPE) as died:
+        assert died.stdout is not None
+        assert died.stdout.read() == b"\n"
+        os.waitid(os.P_PID, died.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
+        with Claims(ledger).claim("run") as mine:
+            assert mine
+
+
+def test_entering_removes_the_claims_of_those_that_are_gone_and_no_others(ledger: Ledger) -> None:
+    code = (
+        "import os, sys; from harness.claims import Claims; from harness.ledger import Ledger\n"
+        "held = Claims(Ledger(sys.argv[1])).claim('run'); assert held.__enter__(); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, ledger.url], check=True)
+    assert ledger.take_claim("other", "elsewhere:1:1.00", {})
+    with Claims(ledger):
+        assert list(ledger.claim_owners()) == ["elsewhere:1:1.00"]
 
 
 def test_an_owner_elsewhere_loses_its_claim_when_its_heartbeat_stands_still(

@@ -5,8 +5,6 @@ import json
 import shlex
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,6 +31,7 @@ from harness.study import main
 from harness.tasks import load_task
 from harness.train import predict
 from tests.conftest import small_study
+from tests.killing import contents
 
 Command = Callable[..., dict[str, Any]]
 
@@ -53,23 +52,6 @@ def command(tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[st
 
 def opened(folder: Path) -> Ledger:
     return Ledger(storage_url(folder, None))
-
-
-def contents(folder: Path) -> dict[str, Any]:
-    """Everything a study measured, without times and places."""
-    with sqlite3.connect(folder / "ledger.db") as database:
-        runs = database.execute(
-            "SELECT fingerprint, status, metrics, curves FROM harness_runs ORDER BY fingerprint"
-        ).fetchall()
-        predictions = database.execute(
-            "SELECT * FROM harness_predictions ORDER BY fingerprint, split"
-        ).fetchall()
-        trials = database.execute(
-            "SELECT s.study_name, t.number, t.state, p.param_name, p.param_value FROM trials t "
-            "JOIN studies s USING (study_id) JOIN trial_params p USING (trial_id) ORDER BY 1, 2, 4"
-        ).fetchall()
-    database.close()
-    return {"runs": runs, "predictions": predictions, "trials": trials}
 
 
 def test_one_command_gives_records_a_verdict_and_a_report(command: Command, tmp_path: Path) -> None:
@@ -229,24 +211,6 @@ def test_equal_settings_are_trained_once_and_counted_for_each_trial(
     assert [trial for trial, _ in uses] == [0, 1, 2, 3]
     assert len({fingerprint for _, fingerprint in uses}) == 1
     assert len(contents(tmp_path / "runs")["runs"]) == 2
-
-
-def test_two_commands_on_the_same_folder_share_the_work(
-    tmp_path: Path, tiny_encoder: Path, command: Command
-) -> None:
-    given = small_study(tmp_path / "shared", tiny_encoder, "--trials", "5", "--seeds", "4")
-    started = [
-        subprocess.Popen([sys.executable, "-m", "harness.study", *given], stdout=subprocess.PIPE)
-        for _ in range(2)
-    ]
-    answers = [json.loads(worker.communicate(timeout=300)[0]) for worker in started]
-    assert [worker.returncode for worker in started] == [0, 0]
-    assert answers[0]["results"] == answers[1]["results"]
-    alone = command("--trials", "5", "--seeds", "4")
-    assert alone["results"] == answers[0]["results"]
-    together = contents(tmp_path / "shared")
-    assert together == contents(tmp_path / "runs")
-    assert len(together["runs"]) == 2 * (5 + 4)
 
 
 def test_dry_run_prints_the_plan_and_keeps_no_ledger(command: Command, tmp_path: Path) -> None:

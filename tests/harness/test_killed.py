@@ -1,0 +1,134 @@
+"""Killed anywhere, interrupted, several at once: a study ends as an undisturbed one does."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import small_study
+from tests.killing import Study, contents, files, result
+
+KILLS_BY_MOMENT, KILLS_BY_CLOCK = 30, 8
+MORE = ("--keep", "report", "--trials", "5", "--seeds", "3")
+
+
+class Undisturbed:
+    """A study that nothing happened to, and how long it took."""
+
+    def __init__(self, folder: Path, encoder: Path) -> None:
+        self.encoder = encoder
+        self.out = folder / "runs"
+        started = time.monotonic()
+        study = Study(small_study(self.out, encoder, *MORE), self.out, folder / "notes")
+        study.join()
+        self.seconds = time.monotonic() - started
+        answer = study.answer()
+        assert answer["code"] == 0
+        self.moments = int(answer["moments"])
+        self.result = result(answer["printed"])
+        self.contents = contents(self.out)
+        self.files = files(self.out)
+        self.writes = sorted(study.writes())
+
+    def equals(self, out: Path, last: Study) -> None:
+        answer = last.answer()
+        assert answer["code"] == 0
+        assert result(answer["printed"]) == self.result
+        assert contents(out) == self.contents
+        assert files(out) == self.files
+        written = sorted(last.writes())
+        # A process may die between a run's commit and its note here.
+        assert len(set(written)) == len(written)
+        assert set(written) <= set(self.writes)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    return Undisturbed(tmp_path_factory.mktemp("undisturbed"), tiny_encoder)
+
+
+def test_the_undisturbed_study_leaves_no_temporary_file(undisturbed: Undisturbed) -> None:
+    assert len(undisturbed.contents["runs"]) == len(undisturbed.writes) == 2 * (5 + 3)
+    assert undisturbed.contents["claims"] == []
+    hidden = {name for name in undisturbed.files if Path(name).name.startswith(".")}
+    assert all(name.endswith(".lock") for name in hidden)
+    assert not {name for name in undisturbed.files if "-wal" in name or "-shm" in name}
+    assert undisturbed.moments > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["moment", "clock"])
+def test_killed_anywhere_it_ends_the_same(
+    undisturbed: Undisturbed, tmp_path: Path, how: str
+) -> None:
+    rng = np.random.default_rng(0 if how == "moment" else 1)
+    kills, studies = 0, 0
+    while kills < (KILLS_BY_MOMENT if how == "moment" else KILLS_BY_CLOCK):
+        out, notes = tmp_path / f"runs-{studies}", tmp_path / f"notes-{studies}"
+        given = small_study(out, undisturbed.encoder, *MORE)
+        studies += 1
+        ended = False
+        while not ended:
+            deadly = int(rng.integers(1, undisturbed.moments)) if how == "moment" else 0
+            study = Study(given, out, notes, deadly)
+            if how == "clock" and not study.join(rng.uniform(0, undisturbed.seconds)):
+                study.kill()
+            study.join()
+            kills += study.killed
+            ended = not study.killed
+        undisturbed.equals(out, study)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("commands", [2, 4])
+def test_commands_on_one_folder_share_the_work(
+    undisturbed: Undisturbed, tmp_path: Path, commands: int
+) -> None:
+    out = tmp_path / "runs"
+    given = small_study(out, undisturbed.encoder, *MORE)
+    started = [Study(given, out, tmp_path / f"notes-{i}") for i in range(commands)]
+    for study in started:
+        study.join()
+    for study in started:
+        undisturbed.equals(out, study)
+    written = [fingerprint for study in started for fingerprint in study.writes()]
+    assert sorted(written) == undisturbed.writes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [0.3, 0.6, 0.8])
+def test_the_claims_of_a_killed_command_are_taken_over(
+    undisturbed: Undisturbed, tmp_path: Path, moment: float
+) -> None:
+    out = tmp_path / "runs"
+    given = small_study(out, undisturbed.encoder, *MORE)
+    killed = Study(given, out, tmp_path / "killed", round(moment * undisturbed.moments / 2))
+    others = [Study(given, out, tmp_path / f"notes-{i}") for i in range(2)]
+    for study in (killed, *others):
+        study.join()
+    assert killed.killed
+    for study in others:
+        undisturbed.equals(out, study)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.7, 2.0, 6.0, 8.0])
+def test_ctrl_c_says_how_to_go_on(undisturbed: Undisturbed, tmp_path: Path, seconds: float) -> None:
+    out = tmp_path / "runs"
+    given = small_study(out, undisturbed.encoder, *MORE, "--trials", "200")
+    command = [sys.executable, "-m", "harness.study", *given]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: the same command goes on where this one stopped" in errors
+    assert "Traceback" not in errors
+    assert time.monotonic() - asked < 10  # a second or two; machines may be busy
+    hidden = [path.name for path in out.rglob(".*")]
+    assert all(name.endswith(".lock") for name in hidden)
