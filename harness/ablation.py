@@ -118,6 +118,7 @@ class Ablation:
             "teacher_fingerprint": materials.teacher.fingerprint,
             "train": materials.data.train.sha256,
             "selection": materials.data.selection.sha256,
+            "evaluation": [[k, split.sha256] for k, split in materials.data.evaluation.items()],
             "precision_used": self.arithmetic.name,
             "run": executor.run({}, 0, 0, "search").fingerprint,
         }

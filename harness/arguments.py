@@ -88,12 +88,18 @@ def request(options: argparse.Namespace) -> Request:
         "tasks": "--task",
         "task_files": "--task",
         "baseline": "--baseline",
+        "preset": "--preset",
     }
     for key, flag in flags.items():
         if any(re.split(r"[=.]", text)[0].lstrip("+~") == key for text in options.overrides):
             raise UserError(f"'{key}=' is set by {flag}, which also checks the names")
+    for flag in ("data", "teacher", "out"):
+        if getattr(options, flag) == "":
+            raise UserError(f"--{flag}: is empty")
     tasks, files, task_notes = _tasks(options.task)
-    data = options.data or _own_folder(tasks, files)
+    data = options.data if options.data is not None else _own_folder(tasks, files)
+    if options.preset == "demo" and files:
+        raise UserError(f"--preset demo makes GLUE's tasks only, not {', '.join(files)}")
     preset, notes = _preset(options.preset, data)
     methods = _methods(options.method)
     baseline = _baseline(options.baseline, methods)

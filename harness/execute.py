@@ -97,7 +97,7 @@ class Executor:
             "weights": self.config.search.weights,
             "device": self.materials.arithmetic.device.type,
             "train": data.train.sha256,
-            "evaluation": {name: split.sha256 for name, split in splits.items()},
+            "evaluation": [[name, split.sha256] for name, split in splits.items()],
         }
         return Run(trial, seed, role, setting, inputs)
 
@@ -263,7 +263,7 @@ class Executor:
         inspections: dict[str, object] = {}
         metrics: dict[str, float] = {}
         data = self.materials.data
-        for position, name in enumerate(run.inputs["evaluation"]):
+        for position, name in enumerate(name for name, _ in run.inputs["evaluation"]):
             split = data.splits[name]
             layers, seen = inspect_run(
                 member,
@@ -337,7 +337,5 @@ class Executor:
 
 
 def _identity(task: Task) -> Any:
-    """A GLUE task is known by its name, a user's by what its results depend on beside the data."""
-    if not task.custom:
-        return task.name
-    return {"name": task.name, "labels": list(task.labels), "metrics": list(task.metrics)}
+    """A task's identity, with the metrics of a user's own."""
+    return {**task.identity, "metrics": list(task.metrics)} if task.custom else task.identity

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -133,21 +133,33 @@ def read_file(path: Path, task: Task, layout: FolderLayout) -> Split:
             none, an unknown label word or a score that is not a number in range.
     """
     texts, labels = [], []
-    for place, (*cells, label) in read_rows(path, [*layout.columns, layout.label], layout.header):
+    columns = [*layout.columns, layout.label]
+    rows = read_rows(path, columns, header=layout.header, skip_broken=layout.skip_broken_rows)
+    for place, (*cells, label) in rows:
         for cell in cells:
-            if not isinstance(cell, str):
+            if not (isinstance(cell, str) and _is_unicode(cell)):
                 raise DataError(f"{place}: {cell!r} is no text")
         texts.append(tuple(cells))
         labels.append(_label(label, task, layout.words, place))
     return Split(tuple(texts), _labels(labels, task), np.arange(len(texts)))
 
 
+def _is_unicode(text: str) -> bool:
+    """Whether it can be written: JSON's escapes can spell half a pair of surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _label(value: object, task: Task, words: Mapping[str, str], place: str) -> float:
-    word = value if isinstance(value, str) else json.dumps(value, default=str)
+    plain = value is None or isinstance(value, bool | int | float)
+    word = json.dumps(value) if plain else str(value)
     if task.scores is not None:
         low, high = task.scores
         try:
-            score = float(word)
+            score = float(word.replace("_", "?"))  # Python reads 1_0 as 10
         except ValueError:
             score = float("nan")
         if not low <= score <= high:
@@ -203,15 +215,20 @@ def _from_dataset(rows: Any, task: Task, layout: HubLayout, place: str) -> Split
     if names is not None and not layout.words and sorted(names) != sorted(task.labels):
         raise DataError(f"{place} has labels {names}, expected {list(task.labels)}")
     if names is not None:
-        values = [names[value] if 0 <= value < len(names) else value for value in values]
-    elif task.labels and not layout.words:  # plain indices
-        values = [
-            task.labels[value] if value in range(len(task.labels)) else value for value in values
-        ]
+        values = [_named(value, names) for value in values]
+    elif not layout.words and not any(label.lstrip("+-").isdecimal() for label in task.labels):
+        values = [_named(value, task.labels) for value in values]
     labels = [
         _label(value, task, layout.words, f"{place}, row {row}") for row, value in enumerate(values)
     ]
     return Split(tuple(zip(*columns, strict=True)), _labels(labels, task), np.arange(len(labels)))
+
+
+def _named(value: object, names: Sequence[str]) -> object:
+    """The name that an integer is the index of; anything else as it is."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
+        return names[value]
+    return value
 
 
 _READERS = {"demo": _read_demo, "folder": _read_folder, "hub": _read_hub}

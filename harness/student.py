@@ -104,8 +104,20 @@ def centre_head(model: PreTrainedModel, mean_score: float) -> None:
 
 
 def last_linear(model: PreTrainedModel) -> nn.Linear:
-    """The layer of a classifier's head that gives its outputs."""
-    return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    """The layer of a classifier's head that gives its outputs.
+
+    Raises:
+        TeacherError: the head does not end in one.
+    """
+    encoder = f"{model.base_model_prefix}."
+    found = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not name.startswith(encoder)
+    ]
+    if not found or found[-1].out_features != model.config.num_labels:
+        raise TeacherError(f"'{model.config.model_type}' has no head that ends in a linear layer")
+    return found[-1]
 
 
 def _copy(teacher: PreTrainedModel, student: PreTrainedModel, layers: Sequence[int]) -> None:
@@ -142,19 +154,43 @@ def load_classifier(folder: Path, device: torch.device) -> PreTrainedModel:
 def read_weights(folder: Path, config: PretrainedConfig | None) -> PreTrainedModel:
     """A classifier with a checkpoint's weights in fp32, of its own configuration or another.
 
+    With another configuration the head, and the pooler, may be new; nothing else.
+
     Raises:
-        TeacherError: they cannot be read.
+        TeacherError: they cannot be read, some are missing or of another size, or some layers would be
+            left out.
     """
+    model: PreTrainedModel
     try:
-        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+        model, report = AutoModelForSequenceClassification.from_pretrained(
             folder,
             config=config or read_config(folder),
             attn_implementation=ATTENTION,
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=config is not None,  # a head for other labels is drawn anew
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise TeacherError(f"{folder}: its weights cannot be read ({reason})") from error
+    encoder = f"{model.base_model_prefix}."
+    missing = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
+    if config is not None:
+        missing = [
+            name
+            for name in missing
+            if name.startswith(encoder) and not name.startswith(f"{encoder}pooler.")
+        ]
+    if missing:
+        raise TeacherError(
+            f"{folder}: {len(missing)} weights do not fit or are missing, {missing[0]} first"
+        )
+    unread = sorted(name for name in report["unexpected_keys"] if "encoder.layer." in name)
+    if unread:
+        raise TeacherError(
+            f"{folder}: its config.json has {model.config.num_hidden_layers} layers, its weights have "
+            f"more ({unread[0]})"
+        )
     return model

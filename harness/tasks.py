@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, StrictStr, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from harness.compose import names, read_yaml
@@ -17,9 +17,12 @@ from harness.config import fault_lines
 from harness.errors import UserError
 
 _STRICT = ConfigDict(extra="forbid")
+Column = StrictStr | Annotated[int, Field(strict=True, ge=0)]
 Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
 Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
 CORRELATIONS = {"pearson", "spearman"}
+NO_NAMES = {"all", "null", "true", "false", "nan", "inf"}
+"""Words that mean something else on a command line."""
 LEFT_OUT = "wnli"
 """Not part of `--task all`: its validation split is adversarial to its training split."""
 
@@ -29,14 +32,16 @@ class FolderLayout:
     """Files of a task below the data folder: where the texts and the label stand.
 
     path: their folder. columns, label: names in the header, or indices from 0 (TSV and CSV). words:
-    how the files spell the labels. header: whether a TSV or CSV begins with one.
+    how the files spell the labels. header: whether a TSV or CSV begins with one. skip_broken_rows:
+    whether rows of a TSV or CSV with too few or too many cells are left out, and counted, or refused.
     """
 
-    columns: Annotated[tuple[str | int, ...], Field(min_length=1, max_length=2)]
-    label: str | int
+    columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=2)]
+    label: Column
     path: str = "."
     train: str = "train.tsv"
     header: bool = True
+    skip_broken_rows: bool = False
     words: Mapping[str, str] = Field(default_factory=dict)
 
 
@@ -74,7 +79,7 @@ class Task:
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for fault, found in (
-            ("give labels or scores, not both", bool(self.labels) == (self.scores is not None)),
+            ("give either labels or scores", bool(self.labels) == (self.scores is not None)),
             ("labels: at least two, all different", len(set(self.labels)) != len(self.labels)),
             ("labels: at least two, all different", len(self.labels) == 1),
             ("scores: [low, high] with low < high", not _ordered(self.scores)),
@@ -103,6 +108,11 @@ class Task:
     def regression(self) -> bool:
         """Whether labels are real scores."""
         return self.scores is not None
+
+    @property
+    def identity(self) -> Any:
+        """What a classifier of the task depends on beside the data: GLUE's are known by name."""
+        return {"name": self.name, "labels": list(self.labels)} if self.custom else self.name
 
     @property
     def outputs(self) -> int:
@@ -138,6 +148,19 @@ def load_task(name: str, files: Mapping[str, str] | None = None) -> Task:
     return TypeAdapter(Task).validate_python(values)
 
 
+class _Loader(yaml.SafeLoader):
+    """Safe, and strict: a key that stands twice is refused."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        doubled = [key for key in keys if keys.count(key) > 1]
+        if doubled:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key '{doubled[0]}' stands twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
 def is_task_file(text: str) -> bool:
     """Whether a word of `--task` is a file, and not a name."""
     return text.endswith((".yaml", ".yml"))
@@ -150,15 +173,17 @@ def read_task(path: Path) -> Task:
         UserError: it cannot be read, or describes no task; all faults are named.
     """
     name = path.stem
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", name) or name == "all":
-        raise UserError(f"--task {path}: name the file with a-z, 0-9, - and _ (at most 40)")
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,39}", name) or name in NO_NAMES:
+        raise UserError(
+            f"--task {path}: name the file with a letter and then a-z, 0-9, - and _ (at most 40)"
+        )
     if name in task_names():
         raise UserError(f"--task {path}: {name} is the name of a GLUE task")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
     except OSError as error:
         raise UserError(f"--task {path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except Exception as error:  # the parsers of single values raise anything
         reason = " ".join(str(error).split())
         raise UserError(f"--task {path}: not YAML ({reason})") from error
     if not isinstance(values, dict):

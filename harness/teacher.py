@@ -86,7 +86,7 @@ def find_origin(
     identity = {
         "results_version": RESULTS_VERSION,
         "pretrained": checkpoint_fingerprint(folder),
-        "task": task.name,
+        "task": task.identity,
         "train": data.train.sha256,
         "teacher": {
             name: getattr(teacher, name)
@@ -102,32 +102,46 @@ def _match_labels(folder: Path, task: Task, given: Sequence[str] | None) -> tupl
 
     `given` are names of the outputs to go by instead of the checkpoint's own.
     """
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except ValueError as error:
-        raise TeacherError(f"{folder / 'config.json'}: not JSON ({error})") from error
-    own = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # transformers' own default
-    names = [str(own[key]) for key in sorted(own, key=int)]
+    names = _own_names(folder / "config.json")
     if len(names) != task.outputs:
         raise TeacherError(
             f"--teacher {folder}: {len(names)} outputs, {task.name} needs {task.outputs}"
         )
     if task.regression:
+        if given is not None:
+            raise TeacherError(f"teacher.labels.{task.name}: it has scores, and no labels")
         return (0,)
-    outputs = [_plain(name) for name in given or names]
-    if sorted(outputs) != sorted(task.labels):
+    labels, outputs = list(task.labels), list(given or names)
+    if sorted(outputs) != sorted(labels):
+        labels, outputs = [[_plain(name) for name in side] for side in (labels, outputs)]
+    if sorted(outputs) != sorted(labels) or len(set(labels)) < len(labels):
         source = f"teacher.labels.{task.name}" if given else f"--teacher {folder}"
+        quoted = ",".join(json.dumps(label, ensure_ascii=False) for label in task.labels)
         raise TeacherError(
             f"{source}: outputs {list(given or names)} cannot be matched by name with the labels of "
             f"{task.name}, {list(task.labels)}; name them in the checkpoint's order with "
-            f"teacher.labels.{task.name}=[{','.join(task.labels)}]"
+            f"'teacher.labels.{task.name}=[{quoted}]'"
         )
-    return tuple(outputs.index(label) for label in task.labels)
+    return tuple(outputs.index(label) for label in labels)
+
+
+def _own_names(path: Path) -> list[str]:
+    """The names of a checkpoint's outputs, in their order."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TeacherError(f"{path}: not JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise TeacherError(f"{path}: not an object")
+    own = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # transformers' own default
+    if not isinstance(own, dict) or set(own) != {str(index) for index in range(len(own))}:
+        raise TeacherError(f"{path}: id2label does not name the outputs 0, 1, ...")
+    return [str(own[str(index)]) for index in range(len(own))]
 
 
 def _plain(name: str) -> str:
     """A label's name without the differences between checkpoints: NOT-ENTAILMENT, not_entailment."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower())
+    return re.sub(r"[\W_]+", "_", name.casefold())
 
 
 def _reorder_outputs(model: PreTrainedModel, task: Task, outputs: Sequence[int]) -> None:
@@ -170,7 +184,7 @@ def prepare_teacher(
 
 
 def pretrained_classifier(folder: Path, task: Task, seed: int) -> PreTrainedModel:
-    """A classifier on a pre-trained encoder, its head drawn from the seed."""
+    """A classifier on a pre-trained encoder; a head that it lacks is drawn from the seed."""
     with global_seed("teacher", seed):
         return read_weights(folder, classifier_config(folder, task))
 
@@ -231,7 +245,8 @@ def judge_teacher(
     }
     constant = constant_score(task, data.train.labels, data.selection.labels)
     reached = scores["selection"][metric]
-    if reached <= constant and not config.allow_weak:
+    weak = not reached > constant  # also when it is not a number
+    if weak and not config.allow_weak:
         raise TeacherError(
             f"{task.name}: the teacher's {metric} on the selection split is {reached:.3f}, a constant "
             f"prediction's {constant:.3f}; train it longer, or pass --allow-weak-teacher"
@@ -242,7 +257,7 @@ def judge_teacher(
         "origin": "from outside" if teacher.outside else "fine-tuned here",
         "metrics": scores,
         "constant": constant,
-        "weak": reached <= constant,
+        "weak": weak,
         "layers": int(teacher.model.config.num_hidden_layers),
         "width": int(teacher.model.config.hidden_size),
         "seconds": teacher.seconds,

@@ -86,6 +86,8 @@ def _compute(
         with arithmetic.autocast():
             outputs = model(**tensors, output_hidden_states=True)
         logits[batch.rows] = outputs.logits.float().cpu().numpy()
+        if not np.isfinite(logits[batch.rows]).all():
+            raise TeacherError("the teacher's logits are not finite numbers")
         for pooling, target in states.items():
             pooled = pool(outputs.hidden_states[1:], tensors["attention_mask"], pooling)  # type: ignore[arg-type]
             target[batch.rows] = pooled.cpu().numpy().astype(np.float16)

@@ -77,7 +77,7 @@ class Evidence:
     def evaluation_split(self, task: str) -> str | None:
         """The split that the report runs are scored on; None before there is one."""
         runs = (run for result in self.results(task) for run in result.report)
-        splits = (split for run in runs for split in run.record.inputs.get("evaluation", ()))
+        splits = (split for run in runs for split, _ in run.record.inputs.get("evaluation", ()))
         return next(splits, None)
 
     def records(self) -> tuple[Record, ...]:

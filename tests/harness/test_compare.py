@@ -16,7 +16,7 @@ LABELS = np.array([0.0, 1.0] * 20)
 def record(name: str, score: float | None) -> Record:
     return Record(
         fingerprint=name,
-        inputs={"setting": {"learning_rate": 1e-4}, "evaluation": {"validation": "sha"}},
+        inputs={"setting": {"learning_rate": 1e-4}, "evaluation": [["validation", "sha"]]},
         status="failed" if score is None else "complete",
         reason="loss is NaN" if score is None else None,
         metrics={} if score is None else {"accuracy": score},

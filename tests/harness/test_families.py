@@ -1,22 +1,26 @@
 """Teachers of other families, of other widths, and with other names and orders of labels."""
 
 import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import ByteLevelBPETokenizer
 from transformers import (
+    CONFIG_MAPPING,
     AlbertConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    ElectraConfig,
     PretrainedConfig,
-    RobertaConfig,
     RobertaTokenizer,
 )
 
-from harness.checkpoints import check_fits, tokenizer_of
+from harness.checkpoints import FAMILIES, check_fits, tokenizer_of
 from harness.compare import summarise
 from harness.compose import compose_config
 from harness.config import ProtocolConfig, SourceConfig
@@ -30,10 +34,14 @@ from harness.precision import Arithmetic
 from harness.randomness import global_seed
 from harness.sources import TaskData, load_task_data
 from harness.storage import storage_url
+from harness.student import centre_head
 from harness.study import main
-from harness.tasks import load_task
+from harness.tasks import FolderLayout, load_task
+from harness.teacher import _match_labels as match_labels
+from harness.teacher import pretrained_classifier
 from harness.train import predict
 
+FOLDER = FolderLayout(columns=("text",), label="label")
 SHAPE = {
     "num_hidden_layers": 4,
     "num_attention_heads": 2,
@@ -42,8 +50,8 @@ SHAPE = {
 }
 
 
-def roberta(folder: Path, width: int = 16, **changes: object) -> Path:
-    """A random RoBERTa with a byte-level tokenizer trained on the demo's texts."""
+def roberta(folder: Path, width: int = 16, *, kind: str = "roberta", **changes: object) -> Path:
+    """A random RoBERTa or the like, with a byte-level tokenizer trained on the demo's texts."""
     backend = ByteLevelBPETokenizer()
     texts = [text for texts in generate("rte")["train"].texts for text in texts]
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -52,15 +60,15 @@ def roberta(folder: Path, width: int = 16, **changes: object) -> Path:
     backend.save_model(str(folder))
     RobertaTokenizer.from_pretrained(folder).save_pretrained(folder)
     sizes = {"vocab_size": backend.get_vocab_size(), "hidden_size": width, "type_vocab_size": 1}
-    return written(folder, RobertaConfig(**{**SHAPE, **sizes, **changes}))
+    return written(folder, CONFIG_MAPPING[kind](**{**SHAPE, **sizes, **changes}))
 
 
-def electra(folder: Path, width: int = 16, **changes: object) -> Path:
-    """A random ELECTRA, its embeddings narrower than its layers, with the demo's tokenizer."""
+def electra(folder: Path, width: int = 16, *, kind: str = "electra", **changes: object) -> Path:
+    """A random ELECTRA, its embeddings narrower than its layers, or the like; the demo's tokenizer."""
     tokenizer = build_tokenizer()
     tokenizer.save_pretrained(folder)
     sizes = {"vocab_size": len(tokenizer), "hidden_size": width, "embedding_size": 8}
-    return written(folder, ElectraConfig(**{**SHAPE, **sizes, **changes}))
+    return written(folder, CONFIG_MAPPING[kind](**{**SHAPE, **sizes, **changes}))
 
 
 def written(folder: Path, config: PretrainedConfig) -> Path:
@@ -75,15 +83,20 @@ def named(task: str, order: list[int]) -> dict[str, object]:
     return {"id2label": dict(enumerate(labels)), "label2id": {n: i for i, n in enumerate(labels)}}
 
 
-FAMILIES = {"roberta": roberta, "electra": electra}
+MAKERS = {
+    kind: partial(
+        electra if kind in ("bert", "electra", "ernie", "megatron-bert") else roberta, kind=kind
+    )
+    for kind in FAMILIES
+}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["roberta", "xlm-roberta", "electra"])
 @pytest.mark.parametrize("outside", [False, True], ids=["fine-tuned here", "from outside"])
 def test_a_study_with_another_family(
     tmp_path: Path, family: str, outside: bool, arithmetic: Arithmetic
 ) -> None:
-    encoder = FAMILIES[family](tmp_path / "encoder", **(named("rte", [1, 0]) if outside else {}))
+    encoder = MAKERS[family](tmp_path / "encoder", **(named("rte", [1, 0]) if outside else {}))
     place = ["student.origin=finetuned", f"teacher.checkpoint={encoder}"] if outside else []
     flags = "--preset demo --method alp,pkd,kd --task rte --trials 1 --seeds 2 --allow-weak-teacher"
     small = "teacher.epochs=1 training.epochs=1 student.layers=2 training.batch_size=64"
@@ -141,7 +154,7 @@ def test_outputs_are_put_in_the_order_of_the_labels(
 ) -> None:
     """Public MNLI checkpoints have contradiction first, or entailment, or neutral."""
     order = [2, 0, 1]
-    folder = FAMILIES[family](tmp_path / "encoder", **named("mnli", order))
+    folder = MAKERS[family](tmp_path / "encoder", **named("mnli", order))
     made = outside_materials(tmp_path, "mnli", folder, arithmetic)
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     own = predict(model, made.inputs["selection"], arithmetic, None).logits
@@ -151,11 +164,122 @@ def test_outputs_are_put_in_the_order_of_the_labels(
     assert made.teacher.model.config.id2label[0] == "entailment"
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_only_the_head_begins_at_the_mean_score(tmp_path: Path, family: str) -> None:
+    folder = MAKERS[family](tmp_path / "encoder")
+    model = pretrained_classifier(folder, load_task("stsb"), 0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    centre_head(model, 2.5)
+    changed = [n for n, value in model.state_dict().items() if not torch.equal(value, before[n])]
+    assert changed in (["classifier.bias"], ["classifier.out_proj.bias"])
+
+
+def shrunk(folder: Path, wanted: Callable[[str], bool]) -> None:
+    """Leave only some of a checkpoint's weights."""
+    path = folder / "model.safetensors"
+    kept = {name: value for name, value in load_file(path).items() if wanted(name)}
+    save_file(kept, path, metadata={"format": "pt"})
+
+
+def test_weights_that_are_not_there_are_never_drawn_at_random(
+    tmp_path: Path, arithmetic: Arithmetic
+) -> None:
+    headless = electra(tmp_path / "headless", **named("rte", [0, 1]))
+    shrunk(headless, lambda name: not name.startswith("classifier."))
+    with pytest.raises(
+        TeacherError, match=r"4 weights do not fit or are missing, classifier\.dense\.bias first"
+    ):
+        outside_materials(tmp_path, "rte", headless, arithmetic)
+    pretrained_classifier(headless, load_task("rte"), 0)  # a head of its own is what it is for
+    shrunk(headless, lambda name: ".layer.3." not in name)
+    with pytest.raises(
+        TeacherError, match=r"weights do not fit or are missing, electra\.encoder\.layer\.3\."
+    ):
+        pretrained_classifier(headless, load_task("rte"), 0)
+
+
+def test_layers_are_never_left_out_in_silence(tmp_path: Path) -> None:
+    folder = electra(tmp_path / "encoder")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 2}))
+    with pytest.raises(TeacherError, match=r"has 2 layers, its weights have more .*layer\.2\."):
+        pretrained_classifier(folder, load_task("rte"), 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[1]", "not an object"),
+        ("null", "not an object"),
+        ("{", "not JSON"),
+        ('{"id2label": ["a", "b"]}', "id2label does not name the outputs 0, 1"),
+        ('{"id2label": {"1": "a", "2": "b"}}', "id2label does not name the outputs 0, 1"),
+        ('{"id2label": {"a": "a", "b": "b"}}', "id2label does not name the outputs 0, 1"),
+    ],
+)
+def test_outputs_that_are_not_numbered_are_refused(
+    tmp_path: Path, content: str, reason: str
+) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(TeacherError, match=reason):
+        match_labels(tmp_path, load_task("rte"), None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "expected"),
+    [
+        (["Nomatch", "Match"], ["Match", "Nomatch"], (1, 0)),
+        (["no-match", "match"], ["MATCH", "NO_MATCH"], (1, 0)),
+        (["0", "1"], ["1", "0"], (1, 0)),
+        (["да", "нет"], ["Нет", "Да"], (1, 0)),
+        (["a-b", "a_b"], ["a_b", "a-b"], (1, 0)),
+        (["a-b", "a_b"], ["A-B", "A_B"], None),
+    ],
+)
+def test_labels_are_matched_as_they_are_and_then_without_case_and_signs(
+    tmp_path: Path, labels: list[str], names: list[str], expected: tuple[int, ...] | None
+) -> None:
+    own = replace(load_task("rte"), name="jobs", labels=tuple(labels), hub=None, folder=FOLDER)
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": dict(enumerate(names))}))
+    if expected is None:
+        with pytest.raises(TeacherError, match="cannot be matched by name"):
+            match_labels(tmp_path, own, None)
+        return
+    assert match_labels(tmp_path, own, None) == expected
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(TeacherError, match="cannot be matched") as refused:
+        match_labels(tmp_path, own, None)
+    advised = re.findall(r"'(teacher\.labels\..*)'", str(refused.value))[0]
+    base = ["preset=demo", "methods=[kd]", "tasks=[jobs]", "teacher.checkpoint=x"]
+    given = compose_config([*base, advised]).teacher.labels["jobs"]
+    assert match_labels(tmp_path, own, given) == (0, 1)
+
+
+def test_names_for_the_output_of_a_regression_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"id2label": {"0": "score"}}')
+    with pytest.raises(TeacherError, match=r"teacher\.labels\.stsb: it has scores"):
+        match_labels(tmp_path, load_task("stsb"), ["x"])
+
+
+def test_a_teacher_whose_outputs_are_no_numbers_is_refused(
+    tmp_path: Path, arithmetic: Arithmetic
+) -> None:
+    folder = electra(tmp_path / "encoder", **named("rte", [0, 1]))
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    weights["classifier.out_proj.weight"].fill_(float("nan"))
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(TeacherError, match="the teacher's logits are not finite"):
+        outside_materials(tmp_path, "rte", folder, arithmetic)
+
+
 def test_outputs_without_names_are_refused_unless_named(
     tmp_path: Path, arithmetic: Arithmetic
 ) -> None:
     folder = electra(tmp_path / "encoder", num_labels=3)
-    reason = r"outputs \['LABEL_0', .* cannot be matched by name .* teacher\.labels\.mnli=\[entail"
+    reason = (
+        r"outputs \['LABEL_0', .* cannot be matched by name .* 'teacher\.labels\.mnli=\[\"entail"
+    )
     with pytest.raises(TeacherError, match=reason):
         outside_materials(tmp_path, "mnli", folder, arithmetic)
     plain = "teacher.labels.mnli=[entailment,neutral,contradiction]"

@@ -80,11 +80,11 @@ def test_report_runs_are_paired_and_search_runs_never_see_validation(
         assert found.seeds == (1, 2)
         assert {run.seed for run in found.search}.isdisjoint(found.seeds)
         for run in found.search:
-            assert set(run.record.inputs["evaluation"]) == {"selection"}
+            assert [name for name, _ in run.record.inputs["evaluation"]] == ["selection"]
             assert ledger.predictions(run.record.fingerprint, "validation") is None
         for run in found.report:
             assert run.record.inputs["setting"] == found.setting
-            assert set(run.record.inputs["evaluation"]) == {"validation"}
+            assert [name for name, _ in run.record.inputs["evaluation"]] == ["validation"]
     ledger.close()
 
 

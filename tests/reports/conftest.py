@@ -114,7 +114,7 @@ class Scribe:
                 "results_version": 1,
                 "task": "rte",
                 "setting": setting or {"learning_rate": 1e-4 * (trial + 1)},
-                "evaluation": {"validation" if role == "report" else "select": "sha"},
+                "evaluation": [["validation" if role == "report" else "select", "sha"]],
             },
             status=status,
             reason=reason,
