@@ -13,9 +13,12 @@ from transformers import BertConfig, BertModel
 
 from harness.demo import generate
 from harness.demo_encoder import build_tokenizer
+from harness.ledger import Ledger
 from harness.randomness import global_seed
+from harness.storage import storage_url
 from harness.tasks import load_task
 from tests.hub import Hub, serve
+from tests.test_docs import blocks
 
 ENCODER = "google-bert/bert-base-uncased"
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -43,6 +46,19 @@ def _glue(folder: Path) -> None:
     (folder / "README.md").write_text(f"---\nconfigs: {json.dumps(blocks)}\n---\n# GLUE\n")
 
 
+def _jobs(folder: Path) -> None:
+    """The data set of docs/custom-task.md: its labels are indices without names."""
+    files = []
+    for split, data in generate("mrpc", train_size=240, validation_size=60).items():
+        columns = dict(zip(("question", "answer"), zip(*data.texts, strict=True), strict=True))
+        file = f"{split}.jsonl"
+        rows = {**columns, "fits": [int(label) for label in data.labels]}
+        Dataset.from_dict(rows).to_json(folder / file)
+        files.append({"split": split, "path": file})
+    text = json.dumps([{"config_name": "default", "data_files": files}])
+    (folder / "README.md").write_text(f"---\nconfigs: {text}\n---\n# Jobs\n")
+
+
 def _bert(folder: Path) -> None:
     tokenizer = build_tokenizer()
     config = BertConfig(
@@ -66,6 +82,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
         gated={"some/gated", "some/gated-rte"},
     )
     _glue(made.repository("datasets", "nyu-mll/glue"))
+    _jobs(made.repository("datasets", "owner/jobs"))
     _bert(made.repository("models", ENCODER))
     with serve(made):
         yield made
@@ -112,8 +129,28 @@ def test_a_study_on_the_hub_and_then_offline(study: Command, hub: Hub, home: Pat
 def test_other_depths_and_two_evaluation_splits(study: Command, home: Path, layers: int) -> None:
     done = study(home, "--task", "mnli", "--student-layers", str(layers))
     assert done.returncode == 0, done.stderr
-    (result,) = json.loads(done.stdout)["results"]
+    summary = json.loads(done.stdout)
+    (result,) = summary["results"]
     assert result["metric"] == "accuracy"
+    ledger = Ledger(storage_url(Path(summary["report"]).parents[1], None))
+    record = ledger.records(result["runs"])[result["runs"][0]]
+    splits = ["validation_matched", "validation_mismatched"]
+    assert [name for name, _ in record.inputs["evaluation"]] == splits
+    found = [ledger.predictions(record.fingerprint, split) for split in splits]
+    ledger.close()
+    first, second = (
+        float((p.logits.argmax(axis=1) == p.labels).mean()) for p in found if p is not None
+    )
+    assert record.metrics["accuracy"] == pytest.approx(first)
+    assert record.metrics["accuracy (validation_mismatched)"] == pytest.approx(second)
+
+
+def test_a_users_task_on_the_hub(study: Command, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "jobs.yaml").write_text(blocks("custom-task.md")[3])
+    done = study(home, "--task", "jobs.yaml")
+    assert done.returncode == 0, done.stderr
+    (result,) = json.loads(done.stdout)["results"]
+    assert (result["task"], result["metric"], len(result["scores"])) == ("jobs", "accuracy", 2)
 
 
 @pytest.mark.parametrize(
