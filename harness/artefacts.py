@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,8 @@ from harness.errors import StorageError
 from harness.progress import say
 
 MANIFEST = "manifest.json"
+SYSTEM_ERROR = re.compile(r"([^:]+) \(os error \d+\)")
+"""How libraries written in Rust (safetensors, tokenizers) report an error of the system."""
 
 
 def canonical(value: Any) -> str:
@@ -54,6 +57,10 @@ def replacing(folder: Path) -> Iterator[Path]:
         if error.errno is None:  # a library's own, not the system's
             raise
         raise StorageError(f"{folder}: cannot be written ({error.strerror})") from error
+    except Exception as error:
+        if not (said := SYSTEM_ERROR.search(str(error))):
+            raise
+        raise StorageError(f"{folder}: cannot be written ({said[1]})") from error
     finally:
         if made is not None:
             shutil.rmtree(made, ignore_errors=True)

@@ -6,13 +6,13 @@ is asked never depends on the machine. A trial whose run did not finish keeps it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -40,6 +40,17 @@ def open_optuna(url: str, claims: Claims) -> optuna.storages.RDBStorage:
     return storage
 
 
+@contextmanager
+def _storage_errors(url: str) -> Iterator[None]:
+    """Optuna's errors of the database as `StorageError`."""
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        reason = getattr(cause, "orig", None) or cause or error
+        raise StorageError(f"storage {shown_url(url)}: {reason}") from error
+
+
 @dataclass(frozen=True)
 class Asked:
     """One trial: its number and parameters."""
@@ -63,9 +74,11 @@ class Search:
         self.distributions = dict(distributions)
         self.sampler = sampler
         self.claims = claims
-        self.study = optuna.create_study(
-            storage=storage, study_name=name, direction="maximize", load_if_exists=True
-        )
+        self.url = claims.ledger.url
+        with _storage_errors(self.url):
+            self.study = optuna.create_study(
+                storage=storage, study_name=name, direction="maximize", load_if_exists=True
+            )
 
     def round(self, number: int) -> list[Asked]:
         """The settings of a round, asked now or read back. Earlier rounds must have been told."""
@@ -82,7 +95,7 @@ class Search:
         if trial.state.is_finished():
             return
         # Another worker may tell the same value between Optuna's look and its write.
-        with suppress(UpdateFinishedTrialError):
+        with _storage_errors(self.url), suppress(UpdateFinishedTrialError):
             if value is None:
                 self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
             else:
@@ -99,11 +112,11 @@ class Search:
         for position in range(len(copy.trials), (number + 1) * ROUND):
             copy.sampler = self._seeded(derive(self.name, position) % 2**32)
             params = copy.ask(fixed_distributions=self.distributions).params
-            self.study.add_trial(
-                optuna.trial.create_trial(
-                    state=TrialState.RUNNING, params=params, distributions=self.distributions
-                )
+            trial = optuna.trial.create_trial(
+                state=TrialState.RUNNING, params=params, distributions=self.distributions
             )
+            with _storage_errors(self.url):
+                self.study.add_trial(trial)
 
     def _seeded(self, seed: int) -> optuna.samplers.BaseSampler:
         if self.sampler == "random":
@@ -113,7 +126,8 @@ class Search:
         )
 
     def _trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
+        with _storage_errors(self.url):
+            return self.study.get_trials(deepcopy=False)
 
 
 def run_search(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,13 @@ def teacher_outputs(
     return TeacherOutputs(logits, states)
 
 
+def _reserve(file: Path) -> None:
+    """Have the file's blocks on disk: where they lack, a write to the map would kill the process."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with file.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+
+
 @torch.inference_mode()
 def _compute(
     folder: Path,
@@ -81,6 +89,8 @@ def _compute(
         pooling: create(folder / f"{pooling}.npy", "w+", np.float16, shape)
         for pooling in ("cls", "mean")
     }
+    for file in folder.glob("*.npy"):
+        _reserve(file)
     for batch in LengthSchedule(inputs.lengths, 64).in_order():
         tensors = inputs.batch(batch, arithmetic.device)
         with arithmetic.autocast():
