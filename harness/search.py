@@ -24,6 +24,17 @@ from harness.randomness import derive
 from harness.storage import make_immediate, shown_url
 
 
+@contextmanager
+def _storage_errors(url: str) -> Iterator[None]:
+    """Optuna's errors of the database as `StorageError`."""
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError, ImportError, RuntimeError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        reason = getattr(cause, "orig", None) or cause or error
+        raise StorageError(f"storage {shown_url(url)}: {reason}") from error
+
+
 def open_optuna(url: str, claims: Claims) -> optuna.storages.RDBStorage:
     """Optuna's storage at the ledger's URL, with the ledger's transactions. Raises `StorageError`.
 
@@ -32,23 +43,10 @@ def open_optuna(url: str, claims: Claims) -> optuna.storages.RDBStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with claims.held("optuna-tables"):
-        try:
+        with _storage_errors(url):
             storage = optuna.storages.RDBStorage(url)
-        except (SQLAlchemyError, ImportError, RuntimeError) as error:
-            raise StorageError(f"storage {shown_url(url)}: {error}") from error
         make_immediate(storage.engine)
     return storage
-
-
-@contextmanager
-def _storage_errors(url: str) -> Iterator[None]:
-    """Optuna's errors of the database as `StorageError`."""
-    try:
-        yield
-    except (StorageInternalError, SQLAlchemyError) as error:
-        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-        reason = getattr(cause, "orig", None) or cause or error
-        raise StorageError(f"storage {shown_url(url)}: {reason}") from error
 
 
 @dataclass(frozen=True)

@@ -111,5 +111,10 @@ def _write(path: Path, text: str) -> None:
         raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-if __name__ == "__main__":
+def entry() -> None:
+    """The console script."""
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()
