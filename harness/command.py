@@ -49,7 +49,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         if options.debug:
             raise
-        say(f"error: {error}")
+        say(f"error: {' '.join(str(error).split())}")
         return BAD_INPUT
 
 

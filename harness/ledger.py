@@ -190,7 +190,9 @@ class Ledger:
         """Insert unless the primary key is taken; returns whether it was inserted."""
         insert = postgresql.insert if self.engine.dialect.name == "postgresql" else sqlite.insert
         statement = insert(table).values(**row).on_conflict_do_nothing()
-        return bool(connection.execute(statement).rowcount)
+        # Without the option PostgreSQL's count of an INSERT is lost: -1, whatever it did.
+        options = {"preserve_rowcount": True}
+        return connection.execute(statement, execution_options=options).rowcount == 1
 
     def _put(self, connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
         """Insert, or replace the row with the same primary key."""
@@ -342,7 +344,7 @@ class Ledger:
                 return True
             free = or_(_claims.c.owner == owner, _silent(gone))
             update = _claims.update().where(_claims.c.key == key, free)
-            return bool(connection.execute(update.values(row)).rowcount)
+            return connection.execute(update.values(row)).rowcount == 1
 
     def drop_claims(self, gone: Mapping[str, float]) -> None:
         """Remove the claims of owners in `gone` who gave no sign since then."""
