@@ -72,7 +72,11 @@ def open_engine(url: str) -> Engine:
     """An engine for the ledger's own tables."""
     try:
         engine = create_engine(url)
-    except (SQLAlchemyError, ImportError) as error:
+    except ImportError as error:
+        raise StorageError(
+            f"storage {shown_url(url)}: {error} (PostgreSQL needs the extra: pip install -e '.[postgres]')"
+        ) from error
+    except SQLAlchemyError as error:
         raise StorageError(f"storage {shown_url(url)}: {error}") from error
     make_immediate(engine)
     return engine
