@@ -257,6 +257,9 @@ def _without_password(argument: str) -> str:
 def _shown_config(config: StudyConfig) -> dict[str, Any]:
     """The configuration for manifests and reports, without a storage password."""
     shown = plain(config)
+    for group, name in (("source", "folder"), ("teacher", "checkpoint"), ("teacher", "pretrained")):
+        if shown[group][name] is not None and Path(shown[group][name]).is_dir():
+            shown[group][name] = str(Path(shown[group][name]).absolute())
     if config.storage is not None:
         shown["storage"] = shown_url(config.storage)
     return shown

@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
 
 def replay_request(options: argparse.Namespace) -> tuple[str, Path, str | None]:
     """The fingerprint, the runs folder and the storage of `--replay`. Raises `UserError`."""
+    _refuse_empty(options)
     used = {"replay", "out", "json", "debug", "overrides"}
     flags = [k for k, v in vars(options).items() if k not in used and v != parser().get_default(k)]
     given = [text.partition("=") for text in options.overrides]
@@ -93,9 +94,7 @@ def request(options: argparse.Namespace) -> Request:
     for key, flag in flags.items():
         if any(re.split(r"[=.]", text)[0].lstrip("+~") == key for text in options.overrides):
             raise UserError(f"'{key}=' is set by {flag}, which also checks the names")
-    for flag in ("data", "teacher", "out"):
-        if getattr(options, flag) == "":
-            raise UserError(f"--{flag}: is empty")
+    _refuse_empty(options)
     tasks, files, task_notes = _tasks(options.task)
     data = options.data if options.data is not None else _own_folder(tasks, files)
     if options.preset == "demo" and files:
@@ -123,6 +122,12 @@ def request(options: argparse.Namespace) -> Request:
     overrides += [f"{key}={value}" for key, value in values.items() if value is not None]
     config = compose_config([*overrides, *options.overrides])
     return Request(config, (*notes, *task_notes), options.dry_run, options.json, options.open)
+
+
+def _refuse_empty(options: argparse.Namespace) -> None:
+    for flag in ("data", "teacher", "out"):
+        if getattr(options, flag) == "":
+            raise UserError(f"--{flag}: is empty")
 
 
 def _preset(given: str, data: str | None) -> tuple[str, tuple[str, ...]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -14,11 +16,27 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from harness.errors import StorageError
+from harness.errors import StorageError, UserError
 from harness.progress import say
 
 MANIFEST = "manifest.json"
-SYSTEM_ERROR = re.compile(r"([^:]+) \(os error \d+\)")
+REFUSALS = {
+    getattr(errno, name)
+    for name in (
+        "ENOSPC",
+        "EDQUOT",
+        "EROFS",
+        "EACCES",
+        "EPERM",
+        "EIO",
+        "ENOTDIR",
+        "EEXIST",
+        "EMFILE",
+    )
+    if hasattr(errno, name)
+}
+"""The system's errors that a write may meet."""
+SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 """How libraries written in Rust (safetensors, tokenizers) report an error of the system."""
 
 
@@ -53,14 +71,17 @@ def replacing(folder: Path) -> Iterator[Path]:
         if folder.exists():
             shutil.rmtree(folder)
         made.replace(folder)
+    except UserError:
+        raise
     except OSError as error:
-        if error.errno is None:  # a library's own, not the system's
+        if error.errno not in REFUSALS:
             raise
         raise StorageError(f"{folder}: cannot be written ({error.strerror})") from error
     except Exception as error:
-        if not (said := SYSTEM_ERROR.search(str(error))):
+        said = SYSTEM_ERROR.search(str(error))
+        if said is None or int(said[1]) not in REFUSALS:
             raise
-        raise StorageError(f"{folder}: cannot be written ({said[1]})") from error
+        raise StorageError(f"{folder}: cannot be written ({os.strerror(int(said[1]))})") from error
     finally:
         if made is not None:
             shutil.rmtree(made, ignore_errors=True)

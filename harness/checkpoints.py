@@ -12,7 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 
 from harness.artefacts import MANIFEST, cached, file_sha256, fingerprint
-from harness.errors import TeacherError
+from harness.errors import TeacherError, first_line
 from harness.inputs import EncodedSplit
 from harness.progress import progress
 from harness.schedule import WIDTH_STEP
@@ -61,9 +61,17 @@ def locate(name: str, task: str, cache: Path, *, outline: bool = False) -> Path:
 
 
 def checkpoint_fingerprint(folder: Path) -> str:
-    """Identity of a checkpoint: its configuration, weights, tokenizer and vocabulary."""
+    """Identity of a checkpoint: its configuration, weights, tokenizer and vocabulary.
+
+    Raises:
+        TeacherError: one of the files cannot be read.
+    """
     present = [path for pattern in IDENTITY_FILES for path in folder.glob(pattern)]
-    return fingerprint({path.name: file_sha256(path) for path in present if path.name != MANIFEST})
+    try:
+        files = {path.name: file_sha256(path) for path in present if path.name != MANIFEST}
+    except OSError as error:
+        raise TeacherError(f"{error.filename}: cannot be read ({error.strerror})") from error
+    return fingerprint(files)
 
 
 def read_config(folder: Path, **changes: Any) -> PretrainedConfig:
@@ -75,7 +83,7 @@ def read_config(folder: Path, **changes: Any) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, **changes)
     except Exception as error:  # a configuration's own checks raise anything
-        raise TeacherError(f"{folder}: unusable config.json ({_first_line(error)})") from error
+        raise TeacherError(f"{folder}: unusable config.json ({first_line(error)})") from error
 
 
 def tokenizer_of(folder: Path) -> Any:
@@ -83,7 +91,7 @@ def tokenizer_of(folder: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # the tokenizer's own parsers raise anything
-        raise TeacherError(f"{folder}: no usable tokenizer ({_first_line(error)})") from error
+        raise TeacherError(f"{folder}: no usable tokenizer ({first_line(error)})") from error
     if tokenizer.pad_token_id is None:
         raise TeacherError(f"{folder}: its tokenizer has no padding token")
     return tokenizer
@@ -110,7 +118,7 @@ def check_fits(folder: Path, inputs: Iterable[EncodedSplit], max_length: int) ->
         _ = encoder.encoder.layer  # what students copy from
     except Exception as error:  # a model's own constructor raises anything
         raise TeacherError(
-            f"{folder}: its config.json describes no '{config.model_type}' ({_first_line(error)})"
+            f"{folder}: its config.json describes no '{config.model_type}' ({first_line(error)})"
         ) from error
     # RoBERTa's first position comes after its padding index.
     first = 0 if positions.padding_idx is None else positions.padding_idx + 1
@@ -130,11 +138,6 @@ def check_fits(folder: Path, inputs: Iterable[EncodedSplit], max_length: int) ->
                     f"{folder}: its tokenizer does not belong to it: {kind} up to {values.max()}, "
                     f"embeddings for {most}"
                 )
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
 
 
 def _demo(task: str, cache: Path, outline: bool) -> Path:

@@ -7,7 +7,6 @@ never compared.
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import psutil
 from harness.errors import StorageError
 from harness.ledger import Ledger
 from harness.progress import say
+from harness.storage import host
 
 POLL_SECONDS = 0.5
 BEAT_SECONDS = 15.0
@@ -32,13 +32,13 @@ class Claims:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         process = psutil.Process()
-        self.owner = f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
+        self.owner = f"{host()}:{process.pid}:{process.create_time():.2f}"
         self._seen: dict[str, tuple[float, float]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> Claims:
-        self.all_keys()
+        self.drop_gone()
         self._thread.start()
         return self
 
@@ -46,12 +46,11 @@ class Claims:
         self._stop.set()
         self._thread.join()
         if kind is None:
-            self.all_keys()
+            self.drop_gone()
 
-    def all_keys(self) -> set[str]:
-        """All claimed keys, after those of owners that are gone were given back."""
+    def drop_gone(self) -> None:
+        """Give back the claims of owners that are gone."""
         self.ledger.drop_claims(self._gone())
-        return self.ledger.claimed_keys()
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
@@ -89,8 +88,8 @@ class Claims:
         return {owner: beat for owner, beat in owners.items() if self._is_gone(owner, now)}
 
     def _is_gone(self, owner: str, now: float) -> bool:
-        host, pid, created = owner.rsplit(":", 2)
-        if host == socket.gethostname():
+        home, pid, created = owner.rsplit(":", 2)
+        if home == host():
             return _has_ended(int(pid), float(created))
         return now - self._seen[owner][1] > EXPIRY_SECONDS
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import tempfile
 import time
 import webbrowser
@@ -39,6 +40,9 @@ BAD_INPUT, RUNS_FAILED, NOT_THE_SAME = 2, 1, 1
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command of `harness.study`; returns its exit code."""
     options = parser().parse_intermixed_args(arguments)
+    if options.debug:
+        logging.basicConfig()
+        logging.getLogger("harness").setLevel(logging.INFO)
     try:
         if options.list is not None:
             show_list(options.list, options.json)
@@ -90,7 +94,7 @@ def _replay(options: argparse.Namespace) -> int:
         raise UserError(f"--out {out}: has no ledger.db")
     ledger = Ledger(storage_url(out, storage))
     found = find_recorded(ledger, prefix)
-    _quieten(found.config.threads)
+    _quieten(found.record.provenance.get("threads", found.config.threads))
     answer = replay(ledger, found, out)
     ledger.close()
     if options.json:
@@ -103,7 +107,6 @@ def _report(ledger: Ledger, name: str, out: Path) -> Path:
     from reports.build import build_report  # plotly is only needed here
 
     path = out / name / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
     build_report(ledger, name, path)
     return path
 

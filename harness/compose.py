@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.config import StudyConfig, validate
-from harness.errors import ConfigError
+from harness.errors import ConfigError, first_line
 
 GROUPS = ("preset", "protocol")
 
@@ -45,7 +45,7 @@ def compose_config(overrides: Sequence[str]) -> StudyConfig:
                 composed = compose("study", overrides=[_forced(text) for text in overrides])
             values = OmegaConf.to_container(composed, resolve=True)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
-            raise ConfigError(_first_line(error)) from error
+            raise ConfigError(first_line(error)) from error
     assert isinstance(values, dict)
     return validate({str(key): value for key, value in values.items()})
 
@@ -55,7 +55,7 @@ def _forced(text: str) -> str:
     try:
         override = OverridesParser.create().parse_override(text)
     except (HydraException, ValueError) as error:  # Python's own: an integer of too many digits
-        raise ConfigError(f"override '{text[:80]}': {_first_line(error)}") from error
+        raise ConfigError(f"override '{text[:80]}': {first_line(error)}") from error
     if override.key_or_group.split(".")[0] == "hydra":
         raise ConfigError(f"unknown key '{override.key_or_group}'")
     if override.key_or_group in GROUPS:
@@ -66,7 +66,3 @@ def _forced(text: str) -> str:
     if override.is_sweep_override() or text.startswith(("+", "~", "=")):
         raise ConfigError(f"override '{text}': write it as key=value")
     return f"++{text}"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -1,6 +1,12 @@
 """Errors that a user can act on; the command prints them in one line and exits with code 2."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says something, or its kind."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
 class UserError(Exception):
     """Something the user gave (a flag, a file, a name, a value) cannot be used."""
 

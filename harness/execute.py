@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import PreTrainedModel
 
 from harness.artefacts import replacing
 from harness.claims import Claims
 from harness.config import StudyConfig
-from harness.errors import MethodError
-from harness.failures import RunFailed, recorded
+from harness.errors import MethodError, StorageError
+from harness.failures import RunFailed, is_out_of_memory, recorded
 from harness.inspection import inspect_run
 from harness.ledger import Ledger, Predictions, Record, Role
 from harness.materials import Materials
@@ -65,6 +66,7 @@ class Executor:
         self.study = study
         self.ledger = ledger
         self.claims = claims
+        self._tried: set[str] = set()
         self.recipe = Recipe(
             inputs=materials.inputs["train"],
             labels=materials.labels,
@@ -112,14 +114,14 @@ class Executor:
         A run that another worker has claimed is waited for.
         """
         by_fingerprint = {run.fingerprint: run for run in runs}
-        records = self._records(runs)
+        records = self._settled(self._records(runs))
         missing = [run for key, run in by_fingerprint.items() if key not in records]
         if not missing:
             return records
         with progress(label, self.steps * len(missing)) as advance:
             while missing:
                 self._train_claimed(missing, advance)
-                records = self._records(missing)
+                records = self._settled(self._records(missing))
                 left = [run for run in missing if run.fingerprint not in records]
                 if len(left) == len(missing):
                     time.sleep(POLL_SECONDS)
@@ -143,20 +145,46 @@ class Executor:
                     mine.append(run)
                 if len(mine) == POPULATION:
                     break
-            done = self.ledger.records([run.fingerprint for run in mine])
+            done = self._settled(self.ledger.records([run.fingerprint for run in mine]))
             population = [run for run in mine if run.fingerprint not in done]
-            members: list[Member] = []
-            by_member: dict[int, Run] = {}
-            for run in population:
-                try:
-                    with recorded():
-                        members.append(self._member(run))
-                except RunFailed as error:
-                    self._write_result(run, self._failed(run, str(error)))
-                else:
-                    by_member[id(members[-1])] = run
-            for member, outcome in train_population(members, self.recipe, advance):
-                self._write(by_member[id(member)], member, outcome)
+            for run in self._train_together(population, advance):
+                self._train_together([run], advance)
+
+    def _train_together(self, runs: Sequence[Run], advance: Callable[[int], None]) -> list[Run]:
+        """Train and write runs; returns those that had too little memory beside the others."""
+        crowded = []
+        for run, member, result in self._train(runs, advance):
+            if len(runs) > 1 and is_out_of_memory(result.record.reason):
+                crowded.append(run)
+            else:
+                self._write(run, member, result)
+        return crowded
+
+    def _train(
+        self, runs: Sequence[Run], advance: Callable[[int], None]
+    ) -> Iterator[tuple[Run, Member | None, Result]]:
+        """Train runs as one population; yields each as it ends, without a member if that failed."""
+        members: list[Member] = []
+        by_member: dict[int, Run] = {}
+        for run in runs:
+            try:
+                with recorded():
+                    members.append(self._member(run))
+            except RunFailed as error:
+                yield run, None, self._failed(run, str(error))
+            else:
+                by_member[id(members[-1])] = run
+        for member, outcome in train_population(members, self.recipe, advance):
+            run = by_member[id(member)]
+            yield run, member, self._result(run, member, outcome)
+
+    def _settled(self, records: Mapping[str, Record]) -> dict[str, Record]:
+        """The records that stand: a command tries once more what had too little memory before it."""
+        return {
+            key: record
+            for key, record in records.items()
+            if key in self._tried or not is_out_of_memory(record.reason)
+        }
 
     def check(self, fixed: Mapping[str, Value]) -> None:
         """Build student and method once: what cannot be used is refused before any training.
@@ -203,24 +231,15 @@ class Executor:
 
     def repeat(self, run: Run, advance: Callable[[int], None]) -> Result:
         """Train a run whether or not it has a record, and write nothing."""
-        try:
-            with recorded():
-                member = self._member(run)
-        except RunFailed as error:
-            return self._failed(run, str(error))
-        ((_, outcome),) = train_population([member], self.recipe, advance)
-        return self._result(run, member, outcome)
+        ((_, _, result),) = self._train([run], advance)
+        return result
 
-    def _write(self, run: Run, member: Member, outcome: Outcome) -> None:
-        result = self._result(run, member, outcome)
-        kept = result.record.status == "complete" and self.config.keep != "none"
-        if kept and run.role == "report":
-            self._save(run, member)
-        self._write_result(run, result)
-
-    def _write_result(self, run: Run, result: Result) -> None:
+    def _write(self, run: Run, member: Member | None, result: Result) -> None:
         if result.record.reason is not None:
             say(f"warning: {self.method.name}, seed {run.seed}: failed: {result.record.reason}")
+        elif member is not None and run.role == "report" and self.config.keep != "none":
+            self._save(run, member)
+        self._tried.add(run.fingerprint)
         predictions = result.predictions if run.role == "report" else {}
         self.ledger.write_run(result.record, predictions, result.inspections)
 
@@ -253,7 +272,7 @@ class Executor:
             seconds=outcome.seconds,
             examples_per_second=outcome.examples_per_second,
             peak_memory=float(outcome.peak_memory),
-            provenance=provenance(),
+            provenance={**provenance(), "threads": torch.get_num_threads()},
         )
 
     def _evaluate(
@@ -274,6 +293,8 @@ class Executor:
                 self.materials.arithmetic,
             )
             logits = layers.logits.numpy()
+            if not np.isfinite(logits).all():
+                raise RunFailed(f"the logits of {name} are not finite numbers")
             scores = evaluate(data.task, split.labels, logits)
             # The first split's metrics carry plain names; a further one (MNLI's) its own.
             metrics |= scores if position == 0 else {f"{k} ({name})": v for k, v in scores.items()}
@@ -323,14 +344,18 @@ class Executor:
 
     def _remove_students(self, fingerprints: Iterable[str]) -> None:
         with self.claims.held(f"students:{self.study}"):
-            for key in fingerprints:
-                if self._student(key).is_dir():
-                    shutil.rmtree(self._student(key))
+            for folder in map(self._student, fingerprints):
+                try:
+                    if folder.is_dir():
+                        shutil.rmtree(folder)
+                except OSError as error:
+                    raise StorageError(f"{folder}: cannot be removed ({error.strerror})") from error
 
     def _clear_leftovers(self) -> None:
         """Remove what killed processes left of students; one being written has a claim by then."""
         left = [(path, path.name[1:17]) for path in self.students.glob(".*")]
-        taken = {key[:16] for key in self.claims.all_keys()}
+        self.claims.drop_gone()
+        taken = {key[:16] for key in self.ledger.claimed_keys()}
         for path, name in left:
             if name not in taken:
                 shutil.rmtree(path, ignore_errors=True)

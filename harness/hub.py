@@ -14,6 +14,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from harness.errors import first_line
+
 
 def hub_reason(error: BaseException) -> str:
     """Why a model or data set could not be had. The clients raise many unrelated types.
@@ -42,8 +44,8 @@ def hub_reason(error: BaseException) -> str:
     if any(isinstance(cause, LocalEntryNotFoundError | ConnectionError) for cause in causes):
         return "the hub cannot be reached, and it is not in the local cache"
     if any(isinstance(cause, HfHubHTTPError) for cause in causes):
-        return f"the hub refuses: {_first_line(error)}"
-    return f"{type(error).__name__}: {_first_line(error)}"
+        return f"the hub refuses: {first_line(error)}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -51,8 +53,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while seen is not None:
         yield seen
         seen = seen.__cause__ or seen.__context__
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else "no reason given"

@@ -37,7 +37,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from harness.errors import StorageError
 from harness.storage import open_engine, shown_url
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 Role = Literal["search", "report"]
 Status = Literal["complete", "pruned", "failed"]
 
@@ -218,8 +218,16 @@ class Ledger:
         predictions: Mapping[str, Predictions],
         inspections: Mapping[str, Any],
     ) -> bool:
-        """Write a run with all that belongs to it; returns False if it was there already."""
+        """Write a run with all that belongs to it; returns False if it was there already.
+
+        A failed run's record is replaced: it was tried again. It has nothing else that belongs to it.
+        """
         with self._write() as connection:
+            connection.execute(
+                _runs.delete().where(
+                    _runs.c.fingerprint == record.fingerprint, _runs.c.status == "failed"
+                )
+            )
             row = {**vars(record), "created": time.time()}
             if not self._insert_new(connection, _runs, row):
                 return False

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from harness.ablation import load_tasks
 from harness.claims import Claims
@@ -27,7 +28,7 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Recorded:
-    """A run of the ledger, a study that uses it, and the configuration of a command that ran that."""
+    """A run of the ledger, a study that uses it, and the configuration of an ablation of that study."""
 
     record: Record
     study: str
@@ -38,10 +39,12 @@ class Recorded:
 class Replay:
     """What a repetition gave: `differences` from the record, each in words; none when it is the same.
 
-    `surroundings` are versions and machine where they are not the record's.
+    `compared` names what was there to compare; `surroundings` are versions and machine where they are
+    not the record's.
     """
 
     fingerprint: str
+    compared: str
     differences: tuple[str, ...]
     surroundings: tuple[str, ...]
 
@@ -50,7 +53,7 @@ class Replay:
         """The answer in one line."""
         run = f"run {self.fingerprint[:16]}"
         if not self.differences:
-            return f"{run}: the same: metrics, curves and predictions are equal to the last digit"
+            return f"{run}: the same: {self.compared}"
         shown = list(self.differences[:SHOWN])
         if more := len(self.differences) - len(shown):
             shown.append(f"and {more} more")
@@ -81,12 +84,12 @@ def replay(ledger: Ledger, found: Recorded, out: Path) -> Replay:
         UserError: something that the run depends on is no longer the same.
     """
     record, study = found.record, found.study
-    config = replace(found.config, out=str(out))
-    task = _task_of(record)
-    tasks, _ = load_tasks(replace(config, tasks=(task,)))
+    task, name = _task_of(record), str(record.inputs["method"])
+    config = replace(found.config, out=str(out), tasks=(task,), methods=(name,), baseline=None)
+    tasks, _ = load_tasks(config)
     arithmetic = choose_arithmetic(config.device, config.training.precision)
     materials = prepare(config, tasks[task], arithmetic, out)
-    method = registry().resolve(str(record.inputs["method"]))
+    method = registry().resolve(name)
     executor = Executor(config, materials, method, study, ledger, Claims(ledger))
     inputs = record.inputs
     run = executor.run(inputs["setting"], 0, inputs["seed"], inputs["role"])
@@ -99,6 +102,7 @@ def replay(ledger: Ledger, found: Recorded, out: Path) -> Replay:
     stored = {name: ledger.predictions(record.fingerprint, name) for name in result.predictions}
     return Replay(
         record.fingerprint,
+        _compared(record),
         tuple(_differences(record, stored, result)),
         tuple(_elsewhere(record.provenance)),
     )
@@ -122,23 +126,37 @@ def _short(value: object) -> str:
     return text if len(text) <= 24 else f"{text[:16]}..."
 
 
+def _compared(record: Record) -> str:
+    if record.status != "complete":
+        return f"it failed in the same way ({record.reason})"
+    predictions = " and predictions" if record.inputs["role"] == "report" else ""
+    return f"metrics, losses{predictions} are equal to the last digit"
+
+
 def _differences(
     record: Record, stored: Mapping[str, Predictions | None], result: Result
 ) -> list[str]:
     found = []
     now = result.record
-    if (record.status, record.reason) != (now.status, now.reason):
+    # A reason may hold a line number, or how much memory was free.
+    if (record.status, _kind(record.reason)) != (now.status, _kind(now.reason)):
         found.append(f"{record.reason or record.status} then, {now.reason or now.status} now")
     for name in sorted({*record.metrics, *now.metrics}):
         was, is_ = record.metrics.get(name), now.metrics.get(name)
         if was != is_:
             found.append(f"{name} {was} then, {is_} now")
     for split, before in stored.items():
-        if before is not None:
+        if before is None and record.inputs["role"] == "report":
+            found.append(f"{split}: the predictions then are not in the ledger")
+        elif before is not None:
             found += _different_predictions(split, before, result.predictions[split])
     if record.curves != now.curves:
         found.append("the losses by epoch differ")
     return found
+
+
+def _kind(reason: str | None) -> str | None:
+    return None if reason is None else reason.partition(":")[0]
 
 
 def _different_predictions(split: str, then: Predictions, now: Predictions) -> list[str]:
@@ -155,10 +173,10 @@ def _different_predictions(split: str, then: Predictions, now: Predictions) -> l
 
 
 def _elsewhere(then: Mapping[str, Any]) -> list[str]:
-    now = provenance()
+    now: dict[str, Any] = {**provenance(), "threads": torch.get_num_threads()}
     found = [
         f"{name} {then.get(name)} and {now[name]}"
-        for name in ("python", "processor", "revision")
+        for name in ("python", "processor", "revision", "threads")
         if then.get(name) != now[name]
     ]
     libraries = then.get("libraries", {})

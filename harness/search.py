@@ -29,7 +29,7 @@ def _storage_errors(url: str) -> Iterator[None]:
     """Optuna's errors of the database as `StorageError`."""
     try:
         yield
-    except (StorageInternalError, SQLAlchemyError, ImportError, RuntimeError) as error:
+    except (StorageInternalError, SQLAlchemyError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         reason = getattr(cause, "orig", None) or cause or error
         raise StorageError(f"storage {shown_url(url)}: {reason}") from error
@@ -43,8 +43,11 @@ def open_optuna(url: str, claims: Claims) -> optuna.storages.RDBStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with claims.held("optuna-tables"):
-        with _storage_errors(url):
-            storage = optuna.storages.RDBStorage(url)
+        try:
+            with _storage_errors(url):
+                storage = optuna.storages.RDBStorage(url)
+        except (ImportError, RuntimeError) as error:  # no driver; tables of another Optuna
+            raise StorageError(f"storage {shown_url(url)}: {error}") from error
         make_immediate(storage.engine)
     return storage
 

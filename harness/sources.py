@@ -27,7 +27,7 @@ Labels = npt.NDArray[np.int64] | npt.NDArray[np.float32]
 class Split:
     """Examples of one split: `texts` (examples) tuples of 1 or 2 sentences, `labels` (examples,).
 
-    `ids` (examples,) are row numbers in the file or data set that the split came from.
+    `ids` (examples,) number the rows that were read from the file or data set, from 0.
     """
 
     texts: tuple[tuple[str, ...], ...]

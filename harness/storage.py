@@ -7,6 +7,9 @@ IMMEDIATE takes the write lock first and waits.
 from __future__ import annotations
 
 import os
+import socket
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +76,8 @@ def open_engine(url: str) -> Engine:
     try:
         engine = create_engine(url)
     except ImportError as error:
-        raise StorageError(
-            f"storage {shown_url(url)}: {error} (PostgreSQL needs the extra: pip install -e '.[postgres]')"
-        ) from error
+        hint = "PostgreSQL needs the extra: pip install -e '.[postgres]'"
+        raise StorageError(f"storage {shown_url(url)}: {error} ({hint})") from error
     except SQLAlchemyError as error:
         raise StorageError(f"storage {shown_url(url)}: {error}") from error
     make_immediate(engine)
@@ -93,3 +95,16 @@ def _file_system(folder: Path) -> str:
         if str(place) in mounts:
             return mounts[str(place)]
     return ""
+
+
+@cache
+def host() -> str:
+    """What numbers its processes for itself: this machine since its start, or a container on it.
+
+    Names of machines are not enough: containers and copied machines share them.
+    """
+    parts = [socket.gethostname()]
+    with suppress(OSError):  # only Linux has them
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    return " ".join(parts)

@@ -20,7 +20,7 @@ from transformers import (
 from harness.checkpoints import read_config
 from harness.config import StudentConfig
 from harness.encoder import ATTENTION
-from harness.errors import MethodError, TeacherError
+from harness.errors import MethodError, TeacherError, first_line
 from harness.method import Method
 from harness.randomness import global_seed
 from harness.tasks import Task
@@ -173,8 +173,7 @@ def read_weights(folder: Path, config: PretrainedConfig | None) -> PreTrainedMod
             ignore_mismatched_sizes=config is not None,  # a head for other labels is drawn anew
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise TeacherError(f"{folder}: its weights cannot be read ({reason})") from error
+        raise TeacherError(f"{folder}: its weights cannot be read ({first_line(error)})") from error
     encoder = f"{model.base_model_prefix}."
     missing = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
     if config is not None:

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import FrameType
 
 from harness.progress import say
 
 INTERRUPTED = 130
+GO_ON = "interrupted: the same command goes on where this one stopped"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, 1 when runs failed, 2 for bad input, 130 for Ctrl-C."""
-    try:
-        from harness.command import run  # torch takes seconds, in which Ctrl-C is met too
+    """Run the command; returns its exit code.
 
+    0, 1 when runs failed or a repeated one is not the same, 2 for bad input, 130 for Ctrl-C.
+    """
+    run = _imported()
+    try:
         return run(arguments)
     except KeyboardInterrupt:
-        say("interrupted: the same command goes on where this one stopped")
+        say(GO_ON)
         return INTERRUPTED
+
+
+def _imported() -> Callable[[Sequence[str] | None], int]:
+    """The command's own module, which takes seconds to import: libraries may swallow Ctrl-C in them."""
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if usual:
+        signal.signal(signal.SIGINT, _leave)
+    try:
+        from harness.command import run
+    finally:
+        if usual:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    return run
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    say(GO_ON)
+    os._exit(INTERRUPTED)
 
 
 def entry() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import DataError
+from harness.errors import DataError, first_line
 from harness.progress import say
 
 Column = str | int
@@ -140,10 +140,10 @@ def _parquet(path: Path, columns: Sequence[Column]) -> Iterator[Row]:
                     raise DataError(f"{path}: {found} column '{column}' ({', '.join(names)})")
             table = file.read(columns=list(columns))
     except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
+        reason = error.strerror or first_line(error)
         raise DataError(f"{path}: cannot be read ({reason})") from error
     except pa.ArrowException as error:
-        raise DataError(f"{path}: not parquet ({str(error).splitlines()[0]})") from error
+        raise DataError(f"{path}: not parquet ({first_line(error)})") from error
     try:
         cells = [table.column(column).to_pylist() for column in columns]
     except UnicodeDecodeError as error:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+import psutil
 
 from harness.compare import AblationResult
 from harness.errors import StorageError, UserError
 from harness.ledger import Ledger
-from harness.storage import storage_url
+from harness.storage import host, storage_url
 from reports.evidence import read_evidence
 from reports.page import render
 
@@ -98,14 +100,18 @@ def _place(runs: Path, ablation: str) -> Path:
 def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        own = f".{path.name}-{hashlib.sha256(host().encode()).hexdigest()[:8]}-"
+        for left in path.parent.iterdir():
+            if left.name.startswith(own) and not psutil.pid_exists(
+                int(left.name.removeprefix(own))
+            ):
+                left.unlink(missing_ok=True)  # a killed process's
+        temporary = path.with_name(f"{own}{os.getpid()}")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as stream:
-                stream.write(text)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
+            temporary.write_text(text, encoding="utf-8", errors="replace")
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror})") from error

@@ -20,12 +20,18 @@ from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.killing", "harness.command", "reports.build", "torch"])
+IN_TRAINING = -1
+SECONDS = 300
+"""No study here takes longer: one that does waits for something that will not come."""
 WRITES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"}
 
 
 @dataclass
 class Moments:
-    """Counts what changes the runs folder and dies at a chosen count; 0 never dies."""
+    """Counts what changes the runs folder and dies at a chosen count; 0 never dies.
+
+    At IN_TRAINING it dies when a run is trained and not yet written.
+    """
 
     out: str
     deadly: int
@@ -61,6 +67,8 @@ def _study(arguments: list[str], notes: Path, moments: Moments) -> None:
     write_run = Ledger.write_run
 
     def noted(self: Ledger, record: Any, *rest: Any) -> bool:
+        if moments.deadly == IN_TRAINING:
+            os.kill(os.getpid(), signal.SIGKILL)
         inserted = write_run(self, record, *rest)
         with notes.with_suffix(".runs").open("a") as stream:
             stream.write(f"{record.fingerprint} {inserted}\n")
@@ -91,9 +99,13 @@ class Study:
         self.process.start()
 
     def join(self, seconds: float | None = None) -> bool:
-        """Wait; returns whether the process has ended."""
-        self.process.join(seconds)
-        return self.process.exitcode is not None
+        """Wait, for some seconds or for the end; returns whether the process has ended."""
+        self.process.join(SECONDS if seconds is None else seconds)
+        ended = self.process.exitcode is not None
+        if seconds is None and not ended:
+            self.kill()
+            raise TimeoutError(self.notes.with_suffix(".err").read_text())
+        return ended
 
     def kill(self) -> None:
         """SIGKILL, and wait."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import site
 import subprocess
 import sys
@@ -16,16 +17,22 @@ from tests.conftest import small_study
 ROOT = Path(__file__).parents[1]
 
 
+def pip(*arguments: str | Path) -> None:
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    tracked = subprocess.run(
-        ["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=False
-    )
-    if tracked.returncode:
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("the sources are no git checkout")
-    for name in filter(None, tracked.stdout.split("\0")):
+    tracked = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=True
+    )
+    for name in filter(lambda name: (ROOT / name).is_file(), tracked.stdout.split("\0")[:-1]):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes((ROOT / name).read_bytes())
     build = [
@@ -34,7 +41,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder,
         source,
     ]
-    subprocess.run([sys.executable, "-m", *build], check=True, capture_output=True)
+    pip(*build)
     (built,) = folder.glob("*.whl")
     return built
 
@@ -47,8 +54,8 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (packages,) = folder.glob("lib/python*/site-packages")
     # A path in a .pth file: the editable installation behind it is not followed.
     (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
-    install = ["pip", "--python", folder / "bin" / "python", "install", "--quiet", "--no-deps"]
-    subprocess.run([sys.executable, "-m", *install, wheel], check=True, capture_output=True)
+    install = ["--python", folder / "bin" / "python", "install", "--quiet", "--no-deps"]
+    pip(*install, wheel)
     return folder / "bin"
 
 

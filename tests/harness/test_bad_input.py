@@ -14,7 +14,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness import command
+from harness import arguments, command
 from harness.arguments import Request, chosen_methods
 from harness.compose import compose_config
 from harness.config import ProtocolConfig, SourceConfig, plain
@@ -107,6 +107,7 @@ def test_any_configuration_is_taken_or_refused_in_one_line(more: list[list[str]]
         contextlib.redirect_stderr(errors),
     ):
         patch.setattr(command, "_run", prepared)
+        patch.setattr(arguments, "_hub_answers", lambda: False)
         try:
             code: Any = main([*base, *chosen])
         except SystemExit as stopped:  # argparse's own

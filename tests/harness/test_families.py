@@ -20,7 +20,7 @@ from transformers import (
     RobertaTokenizer,
 )
 
-from harness.checkpoints import FAMILIES, check_fits, tokenizer_of
+from harness.checkpoints import FAMILIES, check_fits, checkpoint_fingerprint, tokenizer_of
 from harness.compare import summarise
 from harness.compose import compose_config
 from harness.config import ProtocolConfig, SourceConfig
@@ -196,6 +196,14 @@ def test_weights_that_are_not_there_are_never_drawn_at_random(
         TeacherError, match=r"weights do not fit or are missing, electra\.encoder\.layer\.3\."
     ):
         pretrained_classifier(headless, load_task("rte"), 0)
+
+
+def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    folder = electra(tmp_path / "encoder")
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to(tmp_path / "pruned")
+    with pytest.raises(TeacherError, match=r"model\.safetensors: cannot be read \(No such file"):
+        checkpoint_fingerprint(folder)
 
 
 def test_layers_are_never_left_out_in_silence(tmp_path: Path) -> None:

@@ -110,6 +110,7 @@ def test_a_dead_process_loses_its_claim_at_once(ledger: Ledger) -> None:
         assert mine
 
 
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs waitid")
 def test_a_killed_process_that_nobody_waited_for_loses_its_claim(ledger: Ledger) -> None:
     code = (
         "import os, sys; from harness.claims import Claims; from harness.ledger import Ledger\n"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from harness import execute
 from harness.ledger import Ledger
@@ -58,6 +59,7 @@ def test_a_run_repeats_to_the_last_digit_and_nothing_is_written(
     before = (runs / "ledger.db").stat().st_size, len(list(runs.rglob("*.safetensors")))
     found = answer(capsys, runs, fingerprints(runs, role)[0][:12], 0)
     assert found["same"] is True
+    assert ("predictions" in found["compared"]) == (role == "report")
     assert found["differences"] == found["surroundings"] == []
     assert ((runs / "ledger.db").stat().st_size, len(list(runs.rglob("*.safetensors")))) == before
 
@@ -86,6 +88,56 @@ def test_other_predictions_metrics_and_curves_are_told(
     assert "f 1 then, None now" in text
     assert f"1 of {len(logits)} predictions differ" in text
     assert "the losses by epoch differ" in text
+
+
+def test_predictions_that_are_not_there_are_a_difference(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = fingerprints(runs, "report")[0]
+    change(runs, "DELETE FROM harness_predictions WHERE fingerprint = ?", chosen)
+    found = answer(capsys, runs, chosen, 1)
+    assert found["differences"] == ["validation: the predictions then are not in the ledger"]
+
+
+def test_the_threads_are_the_records(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Sums over other numbers of threads round otherwise."""
+    chosen = fingerprints(runs, "report")[0]
+    with sqlite3.connect(runs / "ledger.db") as database:
+        (text,) = database.execute(
+            "SELECT provenance FROM harness_runs WHERE fingerprint = ?", (chosen,)
+        ).fetchone()
+    database.close()
+    made = json.dumps({**json.loads(text), "threads": 3})
+    change(runs, "UPDATE harness_runs SET provenance = ? WHERE fingerprint = ?", made, chosen)
+    main(["--replay", chosen, "--out", str(runs)])
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize(
+    ("reason", "code", "expected"),
+    [
+        (
+            "the loss is not finite in epoch 1",
+            1,
+            "the loss is not finite in epoch 1 then, complete",
+        ),
+        (None, 0, "equal to the last digit"),
+    ],
+)
+def test_a_failure_then_is_compared_too(
+    runs: Path, capsys: pytest.CaptureFixture[str], reason: str | None, code: int, expected: str
+) -> None:
+    chosen = fingerprints(runs, "search")[0]
+    status = "complete" if reason is None else "failed"
+    change(
+        runs,
+        "UPDATE harness_runs SET status = ?, reason = ? WHERE fingerprint = ?",
+        status,
+        reason,
+        chosen,
+    )
+    assert main(["--replay", chosen, "--out", str(runs)]) == code
+    assert expected in capsys.readouterr().out
 
 
 def test_another_machine_is_named_beside_the_difference(
@@ -117,6 +169,7 @@ def test_changed_code_is_refused_by_name(
         (["--replay", ""], "several runs whose fingerprint begins with ''"),
         (["--replay", "%"], "no run whose fingerprint begins with '%'"),
         (["--replay", "a", "--task", "rte"], "leave --task out"),
+        (["--replay", "a", "--out", ""], "--out: is empty"),
         (["--replay", "a", "--dry-run"], "leave --dry-run out"),
         (["--replay", "a", "training.epochs=2"], "leave training.epochs out"),
     ],
@@ -124,7 +177,8 @@ def test_changed_code_is_refused_by_name(
 def test_what_cannot_be_replayed_is_said(
     runs: Path, capsys: pytest.CaptureFixture[str], more: list[str], expected: str
 ) -> None:
-    assert main([*more, "--out", str(runs)]) == 2
+    given = more if "--out" in more else [*more, "--out", str(runs)]
+    assert main(given) == 2
     assert expected in capsys.readouterr().err
 
 

@@ -1,20 +1,23 @@
 """The whole line: one command, real parts, a tiny encoder."""
 
 import dataclasses
+import errno
 import json
 import shlex
 import shutil
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from harness import ablation, registry
+from harness import ablation, execute, registry
 from harness.checkpoints import tokenizer_of
 from harness.compare import summarise
 from harness.compose import compose_config
@@ -410,6 +413,58 @@ def test_out_of_memory_is_a_failed_run(command: Command) -> None:
     (failure,) = summary["failures"]
     assert "trial 0, seed 1000000: out of memory: " in failure
     assert [len(r["scores"]) for r in summary["results"]] == [0, 2]
+
+
+@pytest.mark.usefixtures("more_methods")
+def test_memory_that_lacked_beside_others_is_there_alone_and_in_another_command(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("--method", "last-layer", "--baseline", "none", "--trials", "4", "--seeds", "1")
+    train, sizes = execute.train_population, []
+
+    def crowded(members: Any, *rest: Any, most: int) -> Any:
+        sizes.append(len(members))
+        for member, outcome in train(members, *rest):
+            short = "out of memory: by 1 GiB" if len(members) > most else None
+            yield member, dataclasses.replace(outcome, failure=short)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "train_population", partial(crowded, most=1))
+        summary = command(*asked)
+    assert summary["failures"] == []
+    assert sizes == [4, 1, 1, 1, 1, 1]
+    with monkeypatch.context() as patch:
+        patch.setattr(execute, "train_population", partial(crowded, most=0))
+        summary = command(*asked, out="small", code=1)
+    assert len(summary["failures"]) == 4
+    found = command(*asked, out="small")
+    assert found["failures"] == []
+    assert contents(tmp_path / "small")["runs"] == contents(tmp_path / "runs")["runs"]
+
+
+@pytest.mark.usefixtures("more_methods")
+def test_what_is_wrong_with_the_machine_is_no_runs_failure(
+    command: Command, tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("--method", "last-layer", "--baseline", "none", "--trials", "1")
+    faults = {
+        OSError(errno.EMFILE, "Too many open files"): "Too many open files",
+        RuntimeError("CUDA error: an illegal memory access"): "the device failed: CUDA error",
+    }
+    for number, (fault, reason) in enumerate(faults.items()):
+        out = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            patch.setattr(LastLayer, "terms", Mock(side_effect=fault))
+            assert main(small_study(out, tiny_encoder, *asked)) == 2
+        assert contents(out)["runs"] == []
+        assert command(*asked, out=str(number))["failures"] == [], reason
+
+
+@pytest.mark.usefixtures("more_methods")
+def test_debug_shows_where_a_run_failed(command: Command, caplog: pytest.LogCaptureFixture) -> None:
+    command("--method", "stumbling", "--baseline", "none", "--trials", "2", "--debug", code=1)
+    assert "ZeroDivisionError: an epoch" in caplog.text
+    assert "in terms" in caplog.text
 
 
 @pytest.mark.usefixtures("more_methods")

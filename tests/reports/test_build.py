@@ -1,3 +1,5 @@
+import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import plotly.offline
 import pytest
 
 from harness.errors import StorageError
+from harness.storage import host
 from reports import build
 from reports.build import build_report
 
@@ -186,6 +189,20 @@ def test_tasks_that_were_refused_leave_a_page(scribe, tmp_path):
     scribe.manifest["refused"] = {"wnli": "the teacher is weak"}
     scribe.begin()
     assert "Task wnli was refused: the teacher is weak" in page(scribe, tmp_path)
+
+
+def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(scribe, tmp_path):
+    scribe.begin()
+    code = "import os; print(os.getpid())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = tmp_path / "out"
+    build_report(scribe.ledger, scribe.manifest["name"], out / "report.html")
+    kind = f".report.html-{hashlib.sha256(host().encode()).hexdigest()[:8]}-"
+    for pid in (done.stdout.strip(), os.getppid()):
+        (out / f"{kind}{pid}").write_text("half")
+    build_report(scribe.ledger, scribe.manifest["name"], out / "report.html")
+    found = {path.name for path in out.iterdir()}
+    assert found == {"report.html", f"{kind}{os.getppid()}"}
 
 
 def test_mixed_code_revisions_are_told(scribe, tmp_path):
