@@ -167,7 +167,7 @@ class Ablation:
         seeds = report_seeds(config.protocol.seeds)
         runs = [executor.run(setting, best, seed, "report") for seed in seeds]
         records = executor.execute(runs, f"{label}, {len(seeds)} report seeds")
-        executor.tidy_students(best, records)
+        executor.kept.tidy(best, records, metric)
 
     def _manifest(
         self,

@@ -16,6 +16,8 @@ Rate = Annotated[float, Field(gt=0, lt=1, strict=True)]
 Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, strict=True)]
 Choice = bool | int | float | str
+Keep = Literal["best", "report", "none"]
+"""Students whose weights stay on disk: of each study's report runs the best one, all, or none."""
 
 ROUND = 4
 """Settings asked together. A constant of the protocol: results depend on it."""
@@ -152,7 +154,7 @@ class StudyConfig:
     protocol: ProtocolConfig = Field(default_factory=ProtocolConfig)
     out: str = "runs"
     storage: str | None = None
-    keep: Literal["best", "report", "none"] = "best"
+    keep: Keep = "best"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Natural = 0
     """Threads of products on a CPU; 0 takes the physical cores. One is best for tiny models."""

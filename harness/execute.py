@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,12 +13,12 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from harness.artefacts import replacing
 from harness.claims import Claims
 from harness.config import StudyConfig
-from harness.errors import MethodError, StorageError
+from harness.errors import MethodError
 from harness.failures import RunFailed, is_out_of_memory, recorded
 from harness.inspection import inspect_run
+from harness.kept import KeptStudents
 from harness.ledger import Ledger, Predictions, Record, Role
 from harness.materials import Materials
 from harness.method import Method, Value
@@ -28,7 +27,7 @@ from harness.progress import progress, say
 from harness.provenance import provenance
 from harness.randomness import generator, global_seed, key_dropout
 from harness.runs import Run, method_source
-from harness.student import make_student, save_student
+from harness.student import make_student
 from harness.tasks import Task
 from harness.train import RESULTS_VERSION, Member, Outcome, Recipe, train_population
 
@@ -66,6 +65,7 @@ class Executor:
         self.study = study
         self.ledger = ledger
         self.claims = claims
+        self.kept = KeptStudents(Path(config.out), study, config.keep, ledger, claims)
         self._tried: set[str] = set()
         self.recipe = Recipe(
             inputs=materials.inputs["train"],
@@ -237,8 +237,9 @@ class Executor:
     def _write(self, run: Run, member: Member | None, result: Result) -> None:
         if result.record.reason is not None:
             say(f"warning: {self.method.name}, seed {run.seed}: failed: {result.record.reason}")
-        elif member is not None and run.role == "report" and self.config.keep != "none":
-            self._save(run, member)
+        elif member is not None and run.role == "report":
+            teacher = self.materials.teacher.folder
+            self.kept.save(run.fingerprint, member.model, member.method, teacher)
         self._tried.add(run.fingerprint)
         predictions = result.predictions if run.role == "report" else {}
         self.ledger.write_run(result.record, predictions, result.inspections)
@@ -302,63 +303,6 @@ class Executor:
             if position == 0:
                 inspections |= seen
         return predictions, inspections, metrics
-
-    @property
-    def students(self) -> Path:
-        """The folder of the study's kept students, one folder each, named by fingerprint."""
-        return Path(self.config.out) / "students" / self.study
-
-    def _student(self, fingerprint: str) -> Path:
-        return self.students / fingerprint[:16]
-
-    def _save(self, run: Run, member: Member) -> None:
-        with replacing(self._student(run.fingerprint)) as folder:
-            save_student(member.model, member.method, self.materials.teacher.folder, folder)
-
-    def tidy_students(self, trial: int, records: Mapping[str, Record]) -> None:
-        """With `keep=best`, leave the best student of these report runs and none of their others.
-
-        Those of settings that are no longer the best `trial` go too; those of other seeds stay. Says
-        which students should be there and are not: their runs were finished by a command that did
-        not keep them.
-        """
-        complete = [key for key, record in records.items() if record.status == "complete"]
-        wanted = set(complete if self.config.keep == "report" else [])
-        if self.config.keep == "best" and complete:
-            metric = self.materials.data.task.metrics[0]
-            wanted = {max(complete, key=lambda key: (records[key].metrics[metric], key))}
-        if self.config.keep == "best":
-            outdated = {
-                run.record.fingerprint
-                for run in self.ledger.study_runs(self.study)
-                if run.role == "report" and run.trial != trial
-            }
-            self._remove_students((outdated | set(records)) - wanted)
-        self._clear_leftovers()
-        absent = [key for key in wanted if not self._student(key).is_dir()]
-        if absent:
-            say(
-                f"warning: {len(absent)} of {len(wanted)} students to keep are not there: their runs "
-                "were finished earlier, without keeping them; another --out trains them again"
-            )
-
-    def _remove_students(self, fingerprints: Iterable[str]) -> None:
-        with self.claims.held(f"students:{self.study}"):
-            for folder in map(self._student, fingerprints):
-                try:
-                    if folder.is_dir():
-                        shutil.rmtree(folder)
-                except OSError as error:
-                    raise StorageError(f"{folder}: cannot be removed ({error.strerror})") from error
-
-    def _clear_leftovers(self) -> None:
-        """Remove what killed processes left of students; one being written has a claim by then."""
-        left = [(path, path.name[1:17]) for path in self.students.glob(".*")]
-        self.claims.drop_gone()
-        taken = {key[:16] for key in self.ledger.claimed_keys()}
-        for path, name in left:
-            if name not in taken:
-                shutil.rmtree(path, ignore_errors=True)
 
 
 def _identity(task: Task) -> Any:

@@ -13,100 +13,27 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import (
-    JSON,
-    Column,
-    ColumnElement,
-    Connection,
-    Engine,
-    Float,
-    ForeignKey,
-    Integer,
-    LargeBinary,
-    MetaData,
-    String,
-    Table,
-    false,
-    func,
-    or_,
-    select,
-)
+from sqlalchemy import ColumnElement, Connection, Engine, Table, false, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import StorageError
+from harness.schema import (
+    ABLATIONS,
+    CLAIMS,
+    INSPECTIONS,
+    META,
+    PREDICTIONS,
+    RUNS,
+    SCHEMA_VERSION,
+    STUDIES,
+    TABLES,
+    USES,
+)
 from harness.storage import open_engine, shown_url
 
-SCHEMA_VERSION = 3
 Role = Literal["search", "report"]
 Status = Literal["complete", "pruned", "failed"]
-
-_tables = MetaData()
-_meta = Table(
-    "harness_meta", _tables, Column("key", String, primary_key=True), Column("value", Integer)
-)
-_ablations = Table(
-    "harness_ablations",
-    _tables,
-    Column("name", String, primary_key=True),
-    Column("manifest", JSON, nullable=False),
-    Column("created", Float, nullable=False),
-)
-_studies = Table(
-    "harness_studies",
-    _tables,
-    Column("name", String, primary_key=True),
-    Column("manifest", JSON, nullable=False),
-    Column("created", Float, nullable=False),
-)
-_runs = Table(
-    "harness_runs",
-    _tables,
-    Column("fingerprint", String(64), primary_key=True),
-    Column("inputs", JSON, nullable=False),
-    Column("status", String, nullable=False),
-    Column("reason", String),
-    Column("metrics", JSON, nullable=False),
-    Column("curves", JSON, nullable=False),
-    Column("seconds", Float, nullable=False),
-    Column("examples_per_second", Float, nullable=False),
-    Column("peak_memory", Float, nullable=False),
-    Column("provenance", JSON, nullable=False),
-    Column("created", Float, nullable=False),
-)
-_uses = Table(
-    "harness_study_runs",
-    _tables,
-    Column("study", ForeignKey("harness_studies.name"), primary_key=True),
-    Column("role", String, primary_key=True),
-    Column("trial", Integer, primary_key=True),
-    Column("seed", Integer, primary_key=True),
-    Column("fingerprint", String(64), nullable=False),
-)
-_predictions = Table(
-    "harness_predictions",
-    _tables,
-    Column("fingerprint", ForeignKey("harness_runs.fingerprint"), primary_key=True),
-    Column("split", String, primary_key=True),
-    Column("outputs", Integer, nullable=False),
-    Column("logits", LargeBinary, nullable=False),
-    Column("labels", LargeBinary, nullable=False),
-    Column("ids", LargeBinary, nullable=False),
-)
-_inspections = Table(
-    "harness_inspections",
-    _tables,
-    Column("fingerprint", ForeignKey("harness_runs.fingerprint"), primary_key=True),
-    Column("name", String, primary_key=True),
-    Column("value", JSON, nullable=False),
-)
-_claims = Table(
-    "harness_claims",
-    _tables,
-    Column("key", String, primary_key=True),
-    Column("owner", String, nullable=False),
-    Column("heartbeat", Float, nullable=False),
-)
 
 
 @dataclass(frozen=True)
@@ -171,15 +98,15 @@ class Ledger:
     def _make_tables(self) -> None:
         try:
             with self._write() as connection:
-                _tables.create_all(connection)
+                TABLES.create_all(connection)
         except StorageError:
             # PostgreSQL fails when another worker has just made them: then they are there.
             with self._write() as connection:
-                _tables.create_all(connection)
+                TABLES.create_all(connection)
 
     def _check_version(self, connection: Connection) -> None:
-        self._insert_new(connection, _meta, {"key": "schema", "value": SCHEMA_VERSION})
-        found = connection.scalar(select(_meta.c.value).where(_meta.c.key == "schema"))
+        self._insert_new(connection, META, {"key": "schema", "value": SCHEMA_VERSION})
+        found = connection.scalar(select(META.c.value).where(META.c.key == "schema"))
         if found != SCHEMA_VERSION:
             raise StorageError(
                 f"ledger {shown_url(self.url)}: schema version {found}, this harness reads "
@@ -204,13 +131,13 @@ class Ledger:
         """Record what a command compares; the same name takes the new counts."""
         with self._write() as connection:
             row = {"name": name, "manifest": dict(manifest), "created": time.time()}
-            self._put(connection, _ablations, row)
+            self._put(connection, ABLATIONS, row)
 
     def write_study(self, name: str, manifest: Mapping[str, Any]) -> None:
         """Record a study once; its manifest never changes."""
         with self._write() as connection:
             row = {"name": name, "manifest": dict(manifest), "created": time.time()}
-            self._insert_new(connection, _studies, row)
+            self._insert_new(connection, STUDIES, row)
 
     def write_run(
         self,
@@ -224,16 +151,16 @@ class Ledger:
         """
         with self._write() as connection:
             connection.execute(
-                _runs.delete().where(
-                    _runs.c.fingerprint == record.fingerprint, _runs.c.status == "failed"
+                RUNS.delete().where(
+                    RUNS.c.fingerprint == record.fingerprint, RUNS.c.status == "failed"
                 )
             )
             row = {**vars(record), "created": time.time()}
-            if not self._insert_new(connection, _runs, row):
+            if not self._insert_new(connection, RUNS, row):
                 return False
             for split, predicted in predictions.items():
                 connection.execute(
-                    _predictions.insert().values(
+                    PREDICTIONS.insert().values(
                         fingerprint=record.fingerprint,
                         split=split,
                         outputs=predicted.logits.shape[1],
@@ -244,7 +171,7 @@ class Ledger:
                 )
             for name, value in inspections.items():
                 connection.execute(
-                    _inspections.insert().values(
+                    INSPECTIONS.insert().values(
                         fingerprint=record.fingerprint, name=name, value=value
                     )
                 )
@@ -254,13 +181,13 @@ class Ledger:
         """Say which run a study uses for a trial and seed."""
         with self._write() as connection:
             row = {"study": study, "role": role, "trial": trial, "seed": seed}
-            self._put(connection, _uses, {**row, "fingerprint": fingerprint})
+            self._put(connection, USES, {**row, "fingerprint": fingerprint})
 
     def manifest(self, ablation: str) -> dict[str, Any]:
         """An ablation's manifest. Raises `StorageError` when there is none of that name."""
         with self._write() as connection:
             found = connection.scalar(
-                select(_ablations.c.manifest).where(_ablations.c.name == ablation)
+                select(ABLATIONS.c.manifest).where(ABLATIONS.c.name == ablation)
             )
         if found is None:
             raise StorageError(f"ledger {shown_url(self.url)}: no ablation '{ablation}'")
@@ -269,21 +196,19 @@ class Ledger:
     def ablations(self) -> list[str]:
         """Names of all ablations, oldest first."""
         with self._write() as connection:
-            return list(
-                connection.scalars(select(_ablations.c.name).order_by(_ablations.c.created))
-            )
+            return list(connection.scalars(select(ABLATIONS.c.name).order_by(ABLATIONS.c.created)))
 
     def study_manifest(self, name: str) -> dict[str, Any] | None:
         """A study's manifest, or None when it has not begun."""
         with self._write() as connection:
-            found = connection.scalar(select(_studies.c.manifest).where(_studies.c.name == name))
+            found = connection.scalar(select(STUDIES.c.manifest).where(STUDIES.c.name == name))
         return None if found is None else dict(found)
 
     def records(self, fingerprints: Iterable[str]) -> dict[str, Record]:
         """The records among those fingerprints that exist."""
         with self._write() as connection:
             rows = connection.execute(
-                select(_runs).where(_runs.c.fingerprint.in_(list(fingerprints)))
+                select(RUNS).where(RUNS.c.fingerprint.in_(list(fingerprints)))
             )
             return {row.fingerprint: _record(row) for row in rows}
 
@@ -294,7 +219,7 @@ class Ledger:
             StorageError: there is none, or there are several.
         """
         with self._write() as connection:
-            query = select(_runs).where(_runs.c.fingerprint.startswith(prefix, autoescape=True))
+            query = select(RUNS).where(RUNS.c.fingerprint.startswith(prefix, autoescape=True))
             rows = connection.execute(query.limit(2)).all()
             if len(rows) != 1:
                 raise StorageError(
@@ -303,9 +228,9 @@ class Ledger:
                 )
             record = _record(rows[0])
             study = connection.scalar(
-                select(_uses.c.study)
-                .where(_uses.c.fingerprint == record.fingerprint)
-                .order_by(_uses.c.study)
+                select(USES.c.study)
+                .where(USES.c.fingerprint == record.fingerprint)
+                .order_by(USES.c.study)
             )
         if study is None:
             raise StorageError(f"ledger {shown_url(self.url)}: no study uses run '{prefix}'")
@@ -315,10 +240,10 @@ class Ledger:
         """All finished runs of a study, by role, trial and seed."""
         with self._write() as connection:
             rows = connection.execute(
-                select(_uses, _runs)
-                .join(_runs, _runs.c.fingerprint == _uses.c.fingerprint)
-                .where(_uses.c.study == study)
-                .order_by(_uses.c.role, _uses.c.trial, _uses.c.seed)
+                select(USES, RUNS)
+                .join(RUNS, RUNS.c.fingerprint == USES.c.fingerprint)
+                .where(USES.c.study == study)
+                .order_by(USES.c.role, USES.c.trial, USES.c.seed)
             ).mappings()
             return [StudyRun(row["role"], row["trial"], row["seed"], _record(row)) for row in rows]
 
@@ -326,8 +251,8 @@ class Ledger:
         """A run's stored predictions on a split, or None."""
         with self._write() as connection:
             row = connection.execute(
-                select(_predictions).where(
-                    _predictions.c.fingerprint == fingerprint, _predictions.c.split == split
+                select(PREDICTIONS).where(
+                    PREDICTIONS.c.fingerprint == fingerprint, PREDICTIONS.c.split == split
                 )
             ).first()
         if row is None:
@@ -340,7 +265,7 @@ class Ledger:
         """What was looked at inside a run, by name."""
         with self._write() as connection:
             rows = connection.execute(
-                select(_inspections).where(_inspections.c.fingerprint == fingerprint)
+                select(INSPECTIONS).where(INSPECTIONS.c.fingerprint == fingerprint)
             )
             return {row.name: row.value for row in rows}
 
@@ -348,47 +273,45 @@ class Ledger:
         """Claim a key; one is taken over whose owner is in `gone` and gave no sign since then."""
         with self._write() as connection:
             row = {"key": key, "owner": owner, "heartbeat": time.time()}
-            if self._insert_new(connection, _claims, row):
+            if self._insert_new(connection, CLAIMS, row):
                 return True
-            free = or_(_claims.c.owner == owner, _silent(gone))
-            update = _claims.update().where(_claims.c.key == key, free)
+            free = or_(CLAIMS.c.owner == owner, _silent(gone))
+            update = CLAIMS.update().where(CLAIMS.c.key == key, free)
             return connection.execute(update.values(row)).rowcount == 1
 
     def drop_claims(self, gone: Mapping[str, float]) -> None:
         """Remove the claims of owners in `gone` who gave no sign since then."""
         with self._write() as connection:
-            connection.execute(_claims.delete().where(_silent(gone)))
+            connection.execute(CLAIMS.delete().where(_silent(gone)))
 
     def claimed_keys(self) -> set[str]:
         """Every key that is claimed."""
         with self._write() as connection:
-            return set(connection.scalars(select(_claims.c.key)))
+            return set(connection.scalars(select(CLAIMS.c.key)))
 
     def claim_owners(self) -> dict[str, float]:
         """Everyone who holds a claim, and the last sign of life by the owner's own clock."""
         with self._write() as connection:
-            query = select(_claims.c.owner, func.max(_claims.c.heartbeat))
-            return dict(connection.execute(query.group_by(_claims.c.owner)).all())
+            query = select(CLAIMS.c.owner, func.max(CLAIMS.c.heartbeat))
+            return dict(connection.execute(query.group_by(CLAIMS.c.owner)).all())
 
     def refresh_claims(self, owner: str) -> None:
         """Show that an owner is alive."""
         with self._write() as connection:
-            statement = _claims.update().where(_claims.c.owner == owner)
+            statement = CLAIMS.update().where(CLAIMS.c.owner == owner)
             connection.execute(statement.values(heartbeat=time.time()))
 
     def release_claim(self, key: str, owner: str) -> None:
         """Give a claim back."""
         with self._write() as connection:
-            connection.execute(
-                _claims.delete().where(_claims.c.key == key, _claims.c.owner == owner)
-            )
+            connection.execute(CLAIMS.delete().where(CLAIMS.c.key == key, CLAIMS.c.owner == owner))
 
 
 def _silent(gone: Mapping[str, float]) -> ColumnElement[bool]:
     """Claims of those owners that have had no sign of life since."""
     return or_(
         false(),
-        *((_claims.c.owner == o) & (_claims.c.heartbeat <= beat) for o, beat in gone.items()),
+        *((CLAIMS.c.owner == o) & (CLAIMS.c.heartbeat <= beat) for o, beat in gone.items()),
     )
 
 

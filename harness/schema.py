@@ -1,0 +1,84 @@
+"""The ledger's tables, in the database that Optuna's lie in too. A change raises SCHEMA_VERSION."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    Float,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+)
+
+SCHEMA_VERSION = 3
+
+TABLES = MetaData()
+META = Table(
+    "harness_meta", TABLES, Column("key", String, primary_key=True), Column("value", Integer)
+)
+ABLATIONS = Table(
+    "harness_ablations",
+    TABLES,
+    Column("name", String, primary_key=True),
+    Column("manifest", JSON, nullable=False),
+    Column("created", Float, nullable=False),
+)
+STUDIES = Table(
+    "harness_studies",
+    TABLES,
+    Column("name", String, primary_key=True),
+    Column("manifest", JSON, nullable=False),
+    Column("created", Float, nullable=False),
+)
+RUNS = Table(
+    "harness_runs",
+    TABLES,
+    Column("fingerprint", String(64), primary_key=True),
+    Column("inputs", JSON, nullable=False),
+    Column("status", String, nullable=False),
+    Column("reason", String),
+    Column("metrics", JSON, nullable=False),
+    Column("curves", JSON, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("examples_per_second", Float, nullable=False),
+    Column("peak_memory", Float, nullable=False),
+    Column("provenance", JSON, nullable=False),
+    Column("created", Float, nullable=False),
+)
+USES = Table(
+    "harness_study_runs",
+    TABLES,
+    Column("study", ForeignKey("harness_studies.name"), primary_key=True),
+    Column("role", String, primary_key=True),
+    Column("trial", Integer, primary_key=True),
+    Column("seed", Integer, primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+)
+PREDICTIONS = Table(
+    "harness_predictions",
+    TABLES,
+    Column("fingerprint", ForeignKey("harness_runs.fingerprint"), primary_key=True),
+    Column("split", String, primary_key=True),
+    Column("outputs", Integer, nullable=False),
+    Column("logits", LargeBinary, nullable=False),
+    Column("labels", LargeBinary, nullable=False),
+    Column("ids", LargeBinary, nullable=False),
+)
+INSPECTIONS = Table(
+    "harness_inspections",
+    TABLES,
+    Column("fingerprint", ForeignKey("harness_runs.fingerprint"), primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("value", JSON, nullable=False),
+)
+CLAIMS = Table(
+    "harness_claims",
+    TABLES,
+    Column("key", String, primary_key=True),
+    Column("owner", String, nullable=False),
+    Column("heartbeat", Float, nullable=False),
+)
