@@ -202,6 +202,8 @@ class Executor:
                 self._method({**searched, **fixed}, 0)
                 self._new_student(0)
         except RunFailed as error:
+            if isinstance(error.__cause__, MethodError):
+                raise error.__cause__ from None
             raise MethodError(f"{self.method.name}: {error}") from error
 
     def _method(self, setting: Mapping[str, Value], seed: int) -> Method:

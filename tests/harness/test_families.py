@@ -352,3 +352,23 @@ def test_code_from_a_checkpoint_is_never_run(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "evil", "auto_map": names}))
     with pytest.raises(TeacherError, match=r"unusable config\.json"):
         check_fits(tmp_path, [], 64)
+
+
+def test_a_teacher_wider_than_its_students(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = electra(tmp_path / "wide", 24, **named("rte", [1, 0]))
+    narrow = electra(tmp_path / "narrow", 16)
+    flags = "--preset demo --method kd,alp,random-projection --task rte --trials 1 --seeds 1 --json"
+    small = "training.epochs=1 student.layers=2 training.batch_size=64 student.origin=pretrained"
+    places = f"--teacher {wide} teacher.pretrained={narrow} --out {tmp_path / 'runs'}"
+    assert main(f"{flags} {places} {small} --allow-weak-teacher".split()) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert [len(found["scores"]) for found in summary["results"]] == [1, 1, 1]
+    for student in (tmp_path / "runs" / "students").glob("*/*"):
+        assert json.loads((student / "config.json").read_text())["hidden_size"] == 16
+    refused = f"{flags} {places} {small} --allow-weak-teacher".replace(
+        "alp,random-projection", "pkd"
+    )
+    assert main(refused.split()) == 2
+    assert "error: pkd-skip needs a student as wide as its teacher" in capsys.readouterr().err

@@ -560,3 +560,18 @@ def test_a_storage_password_is_never_recorded(
 def test_the_number_of_search_seeds_makes_another_study(command: Command, tmp_path: Path) -> None:
     first, second = command(), command("search.seeds=2")
     assert first["ablation"] != second["ablation"]
+
+
+@pytest.mark.parametrize(("seeds", "warned"), [("5", True), ("6", False)])
+def test_seeds_below_what_the_test_needs_are_warned_of(
+    tmp_path: Path,
+    tiny_encoder: Path,
+    capsys: pytest.CaptureFixture[str],
+    seeds: str,
+    warned: bool,
+) -> None:
+    """The exact sign-flip test of n pairs gives at least 2/2^n."""
+    assert main(small_study(tmp_path, tiny_encoder, "--seeds", seeds, "--dry-run")) == 0
+    said = capsys.readouterr().err
+    assert (f"warning: {seeds} report seeds cannot reach p < 0.05" in said) is warned
+    assert ("at least 6 can" in said) is warned
