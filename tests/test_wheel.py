@@ -36,7 +36,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes((ROOT / name).read_bytes())
     build = [
-        *("pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
+        *("wheel", "--quiet", "--no-deps", "--no-build-isolation"),
         "-w",
         folder,
         source,
