@@ -59,7 +59,7 @@ def _forced(text: str) -> str:
     if override.key_or_group.split(".")[0] == "hydra":
         raise ConfigError(f"unknown key '{override.key_or_group}'")
     if override.key_or_group in GROUPS:
-        group, choice = override.key_or_group, str(override.value())
+        group, choice = override.key_or_group, text.partition("=")[2].strip("'\"")
         if choice not in names(group):
             raise ConfigError(f"{group}={choice}: choose from {', '.join(names(group))}")
         return text

@@ -190,7 +190,7 @@ def _fault(detail: Any) -> str:
     if detail["type"] == "missing":
         return f"'{place}' is missing"
     message = detail["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
+    message = message[0].lower() + message[1:].replace("tuple", "list")
     shown = "" if detail["type"] == "value_error" else f" (got {detail['input']!r})"
     return f"{place}: {message}{shown}" if place else message
 

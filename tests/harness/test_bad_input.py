@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from harness import arguments, command
 from harness.arguments import Request, chosen_methods
@@ -64,9 +66,11 @@ words = st.sampled_from(
         *("[0.1,0.9]", "../up", "/etc", "a/b", "a\0b"),
     ]
 )
-values = st.one_of(numbers.map(str), words, scraps)
+plausible = st.integers(1, 8).map(str) | st.floats(0.01, 0.9).map(str)
+values = st.one_of(plausible, plausible, numbers.map(str), words, scraps)
+settable = [key for key in KEYS if key not in ("methods", "tasks", "preset", "baseline")]
 overrides = st.one_of(
-    st.builds("{}={}".format, st.sampled_from([*KEYS, *SPACES]), values),
+    *[st.builds("{}={}".format, st.sampled_from([*settable, *SPACES]), values)] * 4,
     st.builds("{}{}={}".format, st.sampled_from(["+", "~", "++", "", "_target_."]), scraps, values),
     scraps,
 )
@@ -115,13 +119,37 @@ def test_any_configuration_is_taken_or_refused_in_one_line(more: list[list[str]]
     one_line(code, printed.getvalue(), errors.getvalue())
 
 
-CELLS = st.one_of(
-    scraps,
-    st.sampled_from(
-        ["entailment", "not_entailment", "0", "1", "2.5", "nan", "inf", "-1", "", "a b"]
-    ),
-)
-junk = st.binary(max_size=40)
+SUFFIXES = [".tsv", ".csv", ".jsonl", ".parquet"]
+LABELS = ["entailment", "not_entailment", "0", "1", "2.5", "5"]
+cells = st.sampled_from(["a b", "x", "Ä", ""]) | scraps
+labels = st.sampled_from([*LABELS, *LABELS, "nan", "inf", "-1", "", "2x"]) | scraps
+json_values = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[str, str, list[list[Any]]]:
+    """A GLUE task, a suffix, and rows for it: mostly of the right width and with labels it may have."""
+    name, suffix = draw(st.sampled_from(task_names())), draw(st.sampled_from(SUFFIXES))
+    width = len(header_of(name))
+    typed = suffix in (".jsonl", ".parquet")
+    row = st.tuples(*[cells] * (width - 1), labels).map(list)
+    odd = st.lists(json_values if typed else cells, min_size=1, max_size=5)
+    mostly = row if draw(st.integers(0, 2)) else row | odd
+    return name, suffix, draw(st.lists(mostly, min_size=draw(st.integers(0, 2)), max_size=6))
+
+
+def written(path: Path, names: list[str], rows: list[list[Any]]) -> None:
+    """Rows in the format of the path's suffix, without the checks that a writer would make."""
+    if path.suffix == ".parquet":
+        columns = {name: [(*row, *names)[i] for row in rows] for i, name in enumerate(names)}
+        with contextlib.suppress(pa.ArrowException, OverflowError):
+            parquet.write_table(pa.table(columns), path)
+    elif path.suffix == ".jsonl":
+        lines = [json.dumps(dict(zip(names, row, strict=False))) for row in rows]
+        path.write_text("\n".join(lines))
+    else:
+        separator = "," if path.suffix == ".csv" else "\t"
+        path.write_text("\n".join(separator.join(row) for row in [names, *rows]))
 
 
 def header_of(name: str) -> list[str]:
@@ -132,24 +160,12 @@ def header_of(name: str) -> list[str]:
 
 
 @MANY
-@given(
-    name=st.sampled_from(task_names()),
-    rows=st.lists(st.lists(CELLS, min_size=1, max_size=5), max_size=6),
-    broken=st.tuples(st.integers(0, 200), junk),
-    suffix=st.sampled_from([".tsv", ".csv", ".jsonl", ".parquet"]),
-)
+@given(table=tables(), broken=st.none() | st.none() | st.tuples(st.integers(0, 200), st.binary()))
 def test_any_rows_are_read_or_refused_with_their_file(
-    name: str, rows: list[list[str]], broken: tuple[int, bytes], suffix: str
+    table: tuple[str, str, list[list[Any]]], broken: tuple[int, bytes] | None
 ) -> None:
-    separator = "," if suffix == ".csv" else "\t"
+    name, suffix, rows = table
     names = header_of(name)
-    if suffix == ".jsonl":
-        lines = [json.dumps(dict(zip(names, row, strict=False))) for row in rows]
-    else:
-        lines = [separator.join(row) for row in [names, *rows]]
-    data = "\n".join(lines).encode()
-    position, inserted = broken
-    data = data[:position] + inserted + data[position:]
     task = load_task(name)
     assert task.folder is not None
     evaluation = dict.fromkeys(task.evaluation, f"dev{suffix}")
@@ -172,7 +188,12 @@ def test_any_rows_are_read_or_refused_with_their_file(
         path = Path(folder) / "own.yaml"
         path.write_text(yaml.safe_dump(described))
         for file in ("train", "dev"):
-            (Path(folder) / f"{file}{suffix}").write_bytes(data)
+            place = Path(folder) / f"{file}{suffix}"
+            written(place, names, rows)
+            if broken is not None and place.exists():
+                position, inserted = broken
+                data = place.read_bytes()
+                place.write_bytes(data[:position] + inserted + data[position:])
         source = SourceConfig(kind="folder", folder=folder)
         told = ""
         try:
@@ -213,7 +234,7 @@ GOOD = {
 @MANY
 @given(
     changes=st.dictionaries(st.sampled_from(TASK_KEYS) | scraps, trees, max_size=3),
-    text=st.none() | scraps | st.sampled_from(["!!python/name:os.system", "&a [*a]", "? ? ?"]),
+    text=st.sampled_from([None] * 12 + ["!!python/name:os.system", "&a [*a]", "? ? ?", "", "-"]),
 )
 def test_any_task_file_is_read_or_refused(changes: dict[str, Any], text: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
