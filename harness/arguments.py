@@ -67,7 +67,8 @@ def replay_request(options: argparse.Namespace) -> tuple[str, Path, str | None]:
     """The fingerprint, the runs folder and the storage of `--replay`. Raises `UserError`."""
     _refuse_empty(options)
     used = {"replay", "out", "json", "debug", "overrides"}
-    flags = [k for k, v in vars(options).items() if k not in used and v != parser().get_default(k)]
+    defaults = parser()
+    flags = [k for k, v in vars(options).items() if k not in used and v != defaults.get_default(k)]
     given = [text.partition("=") for text in options.overrides]
     wrong = [f"--{name.replace('_', '-')}" for name in flags]
     wrong += [key for key, _, _ in given if key != "storage"]

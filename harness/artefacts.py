@@ -21,19 +21,8 @@ from harness.progress import say
 
 MANIFEST = "manifest.json"
 REFUSALS = {
-    getattr(errno, name)
-    for name in (
-        "ENOSPC",
-        "EDQUOT",
-        "EROFS",
-        "EACCES",
-        "EPERM",
-        "EIO",
-        "ENOTDIR",
-        "EEXIST",
-        "EMFILE",
-    )
-    if hasattr(errno, name)
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EIO, errno.ENOTDIR, errno.EEXIST, errno.EMFILE),
 }
 """The system's errors that a write may meet."""
 SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")

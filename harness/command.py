@@ -22,7 +22,7 @@ from harness.arguments import Request, parser, replay_request, request
 from harness.claims import Claims
 from harness.compare import summarise
 from harness.config import StudyConfig
-from harness.errors import UserError
+from harness.errors import UserError, one_line
 from harness.ledger import Ledger
 from harness.listing import show_list
 from harness.plan import plan_task
@@ -53,7 +53,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         if options.debug:
             raise
-        say(f"error: {' '.join(str(error).split())}")
+        say(f"error: {one_line(error)}")
         return BAD_INPUT
 
 

@@ -7,6 +7,11 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def one_line(error: BaseException) -> str:
+    """The whole of an error's message in one line."""
+    return " ".join(str(error).split())
+
+
 class UserError(Exception):
     """Something the user gave (a flag, a file, a name, a value) cannot be used."""
 

@@ -19,9 +19,8 @@ LONGEST = 300
 OUT_OF_MEMORY = "out of memory"
 LIBRARIES = ("torch", "transformers", "numpy")
 SYSTEM = {
-    getattr(errno, name)
-    for name in ("EMFILE", "ENFILE", "ENOSPC", "EDQUOT", "EIO", "EROFS", "EPIPE", "ENOMEM")
-    if hasattr(errno, name)
+    *(errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT),
+    *(errno.EIO, errno.EROFS, errno.EPIPE, errno.ENOMEM),
 }
 """Errors that say something of the machine, and nothing of the run."""
 

@@ -111,7 +111,7 @@ def find_own_start(
     if config.student.origin == "finetuned" or config.student.init == "random":
         return None
     start = locate(config.teacher.pretrained, task.name, cache, outline=outline)
-    if tokenizer_of(start).get_vocab() != tokenizer_of(teacher).get_vocab():
+    if start != teacher and tokenizer_of(start).get_vocab() != tokenizer_of(teacher).get_vocab():
         raise TeacherError(
             f"student.origin=pretrained: {start} has another vocabulary than the teacher {teacher}; "
             "name the teacher's own encoder with teacher.pretrained=, or use student.origin=finetuned"

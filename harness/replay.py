@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from harness.ablation import load_tasks
 from harness.claims import Claims
@@ -19,7 +18,6 @@ from harness.ledger import Ledger, Predictions, Record
 from harness.materials import prepare
 from harness.precision import choose_arithmetic
 from harness.progress import progress
-from harness.provenance import provenance
 from harness.registry import registry
 
 SHOWN = 5
@@ -104,7 +102,7 @@ def replay(ledger: Ledger, found: Recorded, out: Path) -> Replay:
         record.fingerprint,
         _compared(record),
         tuple(_differences(record, stored, result)),
-        tuple(_elsewhere(record.provenance)),
+        tuple(_elsewhere(record.provenance, result.record.provenance)),
     )
 
 
@@ -172,8 +170,7 @@ def _different_predictions(split: str, then: Predictions, now: Predictions) -> l
     return [text]
 
 
-def _elsewhere(then: Mapping[str, Any]) -> list[str]:
-    now: dict[str, Any] = {**provenance(), "threads": torch.get_num_threads()}
+def _elsewhere(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     found = [
         f"{name} {then.get(name)} and {now[name]}"
         for name in ("python", "processor", "revision", "threads")

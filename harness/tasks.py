@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.compose import names, read_yaml
 from harness.config import fault_lines
-from harness.errors import UserError
+from harness.errors import UserError, one_line
 
 _STRICT = ConfigDict(extra="forbid")
 Column = StrictStr | Annotated[int, Field(strict=True, ge=0)]
@@ -184,8 +184,7 @@ def read_task(path: Path) -> Task:
     except OSError as error:
         raise UserError(f"--task {path}: cannot be read ({error.strerror})") from error
     except Exception as error:  # the parsers of single values raise anything
-        reason = " ".join(str(error).split())
-        raise UserError(f"--task {path}: not YAML ({reason})") from error
+        raise UserError(f"--task {path}: not YAML ({one_line(error)})") from error
     if not isinstance(values, dict):
         raise UserError(f"--task {path}: not a mapping of keys to values")
     own = sorted({"name", "custom"} & set(values))

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from harness.compare import AblationResult
-from harness.errors import StorageError, UserError
+from harness.errors import StorageError, UserError, one_line
 from harness.ledger import Ledger
 from harness.storage import host, storage_url
 from reports.evidence import read_evidence
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in _build(given.runs, given.out, given.ablation, given.storage):
             print(path)
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 

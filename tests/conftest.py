@@ -51,6 +51,23 @@ def tiny_inputs(examples: int = 40, seed: int = 0) -> EncodedSplit:
     return EncodedSplit(ids, np.zeros(len(ids), dtype=np.uint8), offsets, pad_id=0)
 
 
+def write_bert(folder: Path, layers: int, positions: int) -> None:
+    """A small random BERT and the demo's tokenizer, in a folder."""
+    tokenizer = build_tokenizer()
+    tokenizer.save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=positions,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(folder)
+
+
 def small_study(out: Path, encoder: Path, *more: str) -> list[str]:
     """Arguments of a demo study that takes seconds: 2 settings and 2 seeds of `alp` and `kd`."""
     return [
@@ -90,19 +107,7 @@ def glue_folder() -> Path:
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small random BERT and the demo's tokenizer."""
     folder = tmp_path_factory.mktemp("encoder")
-    tokenizer = build_tokenizer()
-    tokenizer.save_pretrained(folder)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        BertModel(config).save_pretrained(folder)
+    write_bert(folder, layers=4, positions=64)
     return folder
 
 

@@ -74,10 +74,7 @@ def test_a_custom_task_runs_like_a_glue_task(
     tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task = jobs(tmp_path / "data")
-    flags = "--preset minilm --method kd --baseline none --trials 1 --seeds 2 --json"
-    small = "teacher.epochs=1 training.epochs=1 student.layers=2 training.max_length=64 threads=1"
-    words = f"{flags} --task {task} --out {tmp_path / 'runs'} --allow-weak-teacher {small}".split()
-    assert main([*words, f"teacher.pretrained={tiny_encoder}", "training.precision=fp32"]) == 0
+    assert main(small_jobs(tmp_path / "runs", task, tiny_encoder, "--seeds", "2")) == 0
     summary = json.loads(capsys.readouterr().out)
     (result,) = summary["results"]
     assert (result["task"], result["metric"]) == ("jobs", "f1")

@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
-from transformers import BertConfig, BertModel
 
 from harness.demo import generate
-from harness.demo_encoder import build_tokenizer
 from harness.ledger import Ledger
-from harness.randomness import global_seed
 from harness.storage import storage_url
 from harness.tasks import load_task
+from tests.conftest import write_bert
 from tests.hub import Hub, serve
 from tests.test_docs import blocks
 
@@ -59,21 +57,6 @@ def _jobs(folder: Path) -> None:
     (folder / "README.md").write_text(f"---\nconfigs: {text}\n---\n# Jobs\n")
 
 
-def _bert(folder: Path) -> None:
-    tokenizer = build_tokenizer()
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=12,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=128,
-    )
-    with global_seed("test"):
-        BertModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     made = Hub(
@@ -83,7 +66,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     )
     _glue(made.repository("datasets", "nyu-mll/glue"))
     _jobs(made.repository("datasets", "owner/jobs"))
-    _bert(made.repository("models", ENCODER))
+    write_bert(made.repository("models", ENCODER), layers=12, positions=128)
     with serve(made):
         yield made
 
