@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,15 @@ from harness.precision import Arithmetic
 from harness.progress import say
 from harness.provenance import provenance
 from harness.registry import registry
-from harness.runs import report_seeds, search_seeds
+from harness.runs import Run, report_seeds, search_seeds
 from harness.search import Asked, Search, open_optuna, run_search
 from harness.sources import TaskData, load_task_data
 from harness.space import check_names, space_of
 from harness.storage import shown_url
 from harness.tasks import load_task
 
+SHOWN = 4
+"""Methods that a line of progress names; more are counted."""
 QUOTES = "'\""
 COUNTS = {"search": ("trials",), "protocol": ("seeds", "alpha")}
 """Left out of a study's identity: asking for more continues the same study."""
@@ -75,8 +77,7 @@ class Ablation:
         name = self._name(studies)
         self.ledger.write_ablation(name, self._manifest(name, studies, ready, refused))
         for task, materials in ready.items():
-            for method in chosen_methods(self.config):
-                self._run_study(method, materials, studies[task][method.name])
+            self._run_studies(materials, studies[task])
         return name
 
     def _name(self, studies: dict[str, dict[str, str]]) -> str:
@@ -104,10 +105,10 @@ class Ablation:
     def _study(self, method: type[Method], materials: Materials) -> str:
         """Write a study's manifest; returns its name. Building the method checks its shapes."""
         task = materials.data.task
-        executor = self._executor(method, materials, "")
+        executor = self._executor(materials)
         space = space_of(method, self.config.search, task.regression)
         shapes = materials.shapes(self.config.student.layers)
-        executor.check(space.fixed)
+        executor.check(method, space.fixed)
         identity = {
             **self._identity(),
             "round": ROUND,
@@ -120,54 +121,90 @@ class Ablation:
             "selection": materials.data.selection.sha256,
             "evaluation": [[k, split.sha256] for k, split in materials.data.evaluation.items()],
             "precision_used": self.arithmetic.name,
-            "run": executor.run({}, 0, 0, "search").fingerprint,
+            "run": executor.run(method, "", {}, 0, 0, "search").fingerprint,
         }
         kind = self.config.source.kind
         name = f"{kind}-{task.name}-{method.name}-{fingerprint(identity)[:8]}"
         self.ledger.write_study(name, {**identity, "shapes": asdict(shapes)})
         return name
 
-    def _executor(self, method: type[Method], materials: Materials, study: str) -> Executor:
-        return Executor(self.config, materials, method, study, self.ledger, self.claims)
+    def _executor(self, materials: Materials) -> Executor:
+        return Executor(self.config, materials, self.ledger, self.claims)
 
-    def _run_study(self, method: type[Method], materials: Materials, study: str) -> None:
+    def _run_studies(self, materials: Materials, names: Mapping[str, str]) -> None:
+        """Search and report all methods on a task together: their runs share populations."""
         task, config = materials.data.task, self.config
-        label = f"{task.name}: {method.name}"
-        executor = self._executor(method, materials, study)
-        space = space_of(method, config.search, task.regression)
+        executor = self._executor(materials)
+        methods = {method.name: method for method in chosen_methods(config)}
+        spaces = {
+            name: space_of(method, config.search, task.regression)
+            for name, method in methods.items()
+        }
         storage = open_optuna(self.ledger.url, self.claims)
-        search = Search(storage, study, space.distributions, config.search.sampler, self.claims)
-        metric = task.metrics[0]
+        sampler = config.search.sampler
+        searches = {
+            name: Search(storage, study, spaces[name].distributions, sampler, self.claims)
+            for name, study in names.items()
+        }
+        metric, shown = task.metrics[0], f"{task.name}: {_listed(methods)}"
 
-        def evaluate(asked: list[Asked]) -> dict[int, float | None]:
+        def evaluate(asked: Mapping[str, list[Asked]]) -> dict[str, dict[int, float | None]]:
             runs = [
-                executor.run(space.setting(trial.params), trial.number, seed, "search")
-                for trial in asked
+                executor.run(
+                    methods[name],
+                    names[name],
+                    spaces[name].setting(trial.params),
+                    trial.number,
+                    seed,
+                    "search",
+                )
+                for name, trials in asked.items()
+                for trial in trials
                 for seed in search_seeds(config.search.seeds)
             ]
-            numbers = "-".join(str(n + 1) for n in sorted({asked[0].number, asked[-1].number}))
-            records = executor.execute(runs, f"{label}, search {numbers} of {config.search.trials}")
-            by_trial: dict[int, list[Record]] = {trial.number: [] for trial in asked}
+            numbers = sorted({run.trial + 1 for run in runs})
+            span = "-".join(str(number) for number in sorted({numbers[0], numbers[-1]}))
+            records = executor.execute(runs, f"{shown}, search {span} of {config.search.trials}")
+            found: dict[str, dict[int, list[Record]]] = {name: {} for name in asked}
             for run in runs:
-                by_trial[run.trial].append(records[run.fingerprint])
-            return {trial: _mean(found, metric) for trial, found in by_trial.items()}
+                trials = found[run.method.name].setdefault(run.trial, [])
+                trials.append(records[run.fingerprint])
+            return {
+                name: {trial: _mean(own, metric) for trial, own in trials.items()}
+                for name, trials in found.items()
+            }
 
-        run_search(search, config.search.trials, evaluate)
+        run_search(searches, config.search.trials, evaluate)
         storage.engine.dispose()
+        reported: dict[str, list[Run]] = {}
+        for name, study in names.items():
+            chosen = self._best(study, metric)
+            if chosen is None:
+                label = f"{task.name}: {name}"
+                say(f"{label}: every setting failed; see the report for the reasons")
+                continue
+            trial, setting = chosen
+            reported[name] = [
+                executor.run(methods[name], study, setting, trial, seed, "report")
+                for seed in report_seeds(config.protocol.seeds)
+            ]
+        runs = [run for own in reported.values() for run in own]
+        records = executor.execute(runs, f"{shown}, {config.protocol.seeds} report seeds")
+        for name, own in reported.items():
+            used = {run.fingerprint: records[run.fingerprint] for run in own}
+            executor.kept(names[name]).tidy(own[0].trial, used, metric)
+
+    def _best(self, study: str, metric: str) -> tuple[int, Mapping[str, Any]] | None:
+        """Number and setting of a study's best trial among those that are asked for now."""
         found = [
             run
             for run in self.ledger.study_runs(study)
-            if run.role == "search" and run.trial < config.search.trials
+            if run.role == "search" and run.trial < self.config.search.trials
         ]
         best = best_trial(found, metric)
         if best is None:
-            say(f"{label}: every setting failed; see the report for the reasons")
-            return
-        setting = next(run.record.inputs["setting"] for run in found if run.trial == best)
-        seeds = report_seeds(config.protocol.seeds)
-        runs = [executor.run(setting, best, seed, "report") for seed in seeds]
-        records = executor.execute(runs, f"{label}, {len(seeds)} report seeds")
-        executor.kept.tidy(best, records, metric)
+            return None
+        return best, next(run.record.inputs["setting"] for run in found if run.trial == best)
 
     def _manifest(
         self,
@@ -263,6 +300,11 @@ def _shown_config(config: StudyConfig) -> dict[str, Any]:
     if config.storage is not None:
         shown["storage"] = shown_url(config.storage)
     return shown
+
+
+def _listed(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed) if len(listed) <= SHOWN else f"{len(listed)} methods"
 
 
 def _mean(records: list[Record], metric: str) -> float | None:

@@ -13,8 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
-import torch
 import transformers
 
 from harness.ablation import Ablation, command_line, load_tasks
@@ -27,6 +25,7 @@ from harness.ledger import Ledger
 from harness.listing import show_list
 from harness.plan import plan_task
 from harness.precision import Arithmetic, choose_arithmetic
+from harness.processor import hold_memory, set_threads
 from harness.progress import say
 from harness.registry import registry
 from harness.replay import find_recorded, replay
@@ -147,10 +146,11 @@ def _warn_of_few_seeds(config: StudyConfig) -> None:
 
 
 def _quieten(threads: int) -> None:
-    """Keep libraries' progress bars and advice out of the output, and set the thread count."""
+    """Keep libraries' progress bars and advice out of the output, and set up the processor."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    torch.set_num_threads(threads or psutil.cpu_count(logical=False) or 1)
+    set_threads(threads)
+    hold_memory()
 
 
 def _answer(asked: Request, answer: dict[str, Any]) -> None:

@@ -82,7 +82,11 @@ class StudentConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class TrainingConfig:
-    """One student's training: AdamW, linear warm-up and decay, a fixed number of epochs."""
+    """One student's training: AdamW, linear warm-up and decay, a fixed number of epochs.
+
+    `embeddings` can be left as they are. `engine`: runs stacked into one network where the encoder
+    allows it, or one at a time through Hugging Face's class.
+    """
 
     epochs: Count = 3
     batch_size: Count = 32
@@ -91,6 +95,8 @@ class TrainingConfig:
     warmup: Fraction = 0.1
     clip_norm: Positive = 1.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    embeddings: Literal["trained", "frozen"] = "trained"
+    engine: Literal["auto", "stacked", "reference"] = "auto"
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -31,6 +31,7 @@ from harness.demo import generate, vocabulary
 from harness.demo_language import choice, text
 from harness.demo_lexicon import LEXICON
 from harness.demo_tasks import TASKS, DemoTask
+from harness.processor import one_thread
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_LENGTH = 64
@@ -73,14 +74,13 @@ def write_encoder(
     """Pre-trains the encoder of a demo task; writes it, with its tokenizer, in Hugging Face format.
 
     The folder is made if need be; `advance(1)` is called after every step. Takes about 20 seconds
-    on one core; the same seed gives the same weights on the same machine with the same number of
-    threads. Global random states are left as they were. Raises KeyError for a task that is not in
-    `TASKS`.
+    on one core, which is all it uses; the same seed gives the same weights on the same machine. Global
+    random states are left as they were. Raises KeyError for a task that is not in `TASKS`.
     """
     rng = np.random.default_rng([list(TASKS).index(task), seed, 1])  # the data's key has no 1
     tokenizer = build_tokenizer()
     corpus = draw_corpus(tokenizer, task, rng, CORPUS_SIZE)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(seed)
         encoder = pretrain(corpus, TASKS[task], rng, stages, advance)
     encoder.save_pretrained(folder)

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from harness.schedule import Batch
 from harness.sources import Split
 
 
@@ -29,18 +28,48 @@ class EncodedSplit:
         """Tokens of each example (examples,)."""
         return np.diff(self.offsets)
 
-    def batch(self, batch: Batch, device: torch.device) -> dict[str, Tensor]:
-        """Padded `input_ids`, `token_type_ids` and `attention_mask`, each (B, width)."""
-        starts = self.offsets[batch.rows][:, None]
-        positions = np.arange(batch.width)[None, :]
-        mask = positions < self.lengths[batch.rows][:, None]
-        flat = np.where(mask, starts + positions, 0)
-        ids = np.where(mask, self.ids[flat], self.pad_id)
-        types = np.where(mask, self.types[flat], 0)
-        arrays = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
+    def tokens(self, device: torch.device) -> Tokens:
+        """The split on a device: on the CPU in the same memory."""
+        ids, types, offsets = (
+            torch.from_numpy(array).to(device) for array in (self.ids, self.types, self.offsets)
+        )
+        return Tokens(ids, types, offsets, self.pad_id)
+
+    def part(self, rows: npt.NDArray[np.int64]) -> EncodedSplit:
+        """Some examples as a split of their own."""
+        pieces = [slice(self.offsets[row], self.offsets[row + 1]) for row in rows]
+        return EncodedSplit(
+            ids=np.concatenate([self.ids[piece] for piece in pieces]),
+            types=np.concatenate([self.types[piece] for piece in pieces]),
+            offsets=np.concatenate([[0], np.cumsum(self.lengths[rows])]),
+            pad_id=self.pad_id,
+        )
+
+    def vocabulary(self) -> Tensor:
+        """The token ids that occur, the padding's among them, sorted (words,)."""
+        return torch.from_numpy(np.union1d(self.ids, [self.pad_id]).astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A split as flat tensors on a device, from which batches are gathered."""
+
+    ids: Tensor
+    types: Tensor
+    offsets: Tensor
+    pad_id: int
+
+    def batch(self, rows: Tensor, width: int) -> dict[str, Tensor]:
+        """Padded `input_ids`, `token_type_ids` and `attention_mask`, each (*rows, width)."""
+        rows = rows.to(self.ids.device, non_blocking=True)
+        starts, ends = self.offsets[rows][..., None], self.offsets[rows + 1][..., None]
+        flat = starts + torch.arange(width, device=rows.device)
+        mask = flat < ends
+        flat = torch.where(mask, flat, 0)
         return {
-            name: torch.from_numpy(array.astype(np.int64)).to(device, non_blocking=True)
-            for name, array in arrays.items()
+            "input_ids": torch.where(mask, self.ids[flat], self.pad_id).long(),
+            "token_type_ids": torch.where(mask, self.types[flat], 0).long(),
+            "attention_mask": mask.long(),
         }
 
 

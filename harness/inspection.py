@@ -5,41 +5,24 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 
-from harness.encoder import Pooling
-from harness.inputs import EncodedSplit
-from harness.method import Layers
-from harness.precision import Arithmetic
+from harness.method import Layers, Method
 from harness.teacher_outputs import TeacherOutputs
-from harness.train import Member, predict
 
 
 @torch.inference_mode()
 def inspect_run(
-    member: Member,
-    split: str,
-    inputs: EncodedSplit,
-    outputs: TeacherOutputs,
-    pooling: Pooling,
-    arithmetic: Arithmetic,
-) -> tuple[Layers, dict[str, Any]]:
-    """A split's predictions, and for methods with `inspect` their attention and targets.
+    method: Method, split: str, student: Layers, outputs: TeacherOutputs
+) -> dict[str, Any]:
+    """For methods with `inspect`: their attention and targets over a split, on the CPU.
 
     `attention.map` (m, n) is the mean weight, `entropy` (m,) a share of its maximum, log n.
     """
-    looks = member.method is not None and member.method.matches_layers()
-    layers = predict(member.model, inputs, arithmetic, pooling if looks else None)
-    if not looks:
-        return layers, {}
-    assert member.method is not None
-    rows = np.arange(len(layers.logits))
-    teacher = outputs.batch(rows, arithmetic.device)
-    student = Layers(layers.logits.to(teacher.states), layers.states.to(teacher.states))
-    seen = member.method.inspect(student, teacher)
+    rows = torch.arange(len(student.logits))
+    seen = method.inspect(student, outputs.batch(rows, torch.device("cpu")))
     if not seen:
-        return layers, {}
+        return {}
     attention, target = seen["attention"], seen["target"]
     entropy = -torch.special.xlogy(attention, attention).sum(-1).mean(0)
     most = math.log(attention.shape[-1]) if attention.shape[-1] > 1 else 1.0
@@ -52,4 +35,4 @@ def inspect_run(
         "target_length": target.norm(dim=-1).mean(0).tolist(),
         "target_variance_share": (target.var(0, correction=0).sum(-1) / energy).tolist(),
     }
-    return layers, {"attention": facts}
+    return {"attention": facts}

@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from transformers import PreTrainedModel
+from torch import Tensor
+from transformers import PretrainedConfig
 
 from harness.artefacts import replacing
 from harness.claims import Claims
@@ -15,7 +16,7 @@ from harness.errors import StorageError
 from harness.ledger import Ledger, Record
 from harness.method import Method
 from harness.progress import say
-from harness.student import save_student
+from harness.student import build_classifier, save_student
 
 
 class KeptStudents:
@@ -29,12 +30,17 @@ class KeptStudents:
         self.claims = claims
 
     def save(
-        self, fingerprint: str, model: PreTrainedModel, method: Method | None, teacher: Path
+        self,
+        fingerprint: str,
+        config: PretrainedConfig,
+        weights: Mapping[str, Tensor],
+        method: Method | None,
+        teacher: Path,
     ) -> None:
         """Write a report run's student, with the tokenizer of the teacher's folder, if any is kept."""
         if self.keep != "none":
             with replacing(self._student(fingerprint)) as folder:
-                save_student(model, method, teacher, folder)
+                save_student(build_classifier(config, weights), method, teacher, folder)
 
     def tidy(self, trial: int, records: Mapping[str, Record], metric: str) -> None:
         """With `keep=best`, leave the best student of these report runs and none of their others.

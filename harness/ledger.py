@@ -6,7 +6,7 @@ Never imports torch: reports read it on machines without one.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -59,6 +59,15 @@ class Record:
     examples_per_second: float
     peak_memory: float
     provenance: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run's record with its predictions, by split, and what was looked at inside."""
+
+    record: Record
+    predictions: Mapping[str, Predictions]
+    inspections: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -139,43 +148,38 @@ class Ledger:
             row = {"name": name, "manifest": dict(manifest), "created": time.time()}
             self._insert_new(connection, STUDIES, row)
 
-    def write_run(
-        self,
-        record: Record,
-        predictions: Mapping[str, Predictions],
-        inspections: Mapping[str, Any],
-    ) -> bool:
-        """Write a run with all that belongs to it; returns False if it was there already.
+    def write_runs(self, results: Sequence[Result]) -> list[bool]:
+        """Write runs, each with all that belongs to it; tells which were not there already.
 
-        A failed run's record is replaced: it was tried again. It has nothing else that belongs to it.
+        All are written or none is. A failed run's record is replaced: it was tried again. It has nothing
+        else that belongs to it.
         """
         with self._write() as connection:
+            return [self._write_run(connection, result) for result in results]
+
+    def _write_run(self, connection: Connection, result: Result) -> bool:
+        record = result.record
+        connection.execute(
+            RUNS.delete().where(RUNS.c.fingerprint == record.fingerprint, RUNS.c.status == "failed")
+        )
+        row = {**vars(record), "created": time.time()}
+        if not self._insert_new(connection, RUNS, row):
+            return False
+        for split, predicted in result.predictions.items():
             connection.execute(
-                RUNS.delete().where(
-                    RUNS.c.fingerprint == record.fingerprint, RUNS.c.status == "failed"
+                PREDICTIONS.insert().values(
+                    fingerprint=record.fingerprint,
+                    split=split,
+                    outputs=predicted.logits.shape[1],
+                    logits=predicted.logits.astype("<f4").tobytes(),
+                    labels=predicted.labels.astype("<f8").tobytes(),
+                    ids=predicted.ids.astype("<i8").tobytes(),
                 )
             )
-            row = {**vars(record), "created": time.time()}
-            if not self._insert_new(connection, RUNS, row):
-                return False
-            for split, predicted in predictions.items():
-                connection.execute(
-                    PREDICTIONS.insert().values(
-                        fingerprint=record.fingerprint,
-                        split=split,
-                        outputs=predicted.logits.shape[1],
-                        logits=predicted.logits.astype("<f4").tobytes(),
-                        labels=predicted.labels.astype("<f8").tobytes(),
-                        ids=predicted.ids.astype("<i8").tobytes(),
-                    )
-                )
-            for name, value in inspections.items():
-                connection.execute(
-                    INSPECTIONS.insert().values(
-                        fingerprint=record.fingerprint, name=name, value=value
-                    )
-                )
-            return True
+        for name, value in result.inspections.items():
+            row = {"fingerprint": record.fingerprint, "name": name, "value": value}
+            connection.execute(INSPECTIONS.insert().values(**row))
+        return True
 
     def use_run(self, study: str, role: Role, trial: int, seed: int, fingerprint: str) -> None:
         """Say which run a study uses for a trial and seed."""

@@ -101,6 +101,8 @@ class Method(nn.Module, ABC):
     paper: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
     space: ClassVar[Mapping[str, Hyper]] = DISTILLATION
+    batched: ClassVar[bool] = True
+    """Whether `torch.func.vmap` can batch it; one that it cannot runs member by member."""
     simplex_scale: float = 1.0
     """Multiplies the terms where weights are a simplex, and so at most 1."""
 

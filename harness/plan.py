@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import PretrainedConfig
 
 from harness.checkpoints import check_fits, read_config, tokenizer_of
 from harness.config import StudyConfig
-from harness.encoder import ATTENTION
 from harness.inputs import EncodedSplit, encode
 from harness.materials import find_own_start
+from harness.population import Population
 from harness.precision import Arithmetic
-from harness.randomness import global_seed, key_dropout
+from harness.randomness import global_seed
+from harness.recipe import Member, Recipe
 from harness.schedule import LengthSchedule
+from harness.sizing import population_size
 from harness.sources import TaskData
-from harness.student import classifier_config
+from harness.student import classifier_config, new_classifier
+from harness.tasks import Task
 from harness.teacher import find_origin
-from harness.train import Member, Recipe, train_population
 
 FLOAT = 4
 ADAM_COPIES = 4
@@ -82,10 +83,14 @@ def plan_task(
     student_epoch = LengthSchedule(inputs.lengths, config.training.batch_size)
     teacher_epoch = LengthSchedule(inputs.lengths, config.teacher.batch_size)
     fine_tuned = config.teacher.epochs if config.teacher.checkpoint is None else 0
-    student_seconds, parameters = _epoch_seconds(
-        config, data, folder, config.student.layers, inputs, arithmetic
-    )
-    teacher_seconds, _ = _epoch_seconds(config, data, folder, depth, inputs, arithmetic)
+    student = _member_like(folder, data.task, config.student.layers)
+    recipe = _recipe(config, data, inputs, arithmetic, student)
+    size = population_size(recipe, student[1])
+    student_seconds = _epoch_seconds(recipe, [student[1]] * size) / size
+    teacher = _member_like(folder, data.task, depth)
+    teacher_recipe = _recipe(config, data, inputs, arithmetic, teacher)
+    teacher_seconds = _epoch_seconds(teacher_recipe, [teacher[1]])
+    parameters = sum(value.numel() for value in student[1].weights.values())
     runs = search_runs + report_runs
     examples = sum(len(split) for split in data.splits.values())
     cache = examples * (2 * depth * width * 2 + data.task.outputs * FLOAT)
@@ -100,59 +105,58 @@ def plan_task(
         # The teacher's outputs cost about a third of one of its epochs: forward only.
         seconds=runs * config.training.epochs * student_seconds
         + (fine_tuned + 1 / 3) * teacher_seconds,
-        memory_bytes=psutil.Process().memory_info().rss + parameters * FLOAT * ADAM_COPIES,
+        memory_bytes=psutil.Process().memory_info().rss + size * parameters * FLOAT * ADAM_COPIES,
         disk_bytes=cache + (kept + 1) * parameters * FLOAT,
     )
 
 
-def _epoch_seconds(
+def _member_like(folder: Path, task: Task, layers: int) -> tuple[PretrainedConfig, Member]:
+    """A classifier of this depth with random weights, as a member without a method."""
+    shape = classifier_config(folder, task, layers)
+    with global_seed("plan"):
+        weights = new_classifier(shape).state_dict()
+    return shape, Member(weights, None, {"learning_rate": 1e-6}, 0)
+
+
+def _recipe(
     config: StudyConfig,
     data: TaskData,
-    folder: Path,
-    layers: int,
     inputs: EncodedSplit,
     arithmetic: Arithmetic,
-) -> tuple[float, int]:
-    """Seconds of one epoch at this depth, from a step at each padded length; and parameters."""
-    with global_seed("plan"):
-        model = AutoModelForSequenceClassification.from_config(
-            classifier_config(folder, data.task, layers), attn_implementation=ATTENTION
-        ).to(arithmetic.device)
-    schedule = LengthSchedule(inputs.lengths, config.training.batch_size)
-    batches = schedule.epoch(0, 0)
+    shaped: tuple[PretrainedConfig, Member],
+) -> Recipe:
+    return Recipe(
+        model=shaped[0],
+        inputs=inputs,
+        labels=torch.from_numpy(data.train.labels).to(arithmetic.device),
+        teacher=None,
+        regression=data.task.regression,
+        pooling=config.pooling,
+        training=config.training,
+        weights="convex",
+        arithmetic=arithmetic,
+    )
+
+
+def _epoch_seconds(recipe: Recipe, members: list[Member]) -> float:
+    """Seconds of one epoch of a population, from a step at each padded length of the schedule."""
+    batches = recipe.schedule().epoch(0, 0)
     seconds = 0.0
-    key = key_dropout(model)
     for width in sorted({batch.width for batch in batches}):
         rows = next(batch.rows for batch in batches if batch.width == width)
-        part = _rows(inputs, rows)
-        recipe = Recipe(
-            inputs=part,
-            labels=torch.from_numpy(data.train.labels[rows]).to(arithmetic.device),
-            teacher=None,
-            regression=data.task.regression,
-            pooling=config.pooling,
-            training=config.training.__class__(epochs=1, batch_size=len(rows)),
-            weights="convex",
-            arithmetic=arithmetic,
+        part = replace(
+            recipe,
+            inputs=recipe.inputs.part(rows),
+            labels=recipe.labels[torch.from_numpy(rows).to(recipe.labels.device)],
+            training=replace(recipe.training, epochs=2, batch_size=len(rows)),
         )
-        member = Member(model, key, None, {"learning_rate": 1e-6}, 0)
-        for repeat in range(2):  # the first one warms up
+        population = Population(members, part)
+        for epoch in range(2):  # the first one warms up
             started = time.perf_counter()
-            list(train_population([member], recipe, lambda steps: None))
-            if repeat:
-                taken = time.perf_counter() - started
+            population.epoch(epoch, lambda steps: None)
+            taken = time.perf_counter() - started
         seconds += taken * sum(batch.width == width for batch in batches)
-    return seconds, sum(p.numel() for p in model.parameters())
-
-
-def _rows(inputs: EncodedSplit, rows: np.ndarray[Any, np.dtype[np.int64]]) -> EncodedSplit:
-    pieces = [slice(inputs.offsets[row], inputs.offsets[row + 1]) for row in rows]
-    return EncodedSplit(
-        ids=np.concatenate([inputs.ids[piece] for piece in pieces]),
-        types=np.concatenate([inputs.types[piece] for piece in pieces]),
-        offsets=np.concatenate([[0], np.cumsum(inputs.lengths[rows])]),
-        pad_id=inputs.pad_id,
-    )
+    return seconds
 
 
 def _duration(seconds: float) -> str:

@@ -13,12 +13,13 @@ from harness.ablation import load_tasks
 from harness.claims import Claims
 from harness.config import StudyConfig, validate
 from harness.errors import StorageError, UserError
-from harness.execute import Executor, Result
-from harness.ledger import Ledger, Predictions, Record
+from harness.execute import Executor
+from harness.ledger import Ledger, Predictions, Record, Result
 from harness.materials import prepare
 from harness.precision import choose_arithmetic
 from harness.progress import progress
 from harness.registry import registry
+from harness.runs import Run
 
 SHOWN = 5
 """Differences that are named; the others are counted."""
@@ -87,16 +88,18 @@ def replay(ledger: Ledger, found: Recorded, out: Path) -> Replay:
     tasks, _ = load_tasks(config)
     arithmetic = choose_arithmetic(config.device, config.training.precision)
     materials = prepare(config, tasks[task], arithmetic, out)
-    method = registry().resolve(name)
-    executor = Executor(config, materials, method, study, ledger, Claims(ledger))
-    inputs = record.inputs
-    run = executor.run(inputs["setting"], 0, inputs["seed"], inputs["role"])
-    if run.fingerprint != record.fingerprint:
-        raise UserError(
-            f"--replay {record.fingerprint[:16]}: {_other_inputs(record.inputs, run.inputs)}"
-        )
-    with progress(f"{task}: {method.name}, seed {run.seed}", executor.steps) as advance:
-        result = executor.repeat(run, advance)
+    executor = Executor(config, materials, ledger, Claims(ledger))
+    # Beside others the last digits may be different ones: so it is trained with the same.
+    together = ledger.records(record.provenance["population"])
+    runs = [
+        _again(executor, together[key], study)
+        for key in record.provenance["population"]
+        if key in together
+    ]
+    label = f"{task}: {name}, seed {record.inputs['seed']}"
+    label += f", and {len(runs) - 1} more that it was trained with" * (len(runs) > 1)
+    with progress(label, executor.steps * len(runs)) as advance:
+        result = executor.repeat(runs, advance)[record.fingerprint]
     stored = {name: ledger.predictions(record.fingerprint, name) for name in result.predictions}
     return Replay(
         record.fingerprint,
@@ -104,6 +107,15 @@ def replay(ledger: Ledger, found: Recorded, out: Path) -> Replay:
         tuple(_differences(record, stored, result)),
         tuple(_elsewhere(record.provenance, result.record.provenance)),
     )
+
+
+def _again(executor: Executor, record: Record, study: str) -> Run:
+    inputs = record.inputs
+    method = registry().resolve(str(inputs["method"]))
+    run = executor.run(method, study, inputs["setting"], 0, inputs["seed"], inputs["role"])
+    if run.fingerprint != record.fingerprint:
+        raise UserError(f"--replay {record.fingerprint[:16]}: {_other_inputs(inputs, run.inputs)}")
+    return run
 
 
 def _task_of(record: Record) -> str:

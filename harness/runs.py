@@ -24,6 +24,8 @@ SEARCH_SEED = 1_000_000
 class Run:
     """Method × setting × seed for one role. `inputs` are everything the result depends on."""
 
+    method: type[Method]
+    study: str
     trial: int
     seed: int
     role: Role

@@ -17,7 +17,7 @@ from harness.randomness import derive
 
 Indices = npt.NDArray[np.int64]
 WIDTH_STEP = 8
-MOST_WIDTHS = 6
+MOST_WIDTHS = 8
 """Padded lengths are multiples of 8, and few, so that compiled kernels see few shapes."""
 
 
@@ -84,8 +84,21 @@ def _buckets(lengths: Indices, batch_size: int) -> tuple[_Bucket, ...]:
 
 
 def _few_widths(longest: list[int]) -> list[int]:
-    """Round each batch's longest example up to one of at most `MOST_WIDTHS` padded lengths."""
-    rounded = [-(-length // WIDTH_STEP) * WIDTH_STEP for length in longest]
-    quantiles = np.quantile(rounded, np.linspace(0, 1, MOST_WIDTHS + 1)[1:], method="higher")
-    allowed = sorted({int(width) for width in quantiles})
-    return [next(width for width in allowed if width >= own) for own in rounded]
+    """Round each batch's longest example up to one of at most `MOST_WIDTHS` padded lengths.
+
+    Those are chosen that pad least in all; `longest` rises.
+    """
+    rounded = np.array([-(-length // WIDTH_STEP) * WIDTH_STEP for length in longest])
+    widths, counts = np.unique(rounded, return_counts=True)
+    before = np.concatenate([[0], np.cumsum(counts)])
+    # cost[last]: the least padded length of all batches up to width `last`, which is allowed.
+    cost = np.concatenate([[0.0], np.full(len(widths), np.inf)])
+    chosen: list[list[int]] = [[] for _ in cost]
+    for _ in range(MOST_WIDTHS):
+        fewer, theirs = cost.copy(), list(chosen)
+        for last, width in enumerate(widths, start=1):
+            totals = fewer[:last] + (before[last] - before[:last]) * width
+            best = int(totals.argmin())
+            if totals[best] < cost[last]:
+                cost[last], chosen[last] = totals[best], [*theirs[best], int(width)]
+    return [next(width for width in chosen[-1] if width >= own) for own in rounded]

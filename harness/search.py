@@ -132,13 +132,20 @@ class Search:
 
 
 def run_search(
-    search: Search, trials: int, evaluate: Callable[[list[Asked]], Mapping[int, float | None]]
+    searches: Mapping[str, Search],
+    trials: int,
+    evaluate: Callable[[Mapping[str, list[Asked]]], Mapping[str, Mapping[int, float | None]]],
 ) -> None:
-    """Ask, train and tell round by round until `trials` settings have a score.
+    """Ask, train and tell round by round, all studies together, until `trials` settings have a score.
 
-    `evaluate` returns each trial's selection score, None for a failed one.
+    `evaluate` returns, by study, each trial's selection score, None for a failed one.
     """
     for number in range(-(-trials // ROUND)):
-        wanted = [asked for asked in search.round(number) if asked.number < trials]
-        for trial, value in sorted(evaluate(wanted).items()):
-            search.tell(trial, value)
+        asked = {
+            name: [one for one in search.round(number) if one.number < trials]
+            for name, search in searches.items()
+        }
+        values = evaluate(asked)
+        for name, search in searches.items():
+            for trial, value in sorted(values[name].items()):
+                search.tell(trial, value)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoModelForSequenceClassification,
     PretrainedConfig,
@@ -22,7 +22,7 @@ from harness.config import StudentConfig
 from harness.encoder import ATTENTION
 from harness.errors import MethodError, TeacherError, first_line
 from harness.method import Method
-from harness.randomness import global_seed
+from harness.randomness import generator, global_seed
 from harness.tasks import Task
 
 TOKENIZER_FILES = (
@@ -67,31 +67,64 @@ def copied_layers(init: str, student_layers: int, teacher_layers: int) -> list[i
     ]
 
 
-def make_student(
-    teacher: PreTrainedModel, config: StudentConfig, seed: int, mean_score: float | None = None
-) -> PreTrainedModel:
-    """A student of `config.layers` layers on the teacher's device.
+class Blueprint:
+    """What students of one kind are made of: a depth, and the model that they start from.
 
-    The head is drawn from the seed, a regression's centred on the mean training score; embeddings,
-    layers and pooler are the teacher's, or drawn too with `init=random`.
+    Embeddings, layers and pooler are that model's, or drawn from the student's seed with
+    `init=random`. The head is drawn; a regression's is centred on the mean training score.
 
     Raises:
-        MethodError: the student is deeper than the teacher.
+        MethodError: the students would be deeper than the model.
     """
-    depth = int(teacher.config.num_hidden_layers)
-    if config.layers > depth:
-        raise MethodError(f"--student-layers {config.layers}: the teacher has {depth}")
-    shape = copy.deepcopy(teacher.config)
-    shape.num_hidden_layers = config.layers
-    with global_seed("student", seed):
-        student: PreTrainedModel = AutoModelForSequenceClassification.from_config(
-            shape, attn_implementation=ATTENTION
-        )
-    if config.init != "random":
-        _copy(teacher, student, copied_layers(config.init, config.layers, depth))
-    if mean_score is not None:
-        centre_head(student, mean_score)
-    return student.to(teacher.device)
+
+    def __init__(
+        self, start: PreTrainedModel, config: StudentConfig, mean_score: float | None = None
+    ) -> None:
+        depth = int(start.config.num_hidden_layers)
+        if config.layers > depth:
+            raise MethodError(f"--student-layers {config.layers}: the teacher has {depth}")
+        self.config = copy.deepcopy(start.config)
+        self.config.num_hidden_layers = config.layers
+        self.mean_score = mean_score
+        self.drawn = config.init == "random"
+        with global_seed("weights that are replaced"):
+            self.skeleton = new_classifier(self.config)
+        if not self.drawn:
+            _copy(start, self.skeleton, copied_layers(config.init, config.layers, depth))
+        self.common = dict(self.skeleton.state_dict())
+
+    def weights(self, seed: int) -> dict[str, Tensor]:
+        """A student's weights on the CPU, by name; what all students have in common is shared."""
+        weights = self.common
+        if self.drawn:
+            with global_seed("student", seed):
+                weights = dict(new_classifier(self.config).state_dict())
+        head = {}
+        for name, linear in head_of(self.skeleton):
+            drawn = torch.empty_like(linear.weight).normal_(
+                std=self.config.initializer_range, generator=generator("student", seed, name)
+            )
+            head[f"{name}.weight"] = drawn.detach()
+            head[f"{name}.bias"] = torch.zeros_like(linear.bias)
+        if self.mean_score is not None:
+            head[f"{name}.bias"].fill_(self.mean_score)
+        return {**weights, **head}
+
+
+def new_classifier(config: PretrainedConfig) -> PreTrainedModel:
+    """A classifier of Hugging Face's class, with weights from torch's global generator."""
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(
+        copy.deepcopy(config), attn_implementation=ATTENTION
+    )
+    return model
+
+
+def build_classifier(config: PretrainedConfig, weights: Mapping[str, Tensor]) -> PreTrainedModel:
+    """A classifier of Hugging Face's class with these weights, on the CPU, in eval mode."""
+    with global_seed("weights that are replaced"):
+        model = new_classifier(config)
+    model.load_state_dict(weights)
+    return model.eval()
 
 
 def centre_head(model: PreTrainedModel, mean_score: float) -> None:
@@ -103,21 +136,26 @@ def centre_head(model: PreTrainedModel, mean_score: float) -> None:
         last_linear(model).bias.fill_(mean_score)
 
 
+def head_of(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
+    """The linear layers of a classifier that are not its encoder's, by name, in order."""
+    encoder = f"{model.base_model_prefix}."
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not name.startswith(encoder)
+    ]
+
+
 def last_linear(model: PreTrainedModel) -> nn.Linear:
     """The layer of a classifier's head that gives its outputs.
 
     Raises:
         TeacherError: the head does not end in one.
     """
-    encoder = f"{model.base_model_prefix}."
-    found = [
-        module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and not name.startswith(encoder)
-    ]
-    if not found or found[-1].out_features != model.config.num_labels:
+    found = head_of(model)
+    if not found or found[-1][1].out_features != model.config.num_labels:
         raise TeacherError(f"'{model.config.model_type}' has no head that ends in a linear layer")
-    return found[-1]
+    return found[-1][1]
 
 
 def _copy(teacher: PreTrainedModel, student: PreTrainedModel, layers: Sequence[int]) -> None:

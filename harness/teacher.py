@@ -14,13 +14,15 @@ import torch
 from transformers import PreTrainedModel
 
 from harness.artefacts import cached, file_sha256, fingerprint
-from harness.checkpoints import checkpoint_fingerprint, locate
+from harness.checkpoints import checkpoint_fingerprint, locate, read_config
 from harness.config import StudyConfig, TeacherConfig
 from harness.errors import TeacherError
 from harness.inputs import EncodedSplit
 from harness.metrics import constant_score, evaluate
+from harness.population import predict
 from harness.precision import Arithmetic
-from harness.randomness import global_seed, key_dropout
+from harness.randomness import global_seed
+from harness.recipe import Member, Recipe, engine_of
 from harness.sources import TaskData
 from harness.student import (
     centre_head,
@@ -32,7 +34,7 @@ from harness.student import (
     save_student,
 )
 from harness.tasks import Task
-from harness.train import RESULTS_VERSION, Member, Recipe, predict, train_population
+from harness.train import RESULTS_VERSION, train_population
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,11 @@ def find_origin(
             name: getattr(teacher, name)
             for name in ("epochs", "batch_size", "learning_rate", "seed")
         },
-        "training": {**training, "precision": precision},
+        "training": {
+            **training,
+            "precision": precision,
+            "engine": engine_of(config.training.engine, read_config(folder)),
+        },
     }
     return Origin(folder, False, fingerprint(identity))
 
@@ -199,11 +205,14 @@ def _fine_tune(
     advance: Callable[[int], None],
 ) -> None:
     teacher, task = config.teacher, data.task
-    model = pretrained_classifier(origin.folder, task, teacher.seed).to(arithmetic.device)
+    model = pretrained_classifier(origin.folder, task, teacher.seed)
     if (mean_score := data.mean_score) is not None:
         centre_head(model, mean_score)
-    training = replace(config.training, epochs=teacher.epochs, batch_size=teacher.batch_size)
+    training = replace(
+        config.training, epochs=teacher.epochs, batch_size=teacher.batch_size, embeddings="trained"
+    )
     recipe = Recipe(
+        model=model.config,
         inputs=inputs,
         labels=torch.from_numpy(data.train.labels).to(arithmetic.device),
         teacher=None,
@@ -214,10 +223,11 @@ def _fine_tune(
         arithmetic=arithmetic,
     )
     setting = {"learning_rate": teacher.learning_rate}
-    member = Member(model, key_dropout(model), None, setting, teacher.seed)
-    for _, outcome in train_population([member], recipe, advance):
-        if outcome.failure is not None:
-            raise TeacherError(f"fine-tuning the teacher for {task.name}: {outcome.failure}")
+    member = Member(model.state_dict(), None, setting, teacher.seed)
+    population, (outcome,) = train_population([member], recipe, advance)
+    if outcome.failure is not None:
+        raise TeacherError(f"fine-tuning the teacher for {task.name}: {outcome.failure}")
+    model.load_state_dict(population.network.weights(0))
     save_student(model, None, origin.folder, folder)
 
 

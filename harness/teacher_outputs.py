@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.artefacts import cached
@@ -22,23 +22,38 @@ from harness.precision import Arithmetic
 from harness.schedule import LengthSchedule
 
 SHARE_SAMPLE = 4096
+SHARE_OF_GPU = 0.25
+"""Of a GPU's free memory: what a split's outputs may take of it."""
 
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """Memory-mapped `logits` (examples, outputs) fp32 and `states` (examples, layers, width) fp16."""
+    """`logits` (examples, outputs) fp32 and `states` (examples, layers, width) fp16, of one split.
 
-    logits: npt.NDArray[np.float32]
-    states: npt.NDArray[np.float16]
+    They lie in the mapped files, of which only the rows that are asked for are read, or on the GPU.
+    """
 
-    def batch(self, rows: npt.NDArray[np.int64], device: torch.device) -> Layers:
-        """The outputs for those rows in fp32; only they are read from the file."""
-        states = torch.from_numpy(self.states[rows]).to(device).float()
-        return Layers(torch.from_numpy(self.logits[rows]).to(device), states)
+    logits: Tensor
+    states: Tensor
+
+    def on(self, device: torch.device) -> TeacherOutputs:
+        """The outputs where a GPU's batches find them fastest: in its memory, where they fit."""
+        if device.type == "cpu":
+            return self
+        free, _ = torch.cuda.mem_get_info(device)
+        if self.states.nbytes > free * SHARE_OF_GPU:
+            return self
+        return TeacherOutputs(self.logits.to(device), self.states.to(device))
+
+    def batch(self, rows: Tensor, device: torch.device) -> Layers:
+        """The outputs for those rows, on the CPU of any shape, in fp32 on the device."""
+        rows = rows.to(self.states.device, non_blocking=True)
+        states = self.states[rows].to(device, non_blocking=True).float()
+        return Layers(self.logits[rows].to(device, non_blocking=True), states)
 
     def variance_shares(self) -> list[float]:
         """Share of each layer's energy that varies between examples, from up to 4,096 of them."""
-        states = self.states[:SHARE_SAMPLE].astype(np.float64)
+        states = self.states[:SHARE_SAMPLE].numpy().astype(np.float64)
         variance = states.var(axis=0).sum(axis=-1)
         energy = np.square(states).mean(axis=0).sum(axis=-1)
         return [float(share) for share in variance / energy]
@@ -59,8 +74,11 @@ def teacher_outputs(
         return {"examples": len(inputs.lengths)}
 
     cached(folder, build)
-    logits = np.load(folder / "logits.npy", mmap_mode="r", allow_pickle=False)
-    states = np.load(folder / f"{pooling}.npy", mmap_mode="r", allow_pickle=False)
+    # Copy-on-write: what torch calls writable, and the files stay as they are.
+    logits, states = (
+        torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
+        for name in ("logits", pooling)
+    )
     return TeacherOutputs(logits, states)
 
 
@@ -91,8 +109,9 @@ def _compute(
     }
     for file in folder.glob("*.npy"):
         _reserve(file)
+    tokens = inputs.tokens(arithmetic.device)
     for batch in LengthSchedule(inputs.lengths, 64).in_order():
-        tensors = inputs.batch(batch, arithmetic.device)
+        tensors = tokens.batch(torch.from_numpy(batch.rows), batch.width)
         with arithmetic.autocast():
             outputs = model(**tensors, output_hidden_states=True)
         logits[batch.rows] = outputs.logits.float().cpu().numpy()

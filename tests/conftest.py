@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
@@ -51,6 +52,11 @@ def tiny_inputs(examples: int = 40, seed: int = 0) -> EncodedSplit:
     return EncodedSplit(ids, np.zeros(len(ids), dtype=np.uint8), offsets, pad_id=0)
 
 
+def tiny_batch(inputs: EncodedSplit, rows: Sequence[int], width: int) -> dict[str, Tensor]:
+    """A padded batch of those examples, each tensor (B, width)."""
+    return inputs.tokens(torch.device("cpu")).batch(torch.tensor(rows), width)
+
+
 def write_bert(folder: Path, layers: int, positions: int) -> None:
     """A small random BERT and the demo's tokenizer, in a folder."""
     tokenizer = build_tokenizer()
@@ -75,6 +81,7 @@ def small_study(out: Path, encoder: Path, *more: str) -> list[str]:
         *("--out", str(out), "--json", "--allow-weak-teacher"),
         f"teacher.pretrained={encoder}",
         *("teacher.epochs=1", "training.epochs=1", "student.layers=2", "training.batch_size=64"),
+        "threads=1",
         *more,
     ]
 

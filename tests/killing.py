@@ -64,17 +64,18 @@ def _study(arguments: list[str], notes: Path, moments: Moments) -> None:
     from harness.study import main
 
     torch.set_num_threads(1)
-    write_run = Ledger.write_run
+    write_runs = Ledger.write_runs
 
-    def noted(self: Ledger, record: Any, *rest: Any) -> bool:
+    def noted(self: Ledger, results: Any) -> list[bool]:
         if moments.deadly == IN_TRAINING:
             os.kill(os.getpid(), signal.SIGKILL)
-        inserted = write_run(self, record, *rest)
+        inserted = write_runs(self, results)
         with notes.with_suffix(".runs").open("a") as stream:
-            stream.write(f"{record.fingerprint} {inserted}\n")
+            for result, new in zip(results, inserted, strict=True):
+                stream.write(f"{result.record.fingerprint} {new}\n")
         return inserted
 
-    Ledger.write_run = noted  # type: ignore[method-assign]
+    Ledger.write_runs = noted  # type: ignore[method-assign]
     moments.watch()
     printed = io.StringIO()
     with (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.compare import AblationResult, best_trial, summarise
-from harness.ledger import Ledger, Predictions, Record, Role, StudyRun
+from harness.ledger import Ledger, Predictions, Record, Result, Role, StudyRun
 from harness.stats import holm
 
 SEEDS = list(range(100, 110))
@@ -65,7 +65,7 @@ def compared(
         for role, trial, seed, score in runs:
             name = f"{method}-{role}-{trial}-{seed}"
             kept = {} if role == "search" or score is None else {"validation": predictions(score)}
-            ledger.write_run(record(name, score), kept, {})
+            ledger.write_runs([Result(record(name, score), kept, {})])
             ledger.use_run(study, role, trial, seed, name)
     return summarise(ledger, "ablation")
 
@@ -137,7 +137,7 @@ def test_a_constant_regressor_is_compared_by_its_recorded_score(ledger: Ledger) 
             score = 0.0 if values is not LABELS else 1.0
             found = record(name, score)
             found.metrics["pearson"] = score
-            ledger.write_run(found, kept, {})
+            ledger.write_runs([Result(found, kept, {})])
             ledger.use_run(f"s-{method}", run.role, run.trial, run.seed, name)
     (comparison,) = summarise(ledger, "regression").comparisons
     assert comparison.crossed is not None

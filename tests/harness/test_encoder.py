@@ -2,7 +2,6 @@
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 from transformers import (
@@ -14,9 +13,8 @@ from transformers import (
 )
 
 from harness.encoder import ATTENTION, layers_of, pool
-from harness.randomness import CounterDropout, key_dropout
-from harness.schedule import Batch
-from tests.conftest import tiny_bert, tiny_inputs
+from harness.randomness import CounterDropout, DropoutKey, key_dropout
+from tests.conftest import tiny_batch, tiny_bert, tiny_inputs
 
 SIZES = {
     "vocab_size": 50,
@@ -30,7 +28,7 @@ SIZES = {
 
 
 def batch(rows: int = 6, width: int = 24) -> dict[str, torch.Tensor]:
-    return tiny_inputs().batch(Batch(np.arange(rows), width), torch.device("cpu"))
+    return tiny_batch(tiny_inputs(), range(rows), width)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +51,7 @@ def test_forward_and_gradients_equal_hugging_faces_eager_attention(
         copy.deepcopy(config), attn_implementation=ATTENTION
     ).eval()
     ours.load_state_dict(theirs.state_dict())
-    key_dropout(ours)
+    key_dropout(ours, DropoutKey([0]))
     inputs = batch()
     expected = theirs(**inputs, output_hidden_states=True)
     found = layers_of(ours, inputs, "cls")
@@ -83,7 +81,8 @@ def test_mean_pooling_leaves_padding_out() -> None:
 
 def test_every_dropout_is_keyed_the_attentions_too() -> None:
     model = tiny_bert()
-    key = key_dropout(model)
+    key = DropoutKey([0])
+    key_dropout(model, key)
     model.train()
     sites = [m for m in model.modules() if isinstance(m, CounterDropout)]
     assert len({site.site for site in sites}) == len(sites)

@@ -30,6 +30,7 @@ from harness.errors import ConfigError, TeacherError
 from harness.inputs import encode
 from harness.ledger import Ledger
 from harness.materials import Materials, prepare
+from harness.population import predict
 from harness.precision import Arithmetic
 from harness.randomness import global_seed
 from harness.sources import TaskData, load_task_data
@@ -39,7 +40,6 @@ from harness.study import main
 from harness.tasks import FolderLayout, load_task
 from harness.teacher import _match_labels as match_labels
 from harness.teacher import pretrained_classifier
-from harness.train import predict
 
 FOLDER = FolderLayout(columns=("text",), label="label")
 SHAPE = {
@@ -159,7 +159,7 @@ def test_outputs_are_put_in_the_order_of_the_labels(
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     own = predict(model, made.inputs["selection"], arithmetic, None).logits
     expected = torch.stack([own[:, order.index(label)] for label in range(3)], dim=1)
-    found = torch.tensor(made.outputs["selection"].logits)
+    found = made.outputs["selection"].logits
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert made.teacher.model.config.id2label[0] == "entailment"
 

@@ -12,7 +12,7 @@ import pytest
 
 from harness.claims import EXPIRY_SECONDS, Claims
 from harness.errors import StorageError
-from harness.ledger import Ledger, Predictions, Record
+from harness.ledger import Ledger, Predictions, Record, Result
 from harness.storage import storage_url
 
 
@@ -33,7 +33,8 @@ def record(fingerprint: str = "a" * 64, seed: int = 1) -> Record:
 def test_a_record_comes_back_as_it_was_written(ledger: Ledger) -> None:
     logits = np.array([[0.1, 0.9], [0.8, 0.2]], dtype=np.float32)
     predictions = Predictions(logits, np.array([1.0, 0.0]), np.array([5, 7]))
-    assert ledger.write_run(record(), {"validation": predictions}, {"attention": {"map": [[1.0]]}})
+    result = Result(record(), {"validation": predictions}, {"attention": {"map": [[1.0]]}})
+    assert ledger.write_runs([result]) == [True]
     assert ledger.records(["a" * 64, "b" * 64]) == {"a" * 64: record()}
     found = ledger.predictions("a" * 64, "validation")
     assert found is not None
@@ -43,16 +44,17 @@ def test_a_record_comes_back_as_it_was_written(ledger: Ledger) -> None:
 
 
 def test_a_fingerprint_is_written_once(ledger: Ledger) -> None:
-    assert ledger.write_run(record(), {}, {})
-    assert not ledger.write_run(record(seed=2), {}, {"attention": {}})
+    assert ledger.write_runs([Result(record(), {}, {})]) == [True]
+    again = Result(record(seed=2), {}, {"attention": {}})
+    assert ledger.write_runs([again, Result(record("b" * 64), {}, {})]) == [False, True]
     assert ledger.records(["a" * 64])["a" * 64].inputs["seed"] == 1
     assert ledger.inspections("a" * 64) == {}
 
 
 def test_a_study_lists_the_runs_it_uses(ledger: Ledger) -> None:
     ledger.write_study("s", {"task": "rte"})
-    ledger.write_run(record("a" * 64, 1), {}, {})
-    ledger.write_run(record("b" * 64, 2), {}, {})
+    ledger.write_runs([Result(record("a" * 64, 1), {}, {})])
+    ledger.write_runs([Result(record("b" * 64, 2), {}, {})])
     for trial, seed, fingerprint in ((3, 2, "b"), (3, 1, "a"), (3, 1, "a")):
         ledger.use_run("s", "report", trial, seed, fingerprint * 64)
     assert [(run.trial, run.seed, run.record.fingerprint[0]) for run in ledger.study_runs("s")] == [
@@ -196,11 +198,11 @@ def test_the_heartbeat_outlives_a_failed_write(
 
 WRITER = """
 import sys
-from harness.ledger import Ledger, Record
+from harness.ledger import Ledger, Record, Result
 ledger = Ledger(sys.argv[1])
 for number in range(20):
     record = Record(f"{number:064d}", {"worker": sys.argv[2]}, "complete", None, {}, [], 0.0, 0.0, 0.0)
-    ledger.write_run(record, {}, {})
+    ledger.write_runs([Result(record, {}, {})])
 """
 
 

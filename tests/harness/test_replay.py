@@ -144,7 +144,7 @@ def test_another_machine_is_named_beside_the_difference(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chosen = fingerprints(runs, "search")[0]
-    made = json.dumps({"python": "3.1", "libraries": {"torch": "0.1"}})
+    made = json.dumps({"python": "3.1", "libraries": {"torch": "0.1"}, "population": [chosen]})
     change(runs, "UPDATE harness_runs SET provenance = ? WHERE fingerprint = ?", made, chosen)
     change(runs, "UPDATE harness_runs SET curves = '[]' WHERE fingerprint = ?", chosen)
     found = answer(capsys, runs, chosen, 1)

@@ -1,6 +1,6 @@
 """The search: rounds, seeding, and that an interrupted study asks what an undisturbed one would."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,10 @@ import pytest
 from optuna.distributions import FloatDistribution
 from sqlalchemy.orm import Session
 
+from harness import search as searches
 from harness.claims import Claims
 from harness.ledger import Ledger
-from harness.search import Asked, Search, open_optuna, run_search
+from harness.search import Asked, Search, open_optuna
 from harness.storage import storage_url
 
 SPACE = {"x": FloatDistribution(0.0, 1.0), "rate": FloatDistribution(1e-4, 1e-1, log=True)}
@@ -26,6 +27,15 @@ def score(asked: Asked) -> float:
 
 def evaluate(asked: list[Asked]) -> Mapping[int, float | None]:
     return {trial.number: score(trial) for trial in asked}
+
+
+def run_search(
+    search: Search, trials: int, own: Callable[[list[Asked]], Mapping[int, float | None]]
+) -> None:
+    """A search of one study."""
+    searches.run_search(
+        {search.name: search}, trials, lambda asked: {k: own(v) for k, v in asked.items()}
+    )
 
 
 def open_search(ledger: Ledger, sampler: str = "tpe", name: str = "study") -> Search:
@@ -148,3 +158,20 @@ def test_the_search_learns(ledger: Ledger) -> None:
     run_search(search, 32, evaluate)
     values = [trial.value for trial in search.study.get_trials()]
     assert sum(values[-8:]) > sum(values[:8])
+
+
+def test_studies_are_asked_together_and_each_as_if_alone(tmp_path: Path) -> None:
+    ledger = fresh(tmp_path / "a")
+    both = {name: open_search(ledger, name=name) for name in ("s1", "s2")}
+    rounds = []
+
+    def together(asked: Mapping[str, list[Asked]]) -> dict[str, Mapping[int, float | None]]:
+        rounds.append({name: len(own) for name, own in asked.items()})
+        return {name: evaluate(own) for name, own in asked.items()}
+
+    searches.run_search(both, 6, together)
+    assert rounds == [{"s1": 4, "s2": 4}, {"s1": 2, "s2": 2}]
+    for name, search in both.items():
+        alone = open_search(fresh(tmp_path / name), name=name)
+        run_search(alone, 6, evaluate)
+        assert parameters(search) == parameters(alone)

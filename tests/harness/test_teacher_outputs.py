@@ -2,16 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from harness.encoder import layers_of
 from harness.errors import TeacherError
 from harness.precision import Arithmetic
-from harness.schedule import Batch
 from harness.teacher_outputs import TeacherOutputs, teacher_outputs
-from tests.conftest import tiny_bert, tiny_inputs
+from tests.conftest import tiny_batch, tiny_bert, tiny_inputs
 
 
 def outputs(folder: Path, arithmetic: Arithmetic, computed: list[int]) -> TeacherOutputs:
@@ -21,15 +19,14 @@ def outputs(folder: Path, arithmetic: Arithmetic, computed: list[int]) -> Teache
 
 def test_rows_equal_a_live_forward(tmp_path: Path, arithmetic: Arithmetic) -> None:
     cached = outputs(tmp_path / "cache", arithmetic, [])
-    rows = np.array([3, 39, 0])
+    rows = [3, 39, 0]
     with torch.no_grad():
-        batch = tiny_inputs().batch(Batch(rows, 24), arithmetic.device)
+        batch = tiny_batch(tiny_inputs(), rows, 24)
         live = layers_of(tiny_bert().eval(), batch, "mean")
-    found = cached.batch(rows, arithmetic.device)
+    found = cached.batch(torch.tensor(rows), arithmetic.device)
     torch.testing.assert_close(found.logits, live.logits, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.states, live.states, atol=2e-3, rtol=2e-3)
-    assert isinstance(cached.states, np.memmap)
-    assert (cached.logits.dtype, cached.states.dtype) == (np.float32, np.float16)
+    assert (cached.logits.dtype, cached.states.dtype) == (torch.float32, torch.float16)
 
 
 def test_computed_once(tmp_path: Path, arithmetic: Arithmetic) -> None:
@@ -45,7 +42,7 @@ def test_computed_once(tmp_path: Path, arithmetic: Arithmetic) -> None:
 def test_damage_is_found_and_rebuilt(tmp_path: Path, arithmetic: Arithmetic, damage: str) -> None:
     folder = tmp_path / "cache"
     expected = outputs(folder, arithmetic, [])
-    states = np.array(expected.states)
+    states = expected.states.clone()
     target, manifest = folder / "mean.npy", folder / "manifest.json"
     content = bytearray(target.read_bytes())
     if damage == "truncate":
@@ -62,7 +59,7 @@ def test_damage_is_found_and_rebuilt(tmp_path: Path, arithmetic: Arithmetic, dam
     computed: list[int] = []
     found = outputs(folder, arithmetic, computed)
     assert computed
-    assert np.array_equal(found.states, states)
+    assert torch.equal(found.states, states)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".cache.lock", "cache"]
 
 
@@ -74,6 +71,6 @@ def test_a_teacher_in_train_mode_is_refused(tmp_path: Path, arithmetic: Arithmet
 
 
 def test_variance_share_by_hand() -> None:
-    states = np.array([[[3.0, 0.0]], [[1.0, 0.0]]], dtype=np.float16)
-    found = TeacherOutputs(np.zeros((2, 2), dtype=np.float32), states).variance_shares()
+    states = torch.tensor([[[3.0, 0.0]], [[1.0, 0.0]]], dtype=torch.float16)
+    found = TeacherOutputs(torch.zeros(2, 2), states).variance_shares()
     assert found == pytest.approx([1.0 / 5.0])

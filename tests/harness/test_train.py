@@ -1,7 +1,11 @@
-"""The training loop: order, clipping, schedule, failures, and independence of the population."""
+"""Populations: order, clipping, schedule, failures, and that no run depends on the others."""
 
 import copy
+import re
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,14 +16,16 @@ from harness.config import StudentConfig, TrainingConfig
 from harness.encoder import layers_of
 from harness.inputs import EncodedSplit
 from harness.losses import distillation_loss, label_loss
-from harness.method import Context, Layers, Method, Shapes, Value
+from harness.method import DISTILLATION, Context, Hyper, Layers, Method, Shapes, Value, weight
+from harness.population import Population, predict
 from harness.precision import Arithmetic
-from harness.randomness import generator, global_seed, key_dropout
+from harness.randomness import generator, global_seed
+from harness.recipe import Member, Recipe
 from harness.registry import registry
-from harness.student import make_student
+from harness.student import Blueprint, build_classifier
 from harness.teacher_outputs import TeacherOutputs
-from harness.train import Member, Outcome, Recipe, predict, train_population
-from tests.conftest import tiny_bert, tiny_inputs
+from harness.train import Outcome, train_population
+from tests.conftest import tiny_batch, tiny_bert, tiny_inputs
 
 EXAMPLES, LAYERS, WIDTH = 40, 4, 16
 SETTING: dict[str, Value] = {
@@ -33,50 +39,217 @@ SETTING: dict[str, Value] = {
 }
 
 
-def recipe(arithmetic: Arithmetic, **training: object) -> Recipe:
+NAMES = ["alp", "kd", "pkd", "uniform", "finetune", "alp-np", "random-projection", "alp"]
+BLUEPRINT = Blueprint(tiny_bert(LAYERS), StudentConfig(layers=2))
+
+
+def recipe(arithmetic: Arithmetic, examples: int = EXAMPLES, **training: object) -> Recipe:
     rng = np.random.default_rng(0)
+    states = rng.normal(size=(examples, LAYERS, WIDTH)).astype(np.float16)
+    asked = {"epochs": 2, "batch_size": 8, **training}
     return Recipe(
-        inputs=tiny_inputs(EXAMPLES),
-        labels=torch.from_numpy(rng.integers(0, 2, EXAMPLES)),
+        model=BLUEPRINT.config,
+        inputs=tiny_inputs(examples),
+        labels=torch.from_numpy(rng.integers(0, 2, examples)),
         teacher=TeacherOutputs(
-            rng.normal(size=(EXAMPLES, 2)).astype(np.float32),
-            rng.normal(size=(EXAMPLES, LAYERS, WIDTH)).astype(np.float16),
+            torch.from_numpy(rng.normal(size=(examples, 2)).astype(np.float32)),
+            torch.from_numpy(states),
         ),
         regression=False,
         pooling="cls",
-        training=TrainingConfig(epochs=2, batch_size=8, **training),
+        training=TrainingConfig(**asked),
         weights="convex",
         arithmetic=arithmetic,
     )
 
 
 def member(name: str = "alp", seed: int = 1, **setting: Value) -> Member:
-    student = make_student(tiny_bert(LAYERS), StudentConfig(layers=2), seed)
     kind = registry().resolve(name)
     with global_seed("method", seed):
         method = kind(Shapes(LAYERS, WIDTH, 2, WIDTH, 2), SETTING, generator("method", seed))
-    return Member(student, key_dropout(student), method, {**SETTING, **setting}, seed)
+    return Member(BLUEPRINT.weights(seed), method, {**SETTING, **setting}, seed)
+
+
+def mixed(size: int) -> list[Member]:
+    """Members of different methods, seeds, rates, weights and temperatures."""
+    return [
+        member(
+            name,
+            seed,
+            learning_rate=1e-3 * seed,
+            layer_weight=1.0 / seed,
+            temperature=1.0 + seed,
+            scaled=seed < 8,
+        )
+        for seed, name in enumerate(NAMES[:size], start=1)
+    ]
 
 
 def train(members: list[Member], shared: Recipe) -> list[Outcome]:
-    return [outcome for _, outcome in train_population(members, shared, lambda steps: None)]
+    return train_population(members, shared, lambda steps: None)[1]
+
+
+def close(found: list[dict[str, float]], expected: list[dict[str, float]]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, rel=1e-5, abs=1e-6)
+
+
+def trained(
+    members: list[Member], shared: Recipe
+) -> tuple[list[list[dict[str, float]]], list[Layers]]:
+    """Curves and predictions by member."""
+    population, outcomes = train_population(members, shared, lambda steps: None)
+    found = population.predict(shared.inputs, "cls")
+    ordered = [found[population.order.index(place)] for place in range(len(members))]
+    return [outcome.curves for outcome in outcomes], ordered
 
 
 @pytest.mark.parametrize("size", [1, 3, 8])
-def test_a_run_gives_the_same_result_alone_and_in_any_population(
-    arithmetic: Arithmetic, size: int
+@pytest.mark.parametrize("engine", ["stacked", "reference"])
+def test_a_runs_losses_are_the_same_alone_and_in_any_population(
+    arithmetic: Arithmetic, size: int, engine: str
 ) -> None:
-    names = ["alp", "kd", "pkd", "uniform", "finetune", "alp-np", "random-projection", "alp"]
+    """One batch an epoch: so each of the 20 epochs' means is one step's loss."""
+    shared = recipe(arithmetic, examples=16, epochs=20, batch_size=16)
+    together, _ = trained(mixed(size), shared)
+    alone = replace(shared, training=replace(shared.training, engine=engine))
+    for place in range(size):
+        (expected,), _ = trained([mixed(size)[place]], alone)
+        assert len(expected) == 20
+        close(together[place], expected)
+
+
+@pytest.mark.parametrize("size", [3, 8])
+@pytest.mark.parametrize("engine", ["stacked", "reference"])
+def test_a_runs_predictions_are_the_same_alone_and_in_any_population(
+    arithmetic: Arithmetic, size: int, engine: str
+) -> None:
+    shared = recipe(arithmetic, epochs=1)
+    _, together = trained(mixed(size), shared)
+    alone = replace(shared, training=replace(shared.training, engine=engine))
+    for place in range(size):
+        _, (expected,) = trained([mixed(size)[place]], alone)
+        torch.testing.assert_close(together[place].logits, expected.logits, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(together[place].states, expected.states, atol=1e-4, rtol=1e-4)
+        ahead = expected.logits.diff(dim=1)[:, 0]
+        clear = ahead.abs() > 1e-4
+        assert torch.equal(
+            (together[place].logits.diff(dim=1)[:, 0] > 0)[clear], (ahead > 0)[clear]
+        )
+        assert clear.sum() > 30
+
+
+def test_the_same_population_gives_the_same_result_to_the_last_digit(
+    arithmetic: Arithmetic,
+) -> None:
+    first, again = (trained(mixed(5), recipe(arithmetic)) for _ in range(2))
+    assert first[0] == again[0]
+    for one, other in zip(first[1], again[1], strict=True):
+        assert torch.equal(one.logits, other.logits)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.5])
+def test_words_that_do_not_occur_are_trained_as_the_reference_trains_them(
+    arithmetic: Arithmetic, weight_decay: float
+) -> None:
+    """Only weight decay moves them, at every step."""
+    shared = recipe(arithmetic, examples=16, weight_decay=weight_decay)
+    kept = shared.inputs.vocabulary()
+    assert len(kept) < 50
+    words = "bert.embeddings.word_embeddings.weight"
+    tables = []
+    for engine in ("stacked", "reference"):
+        own = replace(shared, training=replace(shared.training, engine=engine))
+        population, _ = train_population([member(learning_rate=0.01)], own, lambda steps: None)
+        tables.append(population.network.weights(0)[words])
+    torch.testing.assert_close(*tables, atol=1e-5, rtol=1e-4)
+    unused = sorted(set(range(50)) - set(kept.tolist()))
+    start = BLUEPRINT.weights(1)[words]
+    assert torch.equal(tables[0][unused], start[unused]) == (weight_decay == 0.0)
+
+
+@pytest.mark.parametrize("engine", ["stacked", "reference"])
+def test_frozen_embeddings_stay(arithmetic: Arithmetic, engine: str) -> None:
+    shared = recipe(arithmetic, embeddings="frozen", engine=engine)
+    population, _ = train_population([member()], shared, lambda steps: None)
+    start, end = BLUEPRINT.weights(1), population.network.weights(0)
+    for name, value in end.items():
+        assert torch.equal(value, start[name]) == (".embeddings." in name), name
+
+
+def test_a_member_that_leaves_changes_nothing_for_the_others(arithmetic: Arithmetic) -> None:
+    shared = recipe(arithmetic, epochs=3)
+    stays = [1, 2, 4]
+
+    def run(members: list[Member], leave_after: int | None) -> list[list[dict[str, float]]]:
+        population = Population(members, shared)
+        curves: dict[int, list[dict[str, float]]] = {}
+        for epoch in range(3):
+            means = population.epoch(epoch, lambda steps: None)
+            for place, own in zip(population.order, means, strict=True):
+                curves.setdefault(place, []).append(own)
+            if epoch == leave_after:
+                places = [p for p, place in enumerate(population.order) if place in stays]
+                population.keep(places)
+        return [curves[place] for place in sorted(curves) if len(curves[place]) == 3]
+
+    left = run(mixed(6), leave_after=0)
+    alone = run([mixed(6)[place] for place in stays], leave_after=None)
+    assert len(left) == 3
+    for found, expected in zip(left, alone, strict=True):
+        close(found, expected)
+
+
+class Stepwise(Method):
+    """Branches on a value, which vmap cannot batch."""
+
+    name, summary, paper = "stepwise", "branches", "-"
+    space: ClassVar[Mapping[str, Hyper]] = {**DISTILLATION, "layer_weight": weight(0.1, 1.0, "-")}
+    batched = False
+
+    def terms(
+        self, student: Layers, teacher: Layers, labels: Tensor, context: Context
+    ) -> dict[str, Tensor]:
+        distance = (student.states - teacher.states[:, :2]).square().mean()
+        return {"layer": distance if float(distance.detach()) > 0.5 else distance.sqrt()}
+
+
+def test_a_method_that_cannot_be_batched_runs_by_member(arithmetic: Arithmetic) -> None:
+    def stepwise(seed: int) -> Member:
+        return replace(
+            member(seed=seed),
+            method=Stepwise(Shapes(LAYERS, WIDTH, 2, WIDTH, 2), {}, generator("x")),
+        )
+
     shared = recipe(arithmetic)
-    alone = member("alp", seed=1)
-    (expected,) = train([alone], shared)
-    together = [member(name, seed) for seed, name in enumerate(names[:size], start=1)]
-    found = train(together, shared)[0]
-    assert found.curves == expected.curves
-    logits = [
-        predict(m.model, shared.inputs, arithmetic, None).logits for m in (alone, together[0])
-    ]
-    assert torch.equal(*logits)
+    together, _ = trained([stepwise(1), member("kd", 2), stepwise(3)], shared)
+    (alone,), _ = trained([stepwise(3)], shared)
+    close(together[2], alone)
+
+
+def test_methods_with_other_options_are_not_batched_with_each_other(arithmetic: Arithmetic) -> None:
+    """`scaled` is a plain attribute: were it the first member's, the losses would be another's."""
+    other = {**SETTING, "scaled": False}
+    method = registry().resolve("alp-np")(
+        Shapes(LAYERS, WIDTH, 2, WIDTH, 2), other, generator("method", 1)
+    )
+    unscaled = Member(BLUEPRINT.weights(1), method, other, 1)
+    shared = recipe(arithmetic)
+    (first, second), _ = trained([member("alp-np"), unscaled], shared)
+    (alone,), _ = trained([unscaled], shared)
+    close(second, alone)
+    assert first != second
+
+
+def test_no_batched_method_falls_back_to_a_loop(arithmetic: Arithmetic) -> None:
+    torch._C._functorch._set_vmap_fallback_warning_enabled(True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=re.escape("There is a performance drop"))
+        for name in registry().methods:
+            own = [member(name, seed) for seed in (1, 2)]
+            if own[0].method is not None and own[0].method.batched:
+                train(own, recipe(arithmetic, epochs=1))
 
 
 def test_seed_changes_order_dropout_and_result(arithmetic: Arithmetic) -> None:
@@ -114,29 +287,37 @@ def test_the_loss_falls_and_projections_learn(arithmetic: Arithmetic) -> None:
     learner = member(learning_rate=5e-3)
     assert learner.method is not None
     before = copy.deepcopy(learner.method.state_dict())
-    shared = recipe(arithmetic)
-    longer = replace(shared, training=TrainingConfig(epochs=15, batch_size=8))
-    (outcome,) = train([learner], longer)
-    assert outcome.curves[-1]["total"] < 0.8 * outcome.curves[0]["total"]
-    assert not torch.equal(before["key.weight"], learner.method.state_dict()["key.weight"])
-
-
-def test_the_first_step_equals_a_plain_adamw_step(arithmetic: Arithmetic) -> None:
-    """One batch, no dropout: clipping takes student and projections together."""
-    shared = replace(
-        recipe(arithmetic), training=TrainingConfig(epochs=1, batch_size=40, clip_norm=1e-2)
+    population, (outcome,) = train_population(
+        [learner], recipe(arithmetic, epochs=15), lambda steps: None
     )
-    ours, plain = member(), member()
-    for dropout in (m for m in ours.model.modules() if hasattr(m, "dropped")):
-        dropout.dropped = 0
-    train([ours], shared)
-    batch = shared.schedule().epoch(0, 1)[0]
-    plain.model.eval()
-    student = layers_of(plain.model, shared.inputs.batch(batch, torch.device("cpu")), "cls")
-    assert shared.teacher is not None
+    assert outcome.curves[-1]["total"] < 0.8 * outcome.curves[0]["total"]
+    learned = population.method(0)
+    assert learned is not None
+    assert not torch.equal(before["key.weight"], learned.state_dict()["key.weight"])
+
+
+@pytest.mark.parametrize("engine", ["stacked", "reference"])
+def test_the_first_step_equals_a_plain_adamw_step(arithmetic: Arithmetic, engine: str) -> None:
+    """One batch, no dropout: clipping takes student and projections together."""
+    calm = copy.deepcopy(BLUEPRINT.config)
+    calm.hidden_dropout_prob = calm.attention_probs_dropout_prob = 0.0
+    shared = replace(
+        recipe(arithmetic, epochs=1, batch_size=40, clip_norm=1e-2, engine=engine), model=calm
+    )
+    plain = member()
     assert plain.method is not None
-    teacher = shared.teacher.batch(batch.rows, torch.device("cpu"))
-    labels = shared.labels[torch.from_numpy(batch.rows)]
+    model = build_classifier(calm, plain.weights)
+    others = [] if engine == "reference" else [member("kd", 2), member("alp", 3)]
+    population, _ = train_population([member(), *others], shared, lambda steps: None)
+    ours = population.network.weights(population.order.index(0))
+    learned = population.method(population.order.index(0))
+    assert learned is not None
+    rows = shared.schedule().epoch(0, 1)[0].rows
+    batch = tiny_batch(shared.inputs, rows, 24)
+    student = layers_of(model, batch, "cls")
+    assert shared.teacher is not None
+    teacher = shared.teacher.batch(torch.from_numpy(rows), torch.device("cpu"))
+    labels = shared.labels[torch.from_numpy(rows)]
     context = Context(torch.tensor(0), {})
     loss = (
         0.5 * label_loss(student.logits, labels, False)
@@ -144,21 +325,22 @@ def test_the_first_step_equals_a_plain_adamw_step(arithmetic: Arithmetic) -> Non
         + plain.method(student, teacher, labels, context)["layer"]
     )
     loss.backward()
-    everything = [*plain.model.parameters(), *plain.method.parameters()]
-    norm = torch.cat([p.grad.flatten() for p in everything if p.grad is not None]).norm()
+    everything = [*model.named_parameters(), *plain.method.named_parameters()]
+    norm = torch.cat([p.grad.flatten() for _, p in everything if p.grad is not None]).norm()
     assert norm > 1e-2
-    for parameter in everything:
-        if parameter.grad is None:
-            continue
+    found = {**ours, **learned.state_dict()}
+    for name, parameter in everything:
+        assert parameter.grad is not None
         clipped = parameter.grad * (1e-2 / (norm + 1e-6))
         # Adam's first step is lr · g / (|g| + eps); the only step of the schedule has the full rate.
         decay = 0.01 if parameter.ndim > 1 else 0.0
         update = clipped / (clipped.abs() + 1e-8) + decay * parameter.data
-        parameter.data -= 1e-3 * update
-    for (name, found), expected in zip(
-        [*ours.model.named_parameters(), *ours.method.named_parameters()], everything, strict=True
-    ):
-        torch.testing.assert_close(found.data, expected.data, atol=2e-6, rtol=1e-4, msg=name)
+        expected = parameter.data - 1e-3 * update
+        # Where a gradient is of rounding's size its sign is.
+        sure = parameter.grad.abs() > 1e-6
+        torch.testing.assert_close(
+            found[name][sure], expected[sure], atol=2e-6, rtol=1e-4, msg=name
+        )
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_not_the_others(arithmetic: Arithmetic) -> None:
@@ -172,9 +354,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_not_the_others(arithmetic: A
 
     healthy = member(seed=2)
     broken = replace(member(seed=1), method=Broken(Shapes(4, 16, 2, 16, 2), {}, generator("x")))
+    (expected,) = train([member(seed=2)], recipe(arithmetic))
     outcomes = train([broken, healthy], recipe(arithmetic))
     assert outcomes[0].failure == "the loss is not finite in epoch 1"
+    assert len(outcomes[0].curves) == 1
     assert outcomes[1].failure is None
+    close(outcomes[1].curves, expected.curves)
 
 
 def test_predictions_come_in_the_order_of_the_split(arithmetic: Arithmetic) -> None:
@@ -187,8 +372,3 @@ def test_predictions_come_in_the_order_of_the_split(arithmetic: Arithmetic) -> N
         alone = predict(model, single, arithmetic, "cls")
         torch.testing.assert_close(together.logits[row], alone.logits[0], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(together.states[row], alone.states[0], atol=1e-5, rtol=1e-5)
-
-
-def test_a_training_teacher_cannot_predict(arithmetic: Arithmetic) -> None:
-    with pytest.raises(AssertionError):
-        predict(tiny_bert().train(), tiny_inputs(4), arithmetic, None)

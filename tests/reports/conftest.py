@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.ledger import Ledger, Predictions, Record
+from harness.ledger import Ledger, Predictions, Record, Result
 
 LABELS = np.array([0, 1] * 5)
 METHOD_SCORES = {100: 0.9, 101: 0.8, 102: 0.9}
@@ -130,7 +130,8 @@ class Scribe:
         predictions = {}
         if role == "report" and finished and predicted:
             predictions["validation"] = _predictions(score)
-        self.ledger.write_run(record, predictions, {"attention": attention} if attention else {})
+        inspections = {"attention": attention} if attention else {}
+        self.ledger.write_runs([Result(record, predictions, inspections)])
         self.ledger.use_run(f"s-{method}", role, trial, seed, name)
 
     def finished(self) -> None:

@@ -1,0 +1,61 @@
+"""What is trained: the members of a population, and what all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+from transformers import PretrainedConfig
+
+from harness.config import TrainingConfig
+from harness.encoder import Pooling
+from harness.errors import MethodError
+from harness.inputs import EncodedSplit
+from harness.method import Method, Value
+from harness.precision import Arithmetic
+from harness.schedule import LengthSchedule
+from harness.stacked import stackable
+from harness.teacher_outputs import TeacherOutputs
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a population: initial weights by name, and a method with its own setting and seed."""
+
+    weights: Mapping[str, Tensor]
+    method: Method | None
+    setting: Mapping[str, Value]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What all members of a population share. `labels` (examples,) lie on the device.
+
+    `model` is the configuration of the classifiers that are trained.
+    """
+
+    model: PretrainedConfig
+    inputs: EncodedSplit
+    labels: Tensor
+    teacher: TeacherOutputs | None
+    regression: bool
+    pooling: Pooling
+    training: TrainingConfig
+    weights: str
+    arithmetic: Arithmetic
+
+    def schedule(self) -> LengthSchedule:
+        """The padded lengths of every step, common to all members."""
+        return LengthSchedule(self.inputs.lengths, self.training.batch_size)
+
+
+def engine_of(asked: Literal["auto", "stacked", "reference"], model: PretrainedConfig) -> str:
+    """The engine that trains classifiers of a configuration. Raises `MethodError`."""
+    if asked == "stacked" and not stackable(model):
+        raise MethodError(
+            f"training.engine=stacked: '{model.model_type}' encoders cannot be stacked; leave it at auto"
+        )
+    return "stacked" if asked != "reference" and stackable(model) else "reference"

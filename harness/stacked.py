@@ -1,0 +1,350 @@
+"""A stack of encoders of one shape: every weight has a leading member dimension, one forward for all.
+
+The weights lie in a few flat tensors (members, numbers): a cast, a norm or an optimiser's step is then
+one operation, and not one for each of a hundred weights. Names are those of Hugging Face's classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PretrainedConfig
+from transformers.activations import ACT2FN
+
+from harness.encoder import Leaf, Pooling, pool
+from harness.flat_weights import LAYER_WEIGHTS, layout
+from harness.method import Layers
+from harness.randomness import DropoutKey, dropped_levels
+
+HEADS: Mapping[str, Literal["pooler", "dense"]] = {
+    **dict.fromkeys(("bert", "ernie"), "pooler"),
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "data2vec-text", "electra"), "dense"),
+}
+"""The kinds of encoders that can be stacked, with their heads: on a pooler, or of two layers."""
+WORDS = "embeddings.word_embeddings.weight"
+
+
+def stackable(config: PretrainedConfig) -> bool:
+    """Whether a classifier of this configuration can be stacked; others train one at a time."""
+    return config.model_type in HEADS and not getattr(config, "use_task_id", False)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What the layers of a forward pass held, for all examples and places of a batch.
+
+    `states` of layer i is (members, B, T, width). `scores` are the attention's, before the softmax
+    and with padding at the lowest number, (members, B, heads, T, T); `queries`, `keys`, `values` are
+    (members, B, heads, T, head width), the queries unscaled.
+    """
+
+    states: list[Tensor]
+    scores: list[Tensor]
+    queries: list[Tensor]
+    keys: list[Tensor]
+    values: list[Tensor]
+
+
+class StackedClassifier:
+    """Classifiers of one configuration, one for each of `weights`, as one network.
+
+    With `vocabulary` (sorted token ids) only those rows of the word embeddings have gradients. No
+    other row may occur in training: weight decay is all that happens to it, and is applied as one
+    factor, which `decay_unused` keeps. So a step costs no more than the training split's words.
+    """
+
+    def __init__(
+        self,
+        config: PretrainedConfig,
+        weights: Sequence[Mapping[str, Tensor]],
+        device: torch.device,
+        dtype: torch.dtype,
+        vocabulary: Tensor | None = None,
+        frozen_embeddings: bool = False,
+    ) -> None:
+        self.config = config
+        self.dtype = dtype
+        self.layers = int(config.num_hidden_layers)
+        self.heads = int(config.num_attention_heads)
+        self.eps = float(config.layer_norm_eps)
+        self.activation = ACT2FN[config.hidden_act]
+        self.prefix = next(name for name in weights[0] if name.endswith(WORDS))[: -len(WORDS)]
+        head_rate = getattr(config, "classifier_dropout", None)
+        self.rates = {
+            "hidden": dropped_levels(config.hidden_dropout_prob),
+            "attention": dropped_levels(config.attention_probs_dropout_prob),
+            "head": dropped_levels(
+                config.hidden_dropout_prob if head_rate is None else float(head_rate)
+            ),
+        }
+        self._load(weights, device, vocabulary, frozen_embeddings)
+
+    def _load(
+        self,
+        weights: Sequence[Mapping[str, Tensor]],
+        device: torch.device,
+        vocabulary: Tensor | None,
+        frozen: bool,
+    ) -> None:
+        shapes = {name: tuple(value.shape) for name, value in weights[0].items()}
+        self.flats = layout(self.prefix, self.layers, shapes)
+        for flat in self.flats.values():
+            flat.load(weights, device)
+        tables = [own[self.prefix + WORDS] for own in weights]
+        # Students that start from one encoder share its table.
+        shared = all(table.data_ptr() == tables[0].data_ptr() for table in tables)
+        table = torch.stack(tables[:1] if shared else tables).to(device, torch.float32)
+        self.table = table.expand(len(weights), -1, -1)
+        used = torch.arange(table.shape[1]) if vocabulary is None else vocabulary
+        used = used[:0] if frozen else used
+        self.place = torch.full((table.shape[1],), -1, device=device)
+        self.place[used.to(device)] = torch.arange(len(used), device=device)
+        self.used = used.to(device)
+        self.words = self.table[:, self.used].contiguous()
+        self.unused_factor = [1.0] * len(weights)
+        for key, flat in self.flats.items():
+            flat.values.requires_grad_(not (frozen and key.startswith("embedding")))
+        self.words.requires_grad_(not frozen)
+
+    @property
+    def members(self) -> int:
+        """How many classifiers there are."""
+        return len(self.words)
+
+    def leaves(self) -> list[Leaf]:
+        """The tensors that are trained."""
+        own = [Leaf(flat.values, flat.decayed) for flat in self.flats.values()]
+        return [leaf for leaf in [Leaf(self.words, True), *own] if leaf.tensor.requires_grad]
+
+    def decay_unused(self, factors: Sequence[float]) -> None:
+        """Note a step's weight decay, 1 − rate · decay, of each member for its unused rows."""
+        if self.words.requires_grad:
+            pairs = zip(self.unused_factor, factors, strict=True)
+            self.unused_factor = [done * factor for done, factor in pairs]
+
+    def keep(self, positions: Sequence[int]) -> None:
+        """Go on with some members only. The leaves are new tensors afterwards."""
+        index = torch.tensor(positions, device=self.words.device)
+        for flat in self.flats.values():
+            flat.values = _selected(flat.values, index)
+        self.words = _selected(self.words, index)
+        self.table = (
+            self.table[:1].expand(len(index), -1, -1) if self._shared() else self.table[index]
+        )
+        self.unused_factor = [self.unused_factor[position] for position in positions]
+
+    def weights(self, member: int) -> dict[str, Tensor]:
+        """One member's weights on the CPU, by the names that Hugging Face's class has for them."""
+        table = self.table[member] * self.unused_factor[member]
+        table[self.used] = self.words[member].detach()
+        named = {self.prefix + WORDS: table}
+        for flat in self.flats.values():
+            named.update(flat.named(member))
+        return {name: value.cpu().clone() for name, value in named.items()}
+
+    def forward(
+        self, batch: Mapping[str, Tensor], key: DropoutKey | None, pooling: Pooling | None
+    ) -> Layers:
+        """Logits (members, B, outputs) and pooled states (members, B, layers, width) in fp32.
+
+        `batch` holds `input_ids`, `token_type_ids` and `attention_mask`, each (members, B, T). With a
+        key there is dropout. Without pooling `states` has no layers.
+        """
+        logits, tokens = self.tokens(batch, key, first_only=pooling != "mean")
+        members, examples, _ = batch["input_ids"].shape
+        if pooling is None:
+            return Layers(logits, logits.new_zeros(members, examples, 0, 0))
+        mask = batch["attention_mask"].flatten(0, 1)
+        pooled = pool([states.flatten(0, 1) for states in tokens.states], mask, pooling)
+        return Layers(logits, pooled.view(members, examples, *pooled.shape[1:]))
+
+    def tokens(
+        self, batch: Mapping[str, Tensor], key: DropoutKey | None, first_only: bool = False
+    ) -> tuple[Tensor, Tokens]:
+        """Logits (members, B, outputs) in fp32, and what all layers held of all tokens.
+
+        With `first_only` the last layer holds the first token's state, scores and query: no other is
+        computed, as no logit depends on it.
+        """
+        members, examples, length = batch["input_ids"].shape
+        kinds = {"products": self.dtype, "biases": self.dtype, "scales": torch.float32}
+        weights = {
+            key: value
+            for kind, dtype in kinds.items()
+            for key, value in self.flats[kind].split(dtype).items()
+        }
+        states = self._embed(batch, key, weights)
+        padding = states.new_zeros(members * examples, 1, 1, length, dtype=self.dtype)
+        padded = batch["attention_mask"].view_as(padding) == 0
+        padding.masked_fill_(padded, torch.finfo(self.dtype).min)
+        # A row for each head: what the product with the keys is added to.
+        padding = padding.expand(-1, self.heads, -1, -1).reshape(-1, 1, length)
+        held = Tokens([], [], [], [], [])
+        for layer in range(self.layers):
+            first = first_only and layer == self.layers - 1
+            own = {name: weights[f"{layer}.{name}"] for name in LAYER_WEIGHTS}
+            states = self._layer(layer, states, padding, own, key, first, held)
+            held.states.append(states)
+        return self._head(states[:, :, 0].float(), key), held
+
+    def _embed(
+        self,
+        batch: Mapping[str, Tensor],
+        key: DropoutKey | None,
+        weights: Mapping[str, Tensor],
+    ) -> Tensor:
+        tables = self.flats["embedding_tables"].split(torch.float32)
+        norm = self.flats["embedding_scales"].split(torch.float32)
+        positions = _looked_up(tables["positions"], self._positions(batch["input_ids"]))
+        words = self._words(batch["input_ids"], trained=key is not None)
+        summed = words + _looked_up(tables["types"], batch["token_type_ids"]) + positions
+        states = _normalised(summed, norm["scale"], norm["shift"], self.eps)
+        states = self._dropped(states, key, 0, "hidden")
+        if "projection" in weights:
+            states = _linear(
+                states.to(self.dtype), weights["projection"], weights["projection_bias"]
+            )
+        return states
+
+    def _words(self, ids: Tensor, trained: bool) -> Tensor:
+        """Word vectors (members, B, T, width); `trained`: all ids are of the vocabulary."""
+        if not len(self.used):
+            return (
+                _looked_up(self.table[:1], ids) if self._shared() else _looked_up(self.table, ids)
+            )
+        place = self.place[ids]
+        if trained:
+            return _looked_up(self.words, place)
+        found = _looked_up(self.words, place.clamp(min=0))
+        factor = torch.tensor(self.unused_factor, device=ids.device)[:, None, None, None]
+        table = self.table[:1] if self._shared() else self.table
+        return torch.where((place >= 0)[..., None], found, _looked_up(table, ids) * factor)
+
+    def _shared(self) -> bool:
+        return self.table.stride(0) == 0 or len(self.table) == 1
+
+    def _positions(self, ids: Tensor) -> Tensor:
+        """Rows of the position embeddings; RoBERTa counts from its padding's row, and words only."""
+        if HEADS[self.config.model_type] == "pooler" or self.config.model_type == "electra":
+            return torch.arange(ids.shape[-1], device=ids.device).expand(1, 1, -1)
+        pad = int(self.config.pad_token_id)
+        real = (ids != pad).long()
+        return real.cumsum(-1) * real + pad
+
+    def _layer(
+        self,
+        layer: int,
+        states: Tensor,
+        padding: Tensor,
+        weights: Mapping[str, Tensor],
+        key: DropoutKey | None,
+        first: bool,
+        held: Tokens,
+    ) -> Tensor:
+        """States (members, B, T, width) after a layer; with `first` (members, B, 1, width)."""
+        of, site = states.shape[2] if first else None, 1 + 3 * layer
+        context = self._attention(states, padding, weights, key, site, first, held)
+        states = states[:, :, :1] if first else states
+        mixed = _linear(context, weights["mix"], weights["mix_bias"])
+        mixed = self._dropped(mixed, key, site + 1, "hidden", of=of) + states
+        states = _normalised(mixed, weights["mix_scale"], weights["mix_shift"], self.eps)
+        inner = _linear(states.to(self.dtype), weights["inner"], weights["inner_bias"])
+        outer = _linear(self.activation(inner), weights["outer"], weights["outer_bias"])
+        outer = self._dropped(outer, key, site + 2, "hidden", of=of) + states
+        return _normalised(outer, weights["outer_scale"], weights["outer_shift"], self.eps)
+
+    def _attention(
+        self,
+        states: Tensor,
+        padding: Tensor,
+        weights: Mapping[str, Tensor],
+        key: DropoutKey | None,
+        site: int,
+        first: bool,
+        held: Tokens,
+    ) -> Tensor:
+        """Contexts (members, B, T, width), or (members, B, 1, width) of the first token's."""
+        members, examples, length, width = states.shape
+        weight, bias = weights["attention"], weights["attention_bias"]
+        if first:
+            sizes = [width, 2 * width]
+            (own, others), (own_bias, other_bias) = weight.split(sizes, 1), bias.split(sizes, 1)
+            (queries,) = self._by_heads(_linear(states[:, :, :1].to(self.dtype), own, own_bias), 1)
+            keys, values = self._by_heads(_linear(states.to(self.dtype), others, other_bias), 2)
+        else:
+            queries, keys, values = self._by_heads(_linear(states.to(self.dtype), weight, bias), 3)
+        # One operation scales, masks and multiplies.
+        scores = torch.baddbmm(
+            padding, queries, keys.transpose(1, 2), alpha=queries.shape[-1] ** -0.5
+        )
+        by_heads = (members, examples, self.heads)
+        shares = scores.softmax(dim=-1).unflatten(0, by_heads)
+        shares = self._dropped(shares, key, site, "attention", of=length if first else None)
+        held.scores.append(scores.unflatten(0, by_heads))
+        held.queries.append(queries.unflatten(0, by_heads))
+        held.keys.append(keys.unflatten(0, by_heads))
+        held.values.append(values.unflatten(0, by_heads))
+        contexts = torch.bmm(shares.flatten(0, 2), values).unflatten(0, by_heads)
+        joined: Tensor = contexts.transpose(2, 3).reshape(members, examples, -1, width)
+        return joined
+
+    def _by_heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """Parts (members · B · heads, T, head width) of projections (members, B, T, parts · width)."""
+        heads = projected.unflatten(-1, (parts, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
+        split: Tensor = heads.reshape(parts, -1, projected.shape[2], heads.shape[-1])
+        return split.unbind(0)
+
+    def _head(self, first: Tensor, key: DropoutKey | None) -> Tensor:
+        """Logits (members, B, outputs) of the last layer's first states (members, B, width), in fp32."""
+        weights = self.flats["exact"].split(torch.float32)
+        biases = self.flats["exact_biases"].split(torch.float32)
+        site = 1 + 3 * self.layers
+        if HEADS[self.config.model_type] == "dense":
+            first = self._dropped(first, key, site, "head")
+        dense = _linear(first, weights["dense"], biases["dense_bias"])
+        active = F.gelu(dense) if self.config.model_type == "electra" else torch.tanh(dense)
+        active = self._dropped(active, key, site, "head")
+        return _linear(active, weights["outputs"], biases["outputs_bias"])
+
+    def _dropped(
+        self, values: Tensor, key: DropoutKey | None, site: int, rate: str, of: int | None = None
+    ) -> Tensor:
+        """Dropout; with `of` the values are the first of so many, along the last dimension but one."""
+        if key is None or self.rates[rate] == 0:
+            return values
+        return values * key.mask(site, values.shape, self.rates[rate], values.dtype, of)
+
+
+def _selected(values: Tensor, index: Tensor) -> Tensor:
+    return values.detach()[index].requires_grad_(values.requires_grad)
+
+
+def _looked_up(tables: Tensor, ids: Tensor) -> Tensor:
+    """Rows (members, ..., width) of tables (members or 1, rows, width) by ids (members or 1, ...)."""
+    members, rows, width = tables.shape
+    if members > 1:
+        offsets = torch.arange(members, device=ids.device) * rows
+        ids = ids + offsets.view(-1, *[1] * (ids.ndim - 1))
+    return F.embedding(ids, tables.reshape(members * rows, width))
+
+
+def _linear(states: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+    """states (members, ..., in) by weights (members, out, in) plus bias (members, out)."""
+    if len(weights) == 1:
+        return F.linear(states, weights[0], bias[0])
+    flat = states.reshape(len(states), -1, states.shape[-1])
+    product = torch.baddbmm(bias[:, None], flat, weights.transpose(1, 2))
+    return product.view(*states.shape[:-1], -1)
+
+
+def _normalised(states: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
+    """Layer normalisation of (members, B, T, width) with scale and shift (members, width)."""
+    if len(scale) == 1:
+        return F.layer_norm(states, states.shape[-1:], scale[0], shift[0], eps)
+    plain = F.layer_norm(states, states.shape[-1:], eps=eps)
+    return torch.addcmul(shift[:, None, None], plain, scale[:, None, None])

@@ -1,0 +1,244 @@
+"""The stacked encoder against Hugging Face's class, member by member."""
+
+import copy
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    CamembertConfig,
+    Data2VecTextConfig,
+    ElectraConfig,
+    ErnieConfig,
+    MegatronBertConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
+
+from harness.encoder import ATTENTION, Pooling, ReferenceClassifier
+from harness.flat_weights import Flat
+from harness.precision import Arithmetic
+from harness.randomness import DropoutKey
+from harness.stacked import WORDS, StackedClassifier, stackable
+from tests.conftest import VOCABULARY
+
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
+TWO_TYPES = {**SIZES, "type_vocab_size": 2}
+CONFIGS = {
+    "bert": BertConfig(**SIZES),
+    "ernie": ErnieConfig(**SIZES),
+    "roberta": RobertaConfig(**{**TWO_TYPES, "pad_token_id": 1}),
+    "xlm-roberta": XLMRobertaConfig(**TWO_TYPES),
+    "camembert": CamembertConfig(**TWO_TYPES),
+    "data2vec-text": Data2VecTextConfig(**TWO_TYPES),
+    "electra": ElectraConfig(**SIZES, embedding_size=16),
+    "electra, projected": ElectraConfig(**SIZES, embedding_size=8),
+    "other activation": BertConfig(**SIZES, hidden_act="relu", classifier_dropout=0.3),
+}
+CPU = torch.device("cpu")
+FP32 = Arithmetic(CPU, bf16=False)
+
+
+def models_of(config: PreTrainedConfig, members: int, eager: bool = False) -> list[PreTrainedModel]:
+    """Random classifiers, with biases and scales that are not all 0 and 1."""
+    torch.manual_seed(0)
+    made = [
+        AutoModelForSequenceClassification.from_config(
+            copy.deepcopy(config), attn_implementation="eager" if eager else ATTENTION
+        ).eval()
+        for _ in range(members)
+    ]
+    for model in made:
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.data += 0.1 * torch.randn_like(parameter)
+    return made
+
+
+def stacked(models: list[PreTrainedModel], **options: object) -> StackedClassifier:
+    weights = [model.state_dict() for model in models]
+    return StackedClassifier(models[0].config, weights, CPU, torch.float32, **options)
+
+
+def batch_of(config: PreTrainedConfig, members: int, width: int = 11) -> dict[str, Tensor]:
+    """Examples of each member's own, of different lengths."""
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(3, width + 1, (members, 6, 1))
+    lengths[:, 0] = width
+    mask = np.arange(width) < lengths
+    ids = np.where(mask, rng.integers(5, VOCABULARY, mask.shape), config.pad_token_id)
+    types = np.where(mask, rng.integers(0, 2, mask.shape), 0)
+    arrays = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
+    return {name: torch.from_numpy(array.astype(np.int64)) for name, array in arrays.items()}
+
+
+def gradients(network: StackedClassifier, member: int) -> Iterator[tuple[str, Tensor]]:
+    words = torch.zeros_like(network.table[member])
+    assert network.words.grad is not None
+    words[network.used] = network.words.grad[member]
+    yield network.prefix + WORDS, words
+    for flat in network.flats.values():
+        assert flat.values.grad is not None
+        yield from Flat(flat.pieces, flat.decayed, flat.values.grad).named(member)
+
+
+@pytest.mark.parametrize("members", [1, 3, 8])
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("dropout", [False, True], ids=["no dropout", "dropout"])
+@pytest.mark.parametrize("compact", [False, True], ids=["all words", "used words"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", None])
+def test_forward_and_gradients_equal_hugging_faces(
+    name: str, members: int, dropout: bool, compact: bool, pooling: Pooling | None
+) -> None:
+    config = CONFIGS[name]
+    models = models_of(config, members, eager=not dropout)
+    batch = batch_of(config, members)
+    network = stacked(models, vocabulary=batch["input_ids"].unique() if compact else None)
+    key = None
+    if dropout:
+        key = DropoutKey(range(members))
+        key.step = 7
+    found = network.forward(batch, key, pooling)
+    (found.logits.square().sum() + found.states.square().sum((2, 3)).mean(1).sum()).backward()
+    for member, model in enumerate(models):
+        own_key = None
+        if dropout:
+            own_key = DropoutKey([member])
+            own_key.step = 7
+        own = {part: values[member : member + 1] for part, values in batch.items()}
+        expected = ReferenceClassifier(model, FP32).forward(own, own_key, pooling)
+        torch.testing.assert_close(found.logits[member], expected.logits[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found.states[member], expected.states[0], atol=1e-5, rtol=1e-5)
+        (expected.logits.square().sum() + expected.states.square().sum((2, 3)).mean()).backward()
+        ours = dict(gradients(network, member))
+        assert set(ours) == {own_name for own_name, _ in model.named_parameters()}
+        for own_name, parameter in model.named_parameters():
+            torch.testing.assert_close(
+                ours[own_name],
+                parameter.grad,
+                atol=1e-5,
+                rtol=1e-4,
+                msg=lambda text, name=own_name: f"{name}: {text}",
+            )
+
+
+def note(held: dict[str, Tensor], part: str, module: object, given: object, output: Tensor) -> None:
+    held[part] = output
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_layers_hand_out_states_scores_queries_keys_and_values(members: int) -> None:
+    config = CONFIGS["bert"]
+    models = models_of(config, members, eager=True)
+    batch = batch_of(config, members)
+    _, tokens = stacked(models).tokens(batch, None)
+    for member, model in enumerate(models):
+        projections: dict[str, Tensor] = {}
+        for part in ("query", "key", "value"):
+            module = model.bert.encoder.layer[1].attention.self.get_submodule(part)
+            module.register_forward_hook(partial(note, projections, part))
+        own = {name: values[member] for name, values in batch.items()}
+        expected = model(**own, output_hidden_states=True, output_attentions=True)
+        for layer in range(3):
+            torch.testing.assert_close(
+                tokens.states[layer][member], expected.hidden_states[layer + 1]
+            )
+            shares = tokens.scores[layer][member].softmax(dim=-1)
+            torch.testing.assert_close(shares, expected.attentions[layer])
+        for part, held in (
+            ("query", tokens.queries),
+            ("key", tokens.keys),
+            ("value", tokens.values),
+        ):
+            heads = projections[part].unflatten(-1, (2, -1)).transpose(1, 2)
+            torch.testing.assert_close(held[1][member], heads)
+
+
+def test_padding_changes_nothing() -> None:
+    config = CONFIGS["bert"]
+    network = stacked(models_of(config, 2))
+    batch = batch_of(config, 2)
+    wider = {
+        name: torch.nn.functional.pad(values, (0, 9), value=0) for name, values in batch.items()
+    }
+    narrow, wide = (network.forward(own, None, "mean") for own in (batch, wider))
+    torch.testing.assert_close(narrow.logits, wide.logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(narrow.states, wide.states, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_weights_go_in_and_come_out_as_they_were(name: str) -> None:
+    models = models_of(CONFIGS[name], 2)
+    network = stacked(models, vocabulary=torch.tensor([0, 1, 7]))
+    for member, model in enumerate(models):
+        weights = network.weights(member)
+        assert list(model.load_state_dict(weights).missing_keys) == []
+        for own_name, value in model.state_dict().items():
+            assert torch.equal(weights[own_name], value), own_name
+
+
+def test_words_that_do_not_occur_only_decay() -> None:
+    models = models_of(CONFIGS["bert"], 2)
+    tables = [model.bert.embeddings.word_embeddings.weight.detach().clone() for model in models]
+    network = stacked(models, vocabulary=torch.tensor([0, 5, 7]))
+    network.decay_unused([0.5, 1.0])
+    network.decay_unused([0.5, 0.8])
+    for member, factor in enumerate((0.25, 0.8)):
+        words = network.weights(member)["bert.embeddings.word_embeddings.weight"]
+        expected = tables[member] * factor
+        expected[[0, 5, 7]] = tables[member][[0, 5, 7]]
+        torch.testing.assert_close(words, expected)
+        models[member].load_state_dict(network.weights(member))
+    batch = batch_of(CONFIGS["bert"], 2)
+    found = network.forward(batch, None, None).logits
+    for member, model in enumerate(models):
+        own = {name: values[member] for name, values in batch.items()}
+        torch.testing.assert_close(found[member], model(**own).logits, atol=1e-5, rtol=1e-5)
+
+
+def test_frozen_embeddings_are_no_leaves_and_stay() -> None:
+    models = models_of(CONFIGS["bert"], 3)
+    network = stacked(models, frozen_embeddings=True)
+    network.decay_unused([0.5] * 3)
+    batch = batch_of(CONFIGS["bert"], 3)
+    network.forward(batch, DropoutKey([1, 2, 3]), None).logits.sum().backward()
+    everything = sum(parameter.numel() for parameter in models[0].parameters())
+    embeddings = sum(parameter.numel() for parameter in models[0].bert.embeddings.parameters())
+    trained = network.leaves()
+    assert sum(leaf.tensor[0].numel() for leaf in trained) == everything - embeddings
+    assert all(leaf.tensor.grad is not None for leaf in trained)
+    for name, value in models[1].bert.embeddings.state_dict().items():
+        assert torch.equal(network.weights(1)[f"bert.embeddings.{name}"], value)
+
+
+def test_members_that_stay_are_who_they_were() -> None:
+    models = models_of(CONFIGS["bert"], 4)
+    network = stacked(models, vocabulary=torch.tensor([0, 5, 7]))
+    network.decay_unused([0.9, 0.8, 0.7, 0.6])
+    before = [network.weights(member) for member in range(4)]
+    network.keep([1, 3])
+    assert network.members == 2
+    for member, former in enumerate((1, 3)):
+        after = network.weights(member)
+        assert all(torch.equal(value, before[former][name]) for name, value in after.items())
+
+
+def test_what_cannot_be_stacked_is_known() -> None:
+    assert all(stackable(config) for config in CONFIGS.values())
+    assert not stackable(MegatronBertConfig(**SIZES))
+    assert not stackable(ErnieConfig(**SIZES, use_task_id=True))
