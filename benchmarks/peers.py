@@ -52,13 +52,13 @@ NAMES = {
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Compare losses, time everyone, and print the table."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", default="minilm", choices=("minilm", "bert-base", "tiny"))
     parser.add_argument("--data", type=Path, help="a folder of GLUE files; else lengths like RTE's")
     parser.add_argument("--task", default="rte")
-    parser.add_argument("--examples", type=int, default=320, help="of one epoch that is timed")
+    parser.add_argument("--examples", type=int, default=2490, help="of the data set")
+    parser.add_argument("--steps", type=int, default=12, help="that are timed, of all lengths")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
@@ -66,7 +66,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--peers", default=",".join(NAMES), help="which ones, by comma")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    asked = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Compare losses, time everyone, and print the table."""
+    asked = _parser().parse_args(arguments)
     set_threads(asked.threads)
     hold_memory()
     if asked.child is not None:
@@ -99,10 +104,17 @@ def _available(names: list[str]) -> list[str]:
     return ["harness", *(name for name in names if name != "harness")]
 
 
+def plain_rate(shape: str, threads: int) -> float:
+    """Examples a second of the plain loop, padded to 128, from a few steps."""
+    asked = _parser().parse_args(["--shape", shape, "--threads", str(threads), "--steps", "6"])
+    found = _in_a_process("plain", asked)
+    return found["examples"] / found["seconds"]
+
+
 def _in_a_process(name: str, asked: argparse.Namespace) -> dict[str, float]:
     """Measure in a fresh process, whose peak memory is then its own."""
     flags = ["--child", name]
-    for key in ("shape", "task", "examples", "batch_size", "device", "threads", "data"):
+    for key in ("shape", "task", "examples", "steps", "batch_size", "device", "threads", "data"):
         if (value := getattr(asked, key)) is not None:
             flags += [f"--{key.replace('_', '-')}", str(value)]
     done = subprocess.run(
@@ -172,13 +184,13 @@ class Clock:
 
 
 def _measure(name: str, asked: argparse.Namespace) -> dict[str, float]:
-    """Seconds for the steps of one epoch after the first few, and the process's peak memory."""
+    """Seconds for the steps after the first few, and the process's peak memory."""
     work = make_workload(
         asked.shape, asked.examples, asked.batch_size, asked.data, asked.task, asked.device
     )
     clock = Clock(work.arithmetic.device)
     with tempfile.TemporaryDirectory() as folder:
-        RUNNERS[name](work, Path(folder), clock)
+        RUNNERS[name](work, Path(folder), clock, asked.steps)
         result = clock.result()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if clock.cuda:
@@ -191,12 +203,14 @@ def _matched(work: Workload) -> list[int]:
     return copied_layers("skip", work.layers, int(work.teacher.config.num_hidden_layers))[:-1]
 
 
-def ours(work: Workload, folder: Path, clock: Clock) -> None:
-    """One student by this project, as a population of one."""
+def ours(work: Workload, folder: Path, clock: Clock, steps: int) -> None:
+    """One student by this project, as a population of one; batches evenly from all lengths."""
     outputs = work.outputs(folder)
     clock.prepared()
     population = Population([_member(work)], work.recipe(outputs, epochs=2))
-    batches = population.schedule.epoch(0, 1)
+    ordered = sorted(population.schedule.epoch(0, 1), key=lambda batch: batch.width)
+    evenly = np.linspace(0, len(ordered) - 1, steps).round().astype(int)
+    batches = [ordered[place] for place in evenly]
     epoch = torch.tensor(0, device=work.arithmetic.device)
     for batch in batches[:WARM_UP] + batches:
         population.train_batch(torch.from_numpy(batch.rows)[None], batch.width, epoch)
@@ -213,14 +227,14 @@ def _member(work: Workload) -> Any:
     return work.member("pkd-skip", 1, **setting)
 
 
-def plain(work: Workload, folder: Path, clock: Clock, pad_to: int | None) -> None:
+def plain(work: Workload, folder: Path, clock: Clock, steps: int, pad_to: int | None) -> None:
     """The loop of Hugging Face and PyTorch that is published with papers."""
     device = work.arithmetic.device
     student = _student(work).to(device).train()
-    loader = _loader(work, pad_to)
-    optimizer, scheduler = _optimizer(student, WARM_UP + len(loader))
+    loader = list(islice(_loader(work, pad_to), WARM_UP + steps))
+    optimizer, scheduler = _optimizer(student, len(loader))
     clock.prepared()
-    for batch in [*islice(loader, WARM_UP), *loader]:
+    for batch in loader:
         batch = {name: value.to(device) for name, value in batch.items()}
         terms = plain_terms(work, student, batch)
         loss = (1 - KD_WEIGHT) * terms["label"] + KD_WEIGHT * terms["kd"]
@@ -261,12 +275,12 @@ def plain_terms(
     }
 
 
-def textbrewer(work: Workload, folder: Path, clock: Clock, pad_to: int | None) -> None:
+def textbrewer(work: Workload, folder: Path, clock: Clock, steps: int, pad_to: int | None) -> None:
     """TextBrewer's own `GeneralDistiller.train`, as in its examples; no checkpoint is written."""
     student = _student(work).to(work.arithmetic.device)
     distiller = _distiller(work, student, folder)
-    loader = _loader(work, pad_to)
-    total = WARM_UP + len(loader)
+    loader = list(islice(_loader(work, pad_to), WARM_UP + steps))
+    total = len(loader)
 
     class Ticking:
         """A batch that is asked for says that the one before is done."""
@@ -275,7 +289,7 @@ def textbrewer(work: Workload, folder: Path, clock: Clock, pad_to: int | None) -
             return total
 
         def __iter__(self) -> Iterator[Any]:
-            for batch in [*islice(loader, WARM_UP), *loader]:
+            for batch in loader:
                 yield batch
                 clock.tick(len(batch["labels"]))
 
@@ -367,7 +381,7 @@ def _loader(work: Workload, pad_to: int | None) -> Any:
     )
 
 
-RUNNERS: dict[str, Callable[[Workload, Path, Clock], None]] = {
+RUNNERS: dict[str, Callable[[Workload, Path, Clock, int], None]] = {
     "harness": ours,
     "plain": partial(plain, pad_to=MAX_LENGTH),
     "plain-dynamic": partial(plain, pad_to=None),

@@ -15,10 +15,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -32,6 +34,7 @@ from harness.processor import hold_memory, set_threads
 from harness.recipe import Member
 from harness.registry import registry
 from harness.student import Blueprint
+from harness.teacher_outputs import TeacherOutputs
 
 ADAM_BYTES = 28
 """Of a trained number, in a step: its weight, gradient and two moments read; three of them written."""
@@ -67,7 +70,7 @@ def measure(asked: argparse.Namespace, sizes: list[int]) -> dict[str, Any]:
     """All rows; rates of products (operations a second) and copies (bytes a second)."""
     work = make_workload(
         asked.shape,
-        asked.batch_size * asked.steps,
+        4 * asked.batch_size * asked.steps,
         asked.batch_size,
         asked.data,
         asked.task,
@@ -75,21 +78,21 @@ def measure(asked: argparse.Namespace, sizes: list[int]) -> dict[str, Any]:
         asked.precision,
     )
     products, copies = product_rate(work.arithmetic), copy_rate(work.arithmetic)
-    rows = []
-    for size in sizes:
-        rows.append(_row(f"{size} members", work, [_alp(work, seed) for seed in range(size)]))
-    for factor in (2, 4):
-        larger = replace(work, batch_size=asked.batch_size * factor)
-        rows.append(_row(f"batch × {factor}", larger, [_alp(larger, 1)]))
-    for layers in sorted({1, 2, work.layers, 2 * work.layers}):
-        blueprint = Blueprint(work.teacher, StudentConfig(layers=layers))
-        deeper = replace(work, blueprint=blueprint)
-        rows.append(_row(f"{layers} layers", deeper, [_alp(deeper, 1)]))
     names = list(registry().methods)
-    rows += [
-        _row(f"{len(names)} × alp", work, [_alp(work, seed) for seed in range(len(names))]),
-        _row(f"{len(names)} methods", work, [work.member(n, s) for s, n in enumerate(names)]),
-    ]
+    alike = [_alp(work, seed) for seed in range(max(*sizes, len(names)))]
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = work.outputs(Path(folder))
+        time_of = partial(_row, outputs=outputs, steps=asked.steps)
+        rows = [time_of(f"{size} members", work, alike[:size]) for size in sizes]
+        for factor in (2, 4):
+            larger = replace(work, batch_size=asked.batch_size * factor)
+            rows.append(time_of(f"batch × {factor}", larger, alike[:1]))
+        for layers in sorted({1, 2, work.layers, int(work.teacher.config.num_hidden_layers)}):
+            deeper = replace(work, blueprint=Blueprint(work.teacher, StudentConfig(layers=layers)))
+            rows.append(time_of(f"{layers} layers", deeper, [_alp(deeper, 1)]))
+        rows.append(time_of(f"{len(names)} × alp", work, alike[: len(names)]))
+        mixed = [work.member(name, seed) for seed, name in enumerate(names)]
+        rows.append(time_of(f"{len(names)} methods", work, mixed))
     for row in rows:
         row["floor_seconds"] = row["operations"] / products
         row["share_of_products"] = row["floor_seconds"] / row["seconds"]
@@ -110,27 +113,33 @@ def _alp(work: Workload, seed: int) -> Member:
     return work.member("alp", seed)
 
 
-def _row(label: str, work: Workload, members: list[Member]) -> dict[str, Any]:
-    """One population's epoch: seconds (the median of three), products and trained numbers."""
-    with tempfile.TemporaryDirectory() as folder:
-        population = Population(members, work.recipe(work.outputs(Path(folder)), epochs=6))
-        population.epoch(0, lambda steps: None)  # warms up
-        with FlopCounterMode(display=False) as counted:
-            population.epoch(1, lambda steps: None)
-        seconds = [
-            _seconds(work.arithmetic, lambda e=e: population.epoch(e, lambda steps: None))
-            for e in (2, 3, 4)
-        ]
-    taken = median(seconds)
-    examples = len(work.inputs.lengths) * len(members)
-    steps = population.schedule.steps_per_epoch
+def _row(
+    label: str, work: Workload, members: list[Member], outputs: TeacherOutputs, steps: int
+) -> dict[str, Any]:
+    """Seconds of a population's steps (median of three), and its products and trained numbers."""
+    population = Population(members, work.recipe(outputs, epochs=3))
+    ordered = sorted(population.schedule.epoch(0, 1), key=lambda batch: batch.width)
+    evenly = np.linspace(0, len(ordered) - 1, steps).round().astype(int)
+    batches = [ordered[place] for place in evenly]
+    epoch = torch.tensor(0, device=work.arithmetic.device)
+
+    def run() -> None:
+        for batch in batches:
+            rows = torch.from_numpy(np.stack([batch.rows] * len(members)))
+            population.train_batch(rows, batch.width, epoch)
+
+    with FlopCounterMode(display=False) as counted:  # and warms up
+        run()
+    taken = median(_seconds(work.arithmetic, run) for _ in range(3))
+    examples = sum(len(batch.rows) for batch in batches) * len(members)
+    trained = sum(leaf.tensor.numel() for leaf in population.network.leaves())
     return {
         "label": label,
         "members": len(members),
         "seconds": taken,
         "examples_per_second": examples / taken,
         "operations": counted.get_total_flops(),
-        "trained": steps * sum(leaf.tensor.numel() for leaf in population.network.leaves()),
+        "trained": len(batches) * trained,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib import resources
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,27 @@ def checkpoint_fingerprint(folder: Path) -> str:
     Raises:
         TeacherError: one of the files cannot be read.
     """
-    present = [path for pattern in IDENTITY_FILES for path in folder.glob(pattern)]
+    return fingerprint(_files(folder, IDENTITY_FILES))
+
+
+def tokenizer_fingerprint(folder: Path) -> str:
+    """Identity of the tokenizer beside a checkpoint: all its files but the weights, and the libraries'
+    versions.
+
+    Raises:
+        TeacherError: one of the files cannot be read.
+    """
+    files = _files(folder, [pattern for pattern in IDENTITY_FILES if "safetensors" not in pattern])
+    libraries = [version(name) for name in ("transformers", "tokenizers")]
+    return fingerprint([files, libraries])
+
+
+def _files(folder: Path, patterns: Iterable[str]) -> dict[str, str]:
+    present = [path for pattern in patterns for path in folder.glob(pattern)]
     try:
-        files = {path.name: file_sha256(path) for path in present if path.name != MANIFEST}
+        return {path.name: file_sha256(path) for path in present if path.name != MANIFEST}
     except OSError as error:
         raise TeacherError(f"{error.filename}: cannot be read ({error.strerror})") from error
-    return fingerprint(files)
 
 
 def read_config(folder: Path, **changes: Any) -> PretrainedConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from harness.artefacts import cached
 from harness.sources import Split
+
+ARRAYS = ("ids", "types", "offsets")
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,23 @@ class Tokens:
             "token_type_ids": torch.where(mask, self.types[flat], 0).long(),
             "attention_mask": mask.long(),
         }
+
+
+def tokenised(folder: Path, split: Split, tokenizer: Any, max_length: int) -> EncodedSplit:
+    """A split's tokens, made once and mapped into memory from a folder."""
+
+    def build(fresh: Path) -> dict[str, Any]:
+        encoded = encode(split, tokenizer, max_length)
+        for name in ARRAYS:
+            np.save(fresh / f"{name}.npy", getattr(encoded, name), allow_pickle=False)
+        return {"examples": len(split)}
+
+    cached(folder, build)
+    # Copy-on-write: what torch calls writable, and the files stay as they are.
+    ids, types, offsets = (
+        np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in ARRAYS
+    )
+    return EncodedSplit(ids, types, offsets, int(tokenizer.pad_token_id))
 
 
 def encode(split: Split, tokenizer: Any, max_length: int) -> EncodedSplit:

@@ -11,10 +11,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.artefacts import fingerprint
-from harness.checkpoints import check_fits, checkpoint_fingerprint, locate, tokenizer_of
+from harness.checkpoints import (
+    check_fits,
+    checkpoint_fingerprint,
+    locate,
+    tokenizer_fingerprint,
+    tokenizer_of,
+)
 from harness.config import StudyConfig
 from harness.errors import TeacherError
-from harness.inputs import EncodedSplit, encode
+from harness.inputs import EncodedSplit, tokenised
 from harness.method import Shapes
 from harness.precision import Arithmetic
 from harness.progress import progress, say
@@ -70,8 +76,14 @@ def prepare(config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Pa
     origin = find_origin(config, data, arithmetic.name, cache)
     own_start = find_own_start(config, task, origin.folder, cache)
     tokenizer = tokenizer_of(origin.folder)
+    identity = [tokenizer_fingerprint(origin.folder), config.training.max_length]
     inputs = {
-        name: encode(split, tokenizer, config.training.max_length)
+        name: tokenised(
+            cache / "tokens" / fingerprint([*identity, split.sha256])[:32],
+            split,
+            tokenizer,
+            config.training.max_length,
+        )
         for name, split in data.splits.items()
     }
     for folder in {origin.folder, own_start or origin.folder}:

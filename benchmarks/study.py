@@ -1,0 +1,156 @@
+"""Where a whole study's time goes: `python -m benchmarks.study [--json] [-- flags of harness.study]`.
+
+Runs `python -m harness.study` as a user does, in a fresh folder, and takes its phases from its own
+output and records: teacher, the teacher's outputs, students, and the rest. With `--plain SHAPE` it says
+beside it what the same students would take in the plain loop of `benchmarks.peers`, padded to 128, which
+is measured for a few steps with models of that shape, and extrapolated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import peers
+from benchmarks.workload import SHAPES
+from harness.ledger import Ledger
+from harness.storage import storage_url
+
+DEFAULTS = (
+    *("--preset", "demo", "--task", "rte", "--method", "alp", "--baseline", "none"),
+    *("--trials", "20", "--seeds", "10"),
+)
+LINE = re.compile(r"^(?P<task>\S+): (?P<what>.+): (?P<steps>\d+) steps in (?P<seconds>[\d.]+) s$")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one study, and print the table of its phases."""
+    given = sys.argv[1:] if arguments is None else arguments
+    flags: Sequence[str] = DEFAULTS
+    if "--" in given:
+        given, flags = given[: given.index("--")], given[given.index("--") + 1 :]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--plain", metavar="SHAPE", choices=sorted(SHAPES))
+    parser.add_argument("--threads", type=int, default=0, help="of the plain loop; 0: the cores")
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args(given)
+    rate = None if asked.plain is None else peers.plain_rate(asked.plain, asked.threads)
+    result = measure(flags, rate)
+    if asked.json:
+        print(json.dumps(result))
+    else:
+        _show(result)
+    return 0
+
+
+def measure(flags: Sequence[str], plain: float | None) -> dict[str, Any]:
+    """Seconds by phase, the command's peak memory, and its students' share."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "harness.study", *flags, "--out", folder, "--json"]
+        started, peak, lines = time.perf_counter(), 0, []
+        with subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            watched = psutil.Process(process.pid)
+            assert process.stderr is not None
+            assert process.stdout is not None
+            for line in process.stderr:
+                lines.append(line.rstrip())
+                peak = max(peak, _memory(watched))
+            summary = json.loads(process.stdout.read())
+        seconds = time.perf_counter() - started
+        if process.returncode:
+            raise SystemExit(f"the study ended with exit code {process.returncode}")
+        phases, examples = _phases(lines, Path(folder), summary["ablation"])
+    told = sum(phases.values())
+    phases["the rest: start-up, data, report"] = seconds - told
+    students = phases["students: training"]
+    result = {
+        "command": f"python -m harness.study {' '.join(flags)}",
+        "seconds": seconds,
+        "phases": phases,
+        "ratio_to_training": seconds / students,
+        "examples": examples,
+        "examples_per_second": examples / students,
+        "peak_mebibytes": peak / 2**20,
+    }
+    if plain is not None:
+        result["plain_loop_seconds"] = examples / plain
+    return result
+
+
+def _memory(process: psutil.Process) -> int:
+    """Resident bytes, 0 once the process has ended."""
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def _phases(lines: Sequence[str], out: Path, ablation: str) -> tuple[dict[str, float], int]:
+    """Seconds by phase, and the examples that the students were trained on, over all epochs."""
+    phases = {
+        "pre-training the demo's encoder": 0.0,
+        "teacher": 0.0,
+        "teacher outputs": 0.0,
+        "students: training": 0.0,
+        "students: their weights, evaluation, records": 0.0,
+    }
+    blocks = 0.0
+    for line in lines:
+        if (found := LINE.match(line)) is None:
+            continue
+        if found["what"] in phases:
+            phases[found["what"]] += float(found["seconds"])
+        else:
+            blocks += float(found["seconds"])
+    ledger = Ledger(storage_url(out, None))
+    manifest = ledger.manifest(ablation)
+    records = {
+        run.record.fingerprint: run.record
+        for studies in manifest["studies"].values()
+        for study in studies.values()
+        for run in ledger.study_runs(study)
+    }
+    ledger.close()
+    phases["students: training"] = sum(record.seconds for record in records.values())
+    phases["students: their weights, evaluation, records"] = blocks - phases["students: training"]
+    examples = sum(record.seconds * record.examples_per_second for record in records.values())
+    return phases, round(examples)
+
+
+def _show(result: dict[str, Any]) -> None:
+    print(result["command"])
+    table = Table("phase", "seconds", "share")
+    for phase, seconds in result["phases"].items():
+        table.add_row(phase, f"{seconds:.1f}", f"{100 * seconds / result['seconds']:.0f} %")
+    table.add_row(
+        "all", f"{result['seconds']:.1f}", f"{result['ratio_to_training']:.2f} × training"
+    )
+    Console().print(table)
+    print(
+        f"{result['examples']} examples at {result['examples_per_second']:.0f} examples/s; peak "
+        f"memory {result['peak_mebibytes']:.0f} MiB"
+    )
+    if "plain_loop_seconds" in result:
+        seconds = result["plain_loop_seconds"]
+        print(
+            f"the same students in the plain loop: {seconds:.0f} s by extrapolation, "
+            f"{seconds / result['seconds']:.1f} × this study"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

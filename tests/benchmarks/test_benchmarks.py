@@ -1,0 +1,74 @@
+"""The benchmarks run on a tiny size, and their numbers hang together. Nothing is timed here."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import peers, scale, study
+from tests.conftest import small_study
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    return dict(json.loads(capsys.readouterr().out.splitlines()[-1]))
+
+
+@pytest.mark.slow
+def test_peers_do_the_same_work(capsys: pytest.CaptureFixture[str]) -> None:
+    """It stops by itself unless all compute the same losses."""
+    small = "--shape tiny --examples 64 --steps 2 --batch-size 8 --repeats 1 --threads 1 --json"
+    assert peers.main([*small.split(), "--peers", "plain-dynamic"]) == 0
+    rows = printed(capsys)["rows"]
+    assert isinstance(rows, list)
+    assert [row["name"] for row in rows] == ["this project", "plain loop, padded by batch"]
+    assert rows[0]["ratio"] == 1.0
+    assert all(row["examples_per_second"] > 0 and row["peak_mebibytes"] > 50 for row in rows)
+
+
+def test_peers_that_do_other_work_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "KD_WEIGHT", 0.5)
+    real = peers.plain_terms
+
+    def wrong(*given: object) -> dict[str, torch.Tensor]:
+        return {name: 1.01 * value for name, value in real(*given).items()}  # type: ignore[arg-type]
+
+    monkeypatch.setattr(peers, "plain_terms", wrong)
+    small = "--shape tiny --examples 16 --batch-size 8 --repeats 1 --threads 1"
+    with pytest.raises(SystemExit, match="plain: label is"):
+        peers.main([*small.split(), "--peers", "plain"])
+
+
+def test_an_unknown_peer_is_refused() -> None:
+    with pytest.raises(SystemExit, match="--peers: nobody is none of"):
+        peers.main(["--peers", "nobody"])
+
+
+def test_scale_counts_operations_by_member_and_layer(capsys: pytest.CaptureFixture[str]) -> None:
+    small = "--shape tiny --batch-size 8 --steps 2 --members 1,2 --threads 1 --json"
+    assert scale.main(small.split()) == 0
+    rows = {row["label"]: row for row in printed(capsys)["rows"]}  # type: ignore[attr-defined]
+    one, two = rows["1 members"], rows["2 members"]
+    assert two["operations"] == 2 * one["operations"]
+    assert two["trained"] == 2 * one["trained"]
+    assert rows["4 layers"]["operations"] > rows["2 layers"]["operations"]
+    assert {"7 × alp", "7 methods", "batch × 2", "batch × 4"} <= rows.keys()
+
+
+@pytest.mark.slow
+def test_the_phases_of_a_study_are_all_of_its_time(
+    tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = small_study(tmp_path, tiny_encoder)
+    place = flags.index("--out")
+    del flags[place : place + 2]
+    flags.remove("--json")
+    monkeypatch.setenv("PYTHONPATH", str(Path(sys.modules["harness"].__path__[0]).parent))
+    rate = peers.plain_rate("tiny", threads=1)
+    assert rate > 0
+    found = study.measure(flags, plain=10.0)
+    assert sum(found["phases"].values()) == pytest.approx(found["seconds"])
+    assert min(found["phases"].values()) >= 0.0
+    assert found["examples"] == 8 * 700  # of one epoch each
+    assert found["plain_loop_seconds"] == found["examples"] / 10
