@@ -60,24 +60,26 @@ class Ablation:
         """
         studies: dict[str, dict[str, str]] = {}
         ready: dict[str, Materials] = {}
+        executors: dict[str, Executor] = {}
         for task, data in tasks.items():
             try:
                 self._check_spaces(data)
                 materials = prepare(self.config, data, self.arithmetic, Path(self.config.out))
+                executor = Executor(self.config, materials, self.ledger, self.claims)
                 studies[task] = {
-                    method.name: self._study(method, materials)
+                    method.name: self._study(method, executor)
                     for method in chosen_methods(self.config)
                 }
             except (TeacherError, MethodError, DataError) as error:
                 refuse(refused, task, error)
             else:
-                ready[task] = materials
+                ready[task], executors[task] = materials, executor
         if not ready:
             raise UserError("; ".join(refused.values()))
         name = self._name(studies)
         self.ledger.write_ablation(name, self._manifest(name, studies, ready, refused))
-        for task, materials in ready.items():
-            self._run_studies(materials, studies[task])
+        for task, executor in executors.items():
+            self._run_studies(executor, studies[task])
         return name
 
     def _name(self, studies: dict[str, dict[str, str]]) -> str:
@@ -102,10 +104,10 @@ class Ablation:
         for method in chosen_methods(self.config):
             space_of(method, self.config.search, data.task.regression)
 
-    def _study(self, method: type[Method], materials: Materials) -> str:
+    def _study(self, method: type[Method], executor: Executor) -> str:
         """Write a study's manifest; returns its name. Building the method checks its shapes."""
+        materials = executor.materials
         task = materials.data.task
-        executor = self._executor(materials)
         space = space_of(method, self.config.search, task.regression)
         shapes = materials.shapes(self.config.student.layers)
         executor.check(method, space.fixed)
@@ -128,13 +130,9 @@ class Ablation:
         self.ledger.write_study(name, {**identity, "shapes": asdict(shapes)})
         return name
 
-    def _executor(self, materials: Materials) -> Executor:
-        return Executor(self.config, materials, self.ledger, self.claims)
-
-    def _run_studies(self, materials: Materials, names: Mapping[str, str]) -> None:
+    def _run_studies(self, executor: Executor, names: Mapping[str, str]) -> None:
         """Search and report all methods on a task together: their runs share populations."""
-        task, config = materials.data.task, self.config
-        executor = self._executor(materials)
+        task, config = executor.materials.data.task, self.config
         methods = {method.name: method for method in chosen_methods(config)}
         spaces = {
             name: space_of(method, config.search, task.regression)

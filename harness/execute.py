@@ -6,14 +6,12 @@ import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
-from functools import cached_property
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from harness.claims import Claims
 from harness.config import StudyConfig
@@ -40,8 +38,16 @@ NOTHING = Outcome([], 0.0, 0.0, 0)
 """Of a run that could not begin."""
 POLL_SECONDS = 1.0
 
-Trained = tuple[Run, Result, dict[str, Tensor] | None, Method | None]
-"""A run with its result, and its student's weights and method if they are to be kept."""
+INSPECTED = 2048
+"""Examples of a split whose pooled states are looked at: those of all would not fit a large task."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run with its result."""
+
+    run: Run
+    result: Result
 
 
 class Executor:
@@ -56,6 +62,7 @@ class Executor:
         self.claims = claims
         self._tried: set[str] = set()
         self._kept: dict[str, KeptStudents] = {}
+        self._size: int | None = None
         self.blueprint = Blueprint(materials.start, config.student, materials.data.mean_score)
         self.engine = engine_of(config.training.engine, self.blueprint.config)
         self.recipe = Recipe(
@@ -109,11 +116,12 @@ class Executor:
         """Optimizer steps of one run."""
         return self.recipe.schedule().steps_per_epoch * self.config.training.epochs
 
-    @cached_property
-    def size(self) -> int:
-        """How many runs are trained together; what is asked does not depend on it."""
-        weights = self.blueprint.weights(0)
-        return population_size(self.recipe, Member(weights, None, {"learning_rate": 1e-6}, 0))
+    def size(self, runs: Sequence[Run]) -> int:
+        """How many of such runs are trained together; what is asked does not depend on it."""
+        if self._size is None:
+            matching = [run for run in runs if run.method.matches_layers()]
+            self._size = population_size(self.recipe, self._member((matching or [*runs])[0]))
+        return self._size
 
     def kept(self, study: str) -> KeptStudents:
         """The kept students of a study."""
@@ -154,36 +162,57 @@ class Executor:
 
     def _train_claimed(self, runs: Sequence[Run], advance: Callable[[int], None]) -> None:
         """Train a population of the runs that nobody else is training."""
+        size = self.size(runs)
         with ExitStack() as held:
             mine: list[Run] = []
             for run in runs:
                 if held.enter_context(self.claims.claim(run.fingerprint)):
                     mine.append(run)
-                if len(mine) == self.size:
+                if len(mine) == size:
                     break
             done = self._settled(self.ledger.records([run.fingerprint for run in mine]))
             self._train_and_write([run for run in mine if run.fingerprint not in done], advance)
 
     def _train_and_write(self, runs: Sequence[Run], advance: Callable[[int], None]) -> None:
-        """Train runs together; where that fails, as for lack of memory, each half by itself."""
-        if not runs:
-            return
+        """Train runs together; where that raises, each half by itself. A lone run's failure is its own.
+
+        After a lack of memory no population of this command is larger than the half.
+        """
+        parts = [runs] if runs else []
+        while parts:
+            part = parts.pop(0)
+            reason = self._try(part, advance)
+            if reason is None:
+                continue
+            if len(part) == 1:
+                self._write([Trained(part[0], self._failed(part[0], reason))])
+                continue
+            half = (len(part) + 1) // 2
+            parts[:0] = [part[:half], part[half:]]
+            if is_out_of_memory(reason):
+                self._size = half
+            say(f"warning: {len(part)} runs together: {reason}; going on with {half}")
+            gc.collect()
+            if self.materials.arithmetic.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _try(self, runs: Sequence[Run], advance: Callable[[int], None]) -> str | None:
+        """Train and write runs; returns the reason when they cannot be trained together.
+
+        The exception is not handed on: it holds the population, and so its memory.
+        """
         try:
             with recorded():
-                trained = self._train(runs, advance)
+                trained = self._train(runs, advance, keep=True)
         except RunFailed as error:
-            if len(runs) > 1:
-                self._free()
-                half = len(runs) // 2
-                say(f"warning: {len(runs)} runs together: {error}; going on with {half} at a time")
-                for part in (runs[:half], runs[half:]):
-                    self._train_and_write(part, advance)
-                return
-            trained = [(runs[0], self._failed(runs[0], str(error)), None, None)]
+            return str(error)
         self._write(trained)
+        return None
 
-    def _train(self, runs: Sequence[Run], advance: Callable[[int], None]) -> list[Trained]:
-        """Train runs as one population. Raises what concerns all of them."""
+    def _train(
+        self, runs: Sequence[Run], advance: Callable[[int], None], keep: bool
+    ) -> list[Trained]:
+        """Train runs as one population, and `keep` its students. Raises what concerns all of them."""
         members: list[Member] = []
         sound: list[Run] = []
         trained: list[Trained] = []
@@ -192,7 +221,7 @@ class Executor:
                 with recorded():
                     members.append(self._member(run))
             except RunFailed as error:
-                trained.append((run, self._failed(run, str(error)), None, None))
+                trained.append(Trained(run, self._failed(run, str(error))))
             else:
                 sound.append(run)
         if not members:
@@ -203,36 +232,49 @@ class Executor:
         seen = self._predict(population, sound)
         for member, (run, outcome) in enumerate(zip(sound, outcomes, strict=True)):
             if outcome.failure is not None:
-                result = self._failed(run, outcome.failure, outcome, names)
-                trained.append((run, result, None, None))
+                trained.append(Trained(run, self._failed(run, outcome.failure, outcome, names)))
                 continue
             place = places[member]
             method = population.method(place)
             layers = {name: found[place] for name, found in seen.items()}
             result = self._result(run, method, layers, outcome, names)
-            keeps = run.role == "report" and result.record.status == "complete"
-            weights = population.network.weights(place) if keeps else None
-            trained.append((run, result, weights, method))
+            trained.append(Trained(run, result))
+            wanted = keep and run.role == "report" and self.config.keep != "none"
+            if wanted and result.record.status == "complete":
+                self.kept(run.study).save(
+                    run.fingerprint,
+                    self.blueprint.config,
+                    population.network.weights(place),
+                    method,
+                    self.materials.teacher.folder,
+                )
         return trained
 
     def _predict(self, population: Population, runs: Sequence[Run]) -> dict[str, list[Layers]]:
-        """By split: what every member of the population says of its examples."""
+        """By split: what every member says of its examples; of the first one its pooled states too.
+
+        The states are of the first `INSPECTED` examples.
+        """
         if not population.members:
             return {}
         looked_at = any(group.matches_layers for group in population.groups)
-        names = {name for run in runs for name, _ in run.inputs["evaluation"]}
-        return {
-            name: population.predict(
-                self.materials.inputs[name], self.config.pooling if looked_at else None
-            )
-            for name in sorted(names)
-        }
-
-    def _free(self) -> None:
-        """Give back what a population held before another one is made."""
-        gc.collect()
-        if self.materials.arithmetic.device.type == "cuda":
-            torch.cuda.empty_cache()
+        found: dict[str, list[Layers]] = {}
+        for run in runs:
+            for position, (name, _) in enumerate(run.inputs["evaluation"]):
+                if name in found:
+                    continue
+                inputs = self.materials.inputs[name]
+                pooling = self.config.pooling if looked_at and position == 0 else None
+                if pooling is None or len(inputs.lengths) <= INSPECTED:
+                    found[name] = population.predict(inputs, pooling)
+                    continue
+                part = population.predict(inputs.part(np.arange(INSPECTED)), pooling)
+                whole = population.predict(inputs, None)
+                found[name] = [
+                    Layers(own.logits, looked.states)
+                    for own, looked in zip(whole, part, strict=True)
+                ]
+        return found
 
     def _settled(self, records: Mapping[str, Record]) -> dict[str, Record]:
         """The records that stand: a command tries once more what had too little memory before it."""
@@ -281,20 +323,20 @@ class Executor:
 
     def repeat(self, runs: Sequence[Run], advance: Callable[[int], None]) -> dict[str, Result]:
         """Train runs together whether or not they have records, and write nothing."""
-        trained = self._train(runs, advance)
-        return {run.fingerprint: result for run, result, _, _ in trained}
+        try:
+            with recorded():
+                trained = self._train(runs, advance, keep=False)
+        except RunFailed as error:
+            return {run.fingerprint: self._failed(run, str(error)) for run in runs}
+        return {one.run.fingerprint: one.result for one in trained}
 
     def _write(self, trained: Sequence[Trained]) -> None:
-        """Keep students and write the records, in one transaction: a population is there whole."""
-        for run, result, weights, method in trained:
-            if result.record.reason is not None:
-                say(f"warning: {run.method.name}, seed {run.seed}: failed: {result.record.reason}")
-            elif weights is not None:
-                folder = self.materials.teacher.folder
-                kept = self.kept(run.study)
-                kept.save(run.fingerprint, self.blueprint.config, weights, method, folder)
-            self._tried.add(run.fingerprint)
-        self.ledger.write_runs([result for _, result, _, _ in trained])
+        """Write the records in one transaction: a population is there whole or not at all."""
+        for one in trained:
+            if (reason := one.result.record.reason) is not None:
+                say(f"warning: {one.run.method.name}, seed {one.run.seed}: failed: {reason}")
+            self._tried.add(one.run.fingerprint)
+        self.ledger.write_runs([one.result for one in trained])
 
     def _result(
         self,

@@ -37,8 +37,10 @@ class Flat:
     def load(self, weights: Sequence[Mapping[str, Tensor]], device: torch.device) -> None:
         """Take every member's weights from its checkpoint."""
         names = [name for piece in self.pieces for name in piece.names]
-        rows = [torch.cat([own[name].flatten() for name in names]) for own in weights]
-        self.values = torch.stack(rows).to(device, torch.float32)
+        numbers = sum(math.prod(piece.shape) for piece in self.pieces)
+        self.values = torch.empty(len(weights), numbers, device=device)
+        for row, own in zip(self.values, weights, strict=True):
+            row.copy_(torch.cat([own[name].flatten() for name in names]))
 
     def split(self, dtype: torch.dtype) -> dict[str, Tensor]:
         """The pieces (members, *shape) by key; their gradients come back in one tensor."""

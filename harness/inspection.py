@@ -19,7 +19,7 @@ def inspect_run(
 
     `attention.map` (m, n) is the mean weight, `entropy` (m,) a share of its maximum, log n.
     """
-    rows = torch.arange(len(student.logits))
+    rows = torch.arange(len(student.states))
     seen = method.inspect(student, outputs.batch(rows, torch.device("cpu")))
     if not seen:
         return {}

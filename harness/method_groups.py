@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.utils._pytree import tree_map
 
@@ -14,6 +14,9 @@ from harness.encoder import Leaf
 from harness.losses import distillation_loss, label_loss, objective
 from harness.method import Context, Layers, Method
 from harness.recipe import Member, Recipe
+
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+"""Attributes that torch keeps: its tables of parameters and buffers, hooks, the mode."""
 
 
 def grouped(members: Sequence[Member]) -> list[list[int]]:
@@ -163,10 +166,13 @@ def _signature(method: Method | None) -> object:
         return None
     parts: list[object] = []
     for name, module in method.named_modules():
-        plain = {key: value for key, value in vars(module).items() if not key.startswith("_")}
+        plain = {key: value for key, value in vars(module).items() if key not in _OF_EVERY_MODULE}
         parts.append((name, type(module), sorted(plain.items(), key=lambda item: item[0])))
-    shapes = [(name, tuple(value.shape)) for name, value in method.state_dict().items()]
+    for name, parameter in method.named_parameters():
+        parts.append((name, tuple(parameter.shape), parameter.dtype, parameter.requires_grad))
+    for name, buffer in method.named_buffers():
+        parts.append((name, tuple(buffer.shape), buffer.dtype))
     try:
-        return pickle.dumps((parts, shapes))
+        return pickle.dumps(parts)
     except (pickle.PicklingError, TypeError, AttributeError):
         return id(method)

@@ -12,7 +12,7 @@ import torch
 from transformers import PretrainedConfig
 
 from harness.checkpoints import check_fits, read_config, tokenizer_of
-from harness.config import StudyConfig
+from harness.config import ROUND, StudyConfig
 from harness.inputs import EncodedSplit, encode
 from harness.materials import find_own_start
 from harness.population import Population
@@ -85,7 +85,8 @@ def plan_task(
     fine_tuned = config.teacher.epochs if config.teacher.checkpoint is None else 0
     student = _member_like(folder, data.task, config.student.layers)
     recipe = _recipe(config, data, inputs, arithmetic, student)
-    size = population_size(recipe, student[1])
+    together = methods * min(ROUND, config.search.trials) * config.search.seeds
+    size = min(population_size(recipe, student[1]), together)
     student_seconds = _epoch_seconds(recipe, [student[1]] * size) / size
     teacher = _member_like(folder, data.task, depth)
     teacher_recipe = _recipe(config, data, inputs, arithmetic, teacher)

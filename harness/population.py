@@ -42,10 +42,9 @@ class Population:
         self.schedule = recipe.schedule()
         self.steps = self.schedule.steps_per_epoch * recipe.training.epochs
         self.step = 0
-        self.tokens = recipe.inputs.tokens(self.device)
-        self.teacher = None
-        if recipe.teacher is not None and any(group.uses_teacher for group in self.groups):
-            self.teacher = recipe.teacher.on(self.device)
+        self.tokens = recipe.tokens
+        taught = any(group.uses_teacher for group in self.groups)
+        self.teacher = recipe.outputs if taught else None
         self._prepare()
 
     def epoch(self, number: int, advance: Callable[[int], None]) -> list[dict[str, float]]:
@@ -65,6 +64,9 @@ class Population:
 
     def keep(self, places: Sequence[int]) -> None:
         """Go on with some members only, given in order by their places in `members`."""
+        if not places:
+            self.members, self.order, self.groups = [], [], []
+            return
         states = [
             [self.optimizer.state.get(view) for view in self._views(place)] for place in places
         ]
@@ -145,7 +147,7 @@ class Population:
         squares = torch.zeros(len(self.members), device=self.device)
         for leaf, rows in self.rows:
             if (gradients := leaf.gradients) is not None:
-                norms = torch.linalg.vector_norm(gradients.flatten(1), dim=1)
+                norms = torch.linalg.vector_norm(gradients.reshape(len(rows), -1), dim=1)
                 squares[leaf.first : leaf.first + len(rows)] += norms.square()
         scale = (training.clip_norm / (squares.sqrt() + 1e-6)).clamp(max=1.0)
         for leaf, rows in self.rows:
@@ -173,12 +175,12 @@ def _network(members: Sequence[Member], recipe: Recipe) -> Network:
     weights = [member.weights for member in members]
     if engine_of(training.engine, recipe.model) == "stacked":
         dtype = torch.bfloat16 if arithmetic.bf16 else torch.float32
-        vocabulary = recipe.inputs.vocabulary()
         return StackedClassifier(
-            recipe.model, weights, arithmetic.device, dtype, vocabulary, frozen
+            recipe.model, weights, arithmetic.device, dtype, recipe.vocabulary, frozen
         )
     (own,) = weights
-    return ReferenceClassifier(build_classifier(recipe.model, own), arithmetic, frozen)
+    model = build_classifier(recipe.model, own).to(arithmetic.device)
+    return ReferenceClassifier(model, arithmetic, frozen)
 
 
 def _rate_factor(step: int, steps: int, warmup: float) -> float:
@@ -192,15 +194,18 @@ def predict_all(
     network: Network, inputs: EncodedSplit, device: torch.device, pooling: Pooling | None
 ) -> list[Layers]:
     """Each member's logits and pooled states of a split, without dropout, in the split's order."""
-    found, rows = [], []
+    logits = states = torch.empty(0)
     tokens = inputs.tokens(device)
     for batch in LengthSchedule(inputs.lengths, 64).in_order():
-        own = torch.from_numpy(batch.rows).expand(network.members, -1)
+        rows = torch.from_numpy(batch.rows)
+        own = rows.expand(network.members, -1)
         layers = network.forward(tokens.batch(own, batch.width), None, pooling)
-        found.append((layers.logits.cpu(), layers.states.cpu()))
-        rows.append(batch.rows)
-    order = torch.from_numpy(np.argsort(np.concatenate(rows)))
-    logits, states = (torch.cat(parts, dim=1)[:, order] for parts in zip(*found, strict=True))
+        if not len(logits):
+            shape = (network.members, len(inputs.lengths))
+            logits = torch.empty(*shape, *layers.logits.shape[2:])
+            states = torch.empty(*shape, *layers.states.shape[2:])
+        logits[:, rows] = layers.logits.cpu()
+        states[:, rows] = layers.states.cpu()
     return [Layers(*own) for own in zip(logits, states, strict=True)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from torch import Tensor
@@ -12,7 +13,7 @@ from transformers import PretrainedConfig
 from harness.config import TrainingConfig
 from harness.encoder import Pooling
 from harness.errors import MethodError
-from harness.inputs import EncodedSplit
+from harness.inputs import EncodedSplit, Tokens
 from harness.method import Method, Value
 from harness.precision import Arithmetic
 from harness.schedule import LengthSchedule
@@ -46,6 +47,23 @@ class Recipe:
     training: TrainingConfig
     weights: str
     arithmetic: Arithmetic
+    words: Tensor | None = None
+    """Token ids whose embeddings are trained; without them those that occur in `inputs`."""
+
+    @cached_property
+    def vocabulary(self) -> Tensor:
+        """The token ids whose embeddings are trained, sorted (words,)."""
+        return self.inputs.vocabulary() if self.words is None else self.words
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """The training split on the device."""
+        return self.inputs.tokens(self.arithmetic.device)
+
+    @cached_property
+    def outputs(self) -> TeacherOutputs | None:
+        """The teacher's outputs where batches find them fastest."""
+        return None if self.teacher is None else self.teacher.on(self.arithmetic.device)
 
     def schedule(self) -> LengthSchedule:
         """The padded lengths of every step, common to all members."""

@@ -17,7 +17,7 @@ from harness.execute import Executor
 from harness.ledger import Ledger, Predictions, Record, Result
 from harness.materials import prepare
 from harness.precision import choose_arithmetic
-from harness.progress import progress
+from harness.progress import progress, say
 from harness.registry import registry
 from harness.runs import Run
 
@@ -89,14 +89,13 @@ def replay(ledger: Ledger, found: Recorded, out: Path) -> Replay:
     arithmetic = choose_arithmetic(config.device, config.training.precision)
     materials = prepare(config, tasks[task], arithmetic, out)
     executor = Executor(config, materials, ledger, Claims(ledger))
-    # Beside others the last digits may be different ones: so it is trained with the same.
-    together = ledger.records(record.provenance["population"])
-    runs = [
-        _again(executor, together[key], study)
-        for key in record.provenance["population"]
-        if key in together
-    ]
-    label = f"{task}: {name}, seed {record.inputs['seed']}"
+    run = _again(executor, record, study)
+    if run.fingerprint != record.fingerprint:
+        raise UserError(
+            f"--replay {record.fingerprint[:16]}: {_other_inputs(record.inputs, run.inputs)}"
+        )
+    runs = _with_its_population(executor, ledger, run, record)
+    label = f"{task}: {name}, seed {run.seed}"
     label += f", and {len(runs) - 1} more that it was trained with" * (len(runs) > 1)
     with progress(label, executor.steps * len(runs)) as advance:
         result = executor.repeat(runs, advance)[record.fingerprint]
@@ -112,10 +111,29 @@ def replay(ledger: Ledger, found: Recorded, out: Path) -> Replay:
 def _again(executor: Executor, record: Record, study: str) -> Run:
     inputs = record.inputs
     method = registry().resolve(str(inputs["method"]))
-    run = executor.run(method, study, inputs["setting"], 0, inputs["seed"], inputs["role"])
-    if run.fingerprint != record.fingerprint:
-        raise UserError(f"--replay {record.fingerprint[:16]}: {_other_inputs(inputs, run.inputs)}")
-    return run
+    return executor.run(method, study, inputs["setting"], 0, inputs["seed"], inputs["role"])
+
+
+def _with_its_population(executor: Executor, ledger: Ledger, run: Run, record: Record) -> list[Run]:
+    """The runs that it was trained with, itself among them: alone, its last digits may be other ones.
+
+    It is trained alone, and that is said, where one of the others can no longer be trained.
+    """
+    names = record.provenance["population"]
+    others = ledger.records(names)
+    runs = []
+    for name in names:
+        again = run if name == run.fingerprint else None
+        if again is None and name in others:
+            again = _again(executor, others[name], run.study)
+        if again is None or again.fingerprint != name:
+            say(
+                f"warning: run {name[:16]}, which it was trained with, is gone or depends on what has "
+                "changed; it is trained alone, and its last digits may be other ones"
+            )
+            return [run]
+        runs.append(again)
+    return runs
 
 
 def _task_of(record: Record) -> str:

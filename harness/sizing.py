@@ -10,6 +10,7 @@ import torch
 
 from harness.population import Population
 from harness.recipe import Member, Recipe, engine_of
+from harness.teacher_outputs import TeacherOutputs
 
 MOST = 64
 ACTIVATIONS = 1 << 19
@@ -22,13 +23,11 @@ BYTES = 16
 
 
 def population_size(recipe: Recipe, member: Member) -> int:
-    """The size for runs like `member`. On a GPU two steps at the widest batch are tried and measured."""
+    """The size for runs like `member`. On a GPU steps at the widest batch are tried and measured."""
     if engine_of(recipe.training.engine, recipe.model) == "reference":
         return 1
     if recipe.arithmetic.device.type == "cuda":
-        one, two = (_bytes_on_gpu(recipe, [member] * size) for size in (1, 2))
-        free, _ = torch.cuda.mem_get_info(recipe.arithmetic.device)
-        return _fitting(free, two - one)
+        return _size_on_gpu(recipe, member)
     schedule = recipe.schedule()
     numbers = [len(bucket.rows) * bucket.width for bucket in schedule.buckets]
     states = sum(numbers) / schedule.steps_per_epoch * int(recipe.model.hidden_size)
@@ -41,15 +40,30 @@ def _fitting(free: int, each: int) -> int:
     return max(1, min(MOST, int(SHARE * free // max(each, 1))))
 
 
+def _size_on_gpu(recipe: Recipe, member: Member) -> int:
+    """What fits beside the teacher's outputs; 1 where a second member does not."""
+    _ = recipe.outputs
+    try:
+        one, two = (_bytes_on_gpu(recipe, [member] * size) for size in (1, 2))
+    except torch.OutOfMemoryError:
+        return 1
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(recipe.arithmetic.device)
+    return _fitting(free, two - one)
+
+
 def _bytes_on_gpu(recipe: Recipe, members: list[Member]) -> int:
-    """The most memory that a step at the widest batch takes; the optimiser's moments are in it."""
-    lengths = recipe.inputs.lengths
-    longest = np.argsort(lengths)[-recipe.training.batch_size :]
+    """The most memory that two steps at the widest batch take; the optimiser's moments are in it."""
+    longest = np.argsort(recipe.inputs.lengths)[-recipe.training.batch_size :]
+    rows = torch.from_numpy(longest)
+    teacher = recipe.teacher
     widest = replace(
         recipe,
         inputs=recipe.inputs.part(longest),
-        labels=recipe.labels[torch.from_numpy(longest).to(recipe.labels.device)],
+        labels=recipe.labels[rows.to(recipe.labels.device)],
+        teacher=teacher and TeacherOutputs(teacher.logits[rows], teacher.states[rows]),
         training=replace(recipe.training, epochs=2),
+        words=recipe.vocabulary,
     )
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(recipe.arithmetic.device)

@@ -155,20 +155,31 @@ class StackedClassifier:
         `batch` holds `input_ids`, `token_type_ids` and `attention_mask`, each (members, B, T). With a
         key there is dropout. Without pooling `states` has no layers.
         """
-        logits, tokens = self.tokens(batch, key, first_only=pooling != "mean")
+        states = self._encode(batch, key, pooling != "mean", None)
+        logits = self._head(states[-1][:, :, 0].float(), key)
         members, examples, _ = batch["input_ids"].shape
         if pooling is None:
             return Layers(logits, logits.new_zeros(members, examples, 0, 0))
         mask = batch["attention_mask"].flatten(0, 1)
-        pooled = pool([states.flatten(0, 1) for states in tokens.states], mask, pooling)
+        pooled = pool([own.flatten(0, 1) for own in states], mask, pooling)
         return Layers(logits, pooled.view(members, examples, *pooled.shape[1:]))
 
-    def tokens(
-        self, batch: Mapping[str, Tensor], key: DropoutKey | None, first_only: bool = False
-    ) -> tuple[Tensor, Tokens]:
-        """Logits (members, B, outputs) in fp32, and what all layers held of all tokens.
+    def tokens(self, batch: Mapping[str, Tensor], key: DropoutKey | None) -> tuple[Tensor, Tokens]:
+        """Logits (members, B, outputs) in fp32, and what all layers held of all tokens."""
+        held = Tokens([], [], [], [], [])
+        held.states.extend(self._encode(batch, key, False, held))
+        return self._head(held.states[-1][:, :, 0].float(), key), held
 
-        With `first_only` the last layer holds the first token's state, scores and query: no other is
+    def _encode(
+        self,
+        batch: Mapping[str, Tensor],
+        key: DropoutKey | None,
+        first_only: bool,
+        held: Tokens | None,
+    ) -> list[Tensor]:
+        """States (members, B, T, width) after every layer.
+
+        With `first_only` the last layer's are (members, B, 1, width), the first token's: no other is
         computed, as no logit depends on it.
         """
         members, examples, length = batch["input_ids"].shape
@@ -184,13 +195,13 @@ class StackedClassifier:
         padding.masked_fill_(padded, torch.finfo(self.dtype).min)
         # A row for each head: what the product with the keys is added to.
         padding = padding.expand(-1, self.heads, -1, -1).reshape(-1, 1, length)
-        held = Tokens([], [], [], [], [])
+        all_states = []
         for layer in range(self.layers):
             first = first_only and layer == self.layers - 1
             own = {name: weights[f"{layer}.{name}"] for name in LAYER_WEIGHTS}
             states = self._layer(layer, states, padding, own, key, first, held)
-            held.states.append(states)
-        return self._head(states[:, :, 0].float(), key), held
+            all_states.append(states)
+        return all_states
 
     def _embed(
         self,
@@ -206,9 +217,8 @@ class StackedClassifier:
         states = _normalised(summed, norm["scale"], norm["shift"], self.eps)
         states = self._dropped(states, key, 0, "hidden")
         if "projection" in weights:
-            states = _linear(
-                states.to(self.dtype), weights["projection"], weights["projection_bias"]
-            )
+            given = states.to(self.dtype)
+            states = _linear(given, weights["projection"], weights["projection_bias"]).float()
         return states
 
     def _words(self, ids: Tensor, trained: bool) -> Tensor:
@@ -244,7 +254,7 @@ class StackedClassifier:
         weights: Mapping[str, Tensor],
         key: DropoutKey | None,
         first: bool,
-        held: Tokens,
+        held: Tokens | None,
     ) -> Tensor:
         """States (members, B, T, width) after a layer; with `first` (members, B, 1, width)."""
         of, site = states.shape[2] if first else None, 1 + 3 * layer
@@ -266,7 +276,7 @@ class StackedClassifier:
         key: DropoutKey | None,
         site: int,
         first: bool,
-        held: Tokens,
+        held: Tokens | None,
     ) -> Tensor:
         """Contexts (members, B, T, width), or (members, B, 1, width) of the first token's."""
         members, examples, length, width = states.shape
@@ -285,10 +295,11 @@ class StackedClassifier:
         by_heads = (members, examples, self.heads)
         shares = scores.softmax(dim=-1).unflatten(0, by_heads)
         shares = self._dropped(shares, key, site, "attention", of=length if first else None)
-        held.scores.append(scores.unflatten(0, by_heads))
-        held.queries.append(queries.unflatten(0, by_heads))
-        held.keys.append(keys.unflatten(0, by_heads))
-        held.values.append(values.unflatten(0, by_heads))
+        if held is not None:
+            held.scores.append(scores.unflatten(0, by_heads))
+            held.queries.append(queries.unflatten(0, by_heads))
+            held.keys.append(keys.unflatten(0, by_heads))
+            held.values.append(values.unflatten(0, by_heads))
         contexts = torch.bmm(shares.flatten(0, 2), values).unflatten(0, by_heads)
         joined: Tensor = contexts.transpose(2, 3).reshape(members, examples, -1, width)
         return joined

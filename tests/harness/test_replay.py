@@ -152,6 +152,25 @@ def test_another_machine_is_named_beside_the_difference(
     assert any(text.startswith("torch 0.1 and 2.") for text in found["surroundings"])
 
 
+@pytest.mark.parametrize("gone", ["missing", "changed"])
+def test_a_run_whose_company_is_gone_is_trained_alone(
+    runs: Path, capsys: pytest.CaptureFixture[str], gone: str
+) -> None:
+    chosen, other = fingerprints(runs, "report")[:2]
+    if gone == "missing":
+        change(runs, "DELETE FROM harness_runs WHERE fingerprint = ?", other)
+    else:
+        changed = "UPDATE harness_runs SET inputs = replace(inputs, '\"start\"', '\"begin\"')"
+        change(runs, f"{changed} WHERE fingerprint = ?", other)
+        change(
+            runs, "UPDATE harness_runs SET fingerprint = ? WHERE fingerprint = ?", "f" * 64, other
+        )
+    main(["--replay", chosen, "--out", str(runs)])
+    assert f"warning: run {other[:16]}, which it was trained with, is gone" in (
+        capsys.readouterr().err
+    )
+
+
 def test_changed_code_is_refused_by_name(
     runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

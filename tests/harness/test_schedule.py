@@ -48,7 +48,7 @@ def test_an_epoch_has_every_example_once(lengths: Indices, seed: int, epoch: int
 def test_widths_are_few_multiples_of_eight_and_hold_their_examples(lengths: Indices) -> None:
     batches = LengthSchedule(lengths, BATCH).epoch(0, 1)
     widths = {batch.width for batch in batches}
-    assert len(widths) <= MOST_WIDTHS == 6
+    assert len(widths) <= MOST_WIDTHS == 8
     assert all(width % 8 == 0 for width in widths)
     assert all(lengths[batch.rows].max() <= batch.width for batch in batches)
     assert max(widths) - lengths.max() < 8

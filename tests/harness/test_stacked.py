@@ -169,6 +169,31 @@ def test_layers_hand_out_states_scores_queries_keys_and_values(members: int) -> 
             torch.testing.assert_close(held[1][member], heads)
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_in_bf16_the_residual_stream_is_fp32_alone_and_together(name: str) -> None:
+    models = models_of(CONFIGS[name], 3)
+    batch = batch_of(CONFIGS[name], 3)
+    exact, rounded = (
+        StackedClassifier(CONFIGS[name], [m.state_dict() for m in models], CPU, dtype)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    logits, together = rounded.tokens(batch, None)
+    _, expected = exact.tokens(batch, None)
+    for member in range(3):
+        alone = StackedClassifier(CONFIGS[name], [models[member].state_dict()], CPU, torch.bfloat16)
+        own = {part: values[member : member + 1] for part, values in batch.items()}
+        _, found = alone.tokens(own, None)
+        for layer in range(3):
+            assert found.states[layer].dtype == together.states[layer].dtype == torch.float32
+            torch.testing.assert_close(
+                found.states[layer][0], together.states[layer][member], atol=1e-2, rtol=1e-2
+            )
+    for layer in range(3):
+        error = (together.states[layer] - expected.states[layer]).norm()
+        assert error < 0.01 * expected.states[layer].norm()
+    assert logits.dtype == torch.float32
+
+
 def test_padding_changes_nothing() -> None:
     config = CONFIGS["bert"]
     network = stacked(models_of(config, 2))

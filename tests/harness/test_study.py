@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 import sqlite3
+import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from harness import ablation, execute, registry
+from harness import ablation, arguments, execute, registry
 from harness.checkpoints import tokenizer_of
 from harness.compare import summarise
 from harness.compose import compose_config
@@ -27,7 +28,7 @@ from harness.inputs import encode
 from harness.ledger import Ledger, Result
 from harness.losses import mean_squared_error
 from harness.method import DISTILLATION, Context, Hyper, Layers, Method, weight
-from harness.population import predict
+from harness.population import Population, predict
 from harness.precision import Arithmetic
 from harness.sources import load_task_data
 from harness.storage import storage_url
@@ -96,13 +97,13 @@ def test_the_second_call_trains_nothing_and_more_seeds_only_the_new_ones(
 ) -> None:
     first = command()
     trained: list[tuple[str, int]] = []
-    member = Executor._member
+    train = Executor._train
 
-    def counting(self: Executor, run: Any) -> Any:
-        trained.append((run.role, run.seed))
-        return member(self, run)
+    def counting(self: Executor, runs: Any, *rest: Any, **options: Any) -> Any:
+        trained.extend((run.role, run.seed) for run in runs)
+        return train(self, runs, *rest, **options)
 
-    monkeypatch.setattr(Executor, "_member", counting)
+    monkeypatch.setattr(Executor, "_train", counting)
     again = command()
     assert trained == []
     assert (again["results"], again["comparisons"]) == (first["results"], first["comparisons"])
@@ -447,6 +448,57 @@ def test_memory_that_lacked_beside_others_is_there_alone_and_in_another_command(
     # Together or alone: the same but for the last digits.
     for one, other in zip(found["results"], expected["results"], strict=True):
         assert one["scores"] == pytest.approx(other["scores"])
+
+
+@pytest.mark.usefixtures("more_methods")
+def test_what_a_population_held_is_free_before_its_halves_are_trained(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[weakref.ref[Population]] = []
+    left: list[list[int]] = []
+    begin, step = Population.__init__, Population.train_batch
+
+    def beginning(self: Population, *given: Any) -> None:
+        left.append([len(held.members) for ref in alive if (held := ref()) is not None])
+        begin(self, *given)
+        alive.append(weakref.ref(self))
+
+    def short(self: Population, *given: Any) -> None:
+        if len(self.members) > 1:
+            raise MemoryError("by 1 GiB")
+        step(self, *given)
+
+    monkeypatch.setattr(Population, "__init__", beginning)
+    monkeypatch.setattr(Population, "train_batch", short)
+    asked = ("--method", "last-layer", "--baseline", "none", "--trials", "4", "--seeds", "1")
+    assert command(*asked)["failures"] == []
+    assert len(left) > 6
+    assert not any(left)
+
+
+@pytest.mark.usefixtures("more_methods")
+def test_a_lone_run_that_is_not_finite_says_so(command: Command) -> None:
+    asked = ("--method", "exploding", "--baseline", "none", "--trials", "1")
+    (failure,) = command(*asked, code=1)["failures"]
+    assert failure.endswith("seed 1000000: the loss is not finite in epoch 1")
+
+
+@pytest.mark.usefixtures("more_methods")
+def test_a_run_that_raised_is_replayed(
+    command: Command,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("harness.replay.registry", lambda: arguments.registry())
+    command("--method", "stumbling", "--baseline", "none", "--trials", "4", code=1)
+    ledger = opened(tmp_path / "runs")
+    (study,) = ledger.manifest(ledger.ablations()[0])["studies"]["rte"].values()
+    (failed,) = [r.record for r in ledger.study_runs(study) if r.record.status == "failed"]
+    ledger.close()
+    assert failed.provenance["population"] == [failed.fingerprint]
+    assert main(["--replay", failed.fingerprint, "--out", str(tmp_path / "runs")]) == 0
+    assert "the same: it failed in the same way" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("more_methods")

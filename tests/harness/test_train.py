@@ -19,7 +19,7 @@ from harness.losses import distillation_loss, label_loss
 from harness.method import DISTILLATION, Context, Hyper, Layers, Method, Shapes, Value, weight
 from harness.population import Population, predict
 from harness.precision import Arithmetic
-from harness.randomness import generator, global_seed
+from harness.randomness import DropoutKey, generator, global_seed
 from harness.recipe import Member, Recipe
 from harness.registry import registry
 from harness.student import Blueprint, build_classifier
@@ -242,6 +242,57 @@ def test_methods_with_other_options_are_not_batched_with_each_other(arithmetic: 
     assert first != second
 
 
+class Private(Stepwise):
+    """Keeps its option in a private attribute, and a table whose size is its own out of its state."""
+
+    name = "private"
+    batched = True
+
+    def __init__(self, factor: float, rows: int = 2) -> None:
+        super().__init__(Shapes(LAYERS, WIDTH, 2, WIDTH, 2), {}, generator("x"))
+        self._factor = factor
+        self.register_buffer("table", torch.ones(rows), persistent=False)
+
+    def terms(
+        self, student: Layers, teacher: Layers, labels: Tensor, context: Context
+    ) -> dict[str, Tensor]:
+        return {"layer": self._factor * student.states.square().mean() * self.table.mean()}
+
+
+def test_whatever_is_not_a_number_of_a_method_keeps_it_apart(arithmetic: Arithmetic) -> None:
+    methods = [Private(1.0), Private(5.0), Private(1.0, rows=3)]
+    members = [replace(member(), method=method) for method in methods]
+    (first, second, third), _ = trained(members, recipe(arithmetic, epochs=1))
+    assert second[0]["layer"] == pytest.approx(5 * first[0]["layer"], rel=0.05)
+    assert third == first
+    population = Population(members, recipe(arithmetic))
+    assert [len(group.members) for group in population.groups] == [1, 1, 1]
+
+
+class Scaled(Stepwise):
+    """Learns a single number."""
+
+    name = "scaled"
+    batched = True
+
+    def __init__(self) -> None:
+        super().__init__(Shapes(LAYERS, WIDTH, 2, WIDTH, 2), {}, generator("x"))
+        self.scale = torch.nn.Parameter(torch.tensor(1.0))
+
+    def terms(
+        self, student: Layers, teacher: Layers, labels: Tensor, context: Context
+    ) -> dict[str, Tensor]:
+        return {"layer": (self.scale * student.states - teacher.states[:, :2]).square().mean()}
+
+
+def test_a_single_number_can_be_learned(arithmetic: Arithmetic) -> None:
+    members = [replace(member(seed=seed), method=Scaled()) for seed in (1, 2)]
+    population, _ = train_population(members, recipe(arithmetic), lambda steps: None)
+    learned = [population.method(place).scale.item() for place in (0, 1)]  # type: ignore[union-attr]
+    assert 1.0 not in learned
+    assert learned[0] != learned[1]
+
+
 def test_no_batched_method_falls_back_to_a_loop(arithmetic: Arithmetic) -> None:
     torch._C._functorch._set_vmap_fallback_warning_enabled(True)
     with warnings.catch_warnings():
@@ -360,6 +411,34 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_not_the_others(arithmetic: A
     assert len(outcomes[0].curves) == 1
     assert outcomes[1].failure is None
     close(outcomes[1].curves, expected.curves)
+
+
+@pytest.mark.parametrize("engine", ["stacked", "reference"])
+def test_a_population_of_which_none_is_left_ends(arithmetic: Arithmetic, engine: str) -> None:
+    broken = replace(member(learning_rate=float("nan")), method=None)
+    population, (outcome,) = train_population(
+        [broken], recipe(arithmetic, engine=engine), lambda steps: None
+    )
+    assert outcome.failure == "the loss is not finite in epoch 1"
+    assert len(outcome.curves) == 1
+    assert (population.members, population.order) == ([], [])
+
+
+@pytest.mark.parametrize("engine", ["stacked", "reference"])
+def test_everything_is_put_on_the_device(engine: str) -> None:
+    """On the device without memory an operation with a tensor that was left on the CPU raises."""
+    nowhere = Arithmetic(torch.device("meta"), bf16=False)
+    shared = replace(recipe(nowhere, engine=engine), teacher=None)
+    network = Population([replace(member(), method=None)], shared).network
+    assert all(leaf.tensor.device.type == "meta" for leaf in network.leaves())
+    if engine == "reference":  # Hugging Face's masks look at values
+        return
+    batch = {
+        name: values[None].to("meta")
+        for name, values in tiny_batch(tiny_inputs(), range(4), 24).items()
+    }
+    key = DropoutKey([1], "meta")
+    assert network.forward(batch, key, "mean").logits.device.type == "meta"
 
 
 def test_predictions_come_in_the_order_of_the_split(arithmetic: Arithmetic) -> None:
