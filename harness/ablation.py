@@ -27,7 +27,7 @@ from harness.progress import say
 from harness.provenance import provenance
 from harness.registry import registry
 from harness.runs import Run, report_seeds, search_seeds
-from harness.search import Asked, Search, open_optuna, run_search
+from harness.search import Asked, Search, Told, open_optuna, run_search
 from harness.sources import TaskData, load_task_data
 from harness.space import check_names, space_of
 from harness.storage import shown_url
@@ -98,6 +98,8 @@ class Ablation:
         identity = {k: v for k, v in plain(self.config).items() if k in IDENTITY}
         for group, counts in COUNTS.items():
             identity[group] = {k: v for k, v in identity[group].items() if k not in counts}
+        if not identity["search"]["rungs"]:
+            del identity["search"]["rungs"]
         return identity
 
     def _check_spaces(self, data: TaskData) -> None:
@@ -146,7 +148,7 @@ class Ablation:
         }
         metric, shown = task.metrics[0], f"{task.name}: {_listed(methods)}"
 
-        def evaluate(asked: Mapping[str, list[Asked]]) -> dict[str, dict[int, float | None]]:
+        def evaluate(asked: Mapping[str, list[Asked]]) -> dict[str, dict[int, Told]]:
             runs = [
                 executor.run(
                     methods[name],
@@ -155,6 +157,7 @@ class Ablation:
                     trial.number,
                     seed,
                     "search",
+                    company=[spaces[name].setting(other.params) for other in trials],
                 )
                 for name, trials in asked.items()
                 for trial in trials
@@ -305,9 +308,13 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(listed) if len(listed) <= SHOWN else f"{len(listed)} methods"
 
 
-def _mean(records: list[Record], metric: str) -> float | None:
-    if any(record.status != "complete" for record in records):
+def _mean(records: list[Record], metric: str) -> Told:
+    """A trial's selection score; None when a run failed, else `pruned` when one was."""
+    statuses = {record.status for record in records}
+    if "failed" in statuses:
         return None
+    if "pruned" in statuses:
+        return "pruned"
     return sum(record.metrics[metric] for record in records) / len(records)
 
 

@@ -112,10 +112,14 @@ class SearchConfig:
     sampler: Literal["tpe", "random"] = "tpe"
     learning_rate: tuple[Rate, Rate] = (1e-5, 1e-4)
     weights: Literal["convex", "simplex"] = "convex"
+    rungs: tuple[Count, ...] = ()
+    """Epochs after which the worse half of a round's settings stops, of each method; none by default."""
     space: Mapping[str, tuple[Choice, ...]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
+        if list(self.rungs) != sorted(set(self.rungs)):
+            raise ValueError(f"search.rungs must rise, not {list(self.rungs)}")
         if self.learning_rate[0] >= self.learning_rate[1]:
             raise ValueError(f"search.learning_rate must be [low, high], not {self.learning_rate}")
         empty = [name for name, choices in self.space.items() if not choices]
@@ -164,6 +168,15 @@ class StudyConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Natural = 0
     """Threads of products on a CPU; 0 takes the physical cores. One is best for tiny models."""
+
+    @model_validator(mode="after")
+    def _rungs_within_the_training(self) -> Self:
+        if self.search.rungs and self.search.rungs[-1] >= self.training.epochs:
+            raise ValueError(
+                f"search.rungs: {self.search.rungs[-1]} is not before the last of "
+                f"{self.training.epochs} epochs"
+            )
+        return self
 
     @model_validator(mode="after")
     def _labels_of_a_task(self) -> Self:

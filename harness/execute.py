@@ -17,9 +17,10 @@ from harness.claims import Claims
 from harness.config import StudyConfig
 from harness.errors import MethodError
 from harness.failures import RunFailed, is_out_of_memory, recorded
+from harness.halving import Halving, round_of
 from harness.inspection import inspect_run
 from harness.kept import KeptStudents
-from harness.ledger import Ledger, Predictions, Record, Result, Role
+from harness.ledger import Ledger, Predictions, Record, Result, Role, Status
 from harness.materials import Materials
 from harness.method import Layers, Method, Value
 from harness.metrics import evaluate
@@ -65,6 +66,11 @@ class Executor:
         self._size: int | None = None
         self.blueprint = Blueprint(materials.start, config.student, materials.data.mean_score)
         self.engine = engine_of(config.training.engine, self.blueprint.config)
+        self.rungs = config.search.rungs
+        if self.rungs and self.engine == "reference":
+            raise MethodError(
+                "search.rungs: runs of this kind of encoder are trained one at a time, and not in rounds"
+            )
         self.recipe = Recipe(
             model=self.blueprint.config,
             inputs=materials.inputs["train"],
@@ -85,8 +91,12 @@ class Executor:
         trial: int,
         seed: int,
         role: Role,
+        company: Sequence[Mapping[str, Value]] = (),
     ) -> Run:
-        """The run of a setting and seed, with everything that its result depends on."""
+        """The run of a setting and seed, with everything that its result depends on.
+
+        With rungs that is the `company` of its round's settings, too.
+        """
         data, training = self.materials.data, asdict(self.config.training)
         splits = {"selection": data.selection} if role == "search" else data.evaluation
         used = {"precision": self.materials.arithmetic.name, "engine": self.engine}
@@ -109,6 +119,8 @@ class Executor:
             "train": data.train.sha256,
             "evaluation": [[name, split.sha256] for name, split in splits.items()],
         }
+        if self.rungs and role == "search":
+            inputs["halving"] = {"rungs": list(self.rungs), "round": [dict(own) for own in company]}
         return Run(method, study, trial, seed, role, setting, inputs)
 
     @property
@@ -165,16 +177,28 @@ class Executor:
         size = self.size(runs)
         with ExitStack() as held:
             mine: list[Run] = []
-            for run in runs:
-                if held.enter_context(self.claims.claim(run.fingerprint)):
-                    mine.append(run)
-                if len(mine) == size:
+            for group in self._inseparable(runs):
+                if mine and len(mine) + len(group) > size:
                     break
+                with ExitStack() as taken:
+                    if all(taken.enter_context(self.claims.claim(r.fingerprint)) for r in group):
+                        mine += group
+                        held.enter_context(taken.pop_all())
             done = self._settled(self.ledger.records([run.fingerprint for run in mine]))
             self._train_and_write([run for run in mine if run.fingerprint not in done], advance)
 
+    def _inseparable(self, runs: Sequence[Run]) -> list[list[Run]]:
+        """Runs that must be trained together: with rungs those of a study's round, else each alone."""
+        if not self.rungs:
+            return [[run] for run in runs]
+        groups: dict[str, list[Run]] = {}
+        for run in runs:
+            key = round_of(run) if run.role == "search" else run.fingerprint
+            groups.setdefault(key, []).append(run)
+        return list(groups.values())
+
     def _train_and_write(self, runs: Sequence[Run], advance: Callable[[int], None]) -> None:
-        """Train runs together; where that raises, each half by itself. A lone run's failure is its own.
+        """Train runs together; where that raises, each half by itself, down to what is inseparable.
 
         After a lack of memory no population of this command is larger than the half.
         """
@@ -184,14 +208,18 @@ class Executor:
             reason = self._try(part, advance)
             if reason is None:
                 continue
-            if len(part) == 1:
-                self._write([Trained(part[0], self._failed(part[0], reason))])
+            groups = self._inseparable(part)
+            if len(groups) == 1:
+                self._write([Trained(run, self._failed(run, reason)) for run in part])
                 continue
-            half = (len(part) + 1) // 2
-            parts[:0] = [part[:half], part[half:]]
+            half = (len(groups) + 1) // 2
+            halves = [
+                [run for group in own for run in group] for own in (groups[:half], groups[half:])
+            ]
+            parts[:0] = halves
             if is_out_of_memory(reason):
-                self._size = half
-            say(f"warning: {len(part)} runs together: {reason}; going on with {half}")
+                self._size = len(halves[0])
+            say(f"warning: {len(part)} runs together: {reason}; going on with {len(halves[0])}")
             gc.collect()
             if self.materials.arithmetic.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -227,12 +255,23 @@ class Executor:
         if not members:
             return trained
         names = [run.fingerprint for run in sound]
-        population, outcomes = train_population(members, self.recipe, advance)
+        halving = None
+        if self.rungs and all(run.role == "search" for run in sound):
+            metric = self.materials.data.task.metrics[0]
+            halving = Halving(self.rungs, metric, sound, self._selection_scores)
+        population, outcomes = train_population(members, self.recipe, advance, halving)
         places = {member: place for place, member in enumerate(population.order)}
         seen = self._predict(population, sound)
         for member, (run, outcome) in enumerate(zip(sound, outcomes, strict=True)):
             if outcome.failure is not None:
                 trained.append(Trained(run, self._failed(run, outcome.failure, outcome, names)))
+                continue
+            if halving is not None and member in halving.pruned:
+                pruned = halving.pruned[member]
+                record = self._record(
+                    run, outcome, dict(pruned.metrics), "pruned", pruned.reason, names
+                )
+                trained.append(Trained(run, Result(record, {}, {})))
                 continue
             place = places[member]
             method = population.method(place)
@@ -249,6 +288,14 @@ class Executor:
                     self.materials.teacher.folder,
                 )
         return trained
+
+    def _selection_scores(self, population: Population) -> list[dict[str, float]]:
+        """Metrics of each member on the selection split, as far as it has been trained."""
+        data = self.materials.data
+        found = population.predict(self.materials.inputs["selection"], None)
+        return [
+            evaluate(data.task, data.selection.labels, layers.logits.numpy()) for layers in found
+        ]
 
     def _predict(self, population: Population, runs: Sequence[Run]) -> dict[str, list[Layers]]:
         """By split: what every member says of its examples; of the first one its pooled states too.
@@ -333,8 +380,9 @@ class Executor:
     def _write(self, trained: Sequence[Trained]) -> None:
         """Write the records in one transaction: a population is there whole or not at all."""
         for one in trained:
-            if (reason := one.result.record.reason) is not None:
-                say(f"warning: {one.run.method.name}, seed {one.run.seed}: failed: {reason}")
+            record = one.result.record
+            if record.status == "failed":
+                say(f"warning: {one.run.method.name}, seed {one.run.seed}: failed: {record.reason}")
             self._tried.add(one.run.fingerprint)
         self.ledger.write_runs([one.result for one in trained])
 
@@ -354,7 +402,7 @@ class Executor:
                     raise RunFailed(f"{wrong[0]} is not a finite number")
         except RunFailed as error:
             return self._failed(run, str(error), outcome, population)
-        record = self._record(run, outcome, metrics, None, population)
+        record = self._record(run, outcome, metrics, "complete", None, population)
         return Result(record, predictions if run.role == "report" else {}, inspections)
 
     def _failed(
@@ -364,14 +412,15 @@ class Executor:
         outcome: Outcome = NOTHING,
         population: Sequence[str] = (),
     ) -> Result:
-        return Result(self._record(run, outcome, {}, reason, population), {}, {})
+        return Result(self._record(run, outcome, {}, "failed", reason, population), {}, {})
 
     def _record(
         self,
         run: Run,
         outcome: Outcome,
         metrics: dict[str, float],
-        failure: str | None,
+        status: Status,
+        reason: str | None,
         population: Sequence[str],
     ) -> Record:
         surroundings = {
@@ -382,8 +431,8 @@ class Executor:
         return Record(
             fingerprint=run.fingerprint,
             inputs=dict(run.inputs),
-            status="complete" if failure is None else "failed",
-            reason=failure,
+            status=status,
+            reason=reason,
             metrics=metrics,
             curves=outcome.curves,
             seconds=outcome.seconds,

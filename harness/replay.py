@@ -111,7 +111,10 @@ def replay(ledger: Ledger, found: Recorded, out: Path) -> Replay:
 def _again(executor: Executor, record: Record, study: str) -> Run:
     inputs = record.inputs
     method = registry().resolve(str(inputs["method"]))
-    return executor.run(method, study, inputs["setting"], 0, inputs["seed"], inputs["role"])
+    company = inputs.get("halving", {}).get("round", ())
+    return executor.run(
+        method, study, inputs["setting"], 0, inputs["seed"], inputs["role"], company
+    )
 
 
 def _with_its_population(executor: Executor, ledger: Ledger, run: Run, record: Record) -> list[Run]:
@@ -155,7 +158,7 @@ def _short(value: object) -> str:
 
 
 def _compared(record: Record) -> str:
-    if record.status != "complete":
+    if record.status == "failed":
         return f"it failed in the same way ({record.reason})"
     predictions = " and predictions" if record.inputs["role"] == "report" else ""
     return f"metrics, losses{predictions} are equal to the last digit"

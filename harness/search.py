@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Literal
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -52,6 +53,10 @@ def open_optuna(url: str, claims: Claims) -> optuna.storages.RDBStorage:
     return storage
 
 
+Told = float | Literal["pruned"] | None
+"""A trial's selection score, `pruned`, or None for a failed one."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """One trial: its number and parameters."""
@@ -90,15 +95,16 @@ class Search:
         trials = self._trials()
         return [Asked(trial.number, dict(trial.params)) for trial in trials[first : first + ROUND]]
 
-    def tell(self, number: int, value: float | None) -> None:
-        """Report a trial's selection score, or None for a failed one; a told trial stays as it is."""
+    def tell(self, number: int, value: Told) -> None:
+        """Report a trial's selection score, or how it ended without; a told trial stays as it is."""
         trial = self._trials()[number]
         if trial.state.is_finished():
             return
         # Another worker may tell the same value between Optuna's look and its write.
         with _storage_errors(self.url), suppress(UpdateFinishedTrialError):
-            if value is None:
-                self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+            if value is None or value == "pruned":
+                state = TrialState.FAIL if value is None else TrialState.PRUNED
+                self.study.tell(number, state=state, skip_if_finished=True)
             else:
                 self.study.tell(number, value, skip_if_finished=True)
 
@@ -134,11 +140,11 @@ class Search:
 def run_search(
     searches: Mapping[str, Search],
     trials: int,
-    evaluate: Callable[[Mapping[str, list[Asked]]], Mapping[str, Mapping[int, float | None]]],
+    evaluate: Callable[[Mapping[str, list[Asked]]], Mapping[str, Mapping[int, Told]]],
 ) -> None:
     """Ask, train and tell round by round, all studies together, until `trials` settings have a score.
 
-    `evaluate` returns, by study, each trial's selection score, None for a failed one.
+    `evaluate` returns, by study, each trial's selection score, or how it ended without.
     """
     for number in range(-(-trials // ROUND)):
         asked = {

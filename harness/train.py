@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import torch
 
+from harness.halving import Halving
 from harness.population import Population
 from harness.precision import Arithmetic
 from harness.recipe import Member, Recipe
@@ -33,12 +34,15 @@ class Outcome:
 
 
 def train_population(
-    members: Sequence[Member], recipe: Recipe, advance: Callable[[int], None]
+    members: Sequence[Member],
+    recipe: Recipe,
+    advance: Callable[[int], None],
+    halving: Halving | None = None,
 ) -> tuple[Population, list[Outcome]]:
     """Train members together; the outcomes in their order, and the population of those that ended well.
 
-    A member whose loss is no longer a finite number leaves at the end of its epoch. `advance` is called
-    with the number of finished steps, of all members together.
+    A member whose loss is no longer a finite number leaves at the end of its epoch, and so does one that
+    `halving` stops. `advance` is called with the number of finished steps, of all members together.
     """
     started = time.perf_counter()
     if recipe.arithmetic.device.type == "cuda":
@@ -57,7 +61,11 @@ def train_population(
                 sound.append(place)
         if len(sound) < len(population.members):
             population.keep(sound)
-        if not sound:
+        if halving is not None and epoch + 1 < recipe.training.epochs:
+            staying = halving.stay(epoch + 1, population)
+            if len(staying) < len(population.members):
+                population.keep(staying)
+        if not population.members:
             break
     share = (time.perf_counter() - started) / len(members)
     examples, memory = len(recipe.inputs.lengths), _peak_memory(recipe.arithmetic)
