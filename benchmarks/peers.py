@@ -104,9 +104,18 @@ def _available(names: list[str]) -> list[str]:
     return ["harness", *(name for name in names if name != "harness")]
 
 
-def plain_rate(shape: str, threads: int) -> float:
-    """Examples a second of the plain loop, padded to 128, from a few steps."""
-    asked = _parser().parse_args(["--shape", shape, "--threads", str(threads), "--steps", "6"])
+def plain_rate(
+    shape: str,
+    threads: int,
+    device: str = "cpu",
+    examples: int = 2490,
+    batch_size: int = 32,
+    steps: int = 6,
+) -> float:
+    """Examples a second of the plain loop, padded to 128, from a few steps in a process of its own."""
+    flags = {"threads": threads, "examples": examples, "batch-size": batch_size, "steps": steps}
+    given = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+    asked = _parser().parse_args(["--shape", shape, "--device", device, *given])
     found = _in_a_process("plain", asked)
     return found["examples"] / found["seconds"]
 

@@ -109,6 +109,14 @@ def measure(asked: argparse.Namespace, sizes: list[int]) -> dict[str, Any]:
     }
 
 
+def measure_sizes(work: Workload, sizes: list[int], steps: int) -> list[dict[str, Any]]:
+    """A row for each population size, of members of `alp`."""
+    alike = [_alp(work, seed) for seed in range(max(sizes))]
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = work.outputs(Path(folder))
+        return [_row(f"{size} members", work, alike[:size], outputs, steps) for size in sizes]
+
+
 def _alp(work: Workload, seed: int) -> Member:
     return work.member("alp", seed)
 
