@@ -154,9 +154,11 @@ class Executor:
         missing = [run for key, run in by_fingerprint.items() if key not in records]
         if not missing:
             return records
+        # Of all runs, not of the missing: a study that goes on or is shared has the same populations.
+        populations = self._populations([*by_fingerprint.values()])
         with progress(label, self.steps * len(missing)) as advance:
             while missing:
-                self._train_claimed(missing, advance)
+                self._train_claimed(populations, {run.fingerprint for run in missing}, advance)
                 records = self._settled(self._records(missing))
                 left = [run for run in missing if run.fingerprint not in records]
                 if len(left) == len(missing):
@@ -172,20 +174,32 @@ class Executor:
                 self.ledger.use_run(run.study, run.role, run.trial, run.seed, run.fingerprint)
         return records
 
-    def _train_claimed(self, runs: Sequence[Run], advance: Callable[[int], None]) -> None:
-        """Train a population of the runs that nobody else is training."""
+    def _train_claimed(
+        self,
+        populations: Sequence[Sequence[Run]],
+        missing: set[str],
+        advance: Callable[[int], None],
+    ) -> None:
+        """Train the first population of which nobody else is training a part."""
+        for population in populations:
+            runs = [run for run in population if run.fingerprint in missing]
+            with ExitStack() as held:
+                claims = (held.enter_context(self.claims.claim(r.fingerprint)) for r in runs)
+                if not runs or not all(claims):
+                    continue
+                done = self._settled(self.ledger.records([run.fingerprint for run in runs]))
+                self._train_and_write([r for r in runs if r.fingerprint not in done], advance)
+                return
+
+    def _populations(self, runs: Sequence[Run]) -> list[list[Run]]:
+        """The runs in populations of at most the size that pays, or of one inseparable group."""
         size = self.size(runs)
-        with ExitStack() as held:
-            mine: list[Run] = []
-            for group in self._inseparable(runs):
-                if mine and len(mine) + len(group) > size:
-                    break
-                with ExitStack() as taken:
-                    if all(taken.enter_context(self.claims.claim(r.fingerprint)) for r in group):
-                        mine += group
-                        held.enter_context(taken.pop_all())
-            done = self._settled(self.ledger.records([run.fingerprint for run in mine]))
-            self._train_and_write([run for run in mine if run.fingerprint not in done], advance)
+        populations: list[list[Run]] = []
+        for group in self._inseparable(runs):
+            if not populations or len(populations[-1]) + len(group) > size:
+                populations.append([])
+            populations[-1] += group
+        return populations
 
     def _inseparable(self, runs: Sequence[Run]) -> list[list[Run]]:
         """Runs that must be trained together: with rungs those of a study's round, else each alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,9 @@ def tokenised(folder: Path, split: Split, tokenizer: Any, max_length: int) -> En
     def build(fresh: Path) -> dict[str, Any]:
         encoded = encode(split, tokenizer, max_length)
         for name in ARRAYS:
-            np.save(fresh / f"{name}.npy", getattr(encoded, name), allow_pickle=False)
+            written = io.BytesIO()  # numpy's own writes do not say that a disk is full
+            np.save(written, getattr(encoded, name), allow_pickle=False)
+            (fresh / f"{name}.npy").write_bytes(written.getbuffer())
         return {"examples": len(split)}
 
     cached(folder, build)
