@@ -12,7 +12,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import peers, scale
-from benchmarks.workload import SHAPES, Workload, make_workload
+from benchmarks.workload import SHAPES, Workload, make_workload, now
 from harness.population import Population
 from harness.processor import hold_memory, set_threads
 from harness.recipe import Member, Recipe
@@ -108,16 +107,14 @@ class _Clock:
     """Adds the seconds since the last lap to a phase; a GPU is waited for."""
 
     def __init__(self, work: Workload, phases: dict[str, float]) -> None:
-        self.cuda = work.arithmetic.device.type == "cuda"
+        self.device = work.arithmetic.device
         self.phases = phases
-        self.last = time.perf_counter()
+        self.last = now(self.device)
 
     def lap(self, phase: str) -> None:
-        if self.cuda:
-            torch.cuda.synchronize()
-        now = time.perf_counter()
-        self.phases[phase] = self.phases.get(phase, 0.0) + now - self.last
-        self.last = now
+        ended = now(self.device)
+        self.phases[phase] = self.phases.get(phase, 0.0) + ended - self.last
+        self.last = ended
 
 
 def _members(work: Workload) -> list[Member]:

@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
-from benchmarks.workload import MAX_LENGTH, Workload, make_workload
+from benchmarks.workload import MAX_LENGTH, Workload, batches_of_all_lengths, make_workload
 from harness.method import Context
 from harness.population import Population
 from harness.processor import hold_memory, set_threads
@@ -217,9 +217,7 @@ def ours(work: Workload, folder: Path, clock: Clock, steps: int) -> None:
     outputs = work.outputs(folder)
     clock.prepared()
     population = Population([_member(work)], work.recipe(outputs, epochs=2))
-    ordered = sorted(population.schedule.epoch(0, 1), key=lambda batch: batch.width)
-    evenly = np.linspace(0, len(ordered) - 1, steps).round().astype(int)
-    batches = [ordered[place] for place in evenly]
+    batches = batches_of_all_lengths(population, steps)
     epoch = torch.tensor(0, device=work.arithmetic.device)
     for batch in batches[:WARM_UP] + batches:
         population.train_batch(torch.from_numpy(batch.rows)[None], batch.width, epoch)

@@ -12,7 +12,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -26,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.workload import Workload, make_workload
+from benchmarks.workload import Workload, batches_of_all_lengths, make_workload, now
 from harness.config import StudentConfig
 from harness.population import Population
 from harness.precision import Arithmetic
@@ -126,9 +125,7 @@ def _row(
 ) -> dict[str, Any]:
     """Seconds of a population's steps (median of three), and its products and trained numbers."""
     population = Population(members, work.recipe(outputs, epochs=3))
-    ordered = sorted(population.schedule.epoch(0, 1), key=lambda batch: batch.width)
-    evenly = np.linspace(0, len(ordered) - 1, steps).round().astype(int)
-    batches = [ordered[place] for place in evenly]
+    batches = batches_of_all_lengths(population, steps)
     epoch = torch.tensor(0, device=work.arithmetic.device)
 
     def run() -> None:
@@ -152,13 +149,9 @@ def _row(
 
 
 def _seconds(arithmetic: Arithmetic, work: Callable[[], object]) -> float:
-    if arithmetic.device.type == "cuda":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
+    started = now(arithmetic.device)
     work()
-    if arithmetic.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return now(arithmetic.device) - started
 
 
 def product_rate(arithmetic: Arithmetic) -> float:

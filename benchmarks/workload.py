@@ -7,6 +7,7 @@ is given, else drawn with the mean and spread of RTE's.
 from __future__ import annotations
 
 import copy
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from harness.checkpoints import locate, minilm_installed, tokenizer_of
 from harness.config import ProtocolConfig, SourceConfig, StudentConfig, TrainingConfig
 from harness.inputs import EncodedSplit, encode
 from harness.method import Method, Shapes, Value
+from harness.population import Population
 from harness.precision import Arithmetic, choose_arithmetic
 from harness.randomness import generator
 from harness.recipe import Member, Recipe
 from harness.registry import registry
+from harness.schedule import Batch
 from harness.sources import load_task_data
 from harness.student import Blueprint, new_classifier
 from harness.tasks import load_task
@@ -91,6 +94,19 @@ class Workload:
         structure = {k: own[k] for k, hyper in kind.space.items() if hyper.kind == "structural"}
         method = kind(shapes, structure, generator("method", seed))
         return Member(self.blueprint.weights(seed), method, own, seed)
+
+
+def batches_of_all_lengths(population: Population, count: int) -> list[Batch]:
+    """So many of an epoch's batches, evenly from the narrowest to the widest."""
+    ordered = sorted(population.schedule.epoch(0, 1), key=lambda batch: batch.width)
+    return [ordered[place] for place in np.linspace(0, len(ordered) - 1, count).round().astype(int)]
+
+
+def now(device: torch.device) -> float:
+    """Seconds of a clock, when a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def middle_setting(kind: type[Method]) -> dict[str, Value]:

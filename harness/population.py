@@ -87,7 +87,6 @@ class Population:
                 if state is not None:
                     self.optimizer.state[view] = state
 
-    @torch.inference_mode()
     def predict(self, inputs: EncodedSplit, pooling: Pooling | None) -> list[Layers]:
         """Each member's logits and pooled states of a split, without dropout, on the CPU."""
         return predict_all(self.network, inputs, self.device, pooling)

@@ -96,16 +96,16 @@ class StackedClassifier:
         for flat in self.flats.values():
             flat.load(weights, device)
         tables = [own[self.prefix + WORDS] for own in weights]
-        # Students that start from one encoder share its table.
+        # Students that start from one encoder share its table: then there is one row for all.
         shared = all(table.data_ptr() == tables[0].data_ptr() for table in tables)
-        table = torch.stack(tables[:1] if shared else tables).to(device, torch.float32)
-        self.table = table.expand(len(weights), -1, -1)
-        used = torch.arange(table.shape[1]) if vocabulary is None else vocabulary
+        self.table = torch.stack(tables[:1] if shared else tables).to(device, torch.float32)
+        rows = self.table.shape[1]
+        used = torch.arange(rows) if vocabulary is None else vocabulary
         used = used[:0] if frozen else used
-        self.place = torch.full((table.shape[1],), -1, device=device)
+        self.place = torch.full((rows,), -1, device=device)
         self.place[used.to(device)] = torch.arange(len(used), device=device)
         self.used = used.to(device)
-        self.words = self.table[:, self.used].contiguous()
+        self.words = self.table[:, self.used].repeat(len(weights) // len(self.table), 1, 1)
         self.unused_factor = [1.0] * len(weights)
         for key, flat in self.flats.items():
             flat.values.requires_grad_(not (frozen and key.startswith("embedding")))
@@ -133,14 +133,13 @@ class StackedClassifier:
         for flat in self.flats.values():
             flat.values = _selected(flat.values, index)
         self.words = _selected(self.words, index)
-        self.table = (
-            self.table[:1].expand(len(index), -1, -1) if self._shared() else self.table[index]
-        )
+        if len(self.table) > 1:
+            self.table = self.table[index]
         self.unused_factor = [self.unused_factor[position] for position in positions]
 
     def weights(self, member: int) -> dict[str, Tensor]:
         """One member's weights on the CPU, by the names that Hugging Face's class has for them."""
-        table = self.table[member] * self.unused_factor[member]
+        table = self.table[member % len(self.table)] * self.unused_factor[member]
         table[self.used] = self.words[member].detach()
         named = {self.prefix + WORDS: table}
         for flat in self.flats.values():
@@ -156,7 +155,7 @@ class StackedClassifier:
         key there is dropout. Without pooling `states` has no layers.
         """
         states = self._encode(batch, key, pooling != "mean", None)
-        logits = self._head(states[-1][:, :, 0].float(), key)
+        logits = self._head(states[-1][:, :, 0], key)
         members, examples, _ = batch["input_ids"].shape
         if pooling is None:
             return Layers(logits, logits.new_zeros(members, examples, 0, 0))
@@ -168,7 +167,7 @@ class StackedClassifier:
         """Logits (members, B, outputs) in fp32, and what all layers held of all tokens."""
         held = Tokens([], [], [], [], [])
         held.states.extend(self._encode(batch, key, False, held))
-        return self._head(held.states[-1][:, :, 0].float(), key), held
+        return self._head(held.states[-1][:, :, 0], key), held
 
     def _encode(
         self,
@@ -177,7 +176,7 @@ class StackedClassifier:
         first_only: bool,
         held: Tokens | None,
     ) -> list[Tensor]:
-        """States (members, B, T, width) after every layer.
+        """States (members, B, T, width) after every layer, in fp32.
 
         With `first_only` the last layer's are (members, B, 1, width), the first token's: no other is
         computed, as no logit depends on it.
@@ -224,19 +223,13 @@ class StackedClassifier:
     def _words(self, ids: Tensor, trained: bool) -> Tensor:
         """Word vectors (members, B, T, width); `trained`: all ids are of the vocabulary."""
         if not len(self.used):
-            return (
-                _looked_up(self.table[:1], ids) if self._shared() else _looked_up(self.table, ids)
-            )
+            return _looked_up(self.table, ids)
         place = self.place[ids]
         if trained:
             return _looked_up(self.words, place)
         found = _looked_up(self.words, place.clamp(min=0))
         factor = torch.tensor(self.unused_factor, device=ids.device)[:, None, None, None]
-        table = self.table[:1] if self._shared() else self.table
-        return torch.where((place >= 0)[..., None], found, _looked_up(table, ids) * factor)
-
-    def _shared(self) -> bool:
-        return self.table.stride(0) == 0 or len(self.table) == 1
+        return torch.where((place >= 0)[..., None], found, _looked_up(self.table, ids) * factor)
 
     def _positions(self, ids: Tensor) -> Tensor:
         """Rows of the position embeddings; RoBERTa counts from its padding's row, and words only."""

@@ -25,6 +25,16 @@ from harness.precision import Arithmetic
 from harness.storage import storage_url
 
 VOCABULARY = 50
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
+"""Of a small configuration of any family."""
 
 
 def tiny_bert(layers: int = 4, outputs: int = 2, seed: int = 0, width: int = 16) -> PreTrainedModel:

@@ -14,17 +14,7 @@ from transformers import (
 
 from harness.encoder import ATTENTION, layers_of, pool
 from harness.randomness import CounterDropout, DropoutKey, key_dropout
-from tests.conftest import tiny_batch, tiny_bert, tiny_inputs
-
-SIZES = {
-    "vocab_size": 50,
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-}
+from tests.conftest import SIZES, tiny_batch, tiny_bert, tiny_inputs
 
 
 def batch(rows: int = 6, width: int = 24) -> dict[str, torch.Tensor]:

@@ -27,17 +27,8 @@ from harness.flat_weights import Flat
 from harness.precision import Arithmetic
 from harness.randomness import DropoutKey
 from harness.stacked import WORDS, StackedClassifier, stackable
-from tests.conftest import VOCABULARY
+from tests.conftest import SIZES, VOCABULARY
 
-SIZES = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-}
 TWO_TYPES = {**SIZES, "type_vocab_size": 2}
 CONFIGS = {
     "bert": BertConfig(**SIZES),
