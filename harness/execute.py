@@ -16,15 +16,13 @@ import torch
 from harness.claims import Claims
 from harness.config import StudyConfig
 from harness.errors import MethodError
+from harness.evaluation import Evaluation
 from harness.failures import RunFailed, is_out_of_memory, recorded
 from harness.halving import Halving, round_of
-from harness.inspection import inspect_run
 from harness.kept import KeptStudents
-from harness.ledger import Ledger, Predictions, Record, Result, Role, Status
+from harness.ledger import Ledger, Record, Result, Role, Status
 from harness.materials import Materials
 from harness.method import Layers, Method, Value
-from harness.metrics import evaluate
-from harness.population import Population
 from harness.progress import progress, say
 from harness.provenance import provenance
 from harness.randomness import generator, global_seed
@@ -38,9 +36,6 @@ from harness.train import RESULTS_VERSION, Outcome, train_population
 NOTHING = Outcome([], 0.0, 0.0, 0)
 """Of a run that could not begin."""
 POLL_SECONDS = 1.0
-
-INSPECTED = 2048
-"""Examples of a split whose pooled states are looked at: those of all would not fit a large task."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +66,7 @@ class Executor:
             raise MethodError(
                 "search.rungs: runs of this kind of encoder are trained one at a time, and not in rounds"
             )
+        self.evaluation = Evaluation(materials, config.pooling)
         self.recipe = Recipe(
             model=self.blueprint.config,
             inputs=materials.inputs["train"],
@@ -272,10 +268,10 @@ class Executor:
         halving = None
         if self.rungs and all(run.role == "search" for run in sound):
             metric = self.materials.data.task.metrics[0]
-            halving = Halving(self.rungs, metric, sound, self._selection_scores)
+            halving = Halving(self.rungs, metric, sound, self.evaluation.selection_scores)
         population, outcomes = train_population(members, self.recipe, advance, halving)
         places = {member: place for place, member in enumerate(population.order)}
-        seen = self._predict(population, sound)
+        seen = self.evaluation.predict(population, sound)
         for member, (run, outcome) in enumerate(zip(sound, outcomes, strict=True)):
             if outcome.failure is not None:
                 trained.append(Trained(run, self._failed(run, outcome.failure, outcome, names)))
@@ -302,40 +298,6 @@ class Executor:
                     self.materials.teacher.folder,
                 )
         return trained
-
-    def _selection_scores(self, population: Population) -> list[dict[str, float]]:
-        """Metrics of each member on the selection split, as far as it has been trained."""
-        data = self.materials.data
-        found = population.predict(self.materials.inputs["selection"], None)
-        return [
-            evaluate(data.task, data.selection.labels, layers.logits.numpy()) for layers in found
-        ]
-
-    def _predict(self, population: Population, runs: Sequence[Run]) -> dict[str, list[Layers]]:
-        """By split: what every member says of its examples; of the first one its pooled states too.
-
-        The states are of the first `INSPECTED` examples.
-        """
-        if not population.members:
-            return {}
-        looked_at = any(group.matches_layers for group in population.groups)
-        found: dict[str, list[Layers]] = {}
-        for run in runs:
-            for position, (name, _) in enumerate(run.inputs["evaluation"]):
-                if name in found:
-                    continue
-                inputs = self.materials.inputs[name]
-                pooling = self.config.pooling if looked_at and position == 0 else None
-                if pooling is None or len(inputs.lengths) <= INSPECTED:
-                    found[name] = population.predict(inputs, pooling)
-                    continue
-                part = population.predict(inputs.part(np.arange(INSPECTED)), pooling)
-                whole = population.predict(inputs, None)
-                found[name] = [
-                    Layers(own.logits, looked.states)
-                    for own, looked in zip(whole, part, strict=True)
-                ]
-        return found
 
     def _settled(self, records: Mapping[str, Record]) -> dict[str, Record]:
         """The records that stand: a command tries once more what had too little memory before it."""
@@ -410,7 +372,7 @@ class Executor:
     ) -> Result:
         try:
             with recorded():
-                predictions, inspections, metrics = self._evaluate(run, method, layers)
+                predictions, inspections, metrics = self.evaluation.of(run, method, layers)
                 wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
                 if wrong:
                     raise RunFailed(f"{wrong[0]} is not a finite number")
@@ -454,27 +416,6 @@ class Executor:
             peak_memory=float(outcome.peak_memory),
             provenance=surroundings,
         )
-
-    def _evaluate(
-        self, run: Run, method: Method | None, layers: Mapping[str, Layers]
-    ) -> tuple[dict[str, Predictions], dict[str, object], dict[str, float]]:
-        predictions: dict[str, Predictions] = {}
-        inspections: dict[str, object] = {}
-        metrics: dict[str, float] = {}
-        data = self.materials.data
-        for position, name in enumerate(name for name, _ in run.inputs["evaluation"]):
-            split = data.splits[name]
-            logits = layers[name].logits.numpy()
-            if not np.isfinite(logits).all():
-                raise RunFailed(f"the logits of {name} are not finite numbers")
-            scores = evaluate(data.task, split.labels, logits)
-            # The first split's metrics carry plain names; a further one (MNLI's) its own.
-            metrics |= scores if position == 0 else {f"{k} ({name})": v for k, v in scores.items()}
-            predictions[name] = Predictions(logits, split.labels.astype(np.float64), split.ids)
-            if position == 0 and method is not None and method.matches_layers():
-                outputs = self.materials.outputs[name]
-                inspections |= inspect_run(method, name, layers[name], outputs)
-        return predictions, inspections, metrics
 
 
 def _identity(task: Task) -> Any:

@@ -28,7 +28,6 @@ def test_peers_do_the_same_work(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_peers_that_do_other_work_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "KD_WEIGHT", 0.5)
     real = peers.plain_terms
 
     def wrong(*given: object) -> dict[str, torch.Tensor]:

@@ -1,0 +1,287 @@
+"""One student's training as this project does it, as TextBrewer does it, and as papers' plain loops do.
+
+All see the same work, and say when each step has ended. Their losses on one batch stand beside them, so
+that it can be checked that the work is the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+
+from benchmarks.workload import MAX_LENGTH, Workload, batches_of_all_lengths
+from harness.losses import distillation_loss, label_loss
+from harness.method import Context
+from harness.population import Population
+from harness.recipe import Member
+from harness.student import build_classifier, copied_layers
+
+TEMPERATURE, KD_WEIGHT, LAYER_WEIGHT, RATE = 4.0, 0.5, 10.0, 1e-5
+WARM_UP = 2
+"""Steps before the clock starts."""
+
+
+class Clock:
+    """When the steps ended. A GPU is waited for twice: after those that warm up, and at the end."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+        self.started = time.perf_counter()
+        self.once = 0.0
+        self.ticks: list[tuple[float, int]] = []
+
+    def prepared(self) -> None:
+        """The work that is done once for all runs is done."""
+        self.once = time.perf_counter() - self.started
+
+    def tick(self, examples: int) -> None:
+        """A step of that many examples is done."""
+        if self.cuda and len(self.ticks) + 1 == WARM_UP:
+            torch.cuda.synchronize()
+        self.ticks.append((time.perf_counter(), examples))
+
+    def result(self) -> dict[str, float]:
+        """Examples and seconds of the steps after those that warm up."""
+        if self.cuda:
+            torch.cuda.synchronize()
+        end = time.perf_counter() if self.cuda else self.ticks[-1][0]
+        examples = sum(count for _, count in self.ticks[WARM_UP:])
+        seconds = end - self.ticks[WARM_UP - 1][0]
+        return {"examples": examples, "seconds": seconds, "once": self.once}
+
+
+def _matched(work: Workload) -> list[int]:
+    """Teacher layers (0-based) of the student layers but the last, as `pkd-skip` maps them."""
+    return copied_layers("skip", work.layers, int(work.teacher.config.num_hidden_layers))[:-1]
+
+
+def ours(work: Workload, folder: Path, clock: Clock, steps: int) -> None:
+    """One student by this project, as a population of one; batches evenly from all lengths."""
+    outputs = work.outputs(folder)
+    clock.prepared()
+    population = Population([our_member(work)], work.recipe(outputs, epochs=2))
+    batches = batches_of_all_lengths(population, steps)
+    epoch = torch.tensor(0, device=work.arithmetic.device)
+    for batch in batches[:WARM_UP] + batches:
+        population.train_batch(torch.from_numpy(batch.rows)[None], batch.width, epoch)
+        clock.tick(len(batch.rows))
+
+
+def our_member(work: Workload) -> Member:
+    """The one student, as a member of a population."""
+    setting = {
+        "temperature": TEMPERATURE,
+        "kd_weight": KD_WEIGHT,
+        "layer_weight": LAYER_WEIGHT,
+        "learning_rate": RATE,
+    }
+    return work.member("pkd-skip", 1, **setting)
+
+
+def plain(work: Workload, folder: Path, clock: Clock, steps: int, pad_to: int | None) -> None:
+    """The loop of Hugging Face and PyTorch that is published with papers."""
+    device = work.arithmetic.device
+    student = new_student(work).to(device).train()
+    loader = list(islice(_loader(work, pad_to), WARM_UP + steps))
+    optimizer, scheduler = _optimizer(student, len(loader))
+    clock.prepared()
+    for batch in loader:
+        batch = {name: value.to(device) for name, value in batch.items()}
+        terms = plain_terms(work, student, batch)
+        loss = (1 - KD_WEIGHT) * terms["label"] + KD_WEIGHT * terms["kd"]
+        loss = loss + LAYER_WEIGHT * terms["layer"]
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        loss.item()  # as loops do, for the progress bar
+        clock.tick(len(batch["labels"]))
+
+
+def plain_terms(
+    work: Workload, student: PreTrainedModel, batch: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """The three losses, written as in the published loops."""
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    with torch.no_grad():
+        teacher = work.teacher(**inputs, output_hidden_states=True)
+    own = student(**inputs, output_hidden_states=True)
+    kd = F.kl_div(
+        F.log_softmax(own.logits / TEMPERATURE, dim=-1),
+        F.softmax(teacher.logits / TEMPERATURE, dim=-1),
+        reduction="batchmean",
+    )
+    distances = [
+        F.mse_loss(
+            F.normalize(own.hidden_states[layer + 1][:, 0], dim=-1),
+            F.normalize(teacher.hidden_states[matched + 1][:, 0], dim=-1),
+        )
+        for layer, matched in enumerate(_matched(work))
+    ]
+    return {
+        "label": F.cross_entropy(own.logits, batch["labels"]),
+        "kd": kd * TEMPERATURE**2,
+        "layer": torch.stack(distances).mean(),
+    }
+
+
+def textbrewer(work: Workload, folder: Path, clock: Clock, steps: int, pad_to: int | None) -> None:
+    """TextBrewer's own `GeneralDistiller.train`, as in its examples; no checkpoint is written."""
+    student = new_student(work).to(work.arithmetic.device)
+    distiller = _distiller(work, student, folder)
+    loader = list(islice(_loader(work, pad_to), WARM_UP + steps))
+    total = len(loader)
+
+    class Ticking:
+        """A batch that is asked for says that the one before is done."""
+
+        def __len__(self) -> int:
+            return total
+
+        def __iter__(self) -> Iterator[Any]:
+            for batch in loader:
+                yield batch
+                clock.tick(len(batch["labels"]))
+
+    clock.prepared()
+    with distiller:
+        distiller.train(
+            _optimizer(student, total)[0],
+            Ticking(),
+            num_epochs=1,
+            scheduler_class=get_linear_schedule_with_warmup,
+            scheduler_args={"num_warmup_steps": total // 10, "num_training_steps": total},
+            max_grad_norm=1.0,
+            callback=None,
+            output_hidden_states=True,
+        )
+
+
+def _distiller(work: Workload, student: PreTrainedModel, folder: Path) -> Any:
+    import textbrewer
+
+    # The distance is of states scaled to unit length, of the first token, as everyone's here.
+    def adapted(batch: dict[str, Tensor], outputs: Any) -> dict[str, Any]:
+        states = [F.normalize(own[:, 0], dim=-1) for own in outputs.hidden_states[1:]]
+        return {
+            "logits": (outputs.logits,),
+            "hidden": [own[:, None] for own in states],
+            "losses": (outputs.loss,),
+        }
+
+    matches = [
+        {
+            "layer_T": matched,
+            "layer_S": layer,
+            "feature": "hidden",
+            "loss": "hidden_mse",
+            "weight": LAYER_WEIGHT / len(_matched(work)),
+        }
+        for layer, matched in enumerate(_matched(work))
+    ]
+    config = textbrewer.DistillationConfig(
+        temperature=TEMPERATURE,
+        kd_loss_weight=KD_WEIGHT * TEMPERATURE**2,
+        hard_label_weight=1 - KD_WEIGHT,
+        intermediate_matches=matches,
+    )
+    training = textbrewer.TrainingConfig(
+        device=str(work.arithmetic.device), output_dir=str(folder), log_dir=None
+    )
+    distiller = textbrewer.GeneralDistiller(
+        training, config, work.teacher, student, adapted, adapted
+    )
+    distiller.save_and_callback = lambda *unused: None
+    return distiller
+
+
+def new_student(work: Workload) -> PreTrainedModel:
+    """The one student, as a peer trains it; the teacher's attention becomes the same kind."""
+    config = work.blueprint.config
+    model = build_classifier(config, work.blueprint.weights(1))
+    # Hugging Face's own attention: what a peer's user gets without asking.
+    model.set_attn_implementation("sdpa")
+    work.teacher.set_attn_implementation("sdpa")
+    return model
+
+
+def _optimizer(student: PreTrainedModel, total: int) -> tuple[Any, Any]:
+    decayed = [p for p in student.parameters() if p.ndim > 1]
+    plain_ones = [p for p in student.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed}, {"params": plain_ones, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=RATE, weight_decay=0.01)
+    return optimizer, get_linear_schedule_with_warmup(optimizer, total // 10, total)
+
+
+def _loader(work: Workload, pad_to: int | None) -> Any:
+    """Batches in random order, padded to `pad_to` or to their longest example."""
+    inputs = work.inputs
+
+    def collate(rows: list[int]) -> dict[str, Tensor]:
+        longest = int(inputs.lengths[rows].max())
+        batch = inputs.tokens(torch.device("cpu")).batch(torch.tensor(rows), pad_to or longest)
+        return {**batch, "labels": work.labels[rows]}
+
+    return DataLoader(
+        range(len(inputs.lengths)),  # type: ignore[arg-type]
+        batch_size=work.batch_size,
+        shuffle=True,
+        drop_last=True,
+        collate_fn=collate,
+        generator=torch.Generator().manual_seed(0),
+    )
+
+
+def our_terms(work: Workload, folder: Path, rows: Any) -> dict[str, float]:
+    """This project's three losses on some rows, without dropout."""
+    population = Population([our_member(work)], work.recipe(work.outputs(folder), epochs=1))
+    method = population.members[0].method
+    assert method is not None
+    index = torch.from_numpy(rows)
+    (student,) = population.predict(work.inputs.part(rows), "cls")
+    assert population.teacher is not None
+    teacher = population.teacher.batch(index, torch.device("cpu"))
+    labels = work.labels[index]
+    terms = {
+        "label": label_loss(student.logits, labels, False),
+        "kd": distillation_loss(student.logits, teacher.logits, torch.tensor(TEMPERATURE), False),
+        **method.cpu()(student, teacher, labels, Context(torch.tensor(0), {})),
+    }
+    return {name: float(value) for name, value in terms.items()}
+
+
+def textbrewer_terms(
+    work: Workload, student: PreTrainedModel, batch: dict[str, Tensor], folder: Path
+) -> dict[str, float]:
+    """TextBrewer's three losses on a batch; its KD is a cross-entropy, less the teacher's entropy."""
+    distiller = _distiller(work, student, folder)
+    _, losses = distiller.train_on_batch(batch, {"output_hidden_states": True})
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    shares = F.log_softmax(work.teacher(**inputs).logits / TEMPERATURE, dim=-1)
+    entropy = -(shares.exp() * shares).sum(dim=-1).mean()
+    layers = [value for name, value in losses.items() if "hidden_mse" in name]
+    return {
+        "label": float(losses["unweighted_hard_label_loss"]),
+        "kd": float(TEMPERATURE**2 * (losses["unweighted_kd_loss"] - entropy)),
+        "layer": float(torch.stack(layers).mean()),
+    }
+
+
+RUNNERS: dict[str, Callable[[Workload, Path, Clock, int], None]] = {
+    "harness": ours,
+    "plain": partial(plain, pad_to=MAX_LENGTH),
+    "plain-dynamic": partial(plain, pad_to=None),
+    "textbrewer": partial(textbrewer, pad_to=MAX_LENGTH),
+    "textbrewer-dynamic": partial(textbrewer, pad_to=None),
+}

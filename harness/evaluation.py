@@ -1,0 +1,88 @@
+"""Trained members to predictions, metrics and what the report shows of their inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from harness.encoder import Pooling
+from harness.failures import RunFailed
+from harness.inspection import inspect_run
+from harness.ledger import Predictions
+from harness.materials import Materials
+from harness.method import Layers, Method
+from harness.metrics import evaluate
+from harness.population import Population
+from harness.runs import Run
+
+INSPECTED = 2048
+"""Examples of a split whose pooled states are looked at: those of all would not fit a large task."""
+
+
+class Evaluation:
+    """Evaluates the members of populations on the splits of one task."""
+
+    def __init__(self, materials: Materials, pooling: Pooling) -> None:
+        self.materials = materials
+        self.pooling = pooling
+
+    def selection_scores(self, population: Population) -> list[dict[str, float]]:
+        """Metrics of each member on the selection split, as far as it has been trained."""
+        data = self.materials.data
+        found = population.predict(self.materials.inputs["selection"], None)
+        return [
+            evaluate(data.task, data.selection.labels, layers.logits.numpy()) for layers in found
+        ]
+
+    def predict(self, population: Population, runs: Sequence[Run]) -> dict[str, list[Layers]]:
+        """By split: what every member says of its examples; of the first one its pooled states too.
+
+        The states are of the first `INSPECTED` examples.
+        """
+        if not population.members:
+            return {}
+        looked_at = any(group.matches_layers for group in population.groups)
+        found: dict[str, list[Layers]] = {}
+        for run in runs:
+            for position, (name, _) in enumerate(run.inputs["evaluation"]):
+                if name in found:
+                    continue
+                inputs = self.materials.inputs[name]
+                pooling = self.pooling if looked_at and position == 0 else None
+                if pooling is None or len(inputs.lengths) <= INSPECTED:
+                    found[name] = population.predict(inputs, pooling)
+                    continue
+                part = population.predict(inputs.part(np.arange(INSPECTED)), pooling)
+                whole = population.predict(inputs, None)
+                found[name] = [
+                    Layers(own.logits, looked.states)
+                    for own, looked in zip(whole, part, strict=True)
+                ]
+        return found
+
+    def of(
+        self, run: Run, method: Method | None, layers: Mapping[str, Layers]
+    ) -> tuple[dict[str, Predictions], dict[str, object], dict[str, float]]:
+        """A run's predictions by split, inspections and metrics, from its outputs by split.
+
+        Raises:
+            RunFailed: its logits are not finite numbers.
+        """
+        predictions: dict[str, Predictions] = {}
+        inspections: dict[str, object] = {}
+        metrics: dict[str, float] = {}
+        data = self.materials.data
+        for position, name in enumerate(name for name, _ in run.inputs["evaluation"]):
+            split = data.splits[name]
+            logits = layers[name].logits.numpy()
+            if not np.isfinite(logits).all():
+                raise RunFailed(f"the logits of {name} are not finite numbers")
+            scores = evaluate(data.task, split.labels, logits)
+            # The first split's metrics carry plain names; a further one (MNLI's) its own.
+            metrics |= scores if position == 0 else {f"{k} ({name})": v for k, v in scores.items()}
+            predictions[name] = Predictions(logits, split.labels.astype(np.float64), split.ids)
+            if position == 0 and method is not None and method.matches_layers():
+                outputs = self.materials.outputs[name]
+                inspections |= inspect_run(method, name, layers[name], outputs)
+        return predictions, inspections, metrics
