@@ -253,10 +253,11 @@ def our_terms(work: Workload, folder: Path, rows: Any) -> dict[str, float]:
     assert population.teacher is not None
     teacher = population.teacher.batch(index, torch.device("cpu"))
     labels = work.labels[index]
+    context = Context(torch.tensor(0), {}, torch.ones(1, 1, dtype=torch.bool))
     terms = {
         "label": label_loss(student.logits, labels, False),
         "kd": distillation_loss(student.logits, teacher.logits, torch.tensor(TEMPERATURE), False),
-        **method.cpu()(student, teacher, labels, Context(torch.tensor(0), {})),
+        **method.cpu()(student, teacher, labels, context),
     }
     return {name: float(value) for name, value in terms.items()}
 

@@ -20,7 +20,7 @@ from transformers import BertConfig, PreTrainedModel
 from harness.checkpoints import locate, minilm_installed, tokenizer_of
 from harness.config import ProtocolConfig, SourceConfig, StudentConfig, TrainingConfig
 from harness.inputs import EncodedSplit, encode
-from harness.method import Method, Shapes, Value
+from harness.method import Method, Shapes, Value, View
 from harness.population import Population
 from harness.precision import Arithmetic, choose_arithmetic
 from harness.randomness import generator
@@ -62,8 +62,8 @@ class Workload:
     def outputs(self, folder: Path) -> TeacherOutputs:
         """The teacher's outputs for all examples, computed into a folder."""
         return teacher_outputs(
-            folder, self.teacher, self.inputs, self.arithmetic, "cls", lambda steps: None
-        )
+            folder, self.teacher, self.inputs, self.arithmetic, lambda steps: None
+        )["cls"]
 
     def recipe(self, outputs: TeacherOutputs, **training: Any) -> Recipe:
         """How the harness trains students on it."""
@@ -73,7 +73,7 @@ class Workload:
             labels=self.labels.to(self.arithmetic.device),
             teacher=outputs,
             regression=False,
-            pooling="cls",
+            view=View("cls"),
             training=TrainingConfig(batch_size=self.batch_size, max_length=MAX_LENGTH, **training),
             weights="convex",
             arithmetic=self.arithmetic,

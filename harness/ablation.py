@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError
 
 from harness.arguments import chosen_methods
 from harness.artefacts import fingerprint
+from harness.cards import card
 from harness.claims import Claims
 from harness.compare import best_trial
 from harness.config import ROUND, StudyConfig, plain
@@ -20,7 +21,7 @@ from harness.errors import DataError, MethodError, TeacherError, UserError
 from harness.execute import Executor
 from harness.ledger import Ledger, Record
 from harness.materials import Materials, prepare
-from harness.method import Method, card
+from harness.method import Method
 from harness.metrics import constant_score
 from harness.precision import Arithmetic
 from harness.progress import say
@@ -111,7 +112,7 @@ class Ablation:
         materials = executor.materials
         task = materials.data.task
         space = space_of(method, self.config.search, task.regression)
-        shapes = materials.shapes(self.config.student.layers)
+        shapes = materials.shapes(self.config)
         executor.check(method, space.fixed)
         identity = {
             **self._identity(),

@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 
 from harness.checkpoints import minilm_installed
-from harness.compose import compose_config, names
+from harness.compose import ablation_methods, compose_config, names
 from harness.config import SourceConfig, StudyConfig
 from harness.errors import UserError
 from harness.method import Method
 from harness.registry import registry
 from harness.tasks import LEFT_OUT, is_task_file, load_task, read_task, task_names
 
+LISTS = ("methods", "ablations", "tasks", "presets")
 EPILOG = "Any further KEY=VALUE overrides the configuration, e.g. training.epochs=5."
 
 
@@ -40,7 +41,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         allow_abbrev=False,
     )
-    made.add_argument("--method", metavar="NAME[,NAME...]|all", help="methods to study")
+    made.add_argument(
+        "--method", metavar="NAME[,NAME...]|all", help="methods or ablations to study"
+    )
     made.add_argument("--task", metavar="NAME[,NAME...]|all", help="GLUE tasks, or YAML files")
     made.add_argument("--preset", default="auto", help="auto, paper, minilm or demo")
     made.add_argument("--data", metavar="DIR", help="folder of data files")
@@ -54,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--keep", metavar="WHICH", help="students kept: best, report or none")
     made.add_argument("--allow-weak-teacher", action="store_true", help="go on with one that is")
     made.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    made.add_argument("--list", choices=("methods", "tasks", "presets"), help="show names and stop")
+    made.add_argument("--list", choices=LISTS, help="show names and stop")
     made.add_argument("--replay", metavar="FINGERPRINT", help="train a recorded run again, compare")
     made.add_argument("--json", action="store_true", help="one JSON summary on stdout")
     made.add_argument("--open", action="store_true", help="open the report in a browser")
@@ -197,7 +200,13 @@ def _own_folder(tasks: Sequence[str], files: Mapping[str, str]) -> str | None:
 def _methods(text: str) -> list[str]:
     if text == "all":
         return list(registry().methods)
-    return list(dict.fromkeys(registry().resolve(name).name for name in text.split(",")))
+    found: list[str] = []
+    for word in text.split(","):
+        if word in names("ablation"):
+            found += [registry().resolve(name).name for name in ablation_methods(word)]
+        else:
+            found.append(registry().resolve(word).name)
+    return list(dict.fromkeys(found))
 
 
 def _baseline(text: str | None, methods: list[str]) -> str | None:

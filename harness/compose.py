@@ -32,6 +32,11 @@ def read_yaml(group: str, name: str) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
+def ablation_methods(name: str) -> list[str]:
+    """The methods of a named ablation."""
+    return [str(method) for method in read_yaml("ablation", name)["methods"]]
+
+
 def compose_config(overrides: Sequence[str]) -> StudyConfig:
     """The configuration for Hydra overrides such as `preset=demo` or `training.epochs=5`.
 

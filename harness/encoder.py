@@ -6,20 +6,24 @@ What a population trains is a `Network`; this one has a single member, of any ki
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
+from torch.utils._pytree import tree_map
+from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
-from harness.method import Layers
+from harness.errors import MethodError
+from harness.method import Layers, Need, Pooling
 from harness.precision import Arithmetic
 from harness.randomness import DropoutKey, key_dropout
 
-Pooling = Literal["cls", "mean"]
 ATTENTION = "harness_explicit"
+CLOSED = frozenset({"megatron-bert"})
+"""Kinds of encoders with an attention of their own, which cannot be looked into."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,17 @@ class Network(Protocol):
         """The tensors that are trained."""
 
     def forward(
-        self, batch: Mapping[str, Tensor], key: DropoutKey | None, pooling: Pooling | None
+        self,
+        batch: Mapping[str, Tensor],
+        key: DropoutKey | None,
+        pooling: Pooling | None,
+        needs: frozenset[Need] = frozenset(),
     ) -> Layers:
-        """Logits (members, B, outputs) and pooled states (members, B, layers, width) in fp32."""
+        """What methods see, with a leading member dimension; with a key there is dropout.
+
+        `batch` holds `input_ids`, `token_type_ids` and `attention_mask`, each (members, B, T). Without
+        pooling `states` has no layers.
+        """
 
     def decay_unused(self, factors: Sequence[float]) -> None:
         """Note each member's weight decay of one step for what the step left out."""
@@ -70,6 +82,32 @@ class Network(Protocol):
 
     def weights(self, member: int) -> dict[str, Tensor]:
         """One member's weights by their names in a checkpoint."""
+
+
+@dataclass
+class Held:
+    """What the attention of a model's layers held in one forward pass, of what is needed."""
+
+    needs: frozenset[Need]
+    scores: list[Tensor] = field(default_factory=list)
+    queries: list[Tensor] = field(default_factory=list)
+    keys: list[Tensor] = field(default_factory=list)
+    values: list[Tensor] = field(default_factory=list)
+
+    def add(self, scores: Tensor, queries: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Hold what is needed of the next layer."""
+        if "scores" in self.needs:
+            self.scores.append(scores)
+        if "qkv" in self.needs:
+            for held, given in (
+                (self.queries, queries),
+                (self.keys, keys),
+                (self.values, values),
+            ):
+                held.append(given)
+
+
+_HELD: ContextVar[Held | None] = ContextVar("held", default=None)
 
 
 def explicit_attention(
@@ -91,6 +129,8 @@ def explicit_attention(
     scores = (query * scale) @ key.transpose(-1, -2)
     if attention_mask is not None:
         scores = scores + attention_mask
+    if (holding := _HELD.get()) is not None:
+        holding.add(scores, query, key, value)
     weights = scores.softmax(dim=-1).to(value.dtype)
     keyed = module.get_submodule("dropout")
     return (keyed(weights) @ value).transpose(1, 2).contiguous(), weights
@@ -124,15 +164,21 @@ class ReferenceClassifier:
         ]
 
     def forward(
-        self, batch: Mapping[str, Tensor], key: DropoutKey | None, pooling: Pooling | None
+        self,
+        batch: Mapping[str, Tensor],
+        key: DropoutKey | None,
+        pooling: Pooling | None,
+        needs: frozenset[Need] = frozenset(),
     ) -> Layers:
         """As `Network.forward`, for one member."""
         self.model.train(key is not None)
         if key is not None:
             self.key.members, self.key.step = key.members, key.step
         with self.arithmetic.autocast():
-            layers = layers_of(self.model, {name: own[0] for name, own in batch.items()}, pooling)
-        return Layers(layers.logits[None], layers.states[None])
+            own = {name: values[0] for name, values in batch.items()}
+            layers = layers_of(self.model, own, pooling, needs)
+        one: Layers = tree_map(lambda values: values[None], layers)
+        return one
 
     def decay_unused(self, factors: Sequence[float]) -> None:
         """Nothing: every step decays all weights."""
@@ -146,14 +192,50 @@ class ReferenceClassifier:
 
 
 def layers_of(
-    model: PreTrainedModel, batch: Mapping[str, Tensor], pooling: Pooling | None
+    model: PreTrainedModel,
+    batch: Mapping[str, Tensor],
+    pooling: Pooling | None,
+    needs: frozenset[Need] = frozenset(),
 ) -> Layers:
-    """Run a classifier on a batch of (B, T) inputs; without pooling, `states` has no layers."""
-    outputs = model(**batch, output_hidden_states=pooling is not None)
-    logits = outputs.logits.float()
-    if pooling is None:
-        return Layers(logits, logits.new_zeros(len(logits), 0, 0))
-    return Layers(logits, pool(outputs.hidden_states[1:], batch["attention_mask"], pooling))
+    """Run a classifier on a batch of (B, T) inputs; without pooling, `states` has no layers.
+
+    Raises:
+        MethodError: its attention is needed, and its class does not hand it out.
+    """
+    check_needs(model.config, needs)
+    held = Held(needs)
+    token = _HELD.set(held if needs else None)
+    try:
+        wanted = pooling is not None or "tokens" in needs
+        outputs = model(**batch, output_hidden_states=wanted)
+    finally:
+        _HELD.reset(token)
+    logits, mask = outputs.logits.float(), batch["attention_mask"]
+    states = logits.new_zeros(len(logits), 0, 0)
+    if pooling is not None:
+        states = pool(outputs.hidden_states[1:], mask, pooling)
+    tokens = outputs.hidden_states if "tokens" in needs else ()
+    return Layers(
+        logits,
+        states,
+        tuple(own.float() for own in tokens),
+        finite_scores(held.scores, mask),
+        tuple(held.queries),
+        tuple(held.keys),
+        tuple(held.values),
+    )
+
+
+def check_needs(config: PretrainedConfig, needs: frozenset[Need]) -> None:
+    """Refuse what an encoder cannot hand out. Raises `MethodError`."""
+    if config.model_type in CLOSED and needs & {"scores", "qkv"}:
+        raise MethodError(f"'{config.model_type}' encoders do not hand out their attention")
+
+
+def finite_scores(scores: Sequence[Tensor], mask: Tensor) -> tuple[Tensor, ...]:
+    """Scores (..., B, heads, T, T) with 0 at the keys where the mask (..., B, T) is."""
+    padded = mask[..., None, None, :] == 0
+    return tuple(own.masked_fill(padded, 0.0) for own in scores)
 
 
 def pool(hidden_states: Sequence[Tensor], mask: Tensor, pooling: Pooling) -> Tensor:

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from harness.encoder import Pooling
 from harness.failures import RunFailed
 from harness.inspection import inspect_run
 from harness.ledger import Predictions
 from harness.materials import Materials
-from harness.method import Layers, Method
+from harness.method import Layers, Method, Pooling
 from harness.metrics import evaluate
 from harness.population import Population
 from harness.runs import Run
@@ -23,9 +22,8 @@ INSPECTED = 2048
 class Evaluation:
     """Evaluates the members of populations on the splits of one task."""
 
-    def __init__(self, materials: Materials, pooling: Pooling) -> None:
+    def __init__(self, materials: Materials) -> None:
         self.materials = materials
-        self.pooling = pooling
 
     def selection_scores(self, population: Population) -> list[dict[str, float]]:
         """Metrics of each member on the selection split, as far as it has been trained."""
@@ -49,7 +47,7 @@ class Evaluation:
                 if name in found:
                     continue
                 inputs = self.materials.inputs[name]
-                pooling = self.pooling if looked_at and position == 0 else None
+                pooling = population.recipe.view.pooling if looked_at and position == 0 else None
                 if pooling is None or len(inputs.lengths) <= INSPECTED:
                     found[name] = population.predict(inputs, pooling)
                     continue
@@ -62,7 +60,7 @@ class Evaluation:
         return found
 
     def of(
-        self, run: Run, method: Method | None, layers: Mapping[str, Layers]
+        self, run: Run, method: Method | None, layers: Mapping[str, Layers], pooling: Pooling
     ) -> tuple[dict[str, Predictions], dict[str, object], dict[str, float]]:
         """A run's predictions by split, inspections and metrics, from its outputs by split.
 
@@ -83,6 +81,6 @@ class Evaluation:
             metrics |= scores if position == 0 else {f"{k} ({name})": v for k, v in scores.items()}
             predictions[name] = Predictions(logits, split.labels.astype(np.float64), split.ids)
             if position == 0 and method is not None and method.matches_layers():
-                outputs = self.materials.outputs[name]
+                outputs = self.materials.outputs[name][pooling]
                 inspections |= inspect_run(method, name, layers[name], outputs)
         return predictions, inspections, metrics

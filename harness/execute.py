@@ -15,6 +15,7 @@ import torch
 
 from harness.claims import Claims
 from harness.config import StudyConfig
+from harness.encoder import check_needs
 from harness.errors import MethodError
 from harness.evaluation import Evaluation
 from harness.failures import RunFailed, is_out_of_memory, recorded
@@ -22,7 +23,7 @@ from harness.halving import Halving, round_of
 from harness.kept import KeptStudents
 from harness.ledger import Ledger, Record, Result, Role, Status
 from harness.materials import Materials
-from harness.method import Layers, Method, Value
+from harness.method import Layers, Method, Value, View
 from harness.progress import progress, say
 from harness.provenance import provenance
 from harness.randomness import generator, global_seed
@@ -58,7 +59,8 @@ class Executor:
         self.claims = claims
         self._tried: set[str] = set()
         self._kept: dict[str, KeptStudents] = {}
-        self._size: int | None = None
+        self._sizes: dict[View, int] = {}
+        self._recipes: dict[View, Recipe] = {}
         self.blueprint = Blueprint(materials.start, config.student, materials.data.mean_score)
         self.engine = engine_of(config.training.engine, self.blueprint.config)
         self.rungs = config.search.rungs
@@ -66,18 +68,7 @@ class Executor:
             raise MethodError(
                 "search.rungs: runs of this kind of encoder are trained one at a time, and not in rounds"
             )
-        self.evaluation = Evaluation(materials, config.pooling)
-        self.recipe = Recipe(
-            model=self.blueprint.config,
-            inputs=materials.inputs["train"],
-            labels=materials.labels,
-            teacher=materials.outputs["train"],
-            regression=materials.data.task.regression,
-            pooling=config.pooling,
-            training=config.training,
-            weights=config.search.weights,
-            arithmetic=materials.arithmetic,
-        )
+        self.evaluation = Evaluation(materials)
 
     def run(
         self,
@@ -122,14 +113,40 @@ class Executor:
     @property
     def steps(self) -> int:
         """Optimizer steps of one run."""
-        return self.recipe.schedule().steps_per_epoch * self.config.training.epochs
+        schedule = self.recipe(View(self.config.pooling)).schedule()
+        return schedule.steps_per_epoch * self.config.training.epochs
+
+    def recipe(self, view: View) -> Recipe:
+        """How the runs of methods with that view are trained."""
+        if view not in self._recipes:
+            materials, config = self.materials, self.config
+            self._recipes[view] = Recipe(
+                model=self.blueprint.config,
+                inputs=materials.inputs["train"],
+                labels=materials.labels,
+                teacher=materials.outputs["train"][view.pooling],
+                regression=materials.data.task.regression,
+                view=view,
+                training=config.training,
+                weights=config.search.weights,
+                arithmetic=materials.arithmetic,
+                live=materials.teacher.model if view.needs else None,
+            )
+        return self._recipes[view]
+
+    def view(self, run: Run) -> View:
+        """What the models of a run hand out."""
+        return run.method.view(self.config.pooling)
 
     def size(self, runs: Sequence[Run]) -> int:
-        """How many of such runs are trained together; what is asked does not depend on it."""
-        if self._size is None:
+        """How many runs of one view are trained together; what is asked does not depend on it."""
+        view = self.view(runs[0])
+        if view not in self._sizes:
             matching = [run for run in runs if run.method.matches_layers()]
-            self._size = population_size(self.recipe, self._member((matching or [*runs])[0]))
-        return self._size
+            self._sizes[view] = population_size(
+                self.recipe(view), self._member((matching or [*runs])[0])
+            )
+        return self._sizes[view]
 
     def kept(self, study: str) -> KeptStudents:
         """The kept students of a study."""
@@ -188,13 +205,19 @@ class Executor:
                 return
 
     def _populations(self, runs: Sequence[Run]) -> list[list[Run]]:
-        """The runs in populations of at most the size that pays, or of one inseparable group."""
-        size = self.size(runs)
+        """The runs in populations of one view, and of the size that pays or of one inseparable group."""
+        by_view: dict[View, list[Run]] = {}
+        for run in runs:
+            by_view.setdefault(self.view(run), []).append(run)
         populations: list[list[Run]] = []
-        for group in self._inseparable(runs):
-            if not populations or len(populations[-1]) + len(group) > size:
-                populations.append([])
-            populations[-1] += group
+        for alike in by_view.values():
+            size = self.size(alike)
+            begun: list[Run] = []
+            for group in self._inseparable(alike):
+                if not begun or len(begun) + len(group) > size:
+                    begun = []
+                    populations.append(begun)
+                begun += group
         return populations
 
     def _inseparable(self, runs: Sequence[Run]) -> list[list[Run]]:
@@ -228,7 +251,7 @@ class Executor:
             ]
             parts[:0] = halves
             if is_out_of_memory(reason):
-                self._size = len(halves[0])
+                self._sizes[self.view(part[0])] = len(halves[0])
             say(f"warning: {len(part)} runs together: {reason}; going on with {len(halves[0])}")
             gc.collect()
             if self.materials.arithmetic.device.type == "cuda":
@@ -269,7 +292,9 @@ class Executor:
         if self.rungs and all(run.role == "search" for run in sound):
             metric = self.materials.data.task.metrics[0]
             halving = Halving(self.rungs, metric, sound, self.evaluation.selection_scores)
-        population, outcomes = train_population(members, self.recipe, advance, halving)
+        population, outcomes = train_population(
+            members, self.recipe(self.view(sound[0])), advance, halving
+        )
         places = {member: place for place, member in enumerate(population.order)}
         seen = self.evaluation.predict(population, sound)
         for member, (run, outcome) in enumerate(zip(sound, outcomes, strict=True)):
@@ -332,7 +357,9 @@ class Executor:
             for name, hyper in method.space.items()
             if hyper.kind == "structural"
         }
-        shapes = self.materials.shapes(self.config.student.layers)
+        for config in (self.blueprint.config, self.materials.teacher.model.config):
+            check_needs(config, method.needs)
+        shapes = self.materials.shapes(self.config)
         with global_seed("method", seed):
             return method(shapes, structure, generator("method", seed))
 
@@ -372,7 +399,9 @@ class Executor:
     ) -> Result:
         try:
             with recorded():
-                predictions, inspections, metrics = self.evaluation.of(run, method, layers)
+                predictions, inspections, metrics = self.evaluation.of(
+                    run, method, layers, self.view(run).pooling
+                )
                 wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
                 if wrong:
                     raise RunFailed(f"{wrong[0]} is not a finite number")

@@ -15,24 +15,25 @@ from harness.teacher_outputs import TeacherOutputs
 def inspect_run(
     method: Method, split: str, student: Layers, outputs: TeacherOutputs
 ) -> dict[str, Any]:
-    """For methods with `inspect`: their attention and targets over a split, on the CPU.
+    """For methods with `inspect`: their targets and, where they have it, attention over a split.
 
-    `attention.map` (m, n) is the mean weight, `entropy` (m,) a share of its maximum, log n.
+    `map` (m, n) is the mean weight, `entropy` (m,) a share of its maximum, log n; `target_length` and
+    `target_variance_share` (m,) are of the states that student layers are matched to.
     """
     rows = torch.arange(len(student.states))
     seen = method.inspect(student, outputs.batch(rows, torch.device("cpu")))
     if not seen:
         return {}
-    attention, target = seen["attention"], seen["target"]
-    entropy = -torch.special.xlogy(attention, attention).sum(-1).mean(0)
-    most = math.log(attention.shape[-1]) if attention.shape[-1] > 1 else 1.0
+    target = seen["target"]
     energy = target.square().sum(-1).mean(0)
     facts = {
         "split": split,
         "examples": len(rows),
-        "map": attention.mean(0).tolist(),
-        "entropy": (entropy / most).tolist(),
         "target_length": target.norm(dim=-1).mean(0).tolist(),
         "target_variance_share": (target.var(0, correction=0).sum(-1) / energy).tolist(),
     }
-    return {"attention": facts}
+    if (attention := seen.get("attention")) is not None:
+        entropy = -torch.special.xlogy(attention, attention).sum(-1).mean(0)
+        most = math.log(attention.shape[-1]) if attention.shape[-1] > 1 else 1.0
+        facts |= {"map": attention.mean(0).tolist(), "entropy": (entropy / most).tolist()}
+    return {"targets": facts}

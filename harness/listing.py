@@ -6,8 +6,8 @@ import json
 import sys
 from typing import Any
 
-from harness.compose import names
-from harness.method import card
+from harness.cards import card
+from harness.compose import ablation_methods, names, read_yaml
 from harness.registry import registry
 from harness.tasks import load_task, task_names
 
@@ -17,6 +17,15 @@ def show_list(what: str, as_json: bool) -> None:
     cards: list[dict[str, Any]]
     if what == "methods":
         cards = [card(method) for method in registry().methods.values()]
+    elif what == "ablations":
+        cards = [
+            {
+                "name": name,
+                "summary": read_yaml("ablation", name)["title"],
+                "methods": ablation_methods(name),
+            }
+            for name in names("ablation")
+        ]
     elif what == "tasks":
         cards = [{"name": name, "summary": load_task(name).title} for name in task_names()]
     else:
@@ -27,8 +36,12 @@ def show_list(what: str, as_json: bool) -> None:
     for entry in cards:
         aliases = f" ({', '.join(entry['aliases'])})" if entry.get("aliases") else ""
         print(f"{entry['name'] + aliases:<20} {entry['summary']}")
+        if what == "ablations":
+            print(f"{'':<20}   {', '.join(entry['methods'])}")
         if what == "methods":
-            print(f"{'':<20} {entry['paper']}")
+            print(f"{'':<20} {entry['paper']} ({entry['form']})")
+            if entry["needs"]:
+                print(f"{'':<20} runs the teacher in every step: reads {', '.join(entry['needs'])}")
             for name, distribution in entry["hyper-parameters"].items():
                 print(f"{'':<20}   {name}: {distribution}")
     for name, reason in registry().broken.items() if what == "methods" else ():

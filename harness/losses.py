@@ -29,8 +29,7 @@ def distillation_loss(
         return (student_logits - teacher_logits).square().mean()
     teacher_log = F.log_softmax(teacher_logits / temperature, dim=-1)
     student_log = F.log_softmax(student_logits / temperature, dim=-1)
-    divergence = (teacher_log.exp() * (teacher_log - student_log)).sum(dim=-1)
-    return temperature.square() * divergence.mean()
+    return temperature.square() * divergence(teacher_log, student_log).mean()
 
 
 def objective(terms: Mapping[str, Tensor], scalars: Mapping[str, Tensor], weights: str) -> Tensor:
@@ -61,13 +60,16 @@ def normalised_squared_error(states: Tensor, targets: Tensor) -> Tensor:
     return mean_squared_error(F.normalize(states, dim=-1), F.normalize(targets, dim=-1))
 
 
-def layer_attention(queries: Tensor, keys: Tensor, scaled: bool) -> Tensor:
+def layer_attention(
+    queries: Tensor, keys: Tensor, scaled: bool, allowed: Tensor | None = None
+) -> Tensor:
     """Attention of student layers over teacher layers.
 
     Args:
         queries: student states (B, m, width).
         keys: teacher states (B, n, width).
         scaled: divide the energies by the square root of the width.
+        allowed: which teacher layers a student layer may attend to (m, n); without it all.
 
     Returns:
         Weights (B, m, n) that sum to 1 over the teacher's layers.
@@ -75,7 +77,25 @@ def layer_attention(queries: Tensor, keys: Tensor, scaled: bool) -> Tensor:
     energies = queries @ keys.transpose(-1, -2)
     if scaled:
         energies = energies / math.sqrt(keys.shape[-1])
+    if allowed is not None:
+        energies = energies.masked_fill(~allowed, -torch.inf)
     return F.softmax(energies, dim=-1)
+
+
+def widened(values: Tensor) -> Tensor:
+    """16-bit numbers as fp32; others as they are."""
+    return values.float() if values.itemsize < 4 else values
+
+
+def divergence(target_log: Tensor, log: Tensor) -> Tensor:
+    """KL(target ‖ given) of log-probabilities (..., C), summed over the last dimension."""
+    return (target_log.exp() * (target_log - log)).sum(dim=-1)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of those values where the mask, of a shape that broadcasts to theirs, is true."""
+    counted = mask.expand_as(values)
+    return torch.where(counted, values, 0.0).sum() / counted.sum()
 
 
 def mix_layers(weights: Tensor, states: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from harness.checkpoints import (
 from harness.config import StudyConfig
 from harness.errors import TeacherError
 from harness.inputs import EncodedSplit, tokenised
-from harness.method import Shapes
+from harness.method import Pooling, Shapes
 from harness.precision import Arithmetic
 from harness.progress import progress, say
 from harness.schedule import LengthSchedule
@@ -48,20 +48,23 @@ class Materials:
     labels: Tensor
     teacher: Teacher
     facts: dict[str, Any]
-    outputs: dict[str, TeacherOutputs]
+    outputs: dict[str, dict[Pooling, TeacherOutputs]]
     start: PreTrainedModel
     start_fingerprint: str
     arithmetic: Arithmetic
 
-    def shapes(self, student_layers: int) -> Shapes:
-        """Shapes for a student of that depth, as wide as the model that it starts from."""
+    def shapes(self, study: StudyConfig) -> Shapes:
+        """Shapes for the study's students, as wide as the model that they start from."""
         config = self.teacher.model.config
         return Shapes(
             teacher_layers=int(config.num_hidden_layers),
             teacher_width=int(config.hidden_size),
-            student_layers=student_layers,
+            student_layers=study.student.layers,
             student_width=int(self.start.config.hidden_size),
             outputs=self.data.task.outputs,
+            teacher_heads=int(config.num_attention_heads),
+            student_heads=int(self.start.config.num_attention_heads),
+            epochs=study.training.epochs,
         )
 
 
@@ -93,7 +96,7 @@ def prepare(config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Pa
         teacher = prepare_teacher(origin, config, data, inputs["train"], arithmetic, out, advance)
     facts = judge_teacher(teacher, config.teacher, data, inputs, arithmetic)
     outputs = _outputs(config, data, inputs, teacher, arithmetic, out)
-    facts["variance_shares"] = outputs["train"].variance_shares()
+    facts["variance_shares"] = outputs["train"][config.pooling].variance_shares()
     _warn_of_constants(facts, config.pooling)
     start, start_fingerprint = teacher.model, teacher.fingerprint
     if own_start is not None:
@@ -138,7 +141,7 @@ def _outputs(
     teacher: Teacher,
     arithmetic: Arithmetic,
     out: Path,
-) -> dict[str, TeacherOutputs]:
+) -> dict[str, dict[Pooling, TeacherOutputs]]:
     batches = sum(-(-len(split) // 64) for split in data.splits.values())
     opened = {}
     with progress(f"{data.task.name}: teacher outputs", batches) as advance:
@@ -152,9 +155,7 @@ def _outputs(
                 }
             )
             folder = out / "cache" / "teacher-outputs" / key[:32]
-            opened[name] = teacher_outputs(
-                folder, teacher.model, inputs[name], arithmetic, config.pooling, advance
-            )
+            opened[name] = teacher_outputs(folder, teacher.model, inputs[name], arithmetic, advance)
     return opened
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from optuna.distributions import BaseDistribution, FloatDistribution
@@ -20,41 +20,72 @@ from torch import Tensor, nn
 from harness.errors import MethodError
 
 Value = float | int | str | bool
+Pooling = Literal["cls", "mean"]
+Form = Literal["verified", "second-hand", "ours"]
+Need = Literal["tokens", "scores", "qkv"]
+"""What a method can ask for beside pooled states: every token's states, attention scores, Q/K/V."""
 
 
 @dataclass(frozen=True)
 class Layers:
     """What a method sees of one model for one batch.
 
-    `logits` (B, outputs) in fp32; `states` (B, layers, width), the pooled states of layers 1..n in
-    fp32 (the embeddings, layer 0, are not among them).
+    `logits` (B, outputs) and `states` (B, layers, width), the pooled states of layers 1..n, are in
+    fp32 (the embeddings, layer 0, are not among them). The rest is empty but for what the method
+    `needs`; what it holds at padded places is of no meaning, but finite:
+
+    - `tokens`: every token's states, of the embeddings and of layers 1..n, each (B, T, width), fp32;
+    - `scores`: attention before the softmax, of layers 1..n, each (B, heads, T, T);
+    - `queries` (unscaled), `keys`, `values` of layers 1..n, each (B, heads, T, head width).
+
+    Scores, queries, keys and values have the precision of products: `widened` makes them fp32.
     """
 
     logits: Tensor
     states: Tensor
+    tokens: tuple[Tensor, ...] = ()
+    scores: tuple[Tensor, ...] = ()
+    queries: tuple[Tensor, ...] = ()
+    keys: tuple[Tensor, ...] = ()
+    values: tuple[Tensor, ...] = ()
+
+
+torch.export.register_dataclass(Layers)
+
+
+@dataclass(frozen=True)
+class View:
+    """What models hand out of a batch: how states are pooled, and what else. Populations have one."""
+
+    pooling: Pooling
+    needs: frozenset[Need] = frozenset()
 
 
 @dataclass(frozen=True)
 class Context:
-    """What else a method may use: the epoch (0-based, a scalar tensor) and the scalars of its setting.
+    """What else a method may use.
 
-    `scalars` maps a name of the method's space to a 0-d fp32 tensor, which may differ between the
-    runs of one population.
+    The `epoch` (0-based, a scalar tensor), the `scalars` of its setting by name (0-d, fp32; they may
+    differ between the runs of one population), and the `mask` (B, T), true where a token is.
     """
 
     epoch: Tensor
     scalars: Mapping[str, Tensor]
+    mask: Tensor
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """Depths, widths and outputs of the teacher and the student a method is built for."""
+    """Depths, widths and heads of teacher and student, outputs, and epochs of a run."""
 
     teacher_layers: int
     teacher_width: int
     student_layers: int
     student_width: int
     outputs: int
+    teacher_heads: int = 1
+    student_heads: int = 1
+    epochs: int = 1
 
 
 @dataclass(frozen=True)
@@ -99,8 +130,14 @@ class Method(nn.Module, ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str]
+    form: ClassVar[Form] = "ours"
+    """How sure we are of the formula: read in a public implementation, in a summary, or our reading."""
     aliases: ClassVar[tuple[str, ...]] = ()
     space: ClassVar[Mapping[str, Hyper]] = DISTILLATION
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    """What it reads beside pooled states. The teacher then runs in every step, and is not cached."""
+    pooling: ClassVar[Pooling | None] = None
+    """How its states are pooled, where that is a part of the method; else as the study says."""
     batched: ClassVar[bool] = True
     """Whether `torch.func.vmap` can batch it; one that it cannot runs member by member."""
     simplex_scale: float = 1.0
@@ -129,7 +166,10 @@ class Method(nn.Module, ABC):
         """Named scalar loss terms, unweighted; gradients reach the student and this module only."""
 
     def inspect(self, student: Layers, teacher: Layers) -> dict[str, Tensor]:
-        """What the report shows of the inside: `attention` (B, m, n) and `target` (B, m, width)."""
+        """What the report shows of the inside: `target` (B, m, width), and `attention` (B, m, n) if any.
+
+        `student` and `teacher` hold logits and pooled states of up to some thousand examples.
+        """
         return {}
 
     def forward(
@@ -137,6 +177,11 @@ class Method(nn.Module, ABC):
     ) -> dict[str, Tensor]:
         """The entry that `torch.func.functional_call` reaches."""
         return self.terms(student, teacher, labels, context)
+
+    @classmethod
+    def view(cls, pooling: Pooling) -> View:
+        """What the models of its runs hand out, in a study that pools states that way."""
+        return View(cls.pooling or pooling, cls.needs)
 
     @classmethod
     def uses_teacher(cls) -> bool:
@@ -153,9 +198,23 @@ def query_projection(shapes: Shapes, generator: torch.Generator) -> nn.Module:
     """The student's side of a match: the identity, or a learned map to the teacher's width."""
     if shapes.student_width == shapes.teacher_width:
         return nn.Identity()
-    linear = nn.Linear(shapes.student_width, shapes.teacher_width, bias=False)
-    nn.init.xavier_uniform_(linear.weight, generator=generator)
+    return learned_map(shapes.student_width, shapes.teacher_width, generator)
+
+
+def learned_map(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A bias-free linear map that starts at the identity, or, between widths, at random."""
+    linear = nn.Linear(inputs, outputs, bias=False)
+    if inputs == outputs:
+        nn.init.eye_(linear.weight)
+    else:
+        nn.init.xavier_uniform_(linear.weight, generator=generator)
     return linear
+
+
+def require_depth(shapes: Shapes, name: str) -> None:
+    """Refuse a student that is deeper than its teacher."""
+    if shapes.student_layers > shapes.teacher_layers:
+        raise MethodError(f"{name} needs a student no deeper than its teacher")
 
 
 def require_equal_widths(shapes: Shapes, name: str, instead: str) -> None:
@@ -165,14 +224,3 @@ def require_equal_widths(shapes: Shapes, name: str, instead: str) -> None:
             f"{name} needs a student as wide as its teacher ({shapes.student_width} and "
             f"{shapes.teacher_width}); use {instead}"
         )
-
-
-def card(method: type[Method]) -> dict[str, Any]:
-    """Name, summary, paper and hyper-parameters of a method as plain values."""
-    return {
-        "name": method.name,
-        "aliases": list(method.aliases),
-        "summary": method.summary,
-        "paper": method.paper,
-        "hyper-parameters": {name: str(hyper.distribution) for name, hyper in method.space.items()},
-    }

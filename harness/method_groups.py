@@ -77,7 +77,12 @@ class MethodGroup:
         return method
 
     def total(
-        self, student: Layers, teacher: Layers | None, labels: Tensor, epoch: Tensor
+        self,
+        student: Layers,
+        teacher: Layers | None,
+        labels: Tensor,
+        mask: Tensor,
+        epoch: Tensor,
     ) -> Tensor:
         """The objective of each member (members,); adds the terms to the epoch's sums."""
 
@@ -85,16 +90,17 @@ class MethodGroup:
             parameters: dict[str, Tensor],
             buffers: dict[str, Tensor],
             scalars: dict[str, Tensor],
-            own_student: tuple[Tensor, ...],
-            own_teacher: tuple[Tensor, ...],
+            own_student: Layers,
+            own_teacher: Layers | tuple[()],
             own_labels: Tensor,
+            own_mask: Tensor,
         ) -> tuple[Tensor, dict[str, Tensor]]:
             terms = self._terms(
                 (parameters, buffers),
-                Layers(*own_student),
-                Layers(*own_teacher) if own_teacher else None,
+                own_student,
+                own_teacher or None,
                 own_labels,
-                Context(epoch, scalars),
+                Context(epoch, scalars, own_mask),
             )
             return objective(terms, scalars, self.recipe.weights), terms
 
@@ -102,9 +108,10 @@ class MethodGroup:
             self.parameters,
             self.buffers,
             self.scalars,
-            (student.logits, student.states),
-            () if teacher is None else (teacher.logits, teacher.states),
+            student,
+            () if teacher is None else teacher,
             labels,
+            mask,
         )
         if self.template is None or self.template.batched:
             total, terms = vmap(one)(*given)

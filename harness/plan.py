@@ -11,10 +11,14 @@ import psutil
 import torch
 from transformers import PretrainedConfig
 
+from harness.arguments import chosen_methods
 from harness.checkpoints import check_fits, read_config, tokenizer_of
 from harness.config import ROUND, StudyConfig
+from harness.encoder import check_needs
 from harness.inputs import EncodedSplit, encode
+from harness.live_teacher import LiveTeacher
 from harness.materials import find_own_start
+from harness.method import Method, View
 from harness.population import Population
 from harness.precision import Arithmetic
 from harness.randomness import global_seed
@@ -33,7 +37,10 @@ ADAM_COPIES = 4
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """Cost of one task: runs, optimiser steps, seconds, and bytes of memory and disk."""
+    """Cost of one task: runs, optimiser steps, seconds, and bytes of memory and disk.
+
+    `live_methods` run the teacher in every step, which takes `live_seconds` of the seconds.
+    """
 
     task: str
     train_examples: int
@@ -42,16 +49,24 @@ class TaskPlan:
     teacher_steps: int
     student_steps: int
     seconds: float
+    live_methods: tuple[str, ...]
+    live_seconds: float
     memory_bytes: int
     disk_bytes: int
 
     def line(self) -> str:
         """The plan in one line."""
+        live = ""
+        if self.live_methods:
+            live = (
+                f"; {', '.join(self.live_methods)}: the teacher runs in every step, about "
+                f"{_duration(self.live_seconds)} of it"
+            )
         return (
             f"{self.task}: {self.train_examples} training examples, teacher {self.teacher_steps} "
             f"steps, {self.search_runs} search + {self.report_runs} report runs = "
             f"{self.student_steps} student steps; about {_duration(self.seconds)}, "
-            f"{self.memory_bytes / 2**30:.1f} GiB memory, {self.disk_bytes / 2**20:.0f} MiB disk"
+            f"{self.memory_bytes / 2**30:.1f} GiB memory, {self.disk_bytes / 2**20:.0f} MiB disk{live}"
         )
 
     def plain(self) -> dict[str, Any]:
@@ -88,6 +103,10 @@ def plan_task(
     together = methods * min(ROUND, config.search.trials) * config.search.seeds
     size = min(population_size(recipe, student[1]), together)
     student_seconds = _epoch_seconds(recipe, [student[1]] * size) / size
+    live = [kind for kind in chosen_methods(config) if kind.needs]
+    live_seconds = [_live_seconds(recipe, folder, data.task, kind) for kind in live]
+    of_each = config.search.trials * config.search.seeds + config.protocol.seeds
+    live_total = of_each * config.training.epochs * sum(live_seconds)
     teacher = _member_like(folder, data.task, depth)
     teacher_recipe = _recipe(config, data, inputs, arithmetic, teacher)
     teacher_seconds = _epoch_seconds(teacher_recipe, [teacher[1]])
@@ -105,7 +124,10 @@ def plan_task(
         student_steps=student_epoch.steps_per_epoch * config.training.epochs * runs,
         # The teacher's outputs cost about a third of one of its epochs: forward only.
         seconds=runs * config.training.epochs * student_seconds
-        + (fine_tuned + 1 / 3) * teacher_seconds,
+        + (fine_tuned + 1 / 3) * teacher_seconds
+        + live_total,
+        live_methods=tuple(kind.name for kind in live),
+        live_seconds=live_total,
         memory_bytes=psutil.Process().memory_info().rss + size * parameters * FLOAT * ADAM_COPIES,
         disk_bytes=cache + (kept + 1) * parameters * FLOAT,
     )
@@ -132,11 +154,33 @@ def _recipe(
         labels=torch.from_numpy(data.train.labels).to(arithmetic.device),
         teacher=None,
         regression=data.task.regression,
-        pooling=config.pooling,
+        view=View(config.pooling),
         training=config.training,
         weights="convex",
         arithmetic=arithmetic,
     )
+
+
+def _live_seconds(recipe: Recipe, folder: Path, task: Task, kind: type[Method]) -> float:
+    """Seconds of the teacher's forward passes in one epoch of one run of a method that needs it."""
+    shape = classifier_config(folder, task)
+    check_needs(shape, kind.needs)
+    with global_seed("plan"):
+        model = new_classifier(shape).to(recipe.arithmetic.device).eval()
+    teacher = LiveTeacher(replace(recipe, live=model, view=kind.view(recipe.view.pooling)))
+    seconds = 0.0
+    batches = recipe.schedule().epoch(0, 0)
+    for width in sorted({batch.width for batch in batches}):
+        rows = torch.from_numpy(next(batch.rows for batch in batches if batch.width == width))[None]
+        batch = recipe.tokens.batch(rows, width)
+        for _ in range(2):  # the first one warms up
+            started = time.perf_counter()
+            teacher.layers(batch, rows)
+            if recipe.arithmetic.device.type == "cuda":
+                torch.cuda.synchronize()
+            taken = time.perf_counter() - started
+        seconds += taken * sum(batch.width == width for batch in batches)
+    return seconds
 
 
 def _epoch_seconds(recipe: Recipe, members: list[Member]) -> float:

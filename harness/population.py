@@ -7,16 +7,20 @@ clipping are its own; runs of one method are batched with `torch.func.vmap`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import AdamW
+from torch.utils._pytree import tree_flatten, tree_unflatten
 from transformers import PreTrainedModel
 
-from harness.encoder import Network, Pooling, ReferenceClassifier
+from harness.encoder import Network, ReferenceClassifier
 from harness.inputs import EncodedSplit
-from harness.method import Layers, Method
+from harness.live_teacher import LiveTeacher
+from harness.method import Layers, Method, Pooling
 from harness.method_groups import MethodGroup, grouped
 from harness.precision import Arithmetic
 from harness.randomness import DropoutKey
@@ -45,6 +49,7 @@ class Population:
         self.tokens = recipe.tokens
         taught = any(group.uses_teacher for group in self.groups)
         self.teacher = recipe.outputs if taught else None
+        self.live = LiveTeacher(recipe) if taught and recipe.view.needs else None
         self._prepare()
 
     def epoch(self, number: int, advance: Callable[[int], None]) -> list[dict[str, float]]:
@@ -124,21 +129,34 @@ class Population:
 
     def train_batch(self, rows: Tensor, width: int, epoch: Tensor) -> None:
         """One step on the members' rows (members, B) of the training split, padded to `width`."""
-        pooling = self.recipe.pooling if any(g.matches_layers for g in self.groups) else None
+        pooling = self.recipe.view.pooling if any(g.matches_layers for g in self.groups) else None
         self.key.step = self.step
-        student = self.network.forward(self.tokens.batch(rows, width), self.key, pooling)
+        batch = self.tokens.batch(rows, width)
+        student = self.network.forward(batch, self.key, pooling, self.recipe.view.needs)
         labels = self.recipe.labels[rows.to(self.device, non_blocking=True)]
-        sizes = [len(group.members) for group in self.groups]
-        parts = [part.split(sizes) for part in (student.logits, student.states, labels, rows)]
+        mask = batch["attention_mask"] > 0
+        seen = () if self.live is None else self.live.layers(batch, rows)
         totals = []
-        for group, logits, states, own_labels, own_rows in zip(self.groups, *parts, strict=True):
+        parts = self._by_group((student, seen, labels, mask, rows))
+        for group, (own, live, own_labels, own_mask, own_rows) in zip(
+            self.groups, parts, strict=True
+        ):
             teacher = None
             if self.teacher is not None and group.uses_teacher:
                 teacher = self.teacher.batch(own_rows, self.device)
-            totals.append(group.total(Layers(logits, states), teacher, own_labels, epoch))
+                if live:
+                    teacher = replace(live, logits=teacher.logits, states=teacher.states)
+            totals.append(group.total(own, teacher, own_labels, own_mask, epoch))
         torch.cat(totals).sum().backward()
         self._update()
         self.step += 1
+
+    def _by_group(self, values: Any) -> list[Any]:
+        """Each group's part of tensors with a leading member dimension, in any structure."""
+        leaves, structure = tree_flatten(values)
+        sizes = [len(group.members) for group in self.groups]
+        split = [leaf.split(sizes) for leaf in leaves]
+        return [tree_unflatten(own, structure) for own in zip(*split, strict=True)]
 
     def _update(self) -> None:
         """Clip each member's gradients by their norm, and step each with its own rate."""

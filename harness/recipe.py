@@ -8,13 +8,12 @@ from functools import cached_property
 from typing import Literal
 
 from torch import Tensor
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from harness.config import TrainingConfig
-from harness.encoder import Pooling
 from harness.errors import MethodError
 from harness.inputs import EncodedSplit, Tokens
-from harness.method import Method, Value
+from harness.method import Method, Value, View
 from harness.precision import Arithmetic
 from harness.schedule import LengthSchedule
 from harness.stacked import stackable
@@ -43,10 +42,12 @@ class Recipe:
     labels: Tensor
     teacher: TeacherOutputs | None
     regression: bool
-    pooling: Pooling
+    view: View
     training: TrainingConfig
     weights: str
     arithmetic: Arithmetic
+    live: PreTrainedModel | None = None
+    """The teacher itself, where the view needs more than its cached outputs."""
     words: Tensor | None = None
     """Token ids whose embeddings are trained; without them those that occur in `inputs`."""
 

@@ -12,6 +12,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
 
+from harness.compose import names
 from harness.errors import MethodError
 from harness.method import Method
 
@@ -60,6 +61,9 @@ def register(methods: dict[str, type[Method]], method: type[Method]) -> None:
             raise MethodError(
                 f"two methods are named '{min(taken)}': {_place(other)} and {_place(method)}"
             )
+    reserved = {"all", *names("ablation")} & {method.name, *method.aliases}
+    if reserved:
+        raise MethodError(f"{_place(method)}: '{min(reserved)}' is the name of a set of methods")
     methods[method.name] = method
 
 

@@ -7,7 +7,6 @@ one operation, and not one for each of a hundred weights. Names are those of Hug
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,9 +15,9 @@ from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.activations import ACT2FN
 
-from harness.encoder import Leaf, Pooling, pool
+from harness.encoder import Held, Leaf, finite_scores, pool
 from harness.flat_weights import LAYER_WEIGHTS, layout
-from harness.method import Layers
+from harness.method import Layers, Need, Pooling
 from harness.randomness import DropoutKey, dropped_levels
 
 HEADS: Mapping[str, Literal["pooler", "dense"]] = {
@@ -32,22 +31,6 @@ WORDS = "embeddings.word_embeddings.weight"
 def stackable(config: PretrainedConfig) -> bool:
     """Whether a classifier of this configuration can be stacked; others train one at a time."""
     return config.model_type in HEADS and not getattr(config, "use_task_id", False)
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """What the layers of a forward pass held, for all examples and places of a batch.
-
-    `states` of layer i is (members, B, T, width). `scores` are the attention's, before the softmax
-    and with padding at the lowest number, (members, B, heads, T, T); `queries`, `keys`, `values` are
-    (members, B, heads, T, head width), the queries unscaled.
-    """
-
-    states: list[Tensor]
-    scores: list[Tensor]
-    queries: list[Tensor]
-    keys: list[Tensor]
-    values: list[Tensor]
 
 
 class StackedClassifier:
@@ -147,36 +130,40 @@ class StackedClassifier:
         return {name: value.cpu().clone() for name, value in named.items()}
 
     def forward(
-        self, batch: Mapping[str, Tensor], key: DropoutKey | None, pooling: Pooling | None
+        self,
+        batch: Mapping[str, Tensor],
+        key: DropoutKey | None,
+        pooling: Pooling | None,
+        needs: frozenset[Need] = frozenset(),
     ) -> Layers:
-        """Logits (members, B, outputs) and pooled states (members, B, layers, width) in fp32.
-
-        `batch` holds `input_ids`, `token_type_ids` and `attention_mask`, each (members, B, T). With a
-        key there is dropout. Without pooling `states` has no layers.
-        """
-        states = self._encode(batch, key, pooling != "mean", None)
+        """As `Network.forward`."""
+        held = Held(needs)
+        states = self._encode(batch, key, pooling != "mean" and not needs, held)
         logits = self._head(states[-1][:, :, 0], key)
         members, examples, _ = batch["input_ids"].shape
-        if pooling is None:
-            return Layers(logits, logits.new_zeros(members, examples, 0, 0))
-        mask = batch["attention_mask"].flatten(0, 1)
-        pooled = pool([own.flatten(0, 1) for own in states], mask, pooling)
-        return Layers(logits, pooled.view(members, examples, *pooled.shape[1:]))
-
-    def tokens(self, batch: Mapping[str, Tensor], key: DropoutKey | None) -> tuple[Tensor, Tokens]:
-        """Logits (members, B, outputs) in fp32, and what all layers held of all tokens."""
-        held = Tokens([], [], [], [], [])
-        held.states.extend(self._encode(batch, key, False, held))
-        return self._head(held.states[-1][:, :, 0], key), held
+        pooled = logits.new_zeros(members, examples, 0, 0)
+        if pooling is not None:
+            mask = batch["attention_mask"].flatten(0, 1)
+            flat = pool([own.flatten(0, 1) for own in states[1:]], mask, pooling)
+            pooled = flat.view(members, examples, *flat.shape[1:])
+        return Layers(
+            logits,
+            pooled,
+            tuple(states) if "tokens" in needs else (),
+            finite_scores(held.scores, batch["attention_mask"]),
+            tuple(held.queries),
+            tuple(held.keys),
+            tuple(held.values),
+        )
 
     def _encode(
         self,
         batch: Mapping[str, Tensor],
         key: DropoutKey | None,
         first_only: bool,
-        held: Tokens | None,
+        held: Held,
     ) -> list[Tensor]:
-        """States (members, B, T, width) after every layer, in fp32.
+        """States (members, B, T, width) of the embeddings and after every layer, in fp32.
 
         With `first_only` the last layer's are (members, B, 1, width), the first token's: no other is
         computed, as no logit depends on it.
@@ -194,7 +181,7 @@ class StackedClassifier:
         padding.masked_fill_(padded, torch.finfo(self.dtype).min)
         # A row for each head: what the product with the keys is added to.
         padding = padding.expand(-1, self.heads, -1, -1).reshape(-1, 1, length)
-        all_states = []
+        all_states = [states]
         for layer in range(self.layers):
             first = first_only and layer == self.layers - 1
             own = {name: weights[f"{layer}.{name}"] for name in LAYER_WEIGHTS}
@@ -247,7 +234,7 @@ class StackedClassifier:
         weights: Mapping[str, Tensor],
         key: DropoutKey | None,
         first: bool,
-        held: Tokens | None,
+        held: Held,
     ) -> Tensor:
         """States (members, B, T, width) after a layer; with `first` (members, B, 1, width)."""
         of, site = states.shape[2] if first else None, 1 + 3 * layer
@@ -269,7 +256,7 @@ class StackedClassifier:
         key: DropoutKey | None,
         site: int,
         first: bool,
-        held: Tokens | None,
+        held: Held,
     ) -> Tensor:
         """Contexts (members, B, T, width), or (members, B, 1, width) of the first token's."""
         members, examples, length, width = states.shape
@@ -288,11 +275,8 @@ class StackedClassifier:
         by_heads = (members, examples, self.heads)
         shares = scores.softmax(dim=-1).unflatten(0, by_heads)
         shares = self._dropped(shares, key, site, "attention", of=length if first else None)
-        if held is not None:
-            held.scores.append(scores.unflatten(0, by_heads))
-            held.queries.append(queries.unflatten(0, by_heads))
-            held.keys.append(keys.unflatten(0, by_heads))
-            held.values.append(values.unflatten(0, by_heads))
+        if held.needs:
+            held.add(*(own.unflatten(0, by_heads) for own in (scores, queries, keys, values)))
         contexts = torch.bmm(shares.flatten(0, 2), values).unflatten(0, by_heads)
         joined: Tensor = contexts.transpose(2, 3).reshape(members, examples, -1, width)
         return joined

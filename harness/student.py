@@ -21,6 +21,7 @@ from harness.checkpoints import read_config
 from harness.config import StudentConfig
 from harness.encoder import ATTENTION
 from harness.errors import MethodError, TeacherError, first_line
+from harness.layer_maps import skip_map
 from harness.method import Method
 from harness.randomness import generator, global_seed
 from harness.tasks import Task
@@ -61,10 +62,7 @@ def copied_layers(init: str, student_layers: int, teacher_layers: int) -> list[i
     """0-based teacher layers copied into student layers 1..m; `skip` rounds j·n/m half up."""
     if init == "first":
         return list(range(student_layers))
-    return [
-        (2 * layer * teacher_layers + student_layers) // (2 * student_layers) - 1
-        for layer in range(1, student_layers + 1)
-    ]
+    return [layer - 1 for layer in skip_map(student_layers, teacher_layers)]
 
 
 class Blueprint:

@@ -10,14 +10,15 @@ from types import FrameType
 
 from harness.progress import say
 
-INTERRUPTED = 130
+INTERRUPTED, CLOSED = 130, 141
 GO_ON = "interrupted: the same command goes on where this one stopped"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code.
 
-    0, 1 when runs failed or a repeated one is not the same, 2 for bad input, 130 for Ctrl-C.
+    0, 1 when runs failed or a repeated one is not the same, 2 for bad input, 130 for Ctrl-C,
+    141 for a closed pipe.
     """
     run = _imported()
     try:
@@ -25,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say(GO_ON)
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read stdout has had enough; Python would complain at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED
 
 
 def _imported() -> Callable[[Sequence[str] | None], int]:

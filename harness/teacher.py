@@ -18,6 +18,7 @@ from harness.checkpoints import checkpoint_fingerprint, locate, read_config
 from harness.config import StudyConfig, TeacherConfig
 from harness.errors import TeacherError
 from harness.inputs import EncodedSplit
+from harness.method import View
 from harness.metrics import constant_score, evaluate
 from harness.population import predict
 from harness.precision import Arithmetic
@@ -217,7 +218,7 @@ def _fine_tune(
         labels=torch.from_numpy(data.train.labels).to(arithmetic.device),
         teacher=None,
         regression=task.regression,
-        pooling=config.pooling,
+        view=View(config.pooling),
         training=training,
         weights="convex",
         arithmetic=arithmetic,

@@ -14,13 +14,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.artefacts import cached
-from harness.encoder import Pooling, pool
+from harness.encoder import pool
 from harness.errors import TeacherError
 from harness.inputs import EncodedSplit
-from harness.method import Layers
+from harness.method import Layers, Pooling
 from harness.precision import Arithmetic
 from harness.schedule import LengthSchedule
 
+POOLINGS: tuple[Pooling, ...] = ("cls", "mean")
 SHARE_SAMPLE = 4096
 SHARE_OF_GPU = 0.25
 """Of a GPU's free memory: what a split's outputs may take of it."""
@@ -64,10 +65,9 @@ def teacher_outputs(
     model: PreTrainedModel,
     inputs: EncodedSplit,
     arithmetic: Arithmetic,
-    pooling: Pooling,
     advance: Callable[[int], None],
-) -> TeacherOutputs:
-    """Open the outputs in a folder, computing them first when they are missing or damaged."""
+) -> dict[Pooling, TeacherOutputs]:
+    """Open the outputs in a folder by pooling, computing them first when missing or damaged."""
 
     def build(fresh: Path) -> dict[str, Any]:
         _compute(fresh, model, inputs, arithmetic, advance)
@@ -75,11 +75,13 @@ def teacher_outputs(
 
     cached(folder, build)
     # Copy-on-write: what torch calls writable, and the files stay as they are.
-    logits, states = (
+    logits, *pooled = (
         torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
-        for name in ("logits", pooling)
+        for name in ("logits", *POOLINGS)
     )
-    return TeacherOutputs(logits, states)
+    return {
+        pooling: TeacherOutputs(logits, own) for pooling, own in zip(POOLINGS, pooled, strict=True)
+    }
 
 
 def _reserve(file: Path) -> None:
@@ -104,8 +106,7 @@ def _compute(
     create = np.lib.format.open_memmap
     logits = create(folder / "logits.npy", "w+", np.float32, (examples, int(config.num_labels)))
     states = {
-        pooling: create(folder / f"{pooling}.npy", "w+", np.float16, shape)
-        for pooling in ("cls", "mean")
+        pooling: create(folder / f"{pooling}.npy", "w+", np.float16, shape) for pooling in POOLINGS
     }
     for file in folder.glob("*.npy"):
         _reserve(file)
@@ -118,7 +119,7 @@ def _compute(
         if not np.isfinite(logits[batch.rows]).all():
             raise TeacherError("the teacher's logits are not finite numbers")
         for pooling, target in states.items():
-            pooled = pool(outputs.hidden_states[1:], tensors["attention_mask"], pooling)  # type: ignore[arg-type]
+            pooled = pool(outputs.hidden_states[1:], tensors["attention_mask"], pooling)
             target[batch.rows] = pooled.cpu().numpy().astype(np.float16)
             if not np.isfinite(target[batch.rows]).all():
                 raise TeacherError("the teacher's states do not fit 16-bit floats")

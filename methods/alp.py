@@ -1,4 +1,4 @@
-"""Attention-based layer projection: every student layer attends over all teacher layers."""
+"""Attention-based layer projection: every student layer attends over teacher layers."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ import torch
 from optuna.distributions import CategoricalDistribution
 from torch import Tensor, nn
 
-from harness.losses import layer_attention, mean_squared_error, mix_layers
+from harness.layer_maps import buckets
+from harness.losses import layer_attention
+from harness.matching import MIXED, MixedLayers
 from harness.method import (
-    DISTILLATION,
-    Context,
+    Form,
     Hyper,
-    Layers,
-    Method,
     Shapes,
     Value,
-    query_projection,
+    learned_map,
+    require_depth,
     require_equal_widths,
-    weight,
 )
 
-_SPACE: dict[str, Hyper] = {
-    **DISTILLATION,
-    "layer_weight": weight(0.1, 100.0, "mean over width; less than PKD, states keep their length"),
+_ATTENTION: Mapping[str, Hyper] = {
+    **MIXED,
     "scaled": Hyper(
         CategoricalDistribution([True, False]),
         "structural",
@@ -39,9 +37,18 @@ _SPACE: dict[str, Hyper] = {
         default=False,
     ),
 }
+_PROJECTED: Mapping[str, Hyper] = {
+    **_ATTENTION,
+    "value": Hyper(
+        CategoricalDistribution(["raw", "projected"]),
+        "structural",
+        "a projected target is learned, and can collapse",
+        default="raw",
+    ),
+}
 
 
-class Alp(Method):
+class Alp(MixedLayers):
     """LAYER = mean_j MSE(u_j, C_j), C_j = Σ_i ε_ji t_i, ε_j = softmax_i(⟨u_j, φ(t_i)⟩ / √d).
 
     Paper: Passban, Wu, Rezagholizadeh, Liu (2021), arXiv 2012.14022 (second-hand: the fused state is
@@ -57,15 +64,8 @@ class Alp(Method):
     name = "alp"
     summary = "attention over all teacher layers, learned key projection"
     paper = "Passban et al. 2021, arXiv 2012.14022"
-    space: ClassVar[dict[str, Hyper]] = {
-        **_SPACE,
-        "value": Hyper(
-            CategoricalDistribution(["raw", "projected"]),
-            "structural",
-            "a projected target is learned, and can collapse",
-            default="raw",
-        ),
-    }
+    form: ClassVar[Form] = "second-hand"
+    space: ClassVar[Mapping[str, Hyper]] = _PROJECTED
 
     def __init__(
         self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
@@ -73,33 +73,31 @@ class Alp(Method):
         super().__init__(shapes, structure, generator)
         self.scaled = bool(structure["scaled"])
         self.detached = bool(structure["detach_attention"])
-        self.projected = structure["value"] == "projected"
-        self.key = nn.Linear(shapes.teacher_width, shapes.teacher_width, bias=False)
-        nn.init.eye_(self.key.weight)
-        self.query = query_projection(shapes, generator)
+        self.projected = structure.get("value") == "projected"
+        self.key = self.make_key(shapes, generator)
+        self.register_buffer("allowed", self.make_allowed(shapes))
+        self.allowed: Tensor | None
 
-    def _fuse(self, student: Layers, teacher: Layers) -> tuple[Tensor, Tensor, Tensor]:
-        queries = self.query(student.states)
-        keys = self.key(teacher.states)
-        attention = layer_attention(queries, keys, self.scaled)
-        if self.detached:
-            attention = attention.detach()
-        return queries, attention, mix_layers(attention, keys if self.projected else teacher.states)
+    def make_allowed(self, shapes: Shapes) -> Tensor | None:
+        """Which teacher layers a student layer may attend to (m, n); None: all."""
+        return None
 
-    def terms(
-        self, student: Layers, teacher: Layers, labels: Tensor, context: Context
-    ) -> dict[str, Tensor]:
-        """`layer`: squared distance of each student layer to its own mixture of teacher layers."""
-        queries, _, targets = self._fuse(student, teacher)
-        return {"layer": mean_squared_error(queries, targets)}
+    def make_key(self, shapes: Shapes, generator: torch.Generator) -> nn.Module:
+        """φ, on the teacher's side."""
+        return learned_map(shapes.teacher_width, shapes.teacher_width, generator)
 
-    def inspect(self, student: Layers, teacher: Layers) -> dict[str, Tensor]:
-        """Attention (B, m, n) and fused teacher states (B, m, width)."""
-        _, attention, targets = self._fuse(student, teacher)
-        return {"attention": attention, "target": targets}
+    def values(self, states: Tensor) -> Tensor:
+        """The states, or their projections."""
+        projected: Tensor = self.key(states) if self.projected else states
+        return projected
+
+    def mixture(self, queries: Tensor, states: Tensor) -> Tensor:
+        """Attention over the allowed layers."""
+        weights = layer_attention(queries, self.key(states), self.scaled, self.allowed)
+        return weights.detach() if self.detached else weights
 
 
-class AlpNp(Method):
+class AlpNp(Alp):
     """`alp` without a projection: φ is the identity and the attention has no parameters.
 
     Paper: as `alp`; the reading of NP as "no projection" is ours, public reimplementations of ALP are
@@ -109,31 +107,55 @@ class AlpNp(Method):
 
     name = "alp-np"
     summary = "attention over all teacher layers, no parameters"
-    paper = "Passban et al. 2021, arXiv 2012.14022"
-    space: ClassVar[dict[str, Hyper]] = _SPACE
+    form = "ours"
+    space: ClassVar[Mapping[str, Hyper]] = _ATTENTION
 
     def __init__(
         self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
     ) -> None:
         super().__init__(shapes, structure, generator)
         require_equal_widths(shapes, self.name, "alp")
-        self.scaled = bool(structure["scaled"])
-        self.detached = bool(structure["detach_attention"])
 
-    def _fuse(self, student: Layers, teacher: Layers) -> tuple[Tensor, Tensor]:
-        attention = layer_attention(student.states, teacher.states, self.scaled)
-        if self.detached:
-            attention = attention.detach()
-        return attention, mix_layers(attention, teacher.states)
+    def make_key(self, shapes: Shapes, generator: torch.Generator) -> nn.Module:
+        """The identity."""
+        return nn.Identity()
 
-    def terms(
-        self, student: Layers, teacher: Layers, labels: Tensor, context: Context
-    ) -> dict[str, Tensor]:
-        """`layer`: squared distance of each student layer to its own mixture of teacher layers."""
-        _, targets = self._fuse(student, teacher)
-        return {"layer": mean_squared_error(student.states, targets)}
 
-    def inspect(self, student: Layers, teacher: Layers) -> dict[str, Tensor]:
-        """Attention (B, m, n) and fused teacher states (B, m, width)."""
-        attention, targets = self._fuse(student, teacher)
-        return {"attention": attention, "target": targets}
+class AlpNo(Alp):
+    """`alp` with the attention of student layer j inside a bucket C(j) of neighbouring teacher layers.
+
+    Paper: Passban et al. (2021), arXiv 2012.14022 (second-hand), the variant with non-overlapping
+    buckets: 12 → 4 gives layers 1-3, 4-6, 7-9, 10-12. A depth that does not divide the teacher's cuts
+    at j·n/m rounded half up (ours). Everything else, φ too, as `alp`. Needs a student no deeper than
+    its teacher. Reduction: mean over width, layers and examples.
+    Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); options scaled, detach_attention,
+    value.
+    """
+
+    name = "alp-no"
+    summary = "attention inside a bucket of teacher layers, not overlapping"
+    overlapping: ClassVar[bool] = False
+
+    def make_allowed(self, shapes: Shapes) -> Tensor | None:
+        """The buckets."""
+        require_depth(shapes, self.name)
+        students, teachers = shapes.student_layers, shapes.teacher_layers
+        allowed = torch.zeros(students, teachers, dtype=torch.bool)
+        for row, bucket in zip(allowed, buckets(students, teachers, self.overlapping), strict=True):
+            row[torch.tensor(bucket) - 1] = True
+        return allowed
+
+
+class AlpPo(AlpNo):
+    """`alp-no` with partly overlapping buckets: each also holds the first layer of the next one.
+
+    Paper: Passban et al. (2021), arXiv 2012.14022 (second-hand; which layer neighbours share is ours):
+    12 → 4 gives layers 1-4, 4-7, 7-10, 10-12. Needs a student no deeper than its teacher. Reduction:
+    mean over width, layers and examples.
+    Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); options scaled, detach_attention,
+    value.
+    """
+
+    name = "alp-po"
+    summary = "attention inside a bucket of teacher layers, partly overlapping"
+    overlapping = True

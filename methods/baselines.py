@@ -39,6 +39,7 @@ class Kd(Method):
     name = "kd"
     summary = "logit distillation, no intermediate layers"
     paper = "Hinton et al. 2015, arXiv 1503.02531"
+    form = "verified"
 
     def terms(
         self, student: Layers, teacher: Layers, labels: Tensor, context: Context

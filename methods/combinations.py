@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.losses import mean_squared_error
+from harness.matching import MIXED, MixedLayers
 from harness.method import (
-    DISTILLATION,
     Context,
     Hyper,
     Layers,
@@ -18,16 +18,13 @@ from harness.method import (
     Shapes,
     Value,
     query_projection,
-    weight,
 )
 
-_SPACE: dict[str, Hyper] = {
-    **DISTILLATION,
-    "layer_weight": weight(0.1, 100.0, "as for alp, so that only the combination differs"),
-}
+GAIN = 100.0
+"""Of static weights: a learning rate made for encoders would hardly move bare logits."""
 
 
-class Uniform(Method):
+class Uniform(MixedLayers):
     """LAYER = mean_j MSE(u_j, C), C = 1/n Σ_i t_i: every layer with the same weight.
 
     Paper: the control of Passban et al. (2021), arXiv 2012.14022, in which attention is replaced by
@@ -38,20 +35,64 @@ class Uniform(Method):
     name = "uniform"
     summary = "mean of all teacher layers (control)"
     paper = "control, after arXiv 2012.14022"
-    space: ClassVar[dict[str, Hyper]] = _SPACE
+    form = "ours"
+
+    def mixture(self, queries: Tensor, states: Tensor) -> Tensor:
+        """1/n."""
+        sizes = self.shapes.student_layers, self.shapes.teacher_layers
+        return states.new_full(sizes, 1.0 / self.shapes.teacher_layers)
+
+
+class RandomMix(MixedLayers):
+    """Weights ε_j that are drawn once from the run's seed, uniformly from the simplex, and stay.
+
+    Paper: none; a control (ours). If it does as well as `alp`, it does not matter which weights there
+    are. ε_j is Dirichlet(1). Reduction: mean over width, layers and examples.
+    Hyper-parameters: temperature, kd_weight (η), layer_weight (λ).
+    """
+
+    name = "random-mix"
+    summary = "fixed random weights of all teacher layers (control)"
+    paper = "control"
+    form = "ours"
 
     def __init__(
         self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
     ) -> None:
         super().__init__(shapes, structure, generator)
-        self.query = query_projection(shapes, generator)
+        drawn = torch.empty(shapes.student_layers, shapes.teacher_layers)
+        drawn.exponential_(generator=generator)
+        self.register_buffer("weights", drawn / drawn.sum(dim=1, keepdim=True))
+        self.weights: Tensor
 
-    def terms(
-        self, student: Layers, teacher: Layers, labels: Tensor, context: Context
-    ) -> dict[str, Tensor]:
-        """`layer`: squared distance of each student layer to the mean teacher layer."""
-        targets = teacher.states.mean(dim=1, keepdim=True)
-        return {"layer": mean_squared_error(self.query(student.states), targets)}
+    def mixture(self, queries: Tensor, states: Tensor) -> Tensor:
+        """As drawn."""
+        return self.weights
+
+
+class StaticMix(MixedLayers):
+    """Weights ε_j = softmax_i(100·a_ji) that are learned, and the same for every example.
+
+    Paper: none; a control (ours). If it does as well as `alp`, weights need not depend on the example.
+    a starts at 0, the uniform combination. The factor 100 lets a learning rate that is made for
+    encoders move the weights. Reduction: mean over width, layers and examples.
+    Hyper-parameters: temperature, kd_weight (η), layer_weight (λ).
+    """
+
+    name = "static-mix"
+    summary = "learned weights of all teacher layers, the same for every example (control)"
+    paper = "control"
+    form = "ours"
+
+    def __init__(
+        self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
+    ) -> None:
+        super().__init__(shapes, structure, generator)
+        self.logits = nn.Parameter(torch.zeros(shapes.student_layers, shapes.teacher_layers))
+
+    def mixture(self, queries: Tensor, states: Tensor) -> Tensor:
+        """As learned."""
+        return (GAIN * self.logits).softmax(dim=-1)
 
 
 class RandomProjection(Method):
@@ -65,7 +106,8 @@ class RandomProjection(Method):
     name = "random-projection"
     summary = "fixed random projection of all teacher layers (control)"
     paper = "control"
-    space: ClassVar[dict[str, Hyper]] = _SPACE
+    form = "ours"
+    space: ClassVar[Mapping[str, Hyper]] = MIXED
 
     def __init__(
         self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator

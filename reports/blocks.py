@@ -13,6 +13,13 @@ from reports.display import Table, number
 from reports.evidence import Evidence
 from reports.palette import Style
 
+TARGET_COLUMNS = {
+    "student_layer": ("student layer", number(0)),
+    "entropy_percent": ("entropy, % of its maximum", number(1)),
+    "target_length": ("length of the target", number(3)),
+    "variance_percent": ("target varies between examples, %", number(2)),
+}
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -131,34 +138,31 @@ def losses_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Blo
     return Block(evidence.task_label(task), panels=tuple(panels))
 
 
-def attention_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Block:
-    """A heat map and a table per method that attends over teacher layers."""
+def targets_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Block:
+    """A table per method of what its layers are matched to, and a heat map where they attend."""
     panels, shown = [], []
     for method in styles:
-        attention = evidence.attention.get((task, method))
-        if attention is None:
+        targets = evidence.targets.get((task, method))
+        if targets is None:
             continue
-        weights = numbers.attention_weights(attention)
-        most = weights.idxmax(axis="columns")
-        alt = "; ".join(
-            f"student layer {s} looks most at teacher layer {t}" for s, t in most.items()
-        )
-        caption = (
-            f"{method}: mean weights over {attention.examples} examples of {attention.split}, "
-            f"{attention.seeds} seed{'s' if attention.seeds > 1 else ''}"
-        )
-        frame = weights.reset_index()
-        panels.append(_panel(caption, alt, figures.attention_figure(weights), frame))
+        if targets.weights is not None:
+            weights = numbers.attention_weights(targets.weights)
+            most = weights.idxmax(axis="columns")
+            alt = "; ".join(
+                f"student layer {s} looks most at teacher layer {t}" for s, t in most.items()
+            )
+            caption = (
+                f"{method}: mean weights over {targets.examples} examples of {targets.split}, "
+                f"{targets.seeds} seed{'s' if targets.seeds > 1 else ''}"
+            )
+            figure = figures.attention_figure(weights)
+            panels.append(_panel(caption, alt, figure, weights.reset_index()))
+        frame = tables.targets_table(targets)
         shown.append(
             display.table(
-                f"{method}: entropy of the attention, and the target it makes",
-                tables.attention_table(attention),
-                {
-                    "student_layer": ("student layer", number(0)),
-                    "entropy_percent": ("entropy, % of its maximum", number(1)),
-                    "target_length": ("length of the target", number(3)),
-                    "variance_percent": ("target varies between examples, %", number(2)),
-                },
+                f"{method}: what its layers are matched to",
+                frame,
+                {name: shape for name, shape in TARGET_COLUMNS.items() if name in frame},
             )
         )
     return Block(evidence.task_label(task), panels=tuple(panels), tables=tuple(shown))

@@ -19,15 +19,16 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Attention:
-    """Where a method's student layers looked, each value a mean over its `seeds` report runs.
+class Targets:
+    """What a method's student layers were matched to, each value a mean over its `seeds` report runs.
 
-    `weights` (student layers, teacher layers); `entropy`, a share of its maximum, `target_length`
-    and `target_variance_share` (student layers,), on `examples` examples of `split`.
+    `target_length` and `target_variance_share` (student layers,), on `examples` examples of `split`;
+    of attention also `weights` (student layers, teacher layers) and their `entropy` (student layers,),
+    a share of its maximum.
     """
 
-    weights: Floats
-    entropy: Floats
+    weights: Floats | None
+    entropy: Floats | None
     target_length: Floats
     target_variance_share: Floats
     split: str
@@ -37,10 +38,10 @@ class Attention:
 
 @dataclass(frozen=True)
 class Evidence:
-    """An ablation's result with attention by (task, method), for methods that have it."""
+    """An ablation's result with targets by (task, method), for methods that have them."""
 
     result: AblationResult
-    attention: Mapping[tuple[str, str], Attention]
+    targets: Mapping[tuple[str, str], Targets]
 
     @property
     def manifest(self) -> Mapping[str, Any]:
@@ -90,14 +91,14 @@ class Evidence:
 def read_evidence(ledger: Ledger, ablation: str) -> Evidence:
     """Read one ablation. Raises `StorageError` when there is none of that name."""
     result = summarise(ledger, ablation)
-    attention = {(found.task, found.method): _attention(ledger, found) for found in result.results}
-    return Evidence(result, {key: value for key, value in attention.items() if value is not None})
+    targets = {(found.task, found.method): _targets(ledger, found) for found in result.results}
+    return Evidence(result, {key: value for key, value in targets.items() if value is not None})
 
 
-def _attention(ledger: Ledger, result: MethodResult) -> Attention | None:
+def _targets(ledger: Ledger, result: MethodResult) -> Targets | None:
     complete = (run.record for run in result.report if run.record.status == "complete")
     inspected = [ledger.inspections(record.fingerprint) for record in complete]
-    facts = [found["attention"] for found in inspected if "attention" in found]
+    facts = [found["targets"] for found in inspected if "targets" in found]
     if not facts:
         return None
 
@@ -105,9 +106,10 @@ def _attention(ledger: Ledger, result: MethodResult) -> Attention | None:
         values: Floats = np.asarray([fact[name] for fact in facts], dtype=np.float64)
         return np.asarray(values.mean(axis=0))
 
-    return Attention(
-        weights=mean("map"),
-        entropy=mean("entropy"),
+    attends = "map" in facts[0]
+    return Targets(
+        weights=mean("map") if attends else None,
+        entropy=mean("entropy") if attends else None,
         target_length=mean("target_length"),
         target_variance_share=mean("target_variance_share"),
         split=str(facts[0]["split"]),

@@ -12,7 +12,7 @@ import pandas as pd
 
 from harness.compare import AblationResult, Comparison, MethodResult
 from harness.ledger import StudyRun
-from reports.evidence import POINTS, Attention
+from reports.evidence import POINTS, Floats
 
 DIFFERENCE_COLUMNS = [
     "method", "baseline", "mean", "low", "high", "crossed_low", "crossed_high", "seeds",
@@ -118,11 +118,11 @@ def loss_terms(results: Iterable[MethodResult]) -> pd.DataFrame:
     return _frame(rows, ["method", "term", "epoch", "mean", "low", "high", "seeds"])
 
 
-def attention_weights(attention: Attention) -> pd.DataFrame:
+def attention_weights(weights: Floats) -> pd.DataFrame:
     """One row per student layer, one column per teacher layer, both counted from 1."""
-    students, teachers = attention.weights.shape
+    students, teachers = weights.shape
     return pd.DataFrame(
-        attention.weights,
+        weights,
         index=pd.RangeIndex(1, students + 1, name="student layer"),
         columns=pd.RangeIndex(1, teachers + 1, name="teacher layer"),
     )

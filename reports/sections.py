@@ -70,11 +70,12 @@ _PARTS: tuple[tuple[str, str, str, BlockMaker], ...] = (
         blocks.losses_block,
     ),
     (
-        "attention",
-        "Attention over teacher layers",
-        "Each row is one student layer and sums to one; bright cells are the teacher layers it "
-        "learns from. Entropy near 100 % means that it looks at all of them alike.",
-        blocks.attention_block,
+        "targets",
+        "What student layers are matched to",
+        "Mixtures of teacher layers: each row is one student layer and sums to one; bright cells are "
+        "the teacher layers it learns from, and entropy near 100 % means all of them alike. A learned "
+        "target that hardly varies between examples has collapsed.",
+        blocks.targets_block,
     ),
     (
         "teacher",

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from harness.compare import Comparison, MethodResult
-from reports.evidence import POINTS, Attention, Evidence
+from reports.evidence import POINTS, Evidence, Targets
 from reports.numbers import setting_text
 
 VERDICT_COLUMNS = [
@@ -115,14 +115,15 @@ def settings_table(results: Iterable[MethodResult]) -> pd.DataFrame:
     )
 
 
-def attention_table(attention: Attention) -> pd.DataFrame:
+def targets_table(targets: Targets) -> pd.DataFrame:
     """One row per student layer (from 1): entropy and variance share in percent, target length."""
+    entropy = {} if targets.entropy is None else {"entropy_percent": 100 * targets.entropy}
     return pd.DataFrame(
         {
-            "student_layer": np.arange(1, len(attention.entropy) + 1),
-            "entropy_percent": 100 * attention.entropy,
-            "target_length": attention.target_length,
-            "variance_percent": 100 * attention.target_variance_share,
+            "student_layer": np.arange(1, len(targets.target_length) + 1),
+            **entropy,
+            "target_length": targets.target_length,
+            "variance_percent": 100 * targets.target_variance_share,
         }
     )
 

@@ -1,13 +1,21 @@
 """What the documents show is executed."""
 
 import csv
+import inspect
 import json
+import os
 import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import methods
+from harness.cards import document
 from harness.demo import generate
+from harness.registry import registry
 from harness.study import main
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -18,14 +26,14 @@ SMALL = (
 
 
 def blocks(document: str) -> list[str]:
-    """The indented blocks of a document."""
+    """The indented blocks of a document; blank lines do not end one."""
     found: list[list[str]] = [[]]
     for line in (DOCS / document).read_text().splitlines():
-        if line.startswith("    "):
+        if line.startswith("    ") or (not line and found[-1]):
             found[-1].append(line[4:])
         elif found[-1]:
             found.append([])
-    return ["\n".join(block) + "\n" for block in found if block]
+    return ["\n".join(block).rstrip() + "\n" for block in found if block]
 
 
 def write_tables(folder: Path, task: str, label: str) -> None:
@@ -61,3 +69,70 @@ def test_the_tasks_of_the_document_run(
     summary = json.loads(capsys.readouterr().out)
     assert [(r["task"], r["metric"]) for r in summary["results"]] == [("jobs", metric)] * 2
     assert Path(summary["report"]).is_file()
+
+
+def test_the_table_of_methods_is_what_the_cards_say() -> None:
+    assert (DOCS / "methods.md").read_text() == document(), (
+        "python -m harness.cards > docs/methods.md"
+    )
+
+
+@pytest.fixture
+def nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The document's method in a file of `methods/`."""
+    example = blocks("add-a-method.md")[0]
+    assert len([line for line in example.splitlines() if line.strip()]) <= 23
+    (tmp_path / "nearest.py").write_text(example)
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    registry.cache_clear()
+    yield "nearest"
+    registry.cache_clear()
+    sys.modules.pop("methods.nearest", None)
+
+
+def test_the_method_of_the_document_is_listed_trained_and_reported(
+    tmp_path: Path, tiny_encoder: Path, nearest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--list", "methods", "--json"]) == 0
+    cards = {card["name"]: card for card in json.loads(capsys.readouterr().out)}
+    assert cards[nearest]["summary"].startswith("each student layer matches the teacher layer")
+    _, command = blocks("add-a-method.md")[1].splitlines()
+    python, module, name, *flags = shlex.split(command)
+    assert (python, module, name) == ("python", "-m", "harness.study")
+    small = [*SMALL.split(), f"teacher.pretrained={tiny_encoder}", "--preset", "demo"]
+    assert main([*flags, *small, "--out", str(tmp_path / "runs")]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert {result["method"] for result in summary["results"]} == {nearest, "kd"}
+    assert cards[nearest]["summary"] in Path(summary["report"]).read_text()
+
+
+def test_the_method_of_the_document_keeps_the_contract(nearest: str) -> None:
+    import tests.methods.test_contract as contract
+
+    contract.METHODS[nearest] = registry().methods[nearest]
+    try:
+        for check in vars(contract).values():
+            if getattr(check, "__name__", "").startswith("test_") and list(
+                inspect.signature(check).parameters
+            ) == ["name"]:
+                check(nearest)
+    finally:
+        del contract.METHODS[nearest]
+
+
+def test_a_package_of_its_own_offers_the_method(tmp_path: Path) -> None:
+    example, _, project = blocks("add-a-method.md")
+    source, site = tmp_path / "source", tmp_path / "site"
+    (source / "nearest_layer").mkdir(parents=True)
+    (source / "nearest_layer" / "__init__.py").write_text(example)
+    (source / "pyproject.toml").write_text(project)
+    install = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--target", site, source]
+    subprocess.run([sys.executable, "-m", "pip", *install], check=True, capture_output=True)
+    listed = subprocess.run(
+        [sys.executable, "-m", "harness.study", "--list", "methods", "--json"],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        text=True,
+    )
+    assert "nearest" in {card["name"] for card in json.loads(listed.stdout)}

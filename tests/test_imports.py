@@ -9,7 +9,8 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     {"harness.errors", "harness.config", "harness.compose"},
     {"harness.tasks", "harness.artefacts", "harness.storage", "harness.randomness"},
-    {"harness.method", "harness.losses", "harness.schedule", "harness.sources", "harness.stats"},
+    {"harness.layer_maps", "harness.method", "harness.losses"},
+    {"harness.matching", "harness.schedule", "harness.sources", "harness.stats"},
     {"harness.encoder", "harness.student", "harness.ledger", "harness.inputs"},
     {"harness.train", "harness.teacher_outputs"},
     {"harness.teacher", "harness.inspection"},
@@ -18,7 +19,13 @@ ORDER = [
     {"harness.ablation"},
     {"harness.study"},
 ]
-ALLOWED_IN_METHODS = {"harness.method", "harness.losses", "harness.errors"}
+ALLOWED_IN_METHODS = {
+    "harness.method",
+    "harness.matching",
+    "harness.layer_maps",
+    "harness.losses",
+    "harness.errors",
+}
 ALLOWED_IN_REPORTS = {
     "harness.ledger",
     "harness.compare",

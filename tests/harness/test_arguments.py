@@ -10,7 +10,7 @@ import pytest
 from harness import arguments
 from harness import registry as registry_module
 from harness.arguments import Request, chosen_methods, parser, request
-from harness.compose import compose_config
+from harness.compose import ablation_methods, compose_config, names
 from harness.errors import ConfigError, MethodError, UserError
 from harness.method import Method
 from harness.registry import register, registry
@@ -79,7 +79,7 @@ def test_all_tasks_leave_wnli_out_and_say_so() -> None:
         (["--method", "apl"], "--method apl: no such method; did you mean alp"),
         (["--method", "pkd_skip"], "did you mean pkd-skip"),
         (["--method", "alp,unifrom"], "did you mean uniform"),
-        (["--method", "qqqqqq"], "choose from alp, "),
+        (["--method", "qqqqqq"], "choose from all-to-last, alp, "),
         (["--method", ""], "no such method"),
         (["--method", "alp", "--task", "mprc"], "--task mprc: no such task; did you mean mrpc"),
         (["--method", "alp", "--task", "rte,zzzzzz"], "choose from cola, "),
@@ -264,12 +264,27 @@ def test_a_broken_plug_in_is_named_and_stops_nothing(scan: Scan) -> None:
 def test_a_module_gives_its_own_concrete_methods_only(scan: Scan) -> None:
     module = import_module("methods.alp")
     scan([("methods.alp", lambda: module)])
-    assert set(registry().methods) == {"alp", "alp-np"}
+    assert set(registry().methods) == {"alp", "alp-no", "alp-np", "alp-po"}
 
 
 def test_names_are_sorted_and_aliases_resolve() -> None:
     assert list(registry().methods) == sorted(registry().methods)
     assert registry().resolve("pkd").name == "pkd-skip"
-    assert {"alp", "alp-np", "finetune", "kd", "pkd-skip", "random-projection", "uniform"} <= set(
-        registry().methods
-    )
+    known = """finetune kd pkd-skip pkd-last ckd-no ckd-po alp alp-np alp-no alp-po uniform emd rail
+    random-projection random-mix static-mix reverse random-map all-to-last universal tinybert minilm"""
+    assert set(known.split()) <= set(registry().methods)
+
+
+@pytest.mark.parametrize("taken", ["all", "paper", "layer-maps"])
+def test_a_method_cannot_have_the_name_of_a_set(taken: str) -> None:
+    with pytest.raises(MethodError, match=f"'{taken}' is the name of a set of methods"):
+        register({}, named("own", taken))
+
+
+@pytest.mark.parametrize("ablation", names("ablation"))
+def test_a_named_ablation_stands_for_its_methods(ablation: str) -> None:
+    own = asked("--method", ablation).config.methods
+    assert set(own) == {registry().resolve(name).name for name in ablation_methods(ablation)}
+    both = asked("--method", f"rail,{ablation},kd").config.methods
+    assert both[0] == "rail"
+    assert set(both) == {*own, "rail", "kd"}

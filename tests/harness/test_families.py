@@ -159,7 +159,7 @@ def test_outputs_are_put_in_the_order_of_the_labels(
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     own = predict(model, made.inputs["selection"], arithmetic, None).logits
     expected = torch.stack([own[:, order.index(label)] for label in range(3)], dim=1)
-    found = made.outputs["selection"].logits
+    found = made.outputs["selection"]["cls"].logits
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert made.teacher.model.config.id2label[0] == "entailment"
 
@@ -296,7 +296,7 @@ def test_outputs_without_names_are_refused_unless_named(
         outside_materials(tmp_path, "mnli", folder, arithmetic, names) for names in (plain, other)
     )
     assert first.teacher.fingerprint != second.teacher.fingerprint
-    logits = [made.outputs["train"].logits for made in (first, second)]
+    logits = [made.outputs["train"]["cls"].logits for made in (first, second)]
     assert (logits[0][:, 2] == logits[1][:, 0 + 1]).all()
     with pytest.raises(TeacherError, match=r"teacher\.labels\.mnli: outputs \['yes'"):
         outside_materials(

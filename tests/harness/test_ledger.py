@@ -33,19 +33,19 @@ def record(fingerprint: str = "a" * 64, seed: int = 1) -> Record:
 def test_a_record_comes_back_as_it_was_written(ledger: Ledger) -> None:
     logits = np.array([[0.1, 0.9], [0.8, 0.2]], dtype=np.float32)
     predictions = Predictions(logits, np.array([1.0, 0.0]), np.array([5, 7]))
-    result = Result(record(), {"validation": predictions}, {"attention": {"map": [[1.0]]}})
+    result = Result(record(), {"validation": predictions}, {"targets": {"map": [[1.0]]}})
     assert ledger.write_runs([result]) == [True]
     assert ledger.records(["a" * 64, "b" * 64]) == {"a" * 64: record()}
     found = ledger.predictions("a" * 64, "validation")
     assert found is not None
     for name in ("logits", "labels", "ids"):
         assert np.array_equal(getattr(found, name), getattr(predictions, name))
-    assert ledger.inspections("a" * 64) == {"attention": {"map": [[1.0]]}}
+    assert ledger.inspections("a" * 64) == {"targets": {"map": [[1.0]]}}
 
 
 def test_a_fingerprint_is_written_once(ledger: Ledger) -> None:
     assert ledger.write_runs([Result(record(), {}, {})]) == [True]
-    again = Result(record(seed=2), {}, {"attention": {}})
+    again = Result(record(seed=2), {}, {"targets": {}})
     assert ledger.write_runs([again, Result(record("b" * 64), {}, {})]) == [False, True]
     assert ledger.records(["a" * 64])["a" * 64].inputs["seed"] == 1
     assert ledger.inspections("a" * 64) == {}

@@ -19,11 +19,14 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     RobertaConfig,
+    RobertaPreLayerNormConfig,
     XLMRobertaConfig,
 )
 
-from harness.encoder import ATTENTION, Pooling, ReferenceClassifier
+from harness.encoder import ATTENTION, ReferenceClassifier
+from harness.errors import MethodError
 from harness.flat_weights import Flat
+from harness.method import Layers, Need, Pooling
 from harness.precision import Arithmetic
 from harness.randomness import DropoutKey
 from harness.stacked import WORDS, StackedClassifier, stackable
@@ -128,36 +131,121 @@ def test_forward_and_gradients_equal_hugging_faces(
             )
 
 
+EVERYTHING: frozenset[Need] = frozenset({"tokens", "scores", "qkv"})
+
+
 def note(held: dict[str, Tensor], part: str, module: object, given: object, output: Tensor) -> None:
     held[part] = output
 
 
+def check_handed_out(
+    layers: Layers, member: int, model: PreTrainedModel, batch: dict[str, Tensor]
+) -> None:
+    """What one member hands out, against Hugging Face's eager attention."""
+    projections: dict[str, Tensor] = {}
+    names = [
+        f"{layer} {part}"
+        for layer, module in enumerate(model.base_model.encoder.layer)
+        for part in ("query", "key", "value")
+        if module.attention.self.get_submodule(part).register_forward_hook(
+            partial(note, projections, f"{layer} {part}")
+        )
+    ]
+    assert len(names) == 9
+    expected = model(**batch, output_hidden_states=True, output_attentions=True)
+    assert len(layers.tokens) == 4
+    for found, states in zip(layers.tokens, expected.hidden_states, strict=True):
+        torch.testing.assert_close(found[member], states, atol=1e-5, rtol=1e-5)
+    padding = (batch["attention_mask"] == 0)[:, None, None]
+    for layer in range(3):
+        scores = layers.scores[layer][member]
+        assert torch.isfinite(scores).all()
+        assert (scores.masked_select(padding) == 0).all()
+        shares = scores.masked_fill(padding, -torch.inf).softmax(dim=-1)
+        torch.testing.assert_close(shares, expected.attentions[layer], atol=1e-5, rtol=1e-5)
+        given = {"query": layers.queries, "key": layers.keys, "value": layers.values}
+        for part, held in given.items():
+            heads = projections[f"{layer} {part}"].unflatten(-1, (2, -1)).transpose(1, 2)
+            torch.testing.assert_close(held[layer][member], heads, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("members", [1, 3])
-def test_layers_hand_out_states_scores_queries_keys_and_values(members: int) -> None:
-    config = CONFIGS["bert"]
-    models = models_of(config, members, eager=True)
-    batch = batch_of(config, members)
-    _, tokens = stacked(models).tokens(batch, None)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_layers_hand_out_states_scores_queries_keys_and_values(name: str, members: int) -> None:
+    models = models_of(CONFIGS[name], members, eager=True)
+    batch = batch_of(CONFIGS[name], members)
+    layers = stacked(models).forward(batch, None, "cls", EVERYTHING)
     for member, model in enumerate(models):
-        projections: dict[str, Tensor] = {}
-        for part in ("query", "key", "value"):
-            module = model.bert.encoder.layer[1].attention.self.get_submodule(part)
-            module.register_forward_hook(partial(note, projections, part))
         own = {name: values[member] for name, values in batch.items()}
-        expected = model(**own, output_hidden_states=True, output_attentions=True)
-        for layer in range(3):
+        check_handed_out(layers, member, model, own)
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, "roberta-prelayernorm"])
+def test_the_reference_engine_hands_out_the_same(name: str) -> None:
+    config = CONFIGS.get(name, RobertaPreLayerNormConfig(**TWO_TYPES))
+    (model,) = models_of(config, 1)
+    (eager,) = models_of(config, 1, eager=True)
+    batch = batch_of(config, 1)
+    layers = ReferenceClassifier(model, FP32).forward(batch, None, "cls", EVERYTHING)
+    check_handed_out(layers, 0, eager, {name: values[0] for name, values in batch.items()})
+
+
+@pytest.mark.parametrize("need", ["scores", "qkv"])
+def test_attention_that_cannot_be_seen_is_refused(need: Need) -> None:
+    config = MegatronBertConfig(**SIZES)
+    (model,) = models_of(config, 1)
+    network = ReferenceClassifier(model, FP32)
+    with pytest.raises(
+        MethodError, match="'megatron-bert' encoders do not hand out their attention"
+    ):
+        network.forward(batch_of(config, 1), None, "cls", frozenset({need}))
+
+
+@pytest.mark.parametrize("need", sorted(EVERYTHING))
+def test_only_what_is_needed_is_handed_out(need: Need) -> None:
+    config = CONFIGS["bert"]
+    (model,) = models_of(config, 1)
+    batch = batch_of(config, 1)
+    parts = {"tokens": ["tokens"], "scores": ["scores"], "qkv": ["queries", "keys", "values"]}
+    networks = [stacked([model]), ReferenceClassifier(model, FP32)]
+    for layers in [network.forward(batch, None, "cls", frozenset({need})) for network in networks]:
+        for name, fields in parts.items():
+            assert all(bool(getattr(layers, field)) == (name == need) for field in fields)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "electra"])
+def test_gradients_through_what_is_handed_out_equal_the_reference_engines(name: str) -> None:
+    config = CONFIGS[name]
+    models = models_of(config, 2)
+    batch = batch_of(config, 2)
+    network = stacked(models)
+    key = DropoutKey([3, 4])
+    mask = batch["attention_mask"]
+    total(network.forward(batch, key, "cls", EVERYTHING), mask).backward()
+    found = [dict(gradients(network, member)) for member in range(2)]
+    for member, model in enumerate(models):
+        own = {part: values[member : member + 1] for part, values in batch.items()}
+        reference = ReferenceClassifier(model, FP32)
+        layers = reference.forward(own, DropoutKey([3 + member]), "cls", EVERYTHING)
+        total(layers, own["attention_mask"]).backward()
+        for part, parameter in model.named_parameters():
             torch.testing.assert_close(
-                tokens.states[layer][member], expected.hidden_states[layer + 1]
+                found[member][part],
+                parameter.grad,
+                atol=1e-4,
+                rtol=1e-3,
+                msg=lambda text, part=part: f"{part}: {text}",
             )
-            shares = tokens.scores[layer][member].softmax(dim=-1)
-            torch.testing.assert_close(shares, expected.attentions[layer])
-        for part, held in (
-            ("query", tokens.queries),
-            ("key", tokens.keys),
-            ("value", tokens.values),
-        ):
-            heads = projections[part].unflatten(-1, (2, -1)).transpose(1, 2)
-            torch.testing.assert_close(held[1][member], heads)
+
+
+def total(layers: Layers, mask: Tensor) -> Tensor:
+    """The sum over members of a number that depends on all that is handed out, but for padding."""
+    heads = mask[:, :, None, :, None]
+    handed = [own * mask[..., None] for own in layers.tokens]
+    handed += [own * heads for own in (*layers.queries, *layers.keys, *layers.values)]
+    handed += [own * heads for own in layers.scores]
+    parts = [own.square().flatten(1).mean(1).sum() for own in handed]
+    return sum(parts, layers.logits.square().sum())
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -168,21 +256,21 @@ def test_in_bf16_the_residual_stream_is_fp32_alone_and_together(name: str) -> No
         StackedClassifier(CONFIGS[name], [m.state_dict() for m in models], CPU, dtype)
         for dtype in (torch.float32, torch.bfloat16)
     )
-    logits, together = rounded.tokens(batch, None)
-    _, expected = exact.tokens(batch, None)
+    together = rounded.forward(batch, None, "cls", EVERYTHING)
+    expected = exact.forward(batch, None, "cls", EVERYTHING)
     for member in range(3):
         alone = StackedClassifier(CONFIGS[name], [models[member].state_dict()], CPU, torch.bfloat16)
         own = {part: values[member : member + 1] for part, values in batch.items()}
-        _, found = alone.tokens(own, None)
-        for layer in range(3):
-            assert found.states[layer].dtype == together.states[layer].dtype == torch.float32
+        found = alone.forward(own, None, "cls", EVERYTHING)
+        for layer in range(4):
+            assert found.tokens[layer].dtype == together.tokens[layer].dtype == torch.float32
             torch.testing.assert_close(
-                found.states[layer][0], together.states[layer][member], atol=1e-2, rtol=1e-2
+                found.tokens[layer][0], together.tokens[layer][member], atol=1e-2, rtol=1e-2
             )
-    for layer in range(3):
-        error = (together.states[layer] - expected.states[layer]).norm()
-        assert error < 0.01 * expected.states[layer].norm()
-    assert logits.dtype == torch.float32
+    for layer in range(4):
+        error = (together.tokens[layer] - expected.tokens[layer]).norm()
+        assert error < 0.01 * expected.tokens[layer].norm()
+    assert together.logits.dtype == torch.float32
 
 
 def test_padding_changes_nothing() -> None:

@@ -73,7 +73,9 @@ def test_a_teacher_is_reused_and_known_by_its_weights(
     seal(folder, {"seconds": 1.0, "weights": file_sha256(folder / "model.safetensors")})
     other = prepare(config, data, arithmetic, tmp_path)
     assert other.teacher.fingerprint != first.teacher.fingerprint
-    assert not np.array_equal(other.outputs["train"].logits, first.outputs["train"].logits)
+    assert not np.array_equal(
+        other.outputs["train"]["cls"].logits, first.outputs["train"]["cls"].logits
+    )
 
 
 def test_a_damaged_teacher_is_fine_tuned_again_to_the_same_weights(
@@ -98,9 +100,11 @@ def test_students_of_another_encoder_have_its_width(
     tmp_path: Path, tiny_encoder: Path, data: TaskData, arithmetic: Arithmetic
 ) -> None:
     teacher = outside(tmp_path / "teacher", data, width=24)
-    shapes = prepared(tmp_path, tiny_encoder, data, arithmetic, teacher).shapes(2)
+    made = prepared(tmp_path, tiny_encoder, data, arithmetic, teacher)
+    shapes = made.shapes(configured(tiny_encoder, "student.layers=2", "training.epochs=5"))
     assert (shapes.teacher_layers, shapes.teacher_width) == (6, 24)
     assert (shapes.student_layers, shapes.student_width) == (2, 16)
+    assert (shapes.teacher_heads, shapes.student_heads, shapes.epochs) == (2, 2, 5)
 
 
 def test_students_with_another_vocabulary_than_the_teacher_are_refused(

@@ -14,7 +14,7 @@ from tests.conftest import tiny_batch, tiny_bert, tiny_inputs
 
 def outputs(folder: Path, arithmetic: Arithmetic, computed: list[int]) -> TeacherOutputs:
     model = tiny_bert().eval()
-    return teacher_outputs(folder, model, tiny_inputs(), arithmetic, "mean", computed.append)
+    return teacher_outputs(folder, model, tiny_inputs(), arithmetic, computed.append)["mean"]
 
 
 def test_rows_equal_a_live_forward(tmp_path: Path, arithmetic: Arithmetic) -> None:
@@ -66,7 +66,7 @@ def test_damage_is_found_and_rebuilt(tmp_path: Path, arithmetic: Arithmetic, dam
 def test_a_teacher_in_train_mode_is_refused(tmp_path: Path, arithmetic: Arithmetic) -> None:
     with pytest.raises(TeacherError, match="eval mode"):
         teacher_outputs(
-            tmp_path / "c", tiny_bert().train(), tiny_inputs(), arithmetic, "cls", lambda n: None
+            tmp_path / "c", tiny_bert().train(), tiny_inputs(), arithmetic, lambda n: None
         )
 
 

@@ -1,8 +1,6 @@
 """Populations: order, clipping, schedule, failures, and that no run depends on the others."""
 
 import copy
-import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
@@ -16,7 +14,7 @@ from harness.config import StudentConfig, TrainingConfig
 from harness.encoder import layers_of
 from harness.inputs import EncodedSplit
 from harness.losses import distillation_loss, label_loss
-from harness.method import DISTILLATION, Context, Hyper, Layers, Method, Shapes, Value, weight
+from harness.method import DISTILLATION, Context, Hyper, Layers, Method, Shapes, Value, View, weight
 from harness.population import Population, predict
 from harness.precision import Arithmetic
 from harness.randomness import DropoutKey, generator, global_seed
@@ -36,6 +34,7 @@ SETTING: dict[str, Value] = {
     "scaled": True,
     "detach_attention": False,
     "value": "raw",
+    "normalised": True,
 }
 
 
@@ -56,7 +55,7 @@ def recipe(arithmetic: Arithmetic, examples: int = EXAMPLES, **training: object)
             torch.from_numpy(states),
         ),
         regression=False,
-        pooling="cls",
+        view=View("cls"),
         training=TrainingConfig(**asked),
         weights="convex",
         arithmetic=arithmetic,
@@ -293,16 +292,6 @@ def test_a_single_number_can_be_learned(arithmetic: Arithmetic) -> None:
     assert learned[0] != learned[1]
 
 
-def test_no_batched_method_falls_back_to_a_loop(arithmetic: Arithmetic) -> None:
-    torch._C._functorch._set_vmap_fallback_warning_enabled(True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=re.escape("There is a performance drop"))
-        for name in registry().methods:
-            own = [member(name, seed) for seed in (1, 2)]
-            if own[0].method is not None and own[0].method.batched:
-                train(own, recipe(arithmetic, epochs=1))
-
-
 def test_seed_changes_order_dropout_and_result(arithmetic: Arithmetic) -> None:
     first, second = train([member(seed=1), member(seed=2)], recipe(arithmetic))
     assert first.curves != second.curves
@@ -369,7 +358,7 @@ def test_the_first_step_equals_a_plain_adamw_step(arithmetic: Arithmetic, engine
     assert shared.teacher is not None
     teacher = shared.teacher.batch(torch.from_numpy(rows), torch.device("cpu"))
     labels = shared.labels[torch.from_numpy(rows)]
-    context = Context(torch.tensor(0), {})
+    context = Context(torch.tensor(0), {}, torch.ones(1, 1, dtype=torch.bool))
     loss = (
         0.5 * label_loss(student.logits, labels, False)
         + 0.5 * distillation_loss(student.logits, teacher.logits, torch.tensor(2.0), False)

@@ -1,16 +1,20 @@
 """What every method promises the core, over all that the registry finds, plug-ins included."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
+from harness.cards import card
 from harness.errors import MethodError
 from harness.losses import distillation_loss, label_loss, objective
-from harness.method import Context, Layers, Method, Shapes, Value, card
+from harness.method import Context, Layers, Method, Shapes, Value
 from harness.randomness import generator, global_seed
 from harness.registry import registry
 
@@ -28,9 +32,12 @@ CHOICES = [
     for hyper, declared in method.space.items()
     if declared.kind == "structural"
 ]
-SAME = Shapes(6, 8, 3, 8, 3)
-WIDER = Shapes(6, 8, 3, 5, 3)
+SAME = Shapes(6, 8, 3, 8, 3, teacher_heads=2, student_heads=2, epochs=3)
+WIDER = replace(SAME, student_width=6)
 EXAMPLES = 7
+PLACES = 5
+LENGTHS = (5, 2, 4, 5, 1, 3, 5)
+MASK = torch.arange(PLACES) < torch.tensor(LENGTHS)[:, None]
 
 
 def first_choice(method: type[Method], name: str) -> Value:
@@ -66,19 +73,40 @@ def moved(method: Method, seed: int = 0) -> Method:
 def batch(shapes: Shapes = SAME, seed: int = 0) -> tuple[Layers, Layers, Tensor]:
     """Student, teacher and labels in float64; the student's tensors are leaves."""
     source = generator("batch", seed)
-
-    def drawn(*size: int) -> Tensor:
-        return torch.randn(size, generator=source, dtype=torch.float64)
-
-    student = Layers(
-        drawn(EXAMPLES, shapes.outputs).requires_grad_(),
-        drawn(EXAMPLES, shapes.student_layers, shapes.student_width).requires_grad_(),
+    student = drawn(
+        source, shapes.student_layers, shapes.student_width, shapes.student_heads, shapes.outputs
     )
-    teacher = Layers(
-        drawn(EXAMPLES, shapes.outputs),
-        drawn(EXAMPLES, shapes.teacher_layers, shapes.teacher_width),
+    for tensor in tensors(student):
+        tensor.requires_grad_()
+    teacher = drawn(
+        source, shapes.teacher_layers, shapes.teacher_width, shapes.teacher_heads, shapes.outputs
     )
     return student, teacher, torch.randint(shapes.outputs, (EXAMPLES,), generator=source)
+
+
+def drawn(source: torch.Generator, layers: int, width: int, heads: int, outputs: int) -> Layers:
+    """Everything that a model of this shape could hand out, at random."""
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(EXAMPLES, *size, generator=source, dtype=torch.float64)
+
+    def each(count: int, *size: int) -> tuple[Tensor, ...]:
+        return tuple(normal(*size) for _ in range(count))
+
+    parts = [each(layers, heads, PLACES, width // heads) for _ in range(3)]
+    return Layers(
+        normal(outputs),
+        normal(layers, width),
+        each(layers + 1, PLACES, width),
+        each(layers, heads, PLACES, PLACES),
+        *parts,
+    )
+
+
+def tensors(layers: Layers) -> list[Tensor]:
+    """All tensors of what a model hands out."""
+    found: list[Tensor] = tree_leaves(layers)
+    return found
 
 
 def middle(method: type[Method], share: float = 0.4) -> dict[str, Tensor]:
@@ -94,7 +122,7 @@ def middle(method: type[Method], share: float = 0.4) -> dict[str, Tensor]:
 
 
 def context(scalars: Mapping[str, Tensor]) -> Context:
-    return Context(torch.tensor(1), scalars)
+    return Context(torch.tensor(1), scalars, MASK)
 
 
 def total(
@@ -116,7 +144,7 @@ def total(
 def gradient(method: Method, scalars: Mapping[str, Tensor], shapes: Shapes = SAME) -> Tensor:
     """Gradient of the objective for the student and all parameters of the method, in one vector."""
     student, teacher, labels = batch(shapes)
-    leaves = [student.logits, student.states, *method.parameters()]
+    leaves = [*tensors(student), *method.parameters()]
     loss = total(method, student, teacher, labels, scalars)
     found = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
     return torch.cat([part.flatten() for part in found])
@@ -176,12 +204,12 @@ def test_gradients_reach_the_student_and_every_parameter_and_not_the_teacher(nam
         student, teacher, labels = batch(shapes)
         terms = method(student, teacher, labels, context(middle(METHODS[name])))
         sum(terms.values(), torch.zeros(())).backward()
-        assert student.states.grad is not None
-        assert student.states.grad.abs().sum() > 0
+        reached = [own.grad for own in tensors(student) if own.grad is not None]
+        assert any(grad.abs().sum() > 0 for grad in reached)
         for parameter, value in method.named_parameters():
             assert value.grad is not None, parameter
             assert value.grad.abs().sum() > 0, parameter
-        for tensor in (teacher.states, teacher.logits):
+        for tensor in tensors(teacher):
             assert not tensor.requires_grad
             assert tensor.grad is None
 
@@ -248,7 +276,7 @@ def test_inputs_are_not_written_to(name: str) -> None:
     method = build(name).double()
     student, teacher, labels = batch()
     scalars = middle(METHODS[name])
-    inputs = [student.logits, student.states, teacher.logits, teacher.states, labels]
+    inputs = [*tensors(student), *tensors(teacher), labels]
     inputs += scalars.values()
     before = [tensor.detach().clone() for tensor in inputs]
     versions = [tensor._version for tensor in inputs]
@@ -269,13 +297,39 @@ def test_the_order_of_a_batch_does_not_matter(name: str) -> None:
     scalars = context(middle(METHODS[name]))
     expected = method(student, teacher, labels, scalars)
     shuffled = method(
-        Layers(student.logits[rows], student.states[rows]),
-        Layers(teacher.logits[rows], teacher.states[rows]),
+        tree_map(lambda own: own[rows], student),
+        tree_map(lambda own: own[rows], teacher),
         labels[rows],
-        scalars,
+        replace(scalars, mask=MASK[rows]),
     )
     for term, value in expected.items():
         torch.testing.assert_close(shuffled[term], value, rtol=1e-10, atol=1e-12)
+
+
+def _repeated(values: Tensor, times: int) -> Tensor:
+    return torch.cat([values] * times)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_batch_that_is_doubled_has_the_same_terms_and_gradients(name: str) -> None:
+    """Losses are means: nothing is divided later, or twice."""
+    method = moved(build(name))
+    scalars = middle(METHODS[name])
+    losses, gradients = [], []
+    for times in (1, 2):
+        student, teacher, labels = batch()
+        leaves = [*tensors(student), *method.parameters()]
+        repeat = partial(_repeated, times=times)
+        doubled = [tree_map(repeat, part) for part in (student, teacher)]
+        terms = {"label": label_loss(doubled[0].logits, repeat(labels), False)}
+        given = replace(context(scalars), mask=repeat(MASK))
+        terms |= method(*doubled, repeat(labels), given)
+        total = sum(terms.values(), torch.zeros(()))
+        found = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
+        losses.append(total.detach())
+        gradients.append(torch.cat([part.flatten() for part in found]))
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-8, atol=1e-12)
 
 
 @pytest.mark.usefixtures("no_vmap_fallback")
@@ -287,6 +341,8 @@ def test_an_operation_without_a_batching_rule_is_found() -> None:
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.usefixtures("no_vmap_fallback")
 def test_a_stacked_population_equals_a_loop_over_its_members(name: str) -> None:
+    if not METHODS[name].batched:
+        pytest.skip("its terms are computed member by member")
     for shapes in widths_of(name):
         members = [moved(build(name, shapes, seed=seed), seed) for seed in range(3)]
         batches = [batch(shapes, seed) for seed in range(3)]
@@ -302,30 +358,26 @@ def test_a_stacked_population_equals_a_loop_over_its_members(name: str) -> None:
 
         def one(
             state: dict[str, Tensor],
-            tensors: list[Tensor],
+            student: Layers,
+            teacher: Layers,
+            labels: Tensor,
             scalars: dict[str, Tensor],
             frame: Method = frame,
         ) -> tuple[Tensor, dict[str, Tensor]]:
-            student, teacher = Layers(*tensors[:2]), Layers(*tensors[2:4])
-            terms = {"label": label_loss(student.logits, tensors[4], False)}
+            terms = {"label": label_loss(student.logits, labels, False)}
             own: dict[str, Tensor] = {}
             if frame.uses_teacher():
                 temperature = scalars.get("temperature", torch.ones(()))
                 terms["kd"] = distillation_loss(student.logits, teacher.logits, temperature, False)
-                inputs = (student, teacher, tensors[4], context(scalars))
+                inputs = (student, teacher, labels, context(scalars))
                 own = torch.func.functional_call(frame, state, inputs)
             return objective(terms | own, scalars, "convex"), own
 
         stacked = [
-            torch.stack(parts)
-            for parts in zip(
-                *((s.logits, s.states, t.logits, t.states, y) for s, t, y in batches), strict=True
-            )
+            tree_map(lambda *own: torch.stack(own), *parts) for parts in zip(*batches, strict=True)
         ]
         scalars = {key: torch.stack([s[key] for s in settings]) for key in settings[0]}
-        found, terms = torch.func.vmap(one, in_dims=(0, 0, 0))(
-            {**parameters, **buffers}, stacked, scalars
-        )
+        found, terms = torch.func.vmap(one)({**parameters, **buffers}, *stacked, scalars)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
         for term, values in terms.items():
             loop = [
@@ -403,24 +455,24 @@ def test_pkd_skip_of_a_copied_student_is_zero() -> None:
 
 def test_pkd_skip_needs_a_pair_and_a_deep_enough_teacher() -> None:
     with pytest.raises(MethodError, match="at least 2"):
-        build("pkd-skip", Shapes(6, 8, 1, 8, 3))
+        build("pkd-skip", replace(SAME, student_layers=1))
     with pytest.raises(MethodError, match="no deeper than its teacher"):
-        build("pkd-skip", Shapes(6, 8, 7, 8, 3))
+        build("pkd-skip", replace(SAME, student_layers=7))
 
 
 @pytest.mark.parametrize("name", ["alp-np", "pkd-skip"])
 def test_different_widths_are_refused_naming_alp(name: str) -> None:
-    with pytest.raises(MethodError, match=rf"^{name} needs .*\(5 and 8\); use alp$"):
+    with pytest.raises(MethodError, match=rf"^{name} needs .*\(6 and 8\); use alp$"):
         build(name, WIDER)
     build("alp", WIDER)
 
 
-@pytest.mark.parametrize("name", ["alp", "alp-np"])
-def test_attention_is_a_distribution_and_scaling_flattens_it(name: str) -> None:
+@pytest.mark.parametrize("attentive", ["alp", "alp-np"])
+def test_attention_is_a_distribution_and_scaling_flattens_it(attentive: str) -> None:
     student, teacher, _ = batch()
     entropies = []
     for scaled in (True, False):
-        found = build(name, scaled=scaled).double().inspect(student, teacher)
+        found = build(attentive, scaled=scaled).double().inspect(student, teacher)
         attention = found["attention"]
         assert attention.shape == (EXAMPLES, SAME.student_layers, SAME.teacher_layers)
         torch.testing.assert_close(attention.sum(-1), torch.ones_like(attention[..., 0]))

@@ -1,144 +1,125 @@
 """Each method's term against a second float64 implementation: plain loops over METHODS' formulas."""
 
-import math
-from collections.abc import Callable, Mapping
-from fractions import Fraction
+from collections.abc import Sequence
+from dataclasses import fields, replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
+from harness.errors import MethodError
 from harness.method import Context, Layers, Method, Shapes, Value
 from harness.randomness import generator, global_seed
 from harness.registry import registry
+from tests.methods.oracles import (
+    MAPS,
+    ORACLES,
+    Array,
+    Batch,
+    Options,
+    Side,
+    Weights,
+    emd_plan,
+    guesses,
+    softmax,
+)
 
-Array = npt.NDArray[np.float64]
-WIDTH = 5
-ALP: dict[str, Value] = {"scaled": True, "detach_attention": False, "value": "raw"}
-DEPTHS = [(m, n, b) for m in (2, 3, 4, 6) for n in (6, 12) for b in (1, 7)]
-
-
-def squared(a: Array, b: Array) -> float:
-    """Mean over the width of one pair of states."""
-    return sum((float(x) - float(y)) ** 2 for x, y in zip(a, b, strict=True)) / len(a)
-
-
-def unit(a: Array) -> Array:
-    return a / math.sqrt(sum(float(x) ** 2 for x in a))
-
-
-def queries(weights: Mapping[str, Array], state: Array) -> Array:
-    return weights["query.weight"] @ state if "query.weight" in weights else state
-
-
-def alp(
-    students: Array, teachers: Array, weights: Mapping[str, Array], options: Mapping[str, Value]
-) -> float:
-    """mean over examples and j of MSE(u_j, Σ_i softmax_i(⟨u_j, φ(t_i)⟩ / √d) t_i)."""
-    phi = weights.get("key.weight", np.eye(teachers.shape[2]))
-    root = math.sqrt(teachers.shape[2]) if options["scaled"] else 1.0
-    losses = []
-    for states, layers in zip(students, teachers, strict=True):
-        for state in states:
-            query = queries(weights, state)
-            keys = [phi @ layer for layer in layers]
-            energies = [float(query @ key) / root for key in keys]
-            powers = [math.exp(energy - max(energies)) for energy in energies]
-            fused = np.zeros(teachers.shape[2])
-            for power, key, layer in zip(powers, keys, layers, strict=True):
-                value = key if options.get("value") == "projected" else layer
-                fused += power / sum(powers) * value
-            losses.append(squared(query, fused))
-    return sum(losses) / len(losses)
-
-
-def pkd_skip(
-    students: Array, teachers: Array, weights: Mapping[str, Array], options: Mapping[str, Value]
-) -> float:
-    """Student layer j = 1..m−1 against teacher layer j·n/m, both of unit length."""
-    m, n = students.shape[1], teachers.shape[1]
-    losses = []
-    for states, layers in zip(students, teachers, strict=True):
-        for j in range(1, m):
-            matched = math.floor(Fraction(j * n, m) + Fraction(1, 2))
-            losses.append(squared(unit(states[j - 1]), unit(layers[matched - 1])))
-    return sum(losses) / len(losses)
-
-
-def uniform(
-    students: Array, teachers: Array, weights: Mapping[str, Array], options: Mapping[str, Value]
-) -> float:
-    losses = []
-    for states, layers in zip(students, teachers, strict=True):
-        average = sum(layers[1:], layers[0]) / len(layers)
-        losses += [squared(queries(weights, state), average) for state in states]
-    return sum(losses) / len(losses)
-
-
-def random_projection(
-    students: Array, teachers: Array, weights: Mapping[str, Array], options: Mapping[str, Value]
-) -> float:
-    """R_j · concat(t_1..t_n), with R_j (d, n·d) the transpose of the kept buffer."""
-    losses = []
-    for states, layers in zip(students, teachers, strict=True):
-        joined = np.concatenate(list(layers))
-        for state, drawn in zip(states, weights["projection"], strict=True):
-            losses.append(squared(queries(weights, state), drawn.T @ joined))
-    return sum(losses) / len(losses)
-
-
-ORACLES: dict[str, Callable[..., float]] = {
-    "alp": alp,
-    "alp-np": alp,
-    "pkd-skip": pkd_skip,
-    "uniform": uniform,
-    "random-projection": random_projection,
+PLACES = 5
+LENGTHS = {1: (3,), 7: (5, 2, 4, 5, 1, 3, 5)}
+OPTIONS: dict[str, Value] = {
+    "scaled": True,
+    "detach_attention": False,
+    "value": "raw",
+    "normalised": True,
+    "direction": "to-teacher",
+    "form_of": "layer-wise",
 }
+SHAPE = Shapes(6, 8, 4, 8, 3, teacher_heads=2, student_heads=2, epochs=4)
+DEPTHS = [(m, n, b) for m in (2, 3, 4, 6) for n in (6, 12) for b in (1, 7)] + [(5, 12, 7)]
+EQUAL_WIDTHS = {"alp-np", *MAPS}
+ANY_WIDTH = sorted(set(ORACLES) - EQUAL_WIDTHS)
+READ_TOKENS = ("tinybert", "minilm")
+SPREADS = {"static-mix": 0.01}  # its logits count a hundredfold
 
 
-def build(name: str, shapes: Shapes, options: Mapping[str, Value]) -> Method:
+def build(name: str, shapes: Shapes, options: Options) -> Method:
     """A float64 method whose learned maps are away from their initial values."""
     with global_seed("oracle", name):
         method = registry().resolve(name)(shapes, options, generator("oracle", name)).double()
         for parameter in method.parameters():
-            parameter.data += 0.3 * torch.randn_like(parameter)
+            parameter.data += SPREADS.get(name, 0.3) * torch.randn_like(parameter)
     return method
 
 
-def states(m: int, n: int, examples: int, student_width: int) -> tuple[Array, Array]:
-    rng = np.random.default_rng([m, n, examples])
-    students = rng.normal(size=(examples, m, student_width)) * 1.5
-    return students, rng.normal(size=(examples, n, WIDTH)) * 1.5 + 0.2
+def draw(shapes: Shapes, examples: int, epoch: int = 1, temperature: float = 3.0) -> Batch:
+    """Everything that a method may read, at random, at padded places too.
+
+    What is read of attention varies less: methods turn it into fp32, whose rounding then stays small.
+    """
+    rng = np.random.default_rng([shapes.student_layers, shapes.teacher_layers, examples])
+
+    def side(layers: int, width: int, heads: int, shift: float) -> Side:
+        def normal(*size: int, spread: float = 1.5) -> Array:
+            return rng.normal(size=size) * spread + shift
+
+        return Side(
+            normal(examples, layers, width),
+            normal(layers + 1, examples, PLACES, width),
+            normal(layers, examples, heads, PLACES, PLACES, spread=0.7),
+            *(
+                normal(layers, examples, heads, PLACES, width // heads, spread=0.7)
+                for _ in range(3)
+            ),
+        )
+
+    student = side(shapes.student_layers, shapes.student_width, shapes.student_heads, 0.0)
+    teacher = side(shapes.teacher_layers, shapes.teacher_width, shapes.teacher_heads, 0.2)
+    classes = rng.integers(shapes.outputs, size=examples)
+    labels = classes if shapes.outputs > 1 else rng.normal(size=examples) + 2
+    return Batch(student, teacher, labels, LENGTHS[examples], epoch, temperature)
 
 
-def term(method: Method, students: Array, teachers: Array) -> torch.Tensor:
-    def layers(values: Array) -> Layers:
-        logits = torch.zeros(len(values), 2, dtype=torch.float64)
-        return Layers(logits, torch.from_numpy(values))
+def layers(side: Side, outputs: int) -> Layers:
+    states, *rest = [torch.from_numpy(getattr(side, field.name)) for field in fields(side)]
+    logits = torch.zeros(len(states), outputs, dtype=torch.float64)
+    return Layers(logits, states, *(tuple(part) for part in rest))
 
-    labels = torch.zeros(len(students), dtype=torch.int64)
-    terms = method(layers(students), layers(teachers), labels, Context(torch.tensor(0), {}))
+
+def term(method: Method, batch: Batch, student: Layers | None = None) -> torch.Tensor:
+    context = Context(
+        torch.tensor(batch.epoch),
+        {"temperature": torch.tensor(batch.temperature)},
+        torch.arange(PLACES) < torch.tensor(batch.lengths)[:, None],
+    )
+    outputs = method.shapes.outputs
+    terms = method(
+        student or layers(batch.student, outputs),
+        layers(batch.teacher, outputs),
+        torch.from_numpy(batch.labels),
+        context,
+    )
     assert set(terms) == {"layer"}
     found: torch.Tensor = terms["layer"]
     assert found.dtype == torch.float64
     return found
 
 
-def weights_of(method: Method) -> dict[str, Array]:
+def weights_of(method: Method) -> Weights:
     return {name: value.numpy() for name, value in method.state_dict().items()}
 
 
-def compare(
-    name: str, m: int, n: int, examples: int, width: int, options: Mapping[str, Value]
-) -> None:
-    method = build(name, Shapes(n, WIDTH, m, width, 2), options)
-    students, teachers = states(m, n, examples, width)
-    expected = ORACLES[name](students, teachers, weights_of(method), options)
+def compare(name: str, shapes: Shapes, batch: Batch, **options: Value) -> float:
+    """The term, equal to its oracle's."""
+    method = build(name, shapes, OPTIONS | options)
+    expected = ORACLES[name](batch, weights_of(method), OPTIONS | options)
     assert expected > 1e-3
-    assert term(method, students, teachers).detach().item() == pytest.approx(
-        expected, abs=1e-6, rel=0
-    )
+    found = term(method, batch).detach().item()
+    assert found == pytest.approx(expected, abs=1e-6, rel=0)
+    return found
+
+
+def all_differ(values: Sequence[float]) -> bool:
+    return float(np.diff(sorted(values)).min()) > 1e-3
 
 
 def test_every_method_with_a_term_here_has_an_oracle() -> None:
@@ -153,56 +134,199 @@ def test_every_method_with_a_term_here_has_an_oracle() -> None:
 @pytest.mark.parametrize(("m", "n", "examples"), DEPTHS)
 @pytest.mark.parametrize("name", ORACLES)
 def test_terms_equal_plain_loops(name: str, m: int, n: int, examples: int) -> None:
-    compare(name, m, n, examples, WIDTH, ALP)
+    shapes = replace(SHAPE, teacher_layers=n, student_layers=m)
+    compare(name, shapes, draw(shapes, examples))
 
 
 @pytest.mark.parametrize(("m", "n", "examples"), DEPTHS)
-@pytest.mark.parametrize("name", ["alp", "uniform", "random-projection"])
-@pytest.mark.parametrize("width", [3, 8])
+@pytest.mark.parametrize("name", ANY_WIDTH)
+@pytest.mark.parametrize("width", [4, 10])
 def test_terms_equal_plain_loops_with_different_widths(
     name: str, width: int, m: int, n: int, examples: int
 ) -> None:
-    compare(name, m, n, examples, width, ALP)
+    shapes = replace(SHAPE, teacher_layers=n, student_layers=m, student_width=width)
+    compare(name, shapes, draw(shapes, examples))
 
 
-@pytest.mark.parametrize("scaled", [True, False])
-@pytest.mark.parametrize("value", ["raw", "projected"])
-@pytest.mark.parametrize("width", [WIDTH, 3])
-def test_alps_options_equal_plain_loops(scaled: bool, value: str, width: int) -> None:
-    compare("alp", 4, 6, 7, width, {**ALP, "scaled": scaled, "value": value})
+@pytest.mark.parametrize("name", sorted(EQUAL_WIDTHS))
+@pytest.mark.parametrize("width", [4, 10])
+def test_methods_without_a_map_between_widths_refuse_them(name: str, width: int) -> None:
+    with pytest.raises(MethodError, match=f"{width} and 8"):
+        build(name, replace(SHAPE, student_width=width), OPTIONS)
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_a_student_of_one_layer_equals_plain_loops_or_leaves_nothing_to_match(name: str) -> None:
+    shapes = replace(SHAPE, student_layers=1)
+    if name in {"rail", "universal", *MAPS} - {"all-to-last"}:
+        with pytest.raises(MethodError, match="at least 2"):
+            build(name, shapes, OPTIONS)
+    else:
+        compare(name, shapes, draw(shapes, 7))
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_simplex_weights_sum_a_maps_errors_over_the_width(name: str) -> None:
+    assert build(name, SHAPE, OPTIONS).simplex_scale == (8 if name in MAPS else 1)
+
+
+@pytest.mark.parametrize("name", ["alp", "alp-no", "alp-po"])
+@pytest.mark.parametrize("width", [8, 4])
+def test_options_of_attention_equal_plain_loops(name: str, width: int) -> None:
+    shapes = replace(SHAPE, student_width=width)
+    batch = draw(shapes, 7)
+    choices = [(scaled, value) for scaled in (True, False) for value in ("raw", "projected")]
+    found = [compare(name, shapes, batch, scaled=s, value=v) for s, v in choices]
+    assert all_differ(found)
 
 
 def test_alp_nps_unscaled_attention_equals_plain_loops() -> None:
-    compare("alp-np", 4, 6, 7, WIDTH, {**ALP, "scaled": False})
+    batch = draw(SHAPE, 7)
+    assert all_differ([compare("alp-np", SHAPE, batch, scaled=scaled) for scaled in (True, False)])
 
 
-@pytest.mark.parametrize(("name", "value"), [("alp", "raw"), ("alp", "projected"), ("alp-np", "")])
+@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("depth", [2, 4, 6])
+def test_mapped_states_as_they_are_equal_plain_loops(name: str, depth: int) -> None:
+    shapes = replace(SHAPE, student_layers=depth)
+    batch = draw(shapes, 7)
+    assert all_differ([compare(name, shapes, batch, normalised=n) for n in (True, False)])
+
+
+@pytest.mark.parametrize("name", ["ckd-no", "ckd-po"])
+@pytest.mark.parametrize("width", [8, 4, 10])
+@pytest.mark.parametrize("depth", [2, 4, 5])
+def test_both_directions_equal_plain_loops(name: str, width: int, depth: int) -> None:
+    shapes = replace(SHAPE, student_width=width, student_layers=depth)
+    batch = draw(shapes, 7)
+    directions = ("to-teacher", "to-student")
+    assert all_differ([compare(name, shapes, batch, direction=d) for d in directions])
+
+
+@pytest.mark.parametrize("form", ["layer-wise", "concatenated"])
+@pytest.mark.parametrize("width", [8, 4, 10])
+@pytest.mark.parametrize(("m", "examples"), [(2, 1), (4, 7)])
+def test_rail_reads_the_layers_of_its_epoch(form: str, width: int, m: int, examples: int) -> None:
+    shapes = replace(SHAPE, teacher_layers=12, student_layers=m, student_width=width)
+    drawn = weights_of(build("rail", shapes, OPTIONS | {"form_of": form}))["drawn"]
+    rows = {tuple(row): epoch for epoch, row in enumerate(drawn.tolist())}
+    assert len(rows) > 1
+    batches = {epoch: draw(shapes, examples, epoch) for epoch in range(shapes.epochs)}
+    found = {e: compare("rail", shapes, batch, form_of=form) for e, batch in batches.items()}
+    assert all_differ([found[epoch] for epoch in rows.values()])
+
+
+@pytest.mark.parametrize("width", [8, 4, 10])
+@pytest.mark.parametrize("examples", LENGTHS)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_universal_at_two_temperatures(width: int, examples: int, classes: int) -> None:
+    shapes = replace(SHAPE, student_width=width, outputs=classes)
+    batches = [draw(shapes, examples, temperature=heat) for heat in (1.0, 3.0)]
+    assert all_differ([compare("universal", shapes, batch) for batch in batches])
+
+
+@pytest.mark.parametrize("width", [8, 4, 10])
+@pytest.mark.parametrize("examples", LENGTHS)
+def test_universal_of_a_regression_ignores_the_temperature(width: int, examples: int) -> None:
+    shapes = replace(SHAPE, student_width=width, outputs=1)
+    batches = [draw(shapes, examples, temperature=heat) for heat in (1.0, 3.0)]
+    one, three = [compare("universal", shapes, batch) for batch in batches]
+    assert one == three
+
+
+def test_universals_target_teaches_its_classifiers_nothing() -> None:
+    """Their gradient is that of the labels: Σ over examples of t_i (softmax(p_i) − onehot)ᵀ."""
+    method, batch = build("universal", SHAPE, OPTIONS), draw(SHAPE, 7)
+    own = method.get_parameter("teacher_heads")
+    (found,) = torch.autograd.grad(term(method, batch), own)
+    expected = np.zeros(own.shape)
+    for (_, states), label in zip(batch.examples(), batch.labels.tolist(), strict=True):
+        for i, guess in enumerate(guesses(weights_of(method), "teacher", states)):
+            error = np.array(softmax(guess)) - np.eye(SHAPE.outputs)[label]
+            expected[i] += np.outer(states[i], error) / (7 * len(own))
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-9)
+    assert np.abs(expected).max() > 1e-2
+
+
+def test_emds_plan_has_no_gradient() -> None:
+    """A state's gradient is Σ_i P_ji · 2(s_j − t_i) / (B·d), with P held."""
+    method, batch = build("emd", SHAPE, OPTIONS), draw(SHAPE, 7)
+    student = layers(batch.student, SHAPE.outputs)
+    student.states.requires_grad_()
+    (found,) = torch.autograd.grad(term(method, batch, student), student.states)
+    plan, _ = emd_plan(batch, {})
+    expected = np.zeros(found.shape)
+    for b, (states, teachers) in enumerate(batch.examples()):
+        for j, state in enumerate(states):
+            for p, teacher in zip(plan[j], teachers, strict=True):
+                expected[b, j] += p * 2 * (state - teacher) / (7 * len(state))
+    np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-7)
+    assert np.abs(expected).max() > 1e-2
+
+
+@pytest.mark.parametrize("examples", LENGTHS)
+@pytest.mark.parametrize(("width", "heads"), [(8, 4), (12, 4), (8, 1)])
+def test_relations_are_cut_into_the_students_heads(width: int, heads: int, examples: int) -> None:
+    shapes = replace(SHAPE, student_width=width, student_heads=heads)
+    compare("minilm", shapes, draw(shapes, examples))
+
+
+def test_tinybert_refuses_other_heads_than_its_teachers() -> None:
+    with pytest.raises(MethodError, match="heads"):
+        build("tinybert", replace(SHAPE, student_heads=4), OPTIONS)
+
+
+@pytest.mark.parametrize("examples", LENGTHS)
+@pytest.mark.parametrize("width", [8, 4])
+@pytest.mark.parametrize("name", READ_TOKENS)
+def test_padded_places_do_not_count(name: str, width: int, examples: int) -> None:
+    shapes = replace(SHAPE, student_width=width)
+    method, batch = build(name, shapes, OPTIONS), draw(shapes, examples)
+    rng = np.random.default_rng(examples)
+    tokens = np.arange(PLACES) < np.array(batch.lengths)[:, None]
+    kept = {
+        "tokens": tokens[None, :, :, None],
+        "scores": tokens[None, :, None, :, None] & tokens[None, :, None, None, :],
+        **dict.fromkeys(("queries", "keys", "values"), tokens[None, :, None, :, None]),
+    }
+
+    def elsewhere(side: Side) -> Side:
+        return replace(
+            side,
+            **{
+                part: np.where(places, own, 50 * rng.normal(size=own.shape))
+                for part, places in kept.items()
+                for own in [getattr(side, part)]
+            },
+        )
+
+    other = replace(batch, student=elsewhere(batch.student), teacher=elsewhere(batch.teacher))
+    assert not np.allclose(other.student.tokens, batch.student.tokens)
+    expected = term(method, batch).detach().item()
+    assert expected > 1e-3
+    assert term(method, other).detach().item() == pytest.approx(expected, abs=1e-12, rel=0)
+    counted = replace(other, lengths=[PLACES] * examples)
+    assert abs(term(method, counted).detach().item() - expected) > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, v) for name in ("alp", "alp-no", "alp-po") for v in ("raw", "projected")]
+    + [("alp-np", "")],
+)
 def test_detaching_the_attention_changes_the_gradient_and_not_the_value(
     name: str, value: str
 ) -> None:
-    students, teachers = states(4, 6, 7, WIDTH)
-    values, gradients = [], []
+    batch = draw(SHAPE, 7)
+    values: list[float] = []
+    gradients: list[torch.Tensor] = []
     for detached in (False, True):
-        options = {**ALP, "value": value, "detach_attention": detached}
-        method = build(name, Shapes(6, WIDTH, 4, WIDTH, 2), options)
-        queried = torch.from_numpy(students).requires_grad_()
-        layers = [Layers(torch.zeros(7, 2), s) for s in (queried, torch.from_numpy(teachers))]
-        labels = torch.zeros(7, dtype=torch.int64)
-        loss = method(*layers, labels, Context(torch.tensor(0), {}))["layer"]
-        (gradient,) = torch.autograd.grad(loss, queried)
-        values.append(loss.detach().item())
-        gradients.append(gradient)
+        options: dict[str, Value] = {"value": value, "detach_attention": detached}
+        values.append(compare(name, SHAPE, batch, **options))
+        student = layers(batch.student, SHAPE.outputs)
+        student.states.requires_grad_()
+        loss = term(build(name, SHAPE, OPTIONS | options), batch, student)
+        gradients += torch.autograd.grad(loss, student.states)
     assert values[0] == values[1]
-    assert not torch.allclose(*gradients, rtol=1e-3)
-
-
-def test_random_projection_is_gaussian_of_variance_one_over_inputs_and_differs_by_layer() -> None:
-    kind = registry().resolve("random-projection")
-    method = kind(Shapes(12, 16, 4, 16, 2), {}, generator("variance"))
-    drawn = method.get_buffer("projection").double() * math.sqrt(12 * 16)
-    assert drawn.shape == (4, 12 * 16, 16)
-    assert abs(drawn.mean().item()) < 4 / math.sqrt(drawn.numel())
-    assert drawn.var().item() == pytest.approx(1.0, abs=4 * math.sqrt(2 / drawn.numel()))
-    assert not torch.allclose(drawn[0], drawn[1])
-    other = kind(Shapes(12, 16, 4, 16, 2), {}, generator("another seed"))
-    assert not torch.equal(method.get_buffer("projection"), other.get_buffer("projection"))
+    one, two = gradients
+    assert not torch.allclose(one, two, rtol=1e-3)

@@ -103,7 +103,7 @@ class Scribe:
         reason: str | None = None,
         setting: dict[str, Any] | None = None,
         predicted: bool = True,
-        attention: dict[str, Any] | None = None,
+        targets: dict[str, Any] | None = None,
         revision: str = "abc",
     ) -> None:
         name = f"{method}-{role}-{trial}-{seed}"
@@ -130,7 +130,7 @@ class Scribe:
         predictions = {}
         if role == "report" and finished and predicted:
             predictions["validation"] = _predictions(score)
-        inspections = {"attention": attention} if attention else {}
+        inspections = {"targets": targets} if targets else {}
         self.ledger.write_runs([Result(record, predictions, inspections)])
         self.ledger.use_run(f"s-{method}", role, trial, seed, name)
 
@@ -143,7 +143,7 @@ class Scribe:
             scores = METHOD_SCORES if method == "alp" else BASELINE_SCORES
             for seed, score in scores.items():
                 seen = ATTENTION if method == "alp" else None
-                self.run(method, "report", best, seed, score, attention=seen)
+                self.run(method, "report", best, seed, score, targets=seen)
 
 
 def _predictions(score: float) -> Predictions:

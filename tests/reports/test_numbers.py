@@ -71,10 +71,12 @@ def test_attention_is_averaged_over_seeds(scribe):
     scribe.run("alp", "search", 0, 0, 0.7)
     for seed, weights, entropy in ((100, [1.0, 0.0], 0.0), (101, [0.5, 0.5], 1.0)):
         seen = {**base, "map": [weights], "entropy": [entropy]}
-        scribe.run("alp", "report", 0, seed, 0.7, attention=seen)
-    attention = read_evidence(scribe.ledger, "alp-rte").attention["rte", "alp"]
-    assert (attention.seeds, attention.examples, attention.entropy.tolist()) == (2, 4, [0.5])
-    frame = numbers.attention_weights(attention)
+        scribe.run("alp", "report", 0, seed, 0.7, targets=seen)
+    targets = read_evidence(scribe.ledger, "alp-rte").targets["rte", "alp"]
+    assert targets.entropy is not None
+    assert targets.weights is not None
+    assert (targets.seeds, targets.examples, targets.entropy.tolist()) == (2, 4, [0.5])
+    frame = numbers.attention_weights(targets.weights)
     assert frame.loc[1].tolist() == [0.75, 0.25]
     heat = figures.attention_figure(frame).data[0]
     assert (heat.x, heat.y) == ((1, 2), (1,))

@@ -79,8 +79,8 @@ def test_cost_table_is_per_role(evidence):
     assert (alp["report"]["examples_per_second"], alp["report"]["memory"]) == (50, 3)
 
 
-def test_attention_table_counts_layers_from_one(evidence):
-    rows = tables.attention_table(evidence.attention["rte", "alp"]).to_dict("records")
+def test_targets_table_counts_layers_from_one(evidence):
+    rows = tables.targets_table(evidence.targets["rte", "alp"]).to_dict("records")
     assert [row["student_layer"] for row in rows] == [1, 2]
     assert [row["entropy_percent"] for row in rows] == pytest.approx([50, 70])
     assert [row["variance_percent"] for row in rows] == pytest.approx([20, 10])

@@ -1,0 +1,98 @@
+"""Matching in the space of the outputs: small classifiers on intermediate layers of both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.errors import MethodError
+from harness.losses import divergence, label_loss, layer_attention, mix_layers
+from harness.method import (
+    DISTILLATION,
+    Context,
+    Hyper,
+    Layers,
+    Method,
+    Shapes,
+    Value,
+    require_depth,
+    weight,
+)
+
+
+class Universal(Method):
+    """LAYER = mean_j T²·KL(Σ_i ε_ji softmax(p_i/T) ‖ softmax(q_j/T)) + mean_i label(p_i).
+
+    Paper: Wu, Rezagholizadeh, Ghaddar, Haidar, Ghodsi (2021), Universal-KD, EMNLP (second-hand; public
+    reimplementations differ from the paper and from each other, and this form is ours). p_i and q_j are
+    linear pseudo-classifiers on teacher layers i = 1..n−1 and student layers j = 1..m−1, ε_j =
+    softmax_i (⟨q_j, p_i⟩ / √C) attends over the teacher's in the space of the C outputs. The teacher's
+    learn the labels, in the second part alone: no gradient of the first reaches them, so that the
+    target cannot become easy. For regression, squared errors replace KL and label loss. Reduction: sum
+    over classes, mean over layers and examples. Needs a student of at least
+    two layers and no deeper than its teacher.
+    Hyper-parameters: temperature, kd_weight (η), layer_weight (λ).
+    """
+
+    name = "universal"
+    summary = "attention over the teacher's layers in the space of outputs"
+    paper = "Wu et al. 2021, Universal-KD, EMNLP"
+    form = "ours"
+    space: ClassVar[Mapping[str, Hyper]] = {
+        **DISTILLATION,
+        "layer_weight": weight(0.03, 30.0, "a divergence of outputs, as the distillation term is"),
+    }
+
+    def __init__(
+        self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
+    ) -> None:
+        super().__init__(shapes, structure, generator)
+        require_depth(shapes, self.name)
+        if shapes.student_layers < 2:
+            raise MethodError("universal matches intermediate layers: it needs at least 2")
+        self.regression = shapes.outputs == 1
+        sides = {
+            "student": (shapes.student_layers - 1, shapes.student_width),
+            "teacher": (shapes.teacher_layers - 1, shapes.teacher_width),
+        }
+        for side, (layers, width) in sides.items():
+            start = 0.02 * torch.randn(layers, width, shapes.outputs, generator=generator)
+            self.register_parameter(f"{side}_heads", nn.Parameter(start))
+            self.register_parameter(
+                f"{side}_biases", nn.Parameter(torch.zeros(layers, shapes.outputs))
+            )
+        self.student_heads: nn.Parameter
+        self.student_biases: nn.Parameter
+        self.teacher_heads: nn.Parameter
+        self.teacher_biases: nn.Parameter
+
+    def _outputs(self, student: Layers, teacher: Layers) -> tuple[Tensor, Tensor, Tensor]:
+        """q (B, m−1, C), p (B, n−1, C), and the attention of one over the other, (B, m−1, n−1)."""
+        q = torch.einsum("bmd,mdc->bmc", student.states[:, :-1], self.student_heads)
+        p = torch.einsum("bnd,ndc->bnc", teacher.states[:, :-1], self.teacher_heads)
+        q, p = q + self.student_biases, p + self.teacher_biases
+        return q, p, layer_attention(q, p.detach(), scaled=True)
+
+    def terms(
+        self, student: Layers, teacher: Layers, labels: Tensor, context: Context
+    ) -> dict[str, Tensor]:
+        """`layer`: the student's outputs to the mixed ones, and the teacher's to the labels."""
+        q, p, attention = self._outputs(student, teacher)
+        own = torch.stack([label_loss(one, labels, self.regression) for one in p.unbind(1)]).mean()
+        if self.regression:
+            distance = (q - mix_layers(attention, p.detach())).square().mean()
+            return {"layer": distance + own}
+        temperature = context.scalars["temperature"]
+        target = mix_layers(attention, F.softmax(p.detach() / temperature, dim=-1))
+        distance = divergence(target.log(), F.log_softmax(q / temperature, dim=-1)).mean()
+        return {"layer": temperature.square() * distance + own}
+
+    def inspect(self, student: Layers, teacher: Layers) -> dict[str, Tensor]:
+        """Attention (B, m−1, n−1) and mixed outputs (B, m−1, C), at temperature 1."""
+        _, p, attention = self._outputs(student, teacher)
+        mixed = p if self.regression else F.softmax(p, dim=-1)
+        return {"attention": attention, "target": mix_layers(attention, mixed)}

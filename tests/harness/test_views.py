@@ -1,0 +1,210 @@
+"""Methods that read more than pooled states: the live teacher, and populations of one view."""
+
+import json
+import re
+import warnings
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness.config import StudentConfig, TrainingConfig
+from harness.encoder import layers_of
+from harness.errors import TeacherError
+from harness.ledger import Ledger
+from harness.live_teacher import LiveTeacher
+from harness.method import Shapes, Value, View
+from harness.precision import Arithmetic
+from harness.randomness import generator
+from harness.recipe import Member, Recipe
+from harness.registry import registry
+from harness.storage import storage_url
+from harness.student import Blueprint
+from harness.study import main
+from harness.teacher_outputs import TeacherOutputs
+from harness.train import train_population
+from tests.conftest import small_study, tiny_bert, tiny_inputs
+
+LAYERS, EXAMPLES, STEPS = 4, 16, 8
+TEACHER = tiny_bert(LAYERS).eval()
+for layer in TEACHER.bert.encoder.layer:  # else attention is uniform everywhere
+    for part in ("query", "key", "value"):
+        layer.attention.self.get_submodule(part).weight.data *= 10
+BLUEPRINT = Blueprint(TEACHER, StudentConfig(layers=2))
+SHAPES = Shapes(LAYERS, 16, 2, 16, 2, teacher_heads=2, student_heads=2, epochs=STEPS)
+SETTING: dict[str, Value] = {
+    "learning_rate": 1e-3,
+    "temperature": 2.0,
+    "kd_weight": 0.5,
+    "layer_weight": 1.0,
+    "form_of": "layer-wise",
+    "scaled": True,
+    "detach_attention": False,
+    "value": "raw",
+    "normalised": True,
+    "direction": "to-teacher",
+}
+NAMES = ["tinybert", "minilm", "rail", "emd"]
+
+
+def recipe(arithmetic: Arithmetic, name: str, **training: object) -> Recipe:
+    """One batch an epoch: so each epoch's means are one step's."""
+    rng = np.random.default_rng(0)
+    view = registry().resolve(name).view("cls")
+    return Recipe(
+        model=BLUEPRINT.config,
+        inputs=tiny_inputs(EXAMPLES),
+        labels=torch.from_numpy(rng.integers(0, 2, EXAMPLES)),
+        teacher=TeacherOutputs(
+            torch.from_numpy(rng.normal(size=(EXAMPLES, 2)).astype(np.float32)),
+            torch.from_numpy(rng.normal(size=(EXAMPLES, LAYERS, 16)).astype(np.float16)),
+        ),
+        regression=False,
+        view=view,
+        training=TrainingConfig(epochs=STEPS, batch_size=EXAMPLES, **training),
+        weights="convex",
+        arithmetic=arithmetic,
+        live=TEACHER if view.needs else None,
+    )
+
+
+def member(name: str, seed: int, **setting: Value) -> Member:
+    kind = registry().resolve(name)
+    own = {**SETTING, **setting}
+    method = kind(SHAPES, own, generator("method", seed))
+    return Member(BLUEPRINT.weights(seed), method, own, seed)
+
+
+def curves(members: list[Member], shared: Recipe) -> list[list[dict[str, float]]]:
+    _, outcomes = train_population(members, shared, lambda steps: None)
+    assert [outcome.failure for outcome in outcomes] == [None] * len(members)
+    return [outcome.curves for outcome in outcomes]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("engine", ["stacked", "reference"])
+def test_a_runs_losses_are_the_same_alone_and_in_any_population(
+    arithmetic: Arithmetic, name: str, engine: str
+) -> None:
+    def members() -> list[Member]:
+        return [
+            member(name, 1),
+            member("kd", 2),
+            member(name, 3, layer_weight=0.3, temperature=4.0),
+            member(name, 1, layer_weight=3.0),
+        ]
+
+    together = curves(members(), recipe(arithmetic, name))
+    for place, found in enumerate(together):
+        (expected,) = curves([members()[place]], recipe(arithmetic, name, engine=engine))
+        assert len(expected) == STEPS
+        for one, other in zip(found, expected, strict=True):
+            assert one == pytest.approx(other, rel=1e-5, abs=1e-6)
+    layer = [step["layer"] for step in together[0]]
+    assert layer != [step["layer"] for step in together[2]]
+    assert all(value > 1e-3 for value in layer)
+
+
+@pytest.mark.parametrize("name", ["tinybert", "minilm"])
+def test_the_live_teacher_is_a_forward_pass_of_each_members_rows(
+    arithmetic: Arithmetic, name: str
+) -> None:
+    shared = recipe(arithmetic, name)
+    rows = torch.tensor([[3, 1, 7], [0, 2, 9], [3, 1, 7]])
+    batch = shared.tokens.batch(rows, 24)
+    found = LiveTeacher(shared).layers(batch, rows)
+    for place in range(3):
+        own = {part: values[place] for part, values in batch.items()}
+        expected = layers_of(TEACHER, own, None, shared.view.needs)
+        for part in ("tokens", "scores", "queries", "keys", "values"):
+            assert len(getattr(found, part)) == len(getattr(expected, part))
+            for one, other in zip(getattr(found, part), getattr(expected, part), strict=True):
+                assert not one.requires_grad
+                torch.testing.assert_close(one[place], other, atol=1e-6, rtol=1e-5)
+
+
+def test_equal_rows_are_computed_once(
+    arithmetic: Arithmetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = recipe(arithmetic, "minilm")
+    sizes = []
+    forward = TEACHER.forward
+
+    def counted(*given: object, **named: torch.Tensor) -> object:
+        sizes.append(len(named["input_ids"]))
+        return forward(*given, **named)
+
+    monkeypatch.setattr(TEACHER, "forward", counted)
+    rows = torch.tensor([[3, 1], [0, 2], [3, 1], [3, 1]])
+    LiveTeacher(shared).layers(shared.tokens.batch(rows, 24), rows)
+    assert sizes == [4]
+
+
+def test_the_live_teacher_is_not_trained(arithmetic: Arithmetic) -> None:
+    before = {name: value.clone() for name, value in TEACHER.state_dict().items()}
+    curves([member("tinybert", 1)], recipe(arithmetic, "tinybert"))
+    assert all(torch.equal(value, before[name]) for name, value in TEACHER.state_dict().items())
+    assert all(parameter.grad is None for parameter in TEACHER.parameters())
+
+
+def test_a_live_teacher_in_train_mode_is_refused(arithmetic: Arithmetic) -> None:
+    shared = replace(recipe(arithmetic, "minilm"), live=tiny_bert(LAYERS).train())
+    with pytest.raises(TeacherError, match="eval mode"):
+        LiveTeacher(shared)
+
+
+def test_a_methods_view_is_its_own_pooling_or_the_studys() -> None:
+    resolve = registry().resolve
+    assert resolve("kd").view("cls") == View("cls")
+    assert resolve("alp").view("mean") == View("mean")
+    assert resolve("rail").view("cls") == View("mean")
+    assert resolve("tinybert").view("cls") == View("cls", frozenset({"tokens", "scores"}))
+
+
+@pytest.mark.parametrize("name", registry().methods)
+def test_no_batched_method_falls_back_to_a_loop(arithmetic: Arithmetic, name: str) -> None:
+    torch._C._functorch._set_vmap_fallback_warning_enabled(True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=re.escape("There is a performance drop"))
+        own = [member(name, seed) for seed in (1, 2)]
+        assert own[0].method is not None
+        if not own[0].method.batched:
+            pytest.skip("its terms are computed member by member")
+        curves(own, recipe(arithmetic, name))
+
+
+def test_a_command_trains_populations_of_one_view(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("tinybert", "rail", "emd", "minilm")
+    asked = small_study(tmp_path, tiny_encoder, "--method", ",".join(names), "--trials", "1")
+    assert main(asked) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert [result["method"] for result in summary["results"]] == [*names, "kd"]
+    with closing(Ledger(storage_url(tmp_path, None))) as ledger:
+        studies = ledger.manifest(summary["ablation"])["studies"]["rte"]
+        runs = {name: ledger.study_runs(study) for name, study in studies.items()}
+    by_run = {run.record.fingerprint: name for name, own in runs.items() for run in own}
+    assert len(by_run) == 5 * 3
+    for name, own in runs.items():
+        for run in own:
+            company = {by_run[other] for other in run.record.provenance["population"]}
+            assert company == ({"kd", "emd"} if name in ("kd", "emd") else {name})
+
+
+def test_dry_run_says_what_a_live_teacher_costs(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plans = {}
+    for name in ("alp", "tinybert"):
+        asked = small_study(tmp_path / "runs", tiny_encoder, "--method", name, "--dry-run")
+        assert main(asked) == 0
+        found = capsys.readouterr()
+        (plans[name],) = json.loads(found.out)["plan"]
+        assert ("tinybert: the teacher runs in every step, about" in found.err) == (name != "alp")
+    assert (plans["alp"]["live_methods"], plans["alp"]["live_seconds"]) == ([], 0)
+    assert plans["tinybert"]["live_methods"] == ["tinybert"]
+    assert 0 < plans["tinybert"]["live_seconds"] < plans["tinybert"]["seconds"]
