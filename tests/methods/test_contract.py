@@ -7,18 +7,30 @@ from itertools import pairwise
 
 import pytest
 import torch
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from harness.cards import card
 from harness.errors import MethodError
 from harness.losses import distillation_loss, label_loss, objective
-from harness.method import Context, Layers, Method, Shapes, Value
-from harness.randomness import generator, global_seed
+from harness.method import Layers, Method, Shapes
+from harness.randomness import generator
 from harness.registry import registry
+from tests.methods.builders import (
+    EXAMPLES,
+    MASK,
+    METHODS,
+    SAME,
+    WIDER,
+    batch,
+    build,
+    context,
+    middle,
+    moved,
+    tensors,
+)
 
-METHODS = registry().methods
 MATCHING = [name for name, method in METHODS.items() if method.matches_layers()]
 SCALARS = [
     (name, hyper)
@@ -32,97 +44,6 @@ CHOICES = [
     for hyper, declared in method.space.items()
     if declared.kind == "structural"
 ]
-SAME = Shapes(6, 8, 3, 8, 3, teacher_heads=2, student_heads=2, epochs=3)
-WIDER = replace(SAME, student_width=6)
-EXAMPLES = 7
-PLACES = 5
-LENGTHS = (5, 2, 4, 5, 1, 3, 5)
-MASK = torch.arange(PLACES) < torch.tensor(LENGTHS)[:, None]
-
-
-def first_choice(method: type[Method], name: str) -> Value:
-    """The default of a structural hyper-parameter, or the first value of its range."""
-    hyper = method.space[name]
-    if hyper.default is not None:
-        return hyper.default
-    distribution = hyper.distribution
-    if isinstance(distribution, CategoricalDistribution):
-        chosen = distribution.choices[0]
-        assert isinstance(chosen, bool | int | float | str)
-        return chosen
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    return distribution.low
-
-
-def build(name: str, shapes: Shapes = SAME, seed: int = 0, **structure: Value) -> Method:
-    """A method made as the executor makes it."""
-    method = METHODS[name]
-    chosen = {h: first_choice(method, h) for h, d in method.space.items() if d.kind == "structural"}
-    with global_seed("contract", seed):
-        return method(shapes, {**chosen, **structure}, generator("contract", seed))
-
-
-def moved(method: Method, seed: int = 0) -> Method:
-    """The same method in float64 with its parameters away from where they start."""
-    source = generator("moved", seed)
-    for parameter in method.parameters():
-        parameter.data += 0.2 * torch.randn(parameter.shape, generator=source)
-    return method.double()
-
-
-def batch(shapes: Shapes = SAME, seed: int = 0) -> tuple[Layers, Layers, Tensor]:
-    """Student, teacher and labels in float64; the student's tensors are leaves."""
-    source = generator("batch", seed)
-    student = drawn(
-        source, shapes.student_layers, shapes.student_width, shapes.student_heads, shapes.outputs
-    )
-    for tensor in tensors(student):
-        tensor.requires_grad_()
-    teacher = drawn(
-        source, shapes.teacher_layers, shapes.teacher_width, shapes.teacher_heads, shapes.outputs
-    )
-    return student, teacher, torch.randint(shapes.outputs, (EXAMPLES,), generator=source)
-
-
-def drawn(source: torch.Generator, layers: int, width: int, heads: int, outputs: int) -> Layers:
-    """Everything that a model of this shape could hand out, at random."""
-
-    def normal(*size: int) -> Tensor:
-        return torch.randn(EXAMPLES, *size, generator=source, dtype=torch.float64)
-
-    def each(count: int, *size: int) -> tuple[Tensor, ...]:
-        return tuple(normal(*size) for _ in range(count))
-
-    parts = [each(layers, heads, PLACES, width // heads) for _ in range(3)]
-    return Layers(
-        normal(outputs),
-        normal(layers, width),
-        each(layers + 1, PLACES, width),
-        each(layers, heads, PLACES, PLACES),
-        *parts,
-    )
-
-
-def tensors(layers: Layers) -> list[Tensor]:
-    """All tensors of what a model hands out."""
-    found: list[Tensor] = tree_leaves(layers)
-    return found
-
-
-def middle(method: type[Method], share: float = 0.4) -> dict[str, Tensor]:
-    """A value inside the range of every scalar hyper-parameter."""
-    values = {}
-    for name, hyper in method.space.items():
-        if hyper.kind == "scalar":
-            distribution = hyper.distribution
-            assert isinstance(distribution, FloatDistribution | IntDistribution)
-            value = distribution.low + share * (distribution.high - distribution.low)
-            values[name] = torch.tensor(value, dtype=torch.float64)
-    return values
-
-
-def context(scalars: Mapping[str, Tensor]) -> Context:
-    return Context(torch.tensor(1), scalars, MASK)
 
 
 def total(
@@ -414,69 +335,3 @@ def test_the_cores_losses_batch_like_a_loop(regression: bool, weights: str) -> N
         [one(*parts) for parts in zip(student, teacher, labels, temperature, scalars, strict=True)]
     )
     torch.testing.assert_close(batched, looped, rtol=0, atol=1e-6)
-
-
-def layer_term(method: Method, student: Tensor, teacher: Tensor) -> float:
-    logits = torch.zeros(len(student), 2, dtype=torch.float64)
-    labels = torch.zeros(len(student), dtype=torch.int64)
-    terms = method(Layers(logits, student), Layers(logits, teacher), labels, context({}))
-    return terms["layer"].detach().item()
-
-
-@pytest.mark.parametrize("scaled", [True, False])
-@pytest.mark.parametrize("value", ["raw", "projected"])
-def test_alp_starts_as_alp_np(scaled: bool, value: str) -> None:
-    student, teacher, _ = batch()
-    learned = build("alp", scaled=scaled, value=value).double()
-    plain = build("alp-np", scaled=scaled).double()
-    expected = layer_term(plain, student.states, teacher.states)
-    assert layer_term(learned, student.states, teacher.states) == pytest.approx(expected, abs=1e-12)
-    assert layer_term(moved(learned), student.states, teacher.states) != pytest.approx(expected)
-
-
-def test_alp_np_with_equal_teacher_layers_is_uniform() -> None:
-    student, teacher, _ = batch()
-    same = teacher.states[:, :1].expand(-1, SAME.teacher_layers, -1)
-    attentive, flat = build("alp-np").double(), build("uniform").double()
-    expected = layer_term(flat, student.states, same)
-    assert layer_term(attentive, student.states, same) == pytest.approx(expected, abs=1e-12)
-    different = layer_term(flat, student.states, teacher.states)
-    assert layer_term(attentive, student.states, teacher.states) != pytest.approx(different)
-
-
-def test_pkd_skip_of_a_copied_student_is_zero() -> None:
-    _, teacher, _ = batch()
-    method = build("pkd-skip").double()
-    copied = teacher.states[:, [1, 3, 0]].clone()  # layers 2 and 4 of 6; the last is left out
-    assert layer_term(method, 3 * copied, teacher.states) == pytest.approx(0.0, abs=1e-24)
-    shifted = teacher.states[:, [2, 3, 0]]
-    assert layer_term(method, shifted, teacher.states) > 1e-3
-
-
-def test_pkd_skip_needs_a_pair_and_a_deep_enough_teacher() -> None:
-    with pytest.raises(MethodError, match="at least 2"):
-        build("pkd-skip", replace(SAME, student_layers=1))
-    with pytest.raises(MethodError, match="no deeper than its teacher"):
-        build("pkd-skip", replace(SAME, student_layers=7))
-
-
-@pytest.mark.parametrize("name", ["alp-np", "pkd-skip"])
-def test_different_widths_are_refused_naming_alp(name: str) -> None:
-    with pytest.raises(MethodError, match=rf"^{name} needs .*\(6 and 8\); use alp$"):
-        build(name, WIDER)
-    build("alp", WIDER)
-
-
-@pytest.mark.parametrize("attentive", ["alp", "alp-np"])
-def test_attention_is_a_distribution_and_scaling_flattens_it(attentive: str) -> None:
-    student, teacher, _ = batch()
-    entropies = []
-    for scaled in (True, False):
-        found = build(attentive, scaled=scaled).double().inspect(student, teacher)
-        attention = found["attention"]
-        assert attention.shape == (EXAMPLES, SAME.student_layers, SAME.teacher_layers)
-        torch.testing.assert_close(attention.sum(-1), torch.ones_like(attention[..., 0]))
-        mixed = torch.einsum("bmn,bnd->bmd", attention, teacher.states)
-        torch.testing.assert_close(found["target"], mixed)
-        entropies.append(torch.special.entr(attention).sum(-1).mean().item())
-    assert entropies[0] > entropies[1] + 0.1

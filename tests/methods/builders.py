@@ -1,0 +1,106 @@
+"""Methods and inputs for their tests."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from harness.method import Context, Layers, Method, Shapes, Value
+from harness.randomness import generator, global_seed
+from harness.registry import registry
+
+METHODS = registry().methods
+SAME = Shapes(6, 8, 3, 8, 3, teacher_heads=2, student_heads=2, epochs=3)
+WIDER = replace(SAME, student_width=6)
+EXAMPLES = 7
+PLACES = 5
+LENGTHS = (5, 2, 4, 5, 1, 3, 5)
+MASK = torch.arange(PLACES) < torch.tensor(LENGTHS)[:, None]
+
+
+def first_choice(method: type[Method], name: str) -> Value:
+    """The default of a structural hyper-parameter, or the first value of its range."""
+    hyper = method.space[name]
+    if hyper.default is not None:
+        return hyper.default
+    distribution = hyper.distribution
+    if isinstance(distribution, CategoricalDistribution):
+        chosen = distribution.choices[0]
+        assert isinstance(chosen, bool | int | float | str)
+        return chosen
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return distribution.low
+
+
+def build(name: str, shapes: Shapes = SAME, seed: int = 0, **structure: Value) -> Method:
+    """A method made as the executor makes it."""
+    method = METHODS[name]
+    chosen = {h: first_choice(method, h) for h, d in method.space.items() if d.kind == "structural"}
+    with global_seed("contract", seed):
+        return method(shapes, {**chosen, **structure}, generator("contract", seed))
+
+
+def moved(method: Method, seed: int = 0) -> Method:
+    """The same method in float64 with its parameters away from where they start."""
+    source = generator("moved", seed)
+    for parameter in method.parameters():
+        parameter.data += 0.2 * torch.randn(parameter.shape, generator=source)
+    return method.double()
+
+
+def batch(shapes: Shapes = SAME, seed: int = 0) -> tuple[Layers, Layers, Tensor]:
+    """Student, teacher and labels in float64; the student's tensors are leaves."""
+    source = generator("batch", seed)
+    student = drawn(
+        source, shapes.student_layers, shapes.student_width, shapes.student_heads, shapes.outputs
+    )
+    for tensor in tensors(student):
+        tensor.requires_grad_()
+    teacher = drawn(
+        source, shapes.teacher_layers, shapes.teacher_width, shapes.teacher_heads, shapes.outputs
+    )
+    return student, teacher, torch.randint(shapes.outputs, (EXAMPLES,), generator=source)
+
+
+def drawn(source: torch.Generator, layers: int, width: int, heads: int, outputs: int) -> Layers:
+    """Everything that a model of this shape could hand out, at random."""
+
+    def normal(*size: int) -> Tensor:
+        return torch.randn(EXAMPLES, *size, generator=source, dtype=torch.float64)
+
+    def each(count: int, *size: int) -> tuple[Tensor, ...]:
+        return tuple(normal(*size) for _ in range(count))
+
+    parts = [each(layers, heads, PLACES, width // heads) for _ in range(3)]
+    return Layers(
+        normal(outputs),
+        normal(layers, width),
+        each(layers + 1, PLACES, width),
+        each(layers, heads, PLACES, PLACES),
+        *parts,
+    )
+
+
+def tensors(layers: Layers) -> list[Tensor]:
+    """All tensors of what a model hands out."""
+    found: list[Tensor] = tree_leaves(layers)
+    return found
+
+
+def middle(method: type[Method], share: float = 0.4) -> dict[str, Tensor]:
+    """A value inside the range of every scalar hyper-parameter."""
+    values = {}
+    for name, hyper in method.space.items():
+        if hyper.kind == "scalar":
+            distribution = hyper.distribution
+            assert isinstance(distribution, FloatDistribution | IntDistribution)
+            value = distribution.low + share * (distribution.high - distribution.low)
+            values[name] = torch.tensor(value, dtype=torch.float64)
+    return values
+
+
+def context(scalars: Mapping[str, Tensor]) -> Context:
+    return Context(torch.tensor(1), scalars, MASK)

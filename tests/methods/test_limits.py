@@ -1,0 +1,213 @@
+"""Limits in which one method must be another one, or have a known value, exactly."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness.errors import MethodError
+from harness.layer_maps import buckets, skip_map
+from harness.losses import mean_squared_error
+from harness.method import Layers, Method
+from tests.methods.builders import EXAMPLES, METHODS, SAME, WIDER, batch, build, context, moved
+
+
+def layer_term(method: Method, student: Tensor, teacher: Tensor) -> float:
+    logits = torch.zeros(len(student), 2, dtype=torch.float64)
+    labels = torch.zeros(len(student), dtype=torch.int64)
+    terms = method(Layers(logits, student), Layers(logits, teacher), labels, context({}))
+    return terms["layer"].detach().item()
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+@pytest.mark.parametrize("value", ["raw", "projected"])
+def test_alp_starts_as_alp_np(scaled: bool, value: str) -> None:
+    student, teacher, _ = batch()
+    learned = build("alp", scaled=scaled, value=value).double()
+    plain = build("alp-np", scaled=scaled).double()
+    expected = layer_term(plain, student.states, teacher.states)
+    assert layer_term(learned, student.states, teacher.states) == pytest.approx(expected, abs=1e-12)
+    assert layer_term(moved(learned), student.states, teacher.states) != pytest.approx(expected)
+
+
+def test_alp_np_with_equal_teacher_layers_is_uniform() -> None:
+    student, teacher, _ = batch()
+    same = teacher.states[:, :1].expand(-1, SAME.teacher_layers, -1)
+    attentive, flat = build("alp-np").double(), build("uniform").double()
+    expected = layer_term(flat, student.states, same)
+    assert layer_term(attentive, student.states, same) == pytest.approx(expected, abs=1e-12)
+    different = layer_term(flat, student.states, teacher.states)
+    assert layer_term(attentive, student.states, teacher.states) != pytest.approx(different)
+
+
+def test_alp_np_with_equal_energies_is_uniform() -> None:
+    """States of zero have the same energy with every teacher layer."""
+    _, teacher, _ = batch()
+    nothing = torch.zeros(EXAMPLES, SAME.student_layers, SAME.student_width, dtype=torch.float64)
+    expected = layer_term(build("uniform").double(), nothing, teacher.states)
+    assert expected > 1e-3
+    for name in ("alp", "alp-np"):
+        found = layer_term(build(name).double(), nothing, teacher.states)
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_alp_with_its_keys_frozen_has_the_gradients_of_alp_np(scaled: bool) -> None:
+    gradients = []
+    for name in ("alp", "alp-np"):
+        method = build(name, scaled=scaled).double().requires_grad_(False)
+        student, teacher, labels = batch()
+        loss = method(student, teacher, labels, context({}))["layer"]
+        gradients.append(torch.autograd.grad(loss, student.states)[0])
+    assert gradients[0].norm() > 1e-3
+    torch.testing.assert_close(*gradients, atol=1e-12, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["alp-no", "alp-po"])
+def test_one_bucket_of_all_layers_makes_it_alp(name: str) -> None:
+    shapes = replace(SAME, student_layers=1)
+    student, teacher, _ = batch(shapes)
+    expected = layer_term(moved(build("alp", shapes)), student.states, teacher.states)
+    found = layer_term(moved(build(name, shapes)), student.states, teacher.states)
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert buckets(1, 6, overlapping=name == "alp-po") == [[1, 2, 3, 4, 5, 6]]
+
+
+def test_buckets_of_one_layer_are_one_to_one() -> None:
+    shapes = replace(SAME, student_layers=SAME.teacher_layers)
+    student, teacher, _ = batch(shapes)
+    expected = mean_squared_error(student.states, teacher.states).item()
+    attentive = moved(build("alp-no", shapes))
+    assert layer_term(attentive, student.states, teacher.states) == pytest.approx(expected)
+    for direction in ("to-teacher", "to-student"):
+        joined = build("ckd-no", shapes, direction=direction).double()
+        for parameter in joined.parameters():
+            parameter.data = torch.eye(8, dtype=torch.float64)
+        assert layer_term(joined, student.states, teacher.states) == pytest.approx(expected)
+
+
+def test_static_mix_starts_as_uniform_and_can_become_all_to_last() -> None:
+    student, teacher, _ = batch()
+    mixed, flat = build("static-mix").double(), build("uniform").double()
+    expected = layer_term(flat, student.states, teacher.states)
+    assert layer_term(mixed, student.states, teacher.states) == pytest.approx(expected, abs=1e-12)
+    mixed.get_parameter("logits").data[:, -1] = 10.0
+    last = build("all-to-last", normalised=False).double()
+    expected = layer_term(last, student.states, teacher.states)
+    assert layer_term(mixed, student.states, teacher.states) == pytest.approx(expected, abs=1e-12)
+
+
+def test_emd_of_copied_layers_is_zero() -> None:
+    """A student whose layers are all of the teacher's, in any order, moves nothing."""
+    shapes = replace(SAME, student_layers=SAME.teacher_layers)
+    _, teacher, _ = batch(shapes)
+    method = build("emd", shapes).double()
+    copied = teacher.states[:, [3, 0, 5, 1, 4, 2]].clone()
+    assert layer_term(method, copied, teacher.states) == pytest.approx(0.0, abs=1e-12)
+    assert layer_term(method, copied + 0.1, teacher.states) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["tinybert", "minilm"])
+def test_a_student_with_the_teachers_tokens_has_no_loss(name: str) -> None:
+    shapes = replace(SAME, student_layers=SAME.teacher_layers)
+    _, teacher, labels = batch(shapes)
+    method = build(name, shapes).double()
+    found = method(teacher, teacher, labels, context({}))["layer"]
+    assert found.detach().item() == pytest.approx(0.0, abs=1e-12)
+
+
+MAPS = {"pkd-skip": [2, 4], "pkd-last": [4, 5], "reverse": [4, 2], "all-to-last": [6, 6, 6]}
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_student_with_the_matched_layers_has_no_loss(name: str) -> None:
+    _, teacher, _ = batch()
+    method = build(name).double()
+    layers = [layer - 1 for layer in MAPS[name]]
+    layers += [0] * (SAME.student_layers - len(layers))
+    copied = teacher.states[:, layers].clone()
+    assert layer_term(method, 3 * copied, teacher.states) == pytest.approx(0.0, abs=1e-24)
+    others = teacher.states[:, [layers[0] - 1, *layers[1:]]]
+    assert layer_term(method, others, teacher.states) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "name", ["pkd-skip", "pkd-last", "reverse", "random-map", "rail", "universal"]
+)
+def test_without_a_pair_of_layers_a_method_is_refused(name: str) -> None:
+    with pytest.raises(MethodError, match=f"^{name} .* at least 2"):
+        build(name, replace(SAME, student_layers=1))
+
+
+DEEPER = {
+    *("finetune", "kd", "alp", "alp-np", "uniform", "random-mix", "static-mix"),
+    *("random-projection", "emd", "minilm"),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_student_deeper_than_its_teacher_is_refused_or_works(name: str) -> None:
+    deeper = replace(SAME, student_layers=7)
+    if name in DEEPER:
+        terms = build(name, deeper).double()(*batch(deeper), context({}))
+        assert all(torch.isfinite(term) for term in terms.values())
+        return
+    with pytest.raises(MethodError, match=f"^{name} needs a student no deeper than its teacher$"):
+        build(name, deeper)
+
+
+@pytest.mark.parametrize(
+    ("students", "teachers"), [(m, n) for n in (6, 12) for m in range(1, n + 1)]
+)
+def test_maps_and_buckets_cover_the_teacher(students: int, teachers: int) -> None:
+    layers = skip_map(students, teachers)
+    assert layers[-1] == teachers
+    assert layers == sorted(set(layers))
+    apart = buckets(students, teachers, overlapping=False)
+    assert [layer for bucket in apart for layer in bucket] == list(range(1, teachers + 1))
+    assert [bucket[-1] for bucket in apart] == layers
+    shared = buckets(students, teachers, overlapping=True)
+    for one, other in pairwise(shared):
+        assert set(one) & set(other) == {other[0]}
+
+
+def test_maps_and_buckets_of_twelve_layers_for_four() -> None:
+    assert skip_map(4, 12) == [3, 6, 9, 12]
+    assert buckets(4, 12, overlapping=False) == [[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]]
+    assert buckets(4, 12, overlapping=True)[0] == [1, 2, 3, 4]
+    assert buckets(4, 12, overlapping=True)[3] == [10, 11, 12]
+    assert skip_map(4, 6) == [2, 3, 5, 6]
+
+
+@pytest.mark.parametrize(
+    "name", ["alp-np", "pkd-skip", "pkd-last", "reverse", "random-map", "all-to-last"]
+)
+def test_different_widths_are_refused_naming_alp(name: str) -> None:
+    with pytest.raises(MethodError, match=rf"^{name} needs .*\(6 and 8\); use alp$"):
+        build(name, WIDER)
+    build("alp", WIDER)
+
+
+@pytest.mark.parametrize("attentive", ["alp", "alp-np"])
+def test_attention_is_a_distribution_and_scaling_flattens_it(attentive: str) -> None:
+    student, teacher, _ = batch()
+    entropies = []
+    for scaled in (True, False):
+        found = build(attentive, scaled=scaled).double().inspect(student, teacher)
+        attention = found["attention"]
+        assert attention.shape == (EXAMPLES, SAME.student_layers, SAME.teacher_layers)
+        torch.testing.assert_close(attention.sum(-1), torch.ones_like(attention[..., 0]))
+        mixed = torch.einsum("bmn,bnd->bmd", attention, teacher.states)
+        torch.testing.assert_close(found["target"], mixed)
+        entropies.append(torch.special.entr(attention).sum(-1).mean().item())
+    assert entropies[0] > entropies[1] + 0.1
+
+
+def test_tinybert_needs_the_teachers_heads_and_minilm_does_not() -> None:
+    with pytest.raises(MethodError, match=r"tinybert needs as many .*\(1 and 2\); use minilm"):
+        build("tinybert", replace(SAME, student_heads=1))
+    build("minilm", replace(SAME, student_heads=1))
+    with pytest.raises(MethodError, match="minilm cuts the teacher's width 8 into the student's 3"):
+        build("minilm", replace(SAME, student_heads=3))
