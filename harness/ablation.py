@@ -56,8 +56,8 @@ class Ablation:
     def run(self, tasks: Mapping[str, TaskData], refused: dict[str, str]) -> str:
         """Train everything that has no record yet; returns the ablation's name.
 
-        A task whose teacher or methods are refused is noted in `refused` and does not stop the
-        others. Raises `UserError` when every task is refused.
+        What is refused, a task or a method on a task, is noted in `refused` and does not stop the rest.
+        Raises `UserError` when every task is refused.
         """
         studies: dict[str, dict[str, str]] = {}
         ready: dict[str, Materials] = {}
@@ -67,10 +67,7 @@ class Ablation:
                 self._check_spaces(data)
                 materials = prepare(self.config, data, self.arithmetic, Path(self.config.out))
                 executor = Executor(self.config, materials, self.ledger, self.claims)
-                studies[task] = {
-                    method.name: self._study(method, executor)
-                    for method in chosen_methods(self.config)
-                }
+                studies[task] = self._studies(executor, refused)
             except (TeacherError, MethodError, DataError) as error:
                 refuse(refused, task, error)
             else:
@@ -107,6 +104,26 @@ class Ablation:
         for method in chosen_methods(self.config):
             space_of(method, self.config.search, data.task.regression)
 
+    def _studies(self, executor: Executor, refused: dict[str, str]) -> dict[str, str]:
+        """Studies on a task by method, without the methods that cannot be used.
+
+        Raises:
+            MethodError: nothing is left to compare.
+        """
+        studies: dict[str, str] = {}
+        errors: dict[str, MethodError] = {}
+        for method in chosen_methods(self.config):
+            try:
+                studies[method.name] = self._study(method, executor)
+            except MethodError as error:
+                errors[method.name] = error
+        baseline = self.config.baseline
+        if errors and (baseline in errors or not set(studies) - {baseline}):
+            raise next(iter(errors.values()))
+        for name, reason in errors.items():
+            refuse(refused, f"{name} on {executor.materials.data.task.name}", reason)
+        return studies
+
     def _study(self, method: type[Method], executor: Executor) -> str:
         """Write a study's manifest; returns its name. Building the method checks its shapes."""
         materials = executor.materials
@@ -136,7 +153,7 @@ class Ablation:
     def _run_studies(self, executor: Executor, names: Mapping[str, str]) -> None:
         """Search and report all methods on a task together: their runs share populations."""
         task, config = executor.materials.data.task, self.config
-        methods = {method.name: method for method in chosen_methods(config)}
+        methods = {kind.name: kind for kind in chosen_methods(config) if kind.name in names}
         spaces = {
             name: space_of(method, config.search, task.regression)
             for name, method in methods.items()
@@ -218,8 +235,8 @@ class Ablation:
         config = self.config
         family = [
             [task, method, config.baseline]
-            for task in studies
-            for method in config.methods
+            for task, own in studies.items()
+            for method in own
             if config.baseline is not None and method != config.baseline
         ]
         return {
@@ -271,10 +288,10 @@ def load_tasks(config: StudyConfig) -> tuple[dict[str, TaskData], dict[str, str]
     return tasks, refused
 
 
-def refuse(refused: dict[str, str], task: str, error: UserError) -> None:
-    """Note why a task is left out, and say so."""
-    refused[task] = str(error)
-    say(f"task {task} is left out: {error}")
+def refuse(refused: dict[str, str], name: str, error: UserError) -> None:
+    """Note why a task, or a method on a task, is left out, and say so."""
+    refused[name] = str(error)
+    say(f"{name} is left out: {error}")
 
 
 def command_line() -> str:

@@ -30,7 +30,7 @@ def gaps(evidence: Evidence) -> list[str]:
             seeds = _listed(comparison.unpaired)
             sentences.append(f"{names}: seeds without a partner are left out: {seeds}.")
     refused = manifest.get("refused", {})
-    sentences += [f"Task {task} was refused: {reason}" for task, reason in refused.items()]
+    sentences += [f"Refused: {name}: {reason}" for name, reason in refused.items()]
     broken = manifest.get("broken_plugins", {})
     sentences += [f"Plugin {name} could not be loaded: {why}" for name, why in broken.items()]
     return sentences

@@ -208,3 +208,21 @@ def test_dry_run_says_what_a_live_teacher_costs(
     assert (plans["alp"]["live_methods"], plans["alp"]["live_seconds"]) == ([], 0)
     assert plans["tinybert"]["live_methods"] == ["tinybert"]
     assert 0 < plans["tinybert"]["live_seconds"] < plans["tinybert"]["seconds"]
+
+
+def test_methods_that_cannot_be_used_are_left_out_of_a_set(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ("--trials", "1", "--seeds", "1", "student.layers=1")
+    asked = small_study(tmp_path, tiny_encoder, "--method", "layer-maps", *small)
+    assert main(asked) == 0
+    found = capsys.readouterr()
+    summary = json.loads(found.out)
+    assert [result["method"] for result in summary["results"]] == ["kd", "all-to-last"]
+    left_out = [f"{name} on rte" for name in ("pkd-skip", "pkd-last", "reverse", "random-map")]
+    assert list(summary["refused"]) == left_out
+    assert "reverse on rte is left out: reverse leaves out the last student layer" in found.err
+    assert "Refused: reverse on rte" in Path(summary["report"]).read_text()
+    alone = small_study(tmp_path, tiny_encoder, "--method", "reverse,rail", *small)
+    assert main(alone) == 2
+    assert "error: reverse leaves out the last student layer" in capsys.readouterr().err

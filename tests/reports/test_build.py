@@ -188,7 +188,7 @@ def test_tasks_that_were_refused_leave_a_page(scribe, tmp_path):
     scribe.manifest |= {"studies": {}, "family": [], "teachers": {}}
     scribe.manifest["refused"] = {"wnli": "the teacher is weak"}
     scribe.begin()
-    assert "Task wnli was refused: the teacher is weak" in page(scribe, tmp_path)
+    assert "Refused: wnli: the teacher is weak" in page(scribe, tmp_path)
 
 
 def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(scribe, tmp_path):
