@@ -28,6 +28,7 @@ from harness.recipe import Member, Recipe
 from harness.registry import registry
 from harness.schedule import Batch
 from harness.sources import load_task_data
+from harness.space import any_value
 from harness.student import Blueprint, new_classifier
 from harness.tasks import load_task
 from harness.teacher_outputs import TeacherOutputs, teacher_outputs
@@ -113,8 +114,7 @@ def middle_setting(kind: type[Method]) -> dict[str, Value]:
     """Defaults, and values inside of every other range; they do not matter to speed."""
     setting: dict[str, Value] = {"learning_rate": 1e-5}
     for name, hyper in kind.space.items():
-        low = hyper.distribution.to_external_repr(0) if hyper.kind == "structural" else 1.0
-        setting[name] = hyper.default if hyper.default is not None else low
+        setting[name] = any_value(hyper) if hyper.kind == "structural" else 1.0
     return setting | ({"kd_weight": 0.5} if "kd_weight" in kind.space else {})
 
 

@@ -20,6 +20,7 @@ from harness.config import ROUND, StudyConfig, plain
 from harness.errors import DataError, MethodError, TeacherError, UserError
 from harness.execute import Executor
 from harness.ledger import Ledger, Record
+from harness.making import usable
 from harness.materials import Materials, prepare
 from harness.method import Method
 from harness.metrics import constant_score
@@ -76,8 +77,9 @@ class Ablation:
             raise UserError("; ".join(refused.values()))
         name = self._name(studies)
         self.ledger.write_ablation(name, self._manifest(name, studies, ready, refused))
-        for task, executor in executors.items():
-            self._run_studies(executor, studies[task])
+        for task in studies:
+            # It is dropped with what it holds in a GPU's memory.
+            self._run_studies(executors.pop(task), studies[task])
         return name
 
     def _name(self, studies: dict[str, dict[str, str]]) -> str:
@@ -110,27 +112,23 @@ class Ablation:
         Raises:
             MethodError: nothing is left to compare.
         """
-        studies: dict[str, str] = {}
-        errors: dict[str, MethodError] = {}
-        for method in chosen_methods(self.config):
-            try:
-                studies[method.name] = self._study(method, executor)
-            except MethodError as error:
-                errors[method.name] = error
-        baseline = self.config.baseline
-        if errors and (baseline in errors or not set(studies) - {baseline}):
-            raise next(iter(errors.values()))
-        for name, reason in errors.items():
-            refuse(refused, f"{name} on {executor.materials.data.task.name}", reason)
-        return studies
+        task = executor.materials.data.task
+
+        def check(method: type[Method]) -> None:
+            space = space_of(method, self.config.search, task.regression)
+            executor.check(method, space.fixed)
+
+        kinds, errors = usable(chosen_methods(self.config), self.config.baseline, check)
+        for name, error in errors.items():
+            refuse(refused, f"{name} on {task.name}", error)
+        return {kind.name: self._study(kind, executor) for kind in kinds}
 
     def _study(self, method: type[Method], executor: Executor) -> str:
-        """Write a study's manifest; returns its name. Building the method checks its shapes."""
+        """Write a study's manifest; returns its name."""
         materials = executor.materials
         task = materials.data.task
         space = space_of(method, self.config.search, task.regression)
         shapes = materials.shapes(self.config)
-        executor.check(method, space.fixed)
         identity = {
             **self._identity(),
             "round": ROUND,

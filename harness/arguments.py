@@ -198,11 +198,11 @@ def _own_folder(tasks: Sequence[str], files: Mapping[str, str]) -> str | None:
 
 
 def _methods(text: str) -> list[str]:
-    if text == "all":
-        return list(registry().methods)
     found: list[str] = []
     for word in text.split(","):
-        if word in names("ablation"):
+        if word == "all":
+            found += registry().methods
+        elif word in names("ablation"):
             found += [registry().resolve(name).name for name in ablation_methods(word)]
         else:
             found.append(registry().resolve(word).name)

@@ -6,24 +6,18 @@ What a population trains is a `Network`; this one has a single member, of any ki
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_map
-from transformers import AttentionInterface, PretrainedConfig, PreTrainedModel
-from transformers.masking_utils import AttentionMaskInterface, eager_mask
+from transformers import PreTrainedModel
 
-from harness.errors import MethodError
+from harness.attention import check_needs, finite_scores, holding
 from harness.method import Layers, Need, Pooling
 from harness.precision import Arithmetic
 from harness.randomness import DropoutKey, key_dropout
-
-ATTENTION = "harness_explicit"
-CLOSED = frozenset({"megatron-bert"})
-"""Kinds of encoders with an attention of their own, which cannot be looked into."""
 
 
 @dataclass(frozen=True)
@@ -82,62 +76,6 @@ class Network(Protocol):
 
     def weights(self, member: int) -> dict[str, Tensor]:
         """One member's weights by their names in a checkpoint."""
-
-
-@dataclass
-class Held:
-    """What the attention of a model's layers held in one forward pass, of what is needed."""
-
-    needs: frozenset[Need]
-    scores: list[Tensor] = field(default_factory=list)
-    queries: list[Tensor] = field(default_factory=list)
-    keys: list[Tensor] = field(default_factory=list)
-    values: list[Tensor] = field(default_factory=list)
-
-    def add(self, scores: Tensor, queries: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Hold what is needed of the next layer."""
-        if "scores" in self.needs:
-            self.scores.append(scores)
-        if "qkv" in self.needs:
-            for held, given in (
-                (self.queries, queries),
-                (self.keys, keys),
-                (self.values, values),
-            ):
-                held.append(given)
-
-
-_HELD: ContextVar[Held | None] = ContextVar("held", default=None)
-
-
-def explicit_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **unused: Any,
-) -> tuple[Tensor, Tensor]:
-    """Softmax attention as two products, with the module's own counter-based dropout.
-
-    Query, key and value are (B, heads, T, width); returns the context (B, T, heads, width) and the
-    weights (B, heads, T, T). Two plain products beat the fused kernel's bf16 backward on CPUs.
-    """
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = (query * scale) @ key.transpose(-1, -2)
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    if (holding := _HELD.get()) is not None:
-        holding.add(scores, query, key, value)
-    weights = scores.softmax(dim=-1).to(value.dtype)
-    keyed = module.get_submodule("dropout")
-    return (keyed(weights) @ value).transpose(1, 2).contiguous(), weights
-
-
-AttentionInterface.register(ATTENTION, explicit_attention)
-AttentionMaskInterface.register(ATTENTION, eager_mask)
 
 
 class ReferenceClassifier:
@@ -203,13 +141,9 @@ def layers_of(
         MethodError: its attention is needed, and its class does not hand it out.
     """
     check_needs(model.config, needs)
-    held = Held(needs)
-    token = _HELD.set(held if needs else None)
-    try:
+    with holding(needs) as held:
         wanted = pooling is not None or "tokens" in needs
         outputs = model(**batch, output_hidden_states=wanted)
-    finally:
-        _HELD.reset(token)
     logits, mask = outputs.logits.float(), batch["attention_mask"]
     states = logits.new_zeros(len(logits), 0, 0)
     if pooling is not None:
@@ -224,18 +158,6 @@ def layers_of(
         tuple(held.keys),
         tuple(held.values),
     )
-
-
-def check_needs(config: PretrainedConfig, needs: frozenset[Need]) -> None:
-    """Refuse what an encoder cannot hand out. Raises `MethodError`."""
-    if config.model_type in CLOSED and needs & {"scores", "qkv"}:
-        raise MethodError(f"'{config.model_type}' encoders do not hand out their attention")
-
-
-def finite_scores(scores: Sequence[Tensor], mask: Tensor) -> tuple[Tensor, ...]:
-    """Scores (..., B, heads, T, T) with 0 at the keys where the mask (..., B, T) is."""
-    padded = mask[..., None, None, :] == 0
-    return tuple(own.masked_fill(padded, 0.0) for own in scores)
 
 
 def pool(hidden_states: Sequence[Tensor], mask: Tensor, pooling: Pooling) -> Tensor:

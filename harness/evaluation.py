@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from harness.failures import RunFailed
+from harness.failures import RunFailed, recorded
 from harness.inspection import inspect_run
 from harness.ledger import Predictions
 from harness.materials import Materials
 from harness.method import Layers, Method, Pooling
 from harness.metrics import evaluate
 from harness.population import Population
+from harness.progress import say
 from harness.runs import Run
 
 INSPECTED = 2048
@@ -40,7 +41,7 @@ class Evaluation:
         """
         if not population.members:
             return {}
-        looked_at = any(group.matches_layers for group in population.groups)
+        looked_at = any(group.inspected for group in population.groups)
         found: dict[str, list[Layers]] = {}
         for run in runs:
             for position, (name, _) in enumerate(run.inputs["evaluation"]):
@@ -80,7 +81,11 @@ class Evaluation:
             # The first split's metrics carry plain names; a further one (MNLI's) its own.
             metrics |= scores if position == 0 else {f"{k} ({name})": v for k, v in scores.items()}
             predictions[name] = Predictions(logits, split.labels.astype(np.float64), split.ids)
-            if position == 0 and method is not None and method.matches_layers():
+            if position == 0 and method is not None and method.inspects():
                 outputs = self.materials.outputs[name][pooling]
-                inspections |= inspect_run(method, name, layers[name], outputs)
+                try:
+                    with recorded():
+                        inspections |= inspect_run(method, name, layers[name], outputs)
+                except RunFailed as error:
+                    say(f"warning: {method.name}, seed {run.seed}: inspect failed: {error}")
         return predictions, inspections, metrics

@@ -15,23 +15,23 @@ import torch
 
 from harness.claims import Claims
 from harness.config import StudyConfig
-from harness.encoder import check_needs
 from harness.errors import MethodError
 from harness.evaluation import Evaluation
 from harness.failures import RunFailed, is_out_of_memory, recorded
 from harness.halving import Halving, round_of
 from harness.kept import KeptStudents
 from harness.ledger import Ledger, Record, Result, Role, Status
+from harness.making import check_method, make_method
 from harness.materials import Materials
-from harness.method import Layers, Method, Value, View
+from harness.method import Layers, Method, Pooling, Value, View
 from harness.progress import progress, say
 from harness.provenance import provenance
-from harness.randomness import generator, global_seed
 from harness.recipe import Member, Recipe, engine_of
 from harness.runs import Run, method_source
 from harness.sizing import population_size
 from harness.student import Blueprint
 from harness.tasks import Task
+from harness.teacher_outputs import TeacherOutputs
 from harness.train import RESULTS_VERSION, Outcome, train_population
 
 NOTHING = Outcome([], 0.0, 0.0, 0)
@@ -61,6 +61,7 @@ class Executor:
         self._kept: dict[str, KeptStudents] = {}
         self._sizes: dict[View, int] = {}
         self._recipes: dict[View, Recipe] = {}
+        self._placed: dict[Pooling, TeacherOutputs] = {}
         self.blueprint = Blueprint(materials.start, config.student, materials.data.mean_score)
         self.engine = engine_of(config.training.engine, self.blueprint.config)
         self.rungs = config.search.rungs
@@ -124,7 +125,7 @@ class Executor:
                 model=self.blueprint.config,
                 inputs=materials.inputs["train"],
                 labels=materials.labels,
-                teacher=materials.outputs["train"][view.pooling],
+                teacher=self._outputs(view.pooling),
                 regression=materials.data.task.regression,
                 view=view,
                 training=config.training,
@@ -133,6 +134,13 @@ class Executor:
                 live=materials.teacher.model if view.needs else None,
             )
         return self._recipes[view]
+
+    def _outputs(self, pooling: Pooling) -> TeacherOutputs:
+        """The training split's, where batches find them fastest: one copy for all views."""
+        if pooling not in self._placed:
+            outputs = self.materials.outputs["train"][pooling]
+            self._placed[pooling] = outputs.on(self.materials.arithmetic.device)
+        return self._placed[pooling]
 
     def view(self, run: Run) -> View:
         """What the models of a run hand out."""
@@ -209,6 +217,8 @@ class Executor:
         by_view: dict[View, list[Run]] = {}
         for run in runs:
             by_view.setdefault(self.view(run), []).append(run)
+        for view in by_view:
+            self.recipe(view)  # what lies on the GPU lies there before any size is chosen
         populations: list[list[Run]] = []
         for alike in by_view.values():
             size = self.size(alike)
@@ -233,7 +243,7 @@ class Executor:
     def _train_and_write(self, runs: Sequence[Run], advance: Callable[[int], None]) -> None:
         """Train runs together; where that raises, each half by itself, down to what is inseparable.
 
-        After a lack of memory no population of this command is larger than the half.
+        After a lack of memory no population of this view is larger than the half.
         """
         parts = [runs] if runs else []
         while parts:
@@ -333,40 +343,16 @@ class Executor:
         }
 
     def check(self, method: type[Method], fixed: Mapping[str, Value]) -> None:
-        """Build a method once: what cannot be used is refused before any training.
-
-        Raises:
-            MethodError: the method cannot be used with this teacher and depth.
-        """
-        searched = {
-            name: hyper.distribution.to_external_repr(0)
-            for name, hyper in method.space.items()
-            if hyper.kind == "structural" and name not in fixed
-        }
-        try:
-            with recorded():
-                self._method(method, {**searched, **fixed}, 0)
-        except RunFailed as error:
-            if isinstance(error.__cause__, MethodError):
-                raise error.__cause__ from None
-            raise MethodError(f"{method.name}: {error}") from error
-
-    def _method(self, method: type[Method], setting: Mapping[str, Value], seed: int) -> Method:
-        structure = {
-            name: setting[name]
-            for name, hyper in method.space.items()
-            if hyper.kind == "structural"
-        }
-        for config in (self.blueprint.config, self.materials.teacher.model.config):
-            check_needs(config, method.needs)
-        shapes = self.materials.shapes(self.config)
-        with global_seed("method", seed):
-            return method(shapes, structure, generator("method", seed))
+        """Refuse a method that cannot be used with this teacher and depth. Raises `MethodError`."""
+        encoders = (self.blueprint.config, self.materials.teacher.model.config)
+        check_method(method, self.materials.shapes(self.config), encoders, fixed)
 
     def _member(self, run: Run) -> Member:
         return Member(
             weights=self.blueprint.weights(run.seed),
-            method=self._method(run.method, run.setting, run.seed),
+            method=make_method(
+                run.method, self.materials.shapes(self.config), run.setting, run.seed
+            ),
             setting=run.setting,
             seed=run.seed,
         )

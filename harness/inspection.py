@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -17,8 +16,9 @@ def inspect_run(
 ) -> dict[str, Any]:
     """For methods with `inspect`: their targets and, where they have it, attention over a split.
 
-    `map` (m, n) is the mean weight, `entropy` (m,) a share of its maximum, log n; `target_length` and
-    `target_variance_share` (m,) are of the states that student layers are matched to.
+    `map` (m, n) is the mean weight, `entropy` (m,) a share of its maximum, the log of the number of
+    layers that are attended to; `target_length` and `target_variance_share` (m,) are of the states that
+    student layers are matched to.
     """
     rows = torch.arange(len(student.states))
     seen = method.inspect(student, outputs.batch(rows, torch.device("cpu")))
@@ -34,6 +34,8 @@ def inspect_run(
     }
     if (attention := seen.get("attention")) is not None:
         entropy = -torch.special.xlogy(attention, attention).sum(-1).mean(0)
-        most = math.log(attention.shape[-1]) if attention.shape[-1] > 1 else 1.0
-        facts |= {"map": attention.mean(0).tolist(), "entropy": (entropy / most).tolist()}
+        attended = (attention > 0).any(0).sum(-1)
+        # One layer is all of those that there are.
+        share = torch.where(attended > 1, entropy / attended.clamp(min=2).log(), 1.0)
+        facts |= {"map": attention.mean(0).tolist(), "entropy": share.tolist()}
     return {"targets": facts}

@@ -60,10 +60,10 @@ def normalised_squared_error(states: Tensor, targets: Tensor) -> Tensor:
     return mean_squared_error(F.normalize(states, dim=-1), F.normalize(targets, dim=-1))
 
 
-def layer_attention(
+def layer_energies(
     queries: Tensor, keys: Tensor, scaled: bool, allowed: Tensor | None = None
 ) -> Tensor:
-    """Attention of student layers over teacher layers.
+    """What the attention of student layers over teacher layers is the softmax of.
 
     Args:
         queries: student states (B, m, width).
@@ -72,14 +72,21 @@ def layer_attention(
         allowed: which teacher layers a student layer may attend to (m, n); without it all.
 
     Returns:
-        Weights (B, m, n) that sum to 1 over the teacher's layers.
+        Energies (B, m, n), minus infinity where a layer is not allowed.
     """
     energies = queries @ keys.transpose(-1, -2)
     if scaled:
         energies = energies / math.sqrt(keys.shape[-1])
     if allowed is not None:
         energies = energies.masked_fill(~allowed, -torch.inf)
-    return F.softmax(energies, dim=-1)
+    return energies
+
+
+def layer_attention(
+    queries: Tensor, keys: Tensor, scaled: bool, allowed: Tensor | None = None
+) -> Tensor:
+    """Weights (B, m, n) that sum to 1 over the teacher's layers; arguments as `layer_energies`."""
+    return F.softmax(layer_energies(queries, keys, scaled, allowed), dim=-1)
 
 
 def widened(values: Tensor) -> Tensor:

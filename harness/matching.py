@@ -9,7 +9,6 @@ import torch
 from optuna.distributions import CategoricalDistribution
 from torch import Tensor
 
-from harness.errors import MethodError
 from harness.losses import mean_squared_error, mix_layers, normalised_squared_error
 from harness.method import (
     DISTILLATION,
@@ -22,6 +21,7 @@ from harness.method import (
     query_projection,
     require_depth,
     require_equal_widths,
+    require_pair,
     weight,
 )
 
@@ -62,7 +62,7 @@ class MappedLayers(Method):
         self.simplex_scale = float(shapes.student_width)
         layers = self.layer_map(shapes.student_layers, shapes.teacher_layers, generator)
         if not layers:
-            raise MethodError(f"{self.name} leaves out the last student layer: it needs at least 2")
+            require_pair(shapes, self.name)
         self.register_buffer("matched", torch.tensor(layers) - 1)
         self.matched: Tensor
 

@@ -21,6 +21,7 @@ from harness.checkpoints import (
 from harness.config import StudyConfig
 from harness.errors import TeacherError
 from harness.inputs import EncodedSplit, tokenised
+from harness.making import shapes_of
 from harness.method import Pooling, Shapes
 from harness.precision import Arithmetic
 from harness.progress import progress, say
@@ -55,16 +56,8 @@ class Materials:
 
     def shapes(self, study: StudyConfig) -> Shapes:
         """Shapes for the study's students, as wide as the model that they start from."""
-        config = self.teacher.model.config
-        return Shapes(
-            teacher_layers=int(config.num_hidden_layers),
-            teacher_width=int(config.hidden_size),
-            student_layers=study.student.layers,
-            student_width=int(self.start.config.hidden_size),
-            outputs=self.data.task.outputs,
-            teacher_heads=int(config.num_attention_heads),
-            student_heads=int(self.start.config.num_attention_heads),
-            epochs=study.training.epochs,
+        return shapes_of(
+            self.teacher.model.config, self.start.config, self.data.task.outputs, study
         )
 
 

@@ -22,7 +22,7 @@ from harness.errors import MethodError
 Value = float | int | str | bool
 Pooling = Literal["cls", "mean"]
 Form = Literal["verified", "second-hand", "ours"]
-Need = Literal["tokens", "scores", "qkv"]
+Need = Literal["tokens", "scores", "qkv", "last-qkv"]
 """What a method can ask for beside pooled states: every token's states, attention scores, Q/K/V."""
 
 
@@ -36,7 +36,8 @@ class Layers:
 
     - `tokens`: every token's states, of the embeddings and of layers 1..n, each (B, T, width), fp32;
     - `scores`: attention before the softmax, of layers 1..n, each (B, heads, T, T);
-    - `queries` (unscaled), `keys`, `values` of layers 1..n, each (B, heads, T, head width).
+    - `queries` (unscaled), `keys`, `values` of layers 1..n, each (B, heads, T, head width); with
+      `last-qkv` of layer n alone.
 
     Scores, queries, keys and values have the precision of products: `widened` makes them fp32.
     """
@@ -186,7 +187,12 @@ class Method(nn.Module, ABC):
     @classmethod
     def uses_teacher(cls) -> bool:
         """Whether any term reads the teacher."""
-        return "kd_weight" in cls.space
+        return any(name.endswith("_weight") for name in cls.space)
+
+    @classmethod
+    def inspects(cls) -> bool:
+        """Whether it has something to show of its inside."""
+        return cls.inspect is not Method.inspect
 
     @classmethod
     def matches_layers(cls) -> bool:
@@ -215,6 +221,12 @@ def require_depth(shapes: Shapes, name: str) -> None:
     """Refuse a student that is deeper than its teacher."""
     if shapes.student_layers > shapes.teacher_layers:
         raise MethodError(f"{name} needs a student no deeper than its teacher")
+
+
+def require_pair(shapes: Shapes, name: str) -> None:
+    """Refuse a student without a layer below its last one."""
+    if shapes.student_layers < 2:
+        raise MethodError(f"{name} leaves out the last student layer: it needs at least 2")
 
 
 def require_equal_widths(shapes: Shapes, name: str, instead: str) -> None:

@@ -46,10 +46,11 @@ class MethodGroup:
             )
         self.uses_teacher = self.template is not None and self.template.uses_teacher()
         self.matches_layers = self.template is not None and self.template.matches_layers()
+        self.inspected = self.template is not None and self.template.inspects()
         self._set_scalars()
 
     def leaves(self) -> list[Leaf]:
-        """The stacked projections that are trained; no decay for vectors."""
+        """The stacked projections that are trained; no decay for what is a vector of one member."""
         return [
             Leaf(values, values.ndim > 2, self.first)
             for values in self.parameters.values()
@@ -155,8 +156,9 @@ class MethodGroup:
         terms = {"label": label_loss(student.logits, labels, regression)}
         if teacher is None or method is None:
             return terms
-        temperature = context.scalars.get("temperature", torch.ones((), device=labels.device))
-        terms["kd"] = distillation_loss(student.logits, teacher.logits, temperature, regression)
+        if "kd_weight" in method.space:
+            temperature = context.scalars.get("temperature", torch.ones((), device=labels.device))
+            terms["kd"] = distillation_loss(student.logits, teacher.logits, temperature, regression)
         own = functional_call(method, state, (student, teacher, labels, context))
         scale = method.simplex_scale if self.recipe.weights == "simplex" else 1.0
         return terms | {name: scale * term for name, term in own.items()}

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+from torch.utils._pytree import tree_leaves
 from transformers import PretrainedConfig
 
 from harness.arguments import chosen_methods
 from harness.checkpoints import check_fits, read_config, tokenizer_of
 from harness.config import ROUND, StudyConfig
-from harness.encoder import check_needs
 from harness.inputs import EncodedSplit, encode
 from harness.live_teacher import LiveTeacher
+from harness.making import check_method, shapes_of, usable
 from harness.materials import find_own_start
 from harness.method import Method, View
 from harness.population import Population
@@ -26,6 +28,7 @@ from harness.recipe import Member, Recipe
 from harness.schedule import LengthSchedule
 from harness.sizing import population_size
 from harness.sources import TaskData
+from harness.space import space_of
 from harness.student import classifier_config, new_classifier
 from harness.tasks import Task
 from harness.teacher import find_origin
@@ -39,7 +42,8 @@ ADAM_COPIES = 4
 class TaskPlan:
     """Cost of one task: runs, optimiser steps, seconds, and bytes of memory and disk.
 
-    `live_methods` run the teacher in every step, which takes `live_seconds` of the seconds.
+    `live_methods` run the teacher in every step, which takes at most `live_seconds` of the seconds: runs
+    of one seed share it. `left_out` are the methods that cannot be used, with the reasons.
     """
 
     task: str
@@ -51,22 +55,25 @@ class TaskPlan:
     seconds: float
     live_methods: tuple[str, ...]
     live_seconds: float
+    left_out: Mapping[str, str]
     memory_bytes: int
     disk_bytes: int
 
     def line(self) -> str:
         """The plan in one line."""
-        live = ""
+        more = ""
         if self.live_methods:
-            live = (
-                f"; {', '.join(self.live_methods)}: the teacher runs in every step, about "
+            more = (
+                f"; {', '.join(self.live_methods)}: the teacher runs in every step, at most "
                 f"{_duration(self.live_seconds)} of it"
             )
+        if self.left_out:
+            more += f"; left out: {'; '.join(self.left_out.values())}"
         return (
             f"{self.task}: {self.train_examples} training examples, teacher {self.teacher_steps} "
             f"steps, {self.search_runs} search + {self.report_runs} report runs = "
             f"{self.student_steps} student steps; about {_duration(self.seconds)}, "
-            f"{self.memory_bytes / 2**30:.1f} GiB memory, {self.disk_bytes / 2**20:.0f} MiB disk{live}"
+            f"{self.memory_bytes / 2**30:.1f} GiB memory, {self.disk_bytes / 2**20:.0f} MiB disk{more}"
         )
 
     def plain(self) -> dict[str, Any]:
@@ -84,6 +91,7 @@ def plan_task(
 
     Raises:
         TeacherError: teacher or start cannot be found, or do not belong together.
+        MethodError: no method can be used.
     """
     folder = find_origin(config, data, arithmetic.name, scratch, outline=True).folder
     own_start = find_own_start(config, data.task, folder, scratch, outline=True)
@@ -92,7 +100,15 @@ def plan_task(
         check_fits(encoder, [inputs], config.training.max_length)
     shape = read_config(folder)
     depth, width = int(shape.num_hidden_layers), int(shape.hidden_size)
-    methods = len(config.methods)
+    start = read_config(own_start or folder)
+    shapes = shapes_of(shape, start, data.task.outputs, config)
+
+    def check(kind: type[Method]) -> None:
+        space = space_of(kind, config.search, data.task.regression)
+        check_method(kind, shapes, (shape, start), space.fixed)
+
+    kinds, refused = usable(chosen_methods(config), config.baseline, check)
+    methods = len(kinds)
     search_runs = methods * config.search.trials * config.search.seeds
     report_runs = methods * config.protocol.seeds
     student_epoch = LengthSchedule(inputs.lengths, config.training.batch_size)
@@ -100,13 +116,14 @@ def plan_task(
     fine_tuned = config.teacher.epochs if config.teacher.checkpoint is None else 0
     student = _member_like(folder, data.task, config.student.layers)
     recipe = _recipe(config, data, inputs, arithmetic, student)
-    together = methods * min(ROUND, config.search.trials) * config.search.seeds
-    size = min(population_size(recipe, student[1]), together)
+    live = [kind for kind in kinds if kind.needs]
+    together = (methods - len(live)) * min(ROUND, config.search.trials) * config.search.seeds
+    size = min(population_size(recipe, student[1]), max(together, 1))
     student_seconds = _epoch_seconds(recipe, [student[1]] * size) / size
-    live = [kind for kind in chosen_methods(config) if kind.needs]
-    live_seconds = [_live_seconds(recipe, folder, data.task, kind) for kind in live]
+    costs = [_live_cost(recipe, folder, data.task, kind) for kind in live]
     of_each = config.search.trials * config.search.seeds + config.protocol.seeds
-    live_total = of_each * config.training.epochs * sum(live_seconds)
+    live_total = of_each * config.training.epochs * sum(seconds for seconds, _ in costs)
+    live_bytes = size * max((held for _, held in costs), default=0)
     teacher = _member_like(folder, data.task, depth)
     teacher_recipe = _recipe(config, data, inputs, arithmetic, teacher)
     teacher_seconds = _epoch_seconds(teacher_recipe, [teacher[1]])
@@ -128,7 +145,10 @@ def plan_task(
         + live_total,
         live_methods=tuple(kind.name for kind in live),
         live_seconds=live_total,
-        memory_bytes=psutil.Process().memory_info().rss + size * parameters * FLOAT * ADAM_COPIES,
+        left_out={name: str(error) for name, error in refused.items()},
+        memory_bytes=psutil.Process().memory_info().rss
+        + size * parameters * FLOAT * ADAM_COPIES
+        + live_bytes,
         disk_bytes=cache + (kept + 1) * parameters * FLOAT,
     )
 
@@ -161,26 +181,26 @@ def _recipe(
     )
 
 
-def _live_seconds(recipe: Recipe, folder: Path, task: Task, kind: type[Method]) -> float:
-    """Seconds of the teacher's forward passes in one epoch of one run of a method that needs it."""
+def _live_cost(recipe: Recipe, folder: Path, task: Task, kind: type[Method]) -> tuple[float, int]:
+    """Of a teacher that runs in every step: seconds in an epoch of one run, and bytes held at most."""
     shape = classifier_config(folder, task)
-    check_needs(shape, kind.needs)
     with global_seed("plan"):
         model = new_classifier(shape).to(recipe.arithmetic.device).eval()
-    teacher = LiveTeacher(replace(recipe, live=model, view=kind.view(recipe.view.pooling)))
-    seconds = 0.0
+    teacher = LiveTeacher(replace(recipe, live=model, view=kind.view(recipe.view.pooling)), [0])
+    seconds, held = 0.0, 0
     batches = recipe.schedule().epoch(0, 0)
     for width in sorted({batch.width for batch in batches}):
         rows = torch.from_numpy(next(batch.rows for batch in batches if batch.width == width))[None]
         batch = recipe.tokens.batch(rows, width)
         for _ in range(2):  # the first one warms up
             started = time.perf_counter()
-            teacher.layers(batch, rows)
+            seen = teacher.layers(batch)
             if recipe.arithmetic.device.type == "cuda":
                 torch.cuda.synchronize()
             taken = time.perf_counter() - started
         seconds += taken * sum(batch.width == width for batch in batches)
-    return seconds
+        held = max(held, sum(tensor.nbytes for tensor in tree_leaves(seen)))
+    return seconds, held
 
 
 def _epoch_seconds(recipe: Recipe, members: list[Member]) -> float:

@@ -48,8 +48,7 @@ class Population:
         self.step = 0
         self.tokens = recipe.tokens
         taught = any(group.uses_teacher for group in self.groups)
-        self.teacher = recipe.outputs if taught else None
-        self.live = LiveTeacher(recipe) if taught and recipe.view.needs else None
+        self.teacher = recipe.teacher if taught else None
         self._prepare()
 
     def epoch(self, number: int, advance: Callable[[int], None]) -> list[dict[str, float]]:
@@ -117,7 +116,10 @@ class Population:
         ]
         self.optimizer = AdamW(groups, lr=0.0, fused=True)
         self.rates = [float(member.setting["learning_rate"]) for member in self.members]
-        self.key = DropoutKey([member.seed for member in self.members], self.device)
+        seeds = [member.seed for member in self.members]
+        self.key = DropoutKey(seeds, self.device)
+        live = self.teacher is not None and self.recipe.view.needs
+        self.live = LiveTeacher(self.recipe, seeds) if live else None
 
     def _views(self, place: int, decayed: bool | None = None) -> list[Tensor]:
         """What the optimiser steps of one member: all of it, or what decays, or what does not."""
@@ -135,7 +137,7 @@ class Population:
         student = self.network.forward(batch, self.key, pooling, self.recipe.view.needs)
         labels = self.recipe.labels[rows.to(self.device, non_blocking=True)]
         mask = batch["attention_mask"] > 0
-        seen = () if self.live is None else self.live.layers(batch, rows)
+        seen = () if self.live is None else self.live.layers(batch)
         totals = []
         parts = self._by_group((student, seen, labels, mask, rows))
         for group, (own, live, own_labels, own_mask, own_rows) in zip(

@@ -61,11 +61,6 @@ class Recipe:
         """The training split on the device."""
         return self.inputs.tokens(self.arithmetic.device)
 
-    @cached_property
-    def outputs(self) -> TeacherOutputs | None:
-        """The teacher's outputs where batches find them fastest."""
-        return None if self.teacher is None else self.teacher.on(self.arithmetic.device)
-
     def schedule(self) -> LengthSchedule:
         """The padded lengths of every step, common to all members."""
         return LengthSchedule(self.inputs.lengths, self.training.batch_size)

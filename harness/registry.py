@@ -29,9 +29,10 @@ class Registry:
     def resolve(self, name: str) -> type[Method]:
         """The method of that name or alias. Raises `MethodError` with the nearest names."""
         for method in self.methods.values():
-            if name == method.name or name in method.aliases:
+            if name in names_of(method):
                 return method
-        known = [*self.methods, *(alias for m in self.methods.values() for alias in m.aliases)]
+        known = [own for method in self.methods.values() for own in names_of(method)]
+        known += ["all", *names("ablation")]
         near = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(known)}"
         raise MethodError(f"--method {name}: no such method; {hint}")
@@ -56,15 +57,20 @@ def registry() -> Registry:
 def register(methods: dict[str, type[Method]], method: type[Method]) -> None:
     """Add a method. Raises `MethodError` when another one has its name or an alias."""
     for other in methods.values():
-        taken = {other.name, *other.aliases} & {method.name, *method.aliases}
+        taken = {*names_of(other)} & {*names_of(method)}
         if taken and other is not method:
             raise MethodError(
                 f"two methods are named '{min(taken)}': {_place(other)} and {_place(method)}"
             )
-    reserved = {"all", *names("ablation")} & {method.name, *method.aliases}
+    reserved = {"all", *names("ablation")} & {*names_of(method)}
     if reserved:
         raise MethodError(f"{_place(method)}: '{min(reserved)}' is the name of a set of methods")
     methods[method.name] = method
+
+
+def names_of(method: type[Method]) -> tuple[str, ...]:
+    """A method's name and its aliases, which are not inherited."""
+    return method.name, *vars(method).get("aliases", ())
 
 
 def _candidates() -> Iterator[tuple[str, Callable[[], ModuleType | type]]]:

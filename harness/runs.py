@@ -9,18 +9,21 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import Any
 
 from harness.artefacts import fingerprint
+from harness.errors import MethodError
 from harness.ledger import Role
 from harness.method import Method, Value
 
 SEARCH_SEED = 1_000_000
 """Search seeds start here, report seeds at 1: they never meet."""
-SHARED = ("harness.losses", "harness.method", "harness.matching", "harness.layer_maps")
+PIECES = ("harness.losses", "harness.method", "harness.matching", "harness.layer_maps")
 """What methods are made of; the core uses the first two for every method."""
-OUTSIDE = frozenset({"torch", "abc", "builtins"})
+OUTSIDE = sys.stdlib_module_names | {"torch"}
 """Packages of base classes whose source is not the method's."""
 
 
@@ -56,23 +59,56 @@ def search_seeds(count: int) -> list[int]:
 def method_source(kind: type[Method]) -> str:
     """Hash of a method's module and the shared pieces it uses, without comments and docstrings.
 
-    Those are the modules of its base classes, the core's losses and contract, and what of `SHARED` any
-    of them takes a name from.
+    Those are the modules of its base classes, the core's losses and contract, and whatever of `PIECES`
+    and of the method's own package any of them imports.
+
+    Raises:
+        MethodError: one of them has no source file.
     """
-    names = {
-        base.__module__ for base in kind.__mro__ if base.__module__.split(".")[0] not in OUTSIDE
-    }
-    names |= set(SHARED[:2])
-    taken = [value for name in names for value in vars(sys.modules[name]).values()]
-    names |= {
-        place for place in SHARED for value in taken if getattr(value, "__module__", "") == place
-    }
+    packages = {base.__module__.split(".")[0] for base in kind.__mro__} - OUTSIDE
+    found = {base.__module__ for base in kind.__mro__ if base.__module__.split(".")[0] in packages}
+    left = [*found, *PIECES[:2]]
+    found.update(left)
+    while left:
+        for name in _imported(left.pop()):
+            ours = name in PIECES or name.split(".")[0] in packages - {"harness"}
+            if ours and name not in found and _is_module(name):
+                found.add(name)
+                left.append(name)
     digest = hashlib.sha256()
-    for name in sorted(names):
-        file = inspect.getsourcefile(sys.modules[name])
-        assert file is not None
-        digest.update(_code(Path(file)).encode())
+    for name in sorted(found):
+        digest.update(_code(_source(name)).encode())
     return digest.hexdigest()
+
+
+def _imported(module: str) -> set[str]:
+    """What a module's source imports: names of modules, and of what may be a module in one."""
+    names: set[str] = set()
+    package = import_module(module).__package__
+    for node in ast.walk(ast.parse(_source(module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            origin = resolve_name("." * node.level + (node.module or ""), package)
+            names |= {origin, *(f"{origin}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # it is something in a module
+        return False
+
+
+def _source(module: str) -> Path:
+    try:
+        file = inspect.getsourcefile(import_module(module))
+    except TypeError:
+        file = None
+    if file is None:
+        raise MethodError(f"{module} has no source file, which is a part of a run's identity")
+    return Path(file)
 
 
 def _code(path: Path) -> str:

@@ -10,7 +10,6 @@ import torch
 
 from harness.population import Population
 from harness.recipe import Member, Recipe, engine_of
-from harness.teacher_outputs import TeacherOutputs
 
 MOST = 64
 ACTIVATIONS = 1 << 19
@@ -41,10 +40,9 @@ def _fitting(free: int, each: int) -> int:
 
 
 def _size_on_gpu(recipe: Recipe, member: Member) -> int:
-    """What fits beside the teacher's outputs; 1 where a second member does not."""
-    _ = recipe.outputs
+    """What fits; 1 where a second member does not."""
     try:
-        one, two = (_bytes_on_gpu(recipe, [member] * size) for size in (1, 2))
+        one, two = (_bytes_on_gpu(recipe, member, size) for size in (1, 2))
     except torch.OutOfMemoryError:
         return 1
     torch.cuda.empty_cache()
@@ -52,8 +50,12 @@ def _size_on_gpu(recipe: Recipe, member: Member) -> int:
     return _fitting(free, two - one)
 
 
-def _bytes_on_gpu(recipe: Recipe, members: list[Member]) -> int:
-    """The most memory that two steps at the widest batch take; the optimiser's moments are in it."""
+def _bytes_on_gpu(recipe: Recipe, member: Member, size: int) -> int:
+    """The most memory that two steps at the widest batch take; the optimiser's moments are in it.
+
+    Members have seeds of their own, and so their own part of what a live teacher hands out.
+    """
+    members = [replace(member, seed=member.seed + place) for place in range(size)]
     longest = np.argsort(recipe.inputs.lengths)[-recipe.training.batch_size :]
     rows = torch.from_numpy(longest)
     teacher = recipe.teacher
@@ -61,7 +63,7 @@ def _bytes_on_gpu(recipe: Recipe, members: list[Member]) -> int:
         recipe,
         inputs=recipe.inputs.part(longest),
         labels=recipe.labels[rows.to(recipe.labels.device)],
-        teacher=teacher and TeacherOutputs(teacher.logits[rows], teacher.states[rows]),
+        teacher=teacher and teacher.part(rows),
         training=replace(recipe.training, epochs=2),
         words=recipe.vocabulary,
     )

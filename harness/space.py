@@ -76,6 +76,19 @@ def _check_simplex(method: type[Method]) -> None:
         )
 
 
+def any_value(hyper: Hyper) -> Value:
+    """A value of a hyper-parameter: its default, its first choice, or its lowest."""
+    if hyper.default is not None:
+        return hyper.default
+    distribution = hyper.distribution
+    if isinstance(distribution, CategoricalDistribution):
+        choice = distribution.choices[0]
+        assert isinstance(choice, bool | int | float | str)
+        return choice
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return distribution.low
+
+
 def check_names(methods: Sequence[type[Method]], search: SearchConfig) -> None:
     """Refuse a narrowing that no chosen method reads. Raises `ConfigError`."""
     known = {"learning_rate"}.union(*(method.space for method in methods))

@@ -15,7 +15,8 @@ from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.activations import ACT2FN
 
-from harness.encoder import Held, Leaf, finite_scores, pool
+from harness.attention import Held, finite_scores
+from harness.encoder import Leaf, pool
 from harness.flat_weights import LAYER_WEIGHTS, layout
 from harness.method import Layers, Need, Pooling
 from harness.randomness import DropoutKey, dropped_levels

@@ -17,9 +17,9 @@ from transformers import (
     PreTrainedModel,
 )
 
+from harness.attention import ATTENTION
 from harness.checkpoints import read_config
 from harness.config import StudentConfig
-from harness.encoder import ATTENTION
 from harness.errors import MethodError, TeacherError, first_line
 from harness.layer_maps import skip_map
 from harness.method import Method

@@ -46,6 +46,11 @@ class TeacherOutputs:
             return self
         return TeacherOutputs(self.logits.to(device), self.states.to(device))
 
+    def part(self, rows: Tensor) -> TeacherOutputs:
+        """The outputs for some rows, where they lie."""
+        rows = rows.to(self.states.device)
+        return TeacherOutputs(self.logits[rows], self.states[rows])
+
     def batch(self, rows: Tensor, device: torch.device) -> Layers:
         """The outputs for those rows, on the CPU of any shape, in fp32 on the device."""
         rows = rows.to(self.states.device, non_blocking=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Literal
 
 import torch
 from optuna.distributions import CategoricalDistribution
@@ -13,7 +14,6 @@ from harness.layer_maps import buckets
 from harness.losses import layer_attention
 from harness.matching import MIXED, MixedLayers
 from harness.method import (
-    Form,
     Hyper,
     Shapes,
     Value,
@@ -22,6 +22,7 @@ from harness.method import (
     require_equal_widths,
 )
 
+Reach = Literal["all layers", "buckets", "overlapping buckets"]
 _ATTENTION: Mapping[str, Hyper] = {
     **MIXED,
     "scaled": Hyper(
@@ -48,24 +49,10 @@ _PROJECTED: Mapping[str, Hyper] = {
 }
 
 
-class Alp(MixedLayers):
-    """LAYER = mean_j MSE(u_j, C_j), C_j = Σ_i ε_ji t_i, ε_j = softmax_i(⟨u_j, φ(t_i)⟩ / √d).
+class _Attending(MixedLayers):
+    """Weights ε_j = softmax_i(⟨u_j, φ(t_i)⟩ / √d) over all teacher layers, or those of a bucket."""
 
-    Paper: Passban, Wu, Rezagholizadeh, Liu (2021), arXiv 2012.14022 (second-hand: the fused state is
-    a weighted sum of raw teacher states). u_j is s_j, or W·s_j with W learned when the widths differ,
-    so that the target stays the teacher's own. φ is a bias-free linear map that starts at the
-    identity (ours). Reduction: mean over width, layers and examples.
-    `value` = `projected` makes C_j = Σ ε φ(t_i), a learned target that can collapse: watch the
-    target's length and variance in the report.
-    Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); options scaled, detach_attention,
-    value.
-    """
-
-    name = "alp"
-    summary = "attention over all teacher layers, learned key projection"
-    paper = "Passban et al. 2021, arXiv 2012.14022"
-    form: ClassVar[Form] = "second-hand"
-    space: ClassVar[Mapping[str, Hyper]] = _PROJECTED
+    space = _ATTENTION
 
     def __init__(
         self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
@@ -75,16 +62,29 @@ class Alp(MixedLayers):
         self.detached = bool(structure["detach_attention"])
         self.projected = structure.get("value") == "projected"
         self.key = self.make_key(shapes, generator)
-        self.register_buffer("allowed", self.make_allowed(shapes))
+        self.register_buffer("allowed", self._allowed(shapes))
         self.allowed: Tensor | None
 
-    def make_allowed(self, shapes: Shapes) -> Tensor | None:
-        """Which teacher layers a student layer may attend to (m, n); None: all."""
-        return None
+    @property
+    @abstractmethod
+    def reach(self) -> Reach:
+        """Which teacher layers a student layer attends to."""
 
     def make_key(self, shapes: Shapes, generator: torch.Generator) -> nn.Module:
-        """φ, on the teacher's side."""
+        """φ, on the teacher's side: learned, beginning at the identity."""
         return learned_map(shapes.teacher_width, shapes.teacher_width, generator)
+
+    def _allowed(self, shapes: Shapes) -> Tensor | None:
+        """Which teacher layers a student layer may attend to (m, n); None: all."""
+        if self.reach == "all layers":
+            return None
+        require_depth(shapes, self.name)
+        students, teachers = shapes.student_layers, shapes.teacher_layers
+        layers = buckets(students, teachers, overlapping=self.reach == "overlapping buckets")
+        allowed = torch.zeros(students, teachers, dtype=torch.bool)
+        for row, bucket in zip(allowed, layers, strict=True):
+            row[torch.tensor(bucket) - 1] = True
+        return allowed
 
     def values(self, states: Tensor) -> Tensor:
         """The states, or their projections."""
@@ -97,7 +97,28 @@ class Alp(MixedLayers):
         return weights.detach() if self.detached else weights
 
 
-class AlpNp(Alp):
+class Alp(_Attending):
+    """LAYER = mean_j MSE(u_j, C_j), C_j = Σ_i ε_ji t_i, ε_j = softmax_i(⟨u_j, φ(t_i)⟩ / √d).
+
+    Paper: Passban, Wu, Rezagholizadeh, Liu (2021), arXiv 2012.14022 (second-hand: the fused state is
+    a weighted sum of raw teacher states). u_j is s_j, or W·s_j with W learned when the widths differ,
+    so that the target stays the teacher's own. φ is a bias-free linear map that starts at the
+    identity (ours). Reduction: mean over width, layers and examples.
+    `value` = `projected` makes C_j = Σ ε φ(t_i), a learned target that can collapse: watch the
+    target's length and variance in the report. With `detach_attention` and raw values nothing trains φ.
+    Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); options scaled, detach_attention,
+    value.
+    """
+
+    name = "alp"
+    summary = "attention over all teacher layers, learned key projection"
+    paper = "Passban et al. 2021, arXiv 2012.14022"
+    form = "second-hand"
+    space = _PROJECTED
+    reach = "all layers"
+
+
+class AlpNp(_Attending):
     """`alp` without a projection: φ is the identity and the attention has no parameters.
 
     Paper: as `alp`; the reading of NP as "no projection" is ours, public reimplementations of ALP are
@@ -107,8 +128,9 @@ class AlpNp(Alp):
 
     name = "alp-np"
     summary = "attention over all teacher layers, no parameters"
+    paper = "Passban et al. 2021, arXiv 2012.14022"
     form = "ours"
-    space: ClassVar[Mapping[str, Hyper]] = _ATTENTION
+    reach = "all layers"
 
     def __init__(
         self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
@@ -121,7 +143,7 @@ class AlpNp(Alp):
         return nn.Identity()
 
 
-class AlpNo(Alp):
+class AlpNo(_Attending):
     """`alp` with the attention of student layer j inside a bucket C(j) of neighbouring teacher layers.
 
     Paper: Passban et al. (2021), arXiv 2012.14022 (second-hand), the variant with non-overlapping
@@ -134,19 +156,13 @@ class AlpNo(Alp):
 
     name = "alp-no"
     summary = "attention inside a bucket of teacher layers, not overlapping"
-    overlapping: ClassVar[bool] = False
-
-    def make_allowed(self, shapes: Shapes) -> Tensor | None:
-        """The buckets."""
-        require_depth(shapes, self.name)
-        students, teachers = shapes.student_layers, shapes.teacher_layers
-        allowed = torch.zeros(students, teachers, dtype=torch.bool)
-        for row, bucket in zip(allowed, buckets(students, teachers, self.overlapping), strict=True):
-            row[torch.tensor(bucket) - 1] = True
-        return allowed
+    paper = "Passban et al. 2021, arXiv 2012.14022"
+    form = "second-hand"
+    space = _PROJECTED
+    reach = "buckets"
 
 
-class AlpPo(AlpNo):
+class AlpPo(_Attending):
     """`alp-no` with partly overlapping buckets: each also holds the first layer of the next one.
 
     Paper: Passban et al. (2021), arXiv 2012.14022 (second-hand; which layer neighbours share is ours):
@@ -158,4 +174,7 @@ class AlpPo(AlpNo):
 
     name = "alp-po"
     summary = "attention inside a bucket of teacher layers, partly overlapping"
-    overlapping = True
+    paper = "Passban et al. 2021, arXiv 2012.14022"
+    form = "second-hand"
+    space = _PROJECTED
+    reach = "overlapping buckets"

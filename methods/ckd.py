@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from optuna.distributions import CategoricalDistribution
@@ -22,35 +22,26 @@ from harness.method import (
     require_depth,
 )
 
+_SPACE: Mapping[str, Hyper] = {
+    **MIXED,
+    "direction": Hyper(
+        CategoricalDistribution(["to-teacher", "to-student"]),
+        "structural",
+        "which side is projected; a projected teacher is a learned target, and can collapse",
+        default="to-teacher",
+    ),
+}
 
-class CkdNo(Method):
-    """LAYER = mean_j MSE(W_j s_j, concat_{i∈C(j)} t_i), C(j) a bucket of neighbouring teacher layers.
 
-    Paper: Wu, Passban, Rezagholizadeh, Liu (2020), "Why Skip If You Can Combine", arXiv 2010.03034
-    (verified for machine translation). W_j is learned and bias-free. Buckets do not overlap: 12 → 4
-    gives layers 1-3, 4-6, 7-9, 10-12; a depth that does not divide the teacher's cuts at j·n/m rounded
-    half up (ours). Reduction: mean over the width of the concatenation, layers and examples.
-    `direction` = `to-teacher` is the published one; its target is fixed, and its only degenerate
-    optimum is that of any regression: W_j s_j becomes the mean target when s_j says nothing.
-    `to-student` matches s_j to V_j·concat: a learned target, whose optimum at V_j = 0 and constant s_j
-    needs nothing of the teacher; watch the target's length and variance in the report.
-    Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); option direction.
-    """
+class _Concatenating(Method):
+    """LAYER = mean_j MSE(W_j s_j, concat_{i∈C(j)} t_i); a leaf says what the buckets C(j) are."""
 
-    name = "ckd-no"
-    summary = "each student layer predicts a bucket of teacher layers, not overlapping"
-    paper = "Wu et al. 2020, arXiv 2010.03034"
-    form = "verified"
-    overlapping: ClassVar[bool] = False
-    space: ClassVar[Mapping[str, Hyper]] = {
-        **MIXED,
-        "direction": Hyper(
-            CategoricalDistribution(["to-teacher", "to-student"]),
-            "structural",
-            "which side is projected; a projected teacher is a learned target, and can collapse",
-            default="to-teacher",
-        ),
-    }
+    space = _SPACE
+
+    @property
+    @abstractmethod
+    def overlapping(self) -> bool:
+        """Whether neighbouring buckets share a layer."""
 
     def __init__(
         self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
@@ -90,7 +81,28 @@ class CkdNo(Method):
         return {"target": torch.stack([pair[1] for pair in self._pairs(student, teacher)], dim=1)}
 
 
-class CkdPo(CkdNo):
+class CkdNo(_Concatenating):
+    """LAYER = mean_j MSE(W_j s_j, concat_{i∈C(j)} t_i), C(j) a bucket of neighbouring teacher layers.
+
+    Paper: Wu, Passban, Rezagholizadeh, Liu (2020), "Why Skip If You Can Combine", arXiv 2010.03034
+    (verified for machine translation). W_j is learned and bias-free. Buckets do not overlap: 12 → 4
+    gives layers 1-3, 4-6, 7-9, 10-12; a depth that does not divide the teacher's cuts at j·n/m rounded
+    half up (ours). Reduction: mean over the width of the concatenation, layers and examples.
+    `direction` = `to-teacher` is the published one; its target is fixed, and its only degenerate
+    optimum is that of any regression: W_j s_j becomes the mean target when s_j says nothing.
+    `to-student` matches s_j to V_j·concat: a learned target, whose optimum at V_j = 0 and constant s_j
+    needs nothing of the teacher; watch the target's length and variance in the report.
+    Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); option direction.
+    """
+
+    name = "ckd-no"
+    summary = "each student layer predicts a bucket of teacher layers, not overlapping"
+    paper = "Wu et al. 2020, arXiv 2010.03034"
+    form = "verified"
+    overlapping = False
+
+
+class CkdPo(_Concatenating):
     """`ckd-no` with partly overlapping buckets: each also holds the first layer of the next one.
 
     Paper: Wu et al. (2020), arXiv 2010.03034 (verified for machine translation; which layer neighbours
@@ -101,4 +113,6 @@ class CkdPo(CkdNo):
 
     name = "ckd-po"
     summary = "each student layer predicts a bucket of teacher layers, partly overlapping"
+    paper = "Wu et al. 2020, arXiv 2010.03034"
+    form = "verified"
     overlapping = True

@@ -125,5 +125,11 @@ class RandomProjection(Method):
         self, student: Layers, teacher: Layers, labels: Tensor, context: Context
     ) -> dict[str, Tensor]:
         """`layer`: squared distance of each student layer to its random projection."""
-        targets = torch.einsum("bi,mid->bmd", teacher.states.flatten(1), self.projection)
-        return {"layer": mean_squared_error(self.query(student.states), targets)}
+        return {"layer": mean_squared_error(self.query(student.states), self._targets(teacher))}
+
+    def inspect(self, student: Layers, teacher: Layers) -> dict[str, Tensor]:
+        """The projections (B, m, width)."""
+        return {"target": self._targets(teacher)}
+
+    def _targets(self, teacher: Layers) -> Tensor:
+        return torch.einsum("bi,mid->bmd", teacher.states.flatten(1), self.projection)

@@ -33,8 +33,9 @@ class Emd(Method):
     layer has a cost per unit of mass; the marginals are proportional to the inverse costs, and a second
     plan has those. Deviations: the authors carry the weights from step to step, here each batch has its
     own, so that a term is a function of its inputs; pooled states instead of those of all tokens, and
-    no attention maps. Plans are found outside of torch: runs are trained together, but their terms are
-    not batched. Reduction: mean over width and examples, weighted sum over pairs of layers.
+    no attention maps. A layer of zero cost takes nearly all mass, where the authors leave it out. Plans
+    are found outside of torch: runs are trained together, but their terms are not batched, and a GPU
+    waits for each plan. Reduction: mean over width and examples, weighted sum over pairs of layers.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ).
     """
 
@@ -66,6 +67,8 @@ def transport(costs: Tensor) -> Tensor:
     import ot  # it takes a second to import, and most commands need no plan
 
     found = costs.double().cpu().numpy()
+    if not np.isfinite(found).all():
+        return torch.full_like(costs, torch.nan)
     students, teachers = (np.full(size, 1.0 / size) for size in found.shape)
     spent = ot.emd(students, teachers, found) * found
     plan = ot.emd(

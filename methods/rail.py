@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from optuna.distributions import CategoricalDistribution
 from torch import Tensor, nn
 
-from harness.errors import MethodError
 from harness.method import (
     DISTILLATION,
     Context,
@@ -20,6 +19,7 @@ from harness.method import (
     Shapes,
     Value,
     require_depth,
+    require_pair,
     weight,
 )
 
@@ -33,12 +33,12 @@ class Rail(Method):
     Paper: Haidar, Anchuri, Rezagholizadeh, Ghaddar, Langlais, Poupart (2022), RAIL-KD, arXiv 2109.10164
     (second-hand). A(1) < … < A(m−1) are drawn from the teacher's layers 1..n−1 without replacement.
     States are mean-pooled whatever the study says. W_j and V_j are learned, bias-free maps to 128
-    numbers (which maps layers share is ours: none). `form_of` = `concatenated` joins the m−1 states of
+    numbers (which maps layers share is ours: none). `compared` = `concatenated` joins the m−1 states of
     a side first, and compares one vector. Reduction: sum over the 128 numbers, mean over layers and
     examples. Both sides are learned: their length is fixed, but their direction can become constant;
     watch the target's variance in the report (of the last epoch's layers). Needs a student of at least
     two layers and no deeper than its teacher.
-    Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); option form_of.
+    Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); option compared.
     """
 
     name = "rail"
@@ -49,7 +49,7 @@ class Rail(Method):
     space: ClassVar[Mapping[str, Hyper]] = {
         **DISTILLATION,
         "layer_weight": weight(0.03, 30.0, "unit vectors, summed over the width: at most 4"),
-        "form_of": Hyper(
+        "compared": Hyper(
             CategoricalDistribution(["layer-wise", "concatenated"]),
             "structural",
             "compare layer by layer, or all layers joined",
@@ -62,10 +62,9 @@ class Rail(Method):
     ) -> None:
         super().__init__(shapes, structure, generator)
         require_depth(shapes, self.name)
+        require_pair(shapes, self.name)
         matched = shapes.student_layers - 1
-        if matched < 1:
-            raise MethodError("rail leaves out the last student layer: it needs at least 2")
-        self.joined = structure["form_of"] == "concatenated"
+        self.joined = structure["compared"] == "concatenated"
         among = torch.rand(shapes.epochs, shapes.teacher_layers - 1, generator=generator)
         drawn = among.argsort(dim=1)[:, :matched].sort(dim=1).values
         self.register_buffer("drawn", drawn)
@@ -99,5 +98,6 @@ class Rail(Method):
         return {"layer": distance.mean()}
 
     def inspect(self, student: Layers, teacher: Layers) -> dict[str, Tensor]:
-        """The learned targets (B, maps, 128) of the last epoch's layers."""
-        return {"target": self._targets(teacher, torch.tensor(len(self.drawn) - 1))}
+        """The learned targets (B, m−1, 128) of the last epoch's layers; joined ones are all the same."""
+        targets = self._targets(teacher, torch.tensor(len(self.drawn) - 1))
+        return {"target": targets.expand(-1, self.drawn.shape[1], -1)}

@@ -38,8 +38,9 @@ class TinyBert(Method):
     """LAYER = mean_j MSE(a_j, a_A(j)) + mean_j MSE(W h_j, h_A(j)): attention scores a, token states h.
 
     Paper: Jiao et al. (2020), TinyBERT, arXiv 1909.10351 (verified; both parts weigh the same, as
-    published). A(j) = j·n/m rounded half up, for j = 1..m; of states also embeddings with embeddings,
-    j = 0. Scores are those before the softmax. W is one learned, bias-free map for all layers; between
+    published; they train this before the outputs, on augmented data, here it is one objective). A(j) =
+    j·n/m rounded half up, for j = 1..m; of states also embeddings with embeddings, j = 0. Scores are
+    those before the softmax. W is one learned map for all layers, as theirs but without a bias; between
     equal widths it starts at the identity (ours). Reduction: mean over heads and all pairs of tokens of
     the batch, or over width and all its tokens, so that long examples weigh more; padding counts
     nowhere (as published, its scores count as 0); mean over layers, where the authors add them up.
@@ -100,7 +101,7 @@ class MiniLm(Method):
     summary = "relations between tokens in the last layer: queries, keys, values"
     paper = "Wang et al. 2021, arXiv 2012.15828"
     form = "verified"
-    needs = frozenset({"qkv"})
+    needs = frozenset({"last-qkv"})
     space: ClassVar[Mapping[str, Hyper]] = _SPACE
 
     def __init__(
@@ -127,15 +128,12 @@ class MiniLm(Method):
     ) -> dict[str, Tensor]:
         """`layer`: the divergence of the student's relations from the teacher's."""
         total = student.logits.new_zeros(())
-        sides = (
-            (student.queries, student.keys, student.values),
-            (
-                teacher.queries,
-                teacher.keys,
-                teacher.values,
-            ),
-        )
-        for own, theirs in zip(*sides, strict=True):
-            logs = (self._log_relations(part[-1], context.mask) for part in (theirs, own))
-            total = total + masked_mean(divergence(*logs), context.mask[:, None, :])
+        for own, theirs in (
+            (student.queries, teacher.queries),
+            (student.keys, teacher.keys),
+            (student.values, teacher.values),
+        ):
+            target = self._log_relations(theirs[-1], context.mask)
+            relations = self._log_relations(own[-1], context.mask)
+            total = total + masked_mean(divergence(target, relations), context.mask[:, None, :])
         return {"layer": total}

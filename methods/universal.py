@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.errors import MethodError
-from harness.losses import divergence, label_loss, layer_attention, mix_layers
+from harness.losses import divergence, label_loss, layer_energies, mix_layers
 from harness.method import (
     DISTILLATION,
     Context,
@@ -20,6 +19,7 @@ from harness.method import (
     Shapes,
     Value,
     require_depth,
+    require_pair,
     weight,
 )
 
@@ -52,8 +52,7 @@ class Universal(Method):
     ) -> None:
         super().__init__(shapes, structure, generator)
         require_depth(shapes, self.name)
-        if shapes.student_layers < 2:
-            raise MethodError("universal matches intermediate layers: it needs at least 2")
+        require_pair(shapes, self.name)
         self.regression = shapes.outputs == 1
         sides = {
             "student": (shapes.student_layers - 1, shapes.student_width),
@@ -71,28 +70,30 @@ class Universal(Method):
         self.teacher_biases: nn.Parameter
 
     def _outputs(self, student: Layers, teacher: Layers) -> tuple[Tensor, Tensor, Tensor]:
-        """q (B, m−1, C), p (B, n−1, C), and the attention of one over the other, (B, m−1, n−1)."""
+        """q (B, m−1, C), p (B, n−1, C), and the log of one's attention over the other (B, m−1, n−1)."""
         q = torch.einsum("bmd,mdc->bmc", student.states[:, :-1], self.student_heads)
         p = torch.einsum("bnd,ndc->bnc", teacher.states[:, :-1], self.teacher_heads)
         q, p = q + self.student_biases, p + self.teacher_biases
-        return q, p, layer_attention(q, p.detach(), scaled=True)
+        return q, p, F.log_softmax(layer_energies(q, p.detach(), scaled=True), dim=-1)
 
     def terms(
         self, student: Layers, teacher: Layers, labels: Tensor, context: Context
     ) -> dict[str, Tensor]:
         """`layer`: the student's outputs to the mixed ones, and the teacher's to the labels."""
-        q, p, attention = self._outputs(student, teacher)
+        q, p, log_attention = self._outputs(student, teacher)
         own = torch.stack([label_loss(one, labels, self.regression) for one in p.unbind(1)]).mean()
         if self.regression:
-            distance = (q - mix_layers(attention, p.detach())).square().mean()
+            distance = (q - mix_layers(log_attention.exp(), p.detach())).square().mean()
             return {"layer": distance + own}
         temperature = context.scalars["temperature"]
-        target = mix_layers(attention, F.softmax(p.detach() / temperature, dim=-1))
-        distance = divergence(target.log(), F.log_softmax(q / temperature, dim=-1)).mean()
+        logs = F.log_softmax(p.detach() / temperature, dim=-1)
+        # The log of the mixture: its smallest shares may be too small for a number.
+        target = torch.logsumexp(log_attention[..., None] + logs[:, None], dim=2)
+        distance = divergence(target, F.log_softmax(q / temperature, dim=-1)).mean()
         return {"layer": temperature.square() * distance + own}
 
     def inspect(self, student: Layers, teacher: Layers) -> dict[str, Tensor]:
         """Attention (B, m−1, n−1) and mixed outputs (B, m−1, C), at temperature 1."""
-        _, p, attention = self._outputs(student, teacher)
-        mixed = p if self.regression else F.softmax(p, dim=-1)
+        _, p, log_attention = self._outputs(student, teacher)
+        mixed, attention = p if self.regression else F.softmax(p, dim=-1), log_attention.exp()
         return {"attention": attention, "target": mix_layers(attention, mixed)}

@@ -98,7 +98,10 @@ def read_evidence(ledger: Ledger, ablation: str) -> Evidence:
 def _targets(ledger: Ledger, result: MethodResult) -> Targets | None:
     complete = (run.record for run in result.report if run.record.status == "complete")
     inspected = [ledger.inspections(record.fingerprint) for record in complete]
-    facts = [found["targets"] for found in inspected if "targets" in found]
+    # "attention" is what ledgers of earlier versions call them.
+    facts = [
+        seen for found in inspected if (seen := found.get("targets") or found.get("attention"))
+    ]
     if not facts:
         return None
 

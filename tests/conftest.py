@@ -17,8 +17,8 @@ from transformers import (
     PreTrainedModel,
 )
 
+from harness.attention import ATTENTION
 from harness.demo_encoder import build_tokenizer
-from harness.encoder import ATTENTION
 from harness.inputs import EncodedSplit
 from harness.ledger import Ledger
 from harness.precision import Arithmetic

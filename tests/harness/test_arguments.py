@@ -242,6 +242,15 @@ def test_two_methods_of_one_name_raise(
         registry()
 
 
+def test_aliases_are_not_inherited() -> None:
+    methods: dict[str, type[Method]] = {}
+    first = named("one", "first")
+    child = type("Child", (first,), {"name": "child"})
+    register(methods, first)
+    register(methods, child)
+    assert set(methods) == {"one", "child"}
+
+
 def test_registering_the_same_class_twice_is_no_fault() -> None:
     methods: dict[str, type[Method]] = {}
     method = named("one", "first")
@@ -279,6 +288,12 @@ def test_names_are_sorted_and_aliases_resolve() -> None:
 def test_a_method_cannot_have_the_name_of_a_set(taken: str) -> None:
     with pytest.raises(MethodError, match=f"'{taken}' is the name of a set of methods"):
         register({}, named("own", taken))
+
+
+def test_sets_are_found_among_methods_and_near_names() -> None:
+    assert asked("--method", "kd,all").config.methods[0] == "kd"
+    assert set(asked("--method", "kd,all").config.methods) == set(registry().methods)
+    assert "did you mean controls" in refused("--method", "contols")
 
 
 @pytest.mark.parametrize("ablation", names("ablation"))

@@ -12,7 +12,8 @@ from transformers import (
     RobertaConfig,
 )
 
-from harness.encoder import ATTENTION, layers_of, pool
+from harness.attention import ATTENTION
+from harness.encoder import layers_of, pool
 from harness.randomness import CounterDropout, DropoutKey, key_dropout
 from tests.conftest import SIZES, tiny_batch, tiny_bert, tiny_inputs
 

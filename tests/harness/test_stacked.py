@@ -23,7 +23,8 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from harness.encoder import ATTENTION, ReferenceClassifier
+from harness.attention import ATTENTION
+from harness.encoder import ReferenceClassifier
 from harness.errors import MethodError
 from harness.flat_weights import Flat
 from harness.method import Layers, Need, Pooling

@@ -3,9 +3,11 @@
 import json
 import re
 import warnings
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from harness.encoder import layers_of
 from harness.errors import TeacherError
 from harness.ledger import Ledger
 from harness.live_teacher import LiveTeacher
-from harness.method import Shapes, Value, View
+from harness.method import Context, Hyper, Layers, Method, Shapes, Value, View, weight
 from harness.precision import Arithmetic
 from harness.randomness import generator
 from harness.recipe import Member, Recipe
@@ -40,7 +42,7 @@ SETTING: dict[str, Value] = {
     "temperature": 2.0,
     "kd_weight": 0.5,
     "layer_weight": 1.0,
-    "form_of": "layer-wise",
+    "compared": "layer-wise",
     "scaled": True,
     "detach_attention": False,
     "value": "raw",
@@ -114,8 +116,9 @@ def test_the_live_teacher_is_a_forward_pass_of_each_members_rows(
 ) -> None:
     shared = recipe(arithmetic, name)
     rows = torch.tensor([[3, 1, 7], [0, 2, 9], [3, 1, 7]])
+    seeds = [5, 4, 5]
     batch = shared.tokens.batch(rows, 24)
-    found = LiveTeacher(shared).layers(batch, rows)
+    found = LiveTeacher(shared, seeds).layers(batch)
     for place in range(3):
         own = {part: values[place] for part, values in batch.items()}
         expected = layers_of(TEACHER, own, None, shared.view.needs)
@@ -139,8 +142,10 @@ def test_equal_rows_are_computed_once(
 
     monkeypatch.setattr(TEACHER, "forward", counted)
     rows = torch.tensor([[3, 1], [0, 2], [3, 1], [3, 1]])
-    LiveTeacher(shared).layers(shared.tokens.batch(rows, 24), rows)
-    assert sizes == [4]
+    batch = shared.tokens.batch(rows, 24)
+    LiveTeacher(shared, [5, 4, 5, 5]).layers(batch)
+    LiveTeacher(shared, [5, 4, 6, 7]).layers(batch)
+    assert sizes == [4, 8]
 
 
 def test_the_live_teacher_is_not_trained(arithmetic: Arithmetic) -> None:
@@ -153,7 +158,41 @@ def test_the_live_teacher_is_not_trained(arithmetic: Arithmetic) -> None:
 def test_a_live_teacher_in_train_mode_is_refused(arithmetic: Arithmetic) -> None:
     shared = replace(recipe(arithmetic, "minilm"), live=tiny_bert(LAYERS).train())
     with pytest.raises(TeacherError, match="eval mode"):
-        LiveTeacher(shared)
+        LiveTeacher(shared, [1])
+
+
+class Bare(Method):
+    """Matches a layer and leaves the logits alone. Hyper-parameters: layer_weight."""
+
+    name, summary, paper = "bare", "no distillation of logits", "-"
+    space: ClassVar[Mapping[str, Hyper]] = {"layer_weight": weight(0.1, 10.0, "-")}
+
+    def terms(
+        self, student: Layers, teacher: Layers, labels: torch.Tensor, context: Context
+    ) -> dict[str, torch.Tensor]:
+        return {"layer": (student.states[:, -1] - teacher.states[:, -1]).square().mean()}
+
+
+def test_a_method_without_distillation_still_matches_layers(arithmetic: Arithmetic) -> None:
+    setting: dict[str, Value] = {"learning_rate": 1e-3, "layer_weight": 2.0}
+    own = Member(BLUEPRINT.weights(1), Bare(SHAPES, {}, generator("bare")), setting, 1)
+    (found,) = curves([own], recipe(arithmetic, "kd"))
+    assert set(found[0]) == {"label", "layer", "total"}
+    for step in found:
+        assert step["total"] == pytest.approx(step["label"] + 2.0 * step["layer"], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tinybert", "minilm"])
+def test_a_live_teacher_in_bf16_and_for_a_regression(arithmetic: Arithmetic, name: str) -> None:
+    exact = recipe(arithmetic, name)
+    (expected,) = curves([member(name, 1)], exact)
+    rounded = replace(exact, arithmetic=Arithmetic(torch.device("cpu"), bf16=True))
+    (found,) = curves([member(name, 1)], rounded)
+    assert found[0]["layer"] == pytest.approx(expected[0]["layer"], rel=0.05)
+    scored = replace(exact, labels=exact.labels.float(), regression=True)
+    (found,) = curves([member(name, 1)], scored)
+    assert found[0]["layer"] == pytest.approx(expected[0]["layer"], rel=1e-5)
+    assert found[0]["kd"] != pytest.approx(expected[0]["kd"])
 
 
 def test_a_methods_view_is_its_own_pooling_or_the_studys() -> None:
@@ -204,7 +243,7 @@ def test_dry_run_says_what_a_live_teacher_costs(
         assert main(asked) == 0
         found = capsys.readouterr()
         (plans[name],) = json.loads(found.out)["plan"]
-        assert ("tinybert: the teacher runs in every step, about" in found.err) == (name != "alp")
+        assert ("tinybert: the teacher runs in every step, at most" in found.err) == (name != "alp")
     assert (plans["alp"]["live_methods"], plans["alp"]["live_seconds"]) == ([], 0)
     assert plans["tinybert"]["live_methods"] == ["tinybert"]
     assert 0 < plans["tinybert"]["live_seconds"] < plans["tinybert"]["seconds"]
@@ -223,6 +262,29 @@ def test_methods_that_cannot_be_used_are_left_out_of_a_set(
     assert list(summary["refused"]) == left_out
     assert "reverse on rte is left out: reverse leaves out the last student layer" in found.err
     assert "Refused: reverse on rte" in Path(summary["report"]).read_text()
+    asked = small_study(
+        tmp_path / "plan", tiny_encoder, "--method", "layer-maps", "--dry-run", *small
+    )
+    assert main(asked) == 0
+    (plan,) = json.loads(capsys.readouterr().out)["plan"]
+    assert (plan["search_runs"], plan["report_runs"]) == (2, 2)
+    assert list(plan["left_out"]) == ["pkd-skip", "pkd-last", "reverse", "random-map"]
     alone = small_study(tmp_path, tiny_encoder, "--method", "reverse,rail", *small)
     assert main(alone) == 2
     assert "error: reverse leaves out the last student layer" in capsys.readouterr().err
+
+
+def test_a_run_whose_inspection_fails_is_kept(
+    tmp_path: Path,
+    tiny_encoder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*given: object) -> dict[str, torch.Tensor]:
+        raise IndexError("nothing there")
+
+    monkeypatch.setattr(registry().resolve("alp"), "inspect", broken)
+    assert main(small_study(tmp_path, tiny_encoder, "--trials", "1", "--seeds", "1")) == 0
+    found = capsys.readouterr()
+    assert "warning: alp, seed 1: inspect failed: IndexError: nothing there" in found.err
+    assert [len(result["scores"]) for result in json.loads(found.out)["results"]] == [1, 1]

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import FloatDistribution, IntDistribution
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from harness.method import Context, Layers, Method, Shapes, Value
 from harness.randomness import generator, global_seed
 from harness.registry import registry
+from harness.space import any_value
 
 METHODS = registry().methods
 SAME = Shapes(6, 8, 3, 8, 3, teacher_heads=2, student_heads=2, epochs=3)
@@ -21,24 +22,10 @@ LENGTHS = (5, 2, 4, 5, 1, 3, 5)
 MASK = torch.arange(PLACES) < torch.tensor(LENGTHS)[:, None]
 
 
-def first_choice(method: type[Method], name: str) -> Value:
-    """The default of a structural hyper-parameter, or the first value of its range."""
-    hyper = method.space[name]
-    if hyper.default is not None:
-        return hyper.default
-    distribution = hyper.distribution
-    if isinstance(distribution, CategoricalDistribution):
-        chosen = distribution.choices[0]
-        assert isinstance(chosen, bool | int | float | str)
-        return chosen
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    return distribution.low
-
-
 def build(name: str, shapes: Shapes = SAME, seed: int = 0, **structure: Value) -> Method:
     """A method made as the executor makes it."""
     method = METHODS[name]
-    chosen = {h: first_choice(method, h) for h, d in method.space.items() if d.kind == "structural"}
+    chosen = {h: any_value(d) for h, d in method.space.items() if d.kind == "structural"}
     with global_seed("contract", seed):
         return method(shapes, {**chosen, **structure}, generator("contract", seed))
 

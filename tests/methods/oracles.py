@@ -197,7 +197,7 @@ def rail(batch: Batch, weights: Weights, options: Options) -> float:
     for states, layers in batch.examples():
         ours = [states[j] for j in range(len(layer_numbers))]
         theirs = [layers[number - 1] for number in layer_numbers]
-        if options["form_of"] == "concatenated":
+        if options["compared"] == "concatenated":
             ours, theirs = [np.concatenate(ours)], [np.concatenate(theirs)]
         for j, (one, two) in enumerate(zip(ours, theirs, strict=True)):
             here = unit(weights["student_maps"][j].T @ one)

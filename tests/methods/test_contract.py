@@ -203,7 +203,18 @@ def test_inputs_are_not_written_to(name: str) -> None:
     versions = [tensor._version for tensor in inputs]
     with torch.no_grad():  # autograd itself refuses to write to leaves
         method(student, teacher, labels, context(scalars))
-        method.inspect(student, teacher)
+        shown = [Layers(side.logits, side.states) for side in (student, teacher)]
+        seen = method.inspect(*shown)
+    assert method.inspects() or not seen
+    if seen:
+        layers = seen["target"].shape[1]
+        assert seen["target"].ndim == 3
+        assert set(seen) <= {"target", "attention"}
+        if "attention" in seen:
+            assert seen["attention"].shape[:2] == (EXAMPLES, layers)
+            torch.testing.assert_close(
+                seen["attention"].sum(-1), torch.ones(EXAMPLES, layers, dtype=torch.float64)
+            )
     assert [tensor._version for tensor in inputs] == versions
     for tensor, copy in zip(inputs, before, strict=True):
         assert torch.equal(tensor, copy)

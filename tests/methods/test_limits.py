@@ -1,16 +1,22 @@
 """Limits in which one method must be another one, or have a known value, exactly."""
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from harness.errors import MethodError
+from harness.inspection import inspect_run
 from harness.layer_maps import buckets, skip_map
 from harness.losses import mean_squared_error
 from harness.method import Layers, Method
+from harness.randomness import generator
+from harness.teacher_outputs import TeacherOutputs
 from tests.methods.builders import EXAMPLES, METHODS, SAME, WIDER, batch, build, context, moved
 
 
@@ -203,6 +209,54 @@ def test_attention_is_a_distribution_and_scaling_flattens_it(attentive: str) -> 
         torch.testing.assert_close(found["target"], mixed)
         entropies.append(torch.special.entr(attention).sum(-1).mean().item())
     assert entropies[0] > entropies[1] + 0.1
+
+
+@pytest.mark.parametrize("gap", [12.0, 200.0, 1e4])
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_universal_stays_finite_when_a_share_is_too_small_for_a_number(
+    gap: float, temperature: float
+) -> None:
+    method = build("universal")
+    method.get_parameter("teacher_biases").data[:, 0] = gap
+    student, teacher, labels = (
+        tree_map(lambda own: own.detach().float() if own.is_floating_point() else own, part)
+        for part in batch()
+    )
+    student.states.requires_grad_()
+    scalars = {"temperature": torch.tensor(temperature)}
+    loss = method(student, teacher, labels, context(scalars))["layer"]
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert student.states.grad is not None
+    assert torch.isfinite(student.states.grad).all()
+    assert student.states.grad.norm() > 0
+
+
+@pytest.mark.parametrize("name", ["alp", "alp-np", "alp-no", "alp-po", "uniform"])
+def test_equal_weights_have_all_of_the_entropy_that_there_can_be(name: str) -> None:
+    _, teacher, _ = batch()
+    nothing = torch.zeros(EXAMPLES, SAME.student_layers, SAME.student_width)
+    outputs = TeacherOutputs(teacher.logits.float(), teacher.states.float())
+    student = Layers(torch.zeros(EXAMPLES, 3), nothing)
+    facts = inspect_run(build(name), "validation", student, outputs)["targets"]
+    assert facts["entropy"] == pytest.approx([1.0] * SAME.student_layers, abs=1e-6)
+    assert np.sum(facts["map"], axis=1) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_peaked_attention_has_less_entropy_and_a_single_layer_all_of_it() -> None:
+    class Fixed(type(build("uniform"))):  # type: ignore[misc]
+        def mixture(self, queries: Tensor, states: Tensor) -> Tensor:
+            return torch.tensor(
+                [[0.9, 0.1, 0, 0, 0, 0], [0, 0, 1.0, 0, 0, 0], [0.5, 0.5, 0, 0, 0, 0]]
+            )
+
+    _, teacher, _ = batch()
+    outputs = TeacherOutputs(teacher.logits.float(), teacher.states.float())
+    student = Layers(torch.zeros(EXAMPLES, 3), torch.zeros(EXAMPLES, 3, SAME.student_width))
+    method = Fixed(SAME, {}, generator("fixed"))
+    facts = inspect_run(method, "validation", student, outputs)["targets"]
+    expected = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1)) / math.log(2)
+    assert facts["entropy"] == pytest.approx([expected, 1.0, 1.0], abs=1e-6)
 
 
 def test_tinybert_needs_the_teachers_heads_and_minilm_does_not() -> None:

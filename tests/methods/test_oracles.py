@@ -32,7 +32,7 @@ OPTIONS: dict[str, Value] = {
     "value": "raw",
     "normalised": True,
     "direction": "to-teacher",
-    "form_of": "layer-wise",
+    "compared": "layer-wise",
 }
 SHAPE = Shapes(6, 8, 4, 8, 3, teacher_heads=2, student_heads=2, epochs=4)
 DEPTHS = [(m, n, b) for m in (2, 3, 4, 6) for n in (6, 12) for b in (1, 7)] + [(5, 12, 7)]
@@ -208,11 +208,11 @@ def test_both_directions_equal_plain_loops(name: str, width: int, depth: int) ->
 @pytest.mark.parametrize(("m", "examples"), [(2, 1), (4, 7)])
 def test_rail_reads_the_layers_of_its_epoch(form: str, width: int, m: int, examples: int) -> None:
     shapes = replace(SHAPE, teacher_layers=12, student_layers=m, student_width=width)
-    drawn = weights_of(build("rail", shapes, OPTIONS | {"form_of": form}))["drawn"]
+    drawn = weights_of(build("rail", shapes, OPTIONS | {"compared": form}))["drawn"]
     rows = {tuple(row): epoch for epoch, row in enumerate(drawn.tolist())}
     assert len(rows) > 1
     batches = {epoch: draw(shapes, examples, epoch) for epoch in range(shapes.epochs)}
-    found = {e: compare("rail", shapes, batch, form_of=form) for e, batch in batches.items()}
+    found = {e: compare("rail", shapes, batch, compared=form) for e, batch in batches.items()}
     assert all_differ([found[epoch] for epoch in rows.values()])
 
 

@@ -18,7 +18,7 @@ SHAPES = Shapes(6, 4, 3, 4, 2)
 
 
 def build(name: str, shapes: Shapes, seed: int | str) -> Method:
-    structure: dict[str, Value] = {"normalised": True, "form_of": "layer-wise"}
+    structure: dict[str, Value] = {"normalised": True, "compared": "layer-wise"}
     return registry().resolve(name)(shapes, structure, generator("draws", seed))
 
 

@@ -12,8 +12,8 @@ class Reverse(MappedLayers):
     """PKD's map upside down: student layer j matches teacher layer (m−j)·n/m.
 
     Paper: a control of "Revisiting Intermediate-Layer Matching in Knowledge Distillation" (2025), arXiv
-    2502.04499 (second-hand), which finds it nearly as good. Loss, reduction, the left-out last layer and
-    needs as `pkd-skip`, whose map it has for a student of two layers.
+    2502.04499 (second-hand), which finds it nearly as good. Loss, reduction, the left-out last layer
+    and needs as `pkd-skip`, whose map it has for a student of two layers.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); option normalised.
     """
 
