@@ -28,7 +28,7 @@ def test_without_narrowing_ranges_are_searched_and_options_are_at_their_defaults
         "learning_rate": FloatDistribution(1e-5, 1e-4, log=True),
         "temperature": FloatDistribution(1.0, 10.0),
         "kd_weight": FloatDistribution(0.1, 1.0),
-        "layer_weight": FloatDistribution(0.1, 100.0, log=True),
+        "layer_weight": FloatDistribution(1.0, 1000.0, log=True),
     }
     assert space.fixed == {"scaled": True, "detach_attention": False, "value": "raw"}
 
