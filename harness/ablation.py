@@ -38,8 +38,8 @@ from harness.tasks import load_task
 SHOWN = 4
 """Methods that a line of progress names; more are counted."""
 QUOTES = "'\""
-COUNTS = {"search": ("trials",), "protocol": ("seeds", "alpha")}
-"""Left out of a study's identity: asking for more continues the same study."""
+COUNTS = {"search": ("trials",), "protocol": ("seeds", "alpha", "margins")}
+"""Left out of a study's identity: asking for more, or judging otherwise, continues the same study."""
 IDENTITY = ("pooling", "student", "training", "search", "protocol")
 """What a study's identity takes from the configuration; data and teacher enter by fingerprint."""
 
@@ -252,6 +252,7 @@ class Ablation:
             "search_seeds": search_seeds(config.search.seeds),
             "report_seeds": report_seeds(config.protocol.seeds),
             "alpha": config.protocol.alpha,
+            "margins": asdict(config.protocol.margins),
             "baseline": config.baseline,
             "teachers": {
                 task: {"fingerprint": materials.teacher.fingerprint, **materials.facts}

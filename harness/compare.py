@@ -14,10 +14,14 @@ from harness.ledger import Ledger, StudyRun
 from harness.stats import (
     CrossedBootstrap,
     PairedDifference,
+    PairedEffects,
+    PairedEquivalence,
     Verdict,
     crossed_bootstrap,
     holm,
     paired_difference,
+    paired_effects,
+    paired_equivalence,
     verdict,
 )
 
@@ -67,7 +71,11 @@ class MethodResult:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One method against one baseline on one task. `unpaired` seeds lack a partner and are left out."""
+    """One method against one baseline on one task. `unpaired` seeds lack a partner and are left out.
+
+    `equivalence` is None in ablations of earlier versions, which fixed no margin; `equivalence_p` is
+    adjusted in the family of the tests of equivalence.
+    """
 
     task: str
     method: str
@@ -75,6 +83,9 @@ class Comparison:
     metric: str
     difference: PairedDifference
     adjusted_p: float
+    effects: PairedEffects
+    equivalence: PairedEquivalence | None
+    equivalence_p: float
     crossed: CrossedBootstrap | None
     verdict: Verdict
     seeds: tuple[int, ...]
@@ -187,14 +198,29 @@ def _compare(
         )
         for ours, theirs, common in pairs
     ]
+    margins = partial.manifest.get("margins", {})
+    tests = [
+        _equivalence(difference, margins.get(ours.metric), alpha)
+        for difference, (ours, _, _) in zip(differences, pairs, strict=True)
+    ]
     # A comparison without data counts as p = 1: the family is the manifest's, not what finished.
     padding = [1.0] * (len(family) - len(differences))
     adjusted = holm([d.p_value for d in differences] + padding) if family else ()
+    close = holm([1.0 if t is None else t.p_value for t in tests] + padding) if family else ()
     comparisons = tuple(
-        _comparison(ledger, pair, difference, adjusted_p, alpha, len(family))
-        for pair, difference, adjusted_p in zip(pairs, differences, adjusted, strict=False)
+        _comparison(ledger, *found, alpha, len(family))
+        for found in zip(pairs, differences, adjusted, tests, close, strict=False)
     )
     return comparisons, tuple(missing)
+
+
+def _equivalence(
+    difference: PairedDifference, margin: float | None, alpha: float
+) -> PairedEquivalence | None:
+    if margin is None:
+        return None
+    generator = np.random.default_rng(BOOTSTRAP_SEED)
+    return paired_equivalence(difference.differences, margin, alpha, generator)
 
 
 def _scores(result: MethodResult, seeds: Sequence[int]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -207,6 +233,8 @@ def _comparison(
     pair: tuple[MethodResult, MethodResult, list[int]],
     difference: PairedDifference,
     adjusted_p: float,
+    equivalence: PairedEquivalence | None,
+    equivalence_p: float,
     alpha: float,
     comparisons: int,
 ) -> Comparison:
@@ -219,6 +247,11 @@ def _comparison(
         metric=ours.metric,
         difference=difference,
         adjusted_p=adjusted_p,
+        effects=paired_effects(
+            difference.differences, 1 - alpha, np.random.default_rng(BOOTSTRAP_SEED)
+        ),
+        equivalence=equivalence,
+        equivalence_p=equivalence_p,
         crossed=crossed,
         verdict=verdict(
             difference,
@@ -232,6 +265,8 @@ def _comparison(
             comparisons=comparisons,
             failed=len(ours.failed_seeds - theirs.failed_seeds),
             baseline_failed=len(theirs.failed_seeds - ours.failed_seeds),
+            equivalence=equivalence,
+            equivalence_p=equivalence_p,
         ),
         seeds=tuple(common),
         unpaired=tuple(sorted(set(ours.seeds) ^ set(theirs.seeds))),

@@ -14,6 +14,7 @@ Natural = Annotated[int, Field(ge=0, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Rate = Annotated[float, Field(gt=0, lt=1, strict=True)]
 Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
+Margin = Annotated[float, Field(ge=1e-4, lt=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, strict=True)]
 Choice = bool | int | float | str
 Keep = Literal["best", "report", "none"]
@@ -129,8 +130,22 @@ class SearchConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Margins:
+    """Differences of each metric below which two methods count as equivalent, fixed before any run.
+
+    In score units, 0.01 being one point. Matthews' correlation spans twice the others' range.
+    """
+
+    accuracy: Margin = 0.01
+    f1: Margin = 0.01
+    matthews: Margin = 0.02
+    pearson: Margin = 0.01
+    spearman: Margin = 0.01
+
+
+@dataclass(frozen=True, config=_STRICT)
 class ProtocolConfig:
-    """Which split selects the setting, and how many seeds report it."""
+    """Which split selects the setting, how many seeds report it, and what decides."""
 
     name: Literal["clean", "paper"] = "clean"
     fraction: Rate = 0.1
@@ -138,6 +153,7 @@ class ProtocolConfig:
     most: Count = 2000
     seeds: Count = 10
     alpha: Rate = 0.05
+    margins: Margins = Field(default_factory=Margins)
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:

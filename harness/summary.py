@@ -88,6 +88,8 @@ def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any
                 "difference": c.difference.mean,
                 "interval": [_finite(bound) for bound in c.difference.interval],
                 "adjusted_p": c.adjusted_p,
+                "equivalence_p": None if c.equivalence is None else c.equivalence_p,
+                "margin": None if c.equivalence is None else c.equivalence.margin,
                 "pairs": c.difference.n,
                 "verdict": c.verdict.outcome,
                 "sentence": c.verdict.sentence,

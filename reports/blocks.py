@@ -80,7 +80,7 @@ def seeds_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Bloc
 
 
 def differences_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Block:
-    """The task's comparisons as a forest plot."""
+    """The task's comparisons as a forest plot, and what else there is to say of them."""
     frame = numbers.differences(evidence.result, task)
     if frame.empty:
         return Block("")
@@ -92,7 +92,9 @@ def differences_block(evidence: Evidence, task: str, styles: dict[str, Style]) -
     metric = _metric(evidence, task)
     figure = figures.forest_figure(frame, styles)
     panel = _panel(f"Mean paired differences in {metric}", alt, figure, frame)
-    return Block(evidence.task_label(task), panels=(panel,))
+    compared = [c for c in evidence.result.comparisons if c.task == task]
+    shown = display.effects_display(tables.effects_table(compared), styles)
+    return Block(evidence.task_label(task), panels=(panel,), tables=(shown,))
 
 
 def search_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Block:

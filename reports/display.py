@@ -118,8 +118,40 @@ def _verdict_row(row: Mapping[Any, Any], styles: Mapping[str, Style]) -> tuple[C
     )
 
 
+def effects_display(frame: pd.DataFrame, styles: Mapping[str, Style]) -> Table:
+    """Print `tables.effects_table`."""
+    columns: dict[str, tuple[str, Format | None]] = {
+        "method": ("method", None),
+        "baseline": ("against", None),
+        "pairs": ("pairs", number(0)),
+        "t": ("t interval, points", None),
+        "t_p": ("t test, p", number(3)),
+        "normality_p": ("normality, p", number(3)),
+        "bca": ("BCa interval, points", None),
+        "wilcoxon_p": ("signed ranks, p", number(3)),
+        "d_z": ("d_z", number(2)),
+        "rank_biserial": ("rank-biserial", number(2)),
+        "wins": ("wins another seed, %", None),
+        "margin": ("margin, points", number(1)),
+        "equivalence_p": ("equivalence, adjusted p", number(3)),
+    }
+    records = frame.to_dict("records")
+    wins = [
+        f"{row['superiority']:.0f} ({row['superiority_low']:.0f} to {row['superiority_high']:.0f})"
+        for row in records
+    ]
+    intervals = {
+        name: [interval_text(row[f"{name}_low"], row[f"{name}_high"]) for row in records]
+        for name in ("t", "bca")
+    }
+    shown = frame.assign(wins=wins, **intervals)
+    return table("More about each difference, over the seeds", shown, columns, styles)
+
+
 def interval_text(low: float, high: float) -> str:
     """`low to high` with signs, in points; in words when unbounded."""
+    if math.isnan(low):
+        return NOTHING
     if math.isinf(low) or math.isinf(high):
         return "unbounded"
     return f"{_signed(low)} to {_signed(high)}"

@@ -51,7 +51,9 @@ _PARTS: tuple[tuple[str, str, str, BlockMaker], ...] = (
         "Paired differences",
         "Right of zero the method is better. Thick bar: sign-flip interval over seeds, for one "
         "comparison. Dotted bar: crossed bootstrap over seeds and examples, adjusted for all "
-        "comparisons. A bar that is not drawn is unbounded or has no stored predictions.",
+        "comparisons. A bar that is not drawn is unbounded or has no stored predictions. In the table "
+        "nothing but the last column decides: equivalence within the margin that was fixed beforehand. "
+        "BCa intervals are too narrow for few seeds: they cover about 90 % with ten.",
         blocks.differences_block,
     ),
     (

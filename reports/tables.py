@@ -71,6 +71,36 @@ def _difference_cells(comparison: Comparison) -> dict[str, Any]:
     }
 
 
+def effects_table(comparisons: Iterable[Comparison]) -> pd.DataFrame:
+    """One row per comparison: what else there is to say of its differences; ends in points.
+
+    `superiority` is in percent. NaN where there is nothing: without spread, or without a margin.
+    """
+    rows = []
+    for comparison in comparisons:
+        effects, paired = comparison.effects, comparison.difference
+        bca, within = effects.bca_interval, comparison.equivalence
+        row = {
+            "t_low": POINTS * paired.t_interval.low,
+            "t_high": POINTS * paired.t_interval.high,
+            "t_p": effects.t_p_value,
+            "normality_p": effects.normality_p_value,
+            "bca_low": None if bca is None else POINTS * bca.low,
+            "bca_high": None if bca is None else POINTS * bca.high,
+            "wilcoxon_p": effects.wilcoxon_p_value,
+            "d_z": effects.d_z,
+            "rank_biserial": effects.rank_biserial,
+            "superiority": 100 * effects.superiority,
+            "superiority_low": 100 * effects.superiority_interval.low,
+            "superiority_high": 100 * effects.superiority_interval.high,
+            "margin": None if within is None else POINTS * within.margin,
+            "equivalence_p": None if within is None else comparison.equivalence_p,
+        }
+        named = {"method": comparison.method, "baseline": comparison.baseline, "pairs": paired.n}
+        rows.append(named | {k: np.nan if value is None else value for k, value in row.items()})
+    return pd.DataFrame(rows)
+
+
 def teacher_score(evidence: Evidence, task: str) -> float:
     """The teacher's primary metric in points, on the split the report runs are scored on.
 

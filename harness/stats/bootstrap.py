@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,22 @@ BLOCK = 2**22
 
 
 @dataclass(frozen=True)
-class CrossedBootstrap:
+class DifferenceBootstrap:
+    """Percentile interval of a difference in a metric, averaged over the seeds."""
+
+    mean: float
+    """Mean over the seeds of the metric's difference, method minus baseline, on all examples."""
+    low: float
+    high: float
+    confidence: float
+    resamples: int
+    undefined: int
+    """Resamples in which the metric was undefined. They count as minus infinity for `low` and as
+    plus infinity for `high`, so they can widen the interval but never narrow it."""
+
+
+@dataclass(frozen=True)
+class CrossedBootstrap(DifferenceBootstrap):
     """Percentile interval of the mean difference over new seeds and new examples.
 
     What it claims: how far the difference may move if both the seeds and the evaluation examples
@@ -33,16 +48,6 @@ class CrossedBootstrap:
     where a run's luck dominates, close to its level where the examples do, and a little too narrow
     where few seeds do (92% for 95% with six); there the sign-flip test of the seeds protects.
     """
-
-    mean: float
-    """Mean over the seeds of the metric's difference, method minus baseline, on all examples."""
-    low: float
-    high: float
-    confidence: float
-    resamples: int
-    undefined: int
-    """Resamples in which the metric was undefined. They count as minus infinity for `low` and as
-    plus infinity for `high`, so they can widen the interval but never narrow it."""
 
 
 def crossed_bootstrap(
@@ -66,18 +71,40 @@ def crossed_bootstrap(
     NaN or infinite, the metric is undefined on the full data of a seed, or there are too few
     resamples for the confidence.
     """
+    arrays = (method_predictions, baseline_predictions, labels)
+    return bootstrapped(CrossedBootstrap, metric, *arrays, generator, resamples, confidence)
+
+
+Bootstrap = TypeVar("Bootstrap", bound=DifferenceBootstrap)
+
+
+def bootstrapped(
+    kind: type[Bootstrap],
+    metric: str | Metric,
+    method_predictions: npt.ArrayLike,
+    baseline_predictions: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    generator: np.random.Generator,
+    resamples: int,
+    confidence: float,
+    redraw_seeds: bool = True,
+) -> Bootstrap:
+    """As `crossed_bootstrap`; without `redraw_seeds`, every resample has each seed once."""
     true, predictions = _paired_arrays(method_predictions, baseline_predictions, labels)
-    outside = int((resamples + 1) * round(1 - confidence, 12) / 2)
-    if not 0 < confidence < 1 or outside < 1:
-        raise ValueError(f"{resamples} resamples give no interval of confidence {confidence}")
+    outside = places_outside(resamples, confidence)
     resampled = _resampled(metric)
     observed = _differences(resampled(true, predictions, np.ones((1, len(true)))))
     bad = np.flatnonzero(np.isnan(observed))
     if bad.size:
         raise ValueError(f"the metric is undefined on the predictions of seed {bad[0]}")
-    means = _resampled_means(resampled, true, predictions, generator, resamples)
+    seeds = len(predictions) // 2
+    if redraw_seeds:
+        drawn_seeds = generator.integers(seeds, size=(resamples, seeds))
+    else:
+        drawn_seeds = np.tile(np.arange(seeds), (resamples, 1))
+    means = _resampled_means(resampled, true, predictions, drawn_seeds, generator)
     undefined = np.isnan(means)
-    return CrossedBootstrap(
+    return kind(
         mean=float(observed.mean()),
         low=float(np.sort(np.where(undefined, -np.inf, means))[outside - 1]),
         high=float(np.sort(np.where(undefined, np.inf, means))[-outside]),
@@ -85,6 +112,17 @@ def crossed_bootstrap(
         resamples=resamples,
         undefined=int(undefined.sum()),
     )
+
+
+def places_outside(resamples: int, confidence: float) -> int:
+    """The place, counted from either end, of the resample that bounds the percentile interval.
+
+    Raises ValueError if `confidence` is not between 0 and 1 or takes more resamples.
+    """
+    outside = int((resamples + 1) * round(1 - confidence, 12) / 2)
+    if not 0 < confidence < 1 or outside < 1:
+        raise ValueError(f"{resamples} resamples give no interval of confidence {confidence}")
+    return outside
 
 
 def _paired_arrays(
@@ -107,28 +145,27 @@ def _resampled_means(
     resampled: ResampledMetric,
     labels: Values,
     predictions: Values,
+    drawn_seeds: npt.NDArray[np.int64],
     generator: np.random.Generator,
-    resamples: int,
 ) -> Floats:
-    """Mean difference over the drawn seeds on the drawn examples: (resamples,)."""
-    seeds, examples = len(predictions) // 2, len(labels)
-    drawn_seeds = generator.integers(seeds, size=(resamples, seeds))
-    means = np.empty(resamples)
+    """Mean difference over the drawn seeds (resamples, seeds) on drawn examples: (resamples,)."""
+    examples = len(labels)
+    means = np.empty(len(drawn_seeds))
     rows = max(1, BLOCK // examples)
-    for start in range(0, resamples, rows):
+    for start in range(0, len(drawn_seeds), rows):
         block = drawn_seeds[start : start + rows]
-        counts = _drawn_counts(generator, len(block), examples)
+        drawn = generator.integers(examples, size=(len(block), examples))
+        counts = drawn_counts(drawn, examples)
         differences = _differences(resampled(labels, predictions, counts))
         means[start : start + rows] = np.take_along_axis(differences, block, axis=1).mean(axis=1)
     return means
 
 
-def _drawn_counts(generator: np.random.Generator, resamples: int, examples: int) -> Floats:
-    """How often each resample draws each example: (resamples, examples)."""
-    drawn = generator.integers(examples, size=(resamples, examples))
-    cells = drawn + examples * np.arange(resamples)[:, None]
-    counts = np.bincount(cells.ravel(), minlength=resamples * examples)
-    return counts.reshape(resamples, examples).astype(np.float64)
+def drawn_counts(drawn: npt.NDArray[np.int64], items: int) -> Floats:
+    """How often each of `items` is in each row of drawn positions (rows, draws): (rows, items)."""
+    cells = drawn + items * np.arange(len(drawn))[:, None]
+    counts = np.bincount(cells.ravel(), minlength=len(drawn) * items)
+    return counts.reshape(len(drawn), items).astype(np.float64)
 
 
 def _differences(scores: Floats) -> Floats:

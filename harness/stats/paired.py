@@ -84,12 +84,7 @@ def paired_difference(
     differences = method - baseline
     tolerance = ROUNDING * float(max(abs(method).max(), abs(baseline).max()))
     exact = len(differences) <= EXACT_SEEDS
-    if exact:
-        segments = signflip.exact_segments(differences)
-    elif generator is None:
-        raise ValueError(f"{len(differences)} seeds are more than {EXACT_SEEDS}: pass a generator")
-    else:
-        segments = signflip.sampled_segments(differences, generator, resamples)
+    segments = signflip.segments_up_to(EXACT_SEEDS, differences, generator, resamples)
     # Rounded, because 1 - 0.95 is a little more than 0.05.
     alpha = round(1 - confidence, 12)
     return PairedDifference(

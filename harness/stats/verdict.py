@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.stats.bootstrap import CrossedBootstrap
+from harness.stats.equivalence import PairedEquivalence
 from harness.stats.family import least_seeds
 from harness.stats.paired import PairedDifference
+from harness.stats.power import seeds_needed
 
-Outcome = Literal["better", "worse", "not decided"]
+Outcome = Literal["better", "worse", "equivalent", "not decided"]
 Scope = Literal["task", "examples"]
 GIVEN = "with this teacher and the settings found"
 
@@ -18,7 +20,8 @@ class Verdict:
     """The outcome of one comparison and how far it reaches."""
 
     outcome: Outcome
-    """Of the method against the baseline; "not decided" never means equal."""
+    """Of the method against the baseline; "not decided" never means equal, "equivalent" means equal
+    within the margin."""
     scope: Scope
     """"task": the crossed bootstrap supports the outcome over new examples too. "examples": it
     holds for new seeds on these examples only, or there is no outcome. Always with this teacher and
@@ -40,8 +43,15 @@ def verdict(
     comparisons: int = 1,
     failed: int = 0,
     baseline_failed: int = 0,
+    equivalence: PairedEquivalence | None = None,
+    equivalence_p: float = 1.0,
 ) -> Verdict:
     """Decide by the family-wise `adjusted_p` and the sign of the mean, and say it.
+
+    Where that decides nothing, `equivalence_p`, adjusted in the family of the tests of equivalence,
+    may: then the methods are equivalent, within the margin that was fixed beforehand. A difference can
+    be both there and within the margin, which is said. So the chance of any false "better" or "worse"
+    is at most alpha, and so is that of any false claim of equivalence.
 
     `crossed` widens the scope where its interval lies on the outcome's side of zero; None if there
     are no predictions to resample. `points` turns scores into printed points; `comparisons` is the
@@ -50,45 +60,66 @@ def verdict(
     `failed` and `baseline_failed` count seeds of which only the one side's run failed. They are not
     among the pairs, and what failed might have scored low: so no side that lost runs so wins.
 
-    Raises ValueError if `adjusted_p` is not between the difference's own p value and 1.
+    Raises ValueError if an adjusted p value is not between its test's own and 1.
     """
     if not difference.p_value <= adjusted_p <= 1:
         raise ValueError(
             f"adjusted_p must be between the p value {difference.p_value} and 1, got {adjusted_p}"
         )
-    outcome = _outcome(difference, adjusted_p, alpha)
-    flattered = {"better": failed, "worse": baseline_failed, "not decided": 0}[outcome]
+    if equivalence is not None and not equivalence.p_value <= equivalence_p <= 1:
+        raise ValueError(
+            f"equivalence_p must be between the p value {equivalence.p_value} and 1, got "
+            f"{equivalence_p}"
+        )
+    within = equivalence is not None and equivalence_p < alpha
+    outcome = _outcome(difference, adjusted_p, alpha, within)
+    lost = {"better": failed, "worse": baseline_failed, "equivalent": failed + baseline_failed}
+    flattered = lost.get(outcome, 0)
     if flattered:
         outcome = "not decided"
-    scope = _scope(outcome, crossed)
+    scope = _scope(outcome, crossed, equivalence)
     unadjusted = "unadjusted " if comparisons > 1 else ""
     numbers = (
         f"{_points(difference.mean, points)} points of {metric} "
         f"({unadjusted}{_interval(*difference.interval, difference.confidence, points)}, "
         f"n = {difference.n} paired seeds, adjusted p = {adjusted_p:.3g})"
     )
-    if outcome == "not decided":
+    margin = "" if equivalence is None else f"{_amount(equivalence.margin, points)} of {metric}"
+    if outcome == "equivalent":
+        claim = f"{method} and {baseline} are equivalent on {task}, within {margin} "
+        claim += f"(p = {equivalence_p:.3g})"
+    elif outcome == "not decided":
         claim = f"whether {method} is better or worse than {baseline} on {task} is not decided"
     else:
         claim = f"{method} is {outcome} than {baseline} on {task}"
+        claim += f", by less than {margin}" if within and not failed + baseline_failed else ""
     reach = _reach(scope, crossed, points)
     rest = _losses(method, failed) + _losses(baseline, baseline_failed)
     if flattered:
         rest += ", which might have lowered the scores of the side that lost them"
     elif outcome == "not decided":
-        rest += _shortage(difference.n, comparisons, alpha)
+        shortage = _shortage(difference.n, comparisons, alpha)
+        rest += shortage or _enough(difference, equivalence, comparisons, alpha, margin)
     return Verdict(outcome, scope, f"{numbers}: {claim}, {reach}{rest}.")
 
 
-def _outcome(difference: PairedDifference, adjusted_p: float, alpha: float) -> Outcome:
+def _outcome(
+    difference: PairedDifference, adjusted_p: float, alpha: float, within: bool
+) -> Outcome:
     if adjusted_p >= alpha:
-        return "not decided"
+        return "equivalent" if within else "not decided"
     return "better" if difference.mean > 0 else "worse"
 
 
-def _scope(outcome: Outcome, crossed: CrossedBootstrap | None) -> Scope:
+def _scope(
+    outcome: Outcome, crossed: CrossedBootstrap | None, equivalence: PairedEquivalence | None
+) -> Scope:
     if crossed is None or outcome == "not decided":
         return "examples"
+    if outcome == "equivalent":
+        assert equivalence is not None
+        inside = -equivalence.margin < crossed.low and crossed.high < equivalence.margin
+        return "task" if inside else "examples"
     excludes_zero = crossed.low > 0 if outcome == "better" else crossed.high < 0
     return "task" if excludes_zero else "examples"
 
@@ -115,6 +146,29 @@ def _shortage(n: int, comparisons: int, alpha: float) -> str:
         return ""
     family = "one comparison" if comparisons == 1 else f"{comparisons} comparisons"
     return f"; {n} paired seeds cannot reach p < {alpha:g} in {family}, at least {least} can"
+
+
+def _enough(
+    difference: PairedDifference,
+    equivalence: PairedEquivalence | None,
+    comparisons: int,
+    alpha: float,
+    margin: str,
+) -> str:
+    """How many seeds would have shown a difference that matters; never of the observed one's size."""
+    if equivalence is None or not difference.sd > 0:
+        return ""
+    needed = seeds_needed(difference.sd, equivalence.margin, alpha / comparisons)
+    found = f"to find a difference of {margin} in four of five cases"
+    if needed <= difference.n:
+        return f"; {difference.n} seeds are enough {found}"
+    return f"; with this spread it takes {needed} seeds {found}"
+
+
+def _amount(value: float, points: float) -> str:
+    """An unsigned number of points in words."""
+    shown = f"{round(points * value, 2):g}"
+    return f"{shown} point{'' if shown == '1' else 's'}"
 
 
 def _interval(low: float, high: float, confidence: float, points: float) -> str:

@@ -10,8 +10,10 @@ from harness.stats import (
     Verdict,
     holm,
     paired_difference,
+    paired_equivalence,
     verdict,
 )
+from harness.stats.power import seeds_needed
 
 AHEAD = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.03, 0.04]
 UNCLEAR = [0.01, -0.02, 0.03, -0.04, 0.05, -0.06, 0.03, 0.04]
@@ -144,6 +146,67 @@ def test_points_scale_the_numbers_and_zero_has_no_minus() -> None:
     assert judge(compare(AHEAD), points=1.0).sentence.startswith("+0.04 points of accuracy")
     nearly = judge(compare([1e-9, -2e-9, 1e-9, 1e-9, -3e-9, 1e-9]))
     assert nearly.sentence.startswith("+0.00 points of accuracy (95% interval +0.00 to +0.00")
+
+
+CLOSE = [0.001, -0.002, 0.003, -0.001, 0.002, -0.003, 0.001, 0.0]
+
+
+def test_equivalent_within_the_margin() -> None:
+    test = paired_equivalence(CLOSE, 0.01)
+    result = judge(compare(CLOSE), equivalence=test, equivalence_p=2 * test.p_value)
+    assert (result.outcome, result.scope) == ("equivalent", "examples")
+    assert (
+        ": alp and pkd are equivalent on rte, within 1 point of accuracy (p = 0.00781), on these"
+        in (result.sentence)
+    )
+    wide, narrow = crossed(-0.011, 0.004), crossed(-0.009, 0.004)
+    for over_examples, scope in ((wide, "examples"), (narrow, "task")):
+        found = judge(compare(CLOSE), None, over_examples, equivalence=test, equivalence_p=0.01)
+        assert (found.outcome, found.scope) == ("equivalent", scope)
+
+
+def test_a_difference_within_the_margin_is_both() -> None:
+    differences = [0.004, 0.005, 0.006, 0.004, 0.005, 0.006, 0.005, 0.004]
+    test = paired_equivalence(differences, 0.01)
+    result = judge(compare(differences), equivalence=test, equivalence_p=test.p_value)
+    assert result.outcome == "better"
+    assert "alp is better than pkd on rte, by less than 1 point of accuracy, on" in result.sentence
+    lost = judge(
+        compare(differences), equivalence=test, equivalence_p=test.p_value, baseline_failed=1
+    )
+    assert lost.outcome == "better"
+    assert "by less than" not in lost.sentence
+
+
+@pytest.mark.parametrize("lost", ["failed", "baseline_failed"])
+def test_methods_that_lost_runs_are_not_called_equivalent(lost: str) -> None:
+    test = paired_equivalence(CLOSE, 0.01)
+    options = {"equivalence": test, "equivalence_p": test.p_value, lost: 1}
+    result = judge(compare(CLOSE), **options)
+    assert result.outcome == "not decided"
+    assert "which might have lowered" in result.sentence
+
+
+def test_not_decided_says_how_many_seeds_would_find_the_margin() -> None:
+    test = paired_equivalence(UNCLEAR, 0.02)
+    difference = compare(UNCLEAR)
+    needed = seeds_needed(difference.sd, 0.02, 0.05 / 3)
+    assert needed > 8
+    result = judge(difference, comparisons=3, equivalence=test, equivalence_p=1.0)
+    assert result.sentence.endswith(
+        f"; with this spread it takes {needed} seeds to find a difference of 2 points of accuracy in "
+        "four of five cases."
+    )
+    large = paired_equivalence(UNCLEAR, 0.2)
+    result = judge(difference, equivalence=large, equivalence_p=0.9)
+    assert "; 8 seeds are enough to find a difference of 20 points of accuracy" in result.sentence
+
+
+@pytest.mark.parametrize("wrong", [0.0001, 1.1, math.nan])
+def test_an_impossible_p_value_of_equivalence_is_named(wrong: float) -> None:
+    test = paired_equivalence(CLOSE, 0.01)
+    with pytest.raises(ValueError, match=f"equivalence_p must be between .* got {wrong}"):
+        judge(compare(CLOSE), equivalence=test, equivalence_p=wrong)
 
 
 @pytest.mark.parametrize("adjusted_p", [0.001, 1.5, math.nan])
