@@ -27,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.workload import Workload, batches_of_all_lengths, make_workload, now
 from harness.config import StudentConfig
+from harness.method import View
 from harness.population import Population
 from harness.precision import Arithmetic
 from harness.processor import hold_memory, set_threads
@@ -77,7 +78,8 @@ def measure(asked: argparse.Namespace, sizes: list[int]) -> dict[str, Any]:
         asked.precision,
     )
     products, copies = product_rate(work.arithmetic), copy_rate(work.arithmetic)
-    names = list(registry().methods)
+    # Those with one view: only they train together.
+    names = [name for name, kind in registry().methods.items() if kind.view("cls") == View("cls")]
     alike = [_alp(work, seed) for seed in range(max(*sizes, len(names)))]
     with tempfile.TemporaryDirectory() as folder:
         outputs = work.outputs(Path(folder))
