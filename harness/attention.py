@@ -97,6 +97,6 @@ def check_needs(config: PretrainedConfig, needs: frozenset[Need]) -> None:
 
 
 def finite_scores(scores: Sequence[Tensor], mask: Tensor) -> tuple[Tensor, ...]:
-    """Scores (..., B, heads, T, T) with 0 at the keys where the mask (..., B, T) is."""
+    """Scores (..., B, heads, T, T) with 0 at the keys that the mask (..., B, T) leaves out."""
     padded = mask[..., None, None, :] == 0
     return tuple(own.masked_fill(padded, 0.0) for own in scores)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from harness.population import Population
 from harness.precision import Arithmetic
 from harness.randomness import global_seed
 from harness.recipe import Member, Recipe
-from harness.schedule import LengthSchedule
+from harness.schedule import Batch, LengthSchedule
 from harness.sizing import population_size
 from harness.sources import TaskData
 from harness.space import space_of
@@ -187,38 +187,53 @@ def _live_cost(recipe: Recipe, folder: Path, task: Task, kind: type[Method]) -> 
     with global_seed("plan"):
         model = new_classifier(shape).to(recipe.arithmetic.device).eval()
     teacher = LiveTeacher(replace(recipe, live=model, view=kind.view(recipe.view.pooling)), [0])
-    seconds, held = 0.0, 0
-    batches = recipe.schedule().epoch(0, 0)
-    for width in sorted({batch.width for batch in batches}):
-        rows = torch.from_numpy(next(batch.rows for batch in batches if batch.width == width))[None]
-        batch = recipe.tokens.batch(rows, width)
-        for _ in range(2):  # the first one warms up
-            started = time.perf_counter()
-            seen = teacher.layers(batch)
-            if recipe.arithmetic.device.type == "cuda":
-                torch.cuda.synchronize()
-            taken = time.perf_counter() - started
-        seconds += taken * sum(batch.width == width for batch in batches)
-        held = max(held, sum(tensor.nbytes for tensor in tree_leaves(seen)))
-    return seconds, held
+    held = 0
+
+    def prepared(batch: Batch) -> Callable[[int], object]:
+        inputs = recipe.tokens.batch(torch.from_numpy(batch.rows)[None], batch.width)
+
+        def step(attempt: int) -> None:
+            nonlocal held
+            seen = tree_leaves(teacher.layers(inputs))
+            held = max(held, sum(tensor.nbytes for tensor in seen))
+
+        return step
+
+    return _seconds_by_width(recipe, prepared), held
 
 
 def _epoch_seconds(recipe: Recipe, members: list[Member]) -> float:
-    """Seconds of one epoch of a population, from a step at each padded length of the schedule."""
+    """Seconds of one epoch of a population."""
+
+    def prepared(batch: Batch) -> Callable[[int], object]:
+        part = replace(
+            recipe,
+            inputs=recipe.inputs.part(batch.rows),
+            labels=recipe.labels[torch.from_numpy(batch.rows).to(recipe.labels.device)],
+            training=replace(recipe.training, epochs=2, batch_size=len(batch.rows)),
+        )
+        population = Population(members, part)
+        return lambda attempt: population.epoch(attempt, lambda steps: None)
+
+    return _seconds_by_width(recipe, prepared)
+
+
+def _seconds_by_width(
+    recipe: Recipe, prepared: Callable[[Batch], Callable[[int], object]]
+) -> float:
+    """Seconds of an epoch, from one step at each padded length of the schedule.
+
+    `prepared` makes a batch's step, which is done twice: the first time warms up.
+    """
     batches = recipe.schedule().epoch(0, 0)
     seconds = 0.0
     for width in sorted({batch.width for batch in batches}):
-        rows = next(batch.rows for batch in batches if batch.width == width)
-        part = replace(
-            recipe,
-            inputs=recipe.inputs.part(rows),
-            labels=recipe.labels[torch.from_numpy(rows).to(recipe.labels.device)],
-            training=replace(recipe.training, epochs=2, batch_size=len(rows)),
-        )
-        population = Population(members, part)
-        for epoch in range(2):  # the first one warms up
+        step = prepared(next(batch for batch in batches if batch.width == width))
+        for attempt in range(2):
             started = time.perf_counter()
-            population.epoch(epoch, lambda steps: None)
+            step(attempt)
+            if recipe.arithmetic.device.type == "cuda":
+                torch.cuda.synchronize()
             taken = time.perf_counter() - started
         seconds += taken * sum(batch.width == width for batch in batches)
     return seconds

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import scipy.stats
 from statsmodels.stats.proportion import proportion_confint
 
-from harness.stats import signflip
+from harness.stats.arrays import finite
+from harness.stats.bootstrap import places_outside
 from harness.stats.paired import ROUNDING, Interval
 
 Floats = npt.NDArray[np.float64]
@@ -83,11 +84,10 @@ def paired_effects(
     Raises ValueError if a difference is NaN or infinite, the shape is not (seeds,) or empty,
     `confidence` is not between 0 and 1, or there are too few resamples for it.
     """
-    values = _tied(signflip.finite_differences(differences))
+    values = _tied(finite(differences, "differences", "seeds", each="it"))
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
-    if int((resamples + 1) * round(1 - confidence, 12) / 2) < 1:
-        raise ValueError(f"{resamples} resamples give no interval of confidence {confidence}")
+    places_outside(resamples, confidence)  # raises where there are too few
     spread = bool(np.ptp(values) > 0)
     tested = spread and 3 <= len(values) <= LARGEST_SHAPIRO
     ranks = np.sign(values) * scipy.stats.rankdata(abs(values))

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from statsmodels.stats.weightstats import DescrStatsW
 
 from harness.stats import signflip
+from harness.stats.arrays import finite
 from harness.stats.paired import EXACT_SEEDS, ROUNDING, Interval
 
 
@@ -69,7 +70,7 @@ def paired_equivalence(
     margin is not positive and finite, `alpha` is not between 0 and 1/2, or a generator is needed
     and missing.
     """
-    values = signflip.finite_differences(differences)
+    values = finite(differences, "differences", "seeds", each="it")
     if not 0 < margin < math.inf:
         raise ValueError(f"margin must be positive and finite, got {margin}")
     if not 0 < alpha < 0.5:

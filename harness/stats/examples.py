@@ -11,6 +11,7 @@ import numpy.typing as npt
 import scipy.stats
 from statsmodels.stats import contingency_tables
 
+from harness.stats.arrays import check_shape
 from harness.stats.bootstrap import DifferenceBootstrap, Metric, bootstrapped
 
 Right = npt.NDArray[np.bool_]
@@ -183,9 +184,7 @@ def _mcnemar(method: Right, baseline: Right) -> McNemar:
 
 def _right(values: npt.ArrayLike, name: str, *axes: str) -> Right:
     array = np.asarray(values)
-    if array.ndim != len(axes) or array.size == 0:
-        shape = f"({axes[0]},)" if len(axes) == 1 else f"({', '.join(axes)})"
-        raise ValueError(f"{name} must have the shape {shape}, got {array.shape}")
+    check_shape(array, name, *axes)
     bad = np.argwhere(~np.isin(array, (0, 1)))
     if len(bad):
         where = tuple(bad[0].tolist())

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import scipy.stats
 
 from harness.stats import signflip
+from harness.stats.arrays import finite
 
 EXACT_SEEDS = 20
 """Up to this many seeds all sign patterns are counted; above, they are sampled."""
@@ -73,8 +74,8 @@ def paired_difference(
     Raises ValueError if a score is NaN or infinite, the shapes differ, are not (seeds,) or are
     empty, `confidence` is not between 0 and 1, or a generator is needed and missing.
     """
-    method = _scores(method_scores, "method_scores")
-    baseline = _scores(baseline_scores, "baseline_scores")
+    method = finite(method_scores, "method_scores", "seeds")
+    baseline = finite(baseline_scores, "baseline_scores", "seeds")
     if len(method) != len(baseline):
         raise ValueError(
             f"method_scores has {len(method)} seeds, baseline_scores has {len(baseline)}"
@@ -98,16 +99,6 @@ def paired_difference(
         exact=exact,
         least_p=1 / (len(segments.low) + 1),
     )
-
-
-def _scores(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
-    scores = np.asarray(values, dtype=np.float64)
-    if scores.ndim != 1 or scores.size == 0:
-        raise ValueError(f"{name} must have the shape (seeds,), got {scores.shape}")
-    bad = np.flatnonzero(~np.isfinite(scores))
-    if bad.size:
-        raise ValueError(f"{name}[{bad[0]}] is {scores[bad[0]]}; every score must be finite")
-    return scores
 
 
 def _t_interval(differences: npt.NDArray[np.float64], confidence: float) -> Interval:

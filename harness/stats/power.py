@@ -69,6 +69,7 @@ def detectable_difference(sd: float, n: int, alpha: float = 0.05, power: float =
     return sd * _least_effect(n, alpha, power)
 
 
+@lru_cache
 def seeds_needed(sd: float, difference: float, alpha: float = 0.05, power: float = 0.8) -> int:
     """The fewest seeds with which a true mean of `difference` is decided with the given power.
 

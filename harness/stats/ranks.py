@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
+from harness.stats.arrays import finite
 from harness.stats.family import holm
 from harness.stats.paired import ROUNDING
 
@@ -233,15 +234,7 @@ def alike_groups(averages: npt.ArrayLike, difference: float) -> tuple[tuple[int,
 
 def _ranks(scores: npt.ArrayLike) -> Floats:
     """Ranks (blocks, methods), 1 for the best, ties averaged."""
-    values = np.asarray(scores, dtype=np.float64)
-    if values.ndim != 2 or values.size == 0:
-        raise ValueError(f"scores must have the shape (blocks, methods), got {values.shape}")
-    bad = np.argwhere(~np.isfinite(values))
-    if len(bad):
-        block, method = bad[0].tolist()
-        raise ValueError(
-            f"scores[{block}, {method}] is {values[block, method]}; every score must be finite"
-        )
+    values = finite(scores, "scores", "blocks", "methods")
     if values.shape[1] < 2:
         raise ValueError("ranks need at least two methods, got 1")
     order = np.argsort(values, axis=1)

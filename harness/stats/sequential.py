@@ -17,10 +17,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from harness.stats.arrays import Floats, finite
+
 EXACT_PAIRS = 18
 """Up to this many pairs all patterns are counted; for longer paths they are sampled."""
 Alternative = Literal["two-sided", "greater", "less"]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,7 @@ def sequential_sign_flip(
     values = np.asarray(differences, dtype=np.float64)
     if values.ndim != 1 or not 1 <= len(values) <= most:
         raise ValueError(f"differences must have 1 to {most} values, got {values.shape}")
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size:
-        raise ValueError(f"differences[{bad[0]}] is {values[bad[0]]}; every value must be finite")
+    values = finite(values, "differences", "pairs", each="every value")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be between 0 and 1, got {alpha}")
     exact = most <= EXACT_PAIRS

@@ -29,20 +29,6 @@ class Segments(NamedTuple):
     """(patterns,): the upper of the two means."""
 
 
-def finite_differences(differences: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """The differences (n,) as an array.
-
-    Raises ValueError if one is NaN or infinite, or the shape is not (seeds,) or empty.
-    """
-    values = np.asarray(differences, dtype=np.float64)
-    if values.ndim != 1 or values.size == 0:
-        raise ValueError(f"differences must have the shape (seeds,), got {values.shape}")
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size:
-        raise ValueError(f"differences[{bad[0]}] is {values[bad[0]]}; it must be finite")
-    return values
-
-
 def exact_segments(differences: npt.NDArray[np.float64]) -> Segments:
     """All 2^(n-1) - 1 segments of differences (n,); a pattern and its complement are one."""
     free = len(differences) - 1

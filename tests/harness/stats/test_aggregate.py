@@ -13,14 +13,11 @@ from statsmodels.regression.mixed_linear_model import MixedLM
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
 from harness.stats.aggregate import (
-    MetaAnalysis,
-    MixedEffect,
     interquartile_mean,
-    meta_analysis,
-    mixed_effect,
     performance_profile,
     probability_of_improvement,
 )
+from harness.stats.meta_analysis import MetaAnalysis, MixedEffect, meta_analysis, mixed_effect
 from harness.stats.paired import Interval
 
 EVERYTHING = Interval(-math.inf, math.inf)
