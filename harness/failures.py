@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from harness import interrupt
 from harness.errors import DeviceError, StorageError, UserError, first_line
 
 LONGEST = 300
@@ -49,6 +50,7 @@ def recorded() -> Iterator[None]:
     except (RunFailed, StorageError, DeviceError):
         raise
     except Exception as error:
+        interrupt.check(error)
         logger.info("a run failed", exc_info=error)
         reason = _reason(error)
         if isinstance(error, OSError) and error.errno in SYSTEM:

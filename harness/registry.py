@@ -12,6 +12,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
 
+from harness import interrupt
 from harness.compose import names
 from harness.errors import MethodError
 from harness.method import Method
@@ -47,6 +48,7 @@ def registry() -> Registry:
         try:
             found = _methods_of(load())
         except Exception as error:  # a plug-in may fail in any way
+            interrupt.check(error)
             broken[place] = f"{type(error).__name__}: {error}"
             continue
         for method in found:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+from harness import interrupt
 from harness.progress import say
 
 INTERRUPTED, CLOSED = 130, 141
@@ -21,14 +22,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     141 for a closed pipe.
     """
     run = _imported()
-    try:
-        return run(arguments)
-    except KeyboardInterrupt:
+    code = INTERRUPTED
+    with interrupt.listening():
+        try:
+            code = run(arguments)
+        except KeyboardInterrupt:
+            pass
+        except BrokenPipeError:
+            # Whoever read stdout has had enough; Python would complain at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = CLOSED
+        except Exception:
+            if not interrupt.asked():
+                raise
+    if code == INTERRUPTED or (code and interrupt.asked()):
         say(GO_ON)
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read stdout has had enough; Python would complain at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CLOSED
+    return code
 
 
 def _imported() -> Callable[[Sequence[str] | None], int]:
