@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from sqlalchemy.exc import ArgumentError
 
 from harness.arguments import chosen_methods
 from harness.artefacts import fingerprint
+from harness.banners import banners_of_all, banners_of_task
 from harness.cards import card
 from harness.claims import Claims
-from harness.compare import best_trial
 from harness.config import ROUND, StudyConfig, plain
 from harness.errors import DataError, MethodError, TeacherError, UserError
 from harness.execute import Executor
@@ -28,8 +28,10 @@ from harness.precision import Arithmetic
 from harness.progress import say
 from harness.provenance import provenance
 from harness.registry import registry
+from harness.results import best_trial
 from harness.runs import Run, report_seeds, search_seeds
 from harness.search import Asked, Search, Told, open_optuna, run_search
+from harness.seeds import Looks, looks_of, seeds_wanted
 from harness.sources import TaskData, load_task_data
 from harness.space import check_names, space_of
 from harness.storage import shown_url
@@ -38,10 +40,19 @@ from harness.tasks import load_task
 SHOWN = 4
 """Methods that a line of progress names; more are counted."""
 QUOTES = "'\""
-COUNTS = {"search": ("trials",), "protocol": ("seeds", "alpha", "margins")}
+COUNTS = {"search": ("trials",), "protocol": ("seeds", "stopping", "repeats", "alpha", "margins")}
 """Left out of a study's identity: asking for more, or judging otherwise, continues the same study."""
 IDENTITY = ("pooling", "student", "training", "search", "protocol")
 """What a study's identity takes from the configuration; data and teacher enter by fingerprint."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An ablation whose manifest is written; `executors` by task, until their runs are trained."""
+
+    name: str
+    manifest: dict[str, Any]
+    executors: dict[str, Executor]
 
 
 @dataclass
@@ -53,9 +64,11 @@ class Ablation:
     ledger: Ledger
     claims: Claims
     command: str
+    repeat: int = 0
+    """Which repeat of the whole it is: its search and report seeds are that repeat's own."""
 
-    def run(self, tasks: Mapping[str, TaskData], refused: dict[str, str]) -> str:
-        """Train everything that has no record yet; returns the ablation's name.
+    def prepare(self, tasks: Mapping[str, TaskData], refused: dict[str, str]) -> Prepared:
+        """Make what the studies need and write the ablation's manifest, before any of their runs.
 
         What is refused, a task or a method on a task, is noted in `refused` and does not stop the rest.
         Raises `UserError` when every task is refused.
@@ -76,11 +89,17 @@ class Ablation:
         if not ready:
             raise UserError("; ".join(refused.values()))
         name = self._name(studies)
-        self.ledger.write_ablation(name, self._manifest(name, studies, ready, refused))
-        for task in studies:
+        manifest = self._manifest(name, studies, ready, refused)
+        self.ledger.write_ablation(name, manifest)
+        return Prepared(name, manifest, executors)
+
+    def train(self, prepared: Prepared) -> None:
+        """Train everything that has no record yet."""
+        for task, studies in prepared.manifest["studies"].items():
             # It is dropped with what it holds in a GPU's memory.
-            self._run_studies(executors.pop(task), studies[task])
-        return name
+            executor = prepared.executors.pop(task)
+            looks = looks_of(prepared.manifest, executor.materials.data.task.metrics[0])
+            self._run_studies(executor, studies, looks)
 
     def _name(self, studies: dict[str, dict[str, str]]) -> str:
         """Source, tasks, methods, and eight digits of the studies and what is compared."""
@@ -100,6 +119,8 @@ class Ablation:
             identity[group] = {k: v for k, v in identity[group].items() if k not in counts}
         if not identity["search"]["rungs"]:
             del identity["search"]["rungs"]
+        if self.repeat:
+            identity["repeat"] = self.repeat
         return identity
 
     def _check_spaces(self, data: TaskData) -> None:
@@ -148,7 +169,9 @@ class Ablation:
         self.ledger.write_study(name, {**identity, "shapes": asdict(shapes)})
         return name
 
-    def _run_studies(self, executor: Executor, names: Mapping[str, str]) -> None:
+    def _run_studies(
+        self, executor: Executor, names: Mapping[str, str], looks: Looks | None
+    ) -> None:
         """Search and report all methods on a task together: their runs share populations."""
         task, config = executor.materials.data.task, self.config
         methods = {kind.name: kind for kind in chosen_methods(config) if kind.name in names}
@@ -177,7 +200,7 @@ class Ablation:
                 )
                 for name, trials in asked.items()
                 for trial in trials
-                for seed in search_seeds(config.search.seeds)
+                for seed in search_seeds(config.search.seeds, self.repeat)
             ]
             numbers = sorted({run.trial + 1 for run in runs})
             span = "-".join(str(number) for number in sorted({numbers[0], numbers[-1]}))
@@ -203,13 +226,39 @@ class Ablation:
             trial, setting = chosen
             reported[name] = [
                 executor.run(methods[name], study, setting, trial, seed, "report")
-                for seed in report_seeds(config.protocol.seeds)
+                for seed in report_seeds(config.protocol.seeds, self.repeat)
             ]
-        runs = [run for own in reported.values() for run in own]
-        records = executor.execute(runs, f"{shown}, {config.protocol.seeds} report seeds")
+        records = self._report(executor, reported, looks, shown)
         for name, own in reported.items():
-            used = {run.fingerprint: records[run.fingerprint] for run in own}
+            used = {key: records[key] for run in own if (key := run.fingerprint) in records}
             executor.kept(names[name]).tidy(own[0].trial, used, metric)
+
+    def _report(
+        self,
+        executor: Executor,
+        runs: Mapping[str, Sequence[Run]],
+        looks: Looks | None,
+        shown: str,
+    ) -> dict[str, Record]:
+        """Train the report runs of all methods on a task: all, or until its comparisons are decided."""
+        if looks is None:
+            seeds = self.config.protocol.seeds
+            every = [run for own in runs.values() for run in own]
+            return executor.execute(every, f"{shown}, {seeds} report seeds")
+        metric = executor.materials.data.task.metrics[0]
+        baseline = self.config.baseline
+        assert baseline is not None  # the configuration is refused without one
+        family = [(name, baseline) for name in runs if name != baseline]
+        records: dict[str, Record] = {}
+        while True:
+            scores = {name: _scores(own, records, metric) for name, own in runs.items()}
+            wanted = seeds_wanted(scores, family, looks)
+            asked = [run for name, own in runs.items() for run in own[: wanted[name]]]
+            if all(run.fingerprint in records for run in asked):
+                return records
+            records |= executor.execute(
+                asked, f"{shown}, {max(wanted.values())} of at most {len(looks.seeds)} report seeds"
+            )
 
     def _best(self, study: str, metric: str) -> tuple[int, Mapping[str, Any]] | None:
         """Number and setting of a study's best trial among those that are asked for now."""
@@ -249,8 +298,11 @@ class Ablation:
             "methods": {method.name: card(method) for method in chosen_methods(config)},
             "family": family,
             "trials": config.search.trials,
-            "search_seeds": search_seeds(config.search.seeds),
-            "report_seeds": report_seeds(config.protocol.seeds),
+            "random_trials": config.search.random_trials,
+            "search_seeds": search_seeds(config.search.seeds, self.repeat),
+            "report_seeds": report_seeds(config.protocol.seeds, self.repeat),
+            "stopping": config.protocol.stopping,
+            "repeat": self.repeat,
             "alpha": config.protocol.alpha,
             "margins": asdict(config.protocol.margins),
             "baseline": config.baseline,
@@ -325,6 +377,17 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(listed) if len(listed) <= SHOWN else f"{len(listed)} methods"
 
 
+def _scores(
+    runs: Sequence[Run], records: Mapping[str, Record], metric: str
+) -> dict[int, float | None]:
+    """The scores of the runs that have ended, by seed; None where one failed."""
+    ended = {run.seed: records[run.fingerprint] for run in runs if run.fingerprint in records}
+    return {
+        seed: record.metrics[metric] if record.status == "complete" else None
+        for seed, record in ended.items()
+    }
+
+
 def _mean(records: list[Record], metric: str) -> Told:
     """A trial's selection score; None when a run failed, else `pruned` when one was."""
     statuses = {record.status for record in records}
@@ -346,23 +409,5 @@ def _task_facts(data: TaskData) -> dict[str, Any]:
 
 
 def _banners(config: StudyConfig, ready: Mapping[str, Materials]) -> list[str]:
-    banners = []
-    if config.source.kind == "demo":
-        banners.append(
-            "DEMO DATA: procedural tasks that only share GLUE's schemas. Nothing here is a GLUE result."
-        )
-    if config.protocol.name == "paper":
-        banners.append(
-            "PROTOCOL paper: settings were selected on the split that is reported, so scores are "
-            "optimistic."
-        )
-    for task, materials in ready.items():
-        if materials.teacher.outside and config.protocol.name == "clean":
-            banners.append(
-                f"{task}: the teacher comes from outside and may have seen the selection data."
-            )
-        if materials.facts["weak"]:
-            banners.append(f"{task}: the teacher is no better than a constant prediction.")
-        if config.teacher.pretrained == "minilm" and task in ("mnli", "qqp"):
-            banners.append(f"{task}: the MiniLM encoder was trained on data of this kind.")
-    return banners
+    own = [text for materials in ready.values() for text in banners_of_task(config, materials)]
+    return banners_of_all(config) + own

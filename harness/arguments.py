@@ -19,6 +19,7 @@ from harness.registry import registry
 from harness.tasks import LEFT_OUT, is_task_file, load_task, read_task, task_names
 
 LISTS = ("methods", "ablations", "tasks", "presets")
+MOST_SEEDS = 20
 EPILOG = "Any further KEY=VALUE overrides the configuration, e.g. training.epochs=5."
 
 
@@ -50,7 +51,20 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--teacher", metavar="PATH|ID", help="fine-tuned teacher; {task} is replaced")
     made.add_argument("--student-layers", metavar="N", help="depth of the student")
     made.add_argument("--trials", metavar="N", help="settings tried for each method")
-    made.add_argument("--seeds", metavar="N", help="report seeds of the best setting")
+    made.add_argument("--sampler", metavar="NAME", help="of settings: tpe (default) or random")
+    made.add_argument(
+        "--seeds",
+        metavar="N|auto",
+        help="report seeds of the best setting; auto: until it is decided",
+    )
+    made.add_argument(
+        "--max-seeds", metavar="N", help=f"the most that --seeds auto adds (default: {MOST_SEEDS})"
+    )
+    made.add_argument(
+        "--repeat-search",
+        metavar="R",
+        help="repeat teacher, search and seeds R times, compare those",
+    )
     made.add_argument("--baseline", metavar="NAME|none", help="compare with it (default: kd)")
     made.add_argument("--protocol", metavar="NAME", help="clean (default) or paper")
     made.add_argument("--out", metavar="DIR", help="where everything is kept (default: runs)")
@@ -119,13 +133,23 @@ def request(options: argparse.Namespace) -> Request:
         "teacher.checkpoint": options.teacher and _quote(options.teacher),
         "student.layers": options.student_layers,
         "search.trials": options.trials,
-        "protocol.seeds": options.seeds,
+        "search.sampler": options.sampler,
+        **_seeds(options.seeds, options.max_seeds),
+        "protocol.repeats": options.repeat_search,
         "out": options.out and _quote(options.out),
         "keep": options.keep,
     }
     overrides += [f"{key}={value}" for key, value in values.items() if value is not None]
     config = compose_config([*overrides, *options.overrides])
     return Request(config, (*notes, *task_notes), options.dry_run, options.json, options.open)
+
+
+def _seeds(given: str | None, most: str | None) -> dict[str, str | None]:
+    if given == "auto":
+        return {"protocol.stopping": "sequential", "protocol.seeds": most or str(MOST_SEEDS)}
+    if most is not None:
+        raise UserError("--max-seeds goes with --seeds auto")
+    return {"protocol.seeds": given}
 
 
 def _refuse_empty(options: argparse.Namespace) -> None:

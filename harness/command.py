@@ -8,7 +8,7 @@ import logging
 import tempfile
 import time
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import transformers
 from harness.ablation import Ablation, command_line, load_tasks
 from harness.arguments import Request, parser, replay_request, request
 from harness.claims import Claims
-from harness.compare import summarise
+from harness.compare import AblationResult
 from harness.config import StudyConfig
 from harness.errors import UserError, one_line
 from harness.ledger import Ledger
@@ -28,8 +28,10 @@ from harness.precision import Arithmetic, choose_arithmetic
 from harness.processor import hold_memory, set_threads
 from harness.progress import say
 from harness.registry import registry
+from harness.repeats import joint_manifest, repeated
 from harness.replay import find_recorded, replay
-from harness.stats import least_seeds
+from harness.sources import TaskData
+from harness.stats import least_most, least_seeds
 from harness.storage import storage_url
 from harness.summary import show, summary
 
@@ -73,10 +75,8 @@ def _run(asked: Request) -> int:
     out = Path(config.out)
     ledger = Ledger(storage_url(out, config.storage))
     with Claims(ledger) as claims:
-        ablation = Ablation(config, arithmetic, ledger, claims, command_line())
-        name = ablation.run(tasks, refused)
-    path = _report(ledger, name, out)
-    result = summarise(ledger, name)
+        name = _train(ledger, claims, config, arithmetic, tasks, refused)
+    result, path = _report(ledger, name, out)
     show(result, asked.json)
     answer = summary(result, path, time.perf_counter() - started)
     _answer(asked, answer)
@@ -85,6 +85,33 @@ def _run(asked: Request) -> int:
         webbrowser.open(path.absolute().as_uri())
     ledger.close()
     return RUNS_FAILED if answer["failures"] else 0
+
+
+def _train(
+    ledger: Ledger,
+    claims: Claims,
+    config: StudyConfig,
+    arithmetic: Arithmetic,
+    tasks: Mapping[str, TaskData],
+    refused: dict[str, str],
+) -> str:
+    """Train what has no record yet, once or in repeats; returns the name of what is to be reported."""
+    repeats = config.protocol.repeats
+    parts: dict[str, dict[str, Any]] = {}
+    name = ""
+    for repeat in range(repeats):
+        one = config if repeats == 1 else repeated(config, repeat)
+        ablation = Ablation(one, arithmetic, ledger, claims, command_line(), repeat)
+        prepared = ablation.prepare(tasks, refused)
+        parts[prepared.name] = prepared.manifest
+        name = prepared.name
+        if repeats > 1:
+            say(f"repeat {repeat + 1} of {repeats}: {prepared.name}")
+            joint = joint_manifest(config, command_line(), parts)
+            name = joint["name"]
+            ledger.write_ablation(name, joint)
+        ablation.train(prepared)
+    return name
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -102,12 +129,16 @@ def _replay(options: argparse.Namespace) -> int:
     return NOT_THE_SAME if answer.differences else 0
 
 
-def _report(ledger: Ledger, name: str, out: Path) -> Path:
-    from reports.build import build_report  # plotly is only needed here
+def _report(ledger: Ledger, name: str, out: Path) -> tuple[AblationResult, Path]:
+    """Write the reports, of repeats too, and the index of all; returns what the first one shows."""
+    from reports.build import build_index, build_report  # plotly is only needed here
 
+    for part in ledger.manifest(name).get("repeats", ()):
+        build_report(ledger, part, out / part / "report.html")
     path = out / name / "report.html"
-    build_report(ledger, name, path)
-    return path
+    result = build_report(ledger, name, path)
+    build_index(ledger, out)
+    return result, path
 
 
 def _announce(asked: Request, arithmetic: Arithmetic) -> None:
@@ -137,10 +168,13 @@ def _warn_of_few_seeds(config: StudyConfig) -> None:
     if config.baseline is None:
         return
     comparisons = len(config.tasks) * (len(config.methods) - 1)
-    least = least_seeds(comparisons, config.protocol.alpha)
-    if config.protocol.seeds < least:
+    sequential = config.protocol.stopping == "sequential"
+    least = (least_most if sequential else least_seeds)(comparisons, config.protocol.alpha)
+    repeats = config.protocol.repeats
+    pairs, unit = (config.protocol.seeds, "report seeds") if repeats == 1 else (repeats, "repeats")
+    if pairs < least:
         say(
-            f"warning: {config.protocol.seeds} report seeds cannot reach p < {config.protocol.alpha:g} "
+            f"warning: {pairs} {unit} cannot reach p < {config.protocol.alpha:g} "
             f"in a family of {comparisons} comparison(s); at least {least} can"
         )
 

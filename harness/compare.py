@@ -6,22 +6,30 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from harness.ledger import Ledger, StudyRun
+from harness.ledger import Ledger
+from harness.repeats import read_repeats
+from harness.results import MethodResult, collapsed, read_results, report_scores, trials_ended
+from harness.seeds import look, looks_of
 from harness.stats import (
     CrossedBootstrap,
+    Interval,
     PairedDifference,
     PairedEffects,
     PairedEquivalence,
+    Stopping,
     Verdict,
-    crossed_bootstrap,
+    crossed_bootstraps,
     holm,
     paired_difference,
     paired_effects,
     paired_equivalence,
+    repeated_interval,
+    sequential_verdict,
     verdict,
 )
 
@@ -29,44 +37,8 @@ BOOTSTRAP_SEED = 0
 OUTSIDE = 10
 """Resamples that lie outside the crossed interval on either side, at least."""
 LEAST_RESAMPLES = 2000
+NO_PAIR = "no pair of finished report runs"
 REGRESSION_METRICS = ("pearson", "spearman")
-
-
-@dataclass(frozen=True)
-class MethodResult:
-    """One method on one task: its best setting and the report runs of that setting.
-
-    `scores` (seeds,) are the primary metric on the first evaluation split, by `seeds`; `metrics` are
-    means over seeds of every metric recorded. Empty while the report runs are missing.
-    """
-
-    task: str
-    method: str
-    study: str
-    metric: str
-    search: tuple[StudyRun, ...]
-    report: tuple[StudyRun, ...]
-    best_trial: int | None
-    setting: dict[str, Any]
-    seeds: tuple[int, ...]
-    scores: tuple[float, ...]
-    metrics: dict[str, float]
-    failures: tuple[str, ...]
-
-    @property
-    def failed_seeds(self) -> frozenset[int]:
-        """Report seeds whose run failed."""
-        return frozenset(run.seed for run in self.report if run.record.status == "failed")
-
-    @property
-    def mean(self) -> float:
-        """Mean score over report seeds; NaN without any."""
-        return float(np.mean(self.scores)) if self.scores else float("nan")
-
-    @property
-    def sd(self) -> float:
-        """Standard deviation over report seeds (n − 1); NaN below two."""
-        return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else float("nan")
 
 
 @dataclass(frozen=True)
@@ -74,7 +46,9 @@ class Comparison:
     """One method against one baseline on one task. `unpaired` seeds lack a partner and are left out.
 
     `equivalence` is None in ablations of earlier versions, which fixed no margin; `equivalence_p` is
-    adjusted in the family of the tests of equivalence.
+    adjusted in the family of the tests of equivalence. `interval` is the one the verdict's test
+    inverts. Where seeds were added until they decided, `looked` says how it went, `interval` is the
+    repeated one, and there is no `adjusted_p`: a p value for a fixed number of seeds is not one.
     """
 
     task: str
@@ -82,7 +56,9 @@ class Comparison:
     baseline: str
     metric: str
     difference: PairedDifference
-    adjusted_p: float
+    interval: Interval
+    adjusted_p: float | None
+    looked: Stopping | None
     effects: PairedEffects
     equivalence: PairedEquivalence | None
     equivalence_p: float
@@ -90,6 +66,13 @@ class Comparison:
     verdict: Verdict
     seeds: tuple[int, ...]
     unpaired: tuple[int, ...]
+
+    @property
+    def margin(self) -> float | None:
+        """The margin of equivalence, in the unit of the scores; None where none was fixed."""
+        if self.looked is not None:
+            return self.looked.margin
+        return None if self.equivalence is None else self.equivalence.margin
 
 
 @dataclass(frozen=True)
@@ -112,106 +95,171 @@ class AblationResult:
         return None
 
 
-def best_trial(runs: Sequence[StudyRun], metric: str) -> int | None:
-    """The trial with the highest mean selection score; the lowest number wins a tie."""
-    scores: dict[int, list[float]] = defaultdict(list)
-    for run in runs:
-        if run.record.status == "complete":
-            scores[run.trial].append(run.record.metrics[metric])
-        else:
-            scores[run.trial].append(float("-inf"))
-    means = {trial: float(np.mean(values)) for trial, values in scores.items()}
-    finite = {trial: mean for trial, mean in means.items() if np.isfinite(mean)}
-    return min(finite, key=lambda trial: (-finite[trial], trial)) if finite else None
-
-
 def summarise(ledger: Ledger, ablation: str) -> AblationResult:
     """Read one ablation's records and compare what its manifest says is to be compared."""
     manifest = ledger.manifest(ablation)
-    results = tuple(
-        _result(ledger, manifest, task, method, study)
-        for task, studies in manifest["studies"].items()
-        for method, study in studies.items()
+    results = (
+        read_repeats(ledger, manifest)
+        if "repeats" in manifest
+        else tuple(
+            result
+            for task, studies in manifest["studies"].items()
+            for result in read_results(ledger, manifest, task, studies)
+        )
     )
     partial = AblationResult(manifest, results, (), ())
     comparisons, missing = _compare(ledger, partial)
     return AblationResult(manifest, results, comparisons, missing)
 
 
-def _result(
-    ledger: Ledger, manifest: dict[str, Any], task: str, method: str, study: str
-) -> MethodResult:
-    metric = manifest["tasks"][task]["metrics"][0]
-    runs = ledger.study_runs(study)
-    search = tuple(run for run in runs if run.role == "search" and run.trial < manifest["trials"])
-    best = best_trial(search, metric)
-    wanted = set(manifest["report_seeds"])
-    report = tuple(
-        run for run in runs if run.role == "report" and run.trial == best and run.seed in wanted
-    )
-    complete = [run for run in report if run.record.status == "complete"]
-    names = complete[0].record.metrics if complete else {}
-    setting: dict[str, Any] = next(
-        (run.record.inputs["setting"] for run in search if run.trial == best), {}
-    )
-    return MethodResult(
-        task=task,
-        method=method,
-        study=study,
-        metric=metric,
-        search=search,
-        report=report,
-        best_trial=best,
-        setting=setting,
-        seeds=tuple(run.seed for run in complete),
-        scores=tuple(run.record.metrics[metric] for run in complete),
-        metrics={n: float(np.mean([run.record.metrics[n] for run in complete])) for n in names},
-        failures=tuple(
-            f"{run.role} run, trial {run.trial}, seed {run.seed}: {run.record.reason}"
-            for run in (*search, *report)
-            if run.record.status == "failed"
-        ),
-    )
+def collapses(result: AblationResult) -> list[str]:
+    """A sentence on each method of which report runs score exactly what a constant prediction does."""
+    tasks = result.manifest["tasks"]
+    sentences = (collapsed(found, tasks[found.task].get("constant")) for found in result.results)
+    return [sentence for sentence in sentences if sentence is not None]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two results and the seeds they are compared on; `looked` where seeds were added."""
+
+    ours: MethodResult
+    theirs: MethodResult
+    seeds: tuple[int, ...]
+    looked: Stopping | None
+
+    def names(self) -> dict[str, Any]:
+        """What a verdict's sentence names, with the seeds that only one side lost."""
+        lost, others = (self._lost(result) for result in (self.ours, self.theirs))
+        return {
+            "method": self.ours.method,
+            "baseline": self.theirs.method,
+            "task": self.ours.task,
+            "metric": self.ours.metric,
+            "failed": len(lost - others),
+            "baseline_failed": len(others - lost),
+        }
+
+    def _lost(self, result: MethodResult) -> frozenset[int]:
+        """A baseline goes on for others: what fails then is not this pair's."""
+        if self.looked is None:
+            return result.failed_seeds
+        return frozenset(seed for seed in result.failed_seeds if seed <= max(self.seeds))
 
 
 def _compare(
     ledger: Ledger, partial: AblationResult
 ) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
     family = partial.manifest["family"]
-    alpha = float(partial.manifest["alpha"])
     pairs, missing = [], []
     for task, method, baseline in family:
-        ours, theirs = partial.result(task, method), partial.result(task, baseline)
-        common = sorted(set(ours.seeds) & set(theirs.seeds)) if ours and theirs else []
-        if ours is None or theirs is None or not common:
-            missing.append(
-                f"{method} against {baseline} on {task}: no pair of finished report runs"
-            )
-            continue
-        pairs.append((ours, theirs, common))
-    differences = [
-        paired_difference(
-            _scores(ours, common),
-            _scores(theirs, common),
-            confidence=1 - alpha,
-            generator=np.random.default_rng(BOOTSTRAP_SEED),
-        )
-        for ours, theirs, common in pairs
-    ]
-    margins = partial.manifest.get("margins", {})
+        pair = _paired(partial, task, method, baseline)
+        if isinstance(pair, str):
+            missing.append(f"{method} against {baseline} on {task}: {pair}")
+        else:
+            pairs.append(pair)
+    made = _after_looks if partial.manifest.get("stopping", "fixed") != "fixed" else _at_once
+    return made(ledger, partial.manifest, pairs), tuple(missing)
+
+
+def _paired(partial: AblationResult, task: str, method: str, baseline: str) -> _Pair | str:
+    """The pair, or in words why there is none."""
+    manifest = partial.manifest
+    ours, theirs = partial.result(task, method), partial.result(task, baseline)
+    if ours is None or theirs is None:
+        return NO_PAIR
+    if "repeats" not in manifest:
+        # A setting that was chosen among fewer would be compared with one chosen among all.
+        for result in (ours, theirs):
+            if result.report and (ended := trials_ended(result, manifest)) < manifest["trials"]:
+                return (
+                    f"{ended} of {manifest['trials']} search trials of {result.method} have ended"
+                )
+    looks = looks_of(manifest, ours.metric)
+    if looks is not None:
+        looked = look(report_scores(ours), report_scores(theirs), looks)
+        return _Pair(ours, theirs, looked.seeds, looked.stopping) if looked.seeds else NO_PAIR
+    common = tuple(sorted(set(ours.seeds) & set(theirs.seeds)))
+    return _Pair(ours, theirs, common, None) if common else NO_PAIR
+
+
+def _difference(pair: _Pair, alpha: float) -> PairedDifference:
+    return paired_difference(
+        _scores(pair.ours, pair.seeds),
+        _scores(pair.theirs, pair.seeds),
+        confidence=1 - alpha,
+        generator=np.random.default_rng(BOOTSTRAP_SEED),
+    )
+
+
+def _at_once(
+    ledger: Ledger, manifest: dict[str, Any], pairs: Sequence[_Pair]
+) -> tuple[Comparison, ...]:
+    """The comparisons of a fixed number of seeds, by Holm's adjusted p values."""
+    alpha, family, margins = (
+        float(manifest["alpha"]),
+        manifest["family"],
+        manifest.get("margins", {}),
+    )
+    differences = [_difference(pair, alpha) for pair in pairs]
     tests = [
-        _equivalence(difference, margins.get(ours.metric), alpha)
-        for difference, (ours, _, _) in zip(differences, pairs, strict=True)
+        _equivalence(difference, margins.get(pair.ours.metric), alpha)
+        for difference, pair in zip(differences, pairs, strict=True)
     ]
     # A comparison without data counts as p = 1: the family is the manifest's, not what finished.
     padding = [1.0] * (len(family) - len(differences))
     adjusted = holm([d.p_value for d in differences] + padding) if family else ()
     close = holm([1.0 if t is None else t.p_value for t in tests] + padding) if family else ()
-    comparisons = tuple(
-        _comparison(ledger, *found, alpha, len(family))
-        for found in zip(pairs, differences, adjusted, tests, close, strict=False)
-    )
-    return comparisons, tuple(missing)
+    over_examples = _crossed(ledger, pairs, confidence=1 - alpha / max(len(family), 1))
+    found = []
+    for pair, difference, p, test, test_p, crossed in zip(
+        pairs, differences, adjusted, tests, close, over_examples, strict=False
+    ):
+        judged = verdict(
+            difference,
+            p,
+            crossed,
+            alpha,
+            **pair.names(),
+            comparisons=len(family),
+            equivalence=test,
+            equivalence_p=test_p,
+            repeated=manifest.get("repeated"),
+        )
+        found.append(
+            _comparison(
+                pair, difference, alpha, difference.interval, p, test, test_p, crossed, judged
+            )
+        )
+    return tuple(found)
+
+
+def _after_looks(
+    ledger: Ledger, manifest: dict[str, Any], pairs: Sequence[_Pair]
+) -> tuple[Comparison, ...]:
+    """The comparisons whose seeds were added until they decided, each at its share of alpha."""
+    share = float(manifest["alpha"]) / max(len(manifest["family"]), 1)
+    over_examples = _crossed(ledger, pairs, confidence=1 - share)
+    found = []
+    for pair, crossed in zip(pairs, over_examples, strict=True):
+        assert pair.looked is not None
+        difference = _difference(pair, float(manifest["alpha"]))
+        interval = repeated_interval(difference.differences, pair.looked.most, share)
+        judged = sequential_verdict(difference.mean, interval, pair.looked, crossed, **pair.names())
+        found.append(
+            _comparison(
+                pair,
+                difference,
+                float(manifest["alpha"]),
+                interval,
+                None,
+                None,
+                1.0,
+                crossed,
+                judged,
+            )
+        )
+    return tuple(found)
 
 
 def _equivalence(
@@ -223,80 +271,96 @@ def _equivalence(
     return paired_equivalence(difference.differences, margin, alpha, generator)
 
 
-def _scores(result: MethodResult, seeds: Sequence[int]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _scores(result: MethodResult, seeds: Sequence[int]) -> npt.NDArray[np.float64]:
     by_seed = dict(zip(result.seeds, result.scores, strict=True))
     return np.array([by_seed[seed] for seed in seeds])
 
 
 def _comparison(
-    ledger: Ledger,
-    pair: tuple[MethodResult, MethodResult, list[int]],
+    pair: _Pair,
     difference: PairedDifference,
-    adjusted_p: float,
+    alpha: float,
+    interval: Interval,
+    adjusted_p: float | None,
     equivalence: PairedEquivalence | None,
     equivalence_p: float,
-    alpha: float,
-    comparisons: int,
+    crossed: CrossedBootstrap | None,
+    judged: Verdict,
 ) -> Comparison:
-    ours, theirs, common = pair
-    crossed = _crossed(ledger, pair, confidence=1 - alpha / comparisons)
+    last = max(pair.seeds) if pair.looked is not None else math.inf
+    alone = set(pair.ours.seeds) ^ set(pair.theirs.seeds)
     return Comparison(
-        task=ours.task,
-        method=ours.method,
-        baseline=theirs.method,
-        metric=ours.metric,
+        task=pair.ours.task,
+        method=pair.ours.method,
+        baseline=pair.theirs.method,
+        metric=pair.ours.metric,
         difference=difference,
+        interval=interval,
         adjusted_p=adjusted_p,
+        looked=pair.looked,
         effects=paired_effects(
             difference.differences, 1 - alpha, np.random.default_rng(BOOTSTRAP_SEED)
         ),
         equivalence=equivalence,
         equivalence_p=equivalence_p,
         crossed=crossed,
-        verdict=verdict(
-            difference,
-            adjusted_p,
-            crossed,
-            alpha,
-            method=ours.method,
-            baseline=theirs.method,
-            task=ours.task,
-            metric=ours.metric,
-            comparisons=comparisons,
-            failed=len(ours.failed_seeds - theirs.failed_seeds),
-            baseline_failed=len(theirs.failed_seeds - ours.failed_seeds),
-            equivalence=equivalence,
-            equivalence_p=equivalence_p,
-        ),
-        seeds=tuple(common),
-        unpaired=tuple(sorted(set(ours.seeds) ^ set(theirs.seeds))),
+        verdict=judged,
+        seeds=pair.seeds,
+        unpaired=tuple(sorted(seed for seed in alone if seed <= last)),
     )
 
 
 def _crossed(
-    ledger: Ledger, pair: tuple[MethodResult, MethodResult, list[int]], confidence: float
-) -> CrossedBootstrap | None:
-    """Crossed bootstrap over the pair's stored predictions; None when some are missing."""
-    stacks, labels = [], None
-    for result in pair[:2]:
-        runs = {run.seed: run.record for run in result.report}
-        split = runs[pair[2][0]].inputs["evaluation"][0][0]
-        stored = [ledger.predictions(runs[seed].fingerprint, split) for seed in pair[2]]
-        found = [predicted for predicted in stored if predicted is not None]
-        if len(found) < len(stored):
-            return None
-        labels = found[0].labels
-        scored = result.metric in REGRESSION_METRICS
-        stacks.append(
-            np.stack([p.logits[:, 0] if scored else p.logits.argmax(axis=1) for p in found])
+    ledger: Ledger, pairs: Sequence[_Pair], confidence: float
+) -> list[CrossedBootstrap | None]:
+    """Crossed bootstraps over the pairs' stored predictions; None where some are missing.
+
+    Pairs on the same task and seeds share their draws, and each method's resamples are scored once.
+    """
+    groups: dict[tuple[str, tuple[int, ...]], list[int]] = defaultdict(list)
+    for place, pair in enumerate(pairs):
+        groups[pair.ours.task, pair.seeds].append(place)
+    found: list[CrossedBootstrap | None] = [None] * len(pairs)
+    for (_, seeds), places in groups.items():
+        results = {
+            r.method: r for place in places for r in (pairs[place].ours, pairs[place].theirs)
+        }
+        stored = {name: _stored(ledger, result, seeds) for name, result in results.items()}
+        known = {name: predicted for name, predicted in stored.items() if predicted is not None}
+        order = {name: position for position, name in enumerate(known)}
+        there = [p for p in places if {pairs[p].ours.method, pairs[p].theirs.method} <= set(known)]
+        if not there:
+            continue
+        bootstraps = crossed_bootstraps(
+            pairs[places[0]].ours.metric,
+            [predicted.values for predicted in known.values()],
+            [(order[pairs[p].ours.method], order[pairs[p].theirs.method]) for p in there],
+            next(iter(known.values())).labels,
+            np.random.default_rng(BOOTSTRAP_SEED),
+            resamples=max(LEAST_RESAMPLES, math.ceil(2 * OUTSIDE / (1 - confidence))),
+            confidence=confidence,
         )
-    assert labels is not None
-    return crossed_bootstrap(
-        pair[0].metric,
-        stacks[0].astype(np.float64),
-        stacks[1].astype(np.float64),
-        labels,
-        np.random.default_rng(BOOTSTRAP_SEED),
-        resamples=max(LEAST_RESAMPLES, math.ceil(2 * OUTSIDE / (1 - confidence))),
-        confidence=confidence,
-    )
+        for place, bootstrap in zip(there, bootstraps, strict=True):
+            found[place] = bootstrap
+    return found
+
+
+class _Stored(NamedTuple):
+    """Predictions (seeds, examples), classes or a regression's scores, and labels (examples,)."""
+
+    values: npt.NDArray[np.float64]
+    labels: npt.NDArray[Any]
+
+
+def _stored(ledger: Ledger, result: MethodResult, seeds: Sequence[int]) -> _Stored | None:
+    runs = {run.seed: run.record for run in result.report}
+    if not runs:
+        return None
+    split = runs[seeds[0]].inputs["evaluation"][0][0]
+    stored = [ledger.predictions(runs[seed].fingerprint, split) for seed in seeds]
+    found = [predicted for predicted in stored if predicted is not None]
+    if len(found) < len(stored):
+        return None
+    scored = result.metric in REGRESSION_METRICS
+    values = [p.logits[:, 0] if scored else p.logits.argmax(axis=1) for p in found]
+    return _Stored(np.stack(values).astype(np.float64), found[0].labels)

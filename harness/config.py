@@ -12,6 +12,8 @@ from harness.errors import ConfigError
 
 Natural = Annotated[int, Field(ge=0, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
+Seeds = Annotated[int, Field(ge=1, le=1000, strict=True)]
+"""A number of seeds, or of repeats: each repeat of the whole has a thousand seeds of its own."""
 Rate = Annotated[float, Field(gt=0, lt=1, strict=True)]
 Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
 Margin = Annotated[float, Field(ge=1e-4, lt=1, strict=True)]
@@ -22,6 +24,9 @@ Keep = Literal["best", "report", "none"]
 
 ROUND = 4
 """Settings asked together. A constant of the protocol: results depend on it."""
+
+START_UP = ROUND
+"""A search's first settings, which the TPE sampler draws at random; a constant of the protocol too."""
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -109,13 +114,18 @@ class SearchConfig:
     """
 
     trials: Count = 10
-    seeds: Count = 1
+    seeds: Seeds = 1
     sampler: Literal["tpe", "random"] = "tpe"
     learning_rate: tuple[Rate, Rate] = (1e-5, 1e-4)
     weights: Literal["convex", "simplex"] = "convex"
     rungs: tuple[Count, ...] = ()
     """Epochs after which the worse half of a round's settings stops, of each method; none by default."""
     space: Mapping[str, tuple[Choice, ...]] = Field(default_factory=dict)
+
+    @property
+    def random_trials(self) -> int:
+        """How many of the first trials are drawn at random, whatever the scores of others."""
+        return self.trials if self.sampler == "random" else min(self.trials, START_UP)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -151,9 +161,21 @@ class ProtocolConfig:
     fraction: Rate = 0.1
     least: Count = 100
     most: Count = 2000
-    seeds: Count = 10
+    seeds: Seeds = 10
+    stopping: Literal["fixed", "sequential"] = "fixed"
+    """Whether all `seeds` are run, or more of them, up to so many, until the comparisons are decided."""
+    repeats: Seeds = 1
+    """How often the whole is done, with another teacher seed, search and report seeds each time."""
     alpha: Rate = 0.05
     margins: Margins = Field(default_factory=Margins)
+
+    @model_validator(mode="after")
+    def _one_unit_of_replication(self) -> Self:
+        if self.repeats > 1 and self.stopping == "sequential":
+            raise ValueError(
+                "protocol.repeats (--repeat-search) wants a fixed number of seeds, not --seeds auto"
+            )
+        return self
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -192,6 +214,12 @@ class StudyConfig:
                 f"search.rungs: {self.search.rungs[-1]} is not before the last of "
                 f"{self.training.epochs} epochs"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_decide(self) -> Self:
+        if self.protocol.stopping == "sequential" and self.baseline is None:
+            raise ValueError("protocol.stopping=sequential (--seeds auto) needs a baseline")
         return self
 
     @model_validator(mode="after")

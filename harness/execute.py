@@ -24,6 +24,7 @@ from harness.ledger import Ledger, Record, Result, Role, Status
 from harness.making import check_method, make_method
 from harness.materials import Materials
 from harness.method import Layers, Method, Pooling, Value, View
+from harness.model_card import model_card
 from harness.progress import progress, say
 from harness.provenance import provenance
 from harness.recipe import Member, Recipe, engine_of
@@ -331,6 +332,7 @@ class Executor:
                     population.network.weights(place),
                     method,
                     self.materials.teacher.folder,
+                    model_card(run, result.record, self.materials, self.config),
                 )
         return trained
 

@@ -18,6 +18,8 @@ from harness.method import Method
 from harness.progress import say
 from harness.student import build_classifier, save_student
 
+CARD = "README.md"
+
 
 class KeptStudents:
     """The kept students of one study, in folders named by the first digits of their fingerprints."""
@@ -36,11 +38,13 @@ class KeptStudents:
         weights: Mapping[str, Tensor],
         method: Method | None,
         teacher: Path,
+        card: str,
     ) -> None:
-        """Write a report run's student, with the tokenizer of the teacher's folder, if any is kept."""
+        """Write a report run's student with the tokenizer of the teacher's folder and its model card."""
         if self.keep != "none":
             with replacing(self._student(fingerprint)) as folder:
                 save_student(build_classifier(config, weights), method, teacher, folder)
+                (folder / CARD).write_text(card, encoding="utf-8", errors="replace")
 
     def tidy(self, trial: int, records: Mapping[str, Record], metric: str) -> None:
         """With `keep=best`, leave the best student of these report runs and none of their others.

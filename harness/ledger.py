@@ -60,6 +60,19 @@ class Record:
     peak_memory: float
     provenance: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def split_metrics(self) -> dict[str, dict[str, float]]:
+        """The metrics by split, in the order of evaluation, and by name; empty for a failed run.
+
+        In `metrics` those of the first split have plain names, a further one's are `METRIC (SPLIT)`.
+        """
+        first, *further = (split for split, _ in self.inputs["evaluation"])
+        found: dict[str, dict[str, float]] = {split: {} for split in (first, *further)}
+        for name, value in self.metrics.items():
+            split = next((split for split in further if name.endswith(f" ({split})")), first)
+            found[split][name.removesuffix(f" ({split})")] = value
+        return found
+
 
 @dataclass(frozen=True)
 class Result:

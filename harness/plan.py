@@ -43,7 +43,8 @@ class TaskPlan:
     """Cost of one task: runs, optimiser steps, seconds, and bytes of memory and disk.
 
     `live_methods` run the teacher in every step, which takes at most `live_seconds` of the seconds: runs
-    of one seed share it. `left_out` are the methods that cannot be used, with the reasons.
+    of one seed share it. Where `stopping` is "sequential", report runs, steps and seconds are the most
+    it may come to. `left_out` are the methods that cannot be used, with the reasons.
     """
 
     task: str
@@ -53,6 +54,7 @@ class TaskPlan:
     teacher_steps: int
     student_steps: int
     seconds: float
+    stopping: str
     live_methods: tuple[str, ...]
     live_seconds: float
     left_out: Mapping[str, str]
@@ -61,6 +63,7 @@ class TaskPlan:
 
     def line(self) -> str:
         """The plan in one line."""
+        most = "" if self.stopping == "fixed" else "at most "
         more = ""
         if self.live_methods:
             more = (
@@ -71,7 +74,7 @@ class TaskPlan:
             more += f"; left out: {'; '.join(self.left_out.values())}"
         return (
             f"{self.task}: {self.train_examples} training examples, teacher {self.teacher_steps} "
-            f"steps, {self.search_runs} search + {self.report_runs} report runs = "
+            f"steps, {self.search_runs} search + {most}{self.report_runs} report runs = "
             f"{self.student_steps} student steps; about {_duration(self.seconds)}, "
             f"{self.memory_bytes / 2**30:.1f} GiB memory, {self.disk_bytes / 2**20:.0f} MiB disk{more}"
         )
@@ -125,6 +128,7 @@ def plan_task(
     live_total = of_each * config.training.epochs * sum(seconds for seconds, _ in costs)
     live_bytes = size * max((held for _, held in costs), default=0)
     teacher = _member_like(folder, data.task, depth)
+    repeats = config.protocol.repeats
     teacher_recipe = _recipe(config, data, inputs, arithmetic, teacher)
     teacher_seconds = _epoch_seconds(teacher_recipe, [teacher[1]])
     parameters = sum(value.numel() for value in student[1].weights.values())
@@ -135,21 +139,25 @@ def plan_task(
     return TaskPlan(
         task=data.task.name,
         train_examples=len(data.train),
-        search_runs=search_runs,
-        report_runs=report_runs,
-        teacher_steps=teacher_epoch.steps_per_epoch * fine_tuned,
-        student_steps=student_epoch.steps_per_epoch * config.training.epochs * runs,
+        search_runs=repeats * search_runs,
+        report_runs=repeats * report_runs,
+        teacher_steps=repeats * teacher_epoch.steps_per_epoch * fine_tuned,
+        student_steps=repeats * student_epoch.steps_per_epoch * config.training.epochs * runs,
         # The teacher's outputs cost about a third of one of its epochs: forward only.
-        seconds=runs * config.training.epochs * student_seconds
-        + (fine_tuned + 1 / 3) * teacher_seconds
-        + live_total,
+        seconds=repeats
+        * (
+            runs * config.training.epochs * student_seconds
+            + (fine_tuned + 1 / 3) * teacher_seconds
+            + live_total
+        ),
+        stopping=config.protocol.stopping,
         live_methods=tuple(kind.name for kind in live),
-        live_seconds=live_total,
+        live_seconds=repeats * live_total,
         left_out={name: str(error) for name, error in refused.items()},
         memory_bytes=psutil.Process().memory_info().rss
         + size * parameters * FLOAT * ADAM_COPIES
         + live_bytes,
-        disk_bytes=cache + (kept + 1) * parameters * FLOAT,
+        disk_bytes=repeats * (cache + (kept + 1) * parameters * FLOAT),
     )
 
 

@@ -21,6 +21,8 @@ from harness.method import Method, Value
 
 SEARCH_SEED = 1_000_000
 """Search seeds start here, report seeds at 1: they never meet."""
+REPEAT_SEEDS = 1_000
+"""From the seeds of one repeat of the whole to those of the next."""
 PIECES = ("harness.losses", "harness.method", "harness.matching", "harness.layer_maps")
 """What methods are made of; the core uses the first two for every method."""
 OUTSIDE = sys.stdlib_module_names | {"torch"}
@@ -45,14 +47,16 @@ class Run:
         return fingerprint(dict(self.inputs))
 
 
-def report_seeds(count: int) -> list[int]:
-    """The seeds of report runs, the same for every method."""
-    return list(range(1, count + 1))
+def report_seeds(count: int, repeat: int = 0) -> list[int]:
+    """The seeds of report runs, the same for every method; of a repeat of the whole, its own."""
+    first = 1 + repeat * REPEAT_SEEDS
+    return list(range(first, first + count))
 
 
-def search_seeds(count: int) -> list[int]:
-    """The seeds of search runs, the same for every method and trial."""
-    return list(range(SEARCH_SEED, SEARCH_SEED + count))
+def search_seeds(count: int, repeat: int = 0) -> list[int]:
+    """The seeds of search runs, the same for every method and trial; of a repeat, its own."""
+    first = SEARCH_SEED + repeat * REPEAT_SEEDS
+    return list(range(first, first + count))
 
 
 @cache

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.claims import Claims
-from harness.config import ROUND
+from harness.config import ROUND, START_UP
 from harness.errors import StorageError
 from harness.method import Value
 from harness.randomness import derive
@@ -129,7 +129,7 @@ class Search:
         if self.sampler == "random":
             return optuna.samplers.RandomSampler(seed=seed)
         return optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=ROUND, constant_liar=True, multivariate=True
+            seed=seed, n_startup_trials=START_UP, constant_liar=True, multivariate=True
         )
 
     def _trials(self) -> list[FrozenTrial]:

@@ -22,6 +22,7 @@ from harness.errors import StorageError
 
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "lustre", "afs", "9p"}
 BUSY_SECONDS = 120
+SQLITE = "sqlite:///"
 
 
 def make_immediate(engine: Engine) -> None:
@@ -69,6 +70,22 @@ def storage_url(out: Path, given: str | None) -> str:
             f"--out {out}: SQLite's WAL is unsafe on {kind}; use storage=postgresql+psycopg://..."
         )
     return f"sqlite:///{out.absolute() / 'ledger.db'}"
+
+
+def existing_url(runs: Path, given: str | None) -> str:
+    """The URL of a runs folder that has a ledger; opening a SQLite file that is not there makes it.
+
+    Raises:
+        StorageError: there is no such folder, it has no ledger, or as `storage_url`.
+    """
+    if not runs.is_dir():
+        raise StorageError(f"{runs}: no such folder")
+    url = storage_url(runs, given)
+    if url.startswith(SQLITE) and not Path(url.removeprefix(SQLITE).partition("?")[0]).is_file():
+        raise StorageError(
+            f"{runs}: has no ledger.db" if given is None else f"--storage {url}: no such file"
+        )
+    return url
 
 
 def open_engine(url: str) -> Engine:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from harness.compare import AblationResult, Comparison
+from harness.compare import AblationResult, Comparison, collapses
 
 
 def show(result: AblationResult, as_json: bool) -> None:
@@ -26,7 +26,7 @@ def show(result: AblationResult, as_json: bool) -> None:
         "score",
         "seeds",
         "difference",
-        "p (Holm)",
+        "p (Holm)" if result.manifest.get("stopping", "fixed") == "fixed" else "decided after",
         "verdict",
     ):
         table.add_column(column)
@@ -40,20 +40,27 @@ def show(result: AblationResult, as_json: bool) -> None:
         if comparison is not None:
             cells = (
                 f"{100 * comparison.difference.mean:+.1f} {_interval(comparison)}",
-                f"{comparison.adjusted_p:.3g}",
+                _evidence(comparison),
                 comparison.verdict.outcome,
             )
         table.add_row(found.task, found.method, found.metric, score, str(len(found.seeds)), *cells)
     console.print(table)
     for comparison in result.comparisons:
         console.print(comparison.verdict.sentence, markup=False, highlight=False)
-    for text in result.missing:
+    for text in (*result.missing, *collapses(result)):
         console.print(text, markup=False, highlight=False)
 
 
 def _interval(comparison: Comparison) -> str:
-    low, high = (100 * bound for bound in comparison.difference.interval)
+    low, high = (100 * bound for bound in comparison.interval)
     return f"[{low:+.1f}, {high:+.1f}]" if _finite(low) is not None else "(unbounded)"
+
+
+def _evidence(comparison: Comparison) -> str:
+    """The adjusted p value; with seeds that were added, how many pairs it took."""
+    if comparison.looked is None:
+        return f"{comparison.adjusted_p:.3g}"
+    return f"{comparison.looked.pairs} of {comparison.looked.most} pairs"
 
 
 def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any]:
@@ -86,17 +93,19 @@ def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any
                 "method": c.method,
                 "baseline": c.baseline,
                 "difference": c.difference.mean,
-                "interval": [_finite(bound) for bound in c.difference.interval],
+                "interval": [_finite(bound) for bound in c.interval],
                 "adjusted_p": c.adjusted_p,
                 "equivalence_p": None if c.equivalence is None else c.equivalence_p,
-                "margin": None if c.equivalence is None else c.equivalence.margin,
+                "margin": c.margin,
                 "pairs": c.difference.n,
+                "most_pairs": None if c.looked is None else c.looked.most,
                 "verdict": c.verdict.outcome,
                 "sentence": c.verdict.sentence,
             }
             for c in result.comparisons
         ],
         "missing": list(result.missing),
+        "collapsed": collapses(result),
         "refused": result.manifest["refused"],
         "failures": [f"{r.task} {r.method}: {text}" for r in result.results for text in r.failures],
     }

@@ -93,7 +93,7 @@ def differences_block(evidence: Evidence, task: str, styles: dict[str, Style]) -
     figure = figures.forest_figure(frame, styles)
     panel = _panel(f"Mean paired differences in {metric}", alt, figure, frame)
     compared = [c for c in evidence.result.comparisons if c.task == task]
-    shown = display.effects_display(tables.effects_table(compared), styles)
+    shown = display.effects_display(tables.effects_table(compared, evidence.discovery_p), styles)
     return Block(evidence.task_label(task), panels=(panel,), tables=(shown,))
 
 

@@ -14,21 +14,43 @@ import psutil
 from harness.compare import AblationResult
 from harness.errors import StorageError, UserError, one_line
 from harness.ledger import Ledger
-from harness.storage import host, storage_url
+from harness.storage import existing_url, host
 from reports.evidence import read_evidence
+from reports.index import REPORT, entries, render_index
 from reports.page import render
-
-SQLITE = "sqlite:///"
+from reports.results import results_csv
 
 
 def build_report(ledger: Ledger, ablation: str, path: Path) -> AblationResult:
-    """Write an ablation's report to `path`, replacing it in one step, and return what it shows.
+    """Write an ablation's report to `path` and its runs beside it, and return what they show.
 
-    Raises `StorageError` when the ledger has no such ablation or the file cannot be written.
+    Each file is replaced in one step. Raises `StorageError` when the ledger has no such ablation or a
+    file cannot be written.
     """
     evidence = read_evidence(ledger, ablation)
+    _write(results_path(path), results_csv(evidence))
     _write(path, render(evidence))
     return evidence.result
+
+
+def results_path(report: Path) -> Path:
+    """Where a report's runs lie: `results.csv`, or `NAME-results.csv` beside a report of that name."""
+    name = "results.csv" if report.name == REPORT else f"{report.stem}-results.csv"
+    return report.with_name(name)
+
+
+def build_index(ledger: Ledger, runs: Path) -> Path:
+    """Write `index.html` of a runs folder, which links the reports that lie there; returns its path.
+
+    It is written again while reports change: several commands may end at once, and the last one to
+    write must have seen the others' reports. Raises `StorageError` when it cannot be written.
+    """
+    path, ablations = runs / "index.html", list(filter(_is_folder_name, ledger.ablations()))
+    while True:
+        shown = entries(runs, ablations)
+        _write(path, render_index(runs, shown))
+        if shown == entries(runs, ablations):
+            return path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _build(runs: Path, out: Path | None, ablation: str | None, storage: str | None) -> list[Path]:
-    ledger = Ledger(_url(runs, storage))
+    ledger = Ledger(existing_url(runs, storage))
     try:
         names = _chosen(ledger.ablations(), ablation, runs)
         if out is not None and len(names) > 1:
@@ -64,20 +86,11 @@ def _build(runs: Path, out: Path | None, ablation: str | None, storage: str | No
         paths = [out or _place(runs, name) for name in names]
         for name, path in zip(names, paths, strict=True):
             build_report(ledger, name, path)
+        if out is None:
+            paths.append(build_index(ledger, runs))
         return paths
     finally:
         ledger.close()
-
-
-def _url(runs: Path, storage: str | None) -> str:
-    """The ledger's URL; opening a SQLite file that is not there would create it."""
-    if not runs.is_dir():
-        raise StorageError(f"RUNS_DIR {runs}: no such folder")
-    url = storage_url(runs, storage)
-    if url.startswith(SQLITE) and not Path(url.removeprefix(SQLITE).partition("?")[0]).is_file():
-        given = f"RUNS_DIR {runs}: has no ledger.db"
-        raise StorageError(given if storage is None else f"--storage {url}: no such file")
-    return url
 
 
 def _chosen(found: Sequence[str], wanted: str | None, runs: Path) -> Sequence[str]:
@@ -92,9 +105,13 @@ def _chosen(found: Sequence[str], wanted: str | None, runs: Path) -> Sequence[st
 
 def _place(runs: Path, ablation: str) -> Path:
     """The ablation's own folder, which must lie in the runs folder."""
-    if ablation in ("", ".", "..") or Path(ablation).name != ablation:
+    if not _is_folder_name(ablation):
         raise UserError(f"ablation {ablation!r} cannot name a folder; give --ablation and --out")
-    return runs / ablation / "report.html"
+    return runs / ablation / REPORT
+
+
+def _is_folder_name(ablation: str) -> bool:
+    return ablation not in ("", ".", "..") and Path(ablation).name == ablation
 
 
 def _write(path: Path, text: str) -> None:

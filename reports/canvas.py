@@ -32,7 +32,7 @@ def blank_figure(height: int, y_title: str | None) -> go.Figure:
     figure.update_layout(
         template=_BLANK,
         height=height,
-        margin={"l": 56, "r": 12, "t": 34, "b": 48},
+        margin={"l": 56, "r": 12, "t": 14, "b": 48},
         showlegend=False,
         dragmode=False,
         hovermode="closest",
@@ -61,3 +61,9 @@ def marker(style: Style, size: float) -> dict[str, Any]:
 def safe(text: object) -> str:
     """A text that Plotly shows as it is: it reads some HTML."""
     return html.escape(str(text), quote=False)
+
+
+def transparent(colour: str) -> str:
+    """A colour `#rrggbb` for areas that lie over each other."""
+    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.18)"

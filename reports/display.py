@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from reports.palette import Style
-from reports.tables import CONSTANT_ROW, TEACHER_ROW
 
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 LONG = 48
+DIGITS = 6
+"""Significant digits of a number that a table's text stands for, in sorting and in exports."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, whether it is a number, the method's look, and emphasis."""
+    """One cell: its text, whether it is a number, the method's look, and emphasis.
+
+    `values` is what the text stands for, by which it is sorted and exported: empty for a text that
+    stands for itself. A heading's `parts` name them where a column has several.
+    """
 
     text: str
     numeric: bool = False
     style: Style | None = None
     strong: bool = False
+    values: tuple[Any, ...] = ()
+    parts: tuple[str, ...] = ()
 
     @property
     def long(self) -> bool:
         """The text is to be wrapped."""
         return len(self.text) > LONG
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """The values as a program reads them; missing ones are empty."""
+        return tuple(map(_data_text, self.values)) or (self.text,)
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,21 @@ class Table:
 Format = Callable[[Any], str]
 
 
+@dataclass(frozen=True)
+class Joint:
+    """A numeric column whose cells print several of the frame's: it and `others`, in words of `text`.
+
+    `parts` name them, in the same order.
+    """
+
+    others: tuple[str, ...]
+    parts: tuple[str, ...]
+    text: Callable[..., str]
+
+
+Columns = Mapping[str, tuple[str, Format | Joint | None]]
+
+
 def number(digits: int) -> Format:
     """A format with that many decimals; NaN and infinity print as a dash."""
     return lambda value: _signless(f"{value:.{digits}f}") if _is_finite(value) else NOTHING
@@ -53,23 +82,36 @@ def number(digits: int) -> Format:
 def table(
     label: str,
     frame: pd.DataFrame,
-    columns: Mapping[str, tuple[str, Format | None]],
+    columns: Columns,
     styles: Mapping[str, Style] | None = None,
 ) -> Table:
     """Print the frame's columns under headings; a format makes a column numeric, None means text.
 
     Given `styles`, cells of the column `method` carry the method's symbol in its colour.
     """
-    headings = tuple(Cell(heading, how is not None) for heading, how in columns.values())
+    headings = tuple(
+        Cell(heading, how is not None, parts=how.parts if isinstance(how, Joint) else ())
+        for heading, how in columns.values()
+    )
     rows = []
     for record in frame.to_dict("records"):
         cells = []
         for name, (_, how) in columns.items():
             style = (styles or {}).get(str(record[name])) if name == "method" else None
-            text = how(record[name]) if how else str(record[name])
-            cells.append(Cell(text, how is not None, style))
+            cells.append(_cell(record, name, how, style))
         rows.append(tuple(cells))
     return Table(label, headings, tuple(rows))
+
+
+def _cell(
+    record: Mapping[Any, Any], name: str, how: Format | Joint | None, style: Style | None
+) -> Cell:
+    if how is None:
+        return Cell(str(record[name]), style=style)
+    if isinstance(how, Joint):
+        values = tuple(record[part] for part in (name, *how.others))
+        return Cell(how.text(*values), True, values=values)
+    return replace(number_cell(record[name], how), style=style)
 
 
 def plain_table(label: str, frame: pd.DataFrame) -> Table:
@@ -81,6 +123,19 @@ def plain_table(label: str, frame: pd.DataFrame) -> Table:
     return table(label, frame, columns)
 
 
+def csv_text(table: Table) -> str:
+    """A table's values as CSV, with a line of headings."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([name for cell in table.headings for name in _heading_names(cell)])
+    writer.writerows([value for cell in row for value in cell.data] for row in table.rows)
+    return stream.getvalue()
+
+
+def _heading_names(heading: Cell) -> list[str]:
+    return [f"{heading.text}: {part}" for part in heading.parts] or [heading.text]
+
+
 def metrics_columns(frame: pd.DataFrame, first: str) -> dict[str, tuple[str, Format | None]]:
     """Columns for a frame of one name column and otherwise scores in points."""
     scores: dict[str, tuple[str, Format | None]] = {
@@ -89,63 +144,37 @@ def metrics_columns(frame: pd.DataFrame, first: str) -> dict[str, tuple[str, For
     return {first: (first, None), **scores}
 
 
-def verdict_display(frame: pd.DataFrame, styles: Mapping[str, Style]) -> Table:
-    """Print `tables.verdict_table`."""
-    texts = ("task", "method", "metric")
-    numbers = ("mean, points", "sd", "seeds", "difference, points", "interval", "adjusted p")
-    headings = (*(Cell(text) for text in texts), *(Cell(text, True) for text in numbers))
-    rows = tuple(_verdict_row(row, styles) for row in frame.to_dict("records"))
-    return Table("Scores and differences", (*headings, Cell("outcome")), rows)
-
-
-def _verdict_row(row: Mapping[Any, Any], styles: Mapping[str, Style]) -> tuple[Cell, ...]:
-    reference = row["method"] in (TEACHER_ROW, CONSTANT_ROW) and row["method"] not in styles
-    best = row["best"] is True
-    compared = isinstance(row["baseline"], str)
-    difference = f"{_signed(row['difference'])} vs {row['baseline']}" if compared else NOTHING
-    mean = number(2)(row["mean"])
-    return (
-        Cell(row["task"]),
-        Cell(row["method"], style=styles.get(row["method"]), strong=not reference),
-        Cell(row["metric"]),
-        Cell(f"{mean} (highest)" if best else mean, True, strong=best),
-        Cell(number(2)(row["sd"]), True),
-        Cell(NOTHING if reference else number(0)(row["seeds"]), True),
-        Cell(difference, True),
-        Cell(interval_text(row["low"], row["high"]) if compared else NOTHING, True),
-        Cell(f"{row['adjusted_p']:.3g}" if compared else NOTHING, True),
-        Cell(row["outcome"] if compared else NOTHING, strong=compared),
-    )
-
-
 def effects_display(frame: pd.DataFrame, styles: Mapping[str, Style]) -> Table:
     """Print `tables.effects_table`."""
-    columns: dict[str, tuple[str, Format | None]] = {
+    columns: Columns = {
         "method": ("method", None),
         "baseline": ("against", None),
         "pairs": ("pairs", number(0)),
-        "t": ("t interval, points", None),
+        "holm_p": ("p (Holm)", number(3)),
+        "discovery_p": ("p (Benjamini-Hochberg)", number(3)),
+        "t_low": ("t interval, points", _ends("t_high")),
         "t_p": ("t test, p", number(3)),
         "normality_p": ("normality, p", number(3)),
-        "bca": ("BCa interval, points", None),
+        "bca_low": ("BCa interval, points", _ends("bca_high")),
         "wilcoxon_p": ("signed ranks, p", number(3)),
         "d_z": ("d_z", number(2)),
         "rank_biserial": ("rank-biserial", number(2)),
-        "wins": ("wins another seed, %", None),
+        "superiority": ("wins another seed, %", _WINS),
         "margin": ("margin, points", number(1)),
         "equivalence_p": ("equivalence, adjusted p", number(3)),
     }
-    records = frame.to_dict("records")
-    wins = [
-        f"{row['superiority']:.0f} ({row['superiority_low']:.0f} to {row['superiority_high']:.0f})"
-        for row in records
-    ]
-    intervals = {
-        name: [interval_text(row[f"{name}_low"], row[f"{name}_high"]) for row in records]
-        for name in ("t", "bca")
-    }
-    shown = frame.assign(wins=wins, **intervals)
-    return table("More about each difference, over the seeds", shown, columns, styles)
+    return table("More about each difference, over the seeds", frame, columns, styles)
+
+
+def _ends(high: str) -> Joint:
+    return Joint((high,), ("low", "high"), interval_text)
+
+
+_WINS = Joint(
+    ("superiority_low", "superiority_high"),
+    ("estimate", "low", "high"),
+    lambda share, low, high: f"{share:.0f} ({low:.0f} to {high:.0f})",
+)
 
 
 def interval_text(low: float, high: float) -> str:
@@ -155,6 +184,21 @@ def interval_text(low: float, high: float) -> str:
     if math.isinf(low) or math.isinf(high):
         return "unbounded"
     return f"{_signed(low)} to {_signed(high)}"
+
+
+def signed(value: float) -> str:
+    """Two decimals with the sign; a dash where there is no number."""
+    return _signed(value) if _is_finite(value) else NOTHING
+
+
+def p_text(value: float) -> str:
+    """A p value to three digits; a dash where there is none."""
+    return f"{value:.3g}" if _is_finite(value) else NOTHING
+
+
+def number_cell(value: Any, how: Format) -> Cell:
+    """A number printed by a format."""
+    return Cell(how(value), True, values=(value,))
 
 
 def _signed(value: float) -> str:
@@ -172,3 +216,14 @@ def _four_digits(value: Any) -> str:
 
 def _is_finite(value: Any) -> bool:
     return bool(np.isfinite(value))
+
+
+def _data_text(value: Any) -> str:
+    """A value in full: numbers to `DIGITS` digits, without trailing zeros; a missing one is empty."""
+    if not isinstance(value, float | np.floating):
+        return "" if value is None else str(value)
+    if math.isnan(value):
+        return ""
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return repr(float(f"{value:.{DIGITS}g}") + 0.0).removesuffix(".0")

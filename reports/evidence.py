@@ -9,8 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.compare import AblationResult, MethodResult, summarise
+from harness.across import Across, across, false_discovery
+from harness.by_example import ByExample, by_example
+from harness.compare import AblationResult, summarise
 from harness.ledger import Ledger, Record
+from harness.repeats import read_parts
+from harness.results import MethodResult
 
 POINTS = 100.0
 """Scores are printed in points: hundredths."""
@@ -38,10 +42,18 @@ class Targets:
 
 @dataclass(frozen=True)
 class Evidence:
-    """An ablation's result with targets by (task, method), for methods that have them."""
+    """An ablation's result, with targets by (task, method) for methods that have them.
+
+    `discovery_p` are Benjamini-Hochberg adjusted p values by (task, method, baseline).
+    """
 
     result: AblationResult
     targets: Mapping[tuple[str, str], Targets]
+    across: Across
+    by_example: ByExample
+    discovery_p: Mapping[tuple[str, str, str], float]
+    repeats: Mapping[str, tuple[MethodResult, ...]]
+    """The results of each repeat by its ablation's name, where the whole was repeated."""
 
     @property
     def manifest(self) -> Mapping[str, Any]:
@@ -92,7 +104,14 @@ def read_evidence(ledger: Ledger, ablation: str) -> Evidence:
     """Read one ablation. Raises `StorageError` when there is none of that name."""
     result = summarise(ledger, ablation)
     targets = {(found.task, found.method): _targets(ledger, found) for found in result.results}
-    return Evidence(result, {key: value for key, value in targets.items() if value is not None})
+    return Evidence(
+        result=result,
+        targets={key: value for key, value in targets.items() if value is not None},
+        across=across(result),
+        by_example=by_example(ledger, result),
+        discovery_p=false_discovery(result),
+        repeats=read_parts(ledger, result.manifest),
+    )
 
 
 def _targets(ledger: Ledger, result: MethodResult) -> Targets | None:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from reports.canvas import blank_figure, by_method, by_pair, line, marker, safe
+from reports.canvas import blank_figure, by_method, by_pair, line, marker, safe, transparent
 from reports.palette import Style
 
 Styles = Mapping[str, Style]
@@ -33,7 +33,7 @@ def pairs_figure(pairs: pd.DataFrame, styles: Styles, metric: str) -> go.Figure:
         ends = zip(rows["baseline_points"], rows["method_points"], strict=True)
         lines_y = [y for pair in ends for y in (*pair, None)]
         figure.add_scatter(
-            x=lines_x, y=lines_y, mode="lines", line=line(styles[method], 1), opacity=0.55,
+            x=lines_x, y=lines_y, mode="lines", line=line(styles[method], 1), opacity=0.7,
             hoverinfo="skip",
         )  # fmt: skip
         for x, name, column in (
@@ -136,7 +136,7 @@ def search_figure(history: pd.DataFrame, styles: Styles, metric: str) -> go.Figu
             },
             hoverinfo="skip",
         )  # fmt: skip
-    figure.update_xaxes(title_text="trial", tickformat="d")
+    figure.update_xaxes(title_text="trial", dtick=1 + int(history["trial"].max()) // 10)
     return figure
 
 
@@ -147,7 +147,7 @@ def loss_figure(terms: pd.DataFrame, styles: Styles) -> go.Figure:
         style, epochs = styles[method], rows["epoch"].tolist()
         figure.add_scatter(
             x=epochs + epochs[::-1], y=rows["high"].tolist() + rows["low"].tolist()[::-1],
-            fill="toself", fillcolor=_transparent(style.colour), line={"width": 0},
+            fill="toself", fillcolor=transparent(style.colour), line={"width": 0},
             mode="lines", hoverinfo="skip",
         )  # fmt: skip
         hover = [
@@ -205,7 +205,8 @@ def _difference_text(row: Mapping[Hashable, Any]) -> str:
         ("over seeds and examples", (row["crossed_low"], row["crossed_high"])),
     ):
         lines.append(f"{name}: {_ends_text(ends)}")
-    return "<br>".join([*lines, f"n = {row['seeds']} seeds, adjusted p = {row['adjusted_p']:.3g}"])
+    p = "" if np.isnan(row["adjusted_p"]) else f", adjusted p = {row['adjusted_p']:.3g}"
+    return "<br>".join([*lines, f"n = {row['seeds']} seeds{p}"])
 
 
 def _ends_text(ends: Sequence[float]) -> str:
@@ -214,8 +215,3 @@ def _ends_text(ends: Sequence[float]) -> str:
     if np.isinf(ends).any():
         return "unbounded"
     return f"{ends[0]:+.2f} to {ends[1]:+.2f}"
-
-
-def _transparent(colour: str) -> str:
-    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.18)"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.compare import MethodResult
+from harness.compare import collapses
+from harness.results import MethodResult
 from reports.evidence import Evidence
 
 LEAST_VARIANCE = 0.01
@@ -24,6 +25,7 @@ def gaps(evidence: Evidence) -> list[str]:
     for task in evidence.tasks:
         for result in evidence.results(task):
             sentences += _run_gaps(result, manifest)
+    sentences += [f"{sentence}." for sentence in collapses(evidence.result)]
     for comparison in evidence.result.comparisons:
         if comparison.unpaired:
             names = f"{comparison.method} against {comparison.baseline} on {comparison.task}"

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.compare import AblationResult, Comparison, MethodResult
+from harness.compare import AblationResult, Comparison
 from harness.ledger import StudyRun
+from harness.results import MethodResult
 from reports.evidence import POINTS, Floats
 
 DIFFERENCE_COLUMNS = [
@@ -57,10 +58,10 @@ def seed_scores(results: Iterable[MethodResult]) -> pd.DataFrame:
 
 
 def differences(result: AblationResult, task: str) -> pd.DataFrame:
-    """One row per comparison: mean paired difference, sign-flip and crossed interval.
+    """One row per comparison: mean paired difference, the verdict's interval and the crossed one.
 
-    An end of an interval is infinite where too few seeds leave it unbounded, NaN where there are no
-    predictions to resample.
+    There is no adjusted p value where seeds were added until they decided. An end of an interval is
+    infinite where too few seeds leave it unbounded, NaN where there are no predictions to resample.
     """
     rows = []
     for comparison in _comparisons(result, task):
@@ -71,10 +72,10 @@ def differences(result: AblationResult, task: str) -> pd.DataFrame:
                 comparison.method,
                 comparison.baseline,
                 POINTS * paired.mean,
-                *(POINTS * end for end in paired.interval),
+                *(POINTS * end for end in comparison.interval),
                 *(POINTS * end for end in crossed_ends),
                 paired.n,
-                comparison.adjusted_p,
+                np.nan if comparison.adjusted_p is None else comparison.adjusted_p,
                 comparison.verdict.outcome,
             )
         )

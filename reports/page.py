@@ -1,67 +1,100 @@
-"""One self-contained HTML page: Plotly once, no request to anywhere, texts escaped."""
+"""A report's page: the verdicts, the sections, and what it takes to repeat the ablation."""
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
-import jinja2
 import plotly.graph_objects as go
 import plotly.offline
 from markupsafe import Markup
 
-from reports import display, notes, tables
+from reports import display, notes, tables, verdicts
+from reports.blocks import Block
 from reports.display import Table
-from reports.evidence import Evidence
+from reports.document import document, safe_json, script, slug
+from reports.evidence import POINTS, Evidence
 from reports.palette import method_styles
-from reports.sections import sections
+from reports.sections import Section, sections
 
-_JSON_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
+MANY_ROWS = 40
+"""A table with more rows scrolls in a window of its own."""
 
 
 def render(evidence: Evidence) -> str:
     """The page's HTML."""
     manifest = evidence.manifest
     styles = method_styles(evidence.methods)
-    return _template().render(
+    scores = tables.verdict_table(evidence)
+    scripts = [plotly.offline.get_plotlyjs(), *map(script, ("page.js", "tables.js", "figures.js"))]
+    return document(
+        "report.html.j2",
+        scripts,
         name=manifest.get("name", "ablation"),
+        summary=summary(evidence),
         source=_source_text(manifest.get("source", {})),
         banners=manifest.get("banners", ()),
         facts=_facts(evidence),
-        verdicts=[
-            (comparison.verdict, styles[comparison.method].colour)
-            for comparison in evidence.result.comparisons
-        ],
-        scores=display.verdict_display(tables.verdict_table(evidence), styles),
+        alpha=f"{float(manifest['alpha']):g}",
+        sequential=_sequential(evidence),
+        verdicts=verdicts.task_verdicts(evidence),
+        compared=len(evidence.result.comparisons),
+        few=verdicts.FEW,
+        signs=verdicts.SIGNS,
+        styles=styles,
+        tally=verdicts.outcome_tally(c.verdict.outcome for c in evidence.result.comparisons),
+        overview=verdicts.overview_display(scores, styles) if len(evidence.tasks) > 1 else None,
+        scores=verdicts.verdict_display(scores, styles),
+        many_rows=MANY_ROWS,
         gaps=notes.gaps(evidence),
         failures=notes.failures(evidence),
         versions=notes.versions(evidence),
-        sections=sections(evidence),
+        sections=[(section, _anchored(section)) for section in sections(evidence)],
         command=manifest.get("command", ""),
         methods=_methods(evidence),
         configuration=_named("Configuration", _protocol(evidence) | manifest.get("config", {})),
         provenance=_named("Provenance", manifest.get("provenance", {})),
-        plotly=Markup(plotly.offline.get_plotlyjs()),  # noqa: S704 - the library's own script
         figure_json=figure_json,
     )
 
 
 def figure_json(figure: go.Figure) -> Markup:
     """A figure as JSON that cannot end the script element it stands in."""
-    escaped = str(figure.to_json()).translate(_JSON_ESCAPES)
-    return Markup(escaped)  # noqa: S704 - no character with a meaning in HTML is left
+    return safe_json(str(figure.to_json()))
 
 
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("reports"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2")
+def summary(evidence: Evidence) -> dict[str, Any]:
+    """What the index says of the report, in plain JSON values; it lies in the report itself."""
+    return {
+        "name": str(evidence.manifest.get("name", "ablation")),
+        "source": _source_text(evidence.manifest.get("source", {})),
+        "banners": list(evidence.manifest.get("banners", ())),
+        "facts": _facts(evidence),
+        "tasks": list(evidence.tasks),
+        "methods": list(evidence.methods),
+        "missing": len(notes.gaps(evidence)),
+        "failed": len(notes.failures(evidence)),
+        "verdicts": [
+            {
+                "task": comparison.task,
+                "method": comparison.method,
+                "baseline": comparison.baseline,
+                "outcome": comparison.verdict.outcome,
+                "difference": display.signed(POINTS * comparison.difference.mean),
+            }
+            for comparison in evidence.result.comparisons
+        ],
+    }
+
+
+def _anchored(section: Section) -> list[tuple[str, Block]]:
+    """The section's blocks, each with an anchor of its own that is made of its title."""
+    found: dict[str, Block] = {}
+    for block in section.blocks:
+        anchor = f"{section.anchor}-{slug(block.title) or 'block'}"
+        while anchor in found:
+            anchor += "-2"
+        found[anchor] = block
+    return list(found.items())
 
 
 def _source_text(source: dict[str, Any]) -> str:
@@ -69,21 +102,25 @@ def _source_text(source: dict[str, Any]) -> str:
     return f"{kind}, {folder}" if folder else str(kind)
 
 
-def _facts(evidence: Evidence) -> str:
-    """The design in one line: preset, protocol, budget."""
+def _facts(evidence: Evidence) -> dict[str, str]:
+    """The design by name: preset, protocol, budget, comparisons."""
     manifest = evidence.manifest
-    trials, seeds = manifest["trials"], manifest["report_seeds"]
-    parts = [
-        f"preset {manifest.get('preset', 'unknown')}",
-        f"protocol {manifest.get('protocol', 'unknown')}",
-        f"{trials} trial{'' if trials == 1 else 's'} for every method",
-        f"search seed{'' if len(manifest.get('search_seeds', ())) == 1 else 's'} "
-        + (", ".join(str(seed) for seed in manifest.get("search_seeds", ())) or "none"),
-        f"{len(seeds)} report seed{'' if len(seeds) == 1 else 's'}",
-        f"{len(manifest['family'])} comparison{'' if len(manifest['family']) == 1 else 's'}"
-        f" at level {manifest['alpha']:g} (Holm)",
-    ]
-    return " · ".join(parts)
+    searched = ", ".join(str(seed) for seed in manifest.get("search_seeds", ())) or "none"
+    seeds = str(len(manifest["report_seeds"]))
+    level = f"{len(manifest['family'])} at level {manifest['alpha']:g}"
+    return {
+        "preset": str(manifest.get("preset", "unknown")),
+        "protocol": str(manifest.get("protocol", "unknown")),
+        "trials of each method": str(manifest["trials"]),
+        "search seeds": searched,
+        "report seeds": f"at most {seeds}, until decided" if _sequential(evidence) else seeds,
+        "comparisons": f"{level}, split evenly" if _sequential(evidence) else f"{level}, Holm",
+    }
+
+
+def _sequential(evidence: Evidence) -> bool:
+    """Seeds were added until the comparisons were decided."""
+    return bool(evidence.manifest.get("stopping", "fixed") != "fixed")
 
 
 def _protocol(evidence: Evidence) -> dict[str, Any]:

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.compare import Comparison, MethodResult
+from harness.compare import Comparison
+from harness.results import MethodResult
 from reports.evidence import POINTS, Evidence, Targets
 from reports.numbers import setting_text
+from reports.standings import standings
 
 VERDICT_COLUMNS = [
-    "task", "method", "metric", "mean", "sd", "seeds", "best", "baseline", "difference", "low",
-    "high", "adjusted_p", "outcome",
+    "task", "method", "metric", "mean", "sd", "seeds", "best", "rank", "standing", "baseline",
+    "difference", "low", "high", "adjusted_p", "outcome",
 ]  # fmt: skip
 MEBIBYTE = 2**20
 TEACHER_ROW = "teacher"
@@ -25,7 +27,8 @@ def verdict_table(evidence: Evidence) -> pd.DataFrame:
     """Per task: the teacher's score, the constant prediction's, a row per method and comparison.
 
     Scores, `sd` (n − 1, over report seeds), `difference`, `low` and `high` are in points. A method
-    without a comparison has one row with an empty baseline; `best` marks the task's highest mean.
+    without a comparison has one row with an empty baseline; `best` marks the task's highest mean,
+    `rank` and `standing` are those of `reports.standings`.
     """
     rows = [row for task in evidence.tasks for row in _task_rows(evidence, task)]
     return pd.DataFrame(rows, columns=pd.Index(VERDICT_COLUMNS))
@@ -40,6 +43,7 @@ def _task_rows(evidence: Evidence, task: str) -> list[dict[str, Any]]:
     ]
     results = evidence.results(task)
     highest = max((result.mean for result in results if result.scores), default=np.nan)
+    stands = standings(evidence, task)
     for result in results:
         scores = {
             "task": task,
@@ -50,6 +54,9 @@ def _task_rows(evidence: Evidence, task: str) -> list[dict[str, Any]]:
             "seeds": len(result.scores),
             "best": bool(result.mean == highest),
         }
+        if result.method in stands:
+            standing = stands[result.method]
+            scores |= {"rank": standing.rank, "standing": standing.word}
         compared = [c for c in evidence.result.comparisons if _is_of(c, result)]
         rows += [scores | _difference_cells(comparison) for comparison in compared] or [scores]
     return rows
@@ -64,23 +71,30 @@ def _difference_cells(comparison: Comparison) -> dict[str, Any]:
     return {
         "baseline": comparison.baseline,
         "difference": POINTS * paired.mean,
-        "low": POINTS * paired.interval.low,
-        "high": POINTS * paired.interval.high,
-        "adjusted_p": comparison.adjusted_p,
+        "low": POINTS * comparison.interval.low,
+        "high": POINTS * comparison.interval.high,
+        "adjusted_p": np.nan if comparison.adjusted_p is None else comparison.adjusted_p,
         "outcome": comparison.verdict.outcome,
     }
 
 
-def effects_table(comparisons: Iterable[Comparison]) -> pd.DataFrame:
+def effects_table(
+    comparisons: Iterable[Comparison], discovery_p: Mapping[tuple[str, str, str], float]
+) -> pd.DataFrame:
     """One row per comparison: what else there is to say of its differences; ends in points.
 
-    `superiority` is in percent. NaN where there is nothing: without spread, or without a margin.
+    `superiority` is in percent. NaN where there is nothing: without spread, without a margin, or
+    without a p value for a fixed number of seeds. `discovery_p` is `Evidence.discovery_p`.
     """
     rows = []
     for comparison in comparisons:
         effects, paired = comparison.effects, comparison.difference
         bca, within = effects.bca_interval, comparison.equivalence
         row = {
+            "holm_p": comparison.adjusted_p,
+            "discovery_p": discovery_p.get(
+                (comparison.task, comparison.method, comparison.baseline)
+            ),
             "t_low": POINTS * paired.t_interval.low,
             "t_high": POINTS * paired.t_interval.high,
             "t_p": effects.t_p_value,
@@ -93,9 +107,11 @@ def effects_table(comparisons: Iterable[Comparison]) -> pd.DataFrame:
             "superiority": 100 * effects.superiority,
             "superiority_low": 100 * effects.superiority_interval.low,
             "superiority_high": 100 * effects.superiority_interval.high,
-            "margin": None if within is None else POINTS * within.margin,
+            "margin": None if comparison.margin is None else POINTS * comparison.margin,
             "equivalence_p": None if within is None else comparison.equivalence_p,
         }
+        if comparison.looked is not None:  # they would be of a fixed number of seeds
+            row |= dict.fromkeys(("t_p", "wilcoxon_p"))
         named = {"method": comparison.method, "baseline": comparison.baseline, "pairs": paired.n}
         rows.append(named | {k: np.nan if value is None else value for k, value in row.items()})
     return pd.DataFrame(rows)

@@ -29,6 +29,10 @@ ALLOWED_IN_METHODS = {
 ALLOWED_IN_REPORTS = {
     "harness.ledger",
     "harness.compare",
+    "harness.results",
+    "harness.repeats",
+    "harness.across",
+    "harness.by_example",
     "harness.stats",
     "harness.errors",
     "harness.storage",

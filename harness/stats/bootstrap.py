@@ -1,6 +1,6 @@
 """The crossed bootstrap: seeds and examples resampled, each on its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -71,8 +71,48 @@ def crossed_bootstrap(
     NaN or infinite, the metric is undefined on the full data of a seed, or there are too few
     resamples for the confidence.
     """
-    arrays = (method_predictions, baseline_predictions, labels)
-    return bootstrapped(CrossedBootstrap, metric, *arrays, generator, resamples, confidence)
+    true, runs = _paired_arrays(method_predictions, baseline_predictions, labels)
+    of_both = runs[: len(runs) // 2], runs[len(runs) // 2 :]
+    (found,) = crossed_bootstraps(
+        metric, of_both, ((0, 1),), true, generator, resamples, confidence
+    )
+    return found
+
+
+def crossed_bootstraps(
+    metric: str | Metric,
+    predictions: Sequence[npt.ArrayLike],
+    pairs: Sequence[tuple[int, int]],
+    labels: npt.ArrayLike,
+    generator: np.random.Generator,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> tuple[CrossedBootstrap, ...]:
+    """`crossed_bootstrap` of several pairs, given as positions in `predictions`, with the same draws.
+
+    The numbers are those of one call for each pair with a generator in the same state, at a fraction
+    of the cost: the draws are made once, and each method's resamples are scored once.
+
+    Raises ValueError as `crossed_bootstrap`.
+    """
+    outside = places_outside(resamples, confidence)
+    true, runs = _aligned(predictions, labels)
+    resampled = _resampled(metric)
+    observed = _by_method(resampled(true, runs, np.ones((1, len(true)))), len(predictions))[0]
+    bad = np.argwhere(np.isnan(observed))
+    if bad.size:
+        raise ValueError(f"the metric is undefined on the predictions of seed {bad[0][1]}")
+    seeds = observed.shape[1]
+    drawn_seeds = generator.integers(seeds, size=(resamples, seeds))
+    scores = _resampled_scores(resampled, true, runs, resamples, generator)
+    by_method = _by_method(scores, len(predictions))
+    found = []
+    for method, baseline in pairs:
+        differences = by_method[:, method] - by_method[:, baseline]
+        means = np.take_along_axis(differences, drawn_seeds, axis=1).mean(axis=1)
+        mean = float((observed[method] - observed[baseline]).mean())
+        found.append(_bounded(CrossedBootstrap, mean, means, outside, confidence))
+    return tuple(found)
 
 
 Bootstrap = TypeVar("Bootstrap", bound=DifferenceBootstrap)
@@ -87,30 +127,35 @@ def bootstrapped(
     generator: np.random.Generator,
     resamples: int,
     confidence: float,
-    redraw_seeds: bool = True,
 ) -> Bootstrap:
-    """As `crossed_bootstrap`; without `redraw_seeds`, every resample has each seed once."""
+    """As `crossed_bootstrap`, but every resample has each seed once."""
     true, predictions = _paired_arrays(method_predictions, baseline_predictions, labels)
     outside = places_outside(resamples, confidence)
     resampled = _resampled(metric)
-    observed = _differences(resampled(true, predictions, np.ones((1, len(true)))))
-    bad = np.flatnonzero(np.isnan(observed))
-    if bad.size:
-        raise ValueError(f"the metric is undefined on the predictions of seed {bad[0]}")
-    seeds = len(predictions) // 2
-    if redraw_seeds:
-        drawn_seeds = generator.integers(seeds, size=(resamples, seeds))
-    else:
-        drawn_seeds = np.tile(np.arange(seeds), (resamples, 1))
-    means = _resampled_means(resampled, true, predictions, drawn_seeds, generator)
-    undefined = np.isnan(means)
-    return kind(
-        mean=float(observed.mean()),
-        low=float(np.sort(np.where(undefined, -np.inf, means))[outside - 1]),
-        high=float(np.sort(np.where(undefined, np.inf, means))[-outside]),
-        confidence=confidence,
-        resamples=resamples,
-        undefined=int(undefined.sum()),
+    observed = _observed(resampled, true, predictions)
+    means = _resampled_differences(resampled, true, predictions, resamples, generator).mean(axis=1)
+    return _bounded(kind, float(observed.mean()), means, outside, confidence)
+
+
+def bootstrapped_per_seed(
+    kind: type[Bootstrap],
+    metric: str | Metric,
+    method_predictions: npt.ArrayLike,
+    baseline_predictions: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    generator: np.random.Generator,
+    resamples: int,
+    confidence: float,
+) -> tuple[Bootstrap, ...]:
+    """As `bootstrapped`, for each seed on its own, with the same drawn examples for all of them."""
+    true, predictions = _paired_arrays(method_predictions, baseline_predictions, labels)
+    outside = places_outside(resamples, confidence)
+    resampled = _resampled(metric)
+    observed = _observed(resampled, true, predictions)
+    differences = _resampled_differences(resampled, true, predictions, resamples, generator)
+    return tuple(
+        _bounded(kind, mean, values, outside, confidence)
+        for mean, values in zip(observed.tolist(), differences.T, strict=True)
     )
 
 
@@ -141,24 +186,75 @@ def _paired_arrays(
     return true, np.concatenate([method, baseline])
 
 
-def _resampled_means(
+def _aligned(predictions: Sequence[npt.ArrayLike], labels: npt.ArrayLike) -> tuple[Values, Values]:
+    """Labels (examples,) and predictions (methods * seeds, examples)."""
+    true = _finite(labels, "labels")
+    stacks = [_decided(_finite(p, f"predictions[{i}]")) for i, p in enumerate(predictions)]
+    shapes = {stack.shape for stack in stacks}
+    if len(shapes) != 1 or true.ndim != 1 or not true.size or stacks[0].shape[1:] != true.shape:
+        raise ValueError(
+            f"predictions {sorted(shapes)} and labels {true.shape} do not match (seeds, examples) of "
+            "each method and (examples,)"
+        )
+    return true, np.concatenate(stacks)
+
+
+def _by_method(scores: Floats, methods: int) -> Floats:
+    """Scores (resamples, methods * seeds) as (resamples, methods, seeds)."""
+    return scores.reshape(len(scores), methods, -1)
+
+
+def _observed(resampled: ResampledMetric, labels: Values, predictions: Values) -> Floats:
+    """Differences (seeds,) on all examples, each once."""
+    observed: Floats = _differences(resampled(labels, predictions, np.ones((1, len(labels)))))[0]
+    bad = np.flatnonzero(np.isnan(observed))
+    if bad.size:
+        raise ValueError(f"the metric is undefined on the predictions of seed {bad[0]}")
+    return observed
+
+
+def _resampled_differences(
     resampled: ResampledMetric,
     labels: Values,
     predictions: Values,
-    drawn_seeds: npt.NDArray[np.int64],
+    resamples: int,
     generator: np.random.Generator,
 ) -> Floats:
-    """Mean difference over the drawn seeds (resamples, seeds) on drawn examples: (resamples,)."""
+    """Differences on drawn examples: (resamples, seeds)."""
+    return _differences(_resampled_scores(resampled, labels, predictions, resamples, generator))
+
+
+def _resampled_scores(
+    resampled: ResampledMetric,
+    labels: Values,
+    predictions: Values,
+    resamples: int,
+    generator: np.random.Generator,
+) -> Floats:
+    """Scores of each run (runs, examples) on drawn examples: (resamples, runs)."""
     examples = len(labels)
-    means = np.empty(len(drawn_seeds))
+    scores = np.empty((resamples, len(predictions)))
     rows = max(1, BLOCK // examples)
-    for start in range(0, len(drawn_seeds), rows):
-        block = drawn_seeds[start : start + rows]
-        drawn = generator.integers(examples, size=(len(block), examples))
-        counts = drawn_counts(drawn, examples)
-        differences = _differences(resampled(labels, predictions, counts))
-        means[start : start + rows] = np.take_along_axis(differences, block, axis=1).mean(axis=1)
-    return means
+    for start in range(0, resamples, rows):
+        size = min(rows, resamples - start)
+        counts = drawn_counts(generator.integers(examples, size=(size, examples)), examples)
+        scores[start : start + size] = resampled(labels, predictions, counts)
+    return scores
+
+
+def _bounded(
+    kind: type[Bootstrap], mean: float, values: Floats, outside: int, confidence: float
+) -> Bootstrap:
+    """The percentile interval of resampled differences (resamples,)."""
+    undefined = np.isnan(values)
+    return kind(
+        mean=mean,
+        low=float(np.sort(np.where(undefined, -np.inf, values))[outside - 1]),
+        high=float(np.sort(np.where(undefined, np.inf, values))[-outside]),
+        confidence=confidence,
+        resamples=len(values),
+        undefined=int(undefined.sum()),
+    )
 
 
 def drawn_counts(drawn: npt.NDArray[np.int64], items: int) -> Floats:

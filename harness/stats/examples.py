@@ -12,7 +12,12 @@ import scipy.stats
 from statsmodels.stats import contingency_tables
 
 from harness.stats.arrays import check_shape
-from harness.stats.bootstrap import DifferenceBootstrap, Metric, bootstrapped
+from harness.stats.bootstrap import (
+    DifferenceBootstrap,
+    Metric,
+    bootstrapped,
+    bootstrapped_per_seed,
+)
 
 Right = npt.NDArray[np.bool_]
 
@@ -153,8 +158,28 @@ def examples_bootstrap(
     `generator.integers(examples, size=(resamples, examples))`. Pass one seed as (1, examples).
     """
     arrays = (method_predictions, baseline_predictions, labels)
-    return bootstrapped(
-        ExamplesBootstrap, metric, *arrays, generator, resamples, confidence, redraw_seeds=False
+    return bootstrapped(ExamplesBootstrap, metric, *arrays, generator, resamples, confidence)
+
+
+def examples_bootstrap_per_seed(
+    metric: str | Metric,
+    method_predictions: npt.ArrayLike,
+    baseline_predictions: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    generator: np.random.Generator,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> tuple[ExamplesBootstrap, ...]:
+    """Resample the examples for each seed on its own, one interval per seed, in the order given.
+
+    What `examples_bootstrap` gives for that seed alone, with the same generator: all seeds see the
+    same draws. So the intervals of several seeds are not independent, no more than the examples.
+
+    Raises ValueError as `examples_bootstrap`.
+    """
+    arrays = (method_predictions, baseline_predictions, labels)
+    return bootstrapped_per_seed(
+        ExamplesBootstrap, metric, *arrays, generator, resamples, confidence
     )
 
 

@@ -37,6 +37,8 @@ class SequentialTest:
     negative for "less") that rejects; infinite where nothing can be spent yet."""
     spent: tuple[float, ...]
     """Share of the patterns that are rejected up to each look, at most what the function allows."""
+    beyond: tuple[bool, ...]
+    """Of each look: whether the observed sum reaches its boundary."""
     rejected_at: int | None
     exact: bool
 
@@ -52,6 +54,16 @@ def spending(pairs: int, most: int, alpha: float) -> float:
     return alpha * float((pairs / most) ** 1.5)
 
 
+def look_pairs(most: int, first: int = 1, step: int = 1) -> tuple[int, ...]:
+    """The numbers of pairs at which is looked: from `first` in steps, and at `most`.
+
+    Raises ValueError if `first` or `step` is below 1.
+    """
+    if first < 1 or step < 1:
+        raise ValueError(f"first and step must be at least 1, got {first} and {step}")
+    return (*range(first, most, step), most)
+
+
 def sequential_sign_flip(
     differences: npt.ArrayLike,
     most: int,
@@ -60,10 +72,11 @@ def sequential_sign_flip(
     theta: float = 0.0,
     alternative: Alternative = "two-sided",
     first: int = 1,
+    step: int = 1,
     generator: np.random.Generator | None = None,
     patterns: int = 100_000,
 ) -> SequentialTest:
-    """Test the differences (pairs,), in the order in which they came, with a look after each.
+    """Test the differences (pairs,), in the order in which they came, with many looks.
 
     Args:
         differences: method minus baseline, in the order of the seeds.
@@ -72,6 +85,7 @@ def sequential_sign_flip(
         theta: the mean under the hypothesis.
         alternative: "greater" rejects for sums above, "less" below, "two-sided" either.
         first: the first number of pairs at which is looked; nothing is spent before it.
+        step: pairs from one look to the next; there is always one at `most`.
         generator: draws `patterns` patterns where `most` is above `EXACT_PAIRS`.
 
     Raises:
@@ -89,27 +103,33 @@ def sequential_sign_flip(
         raise ValueError(f"{most} pairs are more than {EXACT_PAIRS}: pass a generator")
     centred = values - theta
     tolerance = 1e-12 * float(np.abs(centred).sum())
-    looks = range(max(1, first), len(values) + 1)
+    looks = [pairs for pairs in look_pairs(most, first, step) if pairs <= len(values)]
     sums, kept = _Sums(exact, generator, patterns), None
     boundaries: list[float] = []
     spent: list[float] = []
-    rejected_at: int | None = None
+    beyond: list[bool] = []
     for pairs in range(1, len(values) + 1):
         paths = _sized(sums.extended(centred[pairs - 1]), alternative)
         kept = np.ones(len(paths), dtype=bool) if kept is None else sums.repeated(kept)
-        if pairs < looks.start:
+        if pairs not in looks:
             continue
         budget = int(np.floor(spending(pairs, most, alpha) * len(paths) + 1e-9))
         gone = int(np.count_nonzero(~kept))
         boundary = _boundary(paths[kept], budget - gone, tolerance)
         # The first path is the observed one.
-        if rejected_at is None and paths[0] >= boundary - tolerance:
-            rejected_at = pairs
+        beyond.append(bool(paths[0] >= boundary - tolerance))
         kept &= paths < boundary - tolerance
         boundaries.append(boundary)
         spent.append(float(np.count_nonzero(~kept)) / len(paths))
     return SequentialTest(
-        alternative, alpha, tuple(looks), tuple(boundaries), tuple(spent), rejected_at, exact
+        alternative=alternative,
+        alpha=alpha,
+        looks=tuple(looks),
+        boundaries=tuple(boundaries),
+        spent=tuple(spent),
+        beyond=tuple(beyond),
+        rejected_at=next((n for n, far in zip(looks, beyond, strict=True) if far), None),
+        exact=exact,
     )
 
 
@@ -148,9 +168,10 @@ def _boundary(sizes: Floats, budget: int, tolerance: float) -> float:
     """
     if budget < 1 or not len(sizes):
         return float("inf")
-    ordered = np.sort(sizes)[::-1]
-    if budget >= len(ordered):
-        return float(ordered[-1])
+    if budget >= len(sizes):
+        return float(sizes.min())
+    # Only the largest matter, and the one below them.
+    ordered = np.sort(np.partition(sizes, len(sizes) - budget - 1)[-budget - 1 :])[::-1]
     ties = ordered[:budget] - ordered[budget] > tolerance
     allowed = np.flatnonzero(ties)
     return float(ordered[allowed[-1]]) if allowed.size else float("inf")

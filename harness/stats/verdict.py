@@ -1,18 +1,20 @@
 """What a comparison lets us say, in one sentence."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.stats import wording
 from harness.stats.bootstrap import CrossedBootstrap
 from harness.stats.equivalence import PairedEquivalence
 from harness.stats.family import least_seeds
-from harness.stats.paired import PairedDifference
+from harness.stats.paired import Interval, PairedDifference
 from harness.stats.power import seeds_needed
+from harness.stats.stopping import Stopping
 
 Outcome = Literal["better", "worse", "equivalent", "not decided"]
 Scope = Literal["task", "examples"]
 GIVEN = "with this teacher and the settings found"
+FLATTERED = ", which might have lowered the scores of the side that lost them"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ def verdict(
     baseline_failed: int = 0,
     equivalence: PairedEquivalence | None = None,
     equivalence_p: float = 1.0,
+    repeated: str | None = None,
 ) -> Verdict:
     """Decide by the family-wise `adjusted_p` and the sign of the mean, and say it.
 
@@ -59,6 +62,9 @@ def verdict(
 
     `failed` and `baseline_failed` count seeds of which only the one side's run failed. They are not
     among the pairs, and what failed might have scored low: so no side that lost runs so wins.
+
+    `repeated` names what was repeated where the pairs are not seeds of one setting but repeats of the
+    whole; the claim then reaches over those too.
 
     Raises ValueError if an adjusted p value is not between its test's own and 1.
     """
@@ -78,13 +84,17 @@ def verdict(
     if flattered:
         outcome = "not decided"
     scope = _scope(outcome, crossed, equivalence)
+    unit = "seeds" if repeated is None else "repeats"
+    given = GIVEN if repeated is None else f"over new {repeated}"
     unadjusted = "unadjusted " if comparisons > 1 else ""
     numbers = (
-        f"{_points(difference.mean, points)} points of {metric} "
-        f"({unadjusted}{_interval(*difference.interval, difference.confidence, points)}, "
-        f"n = {difference.n} paired seeds, adjusted p = {adjusted_p:.3g})"
+        f"{wording.signed(difference.mean, points)} points of {metric} "
+        f"({unadjusted}{wording.interval(*difference.interval, difference.confidence, points)}, "
+        f"n = {difference.n} paired {unit}, adjusted p = {adjusted_p:.3g})"
     )
-    margin = "" if equivalence is None else f"{_amount(equivalence.margin, points)} of {metric}"
+    margin = (
+        "" if equivalence is None else f"{wording.amount(equivalence.margin, points)} of {metric}"
+    )
     if outcome == "equivalent":
         claim = f"{method} and {baseline} are equivalent on {task}, within {margin} "
         claim += f"(p = {equivalence_p:.3g})"
@@ -93,13 +103,13 @@ def verdict(
     else:
         claim = f"{method} is {outcome} than {baseline} on {task}"
         claim += f", by less than {margin}" if within and not failed + baseline_failed else ""
-    reach = _reach(scope, crossed, points)
-    rest = _losses(method, failed) + _losses(baseline, baseline_failed)
+    reach = _reach(scope, crossed, points, given)
+    rest = wording.losses(method, failed, unit) + wording.losses(baseline, baseline_failed, unit)
     if flattered:
-        rest += ", which might have lowered the scores of the side that lost them"
+        rest += FLATTERED
     elif outcome == "not decided":
-        shortage = _shortage(difference.n, comparisons, alpha)
-        rest += shortage or _enough(difference, equivalence, comparisons, alpha, margin)
+        shortage = _shortage(difference.n, comparisons, alpha, unit)
+        rest += shortage or _enough(difference, equivalence, comparisons, alpha, margin, unit)
     return Verdict(outcome, scope, f"{numbers}: {claim}, {reach}{rest}.")
 
 
@@ -124,28 +134,22 @@ def _scope(
     return "task" if excludes_zero else "examples"
 
 
-def _reach(scope: Scope, crossed: CrossedBootstrap | None, points: float) -> str:
+def _reach(scope: Scope, crossed: CrossedBootstrap | None, points: float, given: str) -> str:
     """On what the claim holds, with the crossed interval where there is one."""
     if crossed is None:
-        return f"on these examples, {GIVEN}"
-    interval = _interval(crossed.low, crossed.high, crossed.confidence, points)
+        return f"on these examples, {given}"
+    interval = wording.interval(crossed.low, crossed.high, crossed.confidence, points)
     if scope == "task":
-        return f"also over new examples of this task ({interval}), {GIVEN}"
-    return f"on these examples, {GIVEN} (over new examples: {interval})"
+        return f"also over new examples of this task ({interval}), {given}"
+    return f"on these examples, {given} (over new examples: {interval})"
 
 
-def _losses(name: str, failed: int) -> str:
-    if not failed:
-        return ""
-    return f"; {failed} seed{'s' if failed > 1 else ''} left out as {name}'s run failed"
-
-
-def _shortage(n: int, comparisons: int, alpha: float) -> str:
+def _shortage(n: int, comparisons: int, alpha: float, unit: str) -> str:
     least = least_seeds(comparisons, alpha)
     if n >= least:
         return ""
     family = "one comparison" if comparisons == 1 else f"{comparisons} comparisons"
-    return f"; {n} paired seeds cannot reach p < {alpha:g} in {family}, at least {least} can"
+    return f"; {n} paired {unit} cannot reach p < {alpha:g} in {family}, at least {least} can"
 
 
 def _enough(
@@ -154,6 +158,7 @@ def _enough(
     comparisons: int,
     alpha: float,
     margin: str,
+    unit: str,
 ) -> str:
     """How many seeds would have shown a difference that matters; never of the observed one's size."""
     if equivalence is None or not difference.sd > 0:
@@ -161,23 +166,53 @@ def _enough(
     needed = seeds_needed(difference.sd, equivalence.margin, alpha / comparisons)
     found = f"to find a difference of {margin} in four of five cases"
     if needed <= difference.n:
-        return f"; {difference.n} seeds are enough {found}"
-    return f"; with this spread it takes {needed} seeds {found}"
+        return f"; {difference.n} {unit} are enough {found}"
+    return f"; with this spread it takes {needed} {unit} {found}"
 
 
-def _amount(value: float, points: float) -> str:
-    """An unsigned number of points in words."""
-    shown = f"{round(points * value, 2):g}"
-    return f"{shown} point{'' if shown == '1' else 's'}"
+def sequential_verdict(
+    mean: float,
+    interval: Interval,
+    looked: Stopping,
+    crossed: CrossedBootstrap | None,
+    *,
+    method: str,
+    baseline: str,
+    task: str,
+    metric: str,
+    points: float = 100.0,
+    failed: int = 0,
+    baseline_failed: int = 0,
+) -> Verdict:
+    """Decide by looks while seeds were added, and say it; `mean` and `interval` are of their pairs.
 
-
-def _interval(low: float, high: float, confidence: float, points: float) -> str:
-    level = f"{100 * confidence:g}% interval"
-    if math.isinf(low):
-        return f"{level} unbounded"
-    return f"{level} {_points(low, points)} to {_points(high, points)}"
-
-
-def _points(value: float, points: float) -> str:
-    """A signed number of points; zero has no minus sign."""
-    return f"{round(points * value, 2) + 0.0:+.2f}"
+    `interval` is the repeated one. The scope is always "examples": seeds were added until they
+    decided, which the crossed bootstrap does not know of; its interval is shown as what it is. Failed
+    runs count as in `verdict`.
+    """
+    outcome: Outcome = looked.decision or "not decided"
+    lost = {"better": failed, "worse": baseline_failed, "equivalent": failed + baseline_failed}
+    flattered = lost.get(outcome, 0)
+    if flattered:
+        outcome = "not decided"
+    numbers = (
+        f"{wording.signed(mean, points)} points of {metric} (repeated "
+        f"{wording.interval(*interval, 1 - looked.alpha, points)}, "
+        f"after {looked.pairs} of at most {looked.most} paired seeds)"
+    )
+    if outcome == "equivalent":
+        margin = wording.amount(looked.margin, points)
+        claim = f"{method} and {baseline} are equivalent on {task}, within {margin} of {metric}"
+    elif outcome == "not decided":
+        yet = "" if looked.next_look is None else " yet"
+        claim = f"whether {method} is better or worse than {baseline} on {task} is not decided{yet}"
+    else:
+        claim = f"{method} is {outcome} than {baseline} on {task}"
+    reach = f", on these examples, {GIVEN}"
+    if crossed is not None:
+        over = wording.interval(crossed.low, crossed.high, crossed.confidence, points)
+        reach += f" (over new examples, not corrected for the looks: {over})"
+    rest = wording.losses(method, failed) + wording.losses(baseline, baseline_failed)
+    if flattered:
+        rest += FLATTERED
+    return Verdict(outcome, "examples", f"{numbers}: {claim}{reach}{rest}.")

@@ -106,6 +106,29 @@ def test_a_count_that_is_none_is_a_config_error_naming_it(flag: str, key: str, t
         asked("--method", "alp", f"--{flag}={trials}")
 
 
+def test_seeds_may_be_added_until_they_decide() -> None:
+    fixed = asked("--method", "alp", "--seeds", "7").config.protocol
+    assert (fixed.stopping, fixed.seeds) == ("fixed", 7)
+    auto = asked("--method", "alp", "--seeds", "auto").config.protocol
+    assert (auto.stopping, auto.seeds) == ("sequential", arguments.MOST_SEEDS)
+    most = asked("--method", "alp", "--seeds", "auto", "--max-seeds", "9").config.protocol
+    assert (most.stopping, most.seeds) == ("sequential", 9)
+    assert "--max-seeds goes with --seeds auto" in refused("--method", "alp", "--max-seeds", "9")
+    with pytest.raises(ConfigError, match="needs a baseline"):
+        asked("--method", "alp", "--seeds", "auto", "--baseline", "none")
+    with pytest.raises(ConfigError, match=r"protocol\.seeds"):
+        asked("--method", "alp", "--seeds", "auto", "--max-seeds", "x")
+
+
+def test_the_whole_may_be_repeated() -> None:
+    assert asked("--method", "alp").config.protocol.repeats == 1
+    assert asked("--method", "alp", "--repeat-search", "6").config.protocol.repeats == 6
+    with pytest.raises(ConfigError, match="wants a fixed number of seeds"):
+        asked("--method", "alp", "--repeat-search", "6", "--seeds", "auto")
+    with pytest.raises(ConfigError, match=r"protocol\.repeats"):
+        asked("--method", "alp", "--repeat-search", "0")
+
+
 def test_flags_become_values_and_explicit_overrides_win() -> None:
     words = ["--trials", "3", "--seeds", "4", "--student-layers", "2", "--keep", "none"]
     words += ["--protocol", "paper", "--allow-weak-teacher", "--out", "results"]
@@ -113,6 +136,9 @@ def test_flags_become_values_and_explicit_overrides_win() -> None:
     assert (config.search.trials, config.protocol.seeds, config.student.layers) == (7, 4, 2)
     assert (config.keep, config.protocol.name, config.out) == ("none", "paper", "results")
     assert config.teacher.allow_weak
+    assert asked("--method", "alp", "--sampler", "random").config.search.sampler == "random"
+    with pytest.raises(ConfigError, match=r"search\.sampler: input should be 'tpe' or 'random'"):
+        asked("--method", "alp", "--sampler", "grid")
     made = asked("--method", "alp", "--dry-run", "--json", "--open")
     assert (made.dry_run, made.json, made.open) == (True, True, True)
     assert not asked("--method", "alp").config.teacher.allow_weak

@@ -76,7 +76,8 @@ overrides = st.one_of(
 )
 FLAGS = ("--method", "--task", "--preset", "--trials", "--seeds", "--student-layers", "--baseline")
 flags = st.tuples(
-    st.sampled_from([*FLAGS, "--protocol", "--keep", "--teacher", "--replay"]), values | scraps
+    st.sampled_from([*FLAGS, "--protocol", "--sampler", "--keep", "--teacher", "--replay"]),
+    values | scraps,
 ).map(list)
 
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from harness.compare import AblationResult, best_trial, summarise
+from harness.compare import AblationResult, collapses, summarise
 from harness.ledger import Ledger, Predictions, Record, Result, Role, StudyRun
+from harness.results import best_trial
 from harness.stats import holm
 
 SEEDS = list(range(100, 110))
@@ -109,6 +110,35 @@ def test_the_crossed_interval_is_at_the_familys_level(
     assert crossed.confidence == pytest.approx(1 - alpha / size)
     assert crossed.resamples * (1 - crossed.confidence) / 2 >= 9.99
     assert crossed.low < 0.3 < crossed.high
+
+
+def test_an_unfinished_search_is_compared_with_none(ledger: Ledger) -> None:
+    """A later command asked for more trials, and only one method has them yet."""
+    compared(ledger, {"alp": spread(0.8), "kd": spread(0.5)}, [("alp", "kd")])
+    manifest = ledger.manifest("ablation")
+    assert len(summarise(ledger, "ablation").comparisons) == 1
+    for number in range(2):  # the second search seed of kd's two trials
+        ledger.write_runs([Result(record(f"more-{number}", 0.5), {}, {})])
+        ledger.use_run("s-kd", "search", number, 1, f"more-{number}")
+    ledger.write_ablation("ablation", manifest | {"search_seeds": [0, 1]})
+    result = summarise(ledger, "ablation")
+    assert result.comparisons == ()
+    assert result.missing == ("alp against kd on rte: 0 of 2 search trials of alp have ended",)
+    ledger.write_ablation("ablation", manifest | {"search_seeds": [0]})
+    assert len(summarise(ledger, "ablation").comparisons) == 1
+
+
+def test_runs_that_score_what_a_constant_does_are_told(ledger: Ledger) -> None:
+    """Two methods that have learned nothing are equivalent, and that is not all there is to say."""
+    scores = {"alp": dict.fromkeys(SEEDS, 0.5), "kd": dict.fromkeys(SEEDS, 0.5) | {SEEDS[0]: 0.51}}
+    result = compared(ledger, scores, [("alp", "kd")])
+    assert collapses(result) == []  # the constant's score is not recorded
+    result.manifest["tasks"]["rte"]["constant"] = 0.5
+    assert collapses(result) == [
+        f"{name} on rte: {count} of 10 report runs score exactly what a constant prediction does: "
+        "they have learned nothing"
+        for name, count in (("alp", 10), ("kd", 9))
+    ]
 
 
 def test_failed_seeds_are_left_out_and_keep_their_method_from_winning(ledger: Ledger) -> None:

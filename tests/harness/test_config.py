@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from harness.compose import compose_config, names, read_yaml
-from harness.config import StudyConfig, plain, validate
+from harness.config import START_UP, StudyConfig, plain, validate
 from harness.errors import ConfigError
 
 ASKED = ["methods=[alp]", "tasks=[rte]"]
@@ -163,6 +163,16 @@ def test_plain_values_validate_to_the_same_configuration(preset: str) -> None:
     assert again == config
     assert again.search.space["scaled"] == (False,)
     assert again.search.space["scaled"][0] is False
+
+
+@pytest.mark.parametrize(
+    ("sampler", "trials", "random"), [("tpe", 2, 2), ("tpe", 9, START_UP), ("random", 9, 9)]
+)
+def test_the_trials_drawn_at_random_depend_on_the_sampler(
+    sampler: str, trials: int, random: int
+) -> None:
+    search = composed(f"search.sampler={sampler}", f"search.trials={trials}").search
+    assert search.random_trials == random
 
 
 def test_choices_keep_their_types() -> None:

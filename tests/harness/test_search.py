@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from harness import search as searches
 from harness.claims import Claims
+from harness.config import START_UP
 from harness.ledger import Ledger
 from harness.search import Asked, Search, open_optuna
 from harness.storage import storage_url
@@ -112,6 +113,16 @@ def test_studies_differ_and_each_repeats(tmp_path: Path) -> None:
     first, second = open_search(ledger, name="s1").round(0), open_search(ledger, name="s2").round(0)
     assert first != second
     assert open_search(ledger, name="s1").round(0) == first
+
+
+def test_the_first_trials_are_drawn_at_random_whatever_the_sampler(tmp_path: Path) -> None:
+    """As many as the configuration says, and no more: what tuning curves stand on."""
+    learning = open_search(fresh(tmp_path / "a"))
+    random = open_search(fresh(tmp_path / "b"), "random")
+    for search in (learning, random):
+        run_search(search, 3 * START_UP, evaluate)
+    alike = [a == b for a, b in zip(parameters(learning), parameters(random), strict=True)]
+    assert alike == [True] * START_UP + [False] * 2 * START_UP
 
 
 def test_only_the_trials_asked_for_are_trained(ledger: Ledger) -> None:

@@ -112,6 +112,52 @@ def test_the_second_call_trains_nothing_and_more_seeds_only_the_new_ones(
     assert [r["scores"][:2] for r in more["results"]] == [r["scores"] for r in first["results"]]
 
 
+def test_seeds_are_added_until_the_comparison_is_decided(command: Command, tmp_path: Path) -> None:
+    """Within a margin of 90 points any two methods are equivalent, as soon as 1 / 2^n may be spent."""
+    auto = ("--seeds", "auto", "--max-seeds", "8")
+    wide = command(*auto, "protocol.margins.accuracy=0.9")
+    (comparison,) = wide["comparisons"]
+    assert (comparison["verdict"], comparison["pairs"], comparison["most_pairs"]) == (
+        "equivalent",
+        6,
+        8,
+    )
+    assert (comparison["adjusted_p"], comparison["equivalence_p"]) == (None, None)
+    assert [len(r["seeds"]) for r in wide["results"]] == [6, 6]
+    assert len(contents(tmp_path / "runs")["runs"]) == 2 * (2 + 6)
+    page = Path(wide["report"]).read_text()
+    assert "after 6 of at most 8 paired seeds" in page
+    assert "there is no p value" in page
+    # With three seeds nothing can be decided.
+    (comparison,) = command("--seeds", "auto", "--max-seeds", "3")["comparisons"]
+    assert (comparison["verdict"], comparison["pairs"]) == ("not decided", 3)
+    # The runs behind a decision are there, and are neither used nor shown.
+    again = command(*auto, "protocol.margins.accuracy=0.9")
+    assert (again["results"], again["comparisons"]) == (wide["results"], wide["comparisons"])
+
+
+def test_undecided_comparisons_get_seeds_look_by_look(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waves: list[int] = []
+    execute_runs = Executor.execute
+
+    def watched(self: Executor, runs: Any, label: str) -> Any:
+        if "report seeds" in label:
+            waves.append(len(runs))
+        return execute_runs(self, runs, label)
+
+    def undecided(runs: Any, records: Any, metric: str) -> dict[int, float]:
+        ended = [run for run in runs if run.fingerprint in records]
+        return {r.seed: 0.5 + 0.2 * (-1) ** r.seed * (r.method.name == "alp") for r in ended}
+
+    monkeypatch.setattr(Executor, "execute", watched)
+    monkeypatch.setattr(ablation, "_scores", undecided)
+    command("--seeds", "auto", "--max-seeds", "9")
+    assert waves == [2 * 6, 2 * 8, 2 * 9]
+    assert len(contents(tmp_path / "runs")["runs"]) == 2 * (2 + 9)
+
+
 @pytest.mark.parametrize("moment", [1, 2])
 def test_a_study_cut_short_continues_to_the_same_end(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
@@ -223,6 +269,8 @@ def test_dry_run_prints_the_plan_and_keeps_no_ledger(command: Command, tmp_path:
     steps = -(-plan["train_examples"] // 64)
     assert plan["student_steps"] == 8 * steps
     assert plan["seconds"] > 0
+    (most,) = command("--dry-run", "--seeds", "auto", "--max-seeds", "3")["plan"]
+    assert (most["stopping"], most["report_runs"]) == ("sequential", 6)
     assert not (tmp_path / "runs").exists()
 
 

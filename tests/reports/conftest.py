@@ -38,6 +38,7 @@ MANIFEST: dict[str, Any] = {
     },
     "family": [["rte", "alp", "finetune"]],
     "trials": 2,
+    "random_trials": 2,
     "search_seeds": [0],
     "report_seeds": [100, 101, 102],
     "alpha": 0.05,
@@ -105,6 +106,7 @@ class Scribe:
         predicted: bool = True,
         targets: dict[str, Any] | None = None,
         revision: str = "abc",
+        epochs: int = 2,
     ) -> None:
         name = f"{method}-{role}-{trial}-{seed}"
         finished = status == "complete"
@@ -114,6 +116,7 @@ class Scribe:
                 "results_version": 1,
                 "task": "rte",
                 "setting": setting or {"learning_rate": 1e-4 * (trial + 1)},
+                "training": {"epochs": epochs},
                 "evaluation": [["validation" if role == "report" else "select", "sha"]],
             },
             status=status,

@@ -1,3 +1,4 @@
+import base64
 import hashlib
 import os
 import re
@@ -18,7 +19,7 @@ from reports.build import build_report
 
 HOSTILE = """</script><script>alert(1)</script>"'&😀\u2028<!--"""
 OUTSIDE = re.compile(
-    r"""(?:src|href|action|data)\s*=\s*["']?\s*(?:https?:)?//|@import|url\(""", re.I
+    r"""(?:src|href|action|data)\s*=\s*["']?\s*(?:https?:)?//|@import|\burl\(""", re.I
 )
 BLOCKED = """
 import runpy, sys
@@ -35,28 +36,40 @@ runpy.run_module("reports.build", run_name="__main__")
 
 
 class Outline(HTMLParser):
-    """Collects the ids, links, headings, scripts and figure labels of a page."""
+    """Collects the ids, links, headings, scripts, policy and figure labels of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.ids, self.links, self.labels, self.headings = [], [], [], []
-        self.scripts = 0
+        self.scripts: list[str] = []
+        self.data, self.runs, self.policy = 0, False, ""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         values = dict(attributes)
         self.ids += [values["id"]] if "id" in values else []
         self.links += [values["href"]] if tag == "a" else []
-        self.scripts += tag == "script"
+        self.runs = tag == "script" and "type" not in values
+        self.scripts += [""] if self.runs else []
+        self.data += tag == "script" and not self.runs
+        if values.get("http-equiv") == "Content-Security-Policy":
+            self.policy = values["content"] or ""
         self.labels += [values["aria-label"]] if values.get("role") == "img" else []
         if re.fullmatch(r"h\d", tag):
             self.headings.append(int(tag[1]))
+
+    def handle_data(self, data: str) -> None:
+        if self.runs:
+            self.scripts[-1] += data
+
+    def handle_endtag(self, tag: str) -> None:
+        self.runs = False
 
 
 def page(scribe: Any, tmp_path: Path) -> str:
     path = tmp_path / "out" / "report.html"
     build_report(scribe.ledger, scribe.manifest["name"], path)
-    assert [found.name for found in path.parent.iterdir()] == ["report.html"]
+    assert {found.name for found in path.parent.iterdir()} == {"report.html", "results.csv"}
     return path.read_text()
 
 
@@ -92,7 +105,14 @@ def test_the_page_is_self_contained_and_well_formed(scribe, tmp_path):
     steps = zip(outline.headings, outline.headings[1:], strict=False)
     assert all(after - before <= 1 for before, after in steps)
     assert all(outline.labels)
-    assert outline.scripts == len(outline.labels) + 2
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()) for s in outline.scripts]
+    allowed = re.findall(r"'sha256-([^']+)'", outline.policy)
+    assert allowed == [found.decode() for found in hashes]
+    assert len(allowed) == 4
+    assert outline.policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-inline" not in outline.policy.partition("style-src")[0]
+    assert "unsafe-eval" not in outline.policy
+    assert outline.data == len(outline.labels) + 1
 
 
 def test_hostile_names_are_escaped(scribe, tmp_path):
@@ -151,7 +171,8 @@ def test_one_method_and_one_seed_need_no_comparison(scribe, tmp_path):
     scribe.run("alp", "report", 0, 100, 0.8)
     text = page(scribe, tmp_path)
     assert "there is no baseline to compare with" in text
-    assert "80.00 (highest)" in text
+    assert "80.00</td>" in text
+    assert "highest</td>" not in text
 
 
 def test_comparisons_without_predictions_or_partners_are_told(scribe, tmp_path):
@@ -202,7 +223,7 @@ def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(scribe, 
         (out / f"{kind}{pid}").write_text("half")
     build_report(scribe.ledger, scribe.manifest["name"], out / "report.html")
     found = {path.name for path in out.iterdir()}
-    assert found == {"report.html", f"{kind}{os.getppid()}"}
+    assert found == {"report.html", "results.csv", f"{kind}{os.getppid()}"}
 
 
 def test_mixed_code_revisions_are_told(scribe, tmp_path):
@@ -231,7 +252,7 @@ def test_the_command_runs_without_torch(scribe, tmp_path):
     assert done.stderr == ""
     assert done.returncode == 0
     path = tmp_path / "alp-rte" / "report.html"
-    assert done.stdout.split() == [str(path)]
+    assert done.stdout.split() == [str(path), str(tmp_path / "index.html")]
     assert path.is_file()
 
 

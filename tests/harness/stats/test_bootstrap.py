@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from harness.stats import CrossedBootstrap, bootstrap, crossed_bootstrap, paired_difference
+from harness.stats import (
+    CrossedBootstrap,
+    bootstrap,
+    crossed_bootstrap,
+    crossed_bootstraps,
+    paired_difference,
+)
 
 LABELS = np.array([0, 1] * 20)
 
@@ -151,6 +157,19 @@ def test_covers_a_null_that_seeds_alone_do_not() -> None:
     # 95% of 150 is 142.5, with a standard error of 2.7.
     assert crossed_covers >= 134
     assert seeds_cover < 110
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "matthews"])
+def test_several_pairs_at_once_are_each_as_alone(metric: str) -> None:
+    methods = [classes(seed, right=0.6 + 0.1 * seed) for seed in range(4)]
+    pairs = [(0, 3), (3, 0), (1, 2), (2, 2)]
+    found = crossed_bootstraps(metric, methods, pairs, LABELS, np.random.default_rng(7), 300, 0.9)
+    for (one, other), together in zip(pairs, found, strict=True):
+        generator = np.random.default_rng(7)
+        alone = crossed_bootstrap(metric, methods[one], methods[other], LABELS, generator, 300, 0.9)
+        assert astuple(together) == pytest.approx(astuple(alone), abs=1e-15)
+    with pytest.raises(ValueError, match=r"do not match \(seeds, examples\) of each method"):
+        crossed_bootstraps(metric, [classes(0), classes(1)[:3]], [(0, 1)], LABELS, generator)
 
 
 @pytest.mark.parametrize(

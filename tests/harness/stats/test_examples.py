@@ -8,8 +8,15 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
+from harness.stats import bootstrap
 from harness.stats.bootstrap import crossed_bootstrap
-from harness.stats.examples import cochran_q, examples_bootstrap, mcnemar, mcnemar_per_seed
+from harness.stats.examples import (
+    cochran_q,
+    examples_bootstrap,
+    examples_bootstrap_per_seed,
+    mcnemar,
+    mcnemar_per_seed,
+)
 
 LABELS = np.array([0, 1] * 20)
 
@@ -216,8 +223,8 @@ def test_examples_bootstrap_of_one_seed_is_the_crossed_one() -> None:
     # A single seed is drawn every time, and takes nothing from the generator.
     one = [classes(seed, 0.7, (1, 40)) for seed in (8, 9)]
     fixed, crossed = (
-        bootstrap("f1", *one, LABELS, np.random.default_rng(10), 199)
-        for bootstrap in (examples_bootstrap, crossed_bootstrap)
+        resampled("f1", *one, LABELS, np.random.default_rng(10), 199)
+        for resampled in (examples_bootstrap, crossed_bootstrap)
     )
     assert vars(fixed) == vars(crossed)
 
@@ -267,3 +274,26 @@ def test_constant_predictions_have_no_spread() -> None:
     constant = np.zeros((2, 40), dtype=int)
     result = examples_bootstrap("matthews", constant, constant, LABELS, np.random.default_rng(1))
     assert (result.mean, result.low, result.high, result.undefined) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("metric", ["f1", "matthews", "accuracy"])
+def test_each_seed_is_bootstrapped_as_if_alone(
+    metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "BLOCK", 40 * 30)  # several blocks of draws
+    method, baseline = classes(13, 0.8, (3, 40)), classes(14, 0.6, (3, 40))
+    found = examples_bootstrap_per_seed(
+        metric, method, baseline, LABELS, np.random.default_rng(15), 199, 0.9
+    )
+    assert len(found) == 3
+    for seed, own in enumerate(found):
+        pair = method[seed : seed + 1], baseline[seed : seed + 1]
+        alone = examples_bootstrap(metric, *pair, LABELS, np.random.default_rng(15), 199, 0.9)
+        assert vars(own) == pytest.approx(vars(alone))
+    assert len({own.low for own in found}) == 3
+
+
+def test_a_seed_without_a_metric_is_named() -> None:
+    arrays = np.zeros((2, 40)), np.ones((2, 40)), LABELS
+    with pytest.raises(ValueError, match="the metric is undefined on the predictions of seed 0"):
+        examples_bootstrap_per_seed(lambda t, p: math.nan, *arrays, np.random.default_rng(0))

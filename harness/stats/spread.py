@@ -1,0 +1,30 @@
+"""How well a few seeds know the spread that a plan is made from."""
+
+import math
+
+import scipy.stats
+
+from harness.stats.paired import Interval
+
+
+def sd_interval(sd: float, n: int, confidence: float = 0.95) -> Interval:
+    """Interval of the true standard deviation, given that of n differences (ddof = 1).
+
+    In the unit of `sd`, by the chi-square distribution of (n - 1) sd² over the variance: it assumes
+    normal differences, and covers too little where their tails are heavier.
+
+    Raises ValueError if `sd` is negative or not finite, n is below 2 or `confidence` is not between
+    0 and 1.
+    """
+    if not 0 <= sd < math.inf:
+        raise ValueError(f"sd must be finite and not negative, got {sd}")
+    if n < 2:
+        raise ValueError(f"n must be at least 2, got {n}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+    tail = (1 - confidence) / 2
+    low, high = (
+        sd * math.sqrt((n - 1) / float(quantile))
+        for quantile in scipy.stats.chi2.ppf([1 - tail, tail], df=n - 1)
+    )
+    return Interval(low, high)

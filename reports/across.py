@@ -1,0 +1,265 @@
+"""Several methods and tasks in one view: the numbers as data frames, and their figures.
+
+Shares of the gap and probabilities are printed in percent, raw scores in points.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import scipy.stats
+
+from harness.across import Aggregates, CrossTaskEffect, Ranking
+from harness.stats.meta_analysis import Effect, MetaAnalysis
+from reports.canvas import blank_figure, by_method, line, marker, safe, transparent
+from reports.palette import Style
+
+Styles = Mapping[str, Style]
+
+PERCENT = 100.0
+GREY = "#888888"
+EFFECT_COLUMNS = ["method", "baseline", "kind", "task", "mean", "low", "high", "pairs"]
+
+
+def rank_table(ranking: Ranking) -> pd.DataFrame:
+    """One row per method, the best first: its average rank, and what sets it apart from the baseline.
+
+    `difference` is its average rank less the baseline's; NaN for the baseline, or without one.
+    """
+    against = {comparison.first: comparison for comparison in ranking.against_baseline}
+    nemenyi = {frozenset((c.first, c.second)): c.adjusted_p for c in ranking.nemenyi.comparisons}
+    rows = []
+    for position, method in enumerate(ranking.methods):
+        row = {"method": method, "average_rank": ranking.friedman.average_ranks[position]}
+        compared = against.get(position)
+        row |= {
+            "difference": compared.difference if compared else np.nan,
+            "holm_p": compared.adjusted_p if compared else np.nan,
+            "nemenyi_p": nemenyi[frozenset((position, compared.second))] if compared else np.nan,
+        }
+        rows.append(row)
+    return pd.DataFrame(rows).sort_values("average_rank", kind="stable", ignore_index=True)
+
+
+def rank_groups(ranking: Ranking) -> pd.DataFrame:
+    """One row per bar of the diagram: the methods that it joins, and the ranks it reaches over."""
+    ranks = ranking.nemenyi.average_ranks
+    rows = [
+        (", ".join(ranking.methods[m] for m in group), ranks[group[0]], ranks[group[-1]])
+        for group in ranking.nemenyi.groups
+    ]
+    return pd.DataFrame(rows, columns=pd.Index(["methods", "low", "high"]))
+
+
+def profile_frame(aggregates: Aggregates) -> pd.DataFrame:
+    """One row per method and threshold: percent of its runs above, with the ends of the interval."""
+    rows = [
+        (found.method, PERCENT * level, PERCENT * share, *(PERCENT * end for end in interval))
+        for found in aggregates.methods
+        for level, share, interval in zip(
+            found.profile.thresholds, found.profile.shares, found.profile.intervals, strict=True
+        )
+    ]
+    return pd.DataFrame(rows, columns=pd.Index(["method", "threshold", "percent", "low", "high"]))
+
+
+def aggregate_table(aggregates: Aggregates) -> pd.DataFrame:
+    """One row per method: interquartile mean and probability of improvement, with their intervals.
+
+    The probability is in percent; NaN for the baseline, or without one.
+    """
+    rows = []
+    for found in aggregates.methods:
+        middle, improved = found.interquartile_mean, found.improvement
+        row = {"method": found.method, "mean": PERCENT * middle.value}
+        row |= {"low": PERCENT * middle.interval.low, "high": PERCENT * middle.interval.high}
+        row |= {
+            "improvement": PERCENT * improved.value if improved else np.nan,
+            "improvement_low": PERCENT * improved.interval.low if improved else np.nan,
+            "improvement_high": PERCENT * improved.interval.high if improved else np.nan,
+        }
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def effect_frame(effects: Iterable[CrossTaskEffect]) -> pd.DataFrame:
+    """One row per method and task, with Student's t interval of its mean difference, and one per
+    effect over all of them: `kind` is task, fixed, random or mixed. In percent of the gap."""
+    rows = []
+    for effect in effects:
+        names, meta, mixed = (
+            (effect.method, effect.baseline),
+            effect.meta.result,
+            effect.mixed.result,
+        )
+        if meta is not None:
+            rows += [(*names, *row) for row in _task_effects(meta)]
+            pairs = sum(meta.seeds)
+            rows.append((*names, "fixed", "", *_ends(meta.fixed), pairs))
+            rows.append((*names, "random", "", *_ends(meta.random), pairs))
+        if mixed is not None:
+            rows.append((*names, "mixed", "", *_ends(mixed.effect), mixed.pairs))
+    return pd.DataFrame(rows, columns=pd.Index(EFFECT_COLUMNS))
+
+
+def spread_table(effects: Iterable[CrossTaskEffect]) -> pd.DataFrame:
+    """One row per method with an effect over tasks: how much it differs between them.
+
+    `between` is the standard deviation of the effect between tasks, `i_squared` a percentage.
+    """
+    rows = [
+        (
+            effect.method,
+            effect.baseline,
+            len(meta.tasks),
+            PERCENT * math.sqrt(meta.tau_squared),
+            PERCENT * meta.i_squared,
+            meta.q_p_value,
+        )
+        for effect in effects
+        if (meta := effect.meta.result) is not None
+    ]
+    columns = ["method", "baseline", "tasks", "between", "i_squared", "q_p"]
+    return pd.DataFrame(rows, columns=pd.Index(columns))
+
+
+def _task_effects(meta: MetaAnalysis) -> Iterable[tuple[str, str, float, float, float, int]]:
+    for task, seeds, mean, variance in zip(
+        meta.tasks, meta.seeds, meta.effects, meta.variances, strict=True
+    ):
+        quantile = float(scipy.stats.t.ppf((1 + meta.confidence) / 2, seeds - 1))
+        half = quantile * math.sqrt(variance)
+        low, high = PERCENT * (mean - half), PERCENT * (mean + half)
+        yield "task", str(task), PERCENT * mean, low, high, seeds
+
+
+def _ends(effect: Effect) -> tuple[float, float, float]:
+    return PERCENT * effect.mean, PERCENT * effect.interval.low, PERCENT * effect.interval.high
+
+
+def ranks_figure(
+    ranks: pd.DataFrame, groups: pd.DataFrame, critical: float, styles: Styles
+) -> go.Figure:
+    """Critical-difference diagram. From `rank_table`, `rank_groups` and the critical difference.
+
+    A row per method, above them a bar per group, and at the top one as long as the difference.
+    """
+    figure = blank_figure(height=110 + 30 * (len(ranks) + len(groups) + 1), y_title=None)
+    labels = ["critical difference", *["not told apart"] * len(groups)]
+    bars = [(1.0, 1.0 + critical, f"critical difference: {critical:.2f}")]
+    bars += [
+        (row["low"], row["high"], f"not told apart: {safe(row['methods'])}")
+        for row in groups.to_dict("records")
+    ]
+    for y, (low, high, hover) in enumerate(bars):
+        figure.add_scatter(
+            x=[low, high], y=[y, y], mode="lines+markers", hoverinfo="text", hovertext=[hover] * 2,
+            marker={"symbol": "line-ns-open", "size": 9, "color": GREY},
+            line={"color": GREY, "width": 2 if y == 0 else 6},
+        )  # fmt: skip
+    for y, row in enumerate(ranks.to_dict("records"), start=len(bars)):
+        labels.append(safe(row["method"]))
+        figure.add_scatter(
+            x=[row["average_rank"]], y=[y], mode="markers", hoverinfo="text",
+            marker=marker(styles[row["method"]], 13),
+            hovertext=[f"{safe(row['method'])}: average rank {row['average_rank']:.2f}"],
+        )  # fmt: skip
+    figure.update_xaxes(
+        title_text="average rank, 1 is best",
+        range=[0.8, max(float(len(ranks)), 1.0 + critical) + 0.2],
+    )
+    return _rows(figure, labels)
+
+
+def profile_figure(frame: pd.DataFrame, styles: Styles, unit: str) -> go.Figure:
+    """Performance profiles: a line and a band per method. From `profile_frame`."""
+    figure = blank_figure(height=340, y_title="runs above, %")
+    for method, rows in by_method(frame):
+        style, levels = styles[method], rows["threshold"].tolist()
+        figure.add_scatter(
+            x=levels + levels[::-1], y=rows["high"].tolist() + rows["low"].tolist()[::-1],
+            fill="toself", fillcolor=transparent(style.colour), line={"width": 0}, mode="lines",
+            hoverinfo="skip",
+        )  # fmt: skip
+        hover = [
+            f"{safe(method)}: {row['percent']:.0f} % of runs above {row['threshold']:.1f} "
+            f"({row['low']:.0f} to {row['high']:.0f})"
+            for row in rows.to_dict("records")
+        ]
+        figure.add_scatter(
+            x=levels, y=rows["percent"].tolist(), mode="lines", line=line(style, 2),
+            hoverinfo="text", hovertext=hover,
+        )  # fmt: skip
+    figure.update_xaxes(title_text=f"score, {unit}")
+    figure.update_yaxes(range=[-3, 103])
+    return figure
+
+
+def improvement_figure(frame: pd.DataFrame, baseline: str, styles: Styles) -> go.Figure:
+    """Probability of improvement over the baseline, with its interval. From `aggregate_table`."""
+    found = frame.dropna(subset="improvement")
+    figure = blank_figure(height=110 + 40 * len(found), y_title=None)
+    for y, row in enumerate(found.to_dict("records")):
+        ends = [row["improvement_low"], row["improvement_high"]]
+        hover = (
+            f"{safe(row['method'])}: {row['improvement']:.0f} % ({ends[0]:.0f} to {ends[1]:.0f})"
+        )
+        _interval(figure, row["improvement"], ends, y, styles[row["method"]], hover)
+    figure.add_vline(x=50, line_width=1, line_dash="dash", line_color=GREY)
+    figure.update_xaxes(
+        title_text=safe(f"a run scores higher than one of {baseline}, %"), range=[-3, 103]
+    )
+    return _rows(figure, [safe(method) for method in found["method"]])
+
+
+def effects_figure(frame: pd.DataFrame, styles: Styles) -> go.Figure:
+    """Forest plot: each method's random effect, its tasks as small marks. From `effect_frame`."""
+    shown = frame[frame["kind"].isin(["task", "random"])]
+    pairs = list(dict.fromkeys(zip(shown["method"], shown["baseline"], strict=True)))
+    figure = blank_figure(height=110 + 64 * len(pairs), y_title=None)
+    for row in shown.to_dict("records"):
+        y, style = pairs.index((row["method"], row["baseline"])), styles[row["method"]]
+        name = safe(row["task"]) if row["kind"] == "task" else "random effect"
+        hover = (
+            f"{safe(row['method'])}, {name}: {row['mean']:+.1f} "
+            f"({row['low']:+.1f} to {row['high']:+.1f}), {row['pairs']} pairs"
+        )
+        if row["kind"] == "random":
+            _interval(figure, row["mean"], [row["low"], row["high"]], y, style, hover)
+        else:
+            figure.add_scatter(
+                x=[row["mean"]], y=[y + 0.3], mode="markers", opacity=0.6,
+                marker=marker(style, 7), hoverinfo="text", hovertext=[hover],
+            )  # fmt: skip
+    figure.add_vline(x=0, line_width=1, line_dash="dash", line_color=GREY)
+    ends = np.append(shown.loc[shown["kind"] == "random", ["low", "high"]], shown["mean"])
+    low, high = min(0.0, float(ends.min())), max(0.0, float(ends.max()))
+    margin = 0.05 * (high - low) or 1.0
+    figure.update_xaxes(title_text="difference, % of the gap", range=[low - margin, high + margin])
+    return _rows(figure, [f"{safe(m)}<br>vs {safe(b)}" for m, b in pairs])
+
+
+def _interval(
+    figure: go.Figure, value: float, ends: Sequence[float], y: float, style: Style, hover: str
+) -> None:
+    """A thick bar with the value's mark on it."""
+    figure.add_scatter(
+        x=list(ends), y=[y, y], mode="lines", hoverinfo="skip",
+        line={"color": style.colour, "width": 5},
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[value], y=[y], mode="markers", marker=marker(style, 13), hoverinfo="text",
+        hovertext=[hover],
+    )  # fmt: skip
+
+
+def _rows(figure: go.Figure, labels: Sequence[str]) -> go.Figure:
+    """Labels down the y axis, the first at the top."""
+    figure.update_yaxes(
+        tickvals=list(range(len(labels))), ticktext=list(labels), range=[len(labels) - 0.4, -0.6]
+    )
+    return figure

@@ -1,0 +1,77 @@
+"""The index of a runs folder: its reports, read from the summary that lies in each of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from harness.errors import StorageError
+from reports import verdicts
+from reports.document import document, script
+
+REPORT = "report.html"
+HEAD = 2**20
+"""A report's summary lies within so many bytes."""
+
+_SUMMARY = re.compile(rb'<script type="application/json" id="summary">(.*?)</script>', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One report of the index: what `reports.page.summary` says, and where the report lies."""
+
+    href: str
+    name: str
+    source: str
+    banners: list[str]
+    facts: dict[str, str]
+    tasks: list[str]
+    methods: list[str]
+    missing: int
+    failed: int
+    verdicts: list[dict[str, Any]]
+
+    @property
+    def tally(self) -> str:
+        """How many comparisons have which outcome; empty without any."""
+        return verdicts.outcome_tally(verdict["outcome"] for verdict in self.verdicts)
+
+
+def entries(runs: Path, ablations: Sequence[str]) -> dict[str, Entry | None]:
+    """Each ablation's entry; None where it has no report in its folder, or an earlier version's.
+
+    Raises `StorageError` when a report cannot be read.
+    """
+    return {name: _entry(runs / name / REPORT, name) for name in ablations}
+
+
+def render_index(runs: Path, found: dict[str, Entry | None]) -> str:
+    """The index's HTML. Ablations without an entry are named."""
+    return document(
+        "index.html.j2",
+        [script("page.js")],
+        name=f"Reports in {runs.resolve().name}",
+        banners=(),
+        entries=[entry for entry in found.values() if entry is not None],
+        without=[name for name, entry in found.items() if entry is None],
+        few=verdicts.FEW,
+        signs=verdicts.SIGNS,
+    )
+
+
+def _entry(path: Path, ablation: str) -> Entry | None:
+    if not path.is_file():
+        return None
+    try:
+        with path.open("rb") as stream:
+            found = _SUMMARY.search(stream.read(HEAD))
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
+    if found is None:
+        return None
+    return Entry(href=f"{quote(ablation)}/{REPORT}", **json.loads(found[1]))

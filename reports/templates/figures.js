@@ -1,0 +1,141 @@
+// Figures are drawn when they come near, in the colours of a white page; the style sheet darkens them.
+const FONT = { family: "system-ui, sans-serif", size: 13, color: "#1b1f24" };
+const GRID = "#e3e7eb";
+const SAVED = { width: 900, more: 40, scale: 2 };
+
+function figureOf(plot) {
+  const source = document.querySelector(`script[data-figure="${plot.id}"]`);
+  const figure = JSON.parse(source.textContent);
+  figure.layout.font = { ...FONT, ...figure.layout.font };
+  for (const [name, axis] of Object.entries(figure.layout)) {
+    if (!/^[xy]axis\d*$/.test(name)) continue;
+    Object.assign(axis, { gridcolor: GRID, linecolor: GRID });
+    if (axis.title) axis.title.font = { size: FONT.size, ...axis.title.font };
+  }
+  return figure;
+}
+
+// A drawing scales with its box, so that it fits on paper too.
+function fit(plot) {
+  const { width, height } = plot._fullLayout;
+  plot.style.setProperty("--width", width);
+  plot.style.setProperty("--height", height);
+  for (const drawing of plot.querySelectorAll(".main-svg")) {
+    drawing.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  }
+}
+
+async function draw(plot) {
+  if (plot.dataset.drawn) return;
+  plot.dataset.drawn = "begun";
+  const config = { responsive: true, displayModeBar: false };
+  await Plotly.newPlot(plot, { ...figureOf(plot), config });
+  plot.on("plotly_afterplot", () => fit(plot));
+  fit(plot);
+  plot.dataset.drawn = "done";
+}
+
+// In a file a figure stands alone: with a key, on white, and with the page's banner.
+function aloneFigure(plot) {
+  const figure = figureOf(plot);
+  const key = [...plot.closest("figure").querySelectorAll(".key span[data-symbol]")];
+  for (const trace of figure.data) trace.showlegend = false;
+  for (const entry of key) {
+    figure.data.push({
+      type: "scatter", x: [null], y: [null], mode: "markers", showlegend: true,
+      name: withoutGlyph(entry).replaceAll("&", "&amp;").replaceAll("<", "&lt;"),
+      marker: { color: entry.dataset.colour, symbol: entry.dataset.symbol, size: 10 },
+    });
+  }
+  Object.assign(figure.layout, { paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff", width: SAVED.width });
+  if (key.length) {
+    figure.layout.showlegend = true;
+    figure.layout.legend = { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" };
+  }
+  if (main.dataset.banner) {
+    const text = main.dataset.banner.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+    const font = { size: 11, color: "#8a2f00" };
+    figure.layout.title = { text, font, x: 0.01, xanchor: "left", y: 0.01, yanchor: "bottom", yref: "container" };
+    figure.layout.margin = { ...figure.layout.margin, b: 80 };
+  }
+  return figure;
+}
+
+async function saveFigure(plot, label, format) {
+  const figure = aloneFigure(plot);
+  const filename = fileName(plot, label, format).replace(/\.\w+$/, "");
+  const { width, height = plot.clientHeight } = figure.layout;
+  const scale = format === "png" ? SAVED.scale : 1;
+  await Plotly.downloadImage(figure, { format, filename, width, height: height + SAVED.more, scale });
+  say(`Saved ${filename}.${format}`);
+}
+
+// Fields in quotes may hold commas, line ends and doubled quotes.
+function parseCsv(text) {
+  const rows = [[]];
+  for (const [, quoted, plain, end] of text.matchAll(/(?:"((?:[^"]|"")*)"|([^",\n]*))(,|\n|$)/g)) {
+    rows.at(-1).push(quoted === undefined ? plain : quoted.replaceAll('""', '"'));
+    if (end === "\n") rows.push([]);
+    if (end === "") break;
+  }
+  return rows.filter((row) => row.length > 1 || row[0] !== "");
+}
+
+function numbersTable(csv, label) {
+  const [names, ...rows] = parseCsv(csv);
+  const numeric = names.map((_, column) => rows.every((row) => row[column] === "" || !Number.isNaN(Number(row[column]))));
+  const table = document.createElement("table");
+  table.createCaption().textContent = label;
+  const fill = (row, texts, tag) => texts.forEach((text, column) => {
+    const cell = row.appendChild(document.createElement(tag));
+    cell.textContent = text;
+    if (tag === "th") cell.scope = "col";
+    if (numeric[column]) cell.className = "n";
+  });
+  fill(table.createTHead().insertRow(), names, "th");
+  const body = table.createTBody();
+  for (const row of rows) fill(body.insertRow(), row, "td");
+  sortable(table);
+  return table;
+}
+
+const near = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    if (entry.isIntersecting) {
+      near.unobserve(entry.target);
+      draw(entry.target);
+    }
+  }
+}, { rootMargin: "600px" });
+
+for (const plot of document.querySelectorAll(".plot")) {
+  const figure = plot.closest("figure");
+  const caption = figure.querySelector("figcaption");
+  const label = shown(caption);
+  const numbers = figure.querySelector(".numbers");
+  const csv = numbers.querySelector("pre").textContent;
+  numbers.addEventListener("toggle", () => {
+    const box = document.createElement("div");
+    box.className = "scroll tall";
+    box.tabIndex = 0;
+    box.setAttribute("role", "region");
+    box.setAttribute("aria-label", label);
+    box.append(numbersTable(csv, label));
+    numbers.querySelector("pre").replaceWith(box);
+  }, { once: true });
+  caption.after(tools(
+    button("PNG", `Save ${label} as PNG`, () => saveFigure(plot, label, "png")),
+    button("SVG", `Save ${label} as SVG`, () => saveFigure(plot, label, "svg")),
+    button("CSV", `Save the numbers of ${label} as CSV`, () => save(csv, fileName(plot, label, "csv"), "text/csv")),
+  ));
+  near.observe(plot);
+}
+
+// On paper nothing is folded, and nothing comes near later.
+function showAll() {
+  for (const group of document.querySelectorAll("details.group")) group.open = true;
+  for (const plot of document.querySelectorAll(".plot")) draw(plot);
+}
+
+addEventListener("beforeprint", showAll);
+matchMedia("print").addEventListener("change", showAll);

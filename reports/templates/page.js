@@ -1,0 +1,34 @@
+"use strict";
+// The theme is the system's until the button is used; the place in the contents follows the reader.
+const root = document.documentElement;
+const systemDark = matchMedia("(prefers-color-scheme: dark)");
+const themeButton = document.getElementById("theme");
+
+function isDark() {
+  return root.dataset.theme ? root.dataset.theme === "dark" : systemDark.matches;
+}
+
+function labelTheme() {
+  themeButton.textContent = isDark() ? "Light theme" : "Dark theme";
+}
+
+themeButton.hidden = false;
+themeButton.addEventListener("click", () => {
+  root.dataset.theme = isDark() ? "light" : "dark";
+  labelTheme();
+});
+systemDark.addEventListener("change", labelTheme);
+labelTheme();
+
+const contents = new Map();
+for (const link of document.querySelectorAll("nav a")) {
+  contents.set(document.getElementById(link.hash.slice(1)), link);
+}
+const passing = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    if (!entry.isIntersecting) continue;
+    for (const link of contents.values()) link.removeAttribute("aria-current");
+    contents.get(entry.target).setAttribute("aria-current", "true");
+  }
+}, { rootMargin: "-15% 0px -80% 0px" });
+for (const section of contents.keys()) passing.observe(section);

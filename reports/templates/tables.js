@@ -1,0 +1,189 @@
+// Tables are sorted, copied and saved here, from what the page shows and the values in data-v.
+const main = document.getElementById("content");
+const said = document.createElement("p");
+said.className = "said";
+said.setAttribute("role", "status");
+document.body.append(said);
+
+function say(text) {
+  said.textContent = text;
+}
+
+function button(text, label, act) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = text;
+  made.setAttribute("aria-label", label);
+  made.addEventListener("click", act);
+  return made;
+}
+
+function fileName(element, label, ending) {
+  const place = element.closest(".block, section").id;
+  const words = `${main.dataset.name} ${place} ${label}`.toLowerCase().replace(/[^a-z0-9]+/g, "-");
+  return `${words.slice(0, 120).replace(/^-+|-+$/g, "")}.${ending}`;
+}
+
+function save(text, name, type) {
+  const address = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = name;
+  link.click();
+  // Some browsers begin to read a little later.
+  setTimeout(() => URL.revokeObjectURL(address), 60000);
+  say(`Saved ${name}`);
+}
+
+// What a cell shows, and the values it stands for: one, or as many as its column has parts.
+function shown(cell) {
+  return cell.textContent.replace(/\s+/g, " ").trim();
+}
+
+function withoutGlyph(cell) {
+  const copy = cell.cloneNode(true);
+  for (const glyph of copy.querySelectorAll(".glyph")) glyph.remove();
+  return shown(copy);
+}
+
+function values(cell) {
+  return "v" in cell.dataset ? cell.dataset.v.split("|") : [withoutGlyph(cell)];
+}
+
+function headings(table) {
+  return [...table.tHead.rows[0].cells];
+}
+
+function toCsv(table) {
+  const names = headings(table).flatMap((cell) =>
+    cell.dataset.parts ? cell.dataset.parts.split("|").map((part) => `${shown(cell)}: ${part}`) : [shown(cell)]);
+  const rows = [...table.tBodies[0].rows].map((row) => [...row.cells].flatMap(values));
+  const field = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  return [names, ...rows].map((row) => `${row.map(field).join(",")}\n`).join("");
+}
+
+// Rows of texts as printed, each through `write(text, is it strong)`.
+function printed(table, write) {
+  return [...table.tBodies[0].rows].map((row) =>
+    [...row.cells].map((cell) => write(withoutGlyph(cell), cell.classList.contains("b"))));
+}
+
+function toMarkdown(table) {
+  const escape = (text) => text.replace(/[\\|`*_[\]<>&#~]/g, (char) => (char === "<" ? "&lt;" : char === "&" ? "&amp;" : `\\${char}`));
+  const rows = printed(table, (text, strong) => (strong && text ? `**${escape(text)}**` : escape(text)));
+  const rule = headings(table).map((cell) => (cell.classList.contains("n") ? "---:" : "---"));
+  const lines = [headings(table).map((cell) => escape(shown(cell))), rule, ...rows];
+  const note = main.dataset.banner ? `\n${escape(main.dataset.banner)}\n` : "";
+  return lines.map((cells) => `| ${cells.join(" | ")} |\n`).join("") + note;
+}
+
+const LATEX = {
+  "\\": "\\textbackslash{}", "{": "\\{", "}": "\\}", "$": "\\$", "&": "\\&", "#": "\\#", "%": "\\%", "_": "\\_",
+  "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "<": "\\textless{}", ">": "\\textgreater{}",
+  "|": "\\textbar{}", "[": "{[}", "]": "{]}", "*": "{*}", '"': "\\textquotedbl{}",
+  "−": "$-$", "–": "--", "—": "---", "×": "$\\times$", "±": "$\\pm$", "·": "$\\cdot$", "≈": "$\\approx$", "≤": "$\\leq$",
+  "≥": "$\\geq$", "▲": "$\\blacktriangle$", "▼": "$\\blacktriangledown$", "○": "$\\circ$", "…": "\\dots{}",
+};
+
+function latexText(text) {
+  return [...text.replace(/--/g, "-\u200b-")].map((char) => (char === "\u200b" ? "{}" : LATEX[char] ?? char)).join("");
+}
+
+function toLatex(table, label) {
+  const line = (cells) => `${cells.join(" & ")} \\\\\n`;
+  const write = (text, strong) => (strong && text ? `\\textbf{${latexText(text)}}` : latexText(text));
+  const comment = (text) => `% ${text.replace(/\s+/g, " ")}\n`;
+  const columns = headings(table).map((cell) => (cell.classList.contains("n") ? "r" : "l")).join("");
+  return [
+    comment(`${label}; ${main.dataset.name}`),
+    main.dataset.banner ? comment(main.dataset.banner) : "",
+    comment("Needs the packages booktabs, amssymb and, for quotation marks, fontenc with T1."),
+    `\\begin{tabular}{${columns}}\n\\toprule\n`,
+    line(headings(table).map((cell) => latexText(shown(cell)))),
+    "\\midrule\n",
+    ...printed(table, write).map(line),
+    "\\bottomrule\n\\end{tabular}\n",
+  ].join("");
+}
+
+// As a table for documents and spreadsheets, and as text with tabs.
+async function copy(table, label) {
+  const cells = (row) => [...row.cells].map(withoutGlyph);
+  const rows = [...table.rows].map(cells);
+  const plain = rows.map((row) => row.join("\t")).join("\n");
+  const bare = document.createElement("table");
+  for (const row of rows) {
+    const line = bare.insertRow();
+    for (const text of row) line.insertCell().textContent = text;
+  }
+  const item = new ClipboardItem({
+    "text/plain": new Blob([plain], { type: "text/plain" }),
+    "text/html": new Blob([bare.outerHTML], { type: "text/html" }),
+  });
+  try {
+    await navigator.clipboard.write([item]);
+    say(`Copied ${label}`);
+  } catch (error) {
+    say(`The browser refused to copy (${error.message}); the CSV button saves the table.`);
+  }
+}
+
+// Numbers by value and before texts; what is missing comes last in either direction.
+function order(cell) {
+  const first = values(cell)[0];
+  if (first === "" || first === "–") return { missing: true };
+  const number = Number(first);
+  return Number.isNaN(number) ? { text: first } : { number };
+}
+
+function compare(left, right, sign) {
+  if (left.missing || right.missing) return (left.missing ? 1 : 0) - (right.missing ? 1 : 0);
+  if ("number" in left && "number" in right) return sign * (left.number < right.number ? -1 : left.number > right.number ? 1 : 0);
+  if ("number" in left !== "number" in right) return "number" in left ? -1 : 1;
+  return sign * left.text.localeCompare(right.text, undefined, { numeric: true });
+}
+
+const NEXT = { none: "ascending", ascending: "descending", descending: "none" };
+
+function sortable(table) {
+  const body = table.tBodies[0];
+  const original = [...body.rows];
+  if (original.length < 2) return;
+  headings(table).forEach((heading, column) => {
+    const press = document.createElement("button");
+    press.type = "button";
+    press.className = "sort";
+    press.append(...heading.childNodes);
+    heading.append(press);
+    heading.setAttribute("aria-sort", "none");
+    press.addEventListener("click", () => {
+      const next = NEXT[heading.getAttribute("aria-sort")];
+      for (const other of headings(table)) other.setAttribute("aria-sort", "none");
+      heading.setAttribute("aria-sort", next);
+      const sign = next === "descending" ? -1 : 1;
+      const keyed = original.map((row) => ({ row, key: order(row.cells[column]) }));
+      if (next !== "none") keyed.sort((left, right) => compare(left.key, right.key, sign));
+      body.append(...keyed.map(({ row }) => row));
+    });
+  });
+}
+
+function tools(...buttons) {
+  const group = document.createElement("span");
+  group.className = "tools";
+  group.append(...buttons);
+  return group;
+}
+
+for (const box of document.querySelectorAll(".table")) {
+  const table = box.querySelector("table");
+  const title = box.querySelector(".label");
+  const label = shown(title);
+  sortable(table);
+  title.append(tools(
+    button("Copy", `Copy ${label}`, () => copy(table, label)),
+    button("CSV", `Save ${label} as CSV`, () => save(toCsv(table), fileName(box, label, "csv"), "text/csv")),
+    button("Markdown", `Save ${label} as Markdown`, () => save(toMarkdown(table), fileName(box, label, "md"), "text/markdown")),
+    button("LaTeX", `Save ${label} as LaTeX`, () => save(toLatex(table, label), fileName(box, label, "tex"), "text/x-tex")),
+  ));
+}

@@ -1,0 +1,446 @@
+"""Reports in a headless Chromium, from a file and without a network."""
+
+import csv
+import io
+import os
+import shutil
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from playwright.sync_api import Browser, Download, Locator, Page, sync_playwright
+
+from reports import build, tables
+from reports.evidence import read_evidence
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and "CI" not in os.environ, reason="there is no chromium"
+)
+PHONE, DESK, PAPER = 390, 1440, 718
+HOSTILE = (
+    """</script><script>alert(1)</script><img src=x onerror=alert(2)>"'&$_%#{}~^\\|=😀\u202eאב"""
+)
+MARKS = ".js-line, .point, .points path, .heatmaplayer image, .shapelayer path"
+CUT = """
+() => [...document.querySelectorAll("main *")].filter(e => e.checkVisibility()
+    && !e.closest("svg, caption, .numbers")
+    && (e.getBoundingClientRect().right > innerWidth + 1
+        || (getComputedStyle(e).overflowX !== "visible" && e.scrollWidth > e.clientWidth + 1)))
+    .map(e => e.outerHTML.slice(0, 200))
+"""
+
+
+@dataclass
+class Opened:
+    """A page with all it said, asked for and raised."""
+
+    page: Page
+    url: str
+    requests: list[str] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+    def table(self, label: str) -> Locator:
+        return self.page.locator(".table", has=self.page.locator(f".label:has-text('{label}')"))
+
+    def column(self, table: Locator, heading: str) -> list[str]:
+        names = [text.rstrip("↕↑↓\xa0 ") for text in table.locator("thead th").all_inner_texts()]
+        index = names.index(heading) + 1
+        return table.locator(f"tbody td:nth-child({index})").all_inner_texts()
+
+    def saved(self, press: Locator) -> Download:
+        with self.page.expect_download() as waiting:
+            press.click()
+        return waiting.value
+
+    def text(self, press: Locator) -> str:
+        return Path(self.saved(press).path()).read_text(encoding="utf-8")
+
+    def draw_all(self) -> list[Locator]:
+        plots = self.page.locator(".plot").all()
+        for plot in plots:
+            plot.scroll_into_view_if_needed()
+            self.page.wait_for_function(
+                "plot => plot.dataset.drawn === 'done'", arg=plot.element_handle()
+            )
+        return plots
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM)
+        yield chromium
+        chromium.close()
+
+
+Open = Callable[..., Opened]
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Open]:
+    contexts = []
+
+    def opener(path: Path, fragment: str = "", width: int = DESK, **options: Any) -> Opened:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, offline=True, **options
+        )
+        context.set_default_timeout(10_000)
+        contexts.append((context, opened := Opened(context.new_page(), path.as_uri())))
+        page = opened.page
+        page.on("request", lambda request: opened.requests.append(request.url))
+        page.on("pageerror", lambda error: opened.troubles.append(str(error)))
+        page.on("dialog", lambda dialog: opened.troubles.append(dialog.message))
+        page.on(
+            "console",
+            lambda said: opened.troubles.append(said.text) if said.type != "log" else None,
+        )
+        page.goto(opened.url + fragment)
+        return opened
+
+    yield opener
+    for context, opened in contexts:
+        context.close()
+        assert opened.troubles == []
+        assert [url for url in opened.requests if not url.startswith(("data:", "blob:"))] == [
+            opened.url + opened.requests[0].removeprefix(opened.url)
+        ]
+
+
+@pytest.fixture
+def report(scribe: Any, tmp_path: Path) -> Path:
+    scribe.finished()
+    assert build.main([str(tmp_path)]) == 0
+    return tmp_path / "alp-rte" / "report.html"
+
+
+def test_every_figure_has_marks_and_a_reading(report: Path, open_page: Open) -> None:
+    opened = open_page(report)
+    plots = opened.draw_all()
+    assert len(plots) >= 8
+    for plot in plots:
+        boxes = [mark.bounding_box() for mark in plot.locator(MARKS).all()]
+        assert any(box and max(box["width"], box["height"]) > 3 for box in boxes)
+        assert plot.get_attribute("role") == "img"
+        assert len(plot.get_attribute("aria-label") or "") > 20
+    sections = opened.page.locator("main section:has(.plot)").count()
+    assert sections >= 6
+
+
+def test_the_policy_lets_no_other_script_and_no_request_through(
+    report: Path, open_page: Open
+) -> None:
+    opened = open_page(report)
+    refused = opened.page.evaluate(
+        """async () => {
+            const seen = [];
+            addEventListener("securitypolicyviolation", event => seen.push(event.effectiveDirective));
+            const script = document.createElement("script");
+            script.textContent = "window.ran = true";
+            document.body.append(script);
+            const button = document.createElement("button");
+            button.setAttribute("onclick", "window.ran = true");
+            document.body.append(button);
+            button.click();
+            await fetch("https://example.org").catch(() => seen.push("fetch"));
+            const image = new Image();
+            image.src = "https://example.org/x.png";
+            await new Promise(resolve => image.onerror = resolve);
+            // Only after a pause: a debugger's own call may use eval.
+            await new Promise(resolve => setTimeout(() => {
+                try { (0, eval)("window.ran = true"); } catch (error) { seen.push(error.name); }
+                resolve();
+            }));
+            return [window.ran === undefined, seen];
+        }"""
+    )
+    assert refused[0]
+    assert {"script-src-elem", "script-src-attr", "EvalError", "connect-src", "img-src"} <= set(
+        refused[1]
+    )
+    assert len(opened.troubles) >= 4
+    opened.troubles.clear()
+    opened.requests[1:] = []
+
+
+def test_columns_are_sorted_by_value_and_back(report: Path, open_page: Open) -> None:
+    opened = open_page(report)
+    table = opened.table("Scores and differences")
+    heading = table.locator("th", has_text="mean, points")
+    original = opened.column(table, "mean, points")
+    assert original == ["95.00", "50.00", "70.00", "86.67"]
+    assert heading.get_attribute("aria-sort") == "none"
+    heading.get_by_role("button").focus()
+    opened.page.keyboard.press("Enter")
+    assert opened.column(table, "mean, points") == ["50.00", "70.00", "86.67", "95.00"]
+    assert heading.get_attribute("aria-sort") == "ascending"
+    opened.page.keyboard.press("Enter")
+    assert opened.column(table, "mean, points") == ["95.00", "86.67", "70.00", "50.00"]
+    assert heading.get_attribute("aria-sort") == "descending"
+    opened.page.keyboard.press("Enter")
+    assert opened.column(table, "mean, points") == original
+    table.locator("th", has_text="sd").get_by_role("button").click()
+    assert opened.column(table, "sd") == ["5.77", "10.00", "–", "–"]
+    assert heading.get_attribute("aria-sort") == "none"
+    table.locator("th", has_text="method").get_by_role("button").click()
+    assert [text.strip("●■ ") for text in opened.column(table, "method")] == [
+        "alp", "constant prediction", "finetune", "teacher",
+    ]  # fmt: skip
+
+
+def test_a_table_is_copied_as_text_and_as_a_table(report: Path, open_page: Open) -> None:
+    opened = open_page(report, permissions=["clipboard-read", "clipboard-write"])
+    opened.table("Scores and differences").get_by_role("button", name="Copy").click()
+    opened.page.wait_for_function(
+        "() => document.querySelector('.said').textContent.includes('Copied')"
+    )
+    kinds = opened.page.evaluate(
+        """async () => {
+            const [item] = await navigator.clipboard.read();
+            return Promise.all(["text/plain", "text/html"].map(
+                async kind => (await item.getType(kind)).text()));
+        }"""
+    )
+    rows = [line.split("\t") for line in kinds[0].splitlines()]
+    assert [row[:2] for row in rows] == [
+        ["method", "mean, points"], ["teacher", "95.00"], ["constant prediction", "50.00"],
+        ["finetune", "70.00"], ["alp", "86.67"],
+    ]  # fmt: skip
+    cells = """html => [...new DOMParser().parseFromString(html, "text/html")
+        .querySelectorAll("tr")].map(row => [...row.cells].map(cell => cell.textContent))"""
+    assert opened.page.evaluate(cells, kinds[1]) == rows
+
+
+def test_a_table_is_saved_as_csv_with_full_values(
+    report: Path, open_page: Open, scribe: Any
+) -> None:
+    opened = open_page(report)
+    table = opened.table("Scores and differences")
+    press = table.get_by_role("button", name="CSV")
+    assert opened.saved(press).suggested_filename == (
+        "alp-rte-verdicts-scores-and-differences-on-rte-by-accuracy.csv"
+    )
+    shown = pd.read_csv(io.StringIO(opened.text(press)))
+    frame = tables.verdict_table(read_evidence(scribe.ledger, "alp-rte"))
+    for heading, name in {
+        "mean, points": "mean", "sd": "sd", "rank": "rank", "difference, points": "difference",
+        "interval: low": "low", "interval: high": "high", "adjusted p": "adjusted_p",
+    }.items():  # fmt: skip
+        expected = frame[name].astype(float).tolist()
+        assert shown[heading].tolist() == pytest.approx(expected, rel=1e-5, nan_ok=True)
+    assert shown["verdict"].tolist()[-1] == "not decided"
+    assert shown["method"].tolist() == frame["method"].tolist()
+
+
+def test_a_table_is_saved_as_markdown_and_latex(report: Path, open_page: Open) -> None:
+    opened = open_page(report)
+    table = opened.table("Scores and differences")
+    table.locator("th", has_text="mean, points").get_by_role("button").click()
+    lines = opened.text(table.get_by_role("button", name="Markdown")).splitlines()
+    assert lines[0].startswith("| method | mean, points | sd | rank | vs the best |")
+    assert lines[1].startswith("| --- | ---: | ---: | ---: | --- |")
+    assert lines[4].startswith("| **alp** | **86.67** | 5.77 | 1 | highest | **○ not decided** |")
+    assert lines[-1] == "DEMO DATA: made up, says nothing about GLUE."
+    latex = opened.text(table.get_by_role("button", name="LaTeX")).splitlines()
+    assert latex[1] == "% DEMO DATA: made up, says nothing about GLUE."
+    begin = latex.index("\\begin{tabular}{lrrrlllrrrr}")
+    assert latex[begin + 1] == "\\toprule"
+    assert latex[begin + 3] == "\\midrule"
+    assert latex[begin + 6].startswith(
+        "\\textbf{alp} & \\textbf{86.67} & 5.77 & 1 & highest & \\textbf{$\\circ$ not decided} & "
+    )
+    assert latex[begin + 6].endswith(" \\\\")
+    assert latex[-2:] == ["\\bottomrule", "\\end{tabular}"]
+
+
+def test_a_figures_numbers_and_pictures_are_saved(report: Path, open_page: Open) -> None:
+    opened = open_page(report)
+    figure = opened.page.locator("figure", has_text="Paired runs, one line per seed")
+    shown = pd.read_csv(io.StringIO(opened.text(figure.get_by_role("button", name="CSV"))))
+    assert shown["method points"].tolist() == [90, 80, 90]
+    assert shown["difference"].tolist() == [10, 10, 30]
+    picture = opened.saved(figure.get_by_role("button", name="PNG"))
+    assert picture.suggested_filename.endswith("-paired-runs-one-line-per-seed.png")
+    assert Path(picture.path()).read_bytes().startswith(b"\x89PNG")
+    figure = opened.page.locator("figure", has_text="Selection score by trial")
+    drawing = ET.fromstring(opened.text(figure.get_by_role("button", name="SVG")))
+    texts = ["".join(text.itertext()) for text in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"alp", "finetune", "DEMO DATA: made up, says nothing about GLUE."} <= set(texts)
+
+
+def test_a_figures_numbers_become_a_sorted_table(report: Path, open_page: Open) -> None:
+    opened = open_page(report)
+    numbers = opened.page.locator("figure", has_text="Paired runs").locator(".numbers")
+    first = next(csv.reader([numbers.locator("pre").text_content().splitlines()[1]]))
+    numbers.locator("summary").click()
+    assert [
+        text.strip() for text in numbers.locator("tbody tr").first.locator("td").all_inner_texts()
+    ] == first
+    numbers.locator("th", has_text="method points").get_by_role("button").click()
+    assert numbers.locator("tbody td:nth-child(4)").all_inner_texts() == ["80", "90", "90"]
+
+
+@pytest.mark.parametrize("system", ["light", "dark"])
+def test_the_theme_follows_the_system_and_the_button(
+    report: Path, open_page: Open, system: str
+) -> None:
+    opened = open_page(report, color_scheme=system)
+    opened.draw_all()
+    colours = """() => [getComputedStyle(document.body).backgroundColor,
+        getComputedStyle(document.querySelector(".plot .xtick text")).fill]"""
+    light = ["rgb(255, 255, 255)", "rgb(27, 31, 36)"]
+    dark = ["rgb(20, 23, 27)", "rgb(230, 233, 237)"]
+    first, second = (light, dark) if system == "light" else (dark, light)
+    assert opened.page.evaluate(colours) == first
+    opened.page.get_by_role("button", name="theme").click()
+    assert opened.page.evaluate(colours) == second
+    opened.page.emulate_media(media="print")
+    assert opened.page.evaluate(colours) == light
+
+
+def test_a_deep_link_shows_its_section(report: Path, open_page: Open) -> None:
+    opened = open_page(report, "#differences-textual-entailment-rte")
+    opened.page.wait_for_function(
+        "() => document.querySelectorAll('#differences .main-svg').length > 0"
+    )
+    box = opened.page.locator("#differences-textual-entailment-rte").bounding_box()
+    assert box is not None
+    assert 0 <= box["y"] < 200
+    for anchor in opened.page.locator("a.anchor, nav a").all():
+        assert opened.page.locator(anchor.get_attribute("href") or "").count() == 1
+
+
+def test_the_keyboard_reaches_content_and_controls(report: Path, open_page: Open) -> None:
+    opened = open_page(report)
+    opened.page.keyboard.press("Tab")
+    assert opened.page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    opened.page.keyboard.press("Enter")
+    opened.page.keyboard.press("Tab")
+    assert opened.page.evaluate("document.activeElement.closest('main') !== null")
+    unreachable = "e => e.tabIndex < 0 || !e.checkVisibility()"
+    controls = opened.page.locator("button, a, summary").element_handles()
+    assert len(controls) > 50
+    assert not [e.evaluate("e => e.outerHTML") for e in controls if e.evaluate(unreachable)]
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_nothing_overflows_sideways(report: Path, open_page: Open, width: int) -> None:
+    opened = open_page(report, width=width)
+    opened.draw_all()
+    for numbers in opened.page.locator(".numbers summary").all():
+        numbers.click()
+    inner, outer = opened.page.evaluate(
+        "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert inner <= outer == width
+
+
+def test_nothing_is_cut_on_paper(report: Path, open_page: Open) -> None:
+    opened = open_page(report, width=PAPER)
+    assert opened.page.evaluate(CUT) != []  # on a screen, wide tables scroll
+    opened.page.emulate_media(media="print")
+    opened.page.wait_for_function(
+        "() => [...document.querySelectorAll('.plot')].every(plot => plot.dataset.drawn === 'done')"
+    )
+    assert opened.page.evaluate(CUT) == []
+    for drawing in opened.page.locator(".plot .main-svg").all():
+        box = drawing.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= PAPER + 1
+    tools = opened.page.locator(".tools button, #theme")
+    assert tools.count() > 20
+    assert not [tool for tool in tools.all() if tool.is_visible()]
+    assert opened.page.locator(".banner").first.is_visible()
+
+
+def test_hostile_names_and_texts_are_shown_and_run_nothing(
+    scribe: Any, tmp_path: Path, open_page: Open
+) -> None:
+    long = "x" * 10_000
+    name = HOSTILE
+    scribe.manifest["studies"]["rte"] = {name: "s-alp", "finetune": "s-finetune"}
+    scribe.manifest["family"] = [["rte", name, "finetune"]]
+    scribe.manifest["tasks"]["rte"]["title"] = HOSTILE
+    scribe.manifest["banners"] = [HOSTILE]
+    scribe.manifest["config"] = {HOSTILE: long}
+    scribe.manifest["methods"] = {name: {"summary": long, "hyper-parameters": {HOSTILE: HOSTILE}}}
+    scribe.finished()
+    scribe.run("alp", "search", 0, 1, 0.0, status="failed", reason=HOSTILE + long)
+    scribe.run("finetune", "search", 1, 1, 0.7, setting={HOSTILE: HOSTILE})
+    assert build.main([str(tmp_path)]) == 0
+    opened = open_page(tmp_path / "alp-rte" / "report.html", width=PHONE)
+    opened.draw_all()
+    assert opened.page.locator("#seeds h3").first.inner_text().startswith(HOSTILE)
+    ticks = opened.page.locator("#seeds .plot text").all_text_contents()
+    assert any("<script>alert(1)</script>" in text for text in ticks)
+    assert opened.page.evaluate(
+        "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    )
+    table = opened.table("Scores and differences")
+    rows = list(csv.reader(io.StringIO(opened.text(table.get_by_role("button", name="CSV")))))
+    assert rows[-1][0] == HOSTILE
+    latex = opened.text(table.get_by_role("button", name="LaTeX"))
+    assert (
+        "onerror=alert(2)\\textgreater{}\\textquotedbl{}'\\&\\$\\_\\%\\#\\{\\}\\textasciitilde{}"
+        "\\textasciicircum{}\\textbackslash{}\\textbar{}=😀\u202eאב"
+    ) in latex
+    numbers = opened.page.locator("#seeds .numbers").first
+    numbers.locator("summary").click()
+    assert numbers.locator("tbody td").first.text_content() == HOSTILE
+    open_page(tmp_path / "index.html", width=PHONE)
+
+
+def nothing(scribe: Any) -> None:
+    scribe.begin()
+
+
+def half(scribe: Any) -> None:
+    scribe.begin()
+    scribe.run("alp", "search", 0, 0, 0.7)
+    scribe.run("alp", "report", 0, 100, 0.8, predicted=False)
+
+
+def one_method_and_seed(scribe: Any) -> None:
+    scribe.manifest["studies"] = {"rte": {"alp": "s-alp"}}
+    scribe.manifest |= {"family": [], "baseline": None, "trials": 1, "report_seeds": [100]}
+    half(scribe)
+
+
+def all_failed(scribe: Any) -> None:
+    scribe.begin()
+    for method in ("alp", "finetune"):
+        for trial in (0, 1):
+            scribe.run(method, "search", trial, 0, 0.0, status="failed", reason="loss is NaN")
+
+
+def refused(scribe: Any) -> None:
+    scribe.manifest |= {"studies": {}, "family": [], "teachers": {}}
+    scribe.manifest["refused"] = {"wnli": "the teacher is weak"}
+    scribe.begin()
+
+
+@pytest.mark.parametrize("begin", [nothing, half, one_method_and_seed, all_failed, refused])
+def test_unfinished_ablations_open_and_say_what_is_missing(
+    begin: Callable[[Any], None], scribe: Any, tmp_path: Path, open_page: Open
+) -> None:
+    begin(scribe)
+    assert build.main([str(tmp_path)]) == 0
+    opened = open_page(tmp_path / "alp-rte" / "report.html", "#gaps")
+    opened.draw_all()
+    assert opened.page.locator("#gaps li").count() > 0
+
+
+def test_the_index_leads_to_every_report(report: Path, open_page: Open, scribe: Any) -> None:
+    scribe.ledger.write_ablation("other & more?", {**scribe.manifest, "name": "other & more?"})
+    assert build.main([str(report.parents[1])]) == 0
+    opened = open_page(report.parents[1] / "index.html")
+    links = opened.page.locator("main h2 a")
+    assert links.all_inner_texts() == ["alp-rte", "other & more?"]
+    assert opened.page.locator(".entry .chip").first.inner_text() == "○ not decided"
+    links.nth(1).click()
+    assert opened.page.locator("h1").inner_text() == "other & more?"
+    opened.requests[1:] = []
