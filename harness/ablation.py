@@ -17,7 +17,7 @@ from harness.banners import banners_of_all, banners_of_task
 from harness.cards import card
 from harness.claims import Claims
 from harness.config import ROUND, StudyConfig, plain
-from harness.errors import DataError, MethodError, TeacherError, UserError
+from harness.errors import DataError, MethodError, NothingLeftError, TeacherError, UserError
 from harness.execute import Executor
 from harness.ledger import Ledger, Record
 from harness.making import usable
@@ -64,14 +64,14 @@ class Ablation:
     ledger: Ledger
     claims: Claims
     command: str
-    repeat: int = 0
-    """Which repeat of the whole it is: its search and report seeds are that repeat's own."""
+    repeat: int | None = None
+    """Which repeat of the whole it is, if any: its search and report seeds are that repeat's own."""
 
     def prepare(self, tasks: Mapping[str, TaskData], refused: dict[str, str]) -> Prepared:
         """Make what the studies need and write the ablation's manifest, before any of their runs.
 
         What is refused, a task or a method on a task, is noted in `refused` and does not stop the rest.
-        Raises `UserError` when every task is refused.
+        Raises `NothingLeftError` when every task is refused.
         """
         studies: dict[str, dict[str, str]] = {}
         ready: dict[str, Materials] = {}
@@ -87,7 +87,7 @@ class Ablation:
             else:
                 ready[task], executors[task] = materials, executor
         if not ready:
-            raise UserError("; ".join(refused.values()))
+            raise NothingLeftError("; ".join(refused.values()))
         name = self._name(studies)
         manifest = self._manifest(name, studies, ready, refused)
         self.ledger.write_ablation(name, manifest)
@@ -111,7 +111,8 @@ class Ablation:
             if len(readable) <= 80
             else f"{kind}-{len(self.config.tasks)}-tasks-" + (f"{len(self.config.methods)}-methods")
         )
-        return f"{shown}-{fingerprint([studies, self.config.baseline])[:8]}"
+        part = "" if self.repeat is None else f"-r{self.repeat}"
+        return f"{shown}-{fingerprint([studies, self.config.baseline])[:8]}{part}"
 
     def _identity(self) -> dict[str, Any]:
         identity = {k: v for k, v in plain(self.config).items() if k in IDENTITY}
@@ -200,7 +201,7 @@ class Ablation:
                 )
                 for name, trials in asked.items()
                 for trial in trials
-                for seed in search_seeds(config.search.seeds, self.repeat)
+                for seed in search_seeds(config.search.seeds, self.repeat or 0)
             ]
             numbers = sorted({run.trial + 1 for run in runs})
             span = "-".join(str(number) for number in sorted({numbers[0], numbers[-1]}))
@@ -226,7 +227,7 @@ class Ablation:
             trial, setting = chosen
             reported[name] = [
                 executor.run(methods[name], study, setting, trial, seed, "report")
-                for seed in report_seeds(config.protocol.seeds, self.repeat)
+                for seed in report_seeds(config.protocol.seeds, self.repeat or 0)
             ]
         records = self._report(executor, reported, looks, shown)
         for name, own in reported.items():
@@ -272,6 +273,19 @@ class Ablation:
             return None
         return best, next(run.record.inputs["setting"] for run in found if run.trial == best)
 
+    def _seeds_asked(self, name: str, studies: dict[str, dict[str, str]]) -> list[list[Any]]:
+        """The report seeds asked for: now, and by earlier commands that have left results."""
+        protocol = self.config.protocol
+        now = [protocol.stopping, protocol.seeds]
+        if name not in self.ledger.ablations():
+            return [now]
+        before: list[list[Any]] = self.ledger.manifest(name).get("seeds_asked", [])
+        names = [study for own in studies.values() for study in own.values()]
+        runs = (run for study in names for run in self.ledger.study_runs(study))
+        if not any(run.role == "report" for run in runs):
+            return [now]
+        return before if before and before[-1] == now else [*before, now]
+
     def _manifest(
         self,
         name: str,
@@ -286,10 +300,11 @@ class Ablation:
             for method in own
             if config.baseline is not None and method != config.baseline
         ]
+        asked = self._seeds_asked(name, studies)
         return {
             "name": name,
             "source": {"kind": config.source.kind, "folder": config.source.folder},
-            "banners": _banners(config, ready),
+            "banners": [*_banners(config, ready), *_banner_of_seeds(asked, family)],
             "preset": config.preset,
             "command": self.command,
             "protocol": config.protocol.name,
@@ -299,9 +314,10 @@ class Ablation:
             "family": family,
             "trials": config.search.trials,
             "random_trials": config.search.random_trials,
-            "search_seeds": search_seeds(config.search.seeds, self.repeat),
-            "report_seeds": report_seeds(config.protocol.seeds, self.repeat),
+            "search_seeds": search_seeds(config.search.seeds, self.repeat or 0),
+            "report_seeds": report_seeds(config.protocol.seeds, self.repeat or 0),
             "stopping": config.protocol.stopping,
+            "seeds_asked": asked,
             "repeat": self.repeat,
             "alpha": config.protocol.alpha,
             "margins": asdict(config.protocol.margins),
@@ -406,6 +422,19 @@ def _task_facts(data: TaskData) -> dict[str, Any]:
         "sizes": {name: len(split) for name, split in data.splits.items()},
         "constant": constant_score(data.task, data.train.labels, evaluation.labels),
     }
+
+
+def _banner_of_seeds(asked: list[list[Any]], family: list[list[Any]]) -> list[str]:
+    if len(asked) < 2 or not family:
+        return []
+    shown = [
+        f"up to {seeds}, until decided" if rule == "sequential" else str(seeds)
+        for rule, seeds in asked
+    ]
+    return [
+        f"REPORT SEEDS: asked for {', then '.join(shown)}, with results in between. Error rates hold "
+        "only if that was planned before any of them was seen."
+    ]
 
 
 def _banners(config: StudyConfig, ready: Mapping[str, Materials]) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.compare import BOOTSTRAP_SEED, AblationResult, Comparison
+from harness.results import trials_ended
 from harness.scales import Scale, Scales, scales
 from harness.stats.aggregate import (
     Aggregate,
@@ -52,7 +53,8 @@ class CompleteRuns:
     """The report runs that all methods have in common, the only ones that are ranked or aggregated."""
 
     methods: tuple[str, ...]
-    """All with a finished report run on some task, the baseline first."""
+    """All that are finished on some task, the baseline first: every search trial has ended, and a
+    report run is complete."""
     seeds: Mapping[str, tuple[int, ...]]
     """By task, those that every method finished; ascending. Only complete tasks are in it."""
     left_out: tuple[str, ...]
@@ -166,10 +168,14 @@ def false_discovery(result: AblationResult) -> dict[tuple[str, str, str], float]
 def complete_runs(result: AblationResult) -> CompleteRuns:
     """The seeds that all methods finished, by task."""
     named = dict.fromkeys(found.method for found in result.results)
-    finished = {found.method for found in result.results if found.scores}
+    finished = {
+        m for m in named for t in result.manifest["studies"] if _finished_seeds(result, t, m)
+    }
     baseline = result.manifest.get("baseline")
     methods = sorted((m for m in named if m in finished), key=lambda method: method != baseline)
-    left_out = [f"{method} (no finished report run)" for method in named if method not in finished]
+    left_out = [
+        f"{method} (not finished on any task)" for method in named if method not in finished
+    ]
     seeds: dict[str, tuple[int, ...]] = {}
     for task in result.manifest["studies"]:
         of_methods = {method: _finished_seeds(result, task, method) for method in methods}
@@ -177,10 +183,10 @@ def complete_runs(result: AblationResult) -> CompleteRuns:
         common = sorted(set.intersection(*of_methods.values())) if methods else []
         others = sorted(set().union(*of_methods.values()) - set(common))
         if lacking:
-            left_out.append(f"{task} (no finished report run of {', '.join(lacking)})")
+            left_out.append(f"{task} (not finished by {', '.join(lacking)})")
         elif not common:
             left_out.append(f"{task} (no seed that every method finished)")
-        elif others:
+        elif others and result.manifest.get("stopping", "fixed") == "fixed":
             left_out.append(f"seeds {_listed(others)} of {task} (not finished by every method)")
         if common:
             seeds[task] = tuple(common)
@@ -347,8 +353,12 @@ def _thresholds(scores: Floats) -> Floats:
 
 
 def _finished_seeds(result: AblationResult, task: str, method: str) -> set[int]:
-    found = result.result(task, method)
-    return set() if found is None else set(found.seeds)
+    found, manifest = result.result(task, method), result.manifest
+    if found is None:
+        return set()
+    # A setting that was chosen among fewer would be ranked with one chosen among all.
+    ended = "repeats" in manifest or trials_ended(found, manifest) >= manifest["trials"]
+    return set(found.seeds) if ended else set()
 
 
 def _control(result: AblationResult, methods: Sequence[str]) -> int | None:

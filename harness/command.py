@@ -20,7 +20,7 @@ from harness.arguments import Request, parser, replay_request, request
 from harness.claims import Claims
 from harness.compare import AblationResult
 from harness.config import StudyConfig
-from harness.errors import UserError, one_line
+from harness.errors import NothingLeftError, UserError, one_line
 from harness.ledger import Ledger
 from harness.listing import show_list
 from harness.plan import plan_task
@@ -28,7 +28,7 @@ from harness.precision import Arithmetic, choose_arithmetic
 from harness.processor import hold_memory, set_threads
 from harness.progress import say
 from harness.registry import registry
-from harness.repeats import joint_manifest, repeated
+from harness.repeats import JointAblation, repeated
 from harness.replay import find_recorded, replay
 from harness.sources import TaskData
 from harness.stats import least_most, least_seeds
@@ -96,22 +96,25 @@ def _train(
     refused: dict[str, str],
 ) -> str:
     """Train what has no record yet, once or in repeats; returns the name of what is to be reported."""
-    repeats = config.protocol.repeats
-    parts: dict[str, dict[str, Any]] = {}
-    name = ""
-    for repeat in range(repeats):
-        one = config if repeats == 1 else repeated(config, repeat)
-        ablation = Ablation(one, arithmetic, ledger, claims, command_line(), repeat)
+    if config.protocol.repeats == 1:
+        ablation = Ablation(config, arithmetic, ledger, claims, command_line())
         prepared = ablation.prepare(tasks, refused)
-        parts[prepared.name] = prepared.manifest
-        name = prepared.name
-        if repeats > 1:
-            say(f"repeat {repeat + 1} of {repeats}: {prepared.name}")
-            joint = joint_manifest(config, command_line(), parts)
-            name = joint["name"]
-            ledger.write_ablation(name, joint)
         ablation.train(prepared)
-    return name
+        return prepared.name
+    joint = JointAblation(config, ledger, command_line(), refused)
+    for repeat in range(config.protocol.repeats):
+        one = Ablation(repeated(config, repeat), arithmetic, ledger, claims, command_line(), repeat)
+        own: dict[str, str] = {}
+        try:
+            prepared = one.prepare(tasks, own)
+        except NothingLeftError as error:
+            if repeat == 0:
+                raise
+            joint.lose(repeat, error)
+            continue
+        joint.add(repeat, prepared.name, own)
+        one.train(prepared)
+    return joint.name
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -133,7 +136,7 @@ def _report(ledger: Ledger, name: str, out: Path) -> tuple[AblationResult, Path]
     """Write the reports, of repeats too, and the index of all; returns what the first one shows."""
     from reports.build import build_index, build_report  # plotly is only needed here
 
-    for part in ledger.manifest(name).get("repeats", ()):
+    for part in filter(None, ledger.manifest(name).get("repeats", ())):
         build_report(ledger, part, out / part / "report.html")
     path = out / name / "report.html"
     result = build_report(ledger, name, path)

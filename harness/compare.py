@@ -113,7 +113,12 @@ def summarise(ledger: Ledger, ablation: str) -> AblationResult:
 
 
 def collapses(result: AblationResult) -> list[str]:
-    """A sentence on each method of which report runs score exactly what a constant prediction does."""
+    """A sentence on each method of which report runs score exactly what a constant prediction does.
+
+    Of repeats, each one's own result says it.
+    """
+    if "repeats" in result.manifest:
+        return []
     tasks = result.manifest["tasks"]
     sentences = (collapsed(found, tasks[found.task].get("constant")) for found in result.results)
     return [sentence for sentence in sentences if sentence is not None]
@@ -141,8 +146,8 @@ class _Pair:
         }
 
     def _lost(self, result: MethodResult) -> frozenset[int]:
-        """A baseline goes on for others: what fails then is not this pair's."""
-        if self.looked is None:
+        """A baseline goes on for others after the decision: what fails then is not this pair's."""
+        if self.looked is None or self.looked.decision is None:
             return result.failed_seeds
         return frozenset(seed for seed in result.failed_seeds if seed <= max(self.seeds))
 
@@ -156,8 +161,15 @@ def _compare(
         pair = _paired(partial, task, method, baseline)
         if isinstance(pair, str):
             missing.append(f"{method} against {baseline} on {task}: {pair}")
-        else:
-            pairs.append(pair)
+            continue
+        pairs.append(pair)
+        if "repeats" in partial.manifest:
+            ended = {*pair.seeds, *pair.ours.failed_seeds, *pair.theirs.failed_seeds}
+            wanted = len(partial.manifest["report_seeds"])
+            if len(ended) < wanted:
+                missing.append(
+                    f"{method} against {baseline} on {task}: {len(ended)} of {wanted} repeats have ended"
+                )
     made = _after_looks if partial.manifest.get("stopping", "fixed") != "fixed" else _at_once
     return made(ledger, partial.manifest, pairs), tuple(missing)
 
@@ -244,7 +256,9 @@ def _after_looks(
     for pair, crossed in zip(pairs, over_examples, strict=True):
         assert pair.looked is not None
         difference = _difference(pair, float(manifest["alpha"]))
-        interval = repeated_interval(difference.differences, pair.looked.most, share)
+        looked = pair.looked
+        last = looked.next_look is None and looked.decision is None
+        interval = repeated_interval(difference.differences, looked.most, share, last=last)
         judged = sequential_verdict(difference.mean, interval, pair.looked, crossed, **pair.names())
         found.append(
             _comparison(
@@ -287,7 +301,8 @@ def _comparison(
     crossed: CrossedBootstrap | None,
     judged: Verdict,
 ) -> Comparison:
-    last = max(pair.seeds) if pair.looked is not None else math.inf
+    decided = pair.looked is not None and pair.looked.decision is not None
+    last = max(pair.seeds) if decided else math.inf
     alone = set(pair.ours.seeds) ^ set(pair.theirs.seeds)
     return Comparison(
         task=pair.ours.task,

@@ -164,7 +164,7 @@ class ProtocolConfig:
     seeds: Seeds = 10
     stopping: Literal["fixed", "sequential"] = "fixed"
     """Whether all `seeds` are run, or more of them, up to so many, until the comparisons are decided."""
-    repeats: Seeds = 1
+    repeats: Annotated[int, Field(ge=1, le=999, strict=True)] = 1
     """How often the whole is done, with another teacher seed, search and report seeds each time."""
     alpha: Rate = 0.05
     margins: Margins = Field(default_factory=Margins)

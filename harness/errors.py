@@ -32,6 +32,10 @@ class TeacherError(UserError):
     """A teacher that cannot be loaded, or is no better than a constant prediction."""
 
 
+class NothingLeftError(UserError):
+    """Every task was refused, each for its own reason."""
+
+
 class DeviceError(UserError):
     """A device that failed and can do nothing more for this process."""
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from harness.config import StudyConfig
+from harness.errors import UserError
 from harness.ledger import Ledger
+from harness.progress import say
 from harness.results import MethodResult, read_results, trials_ended
 
 OWN = ("studies", "teachers", "report_seeds", "search_seeds", "repeat", "banners", "config")
@@ -30,25 +32,56 @@ def repeated(config: StudyConfig, repeat: int) -> StudyConfig:
     return replace(config, teacher=teacher, protocol=replace(config.protocol, repeats=1))
 
 
-def joint_manifest(
-    config: StudyConfig, command: str, parts: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """The manifest over the repeats, from theirs by name, in order, as far as they are.
+class JointAblation:
+    """The manifest over the repeats, written again as each of them begins: the family is the first's."""
 
-    The family is the first's, before whose runs it is written.
-    """
+    def __init__(
+        self, config: StudyConfig, ledger: Ledger, command: str, refused: Mapping[str, str]
+    ) -> None:
+        self.config = config
+        self.ledger = ledger
+        self.command = command
+        self.refused = dict(refused)
+        self.names: list[str | None] = []
+        self.name = ""
+
+    def add(self, repeat: int, name: str, refused: Mapping[str, str]) -> None:
+        """A repeat's own manifest is written; `refused` is what it could not use."""
+        self.names.append(name)
+        self.refused |= {f"repeat {repeat}, {what}": reason for what, reason in refused.items()}
+        if repeat == 0:
+            self.name = f"{name.removesuffix('-r0')}-x{self.config.protocol.repeats}"
+        self._write()
+        say(f"repeat {repeat + 1} of {self.config.protocol.repeats}: {name}")
+
+    def lose(self, repeat: int, error: UserError) -> None:
+        """A repeat cannot be done at all; the others can."""
+        self.names.append(None)
+        self.refused[f"repeat {repeat}"] = str(error)
+        self._write()
+        say(f"repeat {repeat + 1} of {self.config.protocol.repeats} is left out: {error}")
+
+    def _write(self) -> None:
+        names = list(self.names)
+        if self.name in self.ledger.ablations():  # an earlier command, or another one, was further
+            names += self.ledger.manifest(self.name)["repeats"][len(names) :]
+        parts = {name: self.ledger.manifest(name) for name in names if name is not None}
+        joint = joint_manifest(self.config, parts)
+        own = {"name": self.name, "repeats": names, "command": self.command}
+        self.ledger.write_ablation(self.name, joint | own | {"refused": self.refused})
+
+
+def joint_manifest(config: StudyConfig, parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What the manifests of the repeats, by name, say together."""
     manifests = list(parts.values())
     shared = {key: value for key, value in manifests[0].items() if key not in OWN}
     own = manifests[0]["config"]
     outside = config.teacher.checkpoint is not None
-    again = "searches and seeds" if outside else "teachers, searches and seeds"
+    again = "searches and seeds, with this teacher" if outside else "teachers, searches and seeds"
     banners = [banner for manifest in manifests for banner in manifest["banners"]]
     return {
         **shared,
-        "name": f"{manifests[0]['name']}-x{config.protocol.repeats}",
-        "repeats": list(parts),
         "repeated": again,
-        "command": command,
         "studies": {
             task: dict.fromkeys(studies, "") for task, studies in manifests[0]["studies"].items()
         },
@@ -84,7 +117,9 @@ def _mean_teacher(teachers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def read_parts(ledger: Ledger, manifest: Mapping[str, Any]) -> dict[str, tuple[MethodResult, ...]]:
     """The results of each repeat by its ablation's name, in order; empty where nothing was repeated."""
-    parts = {name: ledger.manifest(name) for name in manifest.get("repeats", ())}
+    parts = {
+        name: ledger.manifest(name) for name in manifest.get("repeats", ()) if name is not None
+    }
     return {
         name: tuple(
             result
@@ -98,47 +133,52 @@ def read_parts(ledger: Ledger, manifest: Mapping[str, Any]) -> dict[str, tuple[M
 def read_repeats(ledger: Ledger, manifest: Mapping[str, Any]) -> tuple[MethodResult, ...]:
     """One result per task and method, whose "seeds" are the repeats and whose scores are their means.
 
-    A repeat of which a report run failed is a failed one: what is left of it might flatter. One of
-    which runs are missing, of the search too, does not count yet. `search`, `report` and the setting
-    are empty: each repeat has its own.
+    A repeat that could not be done, or of which a report run failed, is a failed one: what is left of
+    it might flatter. One of which runs are missing, of the search too, does not count yet. `search`,
+    `report` and the setting are empty: each repeat has its own.
     """
-    parts = read_parts(ledger, manifest)
-    manifests = [ledger.manifest(name) for name in parts]
-    wanted = [len(part["report_seeds"]) for part in manifests]
-    found = [
-        {(r.task, r.method): r for r in results if trials_ended(r, part) == part["trials"]}
-        for part, results in zip(manifests, parts.values(), strict=True)
+    found = read_parts(ledger, manifest)
+    parts: list[_Part | None] = [
+        None
+        if name is None
+        else _Part(ledger.manifest(name), {(r.task, r.method): r for r in found[name]})
+        for name in manifest["repeats"]
     ]
     return tuple(
-        _joined(task, method, manifest, [of_part.get((task, method)) for of_part in found], wanted)
+        _joined(task, method, manifest["tasks"][task]["metrics"][0], parts)
         for task, methods in manifest["studies"].items()
         for method in methods
     )
 
 
-def _joined(
-    task: str,
-    method: str,
-    manifest: Mapping[str, Any],
-    found: Sequence[MethodResult | None],
-    wanted: Sequence[int],
-) -> MethodResult:
+class _Part(NamedTuple):
+    """A repeat: its manifest, and its results by task and method."""
+
+    manifest: Mapping[str, Any]
+    results: Mapping[tuple[str, str], MethodResult]
+
+
+def _joined(task: str, method: str, metric: str, parts: Sequence[_Part | None]) -> MethodResult:
     whole: dict[int, MethodResult] = {}
     lost, failures = set(), []
-    for repeat, (result, seeds) in enumerate(zip(found, wanted, strict=True)):
-        if result is None:
+    for repeat, part in enumerate(parts):
+        result = None if part is None else part.results.get((task, method))
+        if part is None or result is None:
+            lost.add(repeat)
             continue
         failures += [f"repeat {repeat}, {text}" for text in result.failures]
-        if len(result.scores) == seeds:
+        if trials_ended(result, part.manifest) < part.manifest["trials"]:
+            continue
+        if len(result.scores) == len(part.manifest["report_seeds"]):
             whole[repeat] = result
-        elif result.failed_seeds or (result.search and result.best_trial is None):
+        elif result.failed_seeds or result.best_trial is None:
             lost.add(repeat)
     names = next(iter(whole.values())).metrics if whole else {}
     return MethodResult(
         task=task,
         method=method,
         study="",
-        metric=manifest["tasks"][task]["metrics"][0],
+        metric=metric,
         search=(),
         report=(),
         best_trial=None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -42,8 +42,8 @@ def looks_of(manifest: Mapping[str, Any], metric: str) -> Looks | None:
 class Looked:
     """Where a comparison stands.
 
-    `seeds` are those of its pairs, in order; it rests on the first `wanted` of all seeds, or needs them
-    for its next look.
+    `seeds` are those of its pairs, in order, up to the last look (before the first, all); it rests on
+    the first `wanted` of all seeds, or needs them for its next look.
     """
 
     stopping: Stopping
@@ -63,12 +63,14 @@ def look(ours: Scores, theirs: Scores, looks: Looks) -> Looked:
         for seed in ended
         if (own := ours[seed]) is not None and (other := theirs[seed]) is not None
     }
-    found = stopping(list(pairs.values()), len(looks.seeds), looks.alpha, looks.margin)
+    last = len(ended) == len(looks.seeds) > len(pairs)
+    rule = (len(looks.seeds), looks.alpha, looks.margin)
+    found = stopping(list(pairs.values()), *rule, last=last)
     seeds = tuple(pairs)[: found.pairs]
     if found.decision is not None:
         return Looked(found, seeds, looks.seeds.index(seeds[-1]) + 1)
-    if found.next_look is None or len(ended) == len(looks.seeds):
-        return Looked(replace(found, next_look=None), seeds, len(ended))
+    if found.next_look is None:
+        return Looked(found, seeds, len(ended))
     wanted = len(ended) + found.next_look - len(pairs)
     return Looked(found, seeds, min(wanted, len(looks.seeds)))
 

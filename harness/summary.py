@@ -18,15 +18,16 @@ def show(result: AblationResult, as_json: bool) -> None:
         console.width = 140
     for banner in result.manifest["banners"]:
         console.print(banner, style="bold", markup=False)
-    table = Table(title=f"{result.manifest['name']} (points, mean ± sd over seeds)")
+    unit = "repeats" if "repeats" in result.manifest else "seeds"
+    table = Table(title=f"{result.manifest['name']} (points, mean ± sd over {unit})")
     for column in (
         "task",
         "method",
         "metric",
         "score",
-        "seeds",
+        unit,
         "difference",
-        "p (Holm)" if result.manifest.get("stopping", "fixed") == "fixed" else "decided after",
+        "p (Holm)" if result.manifest.get("stopping", "fixed") == "fixed" else "looked at",
         "verdict",
     ):
         table.add_column(column)

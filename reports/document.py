@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -18,18 +19,24 @@ from reports.display import csv_text
 _JSON_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
-def document(template: str, scripts: Sequence[str], **values: Any) -> str:
+def document(template: str, scripts: Sequence[str], library: str = "", **values: Any) -> str:
     """Fill a template. The policy in its head lets these scripts run, and nothing else.
 
     A policy names a script by its SHA-256, so that a text from the ledger which reached the page as
-    markup would still not run. Styles may stand anywhere: Plotly writes them.
+    markup would still not run. Styles may stand anywhere: Plotly writes them. `library` is a script
+    that lies in the page packed, for the others to unpack; empty for none.
     """
     shown = [Markup(script) for script in scripts]  # noqa: S704 - scripts of the package
+    run = [*scripts, library] if library else scripts
     policy = Markup(  # noqa: S704 - hashes
-        f"default-src 'none'; script-src {' '.join(map(_source, scripts))}; "
+        f"default-src 'none'; script-src {' '.join(map(_source, run))}; "
         "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
-    return _environment().get_template(template).render(policy=policy, scripts=shown, **values)
+    return (
+        _environment()
+        .get_template(template)
+        .render(policy=policy, scripts=shown, library=packed(library), **values)
+    )
 
 
 def script(name: str) -> str:
@@ -37,6 +44,12 @@ def script(name: str) -> str:
     environment = _environment()
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0]
+
+
+@cache
+def packed(text: str) -> str:
+    """A text as base64 of its gzip stream, always the same one; empty for an empty text."""
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode() if text else ""
 
 
 def json_text(values: Any) -> Markup:

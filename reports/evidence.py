@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -94,10 +95,9 @@ class Evidence:
         return next(splits, None)
 
     def records(self) -> tuple[Record, ...]:
-        """The records of all runs, search and report."""
-        return tuple(
-            run.record for result in self.result.results for run in (*result.search, *result.report)
-        )
+        """The records of all runs, search and report, of repeats too."""
+        results = (*self.result.results, *chain.from_iterable(self.repeats.values()))
+        return tuple(run.record for result in results for run in (*result.search, *result.report))
 
 
 def read_evidence(ledger: Ledger, ablation: str) -> Evidence:

@@ -17,13 +17,14 @@ def gaps(evidence: Evidence) -> list[str]:
     """Sentences on everything that a finished ablation would have and this one lacks."""
     manifest = evidence.manifest
     sentences = []
+    joint = "repeats" in manifest
     if not evidence.records():
         sentences.append("No run has finished yet.")
     if not manifest["family"]:
         sentences.append("No comparison was asked for: there is no baseline to compare with.")
     sentences += [f"{sentence}." for sentence in evidence.result.missing]
     for task in evidence.tasks:
-        for result in evidence.results(task):
+        for result in () if joint else evidence.results(task):
             sentences += _run_gaps(result, manifest)
     sentences += [f"{sentence}." for sentence in collapses(evidence.result)]
     for comparison in evidence.result.comparisons:
@@ -95,7 +96,8 @@ def _run_gaps(result: MethodResult, manifest: Mapping[str, Any]) -> list[str]:
     if trials >= asked and result.best_trial is None:
         sentences.append(f"{name}: no search trial is complete, so there is no best setting.")
     missing = sorted(set(manifest["report_seeds"]) - set(result.seeds))
-    if missing:
+    # Where seeds are added until they decide, each verdict says how many it rests on.
+    if missing and manifest.get("stopping", "fixed") == "fixed":
         sentences.append(
             f"{name}: {len(missing)} of {len(manifest['report_seeds'])} report seeds have no "
             f"finished run (seeds {_listed(missing)})."

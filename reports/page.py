@@ -25,10 +25,10 @@ def render(evidence: Evidence) -> str:
     manifest = evidence.manifest
     styles = method_styles(evidence.methods)
     scores = tables.verdict_table(evidence)
-    scripts = [plotly.offline.get_plotlyjs(), *map(script, ("page.js", "tables.js", "figures.js"))]
     return document(
         "report.html.j2",
-        scripts,
+        [script(name) for name in ("page.js", "tables.js", "figures.js")],
+        plotly.offline.get_plotlyjs(),
         name=manifest.get("name", "ablation"),
         summary=summary(evidence),
         source=_source_text(manifest.get("source", {})),

@@ -34,8 +34,8 @@ def repeats_table(evidence: Evidence, task: str) -> pd.DataFrame:
             setting_text(result.setting),
             name,
         )
-        for repeat, (name, results) in enumerate(evidence.repeats.items())
-        for result in results
+        for repeat, name in enumerate(evidence.manifest.get("repeats", ()))
+        for result in evidence.repeats.get(name, ())
         if result.task == task
     ]
     return pd.DataFrame(rows, columns=pd.Index(COLUMNS))

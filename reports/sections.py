@@ -28,6 +28,8 @@ class Section:
     blocks: tuple[Block, ...]
 
 
+REPEATS = "repeats"
+"""The section that is there only where the whole was repeated."""
 TaskMaker = Callable[[Evidence, str, dict[str, Style]], Block]
 BlocksMaker = Callable[[Evidence, dict[str, Style]], Iterable[Block]]
 
@@ -43,6 +45,7 @@ def sections(evidence: Evidence) -> tuple[Section, ...]:
             tuple(block for block in maker(evidence, styles) if not block.empty),
         )
         for anchor, title, reading, maker in _PARTS
+        if evidence.repeats or anchor != REPEATS
     )
 
 
@@ -53,7 +56,7 @@ def _by_task(maker: TaskMaker) -> BlocksMaker:
 
 _PARTS: tuple[tuple[str, str, str, BlocksMaker], ...] = (
     (
-        "repeats",
+        REPEATS,
         "Repeats",
         "Each repeat has a teacher, searches and report seeds of its own, and a report by the name "
         "in the table, beside this one; here a repeat is one pair of means. Settings that change from "
@@ -75,7 +78,9 @@ _PARTS: tuple[tuple[str, str, str, BlocksMaker], ...] = (
         "comparisons. A bar that is not drawn is unbounded or has no stored predictions. In the table "
         "only two columns decide: p after Holm, and the last one, equivalence within the margin that "
         "was fixed beforehand. Benjamini and Hochberg's p bounds the share of false findings, not the "
-        "chance of any. BCa intervals are too narrow for few seeds: they cover about 90 % with ten.",
+        "chance of any. BCa intervals are too narrow for few seeds: they cover about 90 % with ten. "
+        "Where seeds were added until they decided, the thick bar is the repeated interval, the dotted "
+        "one is not corrected for the looks, and what holds for a fixed number only is left out.",
         _by_task(blocks.differences_block),
     ),
     (

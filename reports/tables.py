@@ -111,7 +111,8 @@ def effects_table(
             "equivalence_p": None if within is None else comparison.equivalence_p,
         }
         if comparison.looked is not None:  # they would be of a fixed number of seeds
-            row |= dict.fromkeys(("t_p", "wilcoxon_p"))
+            fixed = ("t_low", "t_high", "t_p", "bca_low", "bca_high", "wilcoxon_p")
+            row |= dict.fromkeys((*fixed, "superiority_low", "superiority_high"))
         named = {"method": comparison.method, "baseline": comparison.baseline, "pairs": paired.n}
         rows.append(named | {k: np.nan if value is None else value for k, value in row.items()})
     return pd.DataFrame(rows)

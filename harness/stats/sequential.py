@@ -73,6 +73,7 @@ def sequential_sign_flip(
     alternative: Alternative = "two-sided",
     first: int = 1,
     step: int = 1,
+    last: bool = False,
     generator: np.random.Generator | None = None,
     patterns: int = 100_000,
 ) -> SequentialTest:
@@ -86,6 +87,7 @@ def sequential_sign_flip(
         alternative: "greater" rejects for sums above, "less" below, "two-sided" either.
         first: the first number of pairs at which is looked; nothing is spent before it.
         step: pairs from one look to the next; there is always one at `most`.
+        last: look at all there are, too: no more will come, for reasons that are not in the signs.
         generator: draws `patterns` patterns where `most` is above `EXACT_PAIRS`.
 
     Raises:
@@ -104,6 +106,8 @@ def sequential_sign_flip(
     centred = values - theta
     tolerance = 1e-12 * float(np.abs(centred).sum())
     looks = [pairs for pairs in look_pairs(most, first, step) if pairs <= len(values)]
+    if last and len(values) not in looks:
+        looks.append(len(values))
     sums, kept = _Sums(exact, generator, patterns), None
     boundaries: list[float] = []
     spent: list[float] = []

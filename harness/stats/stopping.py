@@ -43,7 +43,7 @@ class Stopping:
     decision: Decision | None
     """None: not decided by the pairs there are."""
     pairs: int
-    """Those the decision rests on: no later pair counts. Without one, all there are."""
+    """Those of the last look: no later pair counts. Before the first look, all there are."""
     most: int
     """Pairs at which it ends, decided or not."""
     alpha: float
@@ -75,11 +75,14 @@ def least_most(comparisons: int, alpha: float = 0.05) -> int:
     return next(n for n in count(1) if 2 * comparisons <= alpha * 2**n)
 
 
-def stopping(differences: npt.ArrayLike, most: int, alpha: float, margin: float) -> Stopping:
+def stopping(
+    differences: npt.ArrayLike, most: int, alpha: float, margin: float, *, last: bool = False
+) -> Stopping:
     """Look at the differences (pairs,), method minus baseline in the order of the seeds.
 
     The looks are those that were due up to so many pairs; what comes after the decision is not read.
-    `margin` is in the unit of the scores and fixed beforehand.
+    `margin` is in the unit of the scores and fixed beforehand. With `last` no more pairs will come,
+    as some were lost: then there is a look at those there are.
 
     Raises ValueError if a difference is not finite, there are more than `most`, `alpha` is not between
     0 and 1, or the margin is not positive and finite.
@@ -89,19 +92,19 @@ def stopping(differences: npt.ArrayLike, most: int, alpha: float, margin: float)
     values = _values(differences, most, alpha)
     different = alike = None
     if len(values):
-        different = _test(values, most, alpha, 0.0, "two-sided").rejected_at
-        above = _test(values, most, alpha, -margin, "greater").rejected_at
-        below = _test(values, most, alpha, margin, "less").rejected_at
+        different = _test(values, most, alpha, 0.0, "two-sided", last).rejected_at
+        above = _test(values, most, alpha, -margin, "greater", last).rejected_at
+        below = _test(values, most, alpha, margin, "less", last).rejected_at
         alike = None if above is None or below is None else max(above, below)
+    due = _due(most, alpha, len(values), last)
+    later = [] if last else [look for look in due if look > len(values)]
     decision: Decision | None = None
-    pairs = len(values)
+    pairs = max((look for look in due if look <= len(values)), default=len(values))
     if different is not None and (alike is None or different <= alike):
         pairs = different
         decision = "better" if values[:pairs].mean() > 0 else "worse"
     elif alike is not None:
         decision, pairs = "equivalent", alike
-    due = look_pairs(most, first_look(most, alpha), STEP)
-    later = [look for look in due if look > pairs]
     return Stopping(
         decision=decision,
         pairs=pairs,
@@ -113,41 +116,67 @@ def stopping(differences: npt.ArrayLike, most: int, alpha: float, margin: float)
     )
 
 
-def repeated_interval(differences: npt.ArrayLike, most: int, alpha: float) -> Interval:
+def repeated_interval(
+    differences: npt.ArrayLike, most: int, alpha: float, *, last: bool = False
+) -> Interval:
     """Interval of the mean at `1 - alpha` that holds at every look together, as of the last one.
 
-    All means that the two-sided test does not reject at the last look due for so many pairs (Jennison
+    The means that the two-sided test does not reject at the last look due for so many pairs (Jennison
     and Turnbull, "Interim analyses: the repeated confidence interval approach", Journal of the Royal
-    Statistical Society B 51, 1989). It leaves out zero where that look rejects; unbounded before the
-    first look, or where a look can reject nothing.
+    Statistical Society B 51, 1989). It leaves out zero where that look rejects zero, also where tied
+    scores make it reject zero alone. An end that this look leaves open is the last one's that bounded
+    it; unbounded before the first look, or where no look can reject anything.
 
     Raises ValueError as `stopping` does.
     """
     values = _values(differences, most, alpha)
-    due = look_pairs(most, first_look(most, alpha), STEP)
-    values = values[: max((look for look in due if look <= len(values)), default=0)]
-    if not len(values):
-        return Interval(-math.inf, math.inf)
+    looks = [look for look in _due(most, alpha, len(values), last) if look <= len(values)]
+    ends = [-math.inf, math.inf]
+    for look in reversed(looks):
+        found = _at_look(values[:look], most, alpha, last and look == len(values))
+        ends = [new if math.isinf(old) else old for old, new in zip(ends, found, strict=True)]
+        if not any(map(math.isinf, ends)):
+            break
+    return Interval(*ends)
+
+
+def _at_look(values: Floats, most: int, alpha: float, last: bool) -> Interval:
+    """All means that the look at these values does not reject, whatever earlier ones did."""
     inner = float(values.mean())
 
     def rejected(theta: float) -> bool:
-        return _test(values, most, alpha, theta, "two-sided").beyond[-1]
+        return _test(values, most, alpha, theta, "two-sided", last).beyond[-1]
+
+    zero = rejected(0.0)
 
     def end(outermost: float, side: float) -> float:
-        # Beyond all differences every pattern is smaller than the observed one: one answer for all.
-        if not rejected(outermost + side * (1 + abs(outermost))):
+        if zero and side * inner < 0 < side * outermost:
+            outside, inside = 0.0, inner
+        elif rejected(outermost + side * (1 + abs(outermost))):
+            outside, inside = outermost, inner
+        else:
             return side * math.inf
-        near, far = inner, outermost
         for _ in range(BISECTIONS):
-            middle = (near + far) / 2
-            near, far = (near, middle) if rejected(middle) else (middle, far)
-        return far
+            middle = (inside + outside) / 2
+            inside, outside = (inside, middle) if rejected(middle) else (middle, outside)
+        return inside if outside == 0 else outside
 
     return Interval(end(float(values.min()), -1.0), end(float(values.max()), 1.0))
 
 
+def _due(most: int, alpha: float, pairs: int, last: bool) -> tuple[int, ...]:
+    """The looks; with `last` the one at `pairs` too, and none after it."""
+    looks = look_pairs(most, first_look(most, alpha), STEP)
+    return (*(look for look in looks if look < pairs), pairs) if last and pairs else looks
+
+
 def _test(
-    values: Floats, most: int, alpha: float, theta: float, alternative: Alternative
+    values: Floats,
+    most: int,
+    alpha: float,
+    theta: float,
+    alternative: Alternative,
+    last: bool = False,
 ) -> SequentialTest:
     return sequential_sign_flip(
         values,
@@ -157,6 +186,7 @@ def _test(
         alternative=alternative,
         first=first_look(most, alpha),
         step=STEP,
+        last=last,
         generator=np.random.default_rng(PATTERNS_SEED),
     )
 

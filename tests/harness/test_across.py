@@ -132,9 +132,9 @@ def test_incomplete_methods_and_tasks_are_left_out_and_told(ledger: Ledger) -> N
     assert runs.methods == ("kd", "alp", "pkd")
     assert tuple(runs.seeds) == ("a", "e")
     assert runs.left_out == (
-        "ckd (no finished report run)",
-        "b (no finished report run of pkd)",
-        "c (no finished report run of pkd)",
+        "ckd (not finished on any task)",
+        "b (not finished by pkd)",
+        "c (not finished by pkd)",
         "d (no seed that every method finished)",
     )
 
@@ -170,6 +170,15 @@ def test_what_cannot_be_said_has_a_reason(
     assert found.aggregates.reason.startswith(aggregates)
     assert (found.aggregates.result is None) == bool(aggregates)
     assert found.effects.result is None
+
+
+def test_a_search_that_goes_on_is_not_ranked(ledger: Ledger) -> None:
+    """One trial of two has ended."""
+    found = across(ablation(ledger, dict.fromkeys("ab", ORDERED), trials=2))
+    assert found.runs.methods == ()
+    assert found.runs.left_out[0] == "kd (not finished on any task)"
+    assert found.ranking.result is None
+    assert found.aggregates.result is None
 
 
 def test_a_share_of_the_gap_is_0_for_a_constant_and_1_for_the_teacher() -> None:

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from harness import ablation
 from harness.compare import AblationResult, summarise
 from harness.config import StudyConfig
+from harness.errors import TeacherError
 from harness.ledger import Ledger, Result, Role
 from harness.repeats import joint_manifest, repeated
 from harness.runs import report_seeds, search_seeds
@@ -36,8 +39,10 @@ def test_two_repeats_from_teacher_to_report(command: Command, tmp_path: Path) ->
     ledger = opened(tmp_path / "runs")
     manifest = ledger.manifest(both["ablation"])
     parts = [summarise(ledger, name) for name in manifest["repeats"]]
-    # The first repeat is the study without repeats; the second shares nothing with it.
-    assert manifest["repeats"][0] == once["ablation"]
+    # The first repeat has the runs of the study without repeats, but a manifest of its own: asking
+    # that study for other seeds does not change it. The second shares nothing with it.
+    assert manifest["repeats"][0] == f"{once['ablation']}-r0"
+    assert [r["scores"] for r in once["results"]] == [list(r.scores) for r in parts[0].results]
     teachers = {part.manifest["teachers"]["rte"]["fingerprint"] for part in parts}
     assert len(teachers) == 2
     runs = [
@@ -72,9 +77,12 @@ SEEDS = (1, 2)
 
 
 def joined(
-    ledger: Ledger, repeats: Sequence[Mapping[str, Sequence[float | None]]]
+    ledger: Ledger,
+    repeats: Sequence[Mapping[str, Sequence[float | None]]],
+    lost: bool = False,
+    asked: int = 0,
 ) -> AblationResult:
-    """The result of repeats, given as report scores by method."""
+    """The result of repeats, given as report scores by method; `lost`: one more could not be done."""
     parts = {}
     for number, scores in enumerate(repeats):
         manifest = {
@@ -108,7 +116,10 @@ def joined(
                 ledger.write_runs([Result(record(name, score), kept, {})])
                 ledger.use_run(study, role, 0, seed, name)
     config = StudyConfig(preset="demo", methods=("alp", "kd"), tasks=("rte",), baseline="kd")
-    joint = joint_manifest(config, "the command", parts)
+    joint = joint_manifest(config, parts) | {
+        "repeats": [*parts, *([None] if lost else [])],
+        "report_seeds": list(range(asked or len(parts))),
+    }
     ledger.write_ablation("joint", joint)
     assert joint["banners"] == [
         "of part 0",
@@ -151,3 +162,35 @@ def test_a_repeat_that_lost_a_run_is_left_out_and_keeps_its_method_from_winning(
     assert (alp.failed_seeds, len(alp.failures)) == (frozenset({3}), 1)
     assert alp.failures[0].startswith("repeat 3, report run, trial 0, seed 2: ")
     assert "1 repeat left out as alp's run failed" in comparison.verdict.sentence
+
+
+def test_a_repeat_that_could_not_be_done_is_lost_and_one_to_come_is_awaited(ledger: Ledger) -> None:
+    repeats = [{"alp": [0.8, 0.9], "kd": [0.5 + 0.01 * n, 0.6]} for n in range(6)]
+    result = joined(ledger, repeats, lost=True, asked=8)
+    assert [found.failed_seeds for found in result.results] == [{6}, {6}]
+    assert result.missing == ("alp against kd on rte: 7 of 8 repeats have ended",)
+    assert result.comparisons[0].seeds == tuple(range(6))
+
+
+def test_a_teacher_that_is_refused_in_one_repeat_stops_no_other(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = ablation.prepare
+
+    def sometimes(config: StudyConfig, *rest: Any) -> Any:
+        if config.teacher.seed == 1:
+            raise TeacherError("rte: the teacher is no better than luck")
+        return prepare(config, *rest)
+
+    monkeypatch.setattr(ablation, "prepare", sometimes)
+    found = command("--repeat-search", "3")
+    assert found["refused"] == {"repeat 1": "rte: the teacher is no better than luck"}
+    assert [r["seeds"] for r in found["results"]] == [[0, 2], [0, 2]]
+    assert found["missing"] == []
+    # A second command that is only at its first repeat does not shorten what is there.
+    monkeypatch.setattr(ablation.Ablation, "train", lambda self, prepared: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        command("--repeat-search", "3")
+    ledger = opened(tmp_path / "runs")
+    assert len(ledger.manifest(found["ablation"])["repeats"]) == 3
+    ledger.close()

@@ -61,8 +61,8 @@ def test_seeds_are_wanted_look_by_look_until_the_last_comparison_is_decided() ->
 def test_a_lost_pair_asks_for_one_more_seed() -> None:
     ours = scores([0.9, None, *[0.9 + 0.001 * n for n in range(6)]])
     looked = look(ours, steady(0.5, 8), LOOKS)
-    assert (looked.stopping.pairs, looked.stopping.next_look, looked.wanted) == (7, 8, 9)
-    assert looked.seeds == (1, 3, 4, 5, 6, 7, 8)
+    assert (looked.stopping.pairs, looked.stopping.next_look, looked.wanted) == (6, 8, 9)
+    assert looked.seeds == (1, 3, 4, 5, 6, 7)  # of the last look
     assert look(scores([None] * MOST), steady(0.5, MOST), LOOKS).wanted == MOST
 
 
@@ -71,6 +71,20 @@ def test_seeds_that_are_lost_to_the_end_leave_it_undecided() -> None:
     looked = look(ours, steady(0.5, MOST), LOOKS)
     assert (looked.stopping.decision, looked.stopping.next_look) == (None, None)
     assert (looked.stopping.pairs, looked.wanted) == (11, MOST)
+
+
+def test_where_the_last_seed_fails_there_is_a_last_look(ledger: Ledger) -> None:
+    """The twelfth pair will never come: eleven are looked at, and mean and interval rest on them."""
+    ours = dict(unclear(MOST)) | {MOST: None}
+    looked = look(ours, steady(0.5, MOST), LOOKS)
+    assert looked.stopping.looks == (6, 8, 10, 11)
+    result = compared(ledger, {"alp": ours, "kd": steady(0.5, MOST)})
+    (comparison,) = result.comparisons
+    assert comparison.difference.n == 11
+    assert comparison.interval.low <= comparison.difference.mean <= comparison.interval.high
+    assert comparison.unpaired == (MOST,)
+    assert "after 11 of at most 12 paired seeds" in comparison.verdict.sentence
+    assert "1 seed left out as alp's run failed" in comparison.verdict.sentence
 
 
 def test_a_seed_behind_one_that_has_not_ended_does_not_count() -> None:

@@ -107,7 +107,9 @@ def test_the_second_call_trains_nothing_and_more_seeds_only_the_new_ones(
     again = command()
     assert trained == []
     assert (again["results"], again["comparisons"]) == (first["results"], first["comparisons"])
+    assert "REPORT SEEDS" not in Path(again["report"]).read_text()
     more = command("--seeds", "3")
+    assert "asked for 2, then 3, with results in between" in Path(more["report"]).read_text()
     assert trained == [("report", 3)] * 2
     assert [r["scores"][:2] for r in more["results"]] == [r["scores"] for r in first["results"]]
 

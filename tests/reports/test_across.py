@@ -182,6 +182,7 @@ def section(scribe: Any, anchor: str) -> Any:
 def write_two_tasks(scribe: Any) -> None:
     """Three methods on rte and mrpc; on mrpc the study of a method is another one."""
     manifest, methods = scribe.manifest, ("alp", "finetune", "pkd")
+    manifest |= {"trials": 1, "random_trials": 1}
     for part in ("tasks", "teachers"):
         manifest[part]["mrpc"] = manifest[part]["rte"]
     manifest["studies"] = {

@@ -14,8 +14,10 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Download, Locator, Page, sync_playwright
 
+from harness.ledger import Ledger
 from reports import build, tables
 from reports.evidence import read_evidence
+from tests.reports.conftest import Scribe
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(
@@ -111,11 +113,20 @@ def open_page(browser: Browser) -> Iterator[Open]:
         ]
 
 
-@pytest.fixture
-def report(scribe: Any, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scribe]:
+    ledger = Ledger(f"sqlite:///{tmp_path_factory.mktemp('finished') / 'ledger.db'}")
+    scribe = Scribe(ledger)
     scribe.finished()
-    assert build.main([str(tmp_path)]) == 0
-    return tmp_path / "alp-rte" / "report.html"
+    yield scribe
+    ledger.close()
+
+
+@pytest.fixture(scope="module")
+def report(finished: Scribe) -> Path:
+    runs = Path(finished.ledger.url.removeprefix("sqlite:///")).parent
+    assert build.main([str(runs)]) == 0
+    return runs / "alp-rte" / "report.html"
 
 
 def test_every_figure_has_marks_and_a_reading(report: Path, open_page: Open) -> None:
@@ -216,7 +227,7 @@ def test_a_table_is_copied_as_text_and_as_a_table(report: Path, open_page: Open)
 
 
 def test_a_table_is_saved_as_csv_with_full_values(
-    report: Path, open_page: Open, scribe: Any
+    report: Path, open_page: Open, finished: Scribe
 ) -> None:
     opened = open_page(report)
     table = opened.table("Scores and differences")
@@ -225,7 +236,7 @@ def test_a_table_is_saved_as_csv_with_full_values(
         "alp-rte-verdicts-scores-and-differences-on-rte-by-accuracy.csv"
     )
     shown = pd.read_csv(io.StringIO(opened.text(press)))
-    frame = tables.verdict_table(read_evidence(scribe.ledger, "alp-rte"))
+    frame = tables.verdict_table(read_evidence(finished.ledger, "alp-rte"))
     for heading, name in {
         "mean, points": "mean", "sd": "sd", "rank": "rank", "difference, points": "difference",
         "interval: low": "low", "interval: high": "high", "adjusted p": "adjusted_p",
@@ -357,8 +368,19 @@ def test_nothing_is_cut_on_paper(report: Path, open_page: Open) -> None:
     assert opened.page.locator(".banner").first.is_visible()
 
 
+def test_all_figures_are_drawn_before_a_print_begins(report: Path, open_page: Open) -> None:
+    opened = open_page(report)
+    opened.page.wait_for_function("() => window.Plotly !== undefined")
+    drawn = "[...document.querySelectorAll('.plot')].map(plot => plot.matches(':has(.main-svg)'))"
+    assert not all(opened.page.evaluate(drawn))  # what is far away waits
+    # Printing waits for no promise: the drawings must be there when the event's handlers return.
+    now = opened.page.evaluate(f"(dispatchEvent(new Event('beforeprint')), {drawn})")
+    assert len(now) >= 8
+    assert all(now)
+
+
 def test_hostile_names_and_texts_are_shown_and_run_nothing(
-    scribe: Any, tmp_path: Path, open_page: Open
+    scribe: Scribe, tmp_path: Path, open_page: Open
 ) -> None:
     long = "x" * 10_000
     name = HOSTILE
@@ -394,30 +416,30 @@ def test_hostile_names_and_texts_are_shown_and_run_nothing(
     open_page(tmp_path / "index.html", width=PHONE)
 
 
-def nothing(scribe: Any) -> None:
+def nothing(scribe: Scribe) -> None:
     scribe.begin()
 
 
-def half(scribe: Any) -> None:
+def half(scribe: Scribe) -> None:
     scribe.begin()
     scribe.run("alp", "search", 0, 0, 0.7)
     scribe.run("alp", "report", 0, 100, 0.8, predicted=False)
 
 
-def one_method_and_seed(scribe: Any) -> None:
+def one_method_and_seed(scribe: Scribe) -> None:
     scribe.manifest["studies"] = {"rte": {"alp": "s-alp"}}
     scribe.manifest |= {"family": [], "baseline": None, "trials": 1, "report_seeds": [100]}
     half(scribe)
 
 
-def all_failed(scribe: Any) -> None:
+def all_failed(scribe: Scribe) -> None:
     scribe.begin()
     for method in ("alp", "finetune"):
         for trial in (0, 1):
             scribe.run(method, "search", trial, 0, 0.0, status="failed", reason="loss is NaN")
 
 
-def refused(scribe: Any) -> None:
+def refused(scribe: Scribe) -> None:
     scribe.manifest |= {"studies": {}, "family": [], "teachers": {}}
     scribe.manifest["refused"] = {"wnli": "the teacher is weak"}
     scribe.begin()
@@ -425,7 +447,7 @@ def refused(scribe: Any) -> None:
 
 @pytest.mark.parametrize("begin", [nothing, half, one_method_and_seed, all_failed, refused])
 def test_unfinished_ablations_open_and_say_what_is_missing(
-    begin: Callable[[Any], None], scribe: Any, tmp_path: Path, open_page: Open
+    begin: Callable[[Scribe], None], scribe: Scribe, tmp_path: Path, open_page: Open
 ) -> None:
     begin(scribe)
     assert build.main([str(tmp_path)]) == 0
@@ -434,10 +456,11 @@ def test_unfinished_ablations_open_and_say_what_is_missing(
     assert opened.page.locator("#gaps li").count() > 0
 
 
-def test_the_index_leads_to_every_report(report: Path, open_page: Open, scribe: Any) -> None:
+def test_the_index_leads_to_every_report(scribe: Scribe, tmp_path: Path, open_page: Open) -> None:
+    scribe.finished()
     scribe.ledger.write_ablation("other & more?", {**scribe.manifest, "name": "other & more?"})
-    assert build.main([str(report.parents[1])]) == 0
-    opened = open_page(report.parents[1] / "index.html")
+    assert build.main([str(tmp_path)]) == 0
+    opened = open_page(tmp_path / "index.html")
     links = opened.page.locator("main h2 a")
     assert links.all_inner_texts() == ["alp-rte", "other & more?"]
     assert opened.page.locator(".entry .chip").first.inner_text() == "○ not decided"

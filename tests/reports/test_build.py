@@ -1,4 +1,5 @@
 import base64
+import gzip
 import hashlib
 import os
 import re
@@ -16,6 +17,7 @@ from harness.errors import StorageError
 from harness.storage import host
 from reports import build
 from reports.build import build_report
+from reports.document import packed
 
 HOSTILE = """</script><script>alert(1)</script>"'&😀\u2028<!--"""
 OUTSIDE = re.compile(
@@ -75,7 +77,7 @@ def page(scribe: Any, tmp_path: Path) -> str:
 
 def own(text: str) -> str:
     """The page without Plotly's script."""
-    return text.replace(plotly.offline.get_plotlyjs(), "")
+    return text.replace(packed(plotly.offline.get_plotlyjs()), "")
 
 
 def test_a_finished_page_says_the_verdicts_and_the_banner(scribe, tmp_path):
@@ -94,7 +96,9 @@ def test_a_finished_page_says_the_verdicts_and_the_banner(scribe, tmp_path):
 def test_the_page_is_self_contained_and_well_formed(scribe, tmp_path):
     scribe.finished()
     text = page(scribe, tmp_path)
-    assert text.count(plotly.offline.get_plotlyjs()) == 1
+    (library,) = re.findall(r'id="library">([^<]+)<', text)
+    assert gzip.decompress(base64.b64decode(library)).decode() == plotly.offline.get_plotlyjs()
+    assert text.count("plotly.js v") == 0
     assert OUTSIDE.search(own(text)) is None
     assert "default-src 'none'" in text
     outline = Outline(text)
@@ -105,14 +109,15 @@ def test_the_page_is_self_contained_and_well_formed(scribe, tmp_path):
     steps = zip(outline.headings, outline.headings[1:], strict=False)
     assert all(after - before <= 1 for before, after in steps)
     assert all(outline.labels)
-    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()) for s in outline.scripts]
+    scripts = [*outline.scripts, plotly.offline.get_plotlyjs()]
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()) for s in scripts]
     allowed = re.findall(r"'sha256-([^']+)'", outline.policy)
     assert allowed == [found.decode() for found in hashes]
     assert len(allowed) == 4
     assert outline.policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe-inline" not in outline.policy.partition("style-src")[0]
     assert "unsafe-eval" not in outline.policy
-    assert outline.data == len(outline.labels) + 1
+    assert outline.data == len(outline.labels) + 2
 
 
 def test_hostile_names_are_escaped(scribe, tmp_path):
@@ -178,7 +183,8 @@ def test_one_method_and_one_seed_need_no_comparison(scribe, tmp_path):
 def test_comparisons_without_predictions_or_partners_are_told(scribe, tmp_path):
     scribe.begin()
     for method, seeds in (("alp", (100,)), ("finetune", (100, 101))):
-        scribe.run(method, "search", 0, 0, 0.7)
+        for trial in (0, 1):
+            scribe.run(method, "search", trial, 0, 0.7)
         for seed in seeds:
             scribe.run(method, "report", 0, seed, 0.8, predicted=False)
     text = page(scribe, tmp_path)

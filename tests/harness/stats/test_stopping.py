@@ -115,6 +115,37 @@ def test_the_interval_leaves_out_what_the_look_rejects() -> None:
             assert near or beyond == (not interval.low <= theta <= interval.high)
 
 
+@pytest.mark.parametrize("most", [12, 20])
+def test_with_tied_scores_the_interval_agrees_with_the_decision(most: int) -> None:
+    """On the grid of accuracies on 277 examples zero may be rejected alone, with all means around it."""
+    rng = np.random.default_rng(8)
+    decided = 0
+    for _ in range(60):
+        path = (rng.binomial(277, 0.72, size=most) - rng.binomial(277, 0.70, size=most)) / 277
+        found = stopping(path, most, 0.05, 1e-9)
+        if found.decision is None:
+            continue
+        decided += 1
+        interval = repeated_interval(path[: found.pairs], most, 0.05)
+        assert (interval.low > 0) if found.decision == "better" else (interval.high < 0)
+    assert decided > 5
+
+
+def test_an_end_that_a_look_leaves_open_is_the_one_before() -> None:
+    path = np.array([1, 1, 1, 0, 0, 1, 1, 1]) / 60
+    before = repeated_interval(path[:6], 8, 0.05)
+    assert before.high == pytest.approx(1 / 60, abs=1e-3)
+    assert repeated_interval(path, 8, 0.05).high == before.high
+
+
+def test_with_pairs_lost_there_is_a_look_at_what_is_left() -> None:
+    # Unanimous, two-sided: 2 of 64 patterns are more than .04 (6 / 8)^1.5 of them, 2 of 128 less.
+    path = [0.05] * 7
+    assert stopping(path, 8, 0.04, 0.01).decision is None
+    ended = stopping(path, 8, 0.04, 0.01, last=True)
+    assert (ended.decision, ended.pairs, ended.next_look) == ("better", 7, None)
+
+
 def test_the_interval_holds_at_every_look_together() -> None:
     rng = np.random.default_rng(5)
     missed = 0
