@@ -47,7 +47,8 @@ CROSSED_COVERAGE = {
     ("examples dominate", 10): 0.95,
     ("luck dominates", 6): 0.95,
     ("luck dominates", 10): 0.95,
-    ("seeds dominate", 6): 0.92,
+    ("seeds dominate", 6): 0.88,
+    ("seeds dominate", 10): 0.92,
 }
 """Of 95% intervals, as `CrossedBootstrap` says; of others it claims nothing."""
 

@@ -45,8 +45,8 @@ class CrossedBootstrap(DifferenceBootstrap):
     what seeds and examples do together, such as a run's luck on one example, up to three times
     (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1, 2007; Owen and Eckles,
     2012), and the variance between n seeds (n - 1) / n times. So it is too wide, up to sqrt(3),
-    where a run's luck dominates, close to its level where the examples do, and a little too narrow
-    where few seeds do (92% for 95% with six); there the sign-flip test of the seeds protects.
+    where a run's luck dominates, close to its level where the examples do, and too narrow where few
+    seeds do (88% for 95% with six, 92% with ten); there the sign-flip test of the seeds protects.
     """
 
 
