@@ -1,12 +1,20 @@
 """Ctrl-C is Ctrl-C, whatever a library in between makes of it."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from harness import command, interrupt, study
 from harness.failures import RunFailed, recorded
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Ctrl-C raises, also where the tests run in a shell's background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def _swallowed() -> None:

@@ -132,7 +132,11 @@ def test_ctrl_c_says_how_to_go_on(undisturbed: Undisturbed, tmp_path: Path, mome
     out = tmp_path / "runs"
     given = small_study(out, undisturbed.encoder, *MORE, "--trials", "200")
     command = [sys.executable, "-m", "harness.study", *given]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    # A shell's background ignores Ctrl-C, and so would what it starts.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
+    with process:
         assert process.stderr is not None
         told = ""
         if moment == "imports":
