@@ -32,6 +32,8 @@ from harness.stats import (
     sequential_verdict,
     verdict,
 )
+from harness.stats.paired import ROUNDING
+from harness.stats.power import detectable_difference
 
 BOOTSTRAP_SEED = 0
 OUTSIDE = 10
@@ -64,6 +66,10 @@ class Comparison:
     equivalence_p: float
     crossed: CrossedBootstrap | None
     verdict: Verdict
+    detectable: float | None
+    """The least true difference that so many pairs find in four of five cases, at the observed spread
+    and this comparison's share of alpha; infinite where they find none, None without a spread or where
+    seeds were added until they decided."""
     seeds: tuple[int, ...]
     unpaired: tuple[int, ...]
 
@@ -222,7 +228,8 @@ def _at_once(
     padding = [1.0] * (len(family) - len(differences))
     adjusted = holm([d.p_value for d in differences] + padding) if family else ()
     close = holm([1.0 if t is None else t.p_value for t in tests] + padding) if family else ()
-    over_examples = _crossed(ledger, pairs, confidence=1 - alpha / max(len(family), 1))
+    share = alpha / max(len(family), 1)
+    over_examples = _crossed(ledger, pairs, confidence=1 - share)
     found = []
     for pair, difference, p, test, test_p, crossed in zip(
         pairs, differences, adjusted, tests, close, over_examples, strict=False
@@ -240,7 +247,16 @@ def _at_once(
         )
         found.append(
             _comparison(
-                pair, difference, alpha, difference.interval, p, test, test_p, crossed, judged
+                pair,
+                difference,
+                alpha,
+                difference.interval,
+                p,
+                test,
+                test_p,
+                crossed,
+                judged,
+                share,
             )
         )
     return tuple(found)
@@ -271,6 +287,7 @@ def _after_looks(
                 1.0,
                 crossed,
                 judged,
+                share,
             )
         )
     return tuple(found)
@@ -300,6 +317,7 @@ def _comparison(
     equivalence_p: float,
     crossed: CrossedBootstrap | None,
     judged: Verdict,
+    share: float,
 ) -> Comparison:
     decided = pair.looked is not None and pair.looked.decision is not None
     last = max(pair.seeds) if decided else math.inf
@@ -320,9 +338,16 @@ def _comparison(
         equivalence_p=equivalence_p,
         crossed=crossed,
         verdict=judged,
+        detectable=_detectable(pair, difference, share),
         seeds=pair.seeds,
         unpaired=tuple(sorted(seed for seed in alone if seed <= last)),
     )
+
+
+def _detectable(pair: _Pair, difference: PairedDifference, share: float) -> float | None:
+    if pair.looked is not None or not difference.sd > ROUNDING:
+        return None
+    return detectable_difference(difference.sd, difference.n, share)
 
 
 def _crossed(

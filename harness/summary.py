@@ -98,6 +98,7 @@ def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any
                 "adjusted_p": c.adjusted_p,
                 "equivalence_p": None if c.equivalence is None else c.equivalence_p,
                 "margin": c.margin,
+                "detectable": None if c.detectable is None else _finite(c.detectable),
                 "pairs": c.difference.n,
                 "most_pairs": None if c.looked is None else c.looked.most,
                 "verdict": c.verdict.outcome,

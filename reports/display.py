@@ -160,6 +160,7 @@ def effects_display(frame: pd.DataFrame, styles: Mapping[str, Style]) -> Table:
         "d_z": ("d_z", number(2)),
         "rank_biserial": ("rank-biserial", number(2)),
         "superiority": ("wins another seed, %", _WINS),
+        "detectable": ("found in 4 of 5 cases, points", number(2)),
         "margin": ("margin, points", number(1)),
         "equivalence_p": ("equivalence, adjusted p", number(3)),
     }

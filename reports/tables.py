@@ -107,6 +107,7 @@ def effects_table(
             "superiority": 100 * effects.superiority,
             "superiority_low": 100 * effects.superiority_interval.low,
             "superiority_high": 100 * effects.superiority_interval.high,
+            "detectable": None if comparison.detectable is None else POINTS * comparison.detectable,
             "margin": None if comparison.margin is None else POINTS * comparison.margin,
             "equivalence_p": None if within is None else comparison.equivalence_p,
         }

@@ -9,6 +9,7 @@ from harness.compare import AblationResult, collapses, summarise
 from harness.ledger import Ledger, Predictions, Record, Result, Role, StudyRun
 from harness.results import best_trial
 from harness.stats import holm
+from harness.stats.power import detectable_difference
 
 SEEDS = list(range(100, 110))
 LABELS = np.array([0.0, 1.0] * 20)
@@ -91,10 +92,20 @@ def test_a_comparison_without_data_still_counts_in_the_family(ledger: Ledger) ->
     result = compared(ledger, scores, family)
     assert [c.method for c in result.comparisons] == ["alp", "pkd"]
     raw = [c.difference.p_value for c in result.comparisons]
+    assert [c.detectable for c in result.comparisons] == [None, None]  # differences all equal
     adjusted = [c.adjusted_p for c in result.comparisons]
     assert adjusted == pytest.approx(holm([*raw, 1.0])[:2])
     assert adjusted != pytest.approx(holm(raw))
     assert result.missing == ("never against kd on rte: no pair of finished report runs",)
+
+
+def test_what_so_many_seeds_can_find_is_told_at_the_familys_level(ledger: Ledger) -> None:
+    ours = {seed: 0.6 + 0.025 * (seed % 3) for seed in SEEDS}
+    family = [("alp", "kd"), ("never", "kd"), ("nor", "kd")]
+    (comparison,) = compared(ledger, {"alp": ours, "kd": spread(0.5)}, family).comparisons
+    expected = detectable_difference(comparison.difference.sd, 10, 0.05 / 3)
+    assert comparison.detectable == pytest.approx(expected)
+    assert 0 < expected < 0.2
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.01])
