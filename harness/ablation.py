@@ -2,48 +2,34 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.exc import ArgumentError
-
 from harness.arguments import chosen_methods
 from harness.artefacts import fingerprint
-from harness.banners import banners_of_all, banners_of_task
-from harness.cards import card
 from harness.claims import Claims
-from harness.config import ROUND, StudyConfig, plain
+from harness.config import ROUND, StudyConfig
 from harness.errors import DataError, MethodError, NothingLeftError, TeacherError, UserError
 from harness.execute import Executor
 from harness.ledger import Ledger, Record
 from harness.making import usable
+from harness.manifest import ablation_manifest, ablation_name, identity_of
 from harness.materials import Materials, prepare
 from harness.method import Method
-from harness.metrics import constant_score
 from harness.precision import Arithmetic
 from harness.progress import say
-from harness.provenance import provenance
-from harness.registry import registry
-from harness.results import best_trial
+from harness.results import best_trial, score_of
 from harness.runs import Run, report_seeds, search_seeds
 from harness.search import Asked, Search, Told, open_optuna, run_search
 from harness.seeds import Looks, looks_of, seeds_wanted
 from harness.sources import TaskData, load_task_data
 from harness.space import check_names, space_of
-from harness.storage import shown_url
 from harness.tasks import load_task
 
 SHOWN = 4
 """Methods that a line of progress names; more are counted."""
-QUOTES = "'\""
-COUNTS = {"search": ("trials",), "protocol": ("seeds", "stopping", "repeats", "alpha", "margins")}
-"""Left out of a study's identity: asking for more, or judging otherwise, continues the same study."""
-IDENTITY = ("pooling", "student", "training", "search", "protocol")
-"""What a study's identity takes from the configuration; data and teacher enter by fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +74,20 @@ class Ablation:
                 ready[task], executors[task] = materials, executor
         if not ready:
             raise NothingLeftError("; ".join(refused.values()))
-        name = self._name(studies)
-        manifest = self._manifest(name, studies, ready, refused)
+        name = ablation_name(self.config, studies, self.repeat)
+        manifest = ablation_manifest(
+            self.config,
+            self.ledger,
+            name,
+            studies,
+            ready,
+            refused,
+            command=self.command,
+            repeat=self.repeat,
+        )
+        for materials in ready.values():
+            scored = next(iter(materials.data.evaluation.values()))
+            self.ledger.write_texts(scored.sha256, scored.ids, scored.texts)
         self.ledger.write_ablation(name, manifest)
         return Prepared(name, manifest, executors)
 
@@ -100,29 +98,6 @@ class Ablation:
             executor = prepared.executors.pop(task)
             looks = looks_of(prepared.manifest, executor.materials.data.task.metrics[0])
             self._run_studies(executor, studies, looks)
-
-    def _name(self, studies: dict[str, dict[str, str]]) -> str:
-        """Source, tasks, methods, and eight digits of the studies and what is compared."""
-        kind = self.config.source.kind
-        methods = "+".join(self.config.methods)
-        readable = f"{kind}-{'+'.join(self.config.tasks)}-{methods}"
-        shown = (
-            readable
-            if len(readable) <= 80
-            else f"{kind}-{len(self.config.tasks)}-tasks-" + (f"{len(self.config.methods)}-methods")
-        )
-        part = "" if self.repeat is None else f"-r{self.repeat}"
-        return f"{shown}-{fingerprint([studies, self.config.baseline])[:8]}{part}"
-
-    def _identity(self) -> dict[str, Any]:
-        identity = {k: v for k, v in plain(self.config).items() if k in IDENTITY}
-        for group, counts in COUNTS.items():
-            identity[group] = {k: v for k, v in identity[group].items() if k not in counts}
-        if not identity["search"]["rungs"]:
-            del identity["search"]["rungs"]
-        if self.repeat:
-            identity["repeat"] = self.repeat
-        return identity
 
     def _check_spaces(self, data: TaskData) -> None:
         for method in chosen_methods(self.config):
@@ -138,7 +113,7 @@ class Ablation:
 
         def check(method: type[Method]) -> None:
             space = space_of(method, self.config.search, task.regression)
-            executor.check(method, space.fixed)
+            executor.trainer.check(method, space.fixed)
 
         kinds, errors = usable(chosen_methods(self.config), self.config.baseline, check)
         for name, error in errors.items():
@@ -152,7 +127,7 @@ class Ablation:
         space = space_of(method, self.config.search, task.regression)
         shapes = materials.shapes(self.config)
         identity = {
-            **self._identity(),
+            **identity_of(self.config, self.repeat),
             "round": ROUND,
             "task": task.name,
             "method": method.name,
@@ -163,7 +138,7 @@ class Ablation:
             "selection": materials.data.selection.sha256,
             "evaluation": [[k, split.sha256] for k, split in materials.data.evaluation.items()],
             "precision_used": self.arithmetic.name,
-            "run": executor.run(method, "", {}, 0, 0, "search").fingerprint,
+            "run": executor.trainer.run(method, "", {}, 0, 0, "search").fingerprint,
         }
         kind = self.config.source.kind
         name = f"{kind}-{task.name}-{method.name}-{fingerprint(identity)[:8]}"
@@ -190,7 +165,7 @@ class Ablation:
 
         def evaluate(asked: Mapping[str, list[Asked]]) -> dict[str, dict[int, Told]]:
             runs = [
-                executor.run(
+                executor.trainer.run(
                     methods[name],
                     names[name],
                     spaces[name].setting(trial.params),
@@ -226,7 +201,7 @@ class Ablation:
                 continue
             trial, setting = chosen
             reported[name] = [
-                executor.run(methods[name], study, setting, trial, seed, "report")
+                executor.trainer.run(methods[name], study, setting, trial, seed, "report")
                 for seed in report_seeds(config.protocol.seeds, self.repeat or 0)
             ]
         records = self._report(executor, reported, looks, shown)
@@ -273,66 +248,6 @@ class Ablation:
             return None
         return best, next(run.record.inputs["setting"] for run in found if run.trial == best)
 
-    def _seeds_asked(self, name: str, studies: dict[str, dict[str, str]]) -> list[list[Any]]:
-        """The report seeds asked for: now, and by earlier commands that have left results."""
-        protocol = self.config.protocol
-        now = [protocol.stopping, protocol.seeds]
-        if name not in self.ledger.ablations():
-            return [now]
-        before: list[list[Any]] = self.ledger.manifest(name).get("seeds_asked", [])
-        names = [study for own in studies.values() for study in own.values()]
-        runs = (run for study in names for run in self.ledger.study_runs(study))
-        if not any(run.role == "report" for run in runs):
-            return [now]
-        return before if before and before[-1] == now else [*before, now]
-
-    def _manifest(
-        self,
-        name: str,
-        studies: dict[str, dict[str, str]],
-        ready: Mapping[str, Materials],
-        refused: Mapping[str, str],
-    ) -> dict[str, Any]:
-        config = self.config
-        family = [
-            [task, method, config.baseline]
-            for task, own in studies.items()
-            for method in own
-            if config.baseline is not None and method != config.baseline
-        ]
-        asked = self._seeds_asked(name, studies)
-        return {
-            "name": name,
-            "source": {"kind": config.source.kind, "folder": config.source.folder},
-            "banners": [*_banners(config, ready), *_banner_of_seeds(asked, family)],
-            "preset": config.preset,
-            "command": self.command,
-            "protocol": config.protocol.name,
-            "tasks": {task: _task_facts(materials.data) for task, materials in ready.items()},
-            "studies": studies,
-            "methods": {method.name: card(method) for method in chosen_methods(config)},
-            "family": family,
-            "trials": config.search.trials,
-            "random_trials": config.search.random_trials,
-            "search_seeds": search_seeds(config.search.seeds, self.repeat or 0),
-            "report_seeds": report_seeds(config.protocol.seeds, self.repeat or 0),
-            "stopping": config.protocol.stopping,
-            "seeds_asked": asked,
-            "repeat": self.repeat,
-            "alpha": config.protocol.alpha,
-            "margins": asdict(config.protocol.margins),
-            "baseline": config.baseline,
-            "teachers": {
-                task: {"fingerprint": materials.teacher.fingerprint, **materials.facts}
-                for task, materials in ready.items()
-            },
-            "config": _shown_config(config),
-            "storage": shown_url(self.ledger.url),
-            "provenance": provenance(),
-            "refused": dict(refused),
-            "broken_plugins": registry().broken,
-        }
-
 
 def load_tasks(config: StudyConfig) -> tuple[dict[str, TaskData], dict[str, str]]:
     """The data of every task that can be read, and why the others cannot.
@@ -361,33 +276,6 @@ def refuse(refused: dict[str, str], name: str, error: UserError) -> None:
     say(f"{name} is left out: {error}")
 
 
-def command_line() -> str:
-    """The command as it was given, to be repeated."""
-    shown = [_without_password(argument) for argument in sys.argv[1:]]
-    return f"python -m harness.study {shlex.join(shown)}"
-
-
-def _without_password(argument: str) -> str:
-    key, _, value = argument.partition("=")
-    if key != "storage":
-        return argument
-    try:
-        return f"storage={shown_url(value.strip(QUOTES))}"
-    except ArgumentError:  # it cannot be told where a password stands
-        return "storage=***"
-
-
-def _shown_config(config: StudyConfig) -> dict[str, Any]:
-    """The configuration for manifests and reports, without a storage password."""
-    shown = plain(config)
-    for group, name in (("source", "folder"), ("teacher", "checkpoint"), ("teacher", "pretrained")):
-        if shown[group][name] is not None and Path(shown[group][name]).is_dir():
-            shown[group][name] = str(Path(shown[group][name]).absolute())
-    if config.storage is not None:
-        shown["storage"] = shown_url(config.storage)
-    return shown
-
-
 def _listed(names: Iterable[str]) -> str:
     listed = list(names)
     return ", ".join(listed) if len(listed) <= SHOWN else f"{len(listed)} methods"
@@ -398,10 +286,7 @@ def _scores(
 ) -> dict[int, float | None]:
     """The scores of the runs that have ended, by seed; None where one failed."""
     ended = {run.seed: records[run.fingerprint] for run in runs if run.fingerprint in records}
-    return {
-        seed: record.metrics[metric] if record.status == "complete" else None
-        for seed, record in ended.items()
-    }
+    return {seed: score_of(record, metric) for seed, record in ended.items()}
 
 
 def _mean(records: list[Record], metric: str) -> Told:
@@ -412,31 +297,3 @@ def _mean(records: list[Record], metric: str) -> Told:
     if "pruned" in statuses:
         return "pruned"
     return sum(record.metrics[metric] for record in records) / len(records)
-
-
-def _task_facts(data: TaskData) -> dict[str, Any]:
-    evaluation = next(iter(data.evaluation.values()))
-    return {
-        "title": data.task.title,
-        "metrics": list(data.task.metrics),
-        "sizes": {name: len(split) for name, split in data.splits.items()},
-        "constant": constant_score(data.task, data.train.labels, evaluation.labels),
-    }
-
-
-def _banner_of_seeds(asked: list[list[Any]], family: list[list[Any]]) -> list[str]:
-    if len(asked) < 2 or not family:
-        return []
-    shown = [
-        f"up to {seeds}, until decided" if rule == "sequential" else str(seeds)
-        for rule, seeds in asked
-    ]
-    return [
-        f"REPORT SEEDS: asked for {', then '.join(shown)}, with results in between. Error rates hold "
-        "only if that was planned before any of them was seen."
-    ]
-
-
-def _banners(config: StudyConfig, ready: Mapping[str, Materials]) -> list[str]:
-    own = [text for materials in ready.values() for text in banners_of_task(config, materials)]
-    return banners_of_all(config) + own

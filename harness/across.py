@@ -7,14 +7,14 @@ the family that the manifest names.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.compare import BOOTSTRAP_SEED, AblationResult, Comparison
-from harness.results import trials_ended
+from harness.complete_runs import CompleteRuns, complete_runs, scores_by_method, scores_by_task
 from harness.scales import Scale, Scales, scales
 from harness.stats.aggregate import (
     Aggregate,
@@ -46,27 +46,6 @@ LEAST_METHODS = 3
 """The fewest methods that are ranked: of two, their paired difference says more."""
 PERMUTATIONS = 9999
 PROFILE_STEPS = 40
-
-
-@dataclass(frozen=True)
-class CompleteRuns:
-    """The report runs that all methods have in common, the only ones that are ranked or aggregated."""
-
-    methods: tuple[str, ...]
-    """All that are finished on some task, the baseline first: every search trial has ended, and a
-    report run is complete."""
-    seeds: Mapping[str, tuple[int, ...]]
-    """By task, those that every method finished; ascending. Only complete tasks are in it."""
-    left_out: tuple[str, ...]
-    """Methods, tasks and seeds that are not, and why."""
-    unit: str
-    """What a seed stands for: "seed", or "repeat" where whole pipelines were repeated."""
-
-    @property
-    def shared_seeds(self) -> tuple[int, ...]:
-        """Seeds that every method finished on every complete task."""
-        of_tasks = [set(seeds) for seeds in self.seeds.values()]
-        return tuple(sorted(set.intersection(*of_tasks))) if of_tasks else ()
 
 
 @dataclass(frozen=True)
@@ -165,42 +144,15 @@ def false_discovery(result: AblationResult) -> dict[tuple[str, str, str], float]
     return dict(zip(names, benjamini_hochberg(found + padding), strict=False))
 
 
-def complete_runs(result: AblationResult) -> CompleteRuns:
-    """The seeds that all methods finished, by task."""
-    named = dict.fromkeys(found.method for found in result.results)
-    finished = {
-        m for m in named for t in result.manifest["studies"] if _finished_seeds(result, t, m)
-    }
-    baseline = result.manifest.get("baseline")
-    methods = sorted((m for m in named if m in finished), key=lambda method: method != baseline)
-    left_out = [
-        f"{method} (not finished on any task)" for method in named if method not in finished
-    ]
-    seeds: dict[str, tuple[int, ...]] = {}
-    for task in result.manifest["studies"]:
-        of_methods = {method: _finished_seeds(result, task, method) for method in methods}
-        lacking = [method for method, its in of_methods.items() if not its]
-        common = sorted(set.intersection(*of_methods.values())) if methods else []
-        others = sorted(set().union(*of_methods.values()) - set(common))
-        if lacking:
-            left_out.append(f"{task} (not finished by {', '.join(lacking)})")
-        elif not common:
-            left_out.append(f"{task} (no seed that every method finished)")
-        elif others and result.manifest.get("stopping", "fixed") == "fixed":
-            left_out.append(f"seeds {_listed(others)} of {task} (not finished by every method)")
-        if common:
-            seeds[task] = tuple(common)
-    unit = "repeat" if "repeats" in result.manifest else "seed"
-    return CompleteRuns(tuple(methods), seeds, tuple(left_out), unit)
-
-
 def _ranking(result: AblationResult, runs: CompleteRuns) -> Attempt[Ranking]:
     methods, tasks = runs.methods, tuple(runs.seeds)
     if len(methods) < LEAST_METHODS:
         return Attempt(None, f"ranks take {LEAST_METHODS} methods or more, here are {len(methods)}")
     if not tasks:
         return Attempt(None, "there is no task on which every method finished the same seed")
-    of_tasks = [_scores(result, task, methods, seeds) for task, seeds in runs.seeds.items()]
+    of_tasks = [
+        scores_by_method(result, task, methods, seeds) for task, seeds in runs.seeds.items()
+    ]
     if len(tasks) > 1:
         unit, blocks = "task", tasks
         scores = np.stack([own.mean(axis=0) for own in of_tasks])
@@ -234,8 +186,8 @@ def _aggregates(result: AblationResult, runs: CompleteRuns, scale: Scales) -> At
         return Attempt(None, f"seeds that every method finished on every task: {len(seeds)}, not 2")
     if not scaled:
         return Attempt(None, f"no task has a scale: {_reasons(scale, tasks)}")
-    raw = {m: _by_task(result, m, tasks, seeds) for m in runs.methods}
-    shown = {m: _by_task(result, m, scaled, seeds) for m in runs.methods}
+    raw = {m: scores_by_task(result, m, tasks, seeds) for m in runs.methods}
+    shown = {m: scores_by_task(result, m, scaled, seeds) for m in runs.methods}
     if shares:
         ends = [scale.known[task] for task in scaled]
         shown = {method: _shares(ends, scores) for method, scores in shown.items()}
@@ -304,7 +256,9 @@ def _effect(
         )
     scores = np.concatenate(
         [
-            scale.known[c.task].shares(_scores(result, c.task, (method, baseline), c.seeds))
+            scale.known[c.task].shares(
+                scores_by_method(result, c.task, (method, baseline), c.seeds)
+            )
             for c in used
         ]
     )
@@ -320,26 +274,6 @@ def _effect(
     )
 
 
-def _scores(
-    result: AblationResult, task: str, methods: Sequence[str], seeds: Sequence[int]
-) -> Floats:
-    """Raw scores (seeds, methods) on a task."""
-    return np.stack([_by_task(result, m, (task,), seeds)[:, 0] for m in methods], axis=1)
-
-
-def _by_task(
-    result: AblationResult, method: str, tasks: Sequence[str], seeds: Sequence[int]
-) -> Floats:
-    """Raw scores (seeds, tasks) of a method."""
-    columns = []
-    for task in tasks:
-        found = result.result(task, method)
-        assert found is not None
-        by_seed = dict(zip(found.seeds, found.scores, strict=True))
-        columns.append([by_seed[seed] for seed in seeds])
-    return np.array(columns, dtype=np.float64).T
-
-
 def _shares(ends: Sequence[Scale], scores: Floats) -> Floats:
     """Scores (seeds, tasks) on the scale of each task."""
     return np.stack([end.shares(own) for end, own in zip(ends, scores.T, strict=True)], axis=1)
@@ -352,15 +286,6 @@ def _thresholds(scores: Floats) -> Floats:
     return np.unique(np.linspace(low - step, high, PROFILE_STEPS + 2))
 
 
-def _finished_seeds(result: AblationResult, task: str, method: str) -> set[int]:
-    found, manifest = result.result(task, method), result.manifest
-    if found is None:
-        return set()
-    # A setting that was chosen among fewer would be ranked with one chosen among all.
-    ended = "repeats" in manifest or trials_ended(found, manifest) >= manifest["trials"]
-    return set(found.seeds) if ended else set()
-
-
 def _control(result: AblationResult, methods: Sequence[str]) -> int | None:
     """The baseline's position among the methods."""
     baseline = result.manifest.get("baseline")
@@ -369,10 +294,6 @@ def _control(result: AblationResult, methods: Sequence[str]) -> int | None:
 
 def _reasons(scale: Scales, tasks: Sequence[str]) -> str:
     return "; ".join(f"{task}: {scale.missing[task]}" for task in tasks)
-
-
-def _listed(values: Sequence[int]) -> str:
-    return ", ".join(str(value) for value in values)
 
 
 def _generator() -> np.random.Generator:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from harness.config import StudyConfig
 from harness.materials import Materials
 
 DEMO = "DEMO DATA: procedural tasks that only share GLUE's schemas. Nothing here is a GLUE result."
 PAPER = "PROTOCOL paper: settings were selected on the split that is reported, so scores are optimistic."
+
+
+def banners_of(config: StudyConfig, ready: Mapping[str, Materials]) -> list[str]:
+    """What holds for every task, then for each of those that are ready."""
+    own = [text for materials in ready.values() for text in banners_of_task(config, materials)]
+    return banners_of_all(config) + own
 
 
 def banners_of_all(config: StudyConfig) -> list[str]:
@@ -28,3 +37,17 @@ def banners_of_task(config: StudyConfig, materials: Materials) -> list[str]:
     if config.teacher.pretrained == "minilm" and task in ("mnli", "qqp"):
         banners.append(f"{task}: the MiniLM encoder was trained on data of this kind.")
     return banners
+
+
+def banner_of_seeds(asked: Sequence[Sequence[Any]], family: Sequence[Sequence[Any]]) -> list[str]:
+    """That the number of report seeds, asked for as (rule, number), changed with results in between."""
+    if len(asked) < 2 or not family:
+        return []
+    shown = [
+        f"up to {seeds}, until decided" if rule == "sequential" else str(seeds)
+        for rule, seeds in asked
+    ]
+    return [
+        f"REPORT SEEDS: asked for {', then '.join(shown)}, with results in between. Error rates hold "
+        "only if that was planned before any of them was seen."
+    ]

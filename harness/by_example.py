@@ -7,25 +7,22 @@ are never pooled; how many of them are small is a description, not a test.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from harness.compare import BOOTSTRAP_SEED, REGRESSION_METRICS, AblationResult
-from harness.ledger import Ledger, Predictions
-from harness.results import MethodResult
+from harness.compare import BOOTSTRAP_SEED, AblationResult, Comparison
+from harness.predictions import Answers, StoredAnswers
 from harness.stats.examples import (
     CochranQ,
     ExamplesBootstrap,
     McNemar,
     cochran_q,
-    examples_bootstrap_per_seed,
+    examples_bootstraps_per_seed,
     mcnemar_per_seed,
 )
-
-Values = npt.NDArray[np.float64]
 
 LEAST_METHODS = 3
 """The fewest methods for Cochran's Q: of two it is McNemar's test without correction."""
@@ -70,13 +67,13 @@ class ByExample:
     missing: Mapping[str, tuple[str, ...]]
 
 
-def by_example(ledger: Ledger, result: AblationResult) -> ByExample:
+def by_example(stored: StoredAnswers, result: AblationResult) -> ByExample:
     """Test an ablation's report runs over the examples, from the stored predictions."""
     pairs: list[PairByExample] = []
     methods: list[MethodsByExample] = []
     missing: dict[str, tuple[str, ...]] = {}
     for task in result.manifest["studies"]:
-        answers, problems = _task_answers(ledger, result, task)
+        answers, problems = answers_on(stored, result, task)
         pairs += _pairs(result, task, answers)
         if (found := _all_methods(task, answers)) is not None:
             methods.append(found)
@@ -85,104 +82,87 @@ def by_example(ledger: Ledger, result: AblationResult) -> ByExample:
     return ByExample(tuple(pairs), tuple(methods), missing)
 
 
-@dataclass(frozen=True)
-class _Answers:
-    """A method's predictions (examples,) on a task by seed: classes, or a regression's scores."""
-
-    metric: str
-    labels: Values
-    by_seed: Mapping[int, Values]
-
-    @property
-    def scored(self) -> bool:
-        return self.metric in REGRESSION_METRICS
-
-    def predictions(self, seeds: Sequence[int]) -> Values:
-        """(seeds, examples)."""
-        return np.stack([self.by_seed[seed] for seed in seeds])
-
-
-def _task_answers(
-    ledger: Ledger, result: AblationResult, task: str
-) -> tuple[dict[str, _Answers], list[str]]:
+def answers_on(
+    stored: StoredAnswers, result: AblationResult, task: str
+) -> tuple[dict[str, Answers], list[str]]:
     """By method with finished runs, all on the same examples; else what is the matter."""
-    answers: dict[str, _Answers] = {}
+    found: dict[str, Answers] = {}
     problems = []
     ids = None
-    for found in result.results:
-        if found.task != task or not found.seeds:
+    for own in result.results:
+        if own.task != task or not own.seeds:
             continue
         if "repeats" in result.manifest:
-            problems.append(f"{found.method}: it is in the report of each repeat")
+            problems.append(f"{own.method}: it is in the report of each repeat")
             continue
-        stored = _stored(ledger, found)
-        if stored is None:
-            problems.append(f"{found.method}: not all runs have stored predictions")
+        answers = stored.of(own)
+        if answers is None or not answers.has(own.seeds):
+            problems.append(f"{own.method}: not all runs have stored predictions")
             continue
-        ids = next(iter(stored.values())).ids if ids is None else ids
-        if any(not np.array_equal(predicted.ids, ids) for predicted in stored.values()):
-            problems.append(f"{found.method}: evaluated on other examples than the methods before")
+        ids = answers.ids[own.seeds[0]] if ids is None else ids
+        if any(not np.array_equal(others, ids) for others in answers.ids.values()):
+            problems.append(f"{own.method}: evaluated on other examples than the methods before")
             continue
-        answers[found.method] = _answers(found, stored)
-    return answers, problems
-
-
-def _stored(ledger: Ledger, result: MethodResult) -> dict[int, Predictions] | None:
-    """By seed, on the split that scores are of; None when some are missing."""
-    runs = {run.seed: run.record for run in result.report}
-    found = {
-        seed: ledger.predictions(runs[seed].fingerprint, runs[seed].inputs["evaluation"][0][0])
-        for seed in result.seeds
-    }
-    stored = {seed: predicted for seed, predicted in found.items() if predicted is not None}
-    return stored if len(stored) == len(found) else None
-
-
-def _answers(result: MethodResult, stored: Mapping[int, Predictions]) -> _Answers:
-    scored = result.metric in REGRESSION_METRICS
-    by_seed = {
-        seed: (p.logits[:, 0] if scored else p.logits.argmax(axis=1)).astype(np.float64)
-        for seed, p in stored.items()
-    }
-    return _Answers(result.metric, next(iter(stored.values())).labels, by_seed)
+        found[own.method] = answers
+    return found, problems
 
 
 def _pairs(
-    result: AblationResult, task: str, answers: Mapping[str, _Answers]
+    result: AblationResult, task: str, answers: Mapping[str, Answers]
 ) -> list[PairByExample]:
+    compared = [
+        c for c in result.comparisons if c.task == task and {c.method, c.baseline} <= set(answers)
+    ]
+    groups: dict[tuple[int, ...], list[Comparison]] = defaultdict(list)
+    for comparison in compared:
+        groups[comparison.seeds].append(comparison)
     confidence = 1 - float(result.manifest["alpha"])
-    found = []
-    for comparison in result.comparisons:
-        if comparison.task != task or not {comparison.method, comparison.baseline} <= set(answers):
-            continue
-        ours, theirs = answers[comparison.method], answers[comparison.baseline]
-        method, baseline = (side.predictions(comparison.seeds) for side in (ours, theirs))
-        labels = ours.labels
-        found.append(
-            PairByExample(
-                task=task,
-                method=comparison.method,
-                baseline=comparison.baseline,
-                metric=comparison.metric,
-                examples=len(labels),
-                seeds=comparison.seeds,
-                mcnemar=()
-                if ours.scored
-                else mcnemar_per_seed(method == labels, baseline == labels),
-                bootstraps=examples_bootstrap_per_seed(
-                    comparison.metric,
-                    method,
-                    baseline,
-                    labels,
-                    np.random.default_rng(BOOTSTRAP_SEED),
-                    confidence=confidence,
-                ),
-            )
+    drawn = {
+        (comparison.method, comparison.baseline): bootstraps
+        for group in groups.values()
+        for comparison, bootstraps in zip(
+            group, _bootstraps(group, answers, confidence), strict=True
         )
-    return found
+    }
+    return [_pair(c, answers, drawn[c.method, c.baseline]) for c in compared]
 
 
-def _all_methods(task: str, answers: Mapping[str, _Answers]) -> MethodsByExample | None:
+def _bootstraps(
+    compared: Sequence[Comparison], answers: Mapping[str, Answers], confidence: float
+) -> tuple[tuple[ExamplesBootstrap, ...], ...]:
+    """Of comparisons on the same task and seeds, which share their draws."""
+    sides = dict.fromkeys(side for c in compared for side in (c.method, c.baseline))
+    order = {method: position for position, method in enumerate(sides)}
+    return examples_bootstraps_per_seed(
+        compared[0].metric,
+        [answers[method].of(compared[0].seeds) for method in sides],
+        [(order[c.method], order[c.baseline]) for c in compared],
+        answers[compared[0].method].labels,
+        np.random.default_rng(BOOTSTRAP_SEED),
+        confidence=confidence,
+    )
+
+
+def _pair(
+    comparison: Comparison,
+    answers: Mapping[str, Answers],
+    bootstraps: tuple[ExamplesBootstrap, ...],
+) -> PairByExample:
+    ours, theirs = answers[comparison.method], answers[comparison.baseline]
+    method, baseline = (side.of(comparison.seeds) == ours.labels for side in (ours, theirs))
+    return PairByExample(
+        task=comparison.task,
+        method=comparison.method,
+        baseline=comparison.baseline,
+        metric=comparison.metric,
+        examples=len(ours.labels),
+        seeds=comparison.seeds,
+        mcnemar=() if ours.scored else mcnemar_per_seed(method, baseline),
+        bootstraps=bootstraps,
+    )
+
+
+def _all_methods(task: str, answers: Mapping[str, Answers]) -> MethodsByExample | None:
     """None below three methods, without a seed that all have, and for regression."""
     sides = list(answers.values())
     if len(sides) < LEAST_METHODS or sides[0].scored:

@@ -15,7 +15,7 @@ from typing import Any
 
 import transformers
 
-from harness.ablation import Ablation, command_line, load_tasks
+from harness.ablation import Ablation, load_tasks
 from harness.arguments import Request, parser, replay_request, request
 from harness.claims import Claims
 from harness.compare import AblationResult
@@ -23,6 +23,7 @@ from harness.config import StudyConfig
 from harness.errors import NothingLeftError, UserError, one_line
 from harness.ledger import Ledger
 from harness.listing import show_list
+from harness.manifest import command_line
 from harness.plan import plan_task
 from harness.precision import Arithmetic, choose_arithmetic
 from harness.processor import hold_memory, set_threads

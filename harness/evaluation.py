@@ -37,7 +37,7 @@ class Evaluation:
     def predict(self, population: Population, runs: Sequence[Run]) -> dict[str, list[Layers]]:
         """By split: what every member says of its examples; of the first one its pooled states too.
 
-        The states are of the first `INSPECTED` examples.
+        The states are of the first `INSPECTED` examples. Test splits are for report runs.
         """
         if not population.members:
             return {}
@@ -58,6 +58,9 @@ class Evaluation:
                     Layers(own.logits, looked.states)
                     for own, looked in zip(whole, part, strict=True)
                 ]
+        if any(run.role == "report" for run in runs):
+            for name in self.materials.data.test:
+                found[name] = population.predict(self.materials.inputs[name], None)
         return found
 
     def of(
@@ -88,4 +91,15 @@ class Evaluation:
                         inspections |= inspect_run(method, name, layers[name], outputs)
                 except RunFailed as error:
                     say(f"warning: {method.name}, seed {run.seed}: inspect failed: {error}")
+        if run.role == "report":
+            predictions |= self._test_predictions(layers)
         return predictions, inspections, metrics
+
+    def _test_predictions(self, layers: Mapping[str, Layers]) -> dict[str, Predictions]:
+        """Of splits without labels: whatever the logits are, the run's score does not depend on them."""
+        return {
+            name: Predictions(
+                layers[name].logits.numpy(), split.labels.astype(np.float64), split.ids
+            )
+            for name, split in self.materials.data.test.items()
+        }

@@ -28,9 +28,11 @@ from harness.schema import (
     SCHEMA_VERSION,
     STUDIES,
     TABLES,
+    TEXTS,
     USES,
 )
 from harness.storage import open_engine, shown_url
+from harness.texts import packed, unpacked
 
 Role = Literal["search", "report"]
 Status = Literal["complete", "pruned", "failed"]
@@ -59,6 +61,8 @@ class Record:
     examples_per_second: float
     peak_memory: float
     provenance: dict[str, Any] = field(default_factory=dict)
+    created: float | None = field(default=None, compare=False)
+    """When the ledger wrote it, in seconds since 1970; None before."""
 
     @property
     def split_metrics(self) -> dict[str, dict[str, float]]:
@@ -160,6 +164,16 @@ class Ledger:
         with self._write() as connection:
             row = {"name": name, "manifest": dict(manifest), "created": time.time()}
             self._insert_new(connection, STUDIES, row)
+
+    def write_texts(
+        self, sha256: str, ids: npt.NDArray[np.int64], texts: Sequence[tuple[str, ...]]
+    ) -> None:
+        """Record once what the examples (examples,) of the split with that hash say, by their ids."""
+        with self._write() as connection:
+            there = select(TEXTS.c.sha256).where(TEXTS.c.sha256 == sha256)
+            if connection.scalar(there) is None:
+                row = {"sha256": sha256, "texts": packed(ids, texts)}
+                self._insert_new(connection, TEXTS, row)
 
     def write_runs(self, results: Sequence[Result]) -> list[bool]:
         """Write runs, each with all that belongs to it; tells which were not there already.
@@ -266,17 +280,23 @@ class Ledger:
 
     def predictions(self, fingerprint: str, split: str) -> Predictions | None:
         """A run's stored predictions on a split, or None."""
+        return self.predictions_of((fingerprint,), split).get(fingerprint)
+
+    def predictions_of(self, fingerprints: Iterable[str], split: str) -> dict[str, Predictions]:
+        """The stored predictions of those runs on a split, by fingerprint, where there are any."""
         with self._write() as connection:
-            row = connection.execute(
+            rows = connection.execute(
                 select(PREDICTIONS).where(
-                    PREDICTIONS.c.fingerprint == fingerprint, PREDICTIONS.c.split == split
+                    PREDICTIONS.c.fingerprint.in_(list(fingerprints)), PREDICTIONS.c.split == split
                 )
-            ).first()
-        if row is None:
-            return None
-        logits = np.frombuffer(row.logits, dtype="<f4").reshape(-1, row.outputs)
-        labels = np.frombuffer(row.labels, dtype="<f8")
-        return Predictions(logits, labels, np.frombuffer(row.ids, dtype="<i8"))
+            )
+            return {row.fingerprint: _predictions(row) for row in rows}
+
+    def texts(self, sha256: str) -> dict[int, tuple[str, ...]] | None:
+        """The texts of a split's examples by their ids; None where no study stored them."""
+        with self._write() as connection:
+            found = connection.scalar(select(TEXTS.c.texts).where(TEXTS.c.sha256 == sha256))
+        return None if found is None else unpacked(found)
 
     def inspections(self, fingerprint: str) -> dict[str, Any]:
         """What was looked at inside a run, by name."""
@@ -285,6 +305,16 @@ class Ledger:
                 select(INSPECTIONS).where(INSPECTIONS.c.fingerprint == fingerprint)
             )
             return {row.name: row.value for row in rows}
+
+    def inspections_of(self, fingerprints: Iterable[str], name: str) -> dict[str, Any]:
+        """One thing that was looked at inside those runs, by fingerprint, where it was."""
+        with self._write() as connection:
+            rows = connection.execute(
+                select(INSPECTIONS).where(
+                    INSPECTIONS.c.fingerprint.in_(list(fingerprints)), INSPECTIONS.c.name == name
+                )
+            )
+            return {row.fingerprint: row.value for row in rows}
 
     def take_claim(self, key: str, owner: str, gone: Mapping[str, float]) -> bool:
         """Claim a key; one is taken over whose owner is in `gone` and gave no sign since then."""
@@ -330,6 +360,12 @@ def _silent(gone: Mapping[str, float]) -> ColumnElement[bool]:
         false(),
         *((CLAIMS.c.owner == o) & (CLAIMS.c.heartbeat <= beat) for o, beat in gone.items()),
     )
+
+
+def _predictions(row: Any) -> Predictions:
+    logits = np.frombuffer(row.logits, dtype="<f4").reshape(-1, row.outputs)
+    labels = np.frombuffer(row.labels, dtype="<f8")
+    return Predictions(logits, labels, np.frombuffer(row.ids, dtype="<i8"))
 
 
 def _record(row: Any) -> Record:

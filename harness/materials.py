@@ -80,7 +80,7 @@ def prepare(config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Pa
             tokenizer,
             config.training.max_length,
         )
-        for name, split in data.splits.items()
+        for name, split in (data.splits | data.test).items()
     }
     for folder in {origin.folder, own_start or origin.folder}:
         check_fits(folder, inputs.values(), config.training.max_length)

@@ -6,7 +6,8 @@ clipping are its own; runs of one method are batched with `torch.func.vmap`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -38,11 +39,10 @@ class Population:
         self.device = recipe.arithmetic.device
         alike = grouped(members)
         self.order = [place for places in alike for place in places]
-        self.members = [members[place] for place in self.order]
-        self.network = _network(self.members, recipe)
-        self.groups = [
-            MethodGroup([members[place] for place in places], recipe) for places in alike
-        ]
+        self.network = _network([members[place] for place in self.order], recipe)
+        begun = [replace(member, weights={}) for member in members]  # they lie in the network now
+        self.members = [begun[place] for place in self.order]
+        self.groups = [MethodGroup([begun[place] for place in places], recipe) for places in alike]
         self.schedule = recipe.schedule()
         self.steps = self.schedule.steps_per_epoch * recipe.training.epochs
         self.step = 0
@@ -99,6 +99,16 @@ class Population:
         """The method of a member with the projections that it has learned, on the CPU."""
         group = next(g for g in reversed(self.groups) if g.first <= place)
         return group.trained(place - group.first)
+
+    @contextmanager
+    def inspected(self, place: int) -> Iterator[Method]:
+        """The method of a member as it is now, on the CPU, while its training goes on."""
+        method = self.method(place)
+        assert method is not None
+        try:
+            yield method
+        finally:
+            method.train().to(self.device)
 
     def _prepare(self) -> None:
         """Optimiser, rates and dropout keys for the members that there are."""

@@ -17,7 +17,7 @@ from harness.config import StudyConfig
 from harness.errors import UserError
 from harness.ledger import Ledger
 from harness.progress import say
-from harness.results import MethodResult, read_results, trials_ended
+from harness.results import MethodResult, read_results, search_ended
 
 OWN = ("studies", "teachers", "report_seeds", "search_seeds", "repeat", "banners", "config")
 """What a repeat's manifest says of that repeat alone."""
@@ -117,17 +117,7 @@ def _mean_teacher(teachers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def read_parts(ledger: Ledger, manifest: Mapping[str, Any]) -> dict[str, tuple[MethodResult, ...]]:
     """The results of each repeat by its ablation's name, in order; empty where nothing was repeated."""
-    parts = {
-        name: ledger.manifest(name) for name in manifest.get("repeats", ()) if name is not None
-    }
-    return {
-        name: tuple(
-            result
-            for task, studies in part["studies"].items()
-            for result in read_results(ledger, part, task, studies)
-        )
-        for name, part in parts.items()
-    }
+    return {name: tuple(part.results.values()) for name, part in _parts(ledger, manifest).items()}
 
 
 def read_repeats(ledger: Ledger, manifest: Mapping[str, Any]) -> tuple[MethodResult, ...]:
@@ -137,13 +127,8 @@ def read_repeats(ledger: Ledger, manifest: Mapping[str, Any]) -> tuple[MethodRes
     it might flatter. One of which runs are missing, of the search too, does not count yet. `search`,
     `report` and the setting are empty: each repeat has its own.
     """
-    found = read_parts(ledger, manifest)
-    parts: list[_Part | None] = [
-        None
-        if name is None
-        else _Part(ledger.manifest(name), {(r.task, r.method): r for r in found[name]})
-        for name in manifest["repeats"]
-    ]
+    found = _parts(ledger, manifest)
+    parts = [None if name is None else found[name] for name in manifest["repeats"]]
     return tuple(
         _joined(task, method, manifest["tasks"][task]["metrics"][0], parts)
         for task, methods in manifest["studies"].items()
@@ -158,6 +143,24 @@ class _Part(NamedTuple):
     results: Mapping[tuple[str, str], MethodResult]
 
 
+def _parts(ledger: Ledger, manifest: Mapping[str, Any]) -> dict[str, _Part]:
+    """The repeats that could be done by their ablations' names, in order."""
+    manifests = {
+        name: ledger.manifest(name) for name in manifest.get("repeats", ()) if name is not None
+    }
+    return {
+        name: _Part(
+            part,
+            {
+                (result.task, result.method): result
+                for task, studies in part["studies"].items()
+                for result in read_results(ledger, part, task, studies)
+            },
+        )
+        for name, part in manifests.items()
+    }
+
+
 def _joined(task: str, method: str, metric: str, parts: Sequence[_Part | None]) -> MethodResult:
     whole: dict[int, MethodResult] = {}
     lost, failures = set(), []
@@ -167,7 +170,7 @@ def _joined(task: str, method: str, metric: str, parts: Sequence[_Part | None]) 
             lost.add(repeat)
             continue
         failures += [f"repeat {repeat}, {text}" for text in result.failures]
-        if trials_ended(result, part.manifest) < part.manifest["trials"]:
+        if not search_ended(result, part.manifest):
             continue
         if len(result.scores) == len(part.manifest["report_seeds"]):
             whole[repeat] = result

@@ -97,9 +97,11 @@ def replay(ledger: Ledger, found: Recorded, out: Path) -> Replay:
     runs = _with_its_population(executor, ledger, run, record)
     label = f"{task}: {name}, seed {run.seed}"
     label += f", and {len(runs) - 1} more that it was trained with" * (len(runs) > 1)
-    with progress(label, executor.steps * len(runs)) as advance:
+    with progress(label, executor.trainer.steps * len(runs)) as advance:
         result = executor.repeat(runs, advance)[record.fingerprint]
-    stored = {name: ledger.predictions(record.fingerprint, name) for name in result.predictions}
+    # A test split is none of the run's inputs: it may be another one by now.
+    scored = [name for name, _ in record.inputs["evaluation"] if name in result.predictions]
+    stored = {name: ledger.predictions(record.fingerprint, name) for name in scored}
     return Replay(
         record.fingerprint,
         _compared(record),
@@ -112,7 +114,7 @@ def _again(executor: Executor, record: Record, study: str) -> Run:
     inputs = record.inputs
     method = registry().resolve(str(inputs["method"]))
     company = inputs.get("halving", {}).get("round", ())
-    return executor.run(
+    return executor.trainer.run(
         method, study, inputs["setting"], 0, inputs["seed"], inputs["role"], company
     )
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from harness.ledger import Ledger, StudyRun
+from harness.ledger import Ledger, Record, StudyRun
 from harness.seeds import looks_of, seeds_wanted
 
 
@@ -48,12 +49,30 @@ class MethodResult:
         """Standard deviation over report seeds (n − 1); NaN below two."""
         return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else float("nan")
 
+    def scores_of(self, seeds: Sequence[int]) -> npt.NDArray[np.float64]:
+        """The scores (seeds,) in the order of `seeds`. Raises `KeyError` for one that has none."""
+        by_seed = dict(zip(self.seeds, self.scores, strict=True))
+        return np.array([by_seed[seed] for seed in seeds], dtype=np.float64)
+
+
+def score_of(record: Record, metric: str) -> float | None:
+    """A run's score by a metric; None unless it is complete."""
+    return record.metrics[metric] if record.status == "complete" else None
+
 
 def trials_ended(result: MethodResult, manifest: Mapping[str, Any]) -> int:
     """How many trials of the search have ended, with every search seed."""
     seeds = max(len(manifest.get("search_seeds", ())), 1)
     runs = Counter(run.trial for run in result.search)
     return sum(count >= seeds for count in runs.values())
+
+
+def search_ended(result: MethodResult, manifest: Mapping[str, Any]) -> bool:
+    """Whether the setting was chosen among all trials; one chosen among fewer is not comparable.
+
+    Of repeats only those are counted of which it was.
+    """
+    return "repeats" in manifest or trials_ended(result, manifest) >= manifest["trials"]
 
 
 def collapsed(result: MethodResult, constant: float | None) -> str | None:
@@ -73,10 +92,8 @@ def best_trial(runs: Sequence[StudyRun], metric: str) -> int | None:
     """The trial with the highest mean selection score; the lowest number wins a tie."""
     scores: dict[int, list[float]] = defaultdict(list)
     for run in runs:
-        if run.record.status == "complete":
-            scores[run.trial].append(run.record.metrics[metric])
-        else:
-            scores[run.trial].append(float("-inf"))
+        score = score_of(run.record, metric)
+        scores[run.trial].append(float("-inf") if score is None else score)
     means = {trial: float(np.mean(values)) for trial, values in scores.items()}
     finite = {trial: mean for trial, mean in means.items() if np.isfinite(mean)}
     return min(finite, key=lambda trial: (-finite[trial], trial)) if finite else None
@@ -84,10 +101,7 @@ def best_trial(runs: Sequence[StudyRun], metric: str) -> int | None:
 
 def report_scores(result: MethodResult) -> dict[int, float | None]:
     """The score of every report run that has ended by its seed; None where one failed."""
-    return {
-        run.seed: run.record.metrics[result.metric] if run.record.status == "complete" else None
-        for run in result.report
-    }
+    return {run.seed: score_of(run.record, result.metric) for run in result.report}
 
 
 def read_results(

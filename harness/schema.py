@@ -1,4 +1,8 @@
-"""The ledger's tables, in the database that Optuna's lie in too. A change raises SCHEMA_VERSION."""
+"""The ledger's tables, in the database that Optuna's lie in too.
+
+A change to a table raises SCHEMA_VERSION. A new one that reports can do without does not: it is made
+when an older ledger is opened, and older versions of the code leave it alone.
+"""
 
 from __future__ import annotations
 
@@ -74,6 +78,12 @@ INSPECTIONS = Table(
     Column("fingerprint", ForeignKey("harness_runs.fingerprint"), primary_key=True),
     Column("name", String, primary_key=True),
     Column("value", JSON, nullable=False),
+)
+TEXTS = Table(
+    "harness_texts",
+    TABLES,
+    Column("sha256", String(64), primary_key=True),
+    Column("texts", LargeBinary, nullable=False),
 )
 CLAIMS = Table(
     "harness_claims",

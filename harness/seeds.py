@@ -30,12 +30,22 @@ class Looks:
         return first_look(len(self.seeds), self.alpha)
 
 
+def sequential(manifest: Mapping[str, Any]) -> bool:
+    """Whether seeds are added until the comparisons are decided; earlier versions always fixed them."""
+    return bool(manifest.get("stopping", "fixed") != "fixed")
+
+
+def share(manifest: Mapping[str, Any]) -> float:
+    """One comparison's share of the level, where the family divides it evenly."""
+    return float(manifest["alpha"]) / max(len(manifest["family"]), 1)
+
+
 def looks_of(manifest: Mapping[str, Any], metric: str) -> Looks | None:
     """The looks of an ablation's comparisons by a metric; None where its seeds are fixed."""
-    if manifest.get("stopping", "fixed") == "fixed":
+    if not sequential(manifest):
         return None
-    share = float(manifest["alpha"]) / max(len(manifest["family"]), 1)
-    return Looks(tuple(manifest["report_seeds"]), share, float(manifest["margins"][metric]))
+    margin = float(manifest["margins"][metric])
+    return Looks(tuple(manifest["report_seeds"]), share(manifest), margin)
 
 
 @dataclass(frozen=True)

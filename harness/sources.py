@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,18 @@ import numpy.typing as npt
 from harness import demo
 from harness.config import ProtocolConfig, SourceConfig
 from harness.errors import DataError
+from harness.labels import Labels, as_array, label_of, named
 from harness.progress import say
 from harness.tables import read_rows
 from harness.tasks import FolderLayout, HubLayout, Task
-
-Labels = npt.NDArray[np.int64] | npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Split:
     """Examples of one split: `texts` (examples) tuples of 1 or 2 sentences, `labels` (examples,).
 
-    `ids` (examples,) number the rows that were read from the file or data set, from 0.
+    `ids` (examples,) number the rows that were read from the file or data set, from 0. Labels of a test
+    split are NaN.
     """
 
     texts: tuple[tuple[str, ...], ...]
@@ -56,13 +55,15 @@ class TaskData:
     """One task's examples under a protocol.
 
     `train` trains teacher and students, `selection` chooses the setting, `evaluation` (one split,
-    two for MNLI; the first is tested) reports.
+    two for MNLI; the first is tested) reports. `test` splits have no labels: they are predicted only,
+    nothing is scored on them and no run's identity depends on them.
     """
 
     task: Task
     train: Split
     selection: Split
     evaluation: dict[str, Split]
+    test: dict[str, Split] = field(default_factory=dict)
 
     @property
     def mean_score(self) -> float | None:
@@ -71,7 +72,7 @@ class TaskData:
 
     @property
     def splits(self) -> dict[str, Split]:
-        """All splits by name, training first."""
+        """All splits with labels by name, training first."""
         return {"train": self.train, "selection": self.selection, **self.evaluation}
 
 
@@ -79,13 +80,14 @@ def load_task_data(task: Task, source: SourceConfig, protocol: ProtocolConfig) -
     """Read a task and carve out the selection part. Raises `DataError` on malformed data."""
     splits = _READERS[source.kind](task, source)
     evaluation = {name: splits[name] for name in task.evaluation}
+    test = {name: splits[name] for name in task.test if name in splits}
     for name, split in splits.items():
         if not len(split):
             raise DataError(f"{task.name}: split '{name}' has no examples")
     if protocol.name == "paper":
-        return TaskData(task, splits["train"], next(iter(evaluation.values())), evaluation)
+        return TaskData(task, splits["train"], next(iter(evaluation.values())), evaluation, test)
     train, selection = _carve(splits["train"], protocol, task)
-    return TaskData(task, train, selection, evaluation)
+    return TaskData(task, train, selection, evaluation, test)
 
 
 def _carve(train: Split, protocol: ProtocolConfig, task: Task) -> tuple[Split, Split]:
@@ -122,7 +124,24 @@ def _read_folder(task: Task, source: SourceConfig) -> dict[str, Split]:
     if not folder.is_dir():
         raise DataError(f"--data {source.folder}: no folder {layout.path} for task {task.name}")
     files = {"train": layout.train, **task.evaluation}
-    return {name: read_file(folder / file, task, layout) for name, file in files.items()}
+    splits = {name: read_file(folder / file, task, layout) for name, file in files.items()}
+    test = {name: folder / file for name, file in task.test.items()}
+    return splits | {
+        name: read_unlabelled(path, layout)
+        for name, path in test.items()
+        if task.custom or _is_there(path)
+    }
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is something of that name; what cannot be told is left to the attempt to read it."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def read_file(path: Path, task: Task, layout: FolderLayout) -> Split:
@@ -136,12 +155,32 @@ def read_file(path: Path, task: Task, layout: FolderLayout) -> Split:
     columns = [*layout.columns, layout.label]
     rows = read_rows(path, columns, header=layout.header, skip_broken=layout.skip_broken_rows)
     for place, (*cells, label) in rows:
-        for cell in cells:
-            if not (isinstance(cell, str) and _is_unicode(cell)):
-                raise DataError(f"{place}: {cell!r} is no text")
-        texts.append(tuple(cells))
-        labels.append(_label(label, task, layout.words, place))
-    return Split(tuple(texts), _labels(labels, task), np.arange(len(texts)))
+        texts.append(_texts(cells, place))
+        labels.append(label_of(label, task, layout.words, place))
+    return Split(tuple(texts), as_array(labels, task), np.arange(len(texts)))
+
+
+def read_unlabelled(path: Path, layout: FolderLayout) -> Split:
+    """A test split from a file as `read_file`'s; a column of labels may be missing, and is not read.
+
+    Raises:
+        DataError: as `read_file`, and for a broken row: without it the others' ids would be wrong.
+    """
+    columns = layout.test_columns or layout.columns
+    rows = read_rows(path, columns, header=layout.header or layout.test_columns is not None)
+    return _unlabelled(_texts(cells, place) for place, cells in rows)
+
+
+def _unlabelled(texts: Iterable[tuple[str, ...]]) -> Split:
+    found = tuple(texts)
+    return Split(found, np.full(len(found), np.nan, np.float32), np.arange(len(found)))
+
+
+def _texts(cells: Sequence[object], place: str) -> tuple[str, ...]:
+    for cell in cells:
+        if not (isinstance(cell, str) and _is_unicode(cell)):
+            raise DataError(f"{place}: {cell!r} is no text")
+    return tuple(str(cell) for cell in cells)
 
 
 def _is_unicode(text: str) -> bool:
@@ -151,29 +190,6 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _label(value: object, task: Task, words: Mapping[str, str], place: str) -> float:
-    plain = value is None or isinstance(value, bool | int | float)
-    word = json.dumps(value) if plain else str(value)
-    if task.scores is not None:
-        low, high = task.scores
-        try:
-            score = float(word.replace("_", "?"))  # Python reads 1_0 as 10
-        except ValueError:
-            score = float("nan")
-        if not low <= score <= high:
-            raise DataError(f"{place}: score '{word}' is not a number from {low:g} to {high:g}")
-        return score
-    name = words.get(word, word)
-    if name not in task.labels:
-        accepted = ", ".join(words or task.labels)
-        raise DataError(f"{place}: unknown label '{word}' (expected {accepted})")
-    return task.labels.index(name)
-
-
-def _labels(values: list[float], task: Task) -> Labels:
-    return np.array(values, np.float32) if task.regression else np.array(values, np.int64)
 
 
 def _read_hub(task: Task, source: SourceConfig) -> dict[str, Split]:
@@ -194,41 +210,43 @@ def _read_hub(task: Task, source: SourceConfig) -> dict[str, Split]:
             f"{task.name}: cannot load {dataset} from the hub: {hub_reason(error)} "
             "(or give --data DIR, or --preset demo)"
         ) from error
-    absent = [name for name in ("train", *task.evaluation) if name not in loaded]
+    needed = ("train", *task.evaluation, *(task.test if task.custom else ()))
+    absent = [name for name in needed if name not in loaded]
     if absent:
         raise DataError(f"{task.name}: {dataset} has no split '{absent[0]}'")
     return {
-        name: _from_dataset(loaded[name], task, layout, f"{task.name}: hub split '{name}'")
-        for name in ("train", *task.evaluation)
+        name: _from_dataset(
+            loaded[name], task, layout, f"{task.name}: hub split '{name}'", name not in task.test
+        )
+        for name in ("train", *task.evaluation, *task.test)
+        if name in loaded
     }
 
 
-def _from_dataset(rows: Any, task: Task, layout: HubLayout, place: str) -> Split:
-    missing = [c for c in (*layout.columns, layout.label) if c not in rows.column_names]
+def _from_dataset(rows: Any, task: Task, layout: HubLayout, place: str, labelled: bool) -> Split:
+    wanted = (*layout.columns, layout.label) if labelled else layout.columns
+    missing = [column for column in wanted if column not in rows.column_names]
     if missing:
         raise DataError(f"{place} has no column '{missing[0]}'")
     columns = [list(rows[column]) for column in layout.columns]
     if any(not isinstance(text, str) for column in columns for text in column):
         raise DataError(f"{place} has texts that are none")
+    texts = tuple(zip(*columns, strict=True))
+    if not labelled:
+        return _unlabelled(texts)
     values = list(rows[layout.label])
     names = getattr(rows.features[layout.label], "names", None)
     if names is not None and not layout.words and sorted(names) != sorted(task.labels):
         raise DataError(f"{place} has labels {names}, expected {list(task.labels)}")
     if names is not None:
-        values = [_named(value, names) for value in values]
+        values = [named(value, names) for value in values]
     elif not layout.words and not any(label.lstrip("+-").isdecimal() for label in task.labels):
-        values = [_named(value, task.labels) for value in values]
+        values = [named(value, task.labels) for value in values]
     labels = [
-        _label(value, task, layout.words, f"{place}, row {row}") for row, value in enumerate(values)
+        label_of(value, task, layout.words, f"{place}, row {row}")
+        for row, value in enumerate(values)
     ]
-    return Split(tuple(zip(*columns, strict=True)), _labels(labels, task), np.arange(len(labels)))
-
-
-def _named(value: object, names: Sequence[str]) -> object:
-    """The name that an integer is the index of; anything else as it is."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
-        return names[value]
-    return value
+    return Split(texts, as_array(labels, task), np.arange(len(labels)))
 
 
 _READERS = {"demo": _read_demo, "folder": _read_folder, "hub": _read_hub}

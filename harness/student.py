@@ -45,10 +45,11 @@ def output_names(task: Task) -> dict[int, str]:
 
 
 def classifier_config(folder: Path, task: Task, layers: int | None = None) -> PretrainedConfig:
-    """A checkpoint's configuration with the task's label names and, if given, another depth."""
+    """A checkpoint's configuration in fp32 with the task's label names and, if given, another depth."""
     names = output_names(task)
     config = read_config(
         folder,
+        dtype=torch.float32,
         id2label=names,
         label2id={name: index for index, name in names.items()},
         problem_type="regression" if task.regression else "single_label_classification",

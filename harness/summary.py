@@ -27,7 +27,7 @@ def show(result: AblationResult, as_json: bool) -> None:
         "score",
         unit,
         "difference",
-        "p (Holm)" if result.manifest.get("stopping", "fixed") == "fixed" else "looked at",
+        "looked at" if result.sequential else "p (Holm)",
         "verdict",
     ):
         table.add_column(column)

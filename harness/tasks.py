@@ -33,7 +33,9 @@ class FolderLayout:
 
     path: their folder. columns, label: names in the header, or indices from 0 (TSV and CSV). words:
     how the files spell the labels. header: whether a TSV or CSV begins with one. skip_broken_rows:
-    whether rows of a TSV or CSV with too few or too many cells are left out, and counted, or refused.
+    whether rows of a TSV or CSV with too few or too many cells are left out, and counted, or refused;
+    of a test file they are always refused. test_columns: the columns' names in the header of test files,
+    where those are laid out otherwise.
     """
 
     columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=2)]
@@ -43,6 +45,7 @@ class FolderLayout:
     header: bool = True
     skip_broken_rows: bool = False
     words: Mapping[str, str] = Field(default_factory=dict)
+    test_columns: Texts | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -61,7 +64,8 @@ class Task:
     """One task. `labels` in GLUE's official order; empty for regression, where `scores` bounds it.
 
     `metrics`: the first one selects and is tested. `evaluation` maps evaluation splits to file names;
-    the first is tested. `folder`, `hub`: how to read it from files and from the hub, where it can be.
+    the first is tested. `test` maps splits without labels to file names, for report runs to predict;
+    GLUE's may be missing. `folder`, `hub`: how to read it from files and from the hub, where it can be.
     """
 
     name: str
@@ -74,6 +78,7 @@ class Task:
     evaluation: Annotated[Mapping[str, str], Field(min_length=1)] = Field(
         default_factory=lambda: {"validation": "dev.tsv"}
     )
+    test: Mapping[str, str] = Field(default_factory=dict)
     custom: bool = False
 
     @model_validator(mode="after")
@@ -94,6 +99,11 @@ class Task:
                 "evaluation: train and selection are no evaluation splits",
                 bool({"train", "selection"} & set(self.evaluation)),
             ),
+            (
+                "test: the name of another split",
+                bool({"train", "selection", *self.evaluation} & set(self.test)),
+            ),
+            ("folder: as many test_columns as columns", not self._same_texts()),
             ("words: a spelling stands for no label", not self._known_words()),
         ):
             if found:
@@ -103,6 +113,10 @@ class Task:
     def _known_words(self) -> bool:
         layouts = [layout for layout in (self.folder, self.hub) if layout is not None]
         return {word for layout in layouts for word in layout.words.values()} <= set(self.labels)
+
+    def _same_texts(self) -> bool:
+        columns = None if self.folder is None else self.folder.test_columns
+        return self.folder is None or columns is None or len(columns) == len(self.folder.columns)
 
     @property
     def regression(self) -> bool:

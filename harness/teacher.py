@@ -26,6 +26,7 @@ from harness.randomness import global_seed
 from harness.recipe import Member, Recipe, engine_of
 from harness.sources import TaskData
 from harness.student import (
+    build_classifier,
     centre_head,
     classifier_config,
     last_linear,
@@ -206,14 +207,12 @@ def _fine_tune(
     advance: Callable[[int], None],
 ) -> None:
     teacher, task = config.teacher, data.task
-    model = pretrained_classifier(origin.folder, task, teacher.seed)
-    if (mean_score := data.mean_score) is not None:
-        centre_head(model, mean_score)
+    shape = classifier_config(origin.folder, task)
     training = replace(
         config.training, epochs=teacher.epochs, batch_size=teacher.batch_size, embeddings="trained"
     )
     recipe = Recipe(
-        model=model.config,
+        model=shape,
         inputs=inputs,
         labels=torch.from_numpy(data.train.labels).to(arithmetic.device),
         teacher=None,
@@ -223,12 +222,19 @@ def _fine_tune(
         weights="convex",
         arithmetic=arithmetic,
     )
-    setting = {"learning_rate": teacher.learning_rate}
-    member = Member(model.state_dict(), None, setting, teacher.seed)
-    population, (outcome,) = train_population([member], recipe, advance)
+
+    def member() -> Member:
+        """Held by nobody else: its weights leave memory when they lie in the population's network."""
+        model = pretrained_classifier(origin.folder, task, teacher.seed)
+        if (mean_score := data.mean_score) is not None:
+            centre_head(model, mean_score)
+        setting = {"learning_rate": teacher.learning_rate}
+        return Member(dict(model.state_dict()), None, setting, teacher.seed)
+
+    population, (outcome,) = train_population([member()], recipe, advance)
     if outcome.failure is not None:
         raise TeacherError(f"fine-tuning the teacher for {task.name}: {outcome.failure}")
-    model.load_state_dict(population.network.weights(0))
+    model = build_classifier(shape, population.network.weights(0))
     save_student(model, None, origin.folder, folder)
 
 

@@ -38,18 +38,22 @@ def train_population(
     recipe: Recipe,
     advance: Callable[[int], None],
     halving: Halving | None = None,
+    observe: Callable[[int, Population], None] | None = None,
 ) -> tuple[Population, list[Outcome]]:
     """Train members together; the outcomes in their order, and the population of those that ended well.
 
     A member whose loss is no longer a finite number leaves at the end of its epoch, and so does one that
-    `halving` stops. `advance` is called with the number of finished steps, of all members together.
+    `halving` stops. `advance` is called with the number of finished steps, of all members together, and
+    `observe` after each epoch with the number of epochs and the population, which it leaves as it is.
     """
     started = time.perf_counter()
     if recipe.arithmetic.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(recipe.arithmetic.device)
     population = Population(members, recipe)
-    curves: list[list[dict[str, float]]] = [[] for _ in members]
-    failures: list[str | None] = [None for _ in members]
+    count = len(members)
+    del members  # and with them the initial weights, where the caller has let them go
+    curves: list[list[dict[str, float]]] = [[] for _ in range(count)]
+    failures: list[str | None] = [None] * count
     for epoch in range(recipe.training.epochs):
         sound = []
         for place, means in enumerate(population.epoch(epoch, advance)):
@@ -67,7 +71,11 @@ def train_population(
                 population.keep(staying)
         if not population.members:
             break
-    share = (time.perf_counter() - started) / len(members)
+        if observe is not None:
+            paused = time.perf_counter()
+            observe(epoch + 1, population)
+            started += time.perf_counter() - paused  # looking is no part of what training costs
+    share = (time.perf_counter() - started) / count
     examples, memory = len(recipe.inputs.lengths), _peak_memory(recipe.arithmetic)
     outcomes = [
         Outcome(own, share, examples * len(own) / share, memory, failure)

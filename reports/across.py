@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import scipy.stats
 
 from harness.across import Aggregates, CrossTaskEffect, Ranking
 from harness.stats.meta_analysis import Effect, MetaAnalysis
 from reports.canvas import blank_figure, by_method, line, marker, safe, transparent
+from reports.drawing import Drawing
 from reports.palette import Style
 
 Styles = Mapping[str, Style]
@@ -143,7 +143,7 @@ def _ends(effect: Effect) -> tuple[float, float, float]:
 
 def ranks_figure(
     ranks: pd.DataFrame, groups: pd.DataFrame, critical: float, styles: Styles
-) -> go.Figure:
+) -> Drawing:
     """Critical-difference diagram. From `rank_table`, `rank_groups` and the critical difference.
 
     A row per method, above them a bar per group, and at the top one as long as the difference.
@@ -175,7 +175,7 @@ def ranks_figure(
     return _rows(figure, labels)
 
 
-def profile_figure(frame: pd.DataFrame, styles: Styles, unit: str) -> go.Figure:
+def profile_figure(frame: pd.DataFrame, styles: Styles, unit: str) -> Drawing:
     """Performance profiles: a line and a band per method. From `profile_frame`."""
     figure = blank_figure(height=340, y_title="runs above, %")
     for method, rows in by_method(frame):
@@ -199,7 +199,7 @@ def profile_figure(frame: pd.DataFrame, styles: Styles, unit: str) -> go.Figure:
     return figure
 
 
-def improvement_figure(frame: pd.DataFrame, baseline: str, styles: Styles) -> go.Figure:
+def improvement_figure(frame: pd.DataFrame, baseline: str, styles: Styles) -> Drawing:
     """Probability of improvement over the baseline, with its interval. From `aggregate_table`."""
     found = frame.dropna(subset="improvement")
     figure = blank_figure(height=110 + 40 * len(found), y_title=None)
@@ -216,7 +216,7 @@ def improvement_figure(frame: pd.DataFrame, baseline: str, styles: Styles) -> go
     return _rows(figure, [safe(method) for method in found["method"]])
 
 
-def effects_figure(frame: pd.DataFrame, styles: Styles) -> go.Figure:
+def effects_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
     """Forest plot: each method's random effect, its tasks as small marks. From `effect_frame`."""
     shown = frame[frame["kind"].isin(["task", "random"])]
     pairs = list(dict.fromkeys(zip(shown["method"], shown["baseline"], strict=True)))
@@ -244,7 +244,7 @@ def effects_figure(frame: pd.DataFrame, styles: Styles) -> go.Figure:
 
 
 def _interval(
-    figure: go.Figure, value: float, ends: Sequence[float], y: float, style: Style, hover: str
+    figure: Drawing, value: float, ends: Sequence[float], y: float, style: Style, hover: str
 ) -> None:
     """A thick bar with the value's mark on it."""
     figure.add_scatter(
@@ -257,7 +257,7 @@ def _interval(
     )  # fmt: skip
 
 
-def _rows(figure: go.Figure, labels: Sequence[str]) -> go.Figure:
+def _rows(figure: Drawing, labels: Sequence[str]) -> Drawing:
     """Labels down the y axis, the first at the top."""
     figure.update_yaxes(
         tickvals=list(range(len(labels))), ticktext=list(labels), range=[len(labels) - 0.4, -0.6]

@@ -59,7 +59,7 @@ def _ranks_block(evidence: Evidence, ranking: Ranking, styles: dict[str, Style])
             f"{len(ranking.blocks)} {ranking.unit}s of {len(ranking.methods)} methods cannot give a p "
             f"value below {ranking.least_p:.2g}, whatever their ranks."
         )
-    if evidence.manifest.get("stopping", "fixed") != "fixed":
+    if evidence.sequential:
         warnings.append(
             "Seeds were added until comparisons were decided; what is below takes their number for "
             "fixed and only describes these runs."
@@ -81,7 +81,7 @@ def _ranks_block(evidence: Evidence, ranking: Ranking, styles: dict[str, Style])
         "Ranks",
         (what, tested),
         tuple(warnings),
-        (Panel(caption, f"{caption}. {alt}.", figure, display.plain_table("Groups", groups)),),
+        (Panel(caption, f"{caption}. {alt}.", figure, display.Numbers(groups)),),
         (display.table("Average ranks", table, columns, styles),),
     )
 
@@ -99,7 +99,7 @@ def _aggregates_block(aggregates: Aggregates, styles: dict[str, Style]) -> Block
             caption,
             f"{caption}. {alt}.",
             across.profile_figure(profiles, styles, unit),
-            display.plain_table(caption, profiles),
+            display.Numbers(profiles),
             key,
         )
     ]
@@ -112,9 +112,7 @@ def _aggregates_block(aggregates: Aggregates, styles: dict[str, Style]) -> Block
         )
         figure = across.improvement_figure(table, baseline, styles)
         numbers = improved[["method", "improvement", "improvement_low", "improvement_high"]]
-        panels.append(
-            Panel(caption, f"{caption}. {alt}.", figure, display.plain_table(caption, numbers))
-        )
+        panels.append(Panel(caption, f"{caption}. {alt}.", figure, display.Numbers(numbers)))
     return Block(
         "Aggregates over runs",
         _aggregate_notes(aggregates),
@@ -170,7 +168,7 @@ def _effects_block(effects: tuple[CrossTaskEffect, ...], styles: dict[str, Style
             for row in random
         )
         figure = across.effects_figure(frame, styles)
-        numbers = display.plain_table(caption, frame)
+        numbers = display.Numbers(frame)
         panels = (Panel(caption, f"{caption}. {alt}.", figure, numbers),)
     return Block(
         "Effects across tasks",

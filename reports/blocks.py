@@ -5,20 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from reports import display, figures, notes, numbers, tables
 from reports.canvas import by_pair
-from reports.display import Table, number
+from reports.choices import Choice
+from reports.display import Numbers, Table, number
+from reports.drawing import Drawing
 from reports.evidence import Evidence
 from reports.palette import Style
-
-TARGET_COLUMNS = {
-    "student_layer": ("student layer", number(0)),
-    "entropy_percent": ("entropy, % of its maximum", number(1)),
-    "target_length": ("length of the target", number(3)),
-    "variance_percent": ("target varies between examples, %", number(2)),
-}
 
 
 @dataclass(frozen=True)
@@ -27,9 +21,11 @@ class Panel:
 
     caption: str
     alt: str
-    figure: go.Figure
-    numbers: Table
+    figure: Drawing
+    numbers: Numbers
     key: tuple[tuple[str, Style], ...] = ()
+    choice: Choice | None = None
+    """Which of the figure's states to show, where it has several."""
 
 
 @dataclass(frozen=True)
@@ -140,36 +136,6 @@ def losses_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Blo
     return Block(evidence.task_label(task), panels=tuple(panels))
 
 
-def targets_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Block:
-    """A table per method of what its layers are matched to, and a heat map where they attend."""
-    panels, shown = [], []
-    for method in styles:
-        targets = evidence.targets.get((task, method))
-        if targets is None:
-            continue
-        if targets.weights is not None:
-            weights = numbers.attention_weights(targets.weights)
-            most = weights.idxmax(axis="columns")
-            alt = "; ".join(
-                f"student layer {s} looks most at teacher layer {t}" for s, t in most.items()
-            )
-            caption = (
-                f"{method}: mean weights over {targets.examples} examples of {targets.split}, "
-                f"{targets.seeds} seed{'s' if targets.seeds > 1 else ''}"
-            )
-            figure = figures.attention_figure(weights)
-            panels.append(_panel(caption, alt, figure, weights.reset_index()))
-        frame = tables.targets_table(targets)
-        shown.append(
-            display.table(
-                f"{method}: what its layers are matched to",
-                frame,
-                {name: shape for name, shape in TARGET_COLUMNS.items() if name in frame},
-            )
-        )
-    return Block(evidence.task_label(task), panels=tuple(panels), tables=tuple(shown))
-
-
 def teacher_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Block:
     """The teacher's scores and how much its layers vary."""
     teacher = evidence.teachers[task]
@@ -195,24 +161,6 @@ def teacher_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Bl
     return Block(evidence.task_label(task), (facts,), warnings, panels, shown)
 
 
-def cost_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Block:
-    """What the runs cost."""
-    frame = tables.cost_table(evidence.results(task))
-    if frame.empty:
-        return Block("")
-    columns: dict[str, tuple[str, display.Format | None]] = {
-        "method": ("method", None),
-        "role": ("role", None),
-        "runs": ("runs", number(0)),
-        "seconds": ("seconds per run", number(1)),
-        "total": ("seconds in all", number(1)),
-        "examples_per_second": ("examples/s", number(0)),
-        "memory": ("peak memory, MiB", number(0)),
-    }
-    shown = display.table("Cost", frame, columns, styles)
-    return Block(evidence.task_label(task), tables=(shown,))
-
-
 def _metric(evidence: Evidence, task: str) -> str:
     return str(evidence.manifest["tasks"][task]["metrics"][0])
 
@@ -220,11 +168,11 @@ def _metric(evidence: Evidence, task: str) -> str:
 def _panel(
     caption: str,
     alt: str,
-    figure: go.Figure,
+    figure: Drawing,
     frame: pd.DataFrame,
     styles: dict[str, Style] | None = None,
 ) -> Panel:
     """Given `styles`, the methods in the frame get a key beside the caption."""
     shown = [name for name in styles or {} if name in set(frame["method"])]
     key = tuple((name, (styles or {})[name]) for name in shown)
-    return Panel(caption, f"{caption}. {alt}.", figure, display.plain_table(caption, frame), key)
+    return Panel(caption, f"{caption}. {alt}.", figure, display.Numbers(frame), key)

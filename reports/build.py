@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import os
+import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
-
 from harness.compare import AblationResult
 from harness.errors import StorageError, UserError, one_line
 from harness.ledger import Ledger
-from harness.storage import existing_url, host
+from harness.side_by_side import side_by_side
+from harness.storage import existing_url
+from reports.disagreements import disagreements_csv
 from reports.evidence import read_evidence
+from reports.files import is_file_name, write_whole
 from reports.index import REPORT, entries, render_index
 from reports.page import render
 from reports.results import results_csv
+from reports.side_by_side import render as render_side_by_side
 
 
 def build_report(ledger: Ledger, ablation: str, path: Path) -> AblationResult:
-    """Write an ablation's report to `path` and its runs beside it, and return what they show.
+    """Write an ablation's report to `path`, its tables for others beside it, and return what they show.
 
     Each file is replaced in one step. Raises `StorageError` when the ledger has no such ablation or a
     file cannot be written.
     """
     evidence = read_evidence(ledger, ablation)
-    _write(results_path(path), results_csv(evidence))
-    _write(path, render(evidence))
+    write_whole(beside(path, "results.csv"), results_csv(evidence))
+    write_whole(beside(path, "disagreements.csv"), disagreements_csv(evidence))
+    write_whole(path, render(evidence))
     return evidence.result
 
 
-def results_path(report: Path) -> Path:
-    """Where a report's runs lie: `results.csv`, or `NAME-results.csv` beside a report of that name."""
-    name = "results.csv" if report.name == REPORT else f"{report.stem}-results.csv"
-    return report.with_name(name)
+def beside(report: Path, name: str) -> Path:
+    """Where a report's file lies: `results.csv`, or `NAME-results.csv` beside a report of that name."""
+    return report.with_name(name if report.name == REPORT else f"{report.stem}-{name}")
 
 
 def build_index(ledger: Ledger, runs: Path) -> Path:
@@ -45,10 +46,10 @@ def build_index(ledger: Ledger, runs: Path) -> Path:
     It is written again while reports change: several commands may end at once, and the last one to
     write must have seen the others' reports. Raises `StorageError` when it cannot be written.
     """
-    path, ablations = runs / "index.html", list(filter(_is_folder_name, ledger.ablations()))
+    path, ablations = runs / "index.html", list(filter(is_file_name, ledger.ablations()))
     while True:
         shown = entries(runs, ablations)
-        _write(path, render_index(runs, shown))
+        write_whole(path, render_index(runs, shown))
         if shown == entries(runs, ablations):
             return path
 
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Build the reports that the command line asks for; returns the exit code."""
     given = _parser().parse_args(arguments)
     try:
-        for path in _build(given.runs, given.out, given.ablation, given.storage):
+        for path in _build(given):
             print(path)
     except UserError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
@@ -71,26 +72,61 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write a single report")
     parser.add_argument("--ablation", metavar="NAME", help="only this one; default: all")
     parser.add_argument("--storage", metavar="URL", help="the ledger's database, if not ledger.db")
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        metavar="NAME",
+        help="instead of reports: one page that sets two ablations side by side",
+    )
     return parser
 
 
-def _build(runs: Path, out: Path | None, ablation: str | None, storage: str | None) -> list[Path]:
-    ledger = Ledger(existing_url(runs, storage))
+def _build(given: argparse.Namespace) -> list[Path]:
+    if given.compare and given.ablation is not None:
+        raise UserError("--compare names both ablations: leave --ablation out")
+    ledger = Ledger(existing_url(given.runs, given.storage))
     try:
-        names = _chosen(ledger.ablations(), ablation, runs)
-        if out is not None and len(names) > 1:
-            raise UserError(
-                f"--out {out}: the ledger has {len(names)} ablations ({', '.join(names)}); "
-                "choose one with --ablation"
-            )
-        paths = [out or _place(runs, name) for name in names]
-        for name, path in zip(names, paths, strict=True):
-            build_report(ledger, name, path)
-        if out is None:
-            paths.append(build_index(ledger, runs))
-        return paths
+        if given.compare:
+            return [_build_comparison(ledger, given.runs, given.out, *given.compare)]
+        return _build_reports(ledger, given.runs, given.out, given.ablation)
     finally:
         ledger.close()
+
+
+def _build_reports(
+    ledger: Ledger, runs: Path, out: Path | None, ablation: str | None
+) -> list[Path]:
+    names = _chosen(ledger.ablations(), ablation, runs)
+    if out is not None and len(names) > 1:
+        raise UserError(
+            f"--out {out}: the ledger has {len(names)} ablations ({', '.join(names)}); "
+            "choose one with --ablation"
+        )
+    paths = [out or _place(runs, name) for name in names]
+    for name, path in zip(names, paths, strict=True):
+        build_report(ledger, name, path)
+    if out is None:
+        paths.append(build_index(ledger, runs))
+    return paths
+
+
+def _build_comparison(
+    ledger: Ledger, runs: Path, out: Path | None, first: str, second: str
+) -> Path:
+    known = ledger.ablations()
+    for name in (first, second):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
+            hint = f"; the nearest are {', '.join(near)}" if near else ", which has none yet"
+            raise UserError(f"--compare {name}: not in the ledger{hint}")
+    if first == second:
+        raise UserError(f"--compare {first}: both names are the same")
+    file = f"{first}-and-{second}.html"
+    if out is None and not is_file_name(file):
+        raise UserError(f"--compare: {file!r} cannot name a file; give --out")
+    path = out or runs / file
+    write_whole(path, render_side_by_side(side_by_side(ledger, first, second)))
+    return path
 
 
 def _chosen(found: Sequence[str], wanted: str | None, runs: Path) -> Sequence[str]:
@@ -105,33 +141,9 @@ def _chosen(found: Sequence[str], wanted: str | None, runs: Path) -> Sequence[st
 
 def _place(runs: Path, ablation: str) -> Path:
     """The ablation's own folder, which must lie in the runs folder."""
-    if not _is_folder_name(ablation):
+    if not is_file_name(ablation):
         raise UserError(f"ablation {ablation!r} cannot name a folder; give --ablation and --out")
     return runs / ablation / REPORT
-
-
-def _is_folder_name(ablation: str) -> bool:
-    return ablation not in ("", ".", "..") and Path(ablation).name == ablation
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        own = f".{path.name}-{hashlib.sha256(host().encode()).hexdigest()[:8]}-"
-        for left in path.parent.iterdir():
-            if left.name.startswith(own) and not psutil.pid_exists(
-                int(left.name.removeprefix(own))
-            ):
-                left.unlink(missing_ok=True)  # a killed process's
-        temporary = path.with_name(f"{own}{os.getpid()}")
-        try:
-            temporary.write_text(text, encoding="utf-8", errors="replace")
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def entry() -> None:

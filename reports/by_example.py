@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
 from harness.by_example import MethodsByExample, PairByExample
 from reports import display
 from reports.blocks import Block, Panel
 from reports.canvas import blank_figure, by_pair, marker, safe
 from reports.display import Columns, number
+from reports.drawing import Drawing
 from reports.evidence import POINTS, Evidence
 from reports.palette import Style
 
@@ -88,7 +88,7 @@ def methods_table(methods: Iterable[MethodsByExample]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(columns))
 
 
-def seeds_figure(seeds: pd.DataFrame, styles: Mapping[str, Style]) -> go.Figure:
+def seeds_figure(seeds: pd.DataFrame, styles: Mapping[str, Style]) -> Drawing:
     """A column of seeds per comparison, each with its interval. From `seed_frame`."""
     figure = blank_figure(height=340, y_title="difference, points")
     ticks = []
@@ -133,7 +133,7 @@ def examples_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> B
         f"seeds above zero, of {row['below']} below"
         for row in table.to_dict("records")
     )
-    numbers = display.plain_table(caption, seeds.dropna(axis="columns", how="all"))
+    numbers = display.Numbers(seeds.dropna(axis="columns", how="all"))
     panel = Panel(caption, f"{caption}. {alt}.", seeds_figure(seeds, styles), numbers)
     shown = [display.table("Each comparison", table, _pair_columns(pairs, alpha), styles)]
     tested = methods_table(own for own in found.methods if own.task == task)

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
+from reports.drawing import Drawing
 from reports.palette import Style
 
-_BLANK = go.layout.Template(layout={"colorway": ["#0072B2"]})
+_BLANK = {"layout": {"colorway": ["#0072B2"]}}
 
 
 def by_pair(frame: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
@@ -26,26 +26,26 @@ def by_method(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield str(method), rows
 
 
-def blank_figure(height: int, y_title: str | None) -> go.Figure:
+def blank_figure(height: int, y_title: str | None) -> Drawing:
     """A transparent figure, `height` pixels high, without a legend: the page prints the key."""
-    figure = go.Figure()
-    figure.update_layout(
-        template=_BLANK,
-        height=height,
-        margin={"l": 56, "r": 12, "t": 14, "b": 48},
-        showlegend=False,
-        dragmode=False,
-        hovermode="closest",
-        hoverlabel={"align": "left"},
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#888888"},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
+    axis = {"automargin": True, "zeroline": False}
+    title = {} if y_title is None else {"title": {"text": safe(y_title)}}
+    return Drawing(
+        {
+            "template": _BLANK,
+            "height": height,
+            "margin": {"l": 56, "r": 12, "t": 14, "b": 48},
+            "showlegend": False,
+            "dragmode": False,
+            "hovermode": "closest",
+            "hoverlabel": {"align": "left"},
+            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#888888"},
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "xaxis": axis,
+            "yaxis": axis | title,
+        }
     )
-    figure.update_xaxes(automargin=True, zeroline=False)
-    figure.update_yaxes(automargin=True, zeroline=False)
-    if y_title is not None:
-        figure.update_yaxes(title_text=safe(y_title))
-    return figure
 
 
 def line(style: Style, width: float) -> dict[str, Any]:

@@ -49,11 +49,29 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready to print; `label` names it to screen readers."""
+    """A table ready to print; `label` names it to screen readers. `searchable`: with a search field."""
 
     label: str
     headings: tuple[Cell, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    searchable: bool = False
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a figure is drawn from, a row for each mark."""
+
+    frame: pd.DataFrame
+
+    @property
+    def csv(self) -> str:
+        """All columns under their own names, with a line of headings; what is missing is empty."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([str(name).replace("_", " ") for name in self.frame.columns])
+        columns = (self.frame[name] for name in self.frame.columns)
+        writer.writerows(zip(*map(_column_texts, columns), strict=True))
+        return stream.getvalue()
 
 
 Format = Callable[[Any], str]
@@ -111,29 +129,8 @@ def _cell(
     if isinstance(how, Joint):
         values = tuple(record[part] for part in (name, *how.others))
         return Cell(how.text(*values), True, values=values)
-    return replace(number_cell(record[name], how), style=style)
-
-
-def plain_table(label: str, frame: pd.DataFrame) -> Table:
-    """Print all columns under their own names, numbers to four digits."""
-    columns: dict[str, tuple[str, Format | None]] = {}
-    for name in frame.columns:
-        numeric = pd.api.types.is_numeric_dtype(frame[name]) and frame[name].dtype != bool
-        columns[name] = (str(name).replace("_", " "), _four_digits if numeric else None)
-    return table(label, frame, columns)
-
-
-def csv_text(table: Table) -> str:
-    """A table's values as CSV, with a line of headings."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([name for cell in table.headings for name in _heading_names(cell)])
-    writer.writerows([value for cell in row for value in cell.data] for row in table.rows)
-    return stream.getvalue()
-
-
-def _heading_names(heading: Cell) -> list[str]:
-    return [f"{heading.text}: {part}" for part in heading.parts] or [heading.text]
+    cell = number_cell(record[name], how)
+    return cell if style is None else replace(cell, style=style)
 
 
 def metrics_columns(frame: pd.DataFrame, first: str) -> dict[str, tuple[str, Format | None]]:
@@ -211,12 +208,13 @@ def _signless(text: str) -> str:
     return (text.lstrip("-") if float(text) == 0 else text).replace("-", MINUS)
 
 
-def _four_digits(value: Any) -> str:
-    return f"{value:.4g}".replace("-", MINUS) if _is_finite(value) else NOTHING
-
-
 def _is_finite(value: Any) -> bool:
     return bool(np.isfinite(value))
+
+
+def _column_texts(column: pd.Series[Any]) -> list[str]:
+    numeric = pd.api.types.is_numeric_dtype(column) and column.dtype != bool
+    return [_data_text(value) if numeric else str(value) for value in column.tolist()]
 
 
 def _data_text(value: Any) -> str:

@@ -7,59 +7,49 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from harness.across import Across, across, false_discovery
 from harness.by_example import ByExample, by_example
 from harness.compare import AblationResult, summarise
+from harness.disagreements import Disagreements, disagreements
 from harness.ledger import Ledger, Record
+from harness.predictions import StoredAnswers
 from harness.repeats import read_parts
 from harness.results import MethodResult
+from reports.inside import Inside, read_inside
 
 POINTS = 100.0
 """Scores are printed in points: hundredths."""
 
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What a method's student layers were matched to, each value a mean over its `seeds` report runs.
-
-    `target_length` and `target_variance_share` (student layers,), on `examples` examples of `split`;
-    of attention also `weights` (student layers, teacher layers) and their `entropy` (student layers,),
-    a share of its maximum.
-    """
-
-    weights: Floats | None
-    entropy: Floats | None
-    target_length: Floats
-    target_variance_share: Floats
-    split: str
-    examples: int
-    seeds: int
-
 
 @dataclass(frozen=True)
 class Evidence:
-    """An ablation's result, with targets by (task, method) for methods that have them.
+    """An ablation's result, and what was looked at inside its students.
 
     `discovery_p` are Benjamini-Hochberg adjusted p values by (task, method, baseline).
     """
 
     result: AblationResult
-    targets: Mapping[tuple[str, str], Targets]
+    inside: Inside
     across: Across
     by_example: ByExample
+    disagreements: tuple[Disagreements, ...]
+    texts: Mapping[str, Mapping[int, tuple[str, ...]]]
+    """By task, the texts of the examples that report runs are scored on, by id; where they are kept."""
     discovery_p: Mapping[tuple[str, str, str], float]
     repeats: Mapping[str, tuple[MethodResult, ...]]
     """The results of each repeat by its ablation's name, where the whole was repeated."""
+    spaces: Mapping[tuple[str, str], Mapping[str, str]]
+    """What was searched by (task, method): each hyper-parameter's distribution as Optuna prints it."""
 
     @property
     def manifest(self) -> Mapping[str, Any]:
         """What the command that made the ablation wrote about it."""
         return self.result.manifest
+
+    @property
+    def sequential(self) -> bool:
+        """Whether seeds were added until the comparisons were decided."""
+        return self.result.sequential
 
     @property
     def teachers(self) -> Mapping[str, Mapping[str, Any]]:
@@ -102,39 +92,32 @@ class Evidence:
 
 def read_evidence(ledger: Ledger, ablation: str) -> Evidence:
     """Read one ablation. Raises `StorageError` when there is none of that name."""
-    result = summarise(ledger, ablation)
-    targets = {(found.task, found.method): _targets(ledger, found) for found in result.results}
+    stored = StoredAnswers(ledger)
+    result = summarise(ledger, ablation, stored)
     return Evidence(
         result=result,
-        targets={key: value for key, value in targets.items() if value is not None},
+        inside=read_inside(ledger, result),
         across=across(result),
-        by_example=by_example(ledger, result),
+        by_example=by_example(stored, result),
+        disagreements=disagreements(stored, result),
+        texts=_texts(ledger, result),
         discovery_p=false_discovery(result),
         repeats=read_parts(ledger, result.manifest),
+        spaces={(found.task, found.method): _space(ledger, found) for found in result.results},
     )
 
 
-def _targets(ledger: Ledger, result: MethodResult) -> Targets | None:
-    complete = (run.record for run in result.report if run.record.status == "complete")
-    inspected = [ledger.inspections(record.fingerprint) for record in complete]
-    # "attention" is what ledgers of earlier versions call them.
-    facts = [
-        seen for found in inspected if (seen := found.get("targets") or found.get("attention"))
-    ]
-    if not facts:
-        return None
+def _texts(ledger: Ledger, result: AblationResult) -> dict[str, Mapping[int, tuple[str, ...]]]:
+    found: dict[str, Mapping[int, tuple[str, ...]]] = {}
+    for own in result.results:
+        if own.report and own.task not in found:
+            texts = ledger.texts(own.report[0].record.inputs["evaluation"][0][1])
+            if texts is not None:
+                found[own.task] = texts
+    return found
 
-    def mean(name: str) -> Floats:
-        values: Floats = np.asarray([fact[name] for fact in facts], dtype=np.float64)
-        return np.asarray(values.mean(axis=0))
 
-    attends = "map" in facts[0]
-    return Targets(
-        weights=mean("map") if attends else None,
-        entropy=mean("entropy") if attends else None,
-        target_length=mean("target_length"),
-        target_variance_share=mean("target_variance_share"),
-        split=str(facts[0]["split"]),
-        examples=int(facts[0]["examples"]),
-        seeds=len(facts),
-    )
+def _space(ledger: Ledger, result: MethodResult) -> Mapping[str, str]:
+    """Empty for repeats, whose joint result belongs to no one study."""
+    space: Mapping[str, str] = (ledger.study_manifest(result.study) or {}).get("space", {})
+    return space

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
 from reports.canvas import blank_figure, by_method, by_pair, line, marker, safe, transparent
+from reports.drawing import Drawing
 from reports.palette import Style
 
 Styles = Mapping[str, Style]
@@ -22,7 +22,7 @@ PAIR_GAP = 2.2
 """Distance on the x axis between neighbouring comparisons; their own two columns are 1 apart."""
 
 
-def pairs_figure(pairs: pd.DataFrame, styles: Styles, metric: str) -> go.Figure:
+def pairs_figure(pairs: pd.DataFrame, styles: Styles, metric: str) -> Drawing:
     """Two columns per comparison, a line for each seed. From `numbers.seed_pairs`."""
     figure = blank_figure(height=380, y_title=f"{metric}, points")
     ticks: dict[float, str] = {}
@@ -52,7 +52,7 @@ def pairs_figure(pairs: pd.DataFrame, styles: Styles, metric: str) -> go.Figure:
     return figure
 
 
-def seeds_figure(scores: pd.DataFrame, styles: Styles, metric: str) -> go.Figure:
+def seeds_figure(scores: pd.DataFrame, styles: Styles, metric: str) -> Drawing:
     """One column of points per method. From `numbers.seed_scores`."""
     figure = blank_figure(height=380, y_title=f"{metric}, points")
     methods = list(dict.fromkeys(scores["method"]))
@@ -73,7 +73,7 @@ def seeds_figure(scores: pd.DataFrame, styles: Styles, metric: str) -> go.Figure
     return figure
 
 
-def forest_figure(differences: pd.DataFrame, styles: Styles) -> go.Figure:
+def forest_figure(differences: pd.DataFrame, styles: Styles) -> Drawing:
     """Mean differences, each with its two intervals. From `numbers.differences`."""
     figure = blank_figure(height=110 + 70 * len(differences), y_title=None)
     labels = []
@@ -107,7 +107,7 @@ def forest_figure(differences: pd.DataFrame, styles: Styles) -> go.Figure:
     return figure
 
 
-def search_figure(history: pd.DataFrame, styles: Styles, metric: str) -> go.Figure:
+def search_figure(history: pd.DataFrame, styles: Styles, metric: str) -> Drawing:
     """Selection score by trial; the best is ringed. From `numbers.search_history`."""
     figure = blank_figure(height=360, y_title=f"selection {metric}, points")
     for method, rows in by_method(history):
@@ -140,7 +140,7 @@ def search_figure(history: pd.DataFrame, styles: Styles, metric: str) -> go.Figu
     return figure
 
 
-def loss_figure(terms: pd.DataFrame, styles: Styles) -> go.Figure:
+def loss_figure(terms: pd.DataFrame, styles: Styles) -> Drawing:
     """One term over epochs: a line and a band per method. From rows of `numbers.loss_terms`."""
     figure = blank_figure(height=280, y_title=None)
     for method, rows in by_method(terms):
@@ -163,33 +163,11 @@ def loss_figure(terms: pd.DataFrame, styles: Styles) -> go.Figure:
     return figure
 
 
-def attention_figure(weights: pd.DataFrame) -> go.Figure:
-    """Heat map of mean attention weights. From `numbers.attention_weights`."""
-    students, teachers = weights.index.tolist(), weights.columns.tolist()
-    hover = [
-        [
-            f"student layer {student}, teacher layer {teacher}: {weight:.3f}"
-            for teacher, weight in zip(teachers, row, strict=True)
-        ]
-        for student, row in zip(students, weights.to_numpy().tolist(), strict=True)
-    ]
-    figure = blank_figure(height=150 + 44 * len(students), y_title="student layer")
-    figure.add_heatmap(
-        x=teachers, y=students, z=weights.to_numpy().tolist(), zmin=0,
-        zmax=float(weights.to_numpy().max()), colorscale="Cividis",
-        hoverinfo="text", hovertext=hover, xgap=1, ygap=1,
-        colorbar={"title": {"text": "weight"}, "thickness": 12, "outlinewidth": 0},
-    )  # fmt: skip
-    figure.update_xaxes(title_text="teacher layer", dtick=1, showgrid=False)
-    figure.update_yaxes(dtick=1, autorange="reversed", showgrid=False)
-    return figure
-
-
-def variance_figure(shares: pd.DataFrame, warn_below: float) -> go.Figure:
+def variance_figure(shares: pd.DataFrame, warn_below: float) -> Drawing:
     """Bars of percent per teacher layer, with the warning line. From `numbers.variance_shares`."""
     figure = blank_figure(height=260, y_title="share, %")
     figure.add_bar(
-        x=shares["layer"].tolist(), y=shares["percent"].tolist(), marker_color="#0072B2",
+        x=shares["layer"].tolist(), y=shares["percent"].tolist(), marker={"color": "#0072B2"},
         hoverinfo="text", hovertext=[f"{percent:.2f} %" for percent in shares["percent"]],
     )  # fmt: skip
     figure.add_hline(y=warn_below, line_width=1, line_dash="dash", line_color="#D55E00")

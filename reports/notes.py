@@ -25,7 +25,7 @@ def gaps(evidence: Evidence) -> list[str]:
     sentences += [f"{sentence}." for sentence in evidence.result.missing]
     for task in evidence.tasks:
         for result in () if joint else evidence.results(task):
-            sentences += _run_gaps(result, manifest)
+            sentences += _run_gaps(result, evidence)
     sentences += [f"{sentence}." for sentence in collapses(evidence.result)]
     for comparison in evidence.result.comparisons:
         if comparison.unpaired:
@@ -84,8 +84,8 @@ def teacher_warnings(teacher: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def _run_gaps(result: MethodResult, manifest: Mapping[str, Any]) -> list[str]:
-    name = f"{result.method} on {result.task}"
+def _run_gaps(result: MethodResult, evidence: Evidence) -> list[str]:
+    name, manifest = f"{result.method} on {result.task}", evidence.manifest
     trials, asked = len({run.trial for run in result.search}), int(manifest["trials"])
     sentences = []
     if trials < asked:
@@ -97,7 +97,7 @@ def _run_gaps(result: MethodResult, manifest: Mapping[str, Any]) -> list[str]:
         sentences.append(f"{name}: no search trial is complete, so there is no best setting.")
     missing = sorted(set(manifest["report_seeds"]) - set(result.seeds))
     # Where seeds are added until they decide, each verdict says how many it rests on.
-    if missing and manifest.get("stopping", "fixed") == "fixed":
+    if missing and not evidence.sequential:
         sentences.append(
             f"{name}: {len(missing)} of {len(manifest['report_seeds'])} report seeds have no "
             f"finished run (seeds {_listed(missing)})."

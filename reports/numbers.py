@@ -13,7 +13,7 @@ import pandas as pd
 from harness.compare import AblationResult, Comparison
 from harness.ledger import StudyRun
 from harness.results import MethodResult
-from reports.evidence import POINTS, Floats
+from reports.evidence import POINTS
 
 DIFFERENCE_COLUMNS = [
     "method", "baseline", "mean", "low", "high", "crossed_low", "crossed_high", "seeds",
@@ -117,16 +117,6 @@ def loss_terms(results: Iterable[MethodResult]) -> pd.DataFrame:
             mean = float(np.mean(seen))
             rows.append((result.method, term, epoch, mean, min(seen), max(seen), len(seen)))
     return _frame(rows, ["method", "term", "epoch", "mean", "low", "high", "seeds"])
-
-
-def attention_weights(weights: Floats) -> pd.DataFrame:
-    """One row per student layer, one column per teacher layer, both counted from 1."""
-    students, teachers = weights.shape
-    return pd.DataFrame(
-        weights,
-        index=pd.RangeIndex(1, students + 1, name="student layer"),
-        columns=pd.RangeIndex(1, teachers + 1, name="teacher layer"),
-    )
 
 
 def variance_shares(teacher: Mapping[str, Any]) -> pd.DataFrame:

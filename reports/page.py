@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import plotly.graph_objects as go
 import plotly.offline
-from markupsafe import Markup
 
 from reports import display, notes, tables, verdicts
-from reports.blocks import Block
+from reports.blocks import Block, Panel
 from reports.display import Table
-from reports.document import document, safe_json, script, slug
+from reports.document import document, script, slug
 from reports.evidence import POINTS, Evidence
 from reports.palette import method_styles
 from reports.sections import Section, sections
@@ -25,17 +25,18 @@ def render(evidence: Evidence) -> str:
     manifest = evidence.manifest
     styles = method_styles(evidence.methods)
     scores = tables.verdict_table(evidence)
-    return document(
+    shown = [(section, _anchored(section)) for section in sections(evidence)]
+    panels = [panel for _, found in shown for _, block in found for panel in block.panels]
+    return drawn_document(
         "report.html.j2",
-        [script(name) for name in ("page.js", "tables.js", "figures.js")],
-        plotly.offline.get_plotlyjs(),
+        panels,
         name=manifest.get("name", "ablation"),
         summary=summary(evidence),
-        source=_source_text(manifest.get("source", {})),
+        source=source_text(manifest.get("source", {})),
         banners=manifest.get("banners", ()),
         facts=_facts(evidence),
         alpha=f"{float(manifest['alpha']):g}",
-        sequential=_sequential(evidence),
+        sequential=evidence.sequential,
         verdicts=verdicts.task_verdicts(evidence),
         compared=len(evidence.result.comparisons),
         few=verdicts.FEW,
@@ -48,25 +49,31 @@ def render(evidence: Evidence) -> str:
         gaps=notes.gaps(evidence),
         failures=notes.failures(evidence),
         versions=notes.versions(evidence),
-        sections=[(section, _anchored(section)) for section in sections(evidence)],
+        sections=shown,
         command=manifest.get("command", ""),
         methods=_methods(evidence),
         configuration=_named("Configuration", _protocol(evidence) | manifest.get("config", {})),
         provenance=_named("Provenance", manifest.get("provenance", {})),
-        figure_json=figure_json,
     )
 
 
-def figure_json(figure: go.Figure) -> Markup:
-    """A figure as JSON that cannot end the script element it stands in."""
-    return safe_json(str(figure.to_json()))
+def drawn_document(template: str, panels: Sequence[Panel], **values: Any) -> str:
+    """Fill a template whose figures are these, numbered from 1 in that order."""
+    scripts = [script(name) for name in ("page.js", "tables.js", "figures.js", "choices.js")]
+    data = "\n".join(map(_line, panels))
+    return document(template, scripts, plotly.offline.get_plotlyjs(), data, **values)
+
+
+def _line(panel: Panel) -> str:
+    """A panel's figure and its numbers as a line of JSON."""
+    return f'{{"figure": {panel.figure.to_json()}, "numbers": {json.dumps(panel.numbers.csv)}}}'
 
 
 def summary(evidence: Evidence) -> dict[str, Any]:
     """What the index says of the report, in plain JSON values; it lies in the report itself."""
     return {
         "name": str(evidence.manifest.get("name", "ablation")),
-        "source": _source_text(evidence.manifest.get("source", {})),
+        "source": source_text(evidence.manifest.get("source", {})),
         "banners": list(evidence.manifest.get("banners", ())),
         "facts": _facts(evidence),
         "tasks": list(evidence.tasks),
@@ -97,7 +104,8 @@ def _anchored(section: Section) -> list[tuple[str, Block]]:
     return list(found.items())
 
 
-def _source_text(source: dict[str, Any]) -> str:
+def source_text(source: Mapping[str, Any]) -> str:
+    """The kind of a manifest's source, and its folder where it has one."""
     kind, folder = source.get("kind", "unknown"), source.get("folder")
     return f"{kind}, {folder}" if folder else str(kind)
 
@@ -113,14 +121,9 @@ def _facts(evidence: Evidence) -> dict[str, str]:
         "protocol": str(manifest.get("protocol", "unknown")),
         "trials of each method": str(manifest["trials"]),
         "search seeds": searched,
-        "report seeds": f"at most {seeds}, until decided" if _sequential(evidence) else seeds,
-        "comparisons": f"{level}, split evenly" if _sequential(evidence) else f"{level}, Holm",
+        "report seeds": f"at most {seeds}, until decided" if evidence.sequential else seeds,
+        "comparisons": f"{level}, split evenly" if evidence.sequential else f"{level}, Holm",
     }
-
-
-def _sequential(evidence: Evidence) -> bool:
-    """Seeds were added until the comparisons were decided."""
-    return bool(evidence.manifest.get("stopping", "fixed") != "fixed")
 
 
 def _protocol(evidence: Evidence) -> dict[str, Any]:

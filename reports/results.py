@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,8 +44,12 @@ def results_table(evidence: Evidence) -> pd.DataFrame:
 
 
 def results_csv(evidence: Evidence) -> str:
-    """The table as CSV: numbers to the last digit, empty cells for what does not apply."""
-    text: str = results_table(evidence).to_csv(index=False, lineterminator="\n")
+    """The table as CSV: numbers to the last digit, empty cells for what does not apply, quoted text.
+
+    Unquoted, a carriage return in a reason would end its row.
+    """
+    table = results_table(evidence)
+    text: str = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     return text
 
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from reports import blocks
+from reports import blocks, inside_blocks
 from reports.across_blocks import across_blocks
 from reports.blocks import Block
 from reports.by_example import examples_block
+from reports.cost import cost_blocks
+from reports.disagreements import disagreements_block
 from reports.evidence import Evidence
 from reports.palette import Style, method_styles
+from reports.power import power_blocks
 from reports.repeats import repeats_block
+from reports.space_blocks import space_block
 from reports.tuning import tuning_block
 
 
@@ -93,6 +97,17 @@ _PARTS: tuple[tuple[str, str, str, BlocksMaker], ...] = (
         _by_task(examples_block),
     ),
     (
+        "disagreements",
+        "Where methods disagree",
+        "Examples that one method's model has right and the other's, of the same seed, has wrong; of "
+        "scores, those to which one is closer. The list has those on which most seeds agree, from the "
+        "clearest. In brackets: how many seeds give that answer, which is what most of them give. Long "
+        "texts are cut; all such examples with whole texts are in disagreements.csv beside this page "
+        "(NAME-disagreements.csv beside NAME.html). Methods that are equally good disagree too, as two "
+        "seeds of one method do. None of this is a test.",
+        _by_task(disagreements_block),
+    ),
+    (
         "across",
         "Across methods and tasks",
         "None of this decides: a rank depends on which other methods are there, and every p value and "
@@ -122,6 +137,19 @@ _PARTS: tuple[tuple[str, str, str, BlocksMaker], ...] = (
         _by_task(tuning_block),
     ),
     (
+        "space",
+        "Search space",
+        "Each line is one trial, coloured by its rank in its method, from the worst fifth (grey, "
+        "thin) to the best (orange, thick); it breaks where a method lacks a hyper-parameter. "
+        "Importances are Optuna's PED-ANOVA: how differently a hyper-parameter is spread in the best "
+        "quarter of trials and in all of them, each for itself, so that what matters only together "
+        "with another one is not seen. Shares sum to 100 % even where nothing matters: only a star "
+        "says that chance is no explanation (p < 0.05, not adjusted). Contours run straight from "
+        "trial to trial: what else was searched varies too, and noise is not smoothed. All of this is"
+        " of trials that a sampler chose, and none of it decides.",
+        _by_task(space_block),
+    ),
+    (
         "losses",
         "Loss terms over training",
         "Terms are unweighted, their total is weighted as trained. Line: mean over report seeds; "
@@ -130,11 +158,41 @@ _PARTS: tuple[tuple[str, str, str, BlocksMaker], ...] = (
     ),
     (
         "targets",
-        "What student layers are matched to",
+        "Looking inside: what layers are matched to",
         "Mixtures of teacher layers: each row is one student layer and sums to one; bright cells are "
-        "the teacher layers it learns from, and entropy near 100 % means all of them alike. A learned "
-        "target that hardly varies between examples has collapsed.",
-        _by_task(blocks.targets_block),
+        "the teacher layers it learns from. The slider goes through the epochs, 0 being before "
+        "training. Entropy: 100 % means all teacher layers alike; band: least to greatest seed. A "
+        "learned target that hardly varies between examples has collapsed.",
+        _by_task(inside_blocks.targets_block),
+    ),
+    (
+        "similarity",
+        "Looking inside: layers that are alike",
+        "How like each teacher layer (columns) each student layer (rows) is, before training and after "
+        "it, and the change: orange rose, blue fell. Linear CKA, debiased: 1 is the same up to rotation "
+        "and scale, 0 nothing in common. Cosine: 1 is the same direction, mean over examples. All are "
+        "means over report seeds. A likeness is no merit by itself: compare it with the scores.",
+        _by_task(inside_blocks.likeness_block),
+    ),
+    (
+        "states",
+        "Looking inside: states and labels",
+        "Each point is one example's state in one layer of one student or of the teacher, on the first "
+        "two principal components; colours are the labels. “Target of” a student layer is the mixture "
+        "that it is matched to. Panels share their axes, where widths differ those of a row: a layer "
+        "whose states hardly vary is a dot. Colours that lie apart are told apart in that layer; that "
+        "they overlap says less, since two components are not all.",
+        _by_task(inside_blocks.states_block),
+    ),
+    (
+        "angles",
+        "Looking inside: angles between teacher layers",
+        "At a student layer's state, the angle between the ways to two teacher layers' states, mean "
+        "over examples and seeds. Mark and bar: median, least and greatest over the pairs of teacher "
+        "layers; hollow: before training. Below 90° (dashed) a step towards one is a step towards the "
+        "other, so that it matters little which layer is matched: the explanation that arXiv "
+        "2502.04499 offers.",
+        _by_task(inside_blocks.angles_block),
     ),
     (
         "teacher",
@@ -144,10 +202,26 @@ _PARTS: tuple[tuple[str, str, str, BlocksMaker], ...] = (
         _by_task(blocks.teacher_block),
     ),
     (
+        "power",
+        "What could be found",
+        "Each line is a number of pairs: the chance that the sign-flip test decides for the right "
+        "side, if the true difference is so large, at the spread that was seen (dashed line: four in "
+        "five; dotted: the margin of equivalence). Points are the comparisons, each at its own spread"
+        " and number of pairs. For planning: a spread from few pairs is itself uncertain (in "
+        "brackets: 95 % interval, for normal differences). Never look up the observed difference "
+        "here: its power is the p value in other words.",
+        power_blocks,
+    ),
+    (
         "cost",
-        "Cost",
-        "Means over finished runs; memory is the greatest of any run. Runs trained together share "
-        "the machine, so compare seconds only within one machine and grouping.",
-        _by_task(blocks.cost_block),
+        "Timeline and cost",
+        "Timeline: pale bars are search runs, full ones report runs; runs that were trained together "
+        "share a bar by their equal shares, and times without runs are cut out. A worker is a "
+        "process: the ledger does not name them, bars that overlap are given to different ones. Cost:"
+        " means over finished runs; memory is the greatest of any run, on a CPU of the whole process."
+        " Runs trained together share the machine, so compare seconds only within one machine and "
+        "grouping. Ringed methods are surpassed by no other that costs no more, going by means; open "
+        "marks share their cost with other methods.",
+        cost_blocks,
     ),
 )

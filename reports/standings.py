@@ -9,8 +9,9 @@ import scipy.stats
 
 from harness.compare import BOOTSTRAP_SEED
 from harness.results import MethodResult
+from harness.stats.arrays import Floats
 from harness.stats.best import best_set
-from reports.evidence import Evidence, Floats
+from reports.evidence import Evidence
 
 HIGHEST, TIED, LOWER, FEW = "highest", "tied", "lower", "too few seeds"
 SAME = 12
@@ -40,7 +41,7 @@ def standings(evidence: Evidence, task: str) -> dict[str, Standing]:
     ranks = scipy.stats.rankdata(-means, method="average")
     lower = _lower_by_verdict(evidence, task)
     rest = {result.method: "" for result in results}
-    if evidence.manifest.get("stopping", "fixed") == "fixed":
+    if not evidence.sequential:
         # Half the level: then one other method is compared at the level of a two-sided verdict.
         half = float(evidence.manifest["alpha"]) / 2
         found = best_set(_scores(results), half, np.random.default_rng(BOOTSTRAP_SEED))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from harness.compare import Comparison
 from harness.results import MethodResult
-from reports.evidence import POINTS, Evidence, Targets
+from reports.evidence import POINTS, Evidence
 from reports.numbers import setting_text
 from reports.standings import standings
 
@@ -160,19 +160,6 @@ def settings_table(results: Iterable[MethodResult]) -> pd.DataFrame:
         rows.append((*names, setting_text(result.setting)))
     return pd.DataFrame(
         rows, columns=pd.Index(["method", "best_trial", "trials", "points", "setting"])
-    )
-
-
-def targets_table(targets: Targets) -> pd.DataFrame:
-    """One row per student layer (from 1): entropy and variance share in percent, target length."""
-    entropy = {} if targets.entropy is None else {"entropy_percent": 100 * targets.entropy}
-    return pd.DataFrame(
-        {
-            "student_layer": np.arange(1, len(targets.target_length) + 1),
-            **entropy,
-            "target_length": targets.target_length,
-            "variance_percent": 100 * targets.target_variance_share,
-        }
     )
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
 from harness.stats.tuning import TuningCurve, least_trials, tuning_curve
 from reports import display, numbers
 from reports.blocks import Block, Panel
 from reports.canvas import blank_figure, by_method, line, marker, safe, transparent
 from reports.display import number
+from reports.drawing import Drawing
 from reports.evidence import Evidence
 from reports.palette import Style
 
@@ -146,7 +146,7 @@ def budget_warnings(budget: pd.DataFrame) -> list[str]:
     ]
 
 
-def tuning_figure(curves: pd.DataFrame, styles: Mapping[str, Style], metric: str) -> go.Figure:
+def tuning_figure(curves: pd.DataFrame, styles: Mapping[str, Style], metric: str) -> Drawing:
     """A line and a band per method, drawn to the edge where unbounded. From `curve_frame`."""
     figure = blank_figure(height=380, y_title=f"best selection {metric}, points")
     ends = curves[["median", "low", "high"]].to_numpy()
@@ -235,6 +235,6 @@ def _panel(tuning: TaskTuning, styles: Mapping[str, Style], metric: str) -> Pane
         caption,
         f"{caption}. {alt}.",
         tuning_figure(frame, styles, metric),
-        display.plain_table(caption, frame),
+        display.Numbers(frame),
         tuple((method, styles[method]) for method in tuning.curves),
     )

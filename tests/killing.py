@@ -143,6 +143,7 @@ QUERIES = {
     "studies": "SELECT name, manifest FROM harness_studies",
     "predictions": "SELECT * FROM harness_predictions",
     "inspections": "SELECT * FROM harness_inspections",
+    "texts": "SELECT * FROM harness_texts",
     "trials": "SELECT study_name, number, state FROM trials JOIN studies USING (study_id)",
     "values": "SELECT study_name, number, value FROM trial_values JOIN trials USING (trial_id) "
     "JOIN studies USING (study_id)",

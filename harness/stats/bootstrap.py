@@ -12,8 +12,8 @@ from harness.stats.metrics import RESAMPLED, Floats, ResampledMetric, Values
 Metric = Callable[[npt.NDArray[Any], npt.NDArray[Any]], float]
 """metric(labels (examples,), predictions (examples,)); NaN where it is undefined."""
 
-BLOCK = 2**22
-"""Counts held at once: bounds the memory, changes no draw."""
+BLOCK = 2**20
+"""Counts held at once, which a processor's cache can hold: it changes no draw."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,7 @@ def crossed_bootstrap(
     NaN or infinite, the metric is undefined on the full data of a seed, or there are too few
     resamples for the confidence.
     """
-    true, runs = _paired_arrays(method_predictions, baseline_predictions, labels)
-    of_both = runs[: len(runs) // 2], runs[len(runs) // 2 :]
+    true, of_both = _paired_arrays(method_predictions, baseline_predictions, labels)
     (found,) = crossed_bootstraps(
         metric, of_both, ((0, 1),), true, generator, resamples, confidence
     )
@@ -98,18 +97,14 @@ def crossed_bootstraps(
     outside = places_outside(resamples, confidence)
     true, runs = _aligned(predictions, labels)
     resampled = _resampled(metric)
-    observed = _by_method(resampled(true, runs, np.ones((1, len(true)))), len(predictions))[0]
-    bad = np.argwhere(np.isnan(observed))
-    if bad.size:
-        raise ValueError(f"the metric is undefined on the predictions of seed {bad[0][1]}")
+    observed = _observed(resampled, true, runs, len(predictions))
     seeds = observed.shape[1]
     drawn_seeds = generator.integers(seeds, size=(resamples, seeds))
-    scores = _resampled_scores(resampled, true, runs, resamples, generator)
-    by_method = _by_method(scores, len(predictions))
+    places = drawn_seeds + seeds * np.arange(resamples)[:, None]
+    scores = _resampled_scores(resampled, true, runs, len(predictions), resamples, generator)
     found = []
     for method, baseline in pairs:
-        differences = by_method[:, method] - by_method[:, baseline]
-        means = np.take_along_axis(differences, drawn_seeds, axis=1).mean(axis=1)
+        means = np.take(scores[method] - scores[baseline], places).mean(axis=1)
         mean = float((observed[method] - observed[baseline]).mean())
         found.append(_bounded(CrossedBootstrap, mean, means, outside, confidence))
     return tuple(found)
@@ -129,34 +124,54 @@ def bootstrapped(
     confidence: float,
 ) -> Bootstrap:
     """As `crossed_bootstrap`, but every resample has each seed once."""
-    true, predictions = _paired_arrays(method_predictions, baseline_predictions, labels)
+    true, of_both = _paired_arrays(method_predictions, baseline_predictions, labels)
     outside = places_outside(resamples, confidence)
-    resampled = _resampled(metric)
-    observed = _observed(resampled, true, predictions)
-    means = _resampled_differences(resampled, true, predictions, resamples, generator).mean(axis=1)
-    return _bounded(kind, float(observed.mean()), means, outside, confidence)
+    observed, scores = _scored(metric, of_both, true, generator, resamples)
+    mean = float((observed[0] - observed[1]).mean())
+    return _bounded(kind, mean, (scores[0] - scores[1]).mean(axis=1), outside, confidence)
 
 
 def bootstrapped_per_seed(
     kind: type[Bootstrap],
     metric: str | Metric,
-    method_predictions: npt.ArrayLike,
-    baseline_predictions: npt.ArrayLike,
+    predictions: Sequence[npt.ArrayLike],
+    pairs: Sequence[tuple[int, int]],
     labels: npt.ArrayLike,
     generator: np.random.Generator,
     resamples: int,
     confidence: float,
-) -> tuple[Bootstrap, ...]:
-    """As `bootstrapped`, for each seed on its own, with the same drawn examples for all of them."""
-    true, predictions = _paired_arrays(method_predictions, baseline_predictions, labels)
+) -> tuple[tuple[Bootstrap, ...], ...]:
+    """As `bootstrapped`, for each pair of positions in `predictions` and each seed on its own.
+
+    All see the same drawn examples, and each method's resamples are scored once.
+    """
     outside = places_outside(resamples, confidence)
-    resampled = _resampled(metric)
-    observed = _observed(resampled, true, predictions)
-    differences = _resampled_differences(resampled, true, predictions, resamples, generator)
+    observed, scores = _scored(metric, predictions, labels, generator, resamples)
     return tuple(
-        _bounded(kind, mean, values, outside, confidence)
-        for mean, values in zip(observed.tolist(), differences.T, strict=True)
+        tuple(
+            _bounded(kind, mean, values, outside, confidence)
+            for mean, values in zip(
+                (observed[method] - observed[baseline]).tolist(),
+                (scores[method] - scores[baseline]).T,
+                strict=True,
+            )
+        )
+        for method, baseline in pairs
     )
+
+
+def _scored(
+    metric: str | Metric,
+    predictions: Sequence[npt.ArrayLike],
+    labels: npt.ArrayLike,
+    generator: np.random.Generator,
+    resamples: int,
+) -> tuple[Floats, Floats]:
+    """Scores on all examples (methods, seeds), and on drawn ones (methods, resamples, seeds)."""
+    true, runs = _aligned(predictions, labels)
+    resampled, methods = _resampled(metric), len(predictions)
+    observed = _observed(resampled, true, runs, methods)
+    return observed, _resampled_scores(resampled, true, runs, methods, resamples, generator)
 
 
 def places_outside(resamples: int, confidence: float) -> int:
@@ -172,8 +187,8 @@ def places_outside(resamples: int, confidence: float) -> int:
 
 def _paired_arrays(
     method_predictions: npt.ArrayLike, baseline_predictions: npt.ArrayLike, labels: npt.ArrayLike
-) -> tuple[Values, Values]:
-    """Labels (examples,) and predictions (2 * seeds, examples), the method's first."""
+) -> tuple[Values, tuple[Values, Values]]:
+    """Labels (examples,) and the predictions of both, (seeds, examples)."""
     true = _finite(labels, "labels")
     method = _decided(_finite(method_predictions, "method_predictions"))
     baseline = _decided(_finite(baseline_predictions, "baseline_predictions"))
@@ -183,7 +198,7 @@ def _paired_arrays(
             f"method predictions {method.shape}, baseline predictions {baseline.shape} and labels "
             f"{true.shape} do not match (seeds, examples), (seeds, examples) and (examples,)"
         )
-    return true, np.concatenate([method, baseline])
+    return true, (method, baseline)
 
 
 def _aligned(predictions: Sequence[npt.ArrayLike], labels: npt.ArrayLike) -> tuple[Values, Values]:
@@ -200,45 +215,39 @@ def _aligned(predictions: Sequence[npt.ArrayLike], labels: npt.ArrayLike) -> tup
 
 
 def _by_method(scores: Floats, methods: int) -> Floats:
-    """Scores (resamples, methods * seeds) as (resamples, methods, seeds)."""
-    return scores.reshape(len(scores), methods, -1)
+    """Scores (resamples, methods * seeds) as (methods, resamples, seeds)."""
+    return scores.reshape(len(scores), methods, -1).swapaxes(0, 1)
 
 
-def _observed(resampled: ResampledMetric, labels: Values, predictions: Values) -> Floats:
-    """Differences (seeds,) on all examples, each once."""
-    observed: Floats = _differences(resampled(labels, predictions, np.ones((1, len(labels)))))[0]
-    bad = np.flatnonzero(np.isnan(observed))
-    if bad.size:
-        raise ValueError(f"the metric is undefined on the predictions of seed {bad[0]}")
-    return observed
-
-
-def _resampled_differences(
-    resampled: ResampledMetric,
-    labels: Values,
-    predictions: Values,
-    resamples: int,
-    generator: np.random.Generator,
+def _observed(
+    resampled: ResampledMetric, labels: Values, predictions: Values, methods: int
 ) -> Floats:
-    """Differences on drawn examples: (resamples, seeds)."""
-    return _differences(_resampled_scores(resampled, labels, predictions, resamples, generator))
+    """Scores (methods, seeds) on all examples, each once."""
+    scores = resampled(labels, predictions, np.ones((1, len(labels))))
+    observed = _by_method(scores, methods)[:, 0]
+    bad = np.argwhere(np.isnan(observed))
+    if bad.size:
+        raise ValueError(f"the metric is undefined on the predictions of seed {bad[0][1]}")
+    return observed
 
 
 def _resampled_scores(
     resampled: ResampledMetric,
     labels: Values,
     predictions: Values,
+    methods: int,
     resamples: int,
     generator: np.random.Generator,
 ) -> Floats:
-    """Scores of each run (runs, examples) on drawn examples: (resamples, runs)."""
+    """Scores of runs (methods * seeds, examples) on drawn examples: (methods, resamples, seeds)."""
     examples = len(labels)
-    scores = np.empty((resamples, len(predictions)))
+    scores = np.empty((methods, resamples, len(predictions) // methods))
     rows = max(1, BLOCK // examples)
     for start in range(0, resamples, rows):
         size = min(rows, resamples - start)
         counts = drawn_counts(generator.integers(examples, size=(size, examples)), examples)
-        scores[start : start + size] = resampled(labels, predictions, counts)
+        drawn = resampled(labels, predictions, counts)
+        scores[:, start : start + size] = _by_method(drawn, methods)
     return scores
 
 
@@ -249,8 +258,8 @@ def _bounded(
     undefined = np.isnan(values)
     return kind(
         mean=mean,
-        low=float(np.sort(np.where(undefined, -np.inf, values))[outside - 1]),
-        high=float(np.sort(np.where(undefined, np.inf, values))[-outside]),
+        low=float(np.partition(np.where(undefined, -np.inf, values), outside - 1)[outside - 1]),
+        high=float(np.partition(np.where(undefined, np.inf, values), -outside)[-outside]),
         confidence=confidence,
         resamples=len(values),
         undefined=int(undefined.sum()),
@@ -262,12 +271,6 @@ def drawn_counts(drawn: npt.NDArray[np.int64], items: int) -> Floats:
     cells = drawn + items * np.arange(len(drawn))[:, None]
     counts = np.bincount(cells.ravel(), minlength=len(drawn) * items)
     return counts.reshape(len(drawn), items).astype(np.float64)
-
-
-def _differences(scores: Floats) -> Floats:
-    """Method minus baseline, from scores (resamples, 2 * seeds), the method's first."""
-    seeds = scores.shape[1] // 2
-    return scores[:, :seeds] - scores[:, seeds:]
 
 
 def _resampled(metric: str | Metric) -> ResampledMetric:

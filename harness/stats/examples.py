@@ -4,6 +4,7 @@ Their claims are about these trained models and new examples; new seeds are anot
 paired difference over seeds and the crossed bootstrap.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -161,26 +162,26 @@ def examples_bootstrap(
     return bootstrapped(ExamplesBootstrap, metric, *arrays, generator, resamples, confidence)
 
 
-def examples_bootstrap_per_seed(
+def examples_bootstraps_per_seed(
     metric: str | Metric,
-    method_predictions: npt.ArrayLike,
-    baseline_predictions: npt.ArrayLike,
+    predictions: Sequence[npt.ArrayLike],
+    pairs: Sequence[tuple[int, int]],
     labels: npt.ArrayLike,
     generator: np.random.Generator,
     resamples: int = 2000,
     confidence: float = 0.95,
-) -> tuple[ExamplesBootstrap, ...]:
-    """Resample the examples for each seed on its own, one interval per seed, in the order given.
+) -> tuple[tuple[ExamplesBootstrap, ...], ...]:
+    """Resample the examples for each pair and each seed on its own, one interval per seed.
 
-    What `examples_bootstrap` gives for that seed alone, with the same generator: all seeds see the
-    same draws. So the intervals of several seeds are not independent, no more than the examples.
+    `predictions` are each method's (seeds, examples), all of the same seeds; pairs are positions in
+    them, method and baseline. The numbers are what `examples_bootstrap` gives for that pair and seed
+    alone, with the same generator: all see the same draws, made and scored once. So the intervals are
+    not independent, no more than the examples.
 
     Raises ValueError as `examples_bootstrap`.
     """
-    arrays = (method_predictions, baseline_predictions, labels)
-    return bootstrapped_per_seed(
-        ExamplesBootstrap, metric, *arrays, generator, resamples, confidence
-    )
+    arrays = (predictions, pairs, labels, generator)
+    return bootstrapped_per_seed(ExamplesBootstrap, metric, *arrays, resamples, confidence)
 
 
 def _mcnemar(method: Right, baseline: Right) -> McNemar:
@@ -191,9 +192,9 @@ def _mcnemar(method: Right, baseline: Right) -> McNemar:
     exact = contingency_tables.mcnemar([[both, method_only], [baseline_only, neither]], exact=True)
     discordant = method_only + baseline_only
     fewer = min(method_only, baseline_only)
-    chance = scipy.stats.binom(discordant, 0.5)
+    binomial = scipy.stats.binom  # frozen, it takes ten times as long
     # Not from the exact p value, which is cut off at 1: this is 1 for equal counts by itself.
-    mid_p = 2 * chance.cdf(fewer) - chance.pmf(fewer)
+    mid_p = 2 * binomial.cdf(fewer, discordant, 0.5) - binomial.pmf(fewer, discordant, 0.5)
     # statsmodels and mlxtend "correct" a difference of zero to one.
     corrected = max(abs(method_only - baseline_only) - 1, 0) ** 2 / max(discordant, 1)
     return McNemar(

@@ -2,23 +2,46 @@
 const FONT = { family: "system-ui, sans-serif", size: 13, color: "#1b1f24" };
 const GRID = "#e3e7eb";
 const SAVED = { width: 900, more: 40, scale: 2 };
+const CONFIG = { responsive: true, displayModeBar: false };
 
-// Plotly lies in the page packed, at under half its size, and is unpacked once the text is shown.
-async function unpack() {
-  const packed = document.getElementById("library");
-  const bytes = Uint8Array.from(atob(packed.textContent), (char) => char.charCodeAt(0));
+// What lies in the page packed, as text.
+async function unpack(id) {
+  const packed = document.getElementById(id);
+  if (!packed) return "";
+  const binary = atob(packed.textContent);
   packed.remove();
+  const bytes = new Uint8Array(binary.length);
+  for (let place = 0; place < bytes.length; place += 1) bytes[place] = binary.charCodeAt(place);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}
+
+// The figures with their numbers, a line of JSON each, and Plotly are unpacked once the text is shown. Plotly comes last:
+// where it is, all is there.
+let lines = [];
+
+async function prepare() {
+  lines = (await unpack("data")).split("\n");
   const script = document.createElement("script");
-  script.textContent = await new Response(stream).text();
+  script.textContent = await unpack("library");
   document.head.append(script);
 }
 
-const unpacked = unpack();
+const prepared = prepare();
+
+function packedOf(plot) {
+  return JSON.parse(lines[Number(plot.dataset.line)]);
+}
+
+// Their numbers as CSV.
+async function numbersOf(plot) {
+  await prepared;
+  return packedOf(plot).numbers;
+}
 
 function figureOf(plot) {
-  const source = document.querySelector(`script[data-figure="${plot.id}"]`);
-  const figure = JSON.parse(source.textContent);
+  const { figure } = packedOf(plot);
+  showChosen(plot, figure);
   figure.layout.font = { ...FONT, ...figure.layout.font };
   for (const [name, axis] of Object.entries(figure.layout)) {
     if (!/^[xy]axis\d*$/.test(name)) continue;
@@ -42,33 +65,43 @@ async function draw(plot) {
   if (plot.dataset.drawn) return;
   plot.dataset.drawn = "begun";
   // Printing does not wait, even for what is there.
-  if (!window.Plotly) await unpacked;
-  const config = { responsive: true, displayModeBar: false };
-  await Plotly.newPlot(plot, { ...figureOf(plot), config });
+  if (!window.Plotly) await prepared;
+  await Plotly.newPlot(plot, { ...figureOf(plot), config: CONFIG });
   plot.on("plotly_afterplot", () => fit(plot));
   fit(plot);
+  letChoose(plot);
   plot.dataset.drawn = "done";
+}
+
+// A text that Plotly shows as it is: it reads some HTML.
+function plain(text) {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 }
 
 // In a file a figure stands alone: with a key, on white, and with the page's banner.
 function aloneFigure(plot) {
   const figure = figureOf(plot);
   const key = [...plot.closest("figure").querySelectorAll(".key span[data-symbol]")];
+  const chosen = chosenText(plot);
   for (const trace of figure.data) trace.showlegend = false;
   for (const entry of key) {
     figure.data.push({
       type: "scatter", x: [null], y: [null], mode: "markers", showlegend: true,
-      name: withoutGlyph(entry).replaceAll("&", "&amp;").replaceAll("<", "&lt;"),
+      name: plain(withoutGlyph(entry)),
       marker: { color: entry.dataset.colour, symbol: entry.dataset.symbol, size: 10 },
     });
   }
+  if (chosen) {
+    const marker = { color: "rgba(0, 0, 0, 0)" };
+    figure.data.push({ x: [null], y: [null], mode: "markers", showlegend: true, name: plain(chosen), marker });
+  }
   Object.assign(figure.layout, { paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff", width: SAVED.width });
-  if (key.length) {
+  if (key.length || chosen) {
     figure.layout.showlegend = true;
     figure.layout.legend = { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" };
   }
   if (main.dataset.banner) {
-    const text = main.dataset.banner.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+    const text = plain(main.dataset.banner);
     const font = { size: 11, color: "#8a2f00" };
     figure.layout.title = { text, font, x: 0.01, xanchor: "left", y: 0.01, yanchor: "bottom", yref: "container" };
     figure.layout.margin = { ...figure.layout.margin, b: 80 };
@@ -77,7 +110,7 @@ function aloneFigure(plot) {
 }
 
 async function saveFigure(plot, label, format) {
-  await unpacked;
+  await prepared;
   const figure = aloneFigure(plot);
   const filename = fileName(plot, label, format).replace(/\.\w+$/, "");
   const { width, height = plot.clientHeight } = figure.layout;
@@ -129,20 +162,19 @@ for (const plot of document.querySelectorAll(".plot")) {
   const caption = figure.querySelector("figcaption");
   const label = shown(caption);
   const numbers = figure.querySelector(".numbers");
-  const csv = numbers.querySelector("pre").textContent;
-  numbers.addEventListener("toggle", () => {
+  numbers.addEventListener("toggle", async () => {
     const box = document.createElement("div");
     box.className = "scroll tall";
     box.tabIndex = 0;
     box.setAttribute("role", "region");
     box.setAttribute("aria-label", label);
-    box.append(numbersTable(csv, label));
-    numbers.querySelector("pre").replaceWith(box);
+    box.append(numbersTable(await numbersOf(plot), label));
+    numbers.append(box);
   }, { once: true });
   caption.after(tools(
     button("PNG", `Save ${label} as PNG`, () => saveFigure(plot, label, "png")),
     button("SVG", `Save ${label} as SVG`, () => saveFigure(plot, label, "svg")),
-    button("CSV", `Save the numbers of ${label} as CSV`, () => save(csv, fileName(plot, label, "csv"), "text/csv")),
+    button("CSV", `Save the numbers of ${label} as CSV`, async () => save(await numbersOf(plot), fileName(plot, label, "csv"), "text/csv")),
   ));
   near.observe(plot);
 }

@@ -1,4 +1,4 @@
-// Tables are sorted, copied and saved here, from what the page shows and the values in data-v.
+// Tables are searched, sorted, copied and saved here, from what the page shows and the values in data-v.
 const main = document.getElementById("content");
 const said = document.createElement("p");
 said.className = "said";
@@ -54,17 +54,22 @@ function headings(table) {
   return [...table.tHead.rows[0].cells];
 }
 
+// The rows that a search leaves, all without one.
+function rowsOf(table) {
+  return [...table.tBodies[0].rows].filter((row) => !row.hidden);
+}
+
 function toCsv(table) {
   const names = headings(table).flatMap((cell) =>
     cell.dataset.parts ? cell.dataset.parts.split("|").map((part) => `${shown(cell)}: ${part}`) : [shown(cell)]);
-  const rows = [...table.tBodies[0].rows].map((row) => [...row.cells].flatMap(values));
+  const rows = rowsOf(table).map((row) => [...row.cells].flatMap(values));
   const field = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   return [names, ...rows].map((row) => `${row.map(field).join(",")}\n`).join("");
 }
 
 // Rows of texts as printed, each through `write(text, is it strong)`.
 function printed(table, write) {
-  return [...table.tBodies[0].rows].map((row) =>
+  return rowsOf(table).map((row) =>
     [...row.cells].map((cell) => write(withoutGlyph(cell), cell.classList.contains("b"))));
 }
 
@@ -109,7 +114,7 @@ function toLatex(table, label) {
 // As a table for documents and spreadsheets, and as text with tabs.
 async function copy(table, label) {
   const cells = (row) => [...row.cells].map(withoutGlyph);
-  const rows = [...table.rows].map(cells);
+  const rows = [table.tHead.rows[0], ...rowsOf(table)].map(cells);
   const plain = rows.map((row) => row.join("\t")).join("\n");
   const bare = document.createElement("table");
   for (const row of rows) {
@@ -168,10 +173,26 @@ function sortable(table) {
   });
 }
 
-function tools(...buttons) {
+// A field that leaves the rows in which each of its words stands.
+function search(table, label) {
+  const rows = [...table.tBodies[0].rows].map((row) => ({ row, text: [...row.cells].map(shown).join(" ").toLowerCase() }));
+  const field = document.createElement("input");
+  field.type = "search";
+  field.placeholder = "Search";
+  field.setAttribute("aria-label", `Search ${label}`);
+  const found = document.createElement("output");
+  field.addEventListener("input", () => {
+    const words = field.value.toLowerCase().split(/\s+/);
+    for (const { row, text } of rows) row.hidden = !words.every((word) => text.includes(word));
+    found.textContent = field.value.trim() ? `${rowsOf(table).length} of ${rows.length} rows` : "";
+  });
+  return [field, found];
+}
+
+function tools(...controls) {
   const group = document.createElement("span");
   group.className = "tools";
-  group.append(...buttons);
+  group.append(...controls);
   return group;
 }
 
@@ -181,6 +202,7 @@ for (const box of document.querySelectorAll(".table")) {
   const label = shown(title);
   sortable(table);
   title.append(tools(
+    ...("search" in box.dataset ? search(table, label) : []),
     button("Copy", `Copy ${label}`, () => copy(table, label)),
     button("CSV", `Save ${label} as CSV`, () => save(toCsv(table), fileName(box, label, "csv"), "text/csv")),
     button("Markdown", `Save ${label} as Markdown`, () => save(toMarkdown(table), fileName(box, label, "md"), "text/markdown")),

@@ -10,6 +10,7 @@ from harness.by_example import ByExample, by_example
 from harness.compare import AblationResult, summarise
 from harness.ledger import Ledger, Predictions, Record, Result
 from harness.metrics import METRICS
+from harness.predictions import StoredAnswers
 from harness.stats.examples import examples_bootstrap
 
 LABELS = np.array([0.0, 1.0] * 5)
@@ -67,7 +68,7 @@ def logits(predicted: np.ndarray, metric: str) -> np.ndarray:
 
 
 def found_in(ledger: Ledger, answers: Answers, metric: str = "accuracy") -> ByExample:
-    return by_example(ledger, ablation(ledger, answers, metric))
+    return by_example(StoredAnswers(ledger), ablation(ledger, answers, metric))
 
 
 def test_each_seed_is_tested_on_its_own(ledger: Ledger) -> None:
@@ -143,7 +144,7 @@ def test_what_has_no_predictions_is_told(ledger: Ledger) -> None:
 
 def test_other_examples_are_not_compared(ledger: Ledger) -> None:
     answers = {"kd": {1: right(4)}, "alp": {1: right(6)}}
-    found = by_example(ledger, ablation(ledger, answers, moved="alp"))
+    found = by_example(StoredAnswers(ledger), ablation(ledger, answers, moved="alp"))
     assert found.pairs == ()
     assert found.missing == {"rte": ("alp: evaluated on other examples than the methods before",)}
 
@@ -151,7 +152,7 @@ def test_other_examples_are_not_compared(ledger: Ledger) -> None:
 def test_repeats_have_it_in_their_own_reports(ledger: Ledger) -> None:
     result = ablation(ledger, {"kd": {1: right(4)}, "alp": {1: right(6)}})
     repeated = replace(result, manifest=result.manifest | {"repeats": ["x", "y"]})
-    found = by_example(ledger, repeated)
+    found = by_example(StoredAnswers(ledger), repeated)
     assert found.pairs == ()
     assert found.missing["rte"] == tuple(
         f"{method}: it is in the report of each repeat" for method in ("kd", "alp")

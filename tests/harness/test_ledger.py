@@ -51,6 +51,28 @@ def test_a_fingerprint_is_written_once(ledger: Ledger) -> None:
     assert ledger.inspections("a" * 64) == {}
 
 
+def test_texts_are_written_once_and_come_back(ledger: Ledger) -> None:
+    rows = [("</script>\r\n\x00", "\u202eאב 😀"), ("", "x" * 10_000)]
+    ledger.write_texts("a" * 64, np.array([7, 3]), rows)
+    ledger.write_texts("a" * 64, np.array([7, 3]), rows)
+    ledger.write_texts("b" * 64, np.array([7]), [("alone",)])
+    assert ledger.texts("a" * 64) == {7: rows[0], 3: rows[1]}
+    assert ledger.texts("b" * 64) == {7: ("alone",)}
+    assert ledger.texts("c" * 64) is None
+
+
+def test_a_ledger_of_before_there_were_texts_takes_them(tmp_path: Path) -> None:
+    Ledger(storage_url(tmp_path, None)).close()
+    with sqlite3.connect(tmp_path / "ledger.db") as database:
+        database.execute("DROP TABLE harness_texts")
+    database.close()
+    ledger = Ledger(storage_url(tmp_path, None))
+    assert ledger.texts("a" * 64) is None
+    ledger.write_texts("a" * 64, np.array([0]), [("alone",)])
+    assert ledger.texts("a" * 64) == {0: ("alone",)}
+    ledger.close()
+
+
 def test_a_study_lists_the_runs_it_uses(ledger: Ledger) -> None:
     ledger.write_study("s", {"task": "rte"})
     ledger.write_runs([Result(record("a" * 64, 1), {}, {})])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness import execute
+from harness import trainer
 from harness.ledger import Ledger
 from harness.storage import storage_url
 from harness.study import main
@@ -174,7 +174,7 @@ def test_a_run_whose_company_is_gone_is_trained_alone(
 def test_changed_code_is_refused_by_name(
     runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, "method_source", lambda method: "changed")
+    monkeypatch.setattr(trainer, "method_source", lambda method: "changed")
     assert main(["--replay", fingerprints(runs, "report")[0], "--out", str(runs)]) == 2
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error:")]
     assert "depends on what has changed: method_source (" in line

@@ -18,7 +18,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from harness import ablation, arguments, execute, registry
+from harness import ablation, arguments, demo, manifest, registry, trainer
 from harness.checkpoints import tokenizer_of
 from harness.compare import summarise
 from harness.compose import compose_config
@@ -34,6 +34,7 @@ from harness.sources import load_task_data
 from harness.storage import storage_url
 from harness.study import main
 from harness.tasks import load_task
+from harness.trainer import Trainer
 from tests.conftest import small_study
 from tests.killing import contents
 
@@ -88,7 +89,14 @@ def test_report_runs_are_paired_and_search_runs_never_see_validation(
             assert ledger.predictions(run.record.fingerprint, "validation") is None
         for run in found.report:
             assert run.record.inputs["setting"] == found.setting
-            assert [name for name, _ in run.record.inputs["evaluation"]] == ["validation"]
+            ((name, digest),) = run.record.inputs["evaluation"]
+            assert name == "validation"
+            told = ledger.texts(digest)
+    assert told == dict(enumerate(demo.generate("rte")["validation"].texts))
+    assert ledger.manifest(summary["ablation"])["tasks"]["rte"]["labels"] == [
+        "entailment",
+        "not_entailment",
+    ]
     ledger.close()
 
 
@@ -97,13 +105,13 @@ def test_the_second_call_trains_nothing_and_more_seeds_only_the_new_ones(
 ) -> None:
     first = command()
     trained: list[tuple[str, int]] = []
-    train = Executor._train
+    train = Trainer.train
 
-    def counting(self: Executor, runs: Any, *rest: Any, **options: Any) -> Any:
+    def counting(self: Trainer, runs: Any, *rest: Any, **options: Any) -> Any:
         trained.extend((run.role, run.seed) for run in runs)
         return train(self, runs, *rest, **options)
 
-    monkeypatch.setattr(Executor, "_train", counting)
+    monkeypatch.setattr(Trainer, "train", counting)
     again = command()
     assert trained == []
     assert (again["results"], again["comparisons"]) == (first["results"], first["comparisons"])
@@ -415,7 +423,7 @@ def more_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     extended = registry.Registry(dict(sorted({**found.methods, **added}.items())), {})
     monkeypatch.setattr(Stumbling, "runs", 0)
     monkeypatch.setattr(Stumbling, "weights", [])
-    for module in ("arguments", "ablation", "command", "listing"):
+    for module in ("arguments", "command", "listing", "manifest"):
         monkeypatch.setattr(f"harness.{module}.registry", lambda: extended)
 
 
@@ -476,7 +484,7 @@ def test_memory_that_lacked_beside_others_is_there_alone_and_in_another_command(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = ("--method", "last-layer", "--baseline", "none", "--trials", "4", "--seeds", "1")
-    train, sizes = execute.train_population, []
+    train, sizes = trainer.train_population, []
 
     def crowded(members: Any, *rest: Any, most: int) -> Any:
         sizes.append(len(members))
@@ -485,12 +493,12 @@ def test_memory_that_lacked_beside_others_is_there_alone_and_in_another_command(
         return train(members, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(execute, "train_population", partial(crowded, most=1))
+        patch.setattr(trainer, "train_population", partial(crowded, most=1))
         expected = command(*asked)
     assert expected["failures"] == []
     assert sizes == [4, 2, 1, 1, 2, 1, 1, 1]
     with monkeypatch.context() as patch:
-        patch.setattr(execute, "train_population", partial(crowded, most=0))
+        patch.setattr(trainer, "train_population", partial(crowded, most=0))
         summary = command(*asked, out="small", code=1)
     assert len(summary["failures"]) == 4
     found = command(*asked, out="small")
@@ -661,9 +669,9 @@ def test_a_storage_password_is_never_recorded(
     monkeypatch: pytest.MonkeyPatch, given: str, shown: str
 ) -> None:
     monkeypatch.setattr("sys.argv", ["study", "--json", given])
-    assert ablation.command_line() == f"python -m harness.study --json {shlex.quote(shown)}"
+    assert manifest.command_line() == f"python -m harness.study --json {shlex.quote(shown)}"
     config = compose_config(["methods=[kd]", "tasks=[rte]", "storage='postgresql://u:sesame@h/d'"])
-    assert "sesame" not in json.dumps(ablation._shown_config(config))
+    assert "sesame" not in json.dumps(manifest.shown_config(config))
 
 
 def test_the_number_of_search_seeds_makes_another_study(command: Command, tmp_path: Path) -> None:

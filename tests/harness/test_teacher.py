@@ -1,12 +1,14 @@
 """Teachers: known by recipe and weights, reused, rebuilt, and checked against the students' start."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, BertConfig
+from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig
 
 from harness.artefacts import file_sha256, seal
 from harness.compose import compose_config
@@ -87,6 +89,23 @@ def test_a_damaged_teacher_is_fine_tuned_again_to_the_same_weights(
     again = prepare(config, data, arithmetic, tmp_path)
     assert again.teacher.fingerprint == first.teacher.fingerprint
     assert not again.teacher.model.training
+
+
+@pytest.mark.parametrize("engine", ["stacked", "reference"])
+def test_an_encoder_in_half_precision_makes_a_teacher_in_full(
+    tmp_path: Path, tiny_encoder: Path, data: TaskData, arithmetic: Arithmetic, engine: str
+) -> None:
+    half = tmp_path / "half"
+    shutil.copytree(tiny_encoder, half)
+    AutoModel.from_pretrained(tiny_encoder).half().save_pretrained(half)
+    assert json.loads((half / "config.json").read_text())["dtype"] == "float16"
+    found = prepare(
+        configured(half, f"training.engine={engine}"), data, arithmetic, tmp_path / "out"
+    )
+    saved = load_file(found.teacher.folder / "model.safetensors")
+    assert {value.dtype for value in saved.values()} == {torch.float32}
+    # Trained weights are between the numbers that half precision has.
+    assert any((value.half().float() != value).any() for value in saved.values())
 
 
 def prepared(

@@ -1,6 +1,7 @@
 """Populations: order, clipping, schedule, failures, and that no run depends on the others."""
 
 import copy
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
@@ -440,3 +441,26 @@ def test_predictions_come_in_the_order_of_the_split(arithmetic: Arithmetic) -> N
         alone = predict(model, single, arithmetic, "cls")
         torch.testing.assert_close(together.logits[row], alone.logits[0], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(together.states[row], alone.states[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["stacked", "reference"])
+def test_initial_weights_leave_memory_once_they_lie_in_the_network(
+    arithmetic: Arithmetic, engine: str
+) -> None:
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def passing() -> list[Member]:
+        begun = member()
+        own = {name: value.clone() for name, value in begun.weights.items()}
+        held.extend(weakref.ref(value) for value in own.values())
+        return [replace(begun, weights=own)]
+
+    alive: list[bool] = []
+
+    def advance(steps: int) -> None:
+        alive.append(any(reference() is not None for reference in held))
+
+    train_population(passing(), recipe(arithmetic, epochs=1, engine=engine), advance)
+    assert held
+    assert alive
+    assert not any(alive)

@@ -74,6 +74,37 @@ ATTENTION: dict[str, Any] = {
     "target_length": [2.0, 3.0],
     "target_variance_share": [0.2, 0.1],
 }
+TOLD = {"split": "validation", "examples": 10, "pooling": "cls"}
+LAYERS: dict[str, Any] = TOLD | {
+    "cka": {
+        "before": [[0.2, 0.6, 0.4], [0.1, 0.3, 0.5]],
+        "after": [[0.3, 0.9, 0.5], [0.2, 0.4, 0.7]],
+    },
+    "cosine": {
+        "before": [[0.5, 0.1, -0.2], [0.0, 0.2, 0.4]],
+        "after": [[0.5, 0.6, 0.2], [0.1, 0.2, 0.8]],
+    },
+    "angles": {
+        "before": [
+            [[0, 30, 60], [30, 0, 40], [60, 40, 0]],
+            [[0, 50, 95], [50, 0, 60], [95, 60, 0]],
+        ],
+        "after": [[[0, 20, 50], [20, 0, 30], [50, 30, 0]], [[0, 45, 80], [45, 0, 70], [80, 70, 0]]],
+    },
+}
+EPOCHS: dict[str, Any] = TOLD | {
+    "epochs": [0, 1, 2],
+    "map": [[[0.5, 0.25, 0.25], [0.25, 0.25, 0.5]], *[[[0.75, 0.25, 0.0], [0.0, 0.5, 0.5]]] * 2],
+    "entropy": [[0.9, 0.9], [0.6, 0.8], [0.5, 0.7]],
+}
+PROJECTION: dict[str, Any] = TOLD | {
+    "joint": True,
+    "labels": [0, 1, 0, 1],
+    "explained": {"student": [0.5, 0.25], "teacher": [0.5, 0.25]},
+    "student": [[[1, 0], [2, 1], [3, 0], [4, 1]], [[1.234, 0], [-20, 1], [3, 0], [4, 1]]],
+    "teacher": [[[layer, 1], [layer, 2], [0, 3], [0, 4]] for layer in (1, 2, 3)],
+    "fused": [[[0.5, 0], [1, 1], [1.5, 0], [2, 1]], [[5, 5], [6, 6], [7, 7], [8, 8]]],
+}
 
 
 class Scribe:
@@ -82,12 +113,16 @@ class Scribe:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.manifest = copy.deepcopy(MANIFEST)
+        self.space = {
+            "learning_rate": "FloatDistribution(high=0.001, log=True, low=0.0001, step=None)"
+        }
+        """Of every study that is begun: hyper-parameters and distributions, as Optuna prints them."""
 
     def begin(self) -> None:
         self.ledger.write_ablation(self.manifest["name"], self.manifest)
         for studies in self.manifest["studies"].values():
             for study in studies.values():
-                self.ledger.write_study(study, {})
+                self.ledger.write_study(study, {"space": self.space})
 
     def teacher(self, **changes: Any) -> None:
         self.manifest["teachers"]["rte"] |= changes
@@ -104,9 +139,10 @@ class Scribe:
         reason: str | None = None,
         setting: dict[str, Any] | None = None,
         predicted: bool = True,
-        targets: dict[str, Any] | None = None,
+        seen: dict[str, Any] | None = None,
         revision: str = "abc",
         epochs: int = 2,
+        provenance: dict[str, Any] | None = None,
     ) -> None:
         name = f"{method}-{role}-{trial}-{seed}"
         finished = status == "complete"
@@ -128,13 +164,16 @@ class Scribe:
             seconds=2.0 + trial,
             examples_per_second=50.0,
             peak_memory=3.0 * 2**20,
-            provenance={"revision": revision, "libraries": {"torch": "2.11"}},
+            provenance={
+                "revision": revision,
+                "libraries": {"torch": "2.11"},
+                **(provenance or {}),
+            },
         )
         predictions = {}
         if role == "report" and finished and predicted:
             predictions["validation"] = _predictions(score)
-        inspections = {"targets": targets} if targets else {}
-        self.ledger.write_runs([Result(record, predictions, inspections)])
+        self.ledger.write_runs([Result(record, predictions, seen or {})])
         self.ledger.use_run(f"s-{method}", role, trial, seed, name)
 
     def finished(self) -> None:
@@ -145,8 +184,10 @@ class Scribe:
                 self.run(method, "search", trial, 0, 0.8 if trial == best else 0.6)
             scores = METHOD_SCORES if method == "alp" else BASELINE_SCORES
             for seed, score in scores.items():
-                seen = ATTENTION if method == "alp" else None
-                self.run(method, "report", best, seed, score, targets=seen)
+                seen = {"layers": LAYERS, "projection": PROJECTION | {"fused": None}}
+                if method == "alp":
+                    seen |= {"targets": ATTENTION, "epochs": EPOCHS, "projection": PROJECTION}
+                self.run(method, "report", best, seed, score, seen=seen)
 
 
 def _predictions(score: float) -> Predictions:

@@ -58,7 +58,7 @@ def test_ranks_without_a_baseline_are_compared_with_none(ranking):
 def test_the_diagram_has_the_bar_the_groups_and_the_methods(ranking):
     groups = across.rank_groups(ranking)
     assert groups.to_numpy().tolist() == [["alp, pkd", 1, 2], ["pkd, kd", 2, 3]]
-    figure = across.ranks_figure(across.rank_table(ranking), groups, 1.9, STYLES)
+    figure = across.ranks_figure(across.rank_table(ranking), groups, 1.9, STYLES).checked()
     assert [trace.x for trace in figure.data] == [(1, 2.9), (1, 2), (2, 3), (1,), (2,), (3,)]
     assert [trace.y[0] for trace in figure.data] == list(range(6))
     assert list(figure.layout.yaxis.ticktext) == [
@@ -78,7 +78,7 @@ def test_methods_that_are_all_told_apart_have_no_bar(ranking):
     apart = nemenyi(np.tile([1, 3, 2], (40, 1)))
     groups = across.rank_groups(Ranking(**(vars(ranking) | {"nemenyi": apart})))
     assert groups.empty
-    figure = across.ranks_figure(across.rank_table(ranking), groups, 0.5, STYLES)
+    figure = across.ranks_figure(across.rank_table(ranking), groups, 0.5, STYLES).checked()
     assert list(figure.layout.yaxis.ticktext) == ["critical difference", "alp", "pkd", "kd"]
 
 
@@ -112,14 +112,14 @@ def test_profiles_have_a_row_per_threshold_and_a_band():
         ["alp", 25, 100, 50, 100],
         ["alp", 50, 50, 25, 50],
     ]
-    band, line = across.profile_figure(frame, STYLES, "points").data[:2]
+    band, line = across.profile_figure(frame, STYLES, "points").checked().data[:2]
     assert band.x == (25, 50, 50, 25)
     assert band.y == (100, 25, 12.5, 50)
     assert (line.x, line.y) == ((25, 50), (100, 25))
 
 
 def test_improvement_leaves_out_the_baseline():
-    figure = across.improvement_figure(across.aggregate_table(aggregates()), "kd", STYLES)
+    figure = across.improvement_figure(across.aggregate_table(aggregates()), "kd", STYLES).checked()
     bar, mark = figure.data
     assert (bar.x, mark.x) == ((62.5, 100), (75,))
     assert list(figure.layout.yaxis.ticktext) == ["alp"]
@@ -163,7 +163,7 @@ def test_tasks_differ_by_what_the_effects_say():
 def test_the_forest_has_a_row_per_method_with_its_tasks():
     missing = CrossTaskEffect("pkd", "kd", Attempt(None, "why"), Attempt(None, "why"), ())
     frame = across.effect_frame([effect("alp", 0.0), missing, effect("pkd", 0.5)])
-    figure = across.effects_figure(frame, STYLES)
+    figure = across.effects_figure(frame, STYLES).checked()
     marks = [(trace.x[0], trace.y[0]) for trace in figure.data if trace.mode == "markers"]
     assert [x for x, _ in marks] == pytest.approx([20, 10, 15, 70, 60, 65])
     assert [y for _, y in marks] == [0.3, 0.3, 0, 1.3, 1.3, 1]

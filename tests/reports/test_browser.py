@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Download, Locator, Page, sync_playwright
@@ -118,6 +119,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scribe]:
     ledger = Ledger(f"sqlite:///{tmp_path_factory.mktemp('finished') / 'ledger.db'}")
     scribe = Scribe(ledger)
     scribe.finished()
+    told = [(f"The cat sat {id} times.", "A <b>CAT</b> sat.") for id in range(10)]
+    ledger.write_texts("sha", np.arange(10), told)
     yield scribe
     ledger.close()
 
@@ -203,6 +206,31 @@ def test_columns_are_sorted_by_value_and_back(report: Path, open_page: Open) -> 
     ]  # fmt: skip
 
 
+def test_a_search_leaves_the_rows_with_all_its_words(report: Path, open_page: Open) -> None:
+    opened = open_page(report)
+    table = opened.table("On what")
+    shown = table.locator("tbody tr:visible td:last-child")
+    assert shown.all_inner_texts() == ["7", "8"]
+    table.get_by_role("searchbox", name="Search On what").focus()
+    opened.page.keyboard.type(" 8 <b>cat")
+    assert shown.all_inner_texts() == ["8"]
+    assert table.get_by_role("status").inner_text() == "1 of 2 rows"
+    table.locator("th", has_text="example").get_by_role("button").click()
+    assert shown.all_inner_texts() == ["8"]
+    rows = list(csv.reader(io.StringIO(opened.text(table.get_by_role("button", name="CSV")))))
+    assert [row[2:4] for row in rows[1:]] == [["The cat sat 8 times.", "A <b>CAT</b> sat."]]
+    markdown = opened.text(table.get_by_role("button", name="Markdown"))
+    assert "sat 8 times" in markdown
+    assert "sat 7 times" not in markdown
+    table.get_by_role("searchbox").fill("dog")
+    assert shown.count() == 0
+    table.get_by_role("searchbox").fill("")
+    assert len(shown.all()) == 2
+    assert table.get_by_role("status").inner_text() == ""
+    other = opened.table("Scores and differences")
+    assert other.get_by_role("searchbox").count() == 0
+
+
 def test_a_table_is_copied_as_text_and_as_a_table(report: Path, open_page: Open) -> None:
     opened = open_page(report, permissions=["clipboard-read", "clipboard-write"])
     opened.table("Scores and differences").get_by_role("button", name="Copy").click()
@@ -286,13 +314,49 @@ def test_a_figures_numbers_and_pictures_are_saved(report: Path, open_page: Open)
 def test_a_figures_numbers_become_a_sorted_table(report: Path, open_page: Open) -> None:
     opened = open_page(report)
     numbers = opened.page.locator("figure", has_text="Paired runs").locator(".numbers")
-    first = next(csv.reader([numbers.locator("pre").text_content().splitlines()[1]]))
     numbers.locator("summary").click()
     assert [
         text.strip() for text in numbers.locator("tbody tr").first.locator("td").all_inner_texts()
-    ] == first
+    ] == ["alp", "finetune", "100", "90", "80", "10"]
     numbers.locator("th", has_text="method points").get_by_role("button").click()
     assert numbers.locator("tbody td:nth-child(4)").all_inner_texts() == ["80", "90", "90"]
+
+
+def test_a_slider_and_a_list_choose_what_a_figure_shows(report: Path, open_page: Open) -> None:
+    opened = open_page(report)
+    weights = opened.page.locator("figure", has_text="alp: mean weights")
+    slider = weights.get_by_role("slider", name="epoch")
+    weights.scroll_into_view_if_needed()
+    shown = "plot => plot.data[0].z"
+    image = weights.locator(".heatmaplayer image")
+    plot = weights.locator(".plot")
+    opened.page.wait_for_function(
+        "plot => plot.dataset.drawn === 'done'", arg=plot.element_handle()
+    )
+    assert plot.evaluate(shown) == [[0.75, 0.25, 0], [0, 0.5, 0.5]]
+    last = image.get_attribute("href")
+    slider.focus()
+    opened.page.keyboard.press("Home")
+    assert slider.get_attribute("aria-valuetext") == "0"
+    assert weights.locator("output").inner_text() == "0"
+    assert plot.evaluate(shown) == [[0.5, 0.25, 0.25], [0.25, 0.25, 0.5]]
+    assert image.get_attribute("href") != last
+    drawing = ET.fromstring(opened.text(weights.get_by_role("button", name="SVG")))
+    texts = ["".join(text.itertext()) for text in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    assert "epoch: 0" in texts
+    slider.focus()
+    opened.page.keyboard.press("End")
+    assert plot.evaluate(shown) == [[0.75, 0.25, 0], [0, 0.5, 0.5]]
+    states = opened.page.locator("#states figure")
+    states.scroll_into_view_if_needed()
+    plot = states.locator(".plot")
+    opened.page.wait_for_function(
+        "plot => plot.dataset.drawn === 'done'", arg=plot.element_handle()
+    )
+    points = plot.locator(".scatterlayer .point")
+    assert points.count() == 6 * 4
+    states.get_by_role("combobox", name="method").select_option("finetune")
+    assert points.count() == 4 * 4  # it is matched to nothing
 
 
 @pytest.mark.parametrize("system", ["light", "dark"])

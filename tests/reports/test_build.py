@@ -1,6 +1,7 @@
 import base64
 import gzip
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import plotly.graph_objects as go
 import plotly.offline
 import pytest
 
@@ -71,13 +73,20 @@ class Outline(HTMLParser):
 def page(scribe: Any, tmp_path: Path) -> str:
     path = tmp_path / "out" / "report.html"
     build_report(scribe.ledger, scribe.manifest["name"], path)
-    assert {found.name for found in path.parent.iterdir()} == {"report.html", "results.csv"}
+    beside = {"results.csv", "disagreements.csv"}
+    assert {found.name for found in path.parent.iterdir()} == {"report.html", *beside}
     return path.read_text()
 
 
 def own(text: str) -> str:
     """The page without Plotly's script."""
     return text.replace(packed(plotly.offline.get_plotlyjs()), "")
+
+
+def unpacked(text: str, name: str) -> str:
+    """What lies packed in a page."""
+    (found,) = re.findall(rf'id="{name}">([^<]+)<', text)
+    return gzip.decompress(base64.b64decode(found)).decode()
 
 
 def test_a_finished_page_says_the_verdicts_and_the_banner(scribe, tmp_path):
@@ -96,8 +105,7 @@ def test_a_finished_page_says_the_verdicts_and_the_banner(scribe, tmp_path):
 def test_the_page_is_self_contained_and_well_formed(scribe, tmp_path):
     scribe.finished()
     text = page(scribe, tmp_path)
-    (library,) = re.findall(r'id="library">([^<]+)<', text)
-    assert gzip.decompress(base64.b64decode(library)).decode() == plotly.offline.get_plotlyjs()
+    assert unpacked(text, "library") == plotly.offline.get_plotlyjs()
     assert text.count("plotly.js v") == 0
     assert OUTSIDE.search(own(text)) is None
     assert "default-src 'none'" in text
@@ -113,11 +121,17 @@ def test_the_page_is_self_contained_and_well_formed(scribe, tmp_path):
     hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()) for s in scripts]
     allowed = re.findall(r"'sha256-([^']+)'", outline.policy)
     assert allowed == [found.decode() for found in hashes]
-    assert len(allowed) == 4
+    assert len(allowed) == 5
     assert outline.policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe-inline" not in outline.policy.partition("style-src")[0]
     assert "unsafe-eval" not in outline.policy
-    assert outline.data == len(outline.labels) + 2
+    assert outline.data == 3
+    figures = unpacked(text, "data")
+    assert OUTSIDE.search(figures) is None
+    assert len(figures.split("\n")) == len(outline.labels)
+    panels = [json.loads(line) for line in figures.split("\n")]
+    assert all(go.Figure(panel["figure"]).data for panel in panels)
+    assert all(len(panel["numbers"].splitlines()) > 1 for panel in panels)
 
 
 def test_hostile_names_are_escaped(scribe, tmp_path):
@@ -144,7 +158,9 @@ def test_hostile_method_names_reach_figures_as_text(scribe, tmp_path):
     scribe.finished()
     text = own(page(scribe, tmp_path))
     assert "<img" not in text
-    assert "\\u0026lt;img src=x" in text
+    figures = [json.loads(line)["figure"] for line in unpacked(text, "data").split("\n")]
+    assert "&lt;img src=x" in json.dumps(figures)
+    assert "<img" not in json.dumps(figures)
 
 
 def test_an_empty_ledger_says_so(scribe, tmp_path):
@@ -189,7 +205,7 @@ def test_comparisons_without_predictions_or_partners_are_told(scribe, tmp_path):
             scribe.run(method, "report", 0, seed, 0.8, predicted=False)
     text = page(scribe, tmp_path)
     assert "seeds without a partner are left out: 101." in text
-    assert "no predictions stored" in text
+    assert "no predictions stored" in unpacked(text, "data")
     assert "unbounded" in text
 
 
@@ -229,7 +245,8 @@ def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(scribe, 
         (out / f"{kind}{pid}").write_text("half")
     build_report(scribe.ledger, scribe.manifest["name"], out / "report.html")
     found = {path.name for path in out.iterdir()}
-    assert found == {"report.html", "results.csv", f"{kind}{os.getppid()}"}
+    beside = {"results.csv", "disagreements.csv"}
+    assert found == {"report.html", *beside, f"{kind}{os.getppid()}"}
 
 
 def test_mixed_code_revisions_are_told(scribe, tmp_path):

@@ -19,16 +19,22 @@ def test_a_cell_keeps_the_value_that_it_prints():
     )
     assert [cell.text for cell in shown.rows[0]] == ["a", "unbounded", "3"]
     assert [cell.data for cell in shown.rows[0]] == [("a",), ("-1.23457", "Infinity"), ("3",)]
-    assert display.csv_text(shown) == (
-        "name,interval: low,interval: high,runs\na,-1.23457,Infinity,3\n"
-    )
 
 
 def test_csv_quotes_what_it_must_and_leaves_out_what_is_missing():
-    frame = pd.DataFrame({"text": ['a,"b"', "c\nd"], "score": [math.nan, 1000000.0]})
-    assert display.csv_text(display.plain_table("t", frame)) == (
-        'text,score\n"a,""b""",\n"c\nd",1000000\n'
+    frame = pd.DataFrame(
+        {
+            "a_text": ['a,"b"', "c\nd"],
+            "score": [math.nan, 1000000.0],
+            "low": [-1.23456789, math.inf],
+            "seeds": [3, 4],
+            "best": [True, False],
+        }
     )
+    assert display.Numbers(frame).csv == (
+        'a text,score,low,seeds,best\n"a,""b""",,-1.23457,3,True\n"c\nd",1000000,Infinity,4,False\n'
+    )
+    assert display.Numbers(frame[:0]).csv == "a text,score,low,seeds,best\n"
 
 
 def test_signed_numbers_and_p_values_have_a_dash_where_there_is_none():

@@ -21,7 +21,7 @@ def test_pairs_join_runs_of_the_same_seed(evidence):
     assert pairs["method_points"].tolist() == pytest.approx([90, 80, 90])
     assert pairs["baseline_points"].tolist() == pytest.approx([80, 70, 60])
     assert pairs["difference"].tolist() == pytest.approx([10, 10, 30])
-    lines = figures.pairs_figure(pairs, STYLES, "accuracy").data[0]
+    lines = figures.pairs_figure(pairs, STYLES, "accuracy").checked().data[0]
     assert lines.x == (0.0, 1.0, None) * 3
     assert [y for y in lines.y if y is not None] == pytest.approx([80, 90, 70, 80, 60, 90])
 
@@ -37,7 +37,7 @@ def test_differences_carry_both_intervals(evidence):
 
 def test_forest_draws_only_bounded_intervals(evidence):
     frame = numbers.differences(evidence.result, "rte")
-    dashes = [trace.line.dash for trace in figures.forest_figure(frame, STYLES).data]
+    dashes = [trace.line.dash for trace in figures.forest_figure(frame, STYLES).checked().data]
     assert dashes == ["dot", None]
 
 
@@ -62,25 +62,6 @@ def test_loss_terms_are_mean_least_and_greatest_over_seeds(evidence):
         [1, 2, 1, 3, 3],
         [2, 0.5, 0.5, 0.5, 3],
     ]
-
-
-def test_attention_is_averaged_over_seeds(scribe):
-    scribe.begin()
-    base = {"split": "validation", "examples": 4, "target_length": [1.0]}
-    base |= {"target_variance_share": [0.5]}
-    scribe.run("alp", "search", 0, 0, 0.7)
-    for seed, weights, entropy in ((100, [1.0, 0.0], 0.0), (101, [0.5, 0.5], 1.0)):
-        seen = {**base, "map": [weights], "entropy": [entropy]}
-        scribe.run("alp", "report", 0, seed, 0.7, targets=seen)
-    targets = read_evidence(scribe.ledger, "alp-rte").targets["rte", "alp"]
-    assert targets.entropy is not None
-    assert targets.weights is not None
-    assert (targets.seeds, targets.examples, targets.entropy.tolist()) == (2, 4, [0.5])
-    frame = numbers.attention_weights(targets.weights)
-    assert frame.loc[1].tolist() == [0.75, 0.25]
-    heat = figures.attention_figure(frame).data[0]
-    assert (heat.x, heat.y) == ((1, 2), (1,))
-    assert heat.hovertext[0][0] == "student layer 1, teacher layer 1: 0.750"
 
 
 def test_variance_shares_are_percent_of_layers_from_one(evidence):

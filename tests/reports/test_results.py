@@ -9,7 +9,7 @@ import pytest
 
 from harness.ledger import Record, Result
 from reports import build
-from reports.build import build_report, results_path
+from reports.build import beside, build_report
 from reports.evidence import read_evidence
 from reports.results import FIRST, LAST, results_csv, results_table
 
@@ -96,7 +96,7 @@ def test_the_splits_of_one_run_are_columns_of_their_own(scribe):
             "setting": {"bucket": 3, "scaled": True, "map": "skip"},
             "evaluation": [["matched", "sha"], ["mismatched", "sha"]],
             "device": "cuda",
-            "training": {"precision": "bf16"},
+            "training": {"precision": "bf16", "epochs": 2},
             "teacher": "t" * 64,
         },
         status="complete",
@@ -124,7 +124,7 @@ def test_the_splits_of_one_run_are_columns_of_their_own(scribe):
     assert (row.teacher, row.runs_trained_together) == ("t" * 64, 2)
     assert row.seconds == 0.1 + 0.2
     # Whole numbers stay whole beside the empty cells of other runs.
-    assert ",3,,skip,True," in text
+    assert ',3,"","skip",True,' in text
 
 
 def test_the_runs_of_all_repeats_are_there(scribe):
@@ -159,7 +159,7 @@ def test_it_lies_beside_the_report(scribe, tmp_path):
     assert (tmp_path / "alp-rte" / "results.csv").read_text() == expected
     build_report(scribe.ledger, "alp-rte", tmp_path / "shown.html")
     assert (tmp_path / "shown-results.csv").read_text() == expected
-    assert results_path(Path("a/report.html")) == Path("a/results.csv")
+    assert beside(Path("a/report.html"), "results.csv") == Path("a/results.csv")
 
 
 def test_every_column_is_documented():

@@ -63,13 +63,6 @@ def test_cost_table_is_per_role(evidence):
     assert (alp["report"]["examples_per_second"], alp["report"]["memory"]) == (50, 3)
 
 
-def test_targets_table_counts_layers_from_one(evidence):
-    rows = tables.targets_table(evidence.targets["rte", "alp"]).to_dict("records")
-    assert [row["student_layer"] for row in rows] == [1, 2]
-    assert [row["entropy_percent"] for row in rows] == pytest.approx([50, 70])
-    assert [row["variance_percent"] for row in rows] == pytest.approx([20, 10])
-
-
 def test_flat_table_names_nested_values_with_dots():
     frame = tables.flat_table({"a": {"b": 1, "c": {}}, "d": [1, 2], "e": None})
     assert frame.to_numpy().tolist() == [

@@ -13,7 +13,7 @@ from harness.stats.bootstrap import crossed_bootstrap
 from harness.stats.examples import (
     cochran_q,
     examples_bootstrap,
-    examples_bootstrap_per_seed,
+    examples_bootstraps_per_seed,
     mcnemar,
     mcnemar_per_seed,
 )
@@ -277,23 +277,25 @@ def test_constant_predictions_have_no_spread() -> None:
 
 
 @pytest.mark.parametrize("metric", ["f1", "matthews", "accuracy"])
-def test_each_seed_is_bootstrapped_as_if_alone(
+def test_each_pair_and_seed_is_bootstrapped_as_if_alone(
     metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bootstrap, "BLOCK", 40 * 30)  # several blocks of draws
-    method, baseline = classes(13, 0.8, (3, 40)), classes(14, 0.6, (3, 40))
-    found = examples_bootstrap_per_seed(
-        metric, method, baseline, LABELS, np.random.default_rng(15), 199, 0.9
+    methods = [classes(13 + place, share, (3, 40)) for place, share in enumerate((0.8, 0.6, 0.7))]
+    pairs = ((0, 1), (2, 1))
+    found = examples_bootstraps_per_seed(
+        metric, methods, pairs, LABELS, np.random.default_rng(15), 199, 0.9
     )
-    assert len(found) == 3
-    for seed, own in enumerate(found):
-        pair = method[seed : seed + 1], baseline[seed : seed + 1]
-        alone = examples_bootstrap(metric, *pair, LABELS, np.random.default_rng(15), 199, 0.9)
-        assert vars(own) == pytest.approx(vars(alone))
-    assert len({own.low for own in found}) == 3
+    assert len(found) == 2
+    for (method, baseline), of_seeds in zip(pairs, found, strict=True):
+        assert len({own.low for own in of_seeds}) == 3
+        for seed, own in enumerate(of_seeds):
+            pair = methods[method][seed : seed + 1], methods[baseline][seed : seed + 1]
+            alone = examples_bootstrap(metric, *pair, LABELS, np.random.default_rng(15), 199, 0.9)
+            assert vars(own) == pytest.approx(vars(alone))
 
 
 def test_a_seed_without_a_metric_is_named() -> None:
-    arrays = np.zeros((2, 40)), np.ones((2, 40)), LABELS
+    arrays = (np.zeros((2, 40)), np.ones((2, 40))), ((0, 1),), LABELS
     with pytest.raises(ValueError, match="the metric is undefined on the predictions of seed 0"):
-        examples_bootstrap_per_seed(lambda t, p: math.nan, *arrays, np.random.default_rng(0))
+        examples_bootstraps_per_seed(lambda t, p: math.nan, *arrays, np.random.default_rng(0))

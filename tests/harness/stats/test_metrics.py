@@ -6,6 +6,7 @@ import scipy.stats
 import sklearn.metrics
 
 from harness.metrics import METRICS
+from harness.stats import metrics
 from harness.stats.metrics import RESAMPLED
 
 REFERENCE = {
@@ -40,6 +41,19 @@ def test_classes(name: str) -> None:
     labels = generator.integers(2, size=60)
     predictions = np.where(generator.random((3, 60)) < 0.8, labels, 1 - labels)
     check(name, labels, predictions)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1", "matthews"])
+def test_counts_are_the_same_in_single_precision(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(4)
+    labels = generator.integers(2, size=3000)
+    predictions = np.where(generator.random((3, 3000)) < 0.8, labels, 1 - labels)
+    _, counts = draw(len(labels))
+    single = RESAMPLED[name](labels, predictions, counts)
+    monkeypatch.setattr(metrics, "EXACT", 0)
+    np.testing.assert_array_equal(RESAMPLED[name](labels, predictions, counts), single)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "matthews"])

@@ -1,0 +1,186 @@
+"""What a report's page costs: `python -m benchmarks.page [--json]`.
+
+A ledger is made up for 22 methods on 8 tasks with 10 report seeds and 8 trials each, and its report is
+built as a user does, by `python -m reports.build` in a process of its own: seconds, processor seconds
+and peak memory, and the size of the page. Then a headless Chromium opens it: milliseconds until the
+load event, and until the first figure is drawn when the page is opened there.
+Medians of `--repeats`; builds and openings take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+from playwright.sync_api import Browser, sync_playwright
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.synthetic import Size, write_ledger
+from harness.progress import say
+
+TARGETS = {
+    "build_seconds": 20.0,
+    "peak_mebibytes": 1024.0,
+    "page_megabytes": 7.0,
+    "load_milliseconds": 3000.0,
+    "first_figure_milliseconds": 3000.0,
+}
+"""The most that a page of 22 methods, 8 tasks and 10 seeds may take on 2 cores."""
+LABELS = {
+    "build_seconds": "build, s",
+    "processor_seconds": "build, processor s",
+    "peak_mebibytes": "build, peak memory, MiB",
+    "page_megabytes": "page, MB",
+    "gzipped_megabytes": "page in gzip, MB",
+    "load_milliseconds": "opens: load event, ms",
+    "first_figure_milliseconds": "opens: first figure drawn, ms",
+}
+SAMPLED = 0.02
+"""Seconds between two looks at a process's memory."""
+LONGEST = 120_000
+"""Milliseconds that a browser is given."""
+DRAWN = "() => document.querySelector('.plot[data-drawn=done]') && performance.now()"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the ledger, measure, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--methods", type=int, default=22)
+    parser.add_argument("--tasks", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=10, help="report seeds")
+    parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="runs folder that keeps the ledger and the page")
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args(arguments)
+    size = Size(asked.methods, asked.tasks, asked.seeds, asked.trials)
+    with tempfile.TemporaryDirectory() as scratch:
+        runs = asked.out or Path(scratch) / "runs"
+        started = time.perf_counter()
+        try:
+            name = write_ledger(runs, size)
+        except ValueError as error:
+            say(f"--{error}")
+            return 2
+        say(f"the ledger of {name} is written: {time.perf_counter() - started:.0f} s")
+        found = measure(runs, runs / name / "report.html", asked.repeats)
+    if asked.json:
+        print(json.dumps(found))
+    else:
+        _show(found)
+    return 0
+
+
+def measure(runs: Path, page: Path, repeats: int) -> dict[str, Any]:
+    """Medians of all numbers, with the repeats; a browser's are left out where there is none."""
+    rows: list[dict[str, float]] = []
+    with _chromium() as browser:
+        for _ in range(repeats):
+            row = build(runs)
+            text = page.read_bytes()
+            row["page_megabytes"] = len(text) / 1e6
+            row["gzipped_megabytes"] = len(gzip.compress(text, 6)) / 1e6
+            if browser is not None:
+                row |= opened(browser, page)
+            rows.append(row)
+    return {
+        "medians": {name: median(row[name] for row in rows) for name in rows[0]},
+        "targets": TARGETS,
+        "repeats": rows,
+    }
+
+
+def build(runs: Path) -> dict[str, float]:
+    """Seconds, processor seconds and peak memory (MiB) of the command that builds the reports."""
+    command = [sys.executable, "-m", "reports.build", str(runs)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started, peak = time.perf_counter(), 0
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        watched = psutil.Process(process.pid)
+        while process.poll() is None:
+            peak = max(peak, _memory(watched))
+            time.sleep(SAMPLED)
+    seconds = time.perf_counter() - started
+    if process.returncode:
+        raise SystemExit(f"reports.build ended with exit code {process.returncode}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "build_seconds": seconds,
+        "processor_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "peak_mebibytes": peak / 2**20,
+    }
+
+
+def _memory(process: psutil.Process) -> int:
+    """Resident bytes, 0 once the process has ended."""
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+@contextmanager
+def _chromium() -> Iterator[Browser | None]:
+    """A headless Chromium, or None, with a word, where there is none."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        say("there is no chromium: how fast the page opens is not measured")
+        yield None
+        return
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path)
+        yield browser
+        browser.close()
+
+
+def opened(browser: Browser, page: Path) -> dict[str, float]:
+    """Milliseconds from the navigation's start, each in a fresh context."""
+    load = "() => performance.getEntriesByType('navigation')[0].loadEventEnd"
+    return {
+        "load_milliseconds": _until(browser, page.as_uri(), load),
+        "first_figure_milliseconds": _until(browser, f"{page.as_uri()}#figure-1", DRAWN),
+    }
+
+
+def _until(browser: Browser, address: str, moment: str) -> float:
+    """The first value of a script's function that is not falsy, once the page is open."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, offline=True)
+    context.set_default_timeout(LONGEST)
+    try:
+        page = context.new_page()
+        page.goto(address)
+        return float(page.wait_for_function(moment, polling="raf").json_value())
+    finally:
+        context.close()
+
+
+def _show(found: dict[str, Any]) -> None:
+    table = Table("", "median", "lowest to highest", "target")
+    for name, middle in found["medians"].items():
+        of_repeats = [row[name] for row in found["repeats"]]
+        target = found["targets"].get(name)
+        table.add_row(
+            LABELS[name],
+            f"{middle:.4g}",
+            f"{min(of_repeats):.4g} to {max(of_repeats):.4g}",
+            "" if target is None else f"below {target:g}",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

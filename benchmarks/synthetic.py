@@ -1,0 +1,382 @@
+"""A ledger with made-up runs of any number of methods, tasks and seeds, of the size that real ones have.
+
+Names, search spaces, metrics and splits are the project's own; scores follow from the predictions, as
+they do in a study. Everything is drawn from one generator: the same numbers give the same ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from harness.cards import card
+from harness.config import Margins, SearchConfig
+from harness.ledger import Ledger, Predictions, Record, Result, Role
+from harness.method import Method
+from harness.metrics import constant_score, evaluate
+from harness.provenance import provenance
+from harness.registry import registry
+from harness.runs import report_seeds, search_seeds
+from harness.space import space_of
+from harness.storage import storage_url
+from harness.tasks import LEFT_OUT, Task, load_task, task_names
+
+BASELINE = "kd"
+STUDENT_LAYERS, TEACHER_LAYERS = 4, 12
+SPLIT_EXAMPLES = (400, 1000)
+"""The least and the most of an evaluation split."""
+INSPECTED, DRAWN = 256, 96
+"""Examples that inspections are means over, and those whose states are drawn."""
+TOGETHER = 24
+"""Runs that were trained in one population."""
+
+Values = npt.NDArray[np.float64]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything."""
+
+    methods: int
+    tasks: int
+    seeds: int
+    trials: int
+    epochs: int = 5
+
+
+def write_ledger(folder: Path, size: Size) -> str:
+    """Write `folder`/ledger.db; returns the ablation's name.
+
+    Raises ValueError when there are not so many methods or tasks, or one number is below one.
+    """
+    for what, count in vars(size).items():
+        if count < 1:
+            raise ValueError(f"{what}: {count} is below 1")
+    methods = _methods(size.methods)
+    tasks = _tasks(size.tasks)
+    generator = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(storage_url(folder, None))
+    splits = {task.name: _splits(task, generator) for task in tasks}
+    manifest = _manifest(size, methods, tasks, splits)
+    ledger.write_ablation(manifest["name"], manifest)
+    for task in tasks:
+        for split in splits[task.name].values():
+            ids = np.arange(len(split.labels))
+            ledger.write_texts(split.sha256, ids, _texts(len(ids), generator))
+        for place, method in enumerate(methods):
+            study = manifest["studies"][task.name][method.name]
+            space = space_of(method, SearchConfig(), task.regression).distributions
+            ledger.write_study(study, {"space": {name: repr(d) for name, d in space.items()}})
+            skill = 1.5 + 0.05 * (place % 7)
+            runs = list(_runs(size, study, task, splits[task.name], method, skill, generator))
+            ledger.write_runs([result for *_, result in runs])
+            for role, trial, seed, result in runs:
+                ledger.use_run(study, role, trial, seed, result.record.fingerprint)
+    ledger.close()
+    return str(manifest["name"])
+
+
+def _methods(count: int) -> list[type[Method]]:
+    kinds = registry().methods
+    others = (kind for name, kind in kinds.items() if name != BASELINE)
+    own = (kind for kind in others if kind.__module__.startswith("methods."))
+    return _first(count, "methods", [kinds[BASELINE], *own])
+
+
+def _tasks(count: int) -> list[Task]:
+    names = [name for name in task_names() if name != LEFT_OUT]
+    return [load_task(name, {}) for name in _first(count, "tasks", names)]
+
+
+def _first(count: int, what: str, found: list[T]) -> list[T]:
+    if count > len(found):
+        raise ValueError(f"{what}: there are {len(found)}, not {count}")
+    return found[:count]
+
+
+@dataclass(frozen=True)
+class _Split:
+    """Labels (examples,) and how hard each example is (examples,)."""
+
+    labels: npt.NDArray[Any]
+    difficulty: Values
+    sha256: str
+
+
+def _splits(task: Task, generator: np.random.Generator) -> dict[str, _Split]:
+    found = {}
+    for name in task.evaluation:
+        examples = int(generator.integers(*SPLIT_EXAMPLES, endpoint=True))
+        labels = (
+            generator.uniform(0, 5, examples)
+            if task.regression
+            else generator.integers(task.outputs, size=examples)
+        )
+        digest = hashlib.sha256(f"{task.name} {name}".encode()).hexdigest()
+        found[name] = _Split(labels, generator.normal(size=examples), digest)
+    return found
+
+
+def _texts(examples: int, generator: np.random.Generator) -> list[tuple[str, ...]]:
+    """Two texts an example, of as many words as RTE's have on average."""
+    lengths = generator.integers(10, 60, size=(examples, 2))
+    words = np.array([f"w{number:x}" for number in range(4096)])
+    return [tuple(" ".join(generator.choice(words, count)) for count in own) for own in lengths]
+
+
+def _manifest(
+    size: Size,
+    methods: list[type[Method]],
+    tasks: list[Task],
+    splits: Mapping[str, Mapping[str, _Split]],
+) -> dict[str, Any]:
+    names = [method.name for method in methods]
+    text = f"{len(tasks)}-tasks-{len(names)}-methods"
+    return {
+        "name": f"synthetic-{text}",
+        "source": {"kind": "demo", "folder": None},
+        "banners": ["MADE-UP NUMBERS: a benchmark of the report. Nothing here was trained."],
+        "preset": "demo",
+        "command": "python -m benchmarks.page",
+        "protocol": "clean",
+        "tasks": {task.name: _facts(task, splits[task.name]) for task in tasks},
+        "studies": {
+            task.name: {name: f"synthetic-{task.name}-{name}" for name in names} for task in tasks
+        },
+        "methods": {method.name: card(method) for method in methods},
+        "family": [[task.name, name, BASELINE] for task in tasks for name in names[1:]],
+        "trials": size.trials,
+        "random_trials": SearchConfig(trials=size.trials).random_trials,
+        "search_seeds": search_seeds(1),
+        "report_seeds": report_seeds(size.seeds),
+        "stopping": "fixed",
+        "seeds_asked": [["fixed", size.seeds]],
+        "repeat": None,
+        "alpha": 0.05,
+        "margins": asdict(Margins()),
+        "baseline": BASELINE,
+        "teachers": {task.name: _teacher(task, splits[task.name]) for task in tasks},
+        "config": {"training": {"epochs": size.epochs}, "search": {"trials": size.trials}},
+        "provenance": provenance(),
+        "refused": {},
+        "broken_plugins": {},
+    }
+
+
+def _facts(task: Task, splits: Mapping[str, _Split]) -> dict[str, Any]:
+    labels = next(iter(splits.values())).labels
+    return {
+        "title": task.title,
+        "metrics": list(task.metrics),
+        "sizes": {"train": 700, "selection": 100, **{n: len(s.labels) for n, s in splits.items()}},
+        "constant": constant_score(task, labels, labels),
+    }
+
+
+def _teacher(task: Task, splits: Mapping[str, _Split]) -> dict[str, Any]:
+    return {
+        "fingerprint": hashlib.sha256(task.name.encode()).hexdigest(),
+        "task": task.name,
+        "name": "made up",
+        "origin": "nowhere",
+        "metrics": {split: dict.fromkeys(task.metrics, 0.9) for split in splits},
+        "constant": 0.5,
+        "weak": False,
+        "layers": TEACHER_LAYERS,
+        "width": 48,
+        "seconds": 5.0,
+        "variance_shares": np.linspace(0.005, 0.8, TEACHER_LAYERS).tolist(),
+    }
+
+
+def _runs(
+    size: Size,
+    study: str,
+    task: Task,
+    splits: Mapping[str, _Split],
+    method: type[Method],
+    skill: float,
+    generator: np.random.Generator,
+) -> Iterator[tuple[Role, int, int, Result]]:
+    """Search runs, then report runs of the best trial, by role, trial and seed."""
+    scores, settings = [], []
+    for trial in range(size.trials):
+        settings.append(_setting(method, task, generator))
+        score = float(generator.uniform(0.6, 0.8))
+        scores.append(score)
+        metrics: dict[str, float] = dict.fromkeys(map(str, task.metrics), score)
+        (seed,) = search_seeds(1)
+        inputs = _inputs(study, task, method, settings[trial], seed, "search", {"selection": "s"})
+        record = _record(size, method, inputs, metrics, generator)
+        yield "search", trial, seed, Result(record, {}, {})
+    best = int(np.argmax(scores))
+    for seed in report_seeds(size.seeds):
+        predictions, metrics = _predicted(task, splits, skill, generator)
+        digests = {name: split.sha256 for name, split in splits.items()}
+        inputs = _inputs(study, task, method, settings[best], seed, "report", digests)
+        record = _record(size, method, inputs, metrics, generator)
+        seen = _inspections(size, task, method, next(iter(splits)), generator)
+        yield "report", best, seed, Result(record, predictions, seen)
+
+
+def _setting(method: type[Method], task: Task, generator: np.random.Generator) -> dict[str, Any]:
+    space = space_of(method, SearchConfig(), task.regression)
+    drawn: dict[str, Any] = {}
+    for name, distribution in space.distributions.items():
+        if isinstance(distribution, CategoricalDistribution):
+            drawn[name] = distribution.choices[generator.integers(len(distribution.choices))]
+            continue
+        assert isinstance(distribution, FloatDistribution | IntDistribution)
+        ends = np.array([distribution.low, distribution.high], dtype=np.float64)
+        value = np.exp(generator.uniform(*np.log(ends))) if distribution.log else None
+        drawn[name] = float(generator.uniform(*ends) if value is None else value)
+    return space.setting(drawn)
+
+
+def _inputs(
+    study: str,
+    task: Task,
+    method: type[Method],
+    setting: Mapping[str, Any],
+    seed: int,
+    role: Role,
+    evaluation: Mapping[str, str],
+) -> dict[str, Any]:
+    return {
+        "results_version": 1,
+        "task": task.name,
+        "source": "demo",
+        "method": method.name,
+        "study": study,
+        "setting": dict(setting),
+        "seed": seed,
+        "role": role,
+        "teacher": hashlib.sha256(task.name.encode()).hexdigest(),
+        "student": {"layers": STUDENT_LAYERS, "init": "skip", "origin": "pretrained"},
+        "pooling": "cls",
+        "training": {"epochs": 5, "batch_size": 16, "precision": "fp32", "engine": "stacked"},
+        "device": "cpu",
+        "evaluation": [list(split) for split in evaluation.items()],
+    }
+
+
+def _record(
+    size: Size,
+    method: type[Method],
+    inputs: dict[str, Any],
+    metrics: dict[str, float],
+    generator: np.random.Generator,
+) -> Record:
+    terms = [
+        "label",
+        *["kd"] * method.uses_teacher(),
+        *["layer"] * method.matches_layers(),
+        "total",
+    ]
+    starts = generator.uniform(0.5, 2.0, len(terms))
+    curves = [
+        {term: float(start / (epoch + 1)) for term, start in zip(terms, starts, strict=True)}
+        for epoch in range(size.epochs)
+    ]
+    return Record(
+        fingerprint=hashlib.sha256(repr(inputs).encode()).hexdigest(),
+        inputs=inputs,
+        status="complete",
+        reason=None,
+        metrics=metrics,
+        curves=curves,
+        seconds=float(generator.uniform(0.8, 1.2)),
+        examples_per_second=float(generator.uniform(2500, 3500)),
+        peak_memory=float(generator.integers(2**30)),
+        provenance={
+            **provenance(),
+            "threads": 2,
+            "population": [f"{i:064x}" for i in range(TOGETHER)],
+        },
+    )
+
+
+def _predicted(
+    task: Task, splits: Mapping[str, _Split], skill: float, generator: np.random.Generator
+) -> tuple[dict[str, Predictions], dict[str, float]]:
+    """Predictions and metrics by split, named as `harness.evaluation` does."""
+    predictions: dict[str, Predictions] = {}
+    metrics: dict[str, float] = {}
+    luck = float(generator.normal(scale=0.1))
+    for position, (name, split) in enumerate(splits.items()):
+        ease = skill + luck - split.difficulty + 0.3 * generator.normal(size=len(split.labels))
+        if task.regression:
+            logits = (split.labels + generator.normal(size=len(ease)) / np.exp(ease / 2))[:, None]
+        else:
+            logits = generator.normal(size=(len(ease), task.outputs))
+            logits[np.arange(len(ease)), split.labels] += ease
+        found = Predictions(
+            logits.astype(np.float32),
+            split.labels.astype(np.float64),
+            np.arange(len(ease), dtype=np.int64),
+        )
+        scores = evaluate(task, split.labels, found.logits)
+        metrics |= scores if position == 0 else {f"{k} ({name})": v for k, v in scores.items()}
+        predictions[name] = found
+    return predictions, metrics
+
+
+def _inspections(
+    size: Size, task: Task, method: type[Method], split: str, generator: np.random.Generator
+) -> dict[str, Any]:
+    """All that is looked at inside a report run."""
+    m, n = STUDENT_LAYERS, TEACHER_LAYERS
+    told = {"split": split, "examples": INSPECTED}
+
+    def before_and_after() -> dict[str, Any]:
+        return {when: generator.random((m, n)).tolist() for when in ("before", "after")}
+
+    found: dict[str, Any] = {
+        "layers": told
+        | {
+            "pooling": "cls",
+            "cka": before_and_after(),
+            "cosine": before_and_after(),
+            "angles": {when: _angles(generator) for when in ("before", "after")},
+        },
+        "projection": told
+        | {
+            "pooling": "cls",
+            "joint": True,
+            "labels": generator.integers(max(task.outputs, 2), size=DRAWN).tolist(),
+            "explained": {"student": [0.5, 0.2], "teacher": [0.5, 0.2]},
+            "student": generator.normal(size=(m, DRAWN, 2)).tolist(),
+            "teacher": generator.normal(size=(n, DRAWN, 2)).tolist(),
+            "fused": generator.normal(size=(m, DRAWN, 2)).tolist() if method.inspects() else None,
+        },
+    }
+    if method.inspects():
+        maps = generator.dirichlet(np.ones(n), size=(size.epochs + 1, m))
+        entropy = generator.random((size.epochs + 1, m))
+        found["targets"] = told | {
+            "map": maps[-1].tolist(),
+            "entropy": entropy[-1].tolist(),
+            "target_length": generator.uniform(1, 3, m).tolist(),
+            "target_variance_share": generator.uniform(0.1, 0.6, m).tolist(),
+        }
+        found["epochs"] = told | {
+            "epochs": list(range(size.epochs + 1)),
+            "map": maps.tolist(),
+            "entropy": entropy.tolist(),
+        }
+    return found
+
+
+def _angles(generator: np.random.Generator) -> Any:
+    """Degrees at each student layer between two teacher layers: symmetric, zero from one to itself."""
+    drawn = np.triu(generator.uniform(20, 90, (STUDENT_LAYERS, TEACHER_LAYERS, TEACHER_LAYERS)), 1)
+    return (drawn + drawn.swapaxes(1, 2)).tolist()
