@@ -338,7 +338,7 @@ def _inspections(
     told = {"split": split, "examples": INSPECTED}
 
     def before_and_after() -> dict[str, Any]:
-        return {when: generator.random((m, n)).tolist() for when in ("before", "after")}
+        return {when: _told(generator.random((m, n))) for when in ("before", "after")}
 
     found: dict[str, Any] = {
         "layers": told
@@ -354,24 +354,24 @@ def _inspections(
             "joint": True,
             "labels": generator.integers(max(task.outputs, 2), size=DRAWN).tolist(),
             "explained": {"student": [0.5, 0.2], "teacher": [0.5, 0.2]},
-            "student": generator.normal(size=(m, DRAWN, 2)).tolist(),
-            "teacher": generator.normal(size=(n, DRAWN, 2)).tolist(),
-            "fused": generator.normal(size=(m, DRAWN, 2)).tolist() if method.inspects() else None,
+            "student": _told(generator.normal(size=(m, DRAWN, 2))),
+            "teacher": _told(generator.normal(size=(n, DRAWN, 2))),
+            "fused": _told(generator.normal(size=(m, DRAWN, 2))) if method.inspects() else None,
         },
     }
     if method.inspects():
         maps = generator.dirichlet(np.ones(n), size=(size.epochs + 1, m))
         entropy = generator.random((size.epochs + 1, m))
         found["targets"] = told | {
-            "map": maps[-1].tolist(),
-            "entropy": entropy[-1].tolist(),
+            "map": _told(maps[-1]),
+            "entropy": _told(entropy[-1]),
             "target_length": generator.uniform(1, 3, m).tolist(),
             "target_variance_share": generator.uniform(0.1, 0.6, m).tolist(),
         }
         found["epochs"] = told | {
             "epochs": list(range(size.epochs + 1)),
-            "map": maps.tolist(),
-            "entropy": entropy.tolist(),
+            "map": _told(maps),
+            "entropy": _told(entropy),
         }
     return found
 
@@ -379,4 +379,9 @@ def _inspections(
 def _angles(generator: np.random.Generator) -> Any:
     """Degrees at each student layer between two teacher layers: symmetric, zero from one to itself."""
     drawn = np.triu(generator.uniform(20, 90, (STUDENT_LAYERS, TEACHER_LAYERS, TEACHER_LAYERS)), 1)
-    return (drawn + drawn.swapaxes(1, 2)).tolist()
+    return _told(drawn + drawn.swapaxes(1, 2))
+
+
+def _told(values: Values) -> Any:
+    """To the digits that inspections are recorded with."""
+    return values.round(4).tolist()

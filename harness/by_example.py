@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from harness.compare import BOOTSTRAP_SEED, AblationResult, Comparison
 from harness.predictions import Answers, StoredAnswers
@@ -133,14 +134,16 @@ def _bootstraps(
     """Of comparisons on the same task and seeds, which share their draws."""
     sides = dict.fromkeys(side for c in compared for side in (c.method, c.baseline))
     order = {method: position for position, method in enumerate(sides)}
-    return examples_bootstraps_per_seed(
-        compared[0].metric,
-        [answers[method].of(compared[0].seeds) for method in sides],
-        [(order[c.method], order[c.baseline]) for c in compared],
-        answers[compared[0].method].labels,
-        np.random.default_rng(BOOTSTRAP_SEED),
-        confidence=confidence,
-    )
+    # The library's own threads take longer to wake than products of this size do.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return examples_bootstraps_per_seed(
+            compared[0].metric,
+            [answers[method].of(compared[0].seeds) for method in sides],
+            [(order[c.method], order[c.baseline]) for c in compared],
+            answers[compared[0].method].labels,
+            np.random.default_rng(BOOTSTRAP_SEED),
+            confidence=confidence,
+        )
 
 
 def _pair(

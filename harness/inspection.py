@@ -46,8 +46,8 @@ def inspect_run(
     """For methods with `inspect`: their targets and, where they have it, attention over a split.
 
     `map` (m, n) is the mean weight, `entropy` (m,) a share of its maximum, the log of the number of
-    layers that are attended to; `target_length` and `target_variance_share` (m,) are of the states that
-    student layers are matched to.
+    layers that may be attended to: all, or those that a buffer `allowed` (m, n) of the method names;
+    `target_length` and `target_variance_share` (m,) are of what student layers are matched to.
     """
     rows = torch.arange(len(student.states))
     seen = _inspected(method, student, outputs.batch(rows, torch.device("cpu")))
@@ -62,7 +62,7 @@ def inspect_run(
         "target_variance_share": (target.var(0, correction=0).sum(-1) / energy).tolist(),
     }
     if (attention := seen.get("attention")) is not None:
-        facts |= attention_facts(attention)
+        facts |= attention_facts(method, attention)
     return {"targets": facts}
 
 
@@ -76,12 +76,15 @@ def _inspected(method: Method, student: Layers, teacher: Layers) -> dict[str, Te
     return seen
 
 
-def attention_facts(attention: Tensor) -> dict[str, Any]:
+def attention_facts(method: Method, attention: Tensor) -> dict[str, Any]:
     """`map` and `entropy` of `inspect_run`, from weights (examples, m, n)."""
     entropy = -torch.special.xlogy(attention, attention).sum(-1).mean(0)
-    attended = (attention > 0).any(0).sum(-1)
+    named = dict(method.named_buffers()).get("allowed")
+    # Not those with a weight above 0: attention that has collapsed underflows to one layer.
+    allowed = torch.ones(attention.shape[1:]) if named is None else named
+    count = allowed.sum(-1)
     # One layer is all of those that there are.
-    share = torch.where(attended > 1, entropy / attended.clamp(min=2).log(), 1.0)
+    share = torch.where(count > 1, entropy / count.clamp(min=2).log(), 1.0)
     return {"map": attention.mean(0).tolist(), "entropy": share.tolist()}
 
 
@@ -220,7 +223,7 @@ class Look:
         seen = _inspected(method, student, teacher)
         if (attention := seen.get("attention")) is None:
             return None
-        self.attention[member][epoch] = _rounded(attention_facts(attention))
+        self.attention[member][epoch] = _rounded(attention_facts(method, attention))
         _, layers, width = teacher.states.shape
         target = seen["target"]
         mixed = attention.shape[-1] == layers and target.shape[-1] == width

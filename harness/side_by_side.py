@@ -88,7 +88,7 @@ def side_by_side(ledger: Ledger, first: str, second: str) -> SideBySide:
         UserError: they are of different sources, which are never compared.
     """
     sides = uncompared(ledger, first), uncompared(ledger, second)
-    kinds = [side.manifest["source"]["kind"] for side in sides]
+    kinds = [side.manifest.get("source", {}).get("kind") for side in sides]
     if kinds[0] != kinds[1]:
         raise UserError(
             f"--compare: {first} is of the source {kinds[0]}, {second} of {kinds[1]}; "

@@ -25,7 +25,7 @@ COST: display.Columns = {
     "seconds": ("seconds per run", number(1)),
     "total": ("seconds in all", number(1)),
     "examples_per_second": ("examples/s", number(0)),
-    "memory": ("peak memory, MiB", number(0)),
+    "memory": ("memory of GPU or process, MiB", number(0)),
 }
 AXES = {"seconds": "seconds per run", "memory": "peak memory, MiB"}
 QUALITY_COLUMNS = [
@@ -46,7 +46,7 @@ def quality_frame(results: Iterable[MethodResult]) -> pd.DataFrame:
     `seconds` is a run's mean and `memory` in MiB the greatest of any; `shared` says that runs of other
     methods were trained in the same populations, whose cost is divided equally. A method is on a front
     (`seconds_front`, `memory_front`) if no other one costs no more and scores no less, with one of the
-    two better.
+    two better; one that is `shared` is on none.
     """
     found = [result for result in results if result.scores]
     owners = {run.record.fingerprint: r.method for r in found for run in r.report}
@@ -61,16 +61,17 @@ def quality_frame(results: Iterable[MethodResult]) -> pd.DataFrame:
         rows.append((*names, seconds, memory, bool(others), False, False))
     frame = pd.DataFrame(rows, columns=pd.Index(QUALITY_COLUMNS))
     for name in AXES:
-        frame[f"{name}_front"] = _front(frame["points"], frame[name])
+        frame[f"{name}_front"] = _front(frame["points"], frame[name], frame["shared"])
     return frame
 
 
-def _front(points: pd.Series[float], cost: pd.Series[float]) -> list[bool]:
-    """Which are not dominated."""
-    pairs = list(zip(points, cost, strict=True))
+def _front(points: pd.Series[float], cost: pd.Series[float], shared: pd.Series[bool]) -> list[bool]:
+    """Which are not dominated, of those whose cost is their own."""
+    places = list(zip(points, cost, shared, strict=True))
+    pairs = [(point, own) for point, own, others in places if not others]
     return [
-        not any(p >= point and c <= own and (p, c) != (point, own) for p, c in pairs)
-        for point, own in pairs
+        not others and not any(p >= point and c <= own and (p, c) != (point, own) for p, c in pairs)
+        for point, own, others in places
     ]
 
 
@@ -110,7 +111,9 @@ def _cost_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Bloc
         return Block("")
     frame = quality_frame(results)
     metric = str(evidence.manifest["tasks"][task]["metrics"][0])
-    panels = tuple(_panel(frame, cost, styles, metric) for cost in AXES) if len(frame) > 1 else ()
+    several = len(frame) > 1
+    costs = _costs(results) if several else []
+    panels = tuple(_panel(frame, cost, styles, metric) for cost in costs)
     shared = frame.loc[frame["shared"].astype(bool), "method"].tolist()
     who = "all methods" if len(shared) == len(frame) else ", ".join(shared)
     notes = (
@@ -125,6 +128,12 @@ def _cost_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Bloc
     return Block(evidence.task_label(task), notes, panels=panels, tables=(shown,))
 
 
+def _costs(results: Iterable[MethodResult]) -> list[str]:
+    """The costs that are a method's own: on a processor, memory is what the whole process held."""
+    devices = {run.record.inputs.get("device") for result in results for run in result.report}
+    return list(AXES) if devices == {"cuda"} else ["seconds"]
+
+
 def _panel(frame: pd.DataFrame, cost: str, styles: dict[str, Style], metric: str) -> Panel:
     caption = f"Mean {metric} against {AXES[cost].removesuffix(', MiB')}"
     front = frame[frame[f"{cost}_front"]]
@@ -132,6 +141,8 @@ def _panel(frame: pd.DataFrame, cost: str, styles: dict[str, Style], metric: str
         f"{row['method']}, {row['points']:.2f} points at {row[cost]:.3g}"
         for row in front.to_dict("records")
     )
+    if front.empty:
+        alt = "No method was trained without others, so none has a cost of its own"
     return Panel(
         caption,
         f"{caption}. {alt}.",

@@ -74,7 +74,8 @@ def _side(name: str, side: Side, rows: Rows, words: Sequence[str]) -> dict[str, 
 def _named(values: Values, words: Sequence[str], scored: bool) -> list[Any]:
     if scored:
         return list(values.tolist())
-    return [words[int(value)] if words else int(value) for value in values]
+    known = dict(enumerate(words))
+    return [known.get(int(value), int(value)) for value in values]
 
 
 def _texts(evidence: Evidence, found: Disagreements, rows: Rows) -> dict[str, list[str | None]]:

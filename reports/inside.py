@@ -234,7 +234,7 @@ def _projections(
         (result for result in results if result.scores),
         key=lambda one: (one.method != baseline, one.method not in matched, -one.mean),
     ):
-        for run, fact in _read(ledger, _finished(result)[:1], "projection"):
+        for run, fact in _read(ledger, _finished(result), "projection")[:1]:
             found[result.method] = _projection(run.seed, fact)
         if len(found) == most:
             break

@@ -184,8 +184,8 @@ def _acute_text(angles: pd.DataFrame) -> str:
     methods = [method for method, own in by_method(after) if (own["acute"] == 100).all()]
     widest = after.iloc[int(after["highest"].argmax())]
     return (
-        f"After training all angles are acute with {len(methods)} of {after['method'].nunique()} "
-        f"methods; the widest is {widest['highest']:.0f}° ({widest['method']}, student layer "
+        f"After training all mean angles are acute with {len(methods)} of {after['method'].nunique()} "
+        f"methods; the widest mean is {widest['highest']:.0f}° ({widest['method']}, student layer "
         f"{widest['student_layer']})."
     )
 

@@ -84,8 +84,14 @@ def read_power(evidence: Evidence, task: str) -> TaskPower | None:
         seeds,
         pd.DataFrame([_row(one, seeds, level) for one in spread]),
         _curves(POINTS * sd, seeds, level),
-        tuple(f"{one.method} against {one.baseline}" for one in own if one not in spread),
+        tuple(_missing(one) for one in own if one not in spread),
     )
+
+
+def _missing(comparison: Comparison) -> str:
+    """Which comparison has no spread, and why."""
+    reason = "one pair" if comparison.difference.n < 2 else "all differences are equal"
+    return f"{comparison.method} against {comparison.baseline} ({reason})"
 
 
 def _row(comparison: Comparison, seeds: tuple[int, ...], level: float) -> dict[str, str | float]:
@@ -214,7 +220,8 @@ def _power_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Blo
 def _notes(power: TaskPower) -> tuple[str, ...]:
     notes = [
         f"The median spread of {len(power.comparisons)} comparison"
-        f"{'' if len(power.comparisons) == 1 else 's'}, each at level {power.level:.2g}, its share."
+        f"{'' if len(power.comparisons) == 1 else 's'}, each at level {power.level:.2g}: its share, "
+        "which is Holm's worst case."
     ]
     least = least_seeds(1, power.level)
     unable = [str(n) for n in power.seeds if n < least]
@@ -224,9 +231,7 @@ def _notes(power: TaskPower) -> tuple[str, ...]:
             f"{least} are the least."
         )
     if power.without:
-        notes.append(
-            f"Without a spread, since all differences are equal: {', '.join(power.without)}."
-        )
+        notes.append(f"Without a spread: {', '.join(power.without)}.")
     return tuple(notes)
 
 

@@ -41,7 +41,7 @@ BlocksMaker = Callable[[Evidence, dict[str, Style]], Iterable[Block]]
 def sections(evidence: Evidence) -> tuple[Section, ...]:
     """All sections after the verdicts."""
     styles = method_styles(evidence.methods)
-    return tuple(
+    found = (
         Section(
             anchor,
             title,
@@ -51,6 +51,8 @@ def sections(evidence: Evidence) -> tuple[Section, ...]:
         for anchor, title, reading, maker in _PARTS
         if evidence.repeats or anchor != REPEATS
     )
+    # What a joint report has not, the reports of its repeats have.
+    return tuple(section for section in found if section.blocks or not evidence.repeats)
 
 
 def _by_task(maker: TaskMaker) -> BlocksMaker:

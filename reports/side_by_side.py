@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from harness.compare import AblationResult
 from harness.side_by_side import Both, SideBySide
 from reports import display
 from reports.blocks import Block, Panel
@@ -29,7 +30,7 @@ def render(found: SideBySide) -> str:
     frame = differences(found)
     names = [str(side.manifest["name"]) for side in (found.first, found.second)]
     banners = dict.fromkeys(
-        [NOT_PLANNED, *found.first.manifest["banners"], *found.second.manifest["banners"]]
+        [*_protocols(found), *_banners(found.first), *_banners(found.second), NOT_PLANNED]
     )
     blocks = [block for task in _tasks(found) if (block := _task_block(frame, task, styles)).panels]
     return drawn_document(
@@ -37,7 +38,7 @@ def render(found: SideBySide) -> str:
         [panel for block in blocks for panel in block.panels],
         name=f"{names[0]} and {names[1]}",
         names=names,
-        source=source_text(found.first.manifest["source"]),
+        source=" and ".join(dict.fromkeys(_source(side) for side in (found.first, found.second))),
         banners=list(banners),
         commands=[str(side.manifest.get("command", "")) for side in (found.first, found.second)],
         changes=_changes_display(found, names),
@@ -48,6 +49,25 @@ def render(found: SideBySide) -> str:
         compared=sum(both.difference is not None for both in found.pairs),
         many_rows=MANY_ROWS,
     )
+
+
+def _source(side: AblationResult) -> str:
+    return source_text(side.manifest.get("source", {}))
+
+
+def _banners(side: AblationResult) -> list[str]:
+    return list(side.manifest.get("banners", ()))
+
+
+def _protocols(found: SideBySide) -> list[str]:
+    """A warning where the two chose and trained on other examples."""
+    names = [str(side.manifest.get("protocol")) for side in (found.first, found.second)]
+    if names[0] == names[1]:
+        return []
+    return [
+        f"PROTOCOLS: {' and '.join(names)} select settings on other examples and train on other "
+        "numbers of them. What differs is the protocol's doing, too."
+    ]
 
 
 def differences(found: SideBySide) -> pd.DataFrame:

@@ -36,7 +36,9 @@ class Scale:
         """The place of a value, from 0 to 1; NaN where it is missing."""
         if self.choices:
             places = len(self.choices)
-            text = str(value)
+            # Whole numbers come as floats from a column where some are missing.
+            whole = isinstance(value, float) and value.is_integer()
+            text = str(value) if str(value) in self.choices or not whole else str(int(value))
             return (self.choices.index(text) + 0.5) / places if text in self.choices else math.nan
         if value is None or math.isnan(value):
             return math.nan

@@ -64,7 +64,7 @@ def _importances(searched: Searched) -> tuple[list[Panel], list[str]]:
     notes = _few(searched)
     if frame.empty:
         return [], notes
-    caption = "Share of the importance for a place among the best quarter of trials, %"
+    caption = "Share of the importance for a place in the best quarter of trials and its ties, %"
     first = frame.sort_values("percent", ascending=False).drop_duplicates("method")
     alt = "; ".join(
         f"{row['method']}: {row['hyper_parameter']} {row['percent']:.0f} % (p = {row['p']:.2g}), of "

@@ -141,7 +141,10 @@ def shown_time(at: float, cuts: Sequence[Pause], width: float) -> float:
 
 
 def machine_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per machine: workers at once, at least, runs, and the hours that they trained."""
+    """One row per machine: workers at once, at least, runs, and the hours that they trained.
+
+    Machines are in the order of their numbers in the figure.
+    """
     rows = [
         (
             machine,
@@ -149,6 +152,6 @@ def machine_table(frame: pd.DataFrame) -> pd.DataFrame:
             int(own["runs"].sum()),
             float((own["end"] - own["start"]).sum()) / HOUR,
         )
-        for machine, own in frame.groupby("machine", sort=False)
+        for machine, own in frame.groupby("machine")
     ]
     return pd.DataFrame(rows, columns=pd.Index(MACHINES))

@@ -28,6 +28,7 @@ async function prepare() {
 }
 
 const prepared = prepare();
+prepared.catch(() => say("This browser cannot unpack the figures; their runs are in results.csv"));
 
 function packedOf(plot) {
   return JSON.parse(lines[Number(plot.dataset.line)]);
@@ -79,6 +80,11 @@ function plain(text) {
 }
 
 // In a file a figure stands alone: with a key, on white, and with the page's banner.
+// A text in lines that fit a saved picture.
+function folded(text) {
+  return text.match(/.{1,130}(?:\s|$)|\S{1,130}/g) ?? [];
+}
+
 function aloneFigure(plot) {
   const figure = figureOf(plot);
   const key = [...plot.closest("figure").querySelectorAll(".key span[data-symbol]")];
@@ -101,10 +107,11 @@ function aloneFigure(plot) {
     figure.layout.legend = { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" };
   }
   if (main.dataset.banner) {
-    const text = plain(main.dataset.banner);
+    const lines = folded(main.dataset.banner);
+    const text = lines.map(plain).join("<br>");
     const font = { size: 11, color: "#8a2f00" };
     figure.layout.title = { text, font, x: 0.01, xanchor: "left", y: 0.01, yanchor: "bottom", yref: "container" };
-    figure.layout.margin = { ...figure.layout.margin, b: 80 };
+    figure.layout.margin = { ...figure.layout.margin, b: 64 + 16 * lines.length };
   }
   return figure;
 }

@@ -243,7 +243,7 @@ def test_equal_weights_have_all_of_the_entropy_that_there_can_be(name: str) -> N
     assert np.sum(facts["map"], axis=1) == pytest.approx(1.0, abs=1e-6)
 
 
-def test_a_peaked_attention_has_less_entropy_and_a_single_layer_all_of_it() -> None:
+def test_a_peaked_attention_has_less_entropy_and_one_layer_of_many_none() -> None:
     class Fixed(type(build("uniform"))):  # type: ignore[misc]
         def mixture(self, queries: Tensor, states: Tensor) -> Tensor:
             return torch.tensor(
@@ -255,8 +255,26 @@ def test_a_peaked_attention_has_less_entropy_and_a_single_layer_all_of_it() -> N
     student = Layers(torch.zeros(EXAMPLES, 3), torch.zeros(EXAMPLES, 3, SAME.student_width))
     method = Fixed(SAME, {}, generator("fixed"))
     facts = inspect_run(method, "validation", student, outputs)["targets"]
-    expected = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1)) / math.log(2)
-    assert facts["entropy"] == pytest.approx([expected, 1.0, 1.0], abs=1e-6)
+    peaked = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
+    expected = [peaked / math.log(6), 0.0, math.log(2) / math.log(6)]
+    assert facts["entropy"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_only_layer_of_a_bucket_has_all_of_the_entropy() -> None:
+    """Buckets of 2, 2 and 1 layers; nearly one-hot attention has none where there is a choice."""
+    shapes = replace(SAME, teacher_layers=5)
+    method = build("alp-no", shapes, scaled=False)
+    generator = torch.Generator().manual_seed(0)
+    states = 100 * torch.randn(4, 5, SAME.teacher_width, generator=generator)
+    outputs = TeacherOutputs(torch.zeros(4, 3), states)
+    student = Layers(
+        torch.zeros(4, 3), 100 * torch.randn(4, 3, SAME.student_width, generator=generator)
+    )
+    facts = inspect_run(method, "validation", student, outputs)["targets"]
+    sizes = method.get_buffer("allowed").sum(1).tolist()
+    assert sorted(sizes) == [1, 2, 2]
+    for size, entropy in zip(sizes, facts["entropy"], strict=True):
+        assert entropy == pytest.approx(1.0 if size == 1 else 0.0, abs=1e-3)
 
 
 def test_tinybert_needs_the_teachers_heads_and_minilm_does_not() -> None:

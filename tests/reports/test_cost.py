@@ -70,6 +70,7 @@ def test_methods_that_share_populations_are_open(scribe: Any) -> None:
         ]
     )
     assert frame["shared"].tolist() == [True, True, False]
+    assert frame["seconds_front"].tolist() == [False, False, True]
     *_, alp, kd, emd = cost.quality_figure(frame, "memory", STYLES, "accuracy").checked().data
     assert alp.marker.symbol.endswith("-open")
     assert kd.marker.symbol.endswith("-open")
@@ -81,20 +82,26 @@ def test_the_blocks_of_a_finished_ablation(scribe: Any) -> None:
     evidence = read_evidence(scribe.ledger, "alp-rte")
     time, task = cost.cost_blocks(evidence, STYLES)
     assert time.title == "Timeline"
-    assert [panel.caption for panel in task.panels] == [
-        "Mean accuracy against seconds per run",
-        "Mean accuracy against peak memory",
-    ]
+    assert [panel.caption for panel in task.panels] == ["Mean accuracy against seconds per run"]
     # alp's best trial is the second one, whose runs train three seconds, not two.
     assert (
         "Not surpassed: finetune, 70.00 points at 2; alp, 86.67 points at 3" in task.panels[0].alt
     )
-    assert "Not surpassed: alp, 86.67 points at 3." in task.panels[1].alt
     (table,) = task.tables
     assert [[cell.text for cell in row] for row in table.rows][:2] == [
         ["finetune", "search", "2", "2.5", "5.0", "50", "3"],
         ["finetune", "report", "3", "2.0", "6.0", "50", "3"],
     ]
+
+
+def test_memory_is_a_methods_own_on_a_gpu_only(scribe: Any) -> None:
+    result = measured(scribe, "alp", 80, 20, 200)
+    assert cost._costs([result]) == ["seconds"]
+    on_gpu = tuple(
+        replace(run, record=replace(run.record, inputs=run.record.inputs | {"device": "cuda"}))
+        for run in result.report
+    )
+    assert cost._costs([replace(result, report=on_gpu)]) == ["seconds", "memory"]
 
 
 def test_what_was_trained_together_is_said(scribe: Any) -> None:

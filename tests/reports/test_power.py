@@ -70,7 +70,7 @@ def test_the_level_is_the_share_of_the_family(scribe: Any) -> None:
     # 2 / 2^n is below .005 from nine pairs on.
     assert found.curves["seeds"].unique().tolist() == [10, 20, 50]
     assert power._notes(found) == (
-        "The median spread of 1 comparison, each at level 0.005, its share.",
+        "The median spread of 1 comparison, each at level 0.005: its share, which is Holm's worst case.",
         "With 5 or 6 pairs nothing can be found at that level, however large: 9 are the least.",
     )
 
@@ -111,9 +111,11 @@ def test_comparisons_without_a_spread_are_named(scribe: Any) -> None:
         scribe.run("kd", "report", 0, seed, 0.75, predicted=False)
     found = power.read_power(read_evidence(scribe.ledger, "alp-rte"), "rte")
     assert found is not None
-    assert found.without == ("kd against finetune",)
+    assert found.without == ("kd against finetune (all differences are equal)",)
     assert found.comparisons["method"].tolist() == ["alp"]
-    assert power._notes(found)[-1].endswith("all differences are equal: kd against finetune.")
+    assert power._notes(found)[-1].endswith(
+        "spread: kd against finetune (all differences are equal)."
+    )
 
 
 def test_one_pair_has_no_spread(scribe: Any) -> None:

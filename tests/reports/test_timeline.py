@@ -90,10 +90,10 @@ def test_bars_that_overlap_have_workers_of_their_own(scribe: Any, clock: Any) ->
         ("unknown processor", 0, pytest.approx(6), pytest.approx(9)),
     ]
     machines = timeline.machine_table(found)
-    assert machines["machine"].tolist() == ["unknown processor", "another, 4 cores"]
-    assert machines["workers"].tolist() == [2, 1]
-    assert machines["runs"].tolist() == [5, 1]
-    assert machines["hours"].tolist() == pytest.approx([12 / 3600, 2 / 3600])
+    assert machines["machine"].tolist() == ["another, 4 cores", "unknown processor"]
+    assert machines["workers"].tolist() == [1, 2]
+    assert machines["runs"].tolist() == [1, 5]
+    assert machines["hours"].tolist() == pytest.approx([2 / 3600, 12 / 3600])
     figure = timeline_blocks.timeline_figure(found, STYLES).checked()
     assert list(figure.layout.yaxis.ticktext) == [
         "machine 1, worker 1", "machine 2, worker 1", "machine 2, worker 2",
