@@ -6,9 +6,11 @@ Never imports torch: reports read it on machines without one.
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from json import JSONDecodeError
 from typing import Any, Literal
 
 import numpy as np
@@ -117,7 +119,7 @@ class Ledger:
         try:
             with self.engine.begin() as connection:
                 yield connection
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, JSONDecodeError, UnicodeDecodeError) as error:
             cause = getattr(error, "orig", None) or error
             raise StorageError(f"ledger {shown_url(self.url)}: {cause}") from error
 
@@ -296,7 +298,11 @@ class Ledger:
         """The texts of a split's examples by their ids; None where no study stored them."""
         with self._write() as connection:
             found = connection.scalar(select(TEXTS.c.texts).where(TEXTS.c.sha256 == sha256))
-        return None if found is None else unpacked(found)
+        try:
+            return None if found is None else unpacked(found)
+        except (OSError, EOFError, zlib.error, ValueError, KeyError) as error:
+            reason = f"damaged texts ({error})"
+            raise StorageError(f"ledger {shown_url(self.url)}: {reason}") from error
 
     def inspections(self, fingerprint: str) -> dict[str, Any]:
         """What was looked at inside a run, by name."""

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -251,3 +252,18 @@ def test_sqlite_on_a_network_file_system_is_refused(
     monkeypatch.setattr("harness.storage._file_system", lambda folder: "nfs4")
     with pytest.raises(StorageError, match="unsafe on nfs4"):
         storage_url(tmp_path, None)
+
+
+def test_damaged_texts_and_values_are_named(tmp_path: Path) -> None:
+    url = storage_url(tmp_path, None)
+    with closing(Ledger(url)) as ledger:
+        ledger.write_texts("s", np.array([0]), [("a", "b")])
+        assert ledger.texts("s") == {0: ("a", "b")}
+        with ledger.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE harness_texts SET texts = x'1f8b00'")
+        with pytest.raises(StorageError, match="damaged texts"):
+            ledger.texts("s")
+        with ledger.engine.begin() as connection:
+            connection.exec_driver_sql("INSERT INTO harness_ablations VALUES ('a', '{\"b\": ', 0)")
+        with pytest.raises(StorageError, match="Expecting value"):
+            ledger.manifest("a")
