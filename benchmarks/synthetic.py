@@ -116,14 +116,16 @@ def _splits(task: Task, generator: np.random.Generator) -> dict[str, _Split]:
     found = {}
     for name in task.evaluation:
         examples = int(generator.integers(*SPLIT_EXAMPLES, endpoint=True))
-        labels = (
-            generator.uniform(0, 5, examples)
-            if task.regression
-            else generator.integers(task.outputs, size=examples)
-        )
+        labels = _labels(task, examples, generator)
         digest = hashlib.sha256(f"{task.name} {name}".encode()).hexdigest()
         found[name] = _Split(labels, generator.normal(size=examples), digest)
     return found
+
+
+def _labels(task: Task, examples: int, generator: np.random.Generator) -> npt.NDArray[Any]:
+    if task.regression:
+        return generator.uniform(0, 5, examples)
+    return generator.integers(task.outputs, size=examples)
 
 
 def _texts(examples: int, generator: np.random.Generator) -> list[tuple[str, ...]]:
@@ -352,7 +354,7 @@ def _inspections(
         | {
             "pooling": "cls",
             "joint": True,
-            "labels": generator.integers(max(task.outputs, 2), size=DRAWN).tolist(),
+            "labels": _told(_labels(task, DRAWN, generator)),
             "explained": {"student": [0.5, 0.2], "teacher": [0.5, 0.2]},
             "student": _told(generator.normal(size=(m, DRAWN, 2))),
             "teacher": _told(generator.normal(size=(n, DRAWN, 2))),
@@ -382,6 +384,6 @@ def _angles(generator: np.random.Generator) -> Any:
     return _told(drawn + drawn.swapaxes(1, 2))
 
 
-def _told(values: Values) -> Any:
+def _told(values: npt.NDArray[Any]) -> Any:
     """To the digits that inspections are recorded with."""
     return values.round(4).tolist()

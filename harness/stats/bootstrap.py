@@ -245,9 +245,11 @@ def _resampled_scores(
     rows = max(1, BLOCK // examples)
     for start in range(0, resamples, rows):
         size = min(rows, resamples - start)
-        counts = drawn_counts(generator.integers(examples, size=(size, examples)), examples)
-        drawn = resampled(labels, predictions, counts)
-        scores[:, start : start + size] = _by_method(drawn, methods)
+        # The same numbers as in 64 bits, sooner.
+        drawn = generator.integers(examples, size=(size, examples), dtype=np.int32)
+        counts = drawn_counts(drawn, examples)
+        found = resampled(labels, predictions, counts)
+        scores[:, start : start + size] = _by_method(found, methods)
     return scores
 
 
@@ -266,7 +268,7 @@ def _bounded(
     )
 
 
-def drawn_counts(drawn: npt.NDArray[np.int64], items: int) -> Floats:
+def drawn_counts(drawn: npt.NDArray[np.integer[Any]], items: int) -> Floats:
     """How often each of `items` is in each row of drawn positions (rows, draws): (rows, items)."""
     cells = drawn + items * np.arange(len(drawn))[:, None]
     counts = np.bincount(cells.ravel(), minlength=len(drawn) * items)

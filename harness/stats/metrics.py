@@ -40,12 +40,19 @@ def matthews(labels: Values, predictions: Values, counts: Floats) -> Floats:
     drawn = _drawn(counts)
     covariance = drawn * _count(counts, predictions == labels)
     true_spread, predicted_spread = drawn**2, drawn**2
-    for label in np.union1d(labels, predictions):
+    true_left, predicted_left = drawn, drawn
+    *classes, _ = np.union1d(labels, predictions)
+    for label in classes:
         true = _count(counts, labels[None] == label)
         predicted = _count(counts, predictions == label)
         covariance = covariance - true * predicted
         true_spread = true_spread - true**2
         predicted_spread = predicted_spread - predicted**2
+        true_left, predicted_left = true_left - true, predicted_left - predicted
+    # Of the last class are the examples that are of no other.
+    covariance = covariance - true_left * predicted_left
+    true_spread = true_spread - true_left**2
+    predicted_spread = predicted_spread - predicted_left**2
     return _ratio(covariance, np.sqrt(true_spread * predicted_spread))
 
 

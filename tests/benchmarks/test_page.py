@@ -69,7 +69,7 @@ def test_a_run_has_all_that_is_looked_at_inside(written: Path) -> None:
     assert seen["alp"].keys() == {"layers", "projection", "targets", "epochs"}
     weights = np.array(seen["alp"]["epochs"]["map"])
     assert weights.shape == (SMALL.epochs + 1, STUDENT_LAYERS, TEACHER_LAYERS)
-    assert np.allclose(weights.sum(axis=-1), 1)
+    assert np.allclose(weights.sum(axis=-1), 1, atol=1e-3)
     assert np.array_equal(weights[-1], seen["alp"]["targets"]["map"])
     angles = np.array(seen["alp"]["layers"]["angles"]["after"])
     assert angles.shape == (STUDENT_LAYERS, TEACHER_LAYERS, TEACHER_LAYERS)
