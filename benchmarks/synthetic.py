@@ -36,6 +36,9 @@ INSPECTED, DRAWN = 256, 96
 """Examples that inspections are means over, and those whose states are drawn."""
 TOGETHER = 24
 """Runs that were trained in one population."""
+SELECTION = {"selection": "s"}
+"""What search runs are scored on, by digest."""
+TRAINING = {"batch_size": 16, "precision": "fp32", "engine": "stacked"}
 
 Values = npt.NDArray[np.float64]
 T = TypeVar("T")
@@ -217,14 +220,14 @@ def _runs(
         scores.append(score)
         metrics: dict[str, float] = dict.fromkeys(map(str, task.metrics), score)
         (seed,) = search_seeds(1)
-        inputs = _inputs(study, task, method, settings[trial], seed, "search", {"selection": "s"})
+        inputs = _inputs(size, study, task, method, settings[trial], seed, "search", SELECTION)
         record = _record(size, method, inputs, metrics, generator)
         yield "search", trial, seed, Result(record, {}, {})
     best = int(np.argmax(scores))
     for seed in report_seeds(size.seeds):
         predictions, metrics = _predicted(task, splits, skill, generator)
         digests = {name: split.sha256 for name, split in splits.items()}
-        inputs = _inputs(study, task, method, settings[best], seed, "report", digests)
+        inputs = _inputs(size, study, task, method, settings[best], seed, "report", digests)
         record = _record(size, method, inputs, metrics, generator)
         seen = _inspections(size, task, method, next(iter(splits)), generator)
         yield "report", best, seed, Result(record, predictions, seen)
@@ -245,6 +248,7 @@ def _setting(method: type[Method], task: Task, generator: np.random.Generator) -
 
 
 def _inputs(
+    size: Size,
     study: str,
     task: Task,
     method: type[Method],
@@ -265,7 +269,7 @@ def _inputs(
         "teacher": hashlib.sha256(task.name.encode()).hexdigest(),
         "student": {"layers": STUDENT_LAYERS, "init": "skip", "origin": "pretrained"},
         "pooling": "cls",
-        "training": {"epochs": 5, "batch_size": 16, "precision": "fp32", "engine": "stacked"},
+        "training": TRAINING | {"epochs": size.epochs},
         "device": "cpu",
         "evaluation": [list(split) for split in evaluation.items()],
     }

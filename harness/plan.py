@@ -34,6 +34,8 @@ from harness.tasks import Task
 from harness.teacher import find_origin
 
 FLOAT = 4
+ANSWER = 16
+"""Bytes of an example's id and label beside a run's logits, in the ledger."""
 ADAM_COPIES = 4
 """Weights, gradients and the optimiser's two moments."""
 
@@ -135,6 +137,8 @@ def plan_task(
     runs = search_runs + report_runs
     examples = sum(len(split) for split in data.splits.values())
     cache = examples * (2 * depth * width * 2 + data.task.outputs * FLOAT)
+    answers = sum(len(split) for split in (data.evaluation | data.test).values())
+    predicted = report_runs * answers * (data.task.outputs * FLOAT + ANSWER)
     kept = {"best": methods, "report": report_runs, "none": 0}[config.keep]
     return TaskPlan(
         task=data.task.name,
@@ -157,7 +161,7 @@ def plan_task(
         memory_bytes=psutil.Process().memory_info().rss
         + size * parameters * FLOAT * ADAM_COPIES
         + live_bytes,
-        disk_bytes=repeats * (cache + (kept + 1) * parameters * FLOAT),
+        disk_bytes=repeats * (cache + predicted + (kept + 1) * parameters * FLOAT),
     )
 
 

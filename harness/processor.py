@@ -37,9 +37,23 @@ def hold_memory() -> None:
     By default glibc gives blocks of megabytes back to the system at once, and every step of a training
     faults all its pages in again. Nothing is done where the C library is another one.
     """
-    if sys.platform != "linux":
-        return
-    library = ctypes.CDLL(None)
-    if hasattr(library, "gnu_get_libc_version"):
+    if (library := _glibc()) is not None:
         library.mallopt(M_MMAP_THRESHOLD, HELD)
         library.mallopt(M_TRIM_THRESHOLD, HELD)
+
+
+def release_memory() -> None:
+    """Give what is held and free back to the system, before something else is to be held.
+
+    Tensors of other sizes do not fit the gaps that a training leaves, so that what two of them hold
+    would add up.
+    """
+    if (library := _glibc()) is not None:
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if sys.platform != "linux":
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "gnu_get_libc_version") else None

@@ -22,6 +22,7 @@ from harness.method import View
 from harness.metrics import constant_score, evaluate
 from harness.population import predict
 from harness.precision import Arithmetic
+from harness.processor import release_memory
 from harness.randomness import global_seed
 from harness.recipe import Member, Recipe, engine_of
 from harness.sources import TaskData
@@ -182,6 +183,7 @@ def prepare_teacher(
     def build(fresh: Path) -> dict[str, Any]:
         started = time.perf_counter()
         _fine_tune(origin, config, data, inputs, arithmetic, fresh, advance)
+        release_memory()
         weights = file_sha256(fresh / "model.safetensors")
         return {"seconds": time.perf_counter() - started, "weights": weights}
 

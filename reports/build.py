@@ -16,7 +16,7 @@ from harness.storage import existing_url
 from reports.disagreements import disagreements_csv
 from reports.evidence import read_evidence
 from reports.files import is_file_name, write_whole
-from reports.index import REPORT, entries, render_index
+from reports.index import BETWEEN, REPORT, comparisons, entries, render_index
 from reports.page import render
 from reports.results import results_csv
 from reports.side_by_side import render as render_side_by_side
@@ -41,16 +41,16 @@ def beside(report: Path, name: str) -> Path:
 
 
 def build_index(ledger: Ledger, runs: Path) -> Path:
-    """Write `index.html` of a runs folder, which links the reports that lie there; returns its path.
+    """Write `index.html` of a runs folder, which links the pages that lie there; returns its path.
 
     It is written again while reports change: several commands may end at once, and the last one to
     write must have seen the others' reports. Raises `StorageError` when it cannot be written.
     """
     path, ablations = runs / "index.html", list(filter(is_file_name, ledger.ablations()))
     while True:
-        shown = entries(runs, ablations)
-        write_whole(path, render_index(runs, shown))
-        if shown == entries(runs, ablations):
+        shown = entries(runs, ablations), comparisons(runs, ablations)
+        write_whole(path, render_index(runs, *shown))
+        if shown == (entries(runs, ablations), comparisons(runs, ablations)):
             return path
 
 
@@ -87,7 +87,7 @@ def _build(given: argparse.Namespace) -> list[Path]:
     ledger = Ledger(existing_url(given.runs, given.storage))
     try:
         if given.compare:
-            return [_build_comparison(ledger, given.runs, given.out, *given.compare)]
+            return _build_comparison(ledger, given.runs, given.out, *given.compare)
         return _build_reports(ledger, given.runs, given.out, given.ablation)
     finally:
         ledger.close()
@@ -112,7 +112,7 @@ def _build_reports(
 
 def _build_comparison(
     ledger: Ledger, runs: Path, out: Path | None, first: str, second: str
-) -> Path:
+) -> list[Path]:
     known = ledger.ablations()
     for name in (first, second):
         if name not in known:
@@ -121,12 +121,12 @@ def _build_comparison(
             raise UserError(f"--compare {name}: not in the ledger{hint}")
     if first == second:
         raise UserError(f"--compare {first}: both names are the same")
-    file = f"{first}-and-{second}.html"
+    file = f"{first}{BETWEEN}{second}.html"
     if out is None and not is_file_name(file):
         raise UserError(f"--compare: {file!r} cannot name a file; give --out")
     path = out or runs / file
     write_whole(path, render_side_by_side(side_by_side(ledger, first, second)))
-    return path
+    return [path] if out is not None else [path, build_index(ledger, runs)]
 
 
 def _chosen(found: Sequence[str], wanted: str | None, runs: Path) -> Sequence[str]:

@@ -16,7 +16,7 @@ from reports.drawing import Drawing
 from reports.evidence import POINTS, Evidence
 from reports.palette import Style
 from reports.tables import MEBIBYTE
-from reports.timeline_blocks import timeline_block
+from reports.timeline.blocks import timeline_block
 
 COST: display.Columns = {
     "method": ("method", None),

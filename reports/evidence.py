@@ -15,7 +15,7 @@ from harness.ledger import Ledger, Record
 from harness.predictions import StoredAnswers
 from harness.repeats import read_parts
 from harness.results import MethodResult
-from reports.inside import Inside, read_inside
+from reports.inside.records import Inside, read_inside
 
 POINTS = 100.0
 """Scores are printed in points: hundredths."""

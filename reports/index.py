@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,19 @@ HEAD = 2**20
 """A report's summary lies within so many bytes."""
 
 _SUMMARY = re.compile(rb'<script type="application/json" id="summary">(.*?)</script>', re.DOTALL)
+
+
+BETWEEN = "-and-"
+"""Stands between the names of two ablations in the name of the page that compares them."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A page of the folder that sets two ablations side by side."""
+
+    href: str
+    first: str
+    second: str
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,21 @@ def entries(runs: Path, ablations: Sequence[str]) -> dict[str, Entry | None]:
     return {name: _entry(runs / name / REPORT, name) for name in ablations}
 
 
-def render_index(runs: Path, found: dict[str, Entry | None]) -> str:
+def comparisons(runs: Path, ablations: Sequence[str]) -> list[Comparison]:
+    """The pages of the folder that compare two of these ablations, by name."""
+    found = []
+    for path in sorted(runs.glob(f"*{BETWEEN}*.html")):
+        # A name may hold what stands between two of them.
+        for match in re.finditer(f"(?={BETWEEN})", path.stem):
+            first, second = path.stem[: match.start()], path.stem[match.start() + len(BETWEEN) :]
+            if first in ablations and second in ablations:
+                found.append(Comparison(quote(path.name), first, second))
+    return found
+
+
+def render_index(
+    runs: Path, found: Mapping[str, Entry | None], compared: Sequence[Comparison]
+) -> str:
     """The index's HTML. Ablations without an entry are named."""
     return document(
         "index.html.j2",
@@ -58,6 +85,7 @@ def render_index(runs: Path, found: dict[str, Entry | None]) -> str:
         name=f"Reports in {runs.resolve().name}",
         banners=(),
         entries=[entry for entry in found.values() if entry is not None],
+        comparisons=compared,
         without=[name for name, entry in found.items() if entry is None],
         few=verdicts.FEW,
         signs=verdicts.SIGNS,

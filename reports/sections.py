@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from reports import blocks, inside_blocks
-from reports.across_blocks import across_blocks
+from reports import blocks
+from reports.across.blocks import across_blocks
 from reports.blocks import Block
 from reports.by_example import examples_block
 from reports.cost import cost_blocks
 from reports.disagreements import disagreements_block
 from reports.evidence import Evidence
+from reports.inside import blocks as inside_blocks
 from reports.palette import Style, method_styles
 from reports.power import power_blocks
 from reports.repeats import repeats_block
-from reports.space_blocks import space_block
+from reports.space.blocks import space_block
 from reports.tuning import tuning_block
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from harness.compare import AblationResult
+from harness.results import MethodResult
 from harness.side_by_side import Both, SideBySide
 from reports import display
 from reports.blocks import Block, Panel
@@ -73,15 +75,16 @@ def _protocols(found: SideBySide) -> list[str]:
 def differences(found: SideBySide) -> pd.DataFrame:
     """One row per method on a task that both ablations have; scores and ends in points.
 
-    `difference` is the second minus the first over `pairs` seeds, NaN where `remark` says why there is
-    none. `p` is the sign-flip test's, `holm_p` adjusted for all rows. An end may be infinite.
+    `difference` is the second minus the first over `pairs` seeds, and both means are of these; where
+    there is none (NaN) `remark` says why, and each mean is of all seeds of its side. `p` is the
+    sign-flip test's, `holm_p` adjusted for all rows. An end may be infinite.
     """
     return pd.DataFrame([_row(both) for both in found.pairs], columns=pd.Index(COLUMNS))
 
 
 COLUMNS = [
-    "task", "method", "metric", "first", "first_sd", "first_seeds", "second", "second_sd",
-    "second_seeds", "difference", "low", "high", "p", "holm_p", "pairs", "remark",
+    "task", "method", "remark", "metric", "first", "first_sd", "first_seeds", "second", "second_sd",
+    "second_seeds", "difference", "low", "high", "p", "holm_p", "pairs",
 ]  # fmt: skip
 
 
@@ -90,21 +93,25 @@ def _row(both: Both) -> dict[str, object]:
     return {
         "task": both.task,
         "method": both.method,
+        "remark": _remark(both),
         "metric": both.metric,
-        "first": POINTS * both.first.mean,
-        "first_sd": POINTS * both.first.sd,
-        "first_seeds": len(both.first.seeds),
-        "second": POINTS * both.second.mean,
-        "second_sd": POINTS * both.second.sd,
-        "second_seeds": len(both.second.seeds),
+        **_scores("first", both.first, both),
+        **_scores("second", both.second, both),
         "difference": np.nan if paired is None else POINTS * paired.mean,
         "low": np.nan if paired is None else POINTS * paired.interval.low,
         "high": np.nan if paired is None else POINTS * paired.interval.high,
         "p": np.nan if paired is None else paired.p_value,
         "holm_p": np.nan if both.adjusted_p is None else both.adjusted_p,
         "pairs": 0 if paired is None else paired.n,
-        "remark": _remark(both),
     }
+
+
+def _scores(name: str, side: MethodResult, both: Both) -> dict[str, float]:
+    """One side's mean, deviation and number of seeds: those of the difference, where there is one."""
+    if both.difference is not None:
+        side = replace(side, seeds=both.seeds, scores=tuple(side.scores_of(both.seeds)))
+    seeds = len(side.seeds)
+    return {name: POINTS * side.mean, f"{name}_sd": POINTS * side.sd, f"{name}_seeds": seeds}
 
 
 def _remark(both: Both) -> str:
@@ -174,6 +181,7 @@ def _scores_display(frame: pd.DataFrame, styles: Mapping[str, Style]) -> Table:
     columns: Columns = {
         "method": ("method", None),
         "task": ("task", None),
+        "remark": ("remark", None),
         "metric": ("metric", None),
         "first": ("first, points", number(2)),
         "first_sd": ("sd", number(2)),
@@ -186,7 +194,6 @@ def _scores_display(frame: pd.DataFrame, styles: Mapping[str, Style]) -> Table:
         "p": ("p", display.p_text),
         "holm_p": ("p (Holm)", display.p_text),
         "pairs": ("pairs", number(0)),
-        "remark": ("remark", None),
     }
     return display.table("Both side by side", frame, columns, styles)
 

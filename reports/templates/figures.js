@@ -79,12 +79,12 @@ function plain(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 }
 
-// In a file a figure stands alone: with a key, on white, and with the page's banner.
 // A text in lines that fit a saved picture.
 function folded(text) {
   return text.match(/.{1,130}(?:\s|$)|\S{1,130}/g) ?? [];
 }
 
+// In a file a figure stands alone: with a key, on white, and with the page's banner.
 function aloneFigure(plot) {
   const figure = figureOf(plot);
   const key = [...plot.closest("figure").querySelectorAll(".key span[data-symbol]")];
@@ -104,7 +104,9 @@ function aloneFigure(plot) {
   Object.assign(figure.layout, { paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff", width: SAVED.width });
   if (key.length || chosen) {
     figure.layout.showlegend = true;
-    figure.layout.legend = { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" };
+    const titled = (figure.layout.annotations ?? []).some((text) => text.yref === "paper" && text.y >= 1);
+    const above = titled ? 36 / figure.layout.height : 0.02;
+    figure.layout.legend = { orientation: "h", x: 0, y: 1 + above, yanchor: "bottom" };
   }
   if (main.dataset.banner) {
     const lines = folded(main.dataset.banner);

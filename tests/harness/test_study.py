@@ -284,6 +284,21 @@ def test_dry_run_prints_the_plan_and_keeps_no_ledger(command: Command, tmp_path:
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_plan_counts_what_the_ledger_holds_of_report_runs(
+    command: Command, tmp_path: Path
+) -> None:
+    disk = {}
+    for seeds in ("1", "2"):
+        (plan,) = command("--dry-run", "--seeds", seeds, "--keep", "none")["plan"]
+        disk[seeds] = plan["disk_bytes"]
+    command("--seeds", "1", "--trials", "1", "--baseline", "none")
+    with sqlite3.connect(tmp_path / "runs" / "ledger.db") as database:
+        columns = "length(logits) + length(labels) + length(ids)"
+        (held,) = database.execute(f"SELECT sum({columns}) FROM harness_predictions").fetchone()
+    database.close()
+    assert disk["2"] - disk["1"] == 2 * held
+
+
 def test_dry_run_pre_trains_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

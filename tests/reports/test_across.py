@@ -13,7 +13,7 @@ from harness.stats.aggregate import Aggregate, PerformanceProfile
 from harness.stats.meta_analysis import Attempt, meta_analysis, mixed_effect
 from harness.stats.paired import Interval
 from harness.stats.ranks import friedman, nemenyi, rank_comparisons
-from reports import across
+from reports.across import figures, numbers
 from reports.build import build_report
 from reports.evidence import read_evidence
 from reports.palette import method_styles
@@ -38,7 +38,7 @@ def ranking() -> Ranking:
 
 
 def test_ranks_are_told_from_the_best(ranking):
-    table = across.rank_table(ranking)
+    table = numbers.rank_table(ranking)
     assert table["method"].tolist() == ["alp", "pkd", "kd"]
     assert table["average_rank"].tolist() == [1, 2, 3]
     assert table["difference"].tolist()[:2] == [-2, -1]
@@ -52,13 +52,13 @@ def test_ranks_are_told_from_the_best(ranking):
 
 def test_ranks_without_a_baseline_are_compared_with_none(ranking):
     alone = Ranking(**(vars(ranking) | {"against_baseline": ()}))
-    assert across.rank_table(alone)[["difference", "holm_p", "nemenyi_p"]].isna().all(axis=None)
+    assert numbers.rank_table(alone)[["difference", "holm_p", "nemenyi_p"]].isna().all(axis=None)
 
 
 def test_the_diagram_has_the_bar_the_groups_and_the_methods(ranking):
-    groups = across.rank_groups(ranking)
+    groups = numbers.rank_groups(ranking)
     assert groups.to_numpy().tolist() == [["alp, pkd", 1, 2], ["pkd, kd", 2, 3]]
-    figure = across.ranks_figure(across.rank_table(ranking), groups, 1.9, STYLES).checked()
+    figure = figures.ranks_figure(numbers.rank_table(ranking), groups, 1.9, STYLES).checked()
     assert [trace.x for trace in figure.data] == [(1, 2.9), (1, 2), (2, 3), (1,), (2,), (3,)]
     assert [trace.y[0] for trace in figure.data] == list(range(6))
     assert list(figure.layout.yaxis.ticktext) == [
@@ -76,9 +76,9 @@ def test_the_diagram_has_the_bar_the_groups_and_the_methods(ranking):
 
 def test_methods_that_are_all_told_apart_have_no_bar(ranking):
     apart = nemenyi(np.tile([1, 3, 2], (40, 1)))
-    groups = across.rank_groups(Ranking(**(vars(ranking) | {"nemenyi": apart})))
+    groups = numbers.rank_groups(Ranking(**(vars(ranking) | {"nemenyi": apart})))
     assert groups.empty
-    figure = across.ranks_figure(across.rank_table(ranking), groups, 0.5, STYLES).checked()
+    figure = figures.ranks_figure(numbers.rank_table(ranking), groups, 0.5, STYLES).checked()
     assert list(figure.layout.yaxis.ticktext) == ["critical difference", "alp", "pkd", "kd"]
 
 
@@ -97,7 +97,7 @@ def aggregates() -> Aggregates:
 
 
 def test_aggregates_are_percent():
-    kd, alp = across.aggregate_table(aggregates()).to_dict("records")
+    kd, alp = numbers.aggregate_table(aggregates()).to_dict("records")
     assert [kd[name] for name in ("method", "mean", "low", "high")] == ["kd", 40, 30, 50]
     assert math.isnan(kd["improvement"])
     ends = [alp[name] for name in ("improvement", "improvement_low", "improvement_high")]
@@ -105,21 +105,23 @@ def test_aggregates_are_percent():
 
 
 def test_profiles_have_a_row_per_threshold_and_a_band():
-    frame = across.profile_frame(aggregates())
+    frame = numbers.profile_frame(aggregates())
     assert frame.to_numpy().tolist() == [
         ["kd", 25, 100, 50, 100],
         ["kd", 50, 25, 12.5, 25],
         ["alp", 25, 100, 50, 100],
         ["alp", 50, 50, 25, 50],
     ]
-    band, line = across.profile_figure(frame, STYLES, "points").checked().data[:2]
+    band, line = figures.profile_figure(frame, STYLES, "points").checked().data[:2]
     assert band.x == (25, 50, 50, 25)
     assert band.y == (100, 25, 12.5, 50)
     assert (line.x, line.y) == ((25, 50), (100, 25))
 
 
 def test_improvement_leaves_out_the_baseline():
-    figure = across.improvement_figure(across.aggregate_table(aggregates()), "kd", STYLES).checked()
+    figure = figures.improvement_figure(
+        numbers.aggregate_table(aggregates()), "kd", STYLES
+    ).checked()
     bar, mark = figure.data
     assert (bar.x, mark.x) == ((62.5, 100), (75,))
     assert list(figure.layout.yaxis.ticktext) == ["alp"]
@@ -140,7 +142,7 @@ def effect(method: str, shift: float) -> CrossTaskEffect:
 
 
 def test_effects_have_a_row_per_task_and_one_for_all():
-    frame = across.effect_frame([effect("alp", 0.0)])
+    frame = numbers.effect_frame([effect("alp", 0.0)])
     tasks = frame[frame["kind"] == "task"]
     assert tasks["task"].tolist() == ["a", "b"]
     assert tasks["mean"].tolist() == pytest.approx([20, 10])
@@ -153,7 +155,7 @@ def test_effects_have_a_row_per_task_and_one_for_all():
 
 
 def test_tasks_differ_by_what_the_effects_say():
-    (row,) = across.spread_table([effect("alp", 0.0)]).to_dict("records")
+    (row,) = numbers.spread_table([effect("alp", 0.0)]).to_dict("records")
     # Q = 1.5 with one degree of freedom; tau² = .005 - .01 / 3, where Q would be 1.
     assert row["i_squared"] == pytest.approx(100 / 3)
     assert row["between"] == pytest.approx(100 * math.sqrt(0.005 - 0.01 / 3))
@@ -162,8 +164,8 @@ def test_tasks_differ_by_what_the_effects_say():
 
 def test_the_forest_has_a_row_per_method_with_its_tasks():
     missing = CrossTaskEffect("pkd", "kd", Attempt(None, "why"), Attempt(None, "why"), ())
-    frame = across.effect_frame([effect("alp", 0.0), missing, effect("pkd", 0.5)])
-    figure = across.effects_figure(frame, STYLES).checked()
+    frame = numbers.effect_frame([effect("alp", 0.0), missing, effect("pkd", 0.5)])
+    figure = figures.effects_figure(frame, STYLES).checked()
     marks = [(trace.x[0], trace.y[0]) for trace in figure.data if trace.mode == "markers"]
     assert [x for x, _ in marks] == pytest.approx([20, 10, 15, 70, 60, 65])
     assert [y for _, y in marks] == [0.3, 0.3, 0, 1.3, 1.3, 1]

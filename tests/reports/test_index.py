@@ -42,7 +42,7 @@ def test_the_summary_in_a_report_survives_hostile_names(scribe, tmp_path):
     (entry,) = index.entries(tmp_path, ["alp-rte"]).values()
     assert entry.banners == [name]
     assert entry.methods == ["finetune", name]
-    assert "<script>alert" not in index.render_index(tmp_path, {"alp-rte": entry})
+    assert "<script>alert" not in index.render_index(tmp_path, {"alp-rte": entry}, [])
 
 
 def test_a_report_that_comes_while_the_index_is_written_is_in_it(scribe, tmp_path, monkeypatch):
@@ -51,16 +51,30 @@ def test_a_report_that_comes_while_the_index_is_written_is_in_it(scribe, tmp_pat
     build_report(scribe.ledger, "alp-rte", tmp_path / "alp-rte" / "report.html")
     rendered = []
 
-    def render(runs, found):
+    def render(runs, found, compared):
         if not rendered:
             build_report(scribe.ledger, "late", tmp_path / "late" / "report.html")
         rendered.append(found)
-        return index.render_index(runs, found)
+        return index.render_index(runs, found, compared)
 
     monkeypatch.setattr(build, "render_index", render)
     text = build_index(scribe.ledger, tmp_path).read_text()
     assert entries_of(text) == ["alp-rte/report.html", "late/report.html"]
     assert len(rendered) == 2
+
+
+def test_pages_of_two_ablations_are_linked(scribe, tmp_path):
+    scribe.finished()
+    for name in ("a", "a-and-b", "b", "b-and-b"):
+        scribe.ledger.write_ablation(name, {**scribe.manifest, "name": name})
+    for name in ("a-and-b.html", "a-and-b-and-b.html", "a-and-gone.html", "a-and-b.csv"):
+        (tmp_path / name).touch()
+    # The second may be of two pairs: both are named, for a file name does not say which.
+    found = index.comparisons(tmp_path, scribe.ledger.ablations())
+    pairs = [(page.first, page.second) for page in found]
+    assert pairs == [("a", "b-and-b"), ("a-and-b", "b"), ("a", "b")]
+    links = re.findall('<a href="(a-and-[^"]*)">', build_index(scribe.ledger, tmp_path).read_text())
+    assert links == ["a-and-b-and-b.html", "a-and-b-and-b.html", "a-and-b.html"]
 
 
 def test_only_folders_of_the_runs_folder_are_linked(scribe, tmp_path):

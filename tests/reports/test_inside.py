@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports import inside, inside_blocks, inside_figures, inside_numbers, inside_states
 from reports.evidence import Evidence, read_evidence
+from reports.inside import blocks, figures, numbers, records, states
 from reports.palette import method_styles
 from reports.sections import sections
 from tests.reports.conftest import ATTENTION, EPOCHS, LAYERS, PROJECTION, TOLD, Scribe
@@ -34,16 +34,16 @@ def evidence(scribe: Scribe) -> Evidence:
     return read_evidence(scribe.ledger, "alp-rte")
 
 
-def likeness(evidence: Evidence) -> dict[str, inside.Likeness]:
+def likeness(evidence: Evidence) -> dict[str, records.Likeness]:
     return {method: evidence.inside.likeness["rte", method] for method in ("finetune", "alp")}
 
 
 def test_spread_is_over_the_first_axis():
-    found = inside_numbers.spread(np.array([[1.0, 2.0], [3.0, 2.0]]))
+    found = numbers.spread(np.array([[1.0, 2.0], [3.0, 2.0]]))
     assert found.mean.tolist() == [2, 2]
     assert found.sd.tolist() == pytest.approx([math.sqrt(2), 0])
     assert (found.low.tolist(), found.high.tolist()) == ([1, 2], [3, 2])
-    assert np.isnan(inside_numbers.spread(np.ones((1, 2))).sd).all()
+    assert np.isnan(numbers.spread(np.ones((1, 2))).sd).all()
 
 
 def test_weights_and_entropy_of_every_epoch_with_their_spread_between_seeds(scribe):
@@ -58,9 +58,9 @@ def test_weights_and_entropy_of_every_epoch_with_their_spread_between_seeds(scri
     assert found.mixture is not None
     assert (found.mixture.epochs, found.mixture.seen) == (
         (0, 1, 2),
-        inside.Seen("validation", 10, 2),
+        records.Seen("validation", 10, 2),
     )
-    frame = inside_numbers.weights_frame(found.mixture)
+    frame = numbers.weights_frame(found.mixture)
     assert frame.columns.tolist() == [
         "epoch", "statistic", "student_layer", "teacher 1", "teacher 2", "teacher 3",
     ]  # fmt: skip
@@ -72,7 +72,7 @@ def test_weights_and_entropy_of_every_epoch_with_their_spread_between_seeds(scri
     assert rows[2, "lowest", 1] == [0.25, 0.25, 0]
     assert rows[2, "highest", 1] == [0.75, 0.75, 0]
     assert rows[2, "sd", 2] == [0, 0, 0]
-    entropy = inside_numbers.entropy_frame({"alp": found.mixture})
+    entropy = numbers.entropy_frame({"alp": found.mixture})
     shown = entropy.set_index(["student_layer", "epoch"])[["mean", "sd", "low", "high"]]
     assert shown.loc[("1", 2)].tolist() == [60, 14.1, 50, 70]
     assert shown.loc[("2", 1)].tolist() == [80, 0, 80, 80]
@@ -82,7 +82,7 @@ def test_weights_and_entropy_of_every_epoch_with_their_spread_between_seeds(scri
 
 def test_a_heat_map_has_a_state_per_epoch_and_begins_with_the_last(evidence):
     (panel, entropy), (table,) = (
-        getattr(inside_blocks.targets_block(evidence, "rte", STYLES), name)
+        getattr(blocks.targets_block(evidence, "rte", STYLES), name)
         for name in ("panels", "tables")
     )
     assert panel.choice is not None
@@ -110,7 +110,7 @@ def test_a_heat_map_has_a_state_per_epoch_and_begins_with_the_last(evidence):
     assert entropy.figure.checked().frames[1].data[1].y == (90.0, 60.0, 50.0)
     assert "alp goes from 90.0 to 60.0 %" in entropy.alt
     assert [cell.text for cell in table.rows[0]] == [
-        "alp", "1", "50.0 (sd 0.0, 50.0 to 50.0)", "2.000", "20.00",
+        "alp", "1", "50.0 (sd 0.0, 50.0 to 50.0)", "2.000", "20.00", "10", "3",
     ]  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def test_ledgers_of_earlier_versions_have_the_last_epoch_and_say_what_was_not_re
     scribe.begin()
     flat = ATTENTION | {"map": [[0.25, 0.75, 0.0], [0.0, 0.5, 0.5]]}
     found = report(scribe, {name: ATTENTION}, {name: flat})
-    (panel,) = inside_blocks.targets_block(found, "rte", STYLES).panels
+    (panel,) = blocks.targets_block(found, "rte", STYLES).panels
     assert panel.choice is None
     assert panel.figure.checked().data[0].z == ([0.5, 0.5, 0.0], [0.0, 0.5, 0.5])
     assert not panel.figure.checked().frames
@@ -141,18 +141,18 @@ def test_ledgers_of_earlier_versions_have_the_last_epoch_and_say_what_was_not_re
     for anchor in SECTIONS[1:]:
         (section,) = (part for part in sections(found) if part.anchor == anchor)
         (block,) = section.blocks
-        assert block.notes == (inside_blocks.NOT_RECORDED,)
+        assert block.notes == (blocks.NOT_RECORDED,)
 
 
 def test_targets_without_mixtures_have_no_entropy(scribe):
     scribe.begin()
     plain = {name: value for name, value in ATTENTION.items() if name not in ("map", "entropy")}
     found = report(scribe, {"targets": plain})
-    block = inside_blocks.targets_block(found, "rte", STYLES)
+    block = blocks.targets_block(found, "rte", STYLES)
     assert not block.panels
     assert [[cell.text for cell in row] for row in block.tables[0].rows] == [
-        ["alp", "1", "–", "2.000", "20.00"],
-        ["alp", "2", "–", "3.000", "10.00"],
+        ["alp", "1", "–", "2.000", "20.00", "10", "1"],
+        ["alp", "2", "–", "3.000", "10.00", "10", "1"],
     ]
 
 
@@ -161,7 +161,7 @@ def test_failed_and_missing_runs_leave_nothing(scribe):
     scribe.run("alp", "search", 0, 0, 0.7)
     scribe.run("alp", "report", 0, 100, 0.0, status="failed", reason="loss is NaN")
     found = read_evidence(scribe.ledger, "alp-rte")
-    assert found.inside == inside.Inside(frozenset(), {}, {}, {})
+    assert found.inside == records.Inside(frozenset(), {}, {}, {})
     shown = [part for part in sections(found) if part.anchor in SECTIONS]
     assert [part.blocks for part in shown] == [()] * 4
 
@@ -175,17 +175,17 @@ def test_similarities_are_means_over_seeds(scribe):
     assert (found.seen.seeds, found.pooling, found.cosine, found.angles) == (2, "cls", None, None)
     assert found.cka.after[0, :2].tolist() == pytest.approx([0.3, 0.4])
     assert np.isnan(found.cka.after[0, 2])  # one run has none
-    figure = inside_figures.likeness_figure({"alp": found}, "alp").checked()
+    figure = figures.likeness_figure({"alp": found}, "alp").checked()
     assert [trace.z for trace in figure.data] == [
         ([0.3, 0.4, None],), ([0.3, 0.4, None],), ([0.0, 0.0, None],),
     ]  # fmt: skip
-    assert inside_numbers.likeness_summary({"alp": found})["nearest"].tolist() == ["?"]
+    assert numbers.likeness_summary({"alp": found})["nearest"].tolist() == ["?"]
 
 
 def test_widths_that_differ_leave_out_cosines_and_angles(scribe):
     scribe.begin()
     found = report(scribe, {"layers": LAYERS | {"cosine": None, "angles": None}})
-    block = inside_blocks.likeness_block(found, "rte", STYLES)
+    block = blocks.likeness_block(found, "rte", STYLES)
     assert [cell.text for cell in block.tables[0].rows[0]] == [
         "alp",
         "0.550",
@@ -195,12 +195,12 @@ def test_widths_that_differ_leave_out_cosines_and_angles(scribe):
         "–",
     ]
     assert block.panels[0].choice is None
-    assert "equal widths" in inside_blocks.angles_block(found, "rte", STYLES).notes[0]
+    assert "equal widths" in blocks.angles_block(found, "rte", STYLES).notes[0]
 
 
 def test_similarity_maps_before_after_and_their_change(evidence):
     (panel,), (table,) = (
-        getattr(inside_blocks.likeness_block(evidence, "rte", STYLES), name)
+        getattr(blocks.likeness_block(evidence, "rte", STYLES), name)
         for name in ("panels", "tables")
     )
     assert panel.choice is not None
@@ -225,20 +225,20 @@ def test_similarity_maps_before_after_and_their_change(evidence):
         "0.700",
     ]
     assert "alp 0.55 before training, 0.80 after" in panel.alt
-    frame = inside_numbers.likeness_frame(likeness(evidence))
+    frame = numbers.likeness_frame(likeness(evidence))
     assert len(frame) == 2 * 2 * 2 * 2
     assert frame.iloc[-1].tolist() == ["alp", "cosine", "after", 2, 0.1, 0.2, 0.8]
 
 
 def test_angles_are_summed_up_over_pairs_of_teacher_layers(evidence):
-    frame = inside_numbers.angle_frame(likeness(evidence))
+    frame = numbers.angle_frame(likeness(evidence))
     assert frame.iloc[:4].to_numpy().tolist() == [
         ["finetune", 1, "before", 3, 30, 40, 60, 100],
         ["finetune", 2, "before", 3, 50, 60, 95, 66.7],
         ["finetune", 1, "after", 3, 20, 30, 50, 100],
         ["finetune", 2, "after", 3, 45, 70, 80, 100],
     ]
-    block = inside_blocks.angles_block(evidence, "rte", STYLES)
+    block = blocks.angles_block(evidence, "rte", STYLES)
     assert block.notes == (
         "After training all mean angles are acute with 2 of 2 methods; the widest mean is 80° "
         "(finetune, student layer 2).",
@@ -256,10 +256,10 @@ def test_an_angle_that_is_missing_or_obtuse_is_told(scribe):
     scribe.begin()
     after = [[[0, 100, 60], [100, 0, 40], [60, 40, 0]], [[0, None, 95], [None, 0, 60], [95, 60, 0]]]
     found = report(scribe, layers([[0.5] * 3] * 2, angles={"before": after, "after": after}))
-    frame = inside_numbers.angle_frame({"alp": found.inside.likeness[KEY]})
+    frame = numbers.angle_frame({"alp": found.inside.likeness[KEY]})
     assert frame["acute"].tolist()[:1] == [66.7]
     assert frame[["lowest", "median", "highest", "acute"]].iloc[1].isna().all()
-    (panel,) = inside_blocks.angles_block(found, "rte", STYLES).panels
+    (panel,) = blocks.angles_block(found, "rte", STYLES).panels
     assert "acute with 0 of 1 methods; the widest mean is 100° (alp, student layer 1)" in panel.alt
     assert panel.figure.checked().data[1].x == (None,)
 
@@ -274,10 +274,10 @@ def test_an_angle_that_is_missing_or_obtuse_is_told(scribe):
     ],
 )
 def test_layers_to_draw_are_spaced_evenly(evidence, students, teachers, own, theirs):
-    states = np.zeros((12, 4, 2))
+    places = np.zeros((12, 4, 2))
     one = evidence.inside.projections[KEY]
-    shown = inside_states.shown_layers(
-        replace(one, student=states[:students], teacher=states[:teachers], fused=None)
+    shown = states.shown_layers(
+        replace(one, student=places[:students], teacher=places[:teachers], fused=None)
     )
     assert {kind: list(layers) for kind, layers in shown.items()} == {
         "teacher": theirs, "student": own,
@@ -286,7 +286,7 @@ def test_layers_to_draw_are_spaced_evenly(evidence, students, teachers, own, the
 
 def test_states_are_drawn_by_label_from_the_first_report_seed(evidence):
     evidence.manifest["tasks"]["rte"]["labels"] = ["<yes>", "no"]
-    block = inside_blocks.states_block(evidence, "rte", STYLES)
+    block = blocks.states_block(evidence, "rte", STYLES)
     (panel,) = block.panels
     assert block.notes == (
         "Drawn (in brackets the share of the variance of all states together): finetune, seed 100 (75 "
@@ -318,7 +318,7 @@ def test_states_are_drawn_by_label_from_the_first_report_seed(evidence):
         (0, yes.colour), (0.5, yes.colour), (0.5, no.colour), (1, no.colour),
     )  # fmt: skip
     assert panel.figure.checked().frames[0].data[2].x == ()
-    frame = inside_states.states_frame({"alp": evidence.inside.projections[KEY]})
+    frame = states.states_frame({"alp": evidence.inside.projections[KEY]})
     assert frame["student 2 x"].tolist() == [1.2, -20, 3, 4]
     assert frame.columns[:4].tolist() == ["method", "label", "teacher 2 x", "teacher 2 y"]
 
@@ -329,7 +329,7 @@ def test_scores_have_a_scale_and_planes_of_their_own_are_told(scribe):
         "joint": False, "labels": [0.0, 2.5, 5.0, 1.0], "fused": None,
         "explained": {"student": [0.5, 0.25], "teacher": [0.3, 0.1]},
     }  # fmt: skip
-    block = inside_blocks.states_block(report(scribe, {"projection": shown}), "rte", STYLES)
+    block = blocks.states_block(report(scribe, {"projection": shown}), "rte", STYLES)
     assert (
         "each in a plane of its own): alp, seed 100 (75 % and 40 %, nothing mixed" in block.notes[0]
     )
@@ -352,12 +352,32 @@ def test_of_many_methods_the_baseline_and_the_best_matched_are_drawn(scribe):
         scribe.run(name, "report", 0, 100, score, seen=seen)
     found = read_evidence(scribe.ledger, "alp-rte")
     assert [method for _, method in found.inside.projections] == ["finetune", "pkd"]
-    block = inside_blocks.states_block(found, "rte", method_styles(["finetune", *names]))
+    block = blocks.states_block(found, "rte", method_styles(["finetune", *names]))
     assert block.notes[0].startswith("Drawn of 5 methods (")
 
 
 def test_mean_pooled_states_are_called_so(scribe):
     scribe.begin()
     found = report(scribe, {"layers": LAYERS | TOLD | {"pooling": "mean"}})
-    (panel,) = inside_blocks.likeness_block(found, "rte", STYLES).panels
-    assert panel.caption == "Similarity of layers, mean-pooled states of 10 examples of validation"
+    (panel,) = blocks.likeness_block(found, "rte", STYLES).panels
+    assert panel.caption == (
+        "Similarity of layers, mean-pooled states of 10 examples of validation, 1 seed"
+    )
+
+
+def test_methods_that_were_looked_at_unequally_are_told(scribe):
+    scribe.begin()
+    report(scribe, {"layers": LAYERS}, {"layers": LAYERS}, method="finetune")
+    found = report(scribe, {"layers": LAYERS | {"examples": 7}})
+    (panel,) = blocks.likeness_block(found, "rte", STYLES).panels
+    assert panel.caption.endswith("states of 7 to 10 examples of validation, 1 to 2 seeds")
+
+
+def test_states_without_any_angle_or_variance_are_drawn(scribe):
+    scribe.begin()
+    nothing = {"before": [[None] * 3] * 2, "after": [[None] * 3] * 2}
+    flat = PROJECTION | {"explained": {"student": [None, None], "teacher": [0.5, 0.25]}}
+    found = report(scribe, {"layers": LAYERS | {"cosine": nothing}, "projection": flat})
+    (panel,) = blocks.likeness_block(found, "rte", STYLES).panels
+    assert panel.figure.checked().layout.coloraxis.cmin == 0
+    assert "alp, seed 100 (no variance" in blocks.states_block(found, "rte", STYLES).notes[0]

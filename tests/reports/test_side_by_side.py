@@ -59,10 +59,15 @@ def test_a_reason_stands_where_there_is_no_difference(two: Scribe) -> None:
     two.ledger.write_ablation("third", other)
     (row,) = differences(side_by_side(two.ledger, "alp-rte", "third")).to_dict("records")
     assert row["remark"] == "seeds of one side only are left out: 101, 102"
+    # What is left out is in neither mean: beside a difference stands what it is of.
+    assert (row["pairs"], row["first_seeds"], row["second_seeds"]) == (1, 1, 1)
+    assert (row["first"], row["second"]) == (pytest.approx(90), pytest.approx(92))
+    assert pd.isna(row["first_sd"])
     none = other | {"report_seeds": [7], "name": "fourth"}
     two.ledger.write_ablation("fourth", none)
     (row,) = differences(side_by_side(two.ledger, "alp-rte", "fourth")).to_dict("records")
     assert pd.isna(row["difference"])
+    assert (row["first_seeds"], row["first"]) == (3, pytest.approx(100 * (0.9 + 0.8 + 0.9) / 3))
     assert row["remark"] == "fourth has no finished report run"
 
 
@@ -71,7 +76,9 @@ def test_the_page_says_what_differs_and_that_nobody_planned_it(
 ) -> None:
     assert build.main([str(tmp_path), "--compare", "alp-rte", "other"]) == 0
     path = tmp_path / "alp-rte-and-other.html"
-    assert capsys.readouterr().out == f"{path}\n"
+    index = tmp_path / "index.html"
+    assert capsys.readouterr().out == f"{path}\n{index}\n"
+    assert '<a href="alp-rte-and-other.html">alp-rte and other</a>' in index.read_text("utf-8")
     text = path.read_text(encoding="utf-8")
     for banner in ("NOT PLANNED: ", "DEMO DATA: made up", "PROTOCOL paper: optimistic."):
         assert f"<strong>{banner}" in text
@@ -80,13 +87,14 @@ def test_the_page_says_what_differs_and_that_nobody_planned_it(
     assert "finetune on rte is in alp-rte only" in text
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)" in text
-    assert {found.name for found in tmp_path.iterdir() if found.suffix == ".html"} == {path.name}
+    assert {found.name for found in tmp_path.glob("*.html")} == {path.name, index.name}
 
 
 def test_a_page_goes_where_it_is_asked_to(two: Scribe, tmp_path: Path) -> None:
     out = tmp_path / "elsewhere" / "page.html"
     assert build.main([str(tmp_path), "--compare", "other", "alp-rte", "--out", str(out)]) == 0
     assert out.read_text().count("<figure>") == 1
+    assert list(tmp_path.glob("*.html")) == []
 
 
 @pytest.mark.parametrize(

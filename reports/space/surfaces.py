@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.interpolate import LinearNDInterpolator
 
 from harness.stats.arrays import Floats
-from reports.space import KD_WEIGHT, LAYER_SHARE, Scale, Searched
+from reports.space.trials import KD_WEIGHT, LAYER_SHARE, Scale, Searched
 
 TEMPERATURE = "temperature"
 GRID = 20

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from harness.stats.importance import LEAST_TRIALS
-from reports import display, space, space_figures, surfaces
+from reports import display
 from reports.blocks import Block, Panel
 from reports.drawing import Drawing
 from reports.evidence import Evidence
 from reports.palette import Style
-from reports.space import Scale, Searched
-from reports.surfaces import LEAST_SURFACE, Surface
+from reports.space import figures, surfaces, trials
+from reports.space.surfaces import LEAST_SURFACE, Surface
+from reports.space.trials import Scale, Searched
 
 MOST_AXES = 6
 """Hyper-parameters in the figure of parallel coordinates, those that most methods search."""
@@ -23,9 +24,9 @@ MOST_SURFACES = 4
 
 def space_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Block:
     """Parallel coordinates, importances and contours, each where there are trials enough."""
-    searched = space.read_searched(evidence, task)
+    searched = trials.read_searched(evidence, task)
     if searched.trials.empty or not searched.names:
-        return Block("")
+        return Block(evidence.task_label(task), warnings=searched.unread)
     metric = str(evidence.manifest["tasks"][task]["metrics"][0])
     parallel, left_out = _parallel(searched, metric)
     shares, notes = _importances(searched)
@@ -33,12 +34,13 @@ def space_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Bloc
     return Block(
         evidence.task_label(task),
         notes=(*left_out, *notes, *missing),
+        warnings=searched.unread,
         panels=(parallel, *shares, *contours),
     )
 
 
 def _parallel(searched: Searched, metric: str) -> tuple[Panel, list[str]]:
-    joint = space.joint_scales(searched)
+    joint = trials.joint_scales(searched)
     scales = dict(list(joint.items())[:MOST_AXES])
     best = searched.trials.nlargest(1, "points").iloc[0]
     caption = "Settings and their selection scores, one line per trial"
@@ -46,7 +48,7 @@ def _parallel(searched: Searched, metric: str) -> tuple[Panel, list[str]]:
         f"{len(searched.trials)} trials over {', '.join(scales)}; the highest scores "
         f"{best['points']:.2f} points, trial {best['trial']} of {best['method']}"
     )
-    figure = space_figures.parallel_figure(searched.trials, scales, metric)
+    figure = figures.parallel_figure(searched.trials, scales, metric)
     hidden = [name for name in searched.names if name not in scales]
     notes = (
         [f"Without an axis, since few methods search them: {', '.join(hidden)}."] if hidden else []
@@ -56,7 +58,7 @@ def _parallel(searched: Searched, metric: str) -> tuple[Panel, list[str]]:
 
 def _importances(searched: Searched) -> tuple[list[Panel], list[str]]:
     try:
-        frame = space.importance_frame(searched)
+        frame = trials.importance_frame(searched)
     except ImportError:
         return [], [
             "Importances are computed by Optuna, which is not installed where this was built."
@@ -71,7 +73,7 @@ def _importances(searched: Searched) -> tuple[list[Panel], list[str]]:
         f"{row['trials']} trials"
         for row in first.to_dict("records")
     )
-    return [_panel(caption, alt, space_figures.importance_figure(frame), frame)], notes
+    return [_panel(caption, alt, figures.importance_figure(frame), frame)], notes
 
 
 def _few(searched: Searched) -> list[str]:
@@ -130,7 +132,7 @@ def _surface_panel(surface: Surface, scales: Mapping[str, Scale], metric: str) -
         f"{x_value:.3g} and {surface.y_name} {y_value:.3g}"
     )
     log = (scales[surface.x_name].log, scales[surface.y_name].log)
-    figure = space_figures.surface_figure(surface, log)
+    figure = figures.surface_figure(surface, log)
     return _panel(caption, alt, figure, surface.trials)
 
 

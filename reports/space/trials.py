@@ -58,11 +58,13 @@ class Searched:
 
     `trials` has one row per method and trial: `points`, and `rank`, the share of the method's other
     trials that score lower (ties count half); a column `setting.NAME` per searched hyper-parameter is
-    empty for methods that do not search it. `scales` are by method and name.
+    empty for methods that do not search it. `scales` are by method and name. `unread` says which methods
+    are left out, since their space cannot be read.
     """
 
     trials: pd.DataFrame
     scales: Mapping[str, Mapping[str, Scale]]
+    unread: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -95,20 +97,21 @@ def read_scale(text: str) -> Scale:
 
 
 def read_searched(evidence: Evidence, task: str) -> Searched:
-    """A task's complete trials. Raises StorageError for a space that cannot be read."""
+    """A task's complete trials."""
     results = evidence.results(task)
-    scales = {
-        result.method: {
-            name: read_scale(text) for name, text in evidence.spaces[task, result.method].items()
-        }
-        for result in results
-        if result.search
-    }
+    scales: dict[str, Mapping[str, Scale]] = {}
+    unread = []
+    for method in (result.method for result in results if result.search):
+        texts = evidence.spaces[task, method]
+        try:
+            scales[method] = {name: read_scale(text) for name, text in texts.items()}
+        except StorageError as error:
+            unread.append(f"{method} is left out: {error}.")
     history = numbers.search_history(results)
-    complete = history[history["status"] == "complete"]
+    complete = history[(history["status"] == "complete") & history["method"].isin(list(scales))]
     trials = complete[["method", "trial", "points"]].reset_index(drop=True)
     ranks = trials.groupby("method", sort=False)["points"].transform(_ranks)
-    found = Searched(trials.assign(rank=ranks.astype(float)), scales)
+    found = Searched(trials.assign(rank=ranks.astype(float)), scales, tuple(unread))
     settings = {result.method: _settings(result) for result in results}
     for name in found.names:
         found.trials[f"setting.{name}"] = [

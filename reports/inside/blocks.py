@@ -8,14 +8,15 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from reports import display, inside_figures, inside_numbers, inside_states
+from reports import display
 from reports.blocks import Block, Panel
 from reports.canvas import by_method
 from reports.choices import Choice
 from reports.display import Columns, Joint, number
 from reports.evidence import Evidence
-from reports.inside import Key, Likeness, Mixture, Projection, Seen
-from reports.inside_numbers import ALL_LAYERS
+from reports.inside import figures, numbers, states
+from reports.inside.numbers import ALL_LAYERS
+from reports.inside.records import Key, Likeness, Mixture, Projection, Seen
 from reports.palette import Style
 
 Found = TypeVar("Found")
@@ -40,8 +41,10 @@ def targets_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Bl
         "entropy": ("entropy, % of its maximum", _SPREAD),
         "target_length": ("length of the target", number(3)),
         "variance_percent": ("target varies between examples, %", number(2)),
+        "examples": ("of examples", number(0)),
+        "seeds": ("and seeds", number(0)),
     }
-    frame = inside_numbers.targets_frame(found)
+    frame = numbers.targets_frame(found)
     shown = display.table("What student layers are matched to", frame, columns, styles)
     return Block(evidence.task_label(task), panels=tuple(panels), tables=(shown,))
 
@@ -52,14 +55,14 @@ def likeness_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> B
     if not found:
         return _nothing(evidence, task)
     caption = f"Similarity of layers, {_where(found)}"
-    summary = inside_numbers.likeness_summary(found)
+    summary = numbers.likeness_summary(found)
     first = _compared(evidence, found)
     panel = Panel(
         caption,
         f"{caption}. CKA with the most similar teacher layer, mean over student layers: "
         f"{_risen(summary)}.",
-        inside_figures.likeness_figure(found, first),
-        display.Numbers(inside_numbers.likeness_frame(found)),
+        figures.likeness_figure(found, first),
+        display.Numbers(numbers.likeness_frame(found)),
         choice=_choice("method", list(found), list(found).index(first)),
     )
     columns: Columns = {
@@ -82,7 +85,7 @@ def states_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Blo
         return _nothing(evidence, task)
     labels = next(iter(found.values())).labels
     classes = np.unique(labels).tolist() if np.issubdtype(labels.dtype, np.integer) else []
-    looks = inside_states.label_looks(classes)
+    looks = states.label_looks(classes)
     names = evidence.manifest["tasks"][task].get("labels") or ()
     notes = [_drawn_text(found, len(evidence.results(task)))]
     mixed = (name for name, own in found.items() if own.fused is not None)
@@ -91,8 +94,8 @@ def states_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Blo
     panel = Panel(
         caption,
         f"{caption}, coloured by label. {notes[0]}",
-        inside_states.states_figure(found, looks, first),
-        display.Numbers(inside_states.states_frame(found)),
+        states.states_figure(found, looks, first),
+        display.Numbers(states.states_frame(found)),
         tuple((_class_name(names, label), look) for label, look in looks.items()),
         _choice("method", list(found), list(found).index(first)),
     )
@@ -104,7 +107,7 @@ def angles_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Blo
     found = _of_task(evidence.inside.likeness, task, styles)
     if not found:
         return _nothing(evidence, task)
-    angles = inside_numbers.angle_frame(found)
+    angles = numbers.angle_frame(found)
     if angles.empty:
         return Block(
             evidence.task_label(task), ("No angles: they need equal widths and two layers.",)
@@ -115,7 +118,7 @@ def angles_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Blo
     panel = Panel(
         caption,
         f"{caption}. {said}",
-        inside_figures.angles_figure(angles, styles),
+        figures.angles_figure(angles, styles),
         display.Numbers(angles),
         choice=_choice("student layer", layers, len(layers) - 1, ordered=True),
     )
@@ -125,7 +128,7 @@ def angles_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Blo
 def _mixture_panel(method: str, mixture: Mixture) -> Panel:
     last = mixture.weights[:, -1]
     most = last.mean(axis=0).argmax(axis=1) + 1
-    sd = inside_numbers.spread(last).sd
+    sd = numbers.spread(last).sd
     alt = "; ".join(
         f"student layer {layer} looks most at teacher layer {teacher}"
         for layer, teacher in enumerate(most, start=1)
@@ -136,8 +139,8 @@ def _mixture_panel(method: str, mixture: Mixture) -> Panel:
     return Panel(
         caption,
         f"{caption}. After epoch {mixture.epochs[-1]}: {alt}.",
-        inside_figures.mixture_figure(mixture),
-        display.Numbers(inside_numbers.weights_frame(mixture)),
+        figures.mixture_figure(mixture),
+        display.Numbers(numbers.weights_frame(mixture)),
         choice=_choice(
             "epoch", [str(e) for e in mixture.epochs], len(mixture.epochs) - 1, ordered=True
         ),
@@ -145,18 +148,18 @@ def _mixture_panel(method: str, mixture: Mixture) -> Panel:
 
 
 def _entropy_panel(mixtures: Mapping[str, Mixture], styles: dict[str, Style]) -> Panel:
-    frame = inside_numbers.entropy_frame(mixtures)
+    frame = numbers.entropy_frame(mixtures)
     caption = "Entropy of the weights by epoch"
     rows = frame[frame["student_layer"] == ALL_LAYERS]
     alt = "; ".join(
         f"{method} goes from {own['mean'].iloc[0]:.1f} to {own['mean'].iloc[-1]:.1f} %"
         for method, own in by_method(rows)
     )
-    layers = ["all, their mean", *inside_figures.entropy_layers(frame)[1:]]
+    layers = ["all, their mean", *figures.entropy_layers(frame)[1:]]
     return Panel(
         caption,
         f"{caption}, mean over student layers: {alt}.",
-        inside_figures.entropy_figure(frame, styles),
+        figures.entropy_figure(frame, styles),
         display.Numbers(frame),
         tuple((method, styles[method]) for method in mixtures),
         _choice("student layers", layers, 0),
@@ -194,9 +197,7 @@ def _drawn_text(projections: Mapping[str, Projection], methods: int) -> str:
     """Which runs are drawn, and how much of them two components show."""
     runs = []
     for method, projection in projections.items():
-        student, teacher = (
-            f"{100 * projection.explained[whose]:.0f} %" for whose in ("student", "teacher")
-        )
+        student, teacher = map(_share, (projection.explained[w] for w in ("student", "teacher")))
         shares = student if projection.joint else f"{student} and {teacher}"
         mixed = "" if projection.fused is not None else ", nothing mixed"
         runs.append(f"{method}, seed {projection.seed} ({shares}{mixed})")
@@ -207,6 +208,10 @@ def _drawn_text(projections: Mapping[str, Projection], methods: int) -> str:
         else "the variance of the student's states and of the teacher's, each in a plane of its own"
     )
     return f"Drawn {which}(in brackets the share of {plane}): {'; '.join(runs)}."
+
+
+def _share(explained: float) -> str:
+    return "no variance" if np.isnan(explained) else f"{100 * explained:.0f} %"
 
 
 def _class_name(names: Sequence[str], label: int) -> str:
@@ -233,12 +238,20 @@ def _compared(evidence: Evidence, found: Iterable[str]) -> str:
 
 
 def _where(found: Mapping[str, Likeness]) -> str:
-    one = next(iter(found.values()))
-    return f"{POOLED[one.pooling]} of {one.seen.examples} examples of {one.seen.split}"
+    pooling = next(iter(found.values())).pooling
+    return f"{POOLED[pooling]} of {_seen_text(*(one.seen for one in found.values()))}"
 
 
-def _seen_text(seen: Seen) -> str:
-    return f"{seen.examples} examples of {seen.split}, {seen.seeds} seed{'s' if seen.seeds > 1 else ''}"
+def _seen_text(*seen: Seen) -> str:
+    """What was looked at, of one or of several that may differ in numbers."""
+    examples = _from_to([one.examples for one in seen])
+    seeds = _from_to([one.seeds for one in seen])
+    return f"{examples} examples of {seen[0].split}, {seeds} seed{'' if seeds == '1' else 's'}"
+
+
+def _from_to(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _risen(summary: pd.DataFrame) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.stats.arrays import Floats
-from reports.inside import Change, Likeness, Mixture, Targets
+from reports.inside.records import Change, Likeness, Mixture, Targets
 
 DECIMALS = 3
 """Of weights, similarities and their spread."""
@@ -78,7 +78,8 @@ def entropy_frame(mixtures: Mapping[str, Mixture]) -> pd.DataFrame:
 def targets_frame(targets: Mapping[str, Targets]) -> pd.DataFrame:
     """One row per method and student layer (from 1): what it was matched to after training.
 
-    Entropy and its spread between seeds (NaN where nothing is mixed) and the variance share in percent.
+    Entropy and its spread between seeds (NaN where nothing is mixed) and the variance share in percent,
+    and of how many examples and seeds all this is.
     """
     parts = []
     for method, found in targets.items():
@@ -98,6 +99,8 @@ def targets_frame(targets: Mapping[str, Targets]) -> pd.DataFrame:
                     "entropy_high": over_seeds.high,
                     "target_length": found.target_length,
                     "variance_percent": 100 * found.target_variance_share,
+                    "examples": found.seen.examples,
+                    "seeds": found.seen.seeds,
                 }
             )
         )

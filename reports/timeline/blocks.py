@@ -1,4 +1,4 @@
-"""The timeline's figure and block, from the numbers of `reports.timeline`."""
+"""The timeline's figure and block, from the numbers of `reports.timeline.numbers`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reports.canvas import blank_figure, safe
 from reports.drawing import Drawing
 from reports.evidence import Evidence
 from reports.palette import Style
-from reports.timeline import HOUR, MACHINES, Pause, bars, machine_table, pauses, shown_time
+from reports.timeline.numbers import HOUR, MACHINES, Pause, bars, machine_table, pauses, shown_time
 
 PALE = 0.45
 """Opacity of search runs; that of report runs is one."""

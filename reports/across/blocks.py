@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.across import Across, Aggregates, CrossTaskEffect, Ranking
-from reports import across, display
+from reports import display
+from reports.across import figures, numbers
 from reports.blocks import Block, Panel
 from reports.display import Columns, Joint, Table, number
 from reports.evidence import Evidence
@@ -39,7 +40,7 @@ def across_blocks(evidence: Evidence, styles: dict[str, Style]) -> Iterable[Bloc
 
 
 def _ranks_block(evidence: Evidence, ranking: Ranking, styles: dict[str, Style]) -> Block:
-    table, groups = across.rank_table(ranking), across.rank_groups(ranking)
+    table, groups = numbers.rank_table(ranking), numbers.rank_groups(ranking)
     friedman, critical = ranking.friedman, ranking.nemenyi.critical_difference
     what = (
         f"Ranked on {len(ranking.blocks)} tasks, by the mean of each: {', '.join(ranking.blocks)}. The "
@@ -69,7 +70,7 @@ def _ranks_block(evidence: Evidence, ranking: Ranking, styles: dict[str, Style])
         for row in table.to_dict("records")
     )
     caption = f"Critical difference {critical:.2f} at level {alpha:g} (Nemenyi)"
-    figure = across.ranks_figure(table, groups, critical, styles)
+    figure = figures.ranks_figure(table, groups, critical, styles)
     columns: Columns = {
         "method": ("method", None),
         "average_rank": ("average rank", number(2)),
@@ -88,7 +89,7 @@ def _ranks_block(evidence: Evidence, ranking: Ranking, styles: dict[str, Style])
 
 def _aggregates_block(aggregates: Aggregates, styles: dict[str, Style]) -> Block:
     unit = SHARE if aggregates.shares else "points"
-    table, profiles = across.aggregate_table(aggregates), across.profile_frame(aggregates)
+    table, profiles = numbers.aggregate_table(aggregates), numbers.profile_frame(aggregates)
     alt = "; ".join(
         f"{row['method']}: interquartile mean {row['mean']:.1f}" for row in table.to_dict("records")
     )
@@ -98,7 +99,7 @@ def _aggregates_block(aggregates: Aggregates, styles: dict[str, Style]) -> Block
         Panel(
             caption,
             f"{caption}. {alt}.",
-            across.profile_figure(profiles, styles, unit),
+            figures.profile_figure(profiles, styles, unit),
             display.Numbers(profiles),
             key,
         )
@@ -110,9 +111,9 @@ def _aggregates_block(aggregates: Aggregates, styles: dict[str, Style]) -> Block
         alt = "; ".join(
             f"{row['method']}: {row['improvement']:.0f} %" for row in improved.to_dict("records")
         )
-        figure = across.improvement_figure(table, baseline, styles)
-        numbers = improved[["method", "improvement", "improvement_low", "improvement_high"]]
-        panels.append(Panel(caption, f"{caption}. {alt}.", figure, display.Numbers(numbers)))
+        figure = figures.improvement_figure(table, baseline, styles)
+        shown = improved[["method", "improvement", "improvement_low", "improvement_high"]]
+        panels.append(Panel(caption, f"{caption}. {alt}.", figure, display.Numbers(shown)))
     return Block(
         "Aggregates over runs",
         _aggregate_notes(aggregates),
@@ -143,12 +144,12 @@ def _aggregate_display(aggregates: Aggregates, styles: dict[str, Style]) -> Tabl
         "improvement": ("probability of improvement, %", number(0)),
         "improvement_low": ("interval, %", _range("improvement_high", 0)),
     }
-    frame = across.aggregate_table(aggregates)
+    frame = numbers.aggregate_table(aggregates)
     return display.table("All runs of a method", frame, columns, styles)
 
 
 def _effects_block(effects: tuple[CrossTaskEffect, ...], styles: dict[str, Style]) -> Block:
-    frame, spread = across.effect_frame(effects), across.spread_table(effects)
+    frame, spread = numbers.effect_frame(effects), numbers.spread_table(effects)
     notes = []
     for effect in effects:
         name = f"{effect.method} against {effect.baseline}"
@@ -167,9 +168,8 @@ def _effects_block(effects: tuple[CrossTaskEffect, ...], styles: dict[str, Style
             f"{display.interval_text(row['low'], row['high'])}"
             for row in random
         )
-        figure = across.effects_figure(frame, styles)
-        numbers = display.Numbers(frame)
-        panels = (Panel(caption, f"{caption}. {alt}.", figure, numbers),)
+        figure = figures.effects_figure(frame, styles)
+        panels = (Panel(caption, f"{caption}. {alt}.", figure, display.Numbers(frame)),)
     return Block(
         "Effects across tasks",
         tuple(notes),
@@ -181,7 +181,7 @@ def _effects_block(effects: tuple[CrossTaskEffect, ...], styles: dict[str, Style
 def _effect_tables(
     effects: tuple[CrossTaskEffect, ...], styles: dict[str, Style]
 ) -> tuple[Table, ...]:
-    frame, spread = across.effect_frame(effects), across.spread_table(effects)
+    frame, spread = numbers.effect_frame(effects), numbers.spread_table(effects)
     if frame.empty:
         return ()
     combined = frame[frame["kind"] != "task"]

@@ -1,4 +1,4 @@
-"""The figures of "Looking inside", each drawn from what `reports.inside_numbers` makes.
+"""The figures of "Looking inside", each drawn from what `reports.inside.numbers` makes.
 
 Hover templates hold no text from the ledger: Plotly reads names in them.
 """
@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from harness.stats.arrays import Floats
-from reports import inside_numbers
 from reports.canvas import blank_figure, by_method, line, marker, safe, transparent
 from reports.choices import State, add_states
 from reports.drawing import Drawing
-from reports.inside import Change, Likeness, Mixture
-from reports.inside_numbers import RIGHT, rounded
+from reports.inside import numbers
+from reports.inside.numbers import RIGHT, rounded
+from reports.inside.records import Change, Likeness, Mixture
 from reports.palette import Style
 
 Styles = Mapping[str, Style]
@@ -52,7 +52,7 @@ def entropy_layers(entropy: pd.DataFrame) -> list[str]:
 
 
 def entropy_figure(entropy: pd.DataFrame, styles: Styles) -> Drawing:
-    """Entropy by epoch, a line and a band per method. From `inside_numbers.entropy_frame`."""
+    """Entropy by epoch, a line and a band per method. From `numbers.entropy_frame`."""
     figure = blank_figure(height=300, y_title="entropy, % of its maximum")
     figure.update_layout(hoverlabel={"namelength": -1})
     traces: list[dict[str, Any]] = []
@@ -124,7 +124,7 @@ def _likeness_state(found: Likeness, cosine: bool) -> State:
     measures = [found.cka, found.cosine] if cosine else [found.cka]
     return [
         {"z": [] if change is None else _cells(values(change))}
-        for values in (lambda c: c.before, lambda c: c.after, inside_numbers.change_of)
+        for values in (lambda c: c.before, lambda c: c.after, numbers.change_of)
         for change in measures
     ]
 
@@ -134,16 +134,22 @@ def _ends(likeness: Mapping[str, Likeness]) -> tuple[float, float]:
     changes: list[Change] = [found.cka for found in likeness.values()]
     cosines = [found.cosine for found in likeness.values() if found.cosine is not None]
     # CKA is below zero by chance only, so it does not stretch the scale.
-    values = [0.0, *(float(np.nanmin(own)) for c in cosines for own in (c.before, c.after))]
-    moved = [np.abs(inside_numbers.change_of(change)) for change in (*changes, *cosines)]
-    most = max((float(np.nanmax(own)) for own in moved if not np.isnan(own).all()), default=0.0)
-    return round(min(values), 1), round(most, 2) or 1.0
+    values = _known([own for change in cosines for own in (change.before, change.after)])
+    moved = _known([numbers.change_of(change) for change in (*changes, *cosines)])
+    low, most = float(values.min(initial=0.0)), float(np.abs(moved).max(initial=0.0))
+    return round(low, 1), round(most, 2) or 1.0
+
+
+def _known(matrices: Sequence[Floats]) -> Floats:
+    """All their values that are there."""
+    values = np.concatenate([np.ravel(own) for own in matrices]) if matrices else np.empty(0)
+    return np.asarray(values[~np.isnan(values)])
 
 
 def angles_figure(angles: pd.DataFrame, styles: Styles) -> Drawing:
     """Angles between teacher layers by method, a state per student layer; the last one is shown.
 
-    From `inside_numbers.angle_frame`: dot and bar are the median and the ends, hollow ones before.
+    From `numbers.angle_frame`: dot and bar are the median and the ends, hollow ones before.
     """
     methods = list(dict.fromkeys(angles["method"]))
     figure = blank_figure(height=100 + 30 * len(methods), y_title=None)
@@ -176,7 +182,7 @@ def angles_figure(angles: pd.DataFrame, styles: Styles) -> Drawing:
 
 def _angle_state(rows: pd.DataFrame, methods: Sequence[str]) -> State:
     state = []
-    for when in inside_numbers.WHEN:
+    for when in numbers.WHEN:
         own = rows[rows["when"] == when].set_index("method").reindex(list(methods))
         low, middle, high = (own[name] for name in ("lowest", "median", "highest"))
         ends = {"array": _plain(high - middle), "arrayminus": _plain(middle - low)}

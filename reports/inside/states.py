@@ -14,8 +14,8 @@ from harness.stats.arrays import Floats
 from reports.canvas import blank_figure
 from reports.choices import State, add_states
 from reports.drawing import Drawing
-from reports.inside import Projection
-from reports.inside_figures import colour_bar
+from reports.inside.figures import colour_bar
+from reports.inside.records import Projection
 from reports.palette import OKABE_ITO, SYMBOLS, Style
 
 MOST_SHOWN = 6

@@ -1,4 +1,4 @@
-"""Figures of the search space, from what `reports.space` reads."""
+"""Figures of the search space, from what `reports.space.trials` reads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pandas as pd
 
 from reports.canvas import blank_figure, safe
 from reports.drawing import Drawing
-from reports.space import Scale
-from reports.surfaces import Surface
+from reports.space.surfaces import Surface
+from reports.space.trials import Scale
 
 BANDS = ("#8a94a0", "#a39177", "#bd8d4d", "#d68a24", "#d55e00")
 """From a method's worst fifth of trials to its best one; each is legible on white and near-black."""
@@ -111,7 +111,7 @@ def _plain(values: Any) -> list[float | None]:
 
 
 def importance_figure(shares: pd.DataFrame) -> Drawing:
-    """A heat map, methods by hyper-parameters; stars are not chance. From `space.importance_frame`."""
+    """A heat map, methods by hyper-parameters; stars are not chance. From `trials.importance_frame`."""
     methods = list(dict.fromkeys(shares["method"]))
     names = list(dict.fromkeys(shares["hyper_parameter"]))
     rows = {(row["method"], row["hyper_parameter"]): row for row in shares.to_dict("records")}

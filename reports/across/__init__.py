@@ -1,0 +1,1 @@
+"""The report of several methods and tasks at once."""

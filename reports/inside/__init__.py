@@ -1,0 +1,1 @@
+"""The report of what was looked at inside the students: records, numbers, figures, blocks."""

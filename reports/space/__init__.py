@@ -1,0 +1,1 @@
+"""The report of the search space: trials, importances and contours."""

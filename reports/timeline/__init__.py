@@ -1,0 +1,1 @@
+"""The report of when which runs were trained, and on what."""
