@@ -48,7 +48,7 @@ class Population:
         self.steps = self.schedule.steps_per_epoch * recipe.training.epochs
         self.step = 0
         self.tokens = recipe.tokens
-        self._widths: set[int] = set()
+        self._widest = 0
         taught = any(group.uses_teacher for group in self.groups)
         self.teacher = recipe.teacher if taught else None
         self._prepare()
@@ -62,9 +62,9 @@ class Population:
         dealt = {seed: self.schedule.epoch(number, seed) for seed in set(seeds)}
         epoch = torch.tensor(number, device=self.device)
         for step, batch in enumerate(dealt[seeds[0]]):
-            if batch.width not in self._widths:
-                self._widths.add(batch.width)
-                release_memory()  # tensors of this width do not fit the others' gaps
+            if batch.width > self._widest:
+                self._widest = batch.width
+                release_memory()  # wider tensors do not fit the gaps of narrower ones
             rows = torch.from_numpy(np.stack([dealt[seed][step].rows for seed in seeds]))
             self.train_batch(rows, batch.width, epoch)
             advance(len(seeds))

@@ -13,7 +13,6 @@ import torch
 from harness.halving import Halving
 from harness.population import Population
 from harness.precision import Arithmetic
-from harness.processor import release_memory
 from harness.recipe import Member, Recipe
 
 RESULTS_VERSION = 3
@@ -47,7 +46,6 @@ def train_population(
     `halving` stops. `advance` is called with the number of finished steps, of all members together, and
     `observe` after each epoch with the number of epochs and the population, which it leaves as it is.
     """
-    release_memory()
     started = time.perf_counter()
     if recipe.arithmetic.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(recipe.arithmetic.device)

@@ -48,9 +48,9 @@ def build_index(ledger: Ledger, runs: Path) -> Path:
     """
     path, ablations = runs / "index.html", list(filter(is_file_name, ledger.ablations()))
     while True:
-        shown = entries(runs, ablations), comparisons(runs, ablations)
+        shown = entries(runs, ablations), comparisons(runs)
         write_whole(path, render_index(runs, *shown))
-        if shown == (entries(runs, ablations), comparisons(runs, ablations)):
+        if shown == (entries(runs, ablations), comparisons(runs)):
             return path
 
 

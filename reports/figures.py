@@ -20,6 +20,8 @@ Styles = Mapping[str, Style]
 
 PAIR_GAP = 2.2
 """Distance on the x axis between neighbouring comparisons; their own two columns are 1 apart."""
+LINEAR = 10
+"""Up to so many times the median, the greatest value leaves the others room on a linear scale."""
 
 
 def pairs_figure(pairs: pd.DataFrame, styles: Styles, metric: str) -> Drawing:
@@ -141,8 +143,15 @@ def search_figure(history: pd.DataFrame, styles: Styles, metric: str) -> Drawing
 
 
 def loss_figure(terms: pd.DataFrame, styles: Styles) -> Drawing:
-    """One term over epochs: a line and a band per method. From rows of `numbers.loss_terms`."""
-    figure = blank_figure(height=280, y_title=None)
+    """One term over epochs: a line and a band per method. From rows of `numbers.loss_terms`.
+
+    On a logarithmic scale where methods lie so far apart that most would lie on zero.
+    """
+    least, most = float(terms["low"].min()), float(terms["mean"].max())
+    apart = least > 0 and most > LINEAR * float(terms["mean"].median())
+    figure = blank_figure(height=280, y_title="logarithmic scale" if apart else None)
+    if apart:
+        figure.update_yaxes(type="log")
     for method, rows in by_method(terms):
         style, epochs = styles[method], rows["epoch"].tolist()
         figure.add_scatter(

@@ -27,11 +27,11 @@ BETWEEN = "-and-"
 
 @dataclass(frozen=True)
 class Comparison:
-    """A page of the folder that sets two ablations side by side."""
+    """A page of the folder that sets two ablations side by side, as its own summary has it."""
 
     href: str
-    first: str
-    second: str
+    names: list[str]
+    banners: list[str]
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,14 @@ def entries(runs: Path, ablations: Sequence[str]) -> dict[str, Entry | None]:
     return {name: _entry(runs / name / REPORT, name) for name in ablations}
 
 
-def comparisons(runs: Path, ablations: Sequence[str]) -> list[Comparison]:
-    """The pages of the folder that compare two of these ablations, by name."""
-    found = []
-    for path in sorted(runs.glob(f"*{BETWEEN}*.html")):
-        # A name may hold what stands between two of them.
-        for match in re.finditer(f"(?={BETWEEN})", path.stem):
-            first, second = path.stem[: match.start()], path.stem[match.start() + len(BETWEEN) :]
-            if first in ablations and second in ablations:
-                found.append(Comparison(quote(path.name), first, second))
-    return found
+def comparisons(runs: Path) -> list[Comparison]:
+    """The pages of the folder that compare two ablations, by their files' names.
+
+    Raises `StorageError` when one cannot be read.
+    """
+    found = ((path, _summary(path)) for path in sorted(runs.glob(f"*{BETWEEN}*.html")))
+    # A report may have been written under such a name, too.
+    return [Comparison(quote(path.name), **own) for path, own in found if own and "names" in own]
 
 
 def render_index(
@@ -93,6 +91,12 @@ def render_index(
 
 
 def _entry(path: Path, ablation: str) -> Entry | None:
+    found = _summary(path)
+    return None if found is None else Entry(href=f"{quote(ablation)}/{REPORT}", **found)
+
+
+def _summary(path: Path) -> dict[str, Any] | None:
+    """What a page says of itself; None where there is no page, or one of an earlier version."""
     if not path.is_file():
         return None
     try:
@@ -100,6 +104,4 @@ def _entry(path: Path, ablation: str) -> Entry | None:
             found = _SUMMARY.search(stream.read(HEAD))
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
-    if found is None:
-        return None
-    return Entry(href=f"{quote(ablation)}/{REPORT}", **json.loads(found[1]))
+    return None if found is None else dict(json.loads(found[1]))

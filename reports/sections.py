@@ -156,7 +156,7 @@ _PARTS: tuple[tuple[str, str, str, BlocksMaker], ...] = (
         "losses",
         "Loss terms over training",
         "Terms are unweighted, their total is weighted as trained. Line: mean over report seeds; "
-        "band: least to greatest.",
+        "band: least to greatest. The scale is logarithmic, and says so, where methods lie far apart.",
         _by_task(blocks.losses_block),
     ),
     (

@@ -39,8 +39,8 @@ def matthews(labels: Values, predictions: Values, counts: Floats) -> Floats:
     """Matthews correlation over any number of classes (Gorodkin, 2004)."""
     drawn = _drawn(counts)
     covariance = drawn * _count(counts, predictions == labels)
-    true_spread, predicted_spread = drawn**2, drawn**2
-    true_left, predicted_left = drawn, drawn
+    true_spread, predicted_spread = drawn**2, np.broadcast_to(drawn**2, covariance.shape)
+    true_left, predicted_left = drawn, np.broadcast_to(drawn, covariance.shape)
     *classes, _ = np.union1d(labels, predictions)
     for label in classes:
         true = _count(counts, labels[None] == label)

@@ -41,8 +41,8 @@ def targets_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Bl
         "entropy": ("entropy, % of its maximum", _SPREAD),
         "target_length": ("length of the target", number(3)),
         "variance_percent": ("target varies between examples, %", number(2)),
-        "examples": ("of examples", number(0)),
-        "seeds": ("and seeds", number(0)),
+        "examples": ("examples", number(0)),
+        "seeds": ("seeds", number(0)),
     }
     frame = numbers.targets_frame(found)
     shown = display.table("What student layers are matched to", frame, columns, styles)
@@ -256,7 +256,8 @@ def _from_to(counts: Sequence[int]) -> str:
 
 def _risen(summary: pd.DataFrame) -> str:
     return "; ".join(
-        f"{row['method']} {row['cka_before']:.2f} before training, {row['cka_after']:.2f} after"
+        f"{row['method']} {number(2)(row['cka_before'])} before training, "
+        f"{number(2)(row['cka_after'])} after"
         for row in summary.to_dict("records")
     )
 

@@ -52,7 +52,7 @@ def entropy_layers(entropy: pd.DataFrame) -> list[str]:
 
 
 def entropy_figure(entropy: pd.DataFrame, styles: Styles) -> Drawing:
-    """Entropy by epoch, a line and a band per method. From `numbers.entropy_frame`."""
+    """Entropy by epoch, a line and a band per method. From `entropy_frame`."""
     figure = blank_figure(height=300, y_title="entropy, % of its maximum")
     figure.update_layout(hoverlabel={"namelength": -1})
     traces: list[dict[str, Any]] = []
@@ -149,7 +149,7 @@ def _known(matrices: Sequence[Floats]) -> Floats:
 def angles_figure(angles: pd.DataFrame, styles: Styles) -> Drawing:
     """Angles between teacher layers by method, a state per student layer; the last one is shown.
 
-    From `numbers.angle_frame`: dot and bar are the median and the ends, hollow ones before.
+    From `angle_frame`: dot and bar are the median and the ends, hollow ones before.
     """
     methods = list(dict.fromkeys(angles["method"]))
     figure = blank_figure(height=100 + 30 * len(methods), y_title=None)

@@ -111,7 +111,7 @@ def _plain(values: Any) -> list[float | None]:
 
 
 def importance_figure(shares: pd.DataFrame) -> Drawing:
-    """A heat map, methods by hyper-parameters; stars are not chance. From `trials.importance_frame`."""
+    """A heat map, methods by hyper-parameters; stars are not chance. From `importance_frame`."""
     methods = list(dict.fromkeys(shares["method"]))
     names = list(dict.fromkeys(shares["hyper_parameter"]))
     rows = {(row["method"], row["hyper_parameter"]): row for row in shares.to_dict("records")}

@@ -97,7 +97,7 @@ def read_scale(text: str) -> Scale:
 
 
 def read_searched(evidence: Evidence, task: str) -> Searched:
-    """A task's complete trials."""
+    """A task's complete trials; methods whose space cannot be read are in `unread` instead."""
     results = evidence.results(task)
     scales: dict[str, Mapping[str, Scale]] = {}
     unread = []

@@ -104,7 +104,7 @@ function aloneFigure(plot) {
   Object.assign(figure.layout, { paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff", width: SAVED.width });
   if (key.length || chosen) {
     figure.layout.showlegend = true;
-    const titled = (figure.layout.annotations ?? []).some((text) => text.yref === "paper" && text.y >= 1);
+    const titled = (figure.layout.annotations ?? []).some((text) => text.yref === "paper" && text.y > 0.99);
     const above = titled ? 36 / figure.layout.height : 0.02;
     figure.layout.legend = { orientation: "h", x: 0, y: 1 + above, yanchor: "bottom" };
   }

@@ -284,9 +284,7 @@ def test_dry_run_prints_the_plan_and_keeps_no_ledger(command: Command, tmp_path:
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_plan_counts_what_the_ledger_holds_of_report_runs(
-    command: Command, tmp_path: Path
-) -> None:
+def test_a_plan_counts_the_predictions_of_report_runs(command: Command, tmp_path: Path) -> None:
     disk = {}
     for seeds in ("1", "2"):
         (plan,) = command("--dry-run", "--seeds", seeds, "--keep", "none")["plan"]

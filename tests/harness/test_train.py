@@ -4,6 +4,7 @@ import copy
 import weakref
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -464,3 +465,24 @@ def test_initial_weights_leave_memory_once_they_lie_in_the_network(
     assert held
     assert alive
     assert not any(alive)
+
+
+def test_memory_goes_back_before_each_wider_batch(
+    arithmetic: Arithmetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    monkeypatch.setattr("harness.population.release_memory", lambda: told.append(0))
+    population = Population([member()], recipe(arithmetic))
+    train_batch = population.train_batch
+
+    def train(rows: torch.Tensor, width: int, epoch: torch.Tensor) -> None:
+        told.append(width)
+        train_batch(rows, width, epoch)
+
+    monkeypatch.setattr(population, "train_batch", train)
+    for epoch in range(2):
+        population.epoch(epoch, lambda steps: None)
+    widths = [width for width in told if width]
+    wider = [now for at, now in enumerate(widths) if now > max(widths[:at], default=0)]
+    assert len(set(widths)) > 1
+    assert [now for before, now in pairwise(told) if not before] == wider

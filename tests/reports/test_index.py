@@ -63,18 +63,21 @@ def test_a_report_that_comes_while_the_index_is_written_is_in_it(scribe, tmp_pat
     assert len(rendered) == 2
 
 
-def test_pages_of_two_ablations_are_linked(scribe, tmp_path):
+def test_pages_of_two_ablations_are_linked_by_what_they_say_of_themselves(scribe, tmp_path):
     scribe.finished()
-    for name in ("a", "a-and-b", "b", "b-and-b"):
+    for name in ("alp <&>", "b-and-c"):
         scribe.ledger.write_ablation(name, {**scribe.manifest, "name": name})
-    for name in ("a-and-b.html", "a-and-b-and-b.html", "a-and-gone.html", "a-and-b.csv"):
-        (tmp_path / name).touch()
-    # The second may be of two pairs: both are named, for a file name does not say which.
-    found = index.comparisons(tmp_path, scribe.ledger.ablations())
-    pairs = [(page.first, page.second) for page in found]
-    assert pairs == [("a", "b-and-b"), ("a-and-b", "b"), ("a", "b")]
-    links = re.findall('<a href="(a-and-[^"]*)">', build_index(scribe.ledger, tmp_path).read_text())
-    assert links == ["a-and-b-and-b.html", "a-and-b-and-b.html", "a-and-b.html"]
+    assert build.main([str(tmp_path), "--compare", "alp <&>", "b-and-c"]) == 0
+    (tmp_path / "a-and-b.html").write_text("<h1>made by an earlier version</h1>")
+    (tmp_path / "x-and-y.html").mkdir()
+    build_report(scribe.ledger, "alp-rte", tmp_path / "this-and-that.html")
+    (page,) = index.comparisons(tmp_path)
+    assert page.names == ["alp <&>", "b-and-c"]
+    assert page.href == "alp%20%3C%26%3E-and-b-and-c.html"
+    text = build_index(scribe.ledger, tmp_path).read_text().partition("side by side")[2]
+    assert '<a href="alp%20%3C%26%3E-and-b-and-c.html">alp &lt;&amp;&gt; and b-and-c</a>' in text
+    assert "NOT PLANNED: " in text
+    assert "DEMO DATA: made up" in text
 
 
 def test_only_folders_of_the_runs_folder_are_linked(scribe, tmp_path):

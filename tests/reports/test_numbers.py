@@ -1,5 +1,6 @@
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from reports import figures, numbers
@@ -53,6 +54,17 @@ def test_search_history_marks_the_best_trial_and_drops_failed_scores(scribe):
     ]
     assert rows[0]["points"] == pytest.approx(75)
     assert rows[1]["points"] != rows[1]["points"]
+
+
+@pytest.mark.parametrize(("last", "kind"), [(9.0, None), (11.0, "log")])
+def test_terms_that_lie_far_apart_have_a_logarithmic_scale(last, kind):
+    names = ["method", "epoch", "mean", "low", "high", "seeds"]
+    rows = [("kd", 1, 1.0, 0.5, 2.0, 2), ("alp", 1, 1.0, 0.5, 2.0, 2), ("pkd", 1, last, 8, 12, 2)]
+    styles = method_styles(["kd", "alp", "pkd"])
+    frame = pd.DataFrame(rows, columns=names)
+    assert figures.loss_figure(frame, styles).checked().layout.yaxis.type == kind
+    with_zero = frame.assign(low=[0.0, 0.5, 8.0])
+    assert figures.loss_figure(with_zero, styles).checked().layout.yaxis.type is None
 
 
 def test_loss_terms_are_mean_least_and_greatest_over_seeds(evidence):

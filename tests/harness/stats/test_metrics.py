@@ -84,6 +84,11 @@ def test_a_collapsed_student_scores_zero() -> None:
     assert RESAMPLED["f1"](np.zeros(4), predictions, counts) == 0
 
 
+def test_one_class_everywhere_scores_zero_for_every_run() -> None:
+    scores = RESAMPLED["matthews"](np.zeros(4), np.zeros((2, 4)), np.ones((3, 4)))
+    assert scores.tolist() == [[0, 0]] * 3
+
+
 @pytest.mark.parametrize("name", ["pearson", "spearman"])
 def test_correlations_of_constant_values_are_zero(name: str) -> None:
     labels = np.array([0.1, 0.7, 0.7, 0.2])

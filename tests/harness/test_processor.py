@@ -1,0 +1,32 @@
+"""What is held of freed memory, and when it goes back."""
+
+import subprocess
+import sys
+
+import pytest
+
+from harness import processor
+
+FREED = """
+import psutil
+from harness.processor import hold_memory, release_memory
+
+resident = lambda: psutil.Process().memory_info().rss / 2**20
+hold_memory()
+blocks = [bytearray(b"x" * 2**20) for _ in range(200)]
+full = resident()
+del blocks[:-1]  # the last one lies above the others
+held = resident()
+release_memory()
+print(full - held, held - resident())
+"""
+
+
+@pytest.mark.skipif(processor._glibc() is None, reason="the C library is not glibc")
+def test_freed_memory_is_held_until_it_is_released() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FREED], capture_output=True, text=True, check=True, timeout=120
+    )
+    freed, released = map(float, done.stdout.split())
+    assert freed < 20
+    assert released > 150
