@@ -153,19 +153,20 @@ def loss_figure(terms: pd.DataFrame, styles: Styles) -> Drawing:
     if apart:
         figure.update_yaxes(type="log")
     for method, rows in by_method(terms):
-        style, epochs = styles[method], rows["epoch"].tolist()
+        style = styles[method]
+        columns = [rows[name].tolist() for name in ("epoch", "mean", "low", "high", "seeds")]
+        epochs, means, lows, highs, _ = columns
         figure.add_scatter(
-            x=epochs + epochs[::-1], y=rows["high"].tolist() + rows["low"].tolist()[::-1],
+            x=epochs + epochs[::-1], y=highs + lows[::-1],
             fill="toself", fillcolor=transparent(style.colour), line={"width": 0},
             mode="lines", hoverinfo="skip",
         )  # fmt: skip
         hover = [
-            f"{safe(method)}, epoch {row['epoch']}: {row['mean']:.4g} "
-            f"({row['low']:.4g} to {row['high']:.4g}, {row['seeds']} seeds)"
-            for row in rows.to_dict("records")
+            f"{safe(method)}, epoch {epoch}: {mean:.4g} ({low:.4g} to {high:.4g}, {seeds} seeds)"
+            for epoch, mean, low, high, seeds in zip(*columns, strict=True)
         ]
         figure.add_scatter(
-            x=epochs, y=rows["mean"].tolist(), mode="lines+markers",
+            x=epochs, y=means, mode="lines+markers",
             line=line(style, 2), marker=marker(style, 7), hoverinfo="text", hovertext=hover,
         )  # fmt: skip
     figure.update_xaxes(title_text="epoch", dtick=max(1, int(terms["epoch"].max()) // 8))
