@@ -414,6 +414,21 @@ def test_nothing_overflows_sideways(report: Path, open_page: Open, width: int) -
     assert inner <= outer == width
 
 
+def test_twenty_rows_of_what_a_search_has_left_are_printed(report: Path, open_page: Open) -> None:
+    opened = open_page(report)
+    rows = opened.table("On what").locator("tbody tr")
+    rows.first.evaluate(
+        "row => { for (let i = 0; i < 40; i += 1) row.before(row.cloneNode(true)); }"
+    )
+    rows.evaluate_all("rows => rows.slice(0, 10).forEach(row => { row.hidden = true; })")
+    assert rows.locator("visible=true").count() == 32
+    opened.page.emulate_media(media="print")
+    visible = [row.is_visible() for row in rows.all()]
+    assert visible == [False] * 10 + [True] * 20 + [False] * 12
+    heading = opened.table("On what").locator("th").first
+    assert heading.evaluate("e => getComputedStyle(e).position") == "static"
+
+
 def test_nothing_is_cut_on_paper(report: Path, open_page: Open) -> None:
     opened = open_page(report, width=PAPER)
     assert opened.page.evaluate(CUT) != []  # on a screen, wide tables scroll
