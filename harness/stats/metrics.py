@@ -7,7 +7,7 @@ examples. Where the statistic is undefined (constant values) the result is 0, as
 in `harness.metrics`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -39,21 +39,26 @@ def matthews(labels: Values, predictions: Values, counts: Floats) -> Floats:
     """Matthews correlation over any number of classes (Gorodkin, 2004)."""
     drawn = _drawn(counts)
     covariance = drawn * _count(counts, predictions == labels)
-    true_spread, predicted_spread = drawn**2, np.broadcast_to(drawn**2, covariance.shape)
-    true_left, predicted_left = drawn, np.broadcast_to(drawn, covariance.shape)
+    true_spread, predicted_spread = drawn**2, drawn**2
+    for true, predicted in _class_counts(labels, predictions, counts):
+        covariance = covariance - true * predicted
+        true_spread = true_spread - true**2
+        predicted_spread = predicted_spread - predicted**2
+    return _ratio(covariance, np.sqrt(true_spread * predicted_spread))
+
+
+def _class_counts(
+    labels: Values, predictions: Values, counts: Floats
+) -> Iterator[tuple[Floats, Floats]]:
+    """How many drawn examples are of each class, and how many are predicted to be."""
+    true_left = predicted_left = _drawn(counts)
     *classes, _ = np.union1d(labels, predictions)
     for label in classes:
         true = _count(counts, labels[None] == label)
         predicted = _count(counts, predictions == label)
-        covariance = covariance - true * predicted
-        true_spread = true_spread - true**2
-        predicted_spread = predicted_spread - predicted**2
         true_left, predicted_left = true_left - true, predicted_left - predicted
-    # Of the last class are the examples that are of no other.
-    covariance = covariance - true_left * predicted_left
-    true_spread = true_spread - true_left**2
-    predicted_spread = predicted_spread - predicted_left**2
-    return _ratio(covariance, np.sqrt(true_spread * predicted_spread))
+        yield true, predicted
+    yield true_left, predicted_left  # of the last class are those that are of no other
 
 
 def pearson(labels: Values, predictions: Values, counts: Floats) -> Floats:
@@ -110,7 +115,7 @@ def _drawn(counts: Floats) -> Floats:
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     """The ratio, and 0 where the denominator is zero."""
-    ratio = np.zeros_like(denominator)
+    ratio = np.zeros(np.broadcast_shapes(numerator.shape, denominator.shape))
     np.divide(numerator, denominator, out=ratio, where=denominator > 0)
     return ratio
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -234,7 +235,8 @@ def _projections(
         (result for result in results if result.scores),
         key=lambda one: (one.method != baseline, one.method not in matched, -one.mean),
     ):
-        for run, fact in _read(ledger, _finished(result), "projection")[:1]:
+        recorded = (_read(ledger, [run], "projection") for run in _finished(result))
+        for run, fact in islice(chain.from_iterable(recorded), 1):  # no more is read than is drawn
             found[result.method] = _projection(run.seed, fact)
         if len(found) == most:
             break
