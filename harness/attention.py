@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PretrainedConfig
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
@@ -84,6 +85,29 @@ def explicit_attention(
     weights = scores.softmax(dim=-1).to(value.dtype)
     keyed = module.get_submodule("dropout")
     return (keyed(weights) @ value).transpose(1, 2).contiguous(), weights
+
+
+class _MaskedProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, shares: Tensor, mask: Tensor, values: Tensor) -> Tensor:
+        ctx.save_for_backward(shares, mask, values)
+        return torch.bmm(shares * mask, values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor]:
+        shares, mask, values = ctx.saved_tensors
+        to_values = torch.bmm((shares * mask).transpose(1, 2), gradient)
+        return torch.bmm(gradient, values.transpose(1, 2)).mul_(mask), None, to_values
+
+
+def masked_product(shares: Tensor, mask: Tensor, values: Tensor) -> Tensor:
+    """(shares · mask) @ values, (N, rows, T) by (N, T, width), whose left factor is not kept.
+
+    Shares of attention are the widest tensors of a layer. Softmax keeps them for its gradient anyway, so
+    multiplying by the mask once more in the backward pass is cheaper than keeping a third such tensor.
+    """
+    product: Tensor = _MaskedProduct.apply(shares, mask, values)  # type: ignore[no-untyped-call]
+    return product
 
 
 AttentionInterface.register(ATTENTION, explicit_attention)

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.activations import ACT2FN
 
-from harness.attention import Held, finite_scores
+from harness.attention import Held, finite_scores, masked_product
 from harness.encoder import Leaf, pool
 from harness.flat_weights import LAYER_WEIGHTS, layout
 from harness.method import Layers, Need, Pooling
@@ -274,11 +274,15 @@ class StackedClassifier:
             padding, queries, keys.transpose(1, 2), alpha=queries.shape[-1] ** -0.5
         )
         by_heads = (members, examples, self.heads)
-        shares = scores.softmax(dim=-1).unflatten(0, by_heads)
-        shares = self._dropped(shares, key, site, "attention", of=length if first else None)
         if held.needs:
             held.add(*(own.unflatten(0, by_heads) for own in (scores, queries, keys, values)))
-        contexts = torch.bmm(shares.flatten(0, 2), values).unflatten(0, by_heads)
+        shares, of = scores.softmax(dim=-1), length if first else None
+        mask = self._mask((*by_heads, *shares.shape[1:]), shares.dtype, key, site, "attention", of)
+        if mask is None:
+            contexts = torch.bmm(shares, values)
+        else:
+            contexts = masked_product(shares, mask.flatten(0, 2), values)
+        contexts = contexts.unflatten(0, by_heads)
         joined: Tensor = contexts.transpose(2, 3).reshape(members, examples, -1, width)
         return joined
 
@@ -304,9 +308,22 @@ class StackedClassifier:
         self, values: Tensor, key: DropoutKey | None, site: int, rate: str, of: int | None = None
     ) -> Tensor:
         """Dropout; with `of` the values are the first of so many, along the last dimension but one."""
+        mask = self._mask(values.shape, values.dtype, key, site, rate, of)
+        return values if mask is None else values * mask
+
+    def _mask(
+        self,
+        shape: Sequence[int],
+        dtype: torch.dtype,
+        key: DropoutKey | None,
+        site: int,
+        rate: str,
+        of: int | None,
+    ) -> Tensor | None:
+        """What values of this shape are multiplied with; None where nothing is dropped."""
         if key is None or self.rates[rate] == 0:
-            return values
-        return values * key.mask(site, values.shape, self.rates[rate], values.dtype, of)
+            return None
+        return key.mask(site, shape, self.rates[rate], dtype, of)
 
 
 def _selected(values: Tensor, index: Tensor) -> Tensor:
