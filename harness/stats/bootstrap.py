@@ -1,6 +1,6 @@
 """The crossed bootstrap: seeds and examples resampled, each on its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -100,14 +100,23 @@ def crossed_bootstraps(
     observed = _observed(resampled, true, runs, len(predictions))
     seeds = observed.shape[1]
     drawn_seeds = generator.integers(seeds, size=(resamples, seeds))
-    places = drawn_seeds + seeds * np.arange(resamples)[:, None]
-    scores = _resampled_scores(resampled, true, runs, len(predictions), resamples, generator)
-    found = []
-    for method, baseline in pairs:
-        means = np.take(scores[method] - scores[baseline], places).mean(axis=1)
-        mean = float((observed[method] - observed[baseline]).mean())
-        found.append(_bounded(CrossedBootstrap, mean, means, outside, confidence))
-    return tuple(found)
+    means = np.empty((len(pairs), resamples))
+    for rows, scores in _resampled_scores(resampled, true, runs, resamples, generator):
+        of_methods = _by_method(scores, len(predictions))
+        places = drawn_seeds[rows] + seeds * np.arange(len(scores))[:, None]
+        for place, (method, baseline) in enumerate(pairs):
+            differences = of_methods[method] - of_methods[baseline]
+            means[place, rows] = np.take(differences, places).mean(axis=1)
+    return tuple(
+        _bounded(
+            CrossedBootstrap,
+            float((observed[method] - observed[baseline]).mean()),
+            values,
+            outside,
+            confidence,
+        )
+        for (method, baseline), values in zip(pairs, means, strict=True)
+    )
 
 
 Bootstrap = TypeVar("Bootstrap", bound=DifferenceBootstrap)
@@ -171,7 +180,10 @@ def _scored(
     true, runs = _aligned(predictions, labels)
     resampled, methods = _resampled(metric), len(predictions)
     observed = _observed(resampled, true, runs, methods)
-    return observed, _resampled_scores(resampled, true, runs, methods, resamples, generator)
+    scores = np.empty((methods, resamples, len(runs) // methods))
+    for rows, found in _resampled_scores(resampled, true, runs, resamples, generator):
+        scores[:, rows] = _by_method(found, methods)
+    return observed, scores
 
 
 def places_outside(resamples: int, confidence: float) -> int:
@@ -235,22 +247,18 @@ def _resampled_scores(
     resampled: ResampledMetric,
     labels: Values,
     predictions: Values,
-    methods: int,
     resamples: int,
     generator: np.random.Generator,
-) -> Floats:
-    """Scores of runs (methods * seeds, examples) on drawn examples: (methods, resamples, seeds)."""
+) -> Iterator[tuple[slice, Floats]]:
+    """Scores of runs (runs, examples) on drawn examples: (resamples, runs), some resamples at a time."""
     examples = len(labels)
-    scores = np.empty((methods, resamples, len(predictions) // methods))
     rows = max(1, BLOCK // examples)
     for start in range(0, resamples, rows):
         size = min(rows, resamples - start)
         # The same numbers as in 64 bits, sooner.
         drawn = generator.integers(examples, size=(size, examples), dtype=np.int32)
         counts = drawn_counts(drawn, examples)
-        found = resampled(labels, predictions, counts)
-        scores[:, start : start + size] = _by_method(found, methods)
-    return scores
+        yield slice(start, start + size), resampled(labels, predictions, counts)
 
 
 def _bounded(
