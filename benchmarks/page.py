@@ -24,11 +24,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import psutil
 from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.memory import PeakMemory
 from benchmarks.synthetic import Size, write_ledger
 from harness.progress import say
 
@@ -49,8 +49,6 @@ LABELS = {
     "load_milliseconds": "opens: load event, ms",
     "first_figure_milliseconds": "opens: first figure drawn, ms",
 }
-SAMPLED = 0.02
-"""Seconds between two looks at a process's memory."""
 LONGEST = 120_000
 """Milliseconds that a browser is given."""
 DRAWN = "() => document.querySelector('.plot[data-drawn=done]') && performance.now()"
@@ -108,12 +106,9 @@ def build(runs: Path) -> dict[str, float]:
     """Seconds, processor seconds and peak memory (MiB) of the command that builds the reports."""
     command = [sys.executable, "-m", "reports.build", str(runs)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    started, peak = time.perf_counter(), 0
+    started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        watched = psutil.Process(process.pid)
-        while process.poll() is None:
-            peak = max(peak, _memory(watched))
-            time.sleep(SAMPLED)
+        peak = PeakMemory(process.pid)
     seconds = time.perf_counter() - started
     if process.returncode:
         raise SystemExit(f"reports.build ended with exit code {process.returncode}")
@@ -121,16 +116,8 @@ def build(runs: Path) -> dict[str, float]:
     return {
         "build_seconds": seconds,
         "processor_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
-        "peak_mebibytes": peak / 2**20,
+        "peak_mebibytes": peak.mebibytes(),
     }
-
-
-def _memory(process: psutil.Process) -> int:
-    """Resident bytes, 0 once the process has ended."""
-    try:
-        return int(process.memory_info().rss)
-    except psutil.NoSuchProcess:
-        return 0
 
 
 @contextmanager

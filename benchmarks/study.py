@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import peers
+from benchmarks.memory import PeakMemory
 from benchmarks.workload import SHAPES
 from harness.ledger import Ledger
 from harness.storage import storage_url
@@ -59,16 +59,15 @@ def measure(flags: Sequence[str], plain: float | None) -> dict[str, Any]:
     """Seconds by phase, the command's peak memory, and its students' share."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "harness.study", *flags, "--out", folder, "--json"]
-        started, peak, lines = time.perf_counter(), 0, []
+        started, lines = time.perf_counter(), []
         with subprocess.Popen(
             command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
-            watched = psutil.Process(process.pid)
+            peak = PeakMemory(process.pid)
             assert process.stderr is not None
             assert process.stdout is not None
             for line in process.stderr:
                 lines.append(line.rstrip())
-                peak = max(peak, _memory(watched))
             summary = json.loads(process.stdout.read())
         seconds = time.perf_counter() - started
         if process.returncode:
@@ -84,19 +83,11 @@ def measure(flags: Sequence[str], plain: float | None) -> dict[str, Any]:
         "ratio_to_training": seconds / students,
         "examples": examples,
         "examples_per_second": examples / students,
-        "peak_mebibytes": peak / 2**20,
+        "peak_mebibytes": peak.mebibytes(),
     }
     if plain is not None:
         result["plain_loop_seconds"] = examples / plain
     return result
-
-
-def _memory(process: psutil.Process) -> int:
-    """Resident bytes, 0 once the process has ended."""
-    try:
-        return int(process.memory_info().rss)
-    except psutil.NoSuchProcess:
-        return 0
 
 
 def _phases(lines: Sequence[str], out: Path, ablation: str) -> tuple[dict[str, float], int]:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.arguments import chosen_methods
 from harness.artefacts import fingerprint
 from harness.claims import Claims
 from harness.config import ROUND, StudyConfig
@@ -20,6 +19,7 @@ from harness.materials import Materials, prepare
 from harness.method import Method
 from harness.precision import Arithmetic
 from harness.progress import say
+from harness.registry import chosen_methods
 from harness.results import best_trial, score_of
 from harness.runs import Run, report_seeds, search_seeds
 from harness.search import Asked, Search, Told, open_optuna, run_search
@@ -28,6 +28,8 @@ from harness.sources import TaskData, load_task_data
 from harness.space import check_names, space_of
 from harness.tasks import load_task
 
+REFUSALS = (TeacherError, MethodError, DataError)
+"""What leaves a task out, and does not stop the others."""
 SHOWN = 4
 """Methods that a line of progress names; more are counted."""
 
@@ -68,7 +70,7 @@ class Ablation:
                 materials = prepare(self.config, data, self.arithmetic, Path(self.config.out))
                 executor = Executor(self.config, materials, self.ledger, self.claims)
                 studies[task] = self._studies(executor, refused)
-            except (TeacherError, MethodError, DataError) as error:
+            except REFUSALS as error:
                 refuse(refused, task, error)
             else:
                 ready[task], executors[task] = materials, executor

@@ -14,7 +14,6 @@ from harness.checkpoints import minilm_installed
 from harness.compose import ablation_methods, compose_config, names
 from harness.config import SourceConfig, StudyConfig
 from harness.errors import UserError
-from harness.method import Method
 from harness.registry import registry
 from harness.tasks import LEFT_OUT, is_task_file, load_task, read_task, task_names
 
@@ -243,11 +242,6 @@ def _baseline(text: str | None, methods: list[str]) -> str | None:
     if methods == [chosen]:
         raise UserError(f"--baseline {text}: a method cannot be compared with itself")
     return chosen
-
-
-def chosen_methods(config: StudyConfig) -> list[type[Method]]:
-    """The method classes of a configuration. Raises `MethodError` for an unknown name."""
-    return [registry().resolve(name) for name in config.methods]
 
 
 def _list(values: Sequence[str]) -> str:

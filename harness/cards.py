@@ -27,10 +27,12 @@ B the examples of a batch, C the outputs. u_j is s_j, or W·s_j with a learned W
 narrower or wider than its teacher. MSE is a mean over the width; every term is a mean over examples.
 """
 FOOT = """
-All search the learning rate; all but `finetune` also `temperature` (1 to 10, classification only) and
-`kd_weight` (0.1 to 1). A *live* teacher runs in every step, because what is read of it would not fit a
-cache; `--dry-run` says what that costs. With `search.weights=simplex`, as in `preset=paper`, no
-`layer_weight` is searched but `layer_share`, from 0 to 1.
+All search the learning rate; all but `finetune` also `temperature` (1 to 10, classification only:
+published grids end at 20, but beyond 10 the term is near its limit, matched logits) and `kd_weight`
+(0.1 to 1: 0 would be `finetune`, at 1 labels are left out). A *live* teacher runs in every step,
+because what is read of it would not fit a cache; `--dry-run` says what that costs. With
+`search.weights=simplex`, as in `preset=paper`, no `layer_weight` is searched but `layer_share`, from 0
+to 1.
 """
 
 

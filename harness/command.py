@@ -15,7 +15,7 @@ from typing import Any
 
 import transformers
 
-from harness.ablation import Ablation, load_tasks
+from harness.ablation import REFUSALS, Ablation, load_tasks, refuse
 from harness.arguments import Request, parser, replay_request, request
 from harness.claims import Claims
 from harness.compare import AblationResult
@@ -23,8 +23,8 @@ from harness.config import StudyConfig
 from harness.errors import NothingLeftError, UserError, one_line
 from harness.ledger import Ledger
 from harness.listing import show_list
-from harness.manifest import command_line
-from harness.plan import plan_task
+from harness.manifest import command_line, students_in_words
+from harness.plan import TaskPlan, plan_task
 from harness.precision import Arithmetic, choose_arithmetic
 from harness.processor import hold_memory, set_threads
 from harness.progress import say
@@ -67,8 +67,7 @@ def _run(asked: Request) -> int:
     _announce(asked, arithmetic)
     tasks, refused = load_tasks(config)
     if asked.dry_run:
-        with tempfile.TemporaryDirectory() as scratch:
-            plans = [plan_task(config, data, arithmetic, Path(scratch)) for data in tasks.values()]
+        plans = _plans(config, arithmetic, tasks, refused)
         _answer(asked, {"plan": [plan.plain() for plan in plans], "refused": refused})
         for plan in plans:
             (say if asked.json else print)(plan.line())
@@ -86,6 +85,25 @@ def _run(asked: Request) -> int:
         webbrowser.open(path.absolute().as_uri())
     ledger.close()
     return RUNS_FAILED if answer["failures"] else 0
+
+
+def _plans(
+    config: StudyConfig,
+    arithmetic: Arithmetic,
+    tasks: Mapping[str, TaskData],
+    refused: dict[str, str],
+) -> list[TaskPlan]:
+    """The plan of each task that is not refused. Raises `NothingLeftError` when all are."""
+    plans = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, data in tasks.items():
+            try:
+                plans.append(plan_task(config, data, arithmetic, Path(scratch)))
+            except REFUSALS as error:
+                refuse(refused, name, error)
+    if not plans:
+        raise NothingLeftError("; ".join(refused.values()))
+    return plans
 
 
 def _train(
@@ -150,8 +168,7 @@ def _announce(asked: Request, arithmetic: Arithmetic) -> None:
     source = config.source.folder or config.source.kind
     say(
         f"preset {config.preset}: data {source}, teacher "
-        f"{config.teacher.checkpoint or config.teacher.pretrained}, {config.student.layers}-layer "
-        f"students ({_start(config)}), "
+        f"{config.teacher.checkpoint or config.teacher.pretrained}, {students_in_words(config)}, "
         f"{arithmetic.name} on {arithmetic.device.type}"
     )
     for note in asked.notes:
@@ -159,13 +176,6 @@ def _announce(asked: Request, arithmetic: Arithmetic) -> None:
     for name, reason in registry().broken.items():
         say(f"warning: the plug-in {name} cannot be imported ({reason})")
     _warn_of_few_seeds(config)
-
-
-def _start(config: StudyConfig) -> str:
-    if config.student.init == "random":
-        return "drawn at random"
-    origin = {"finetuned": "fine-tuned teacher", "pretrained": "pre-trained encoder"}
-    return f"{config.student.init} layers of the {origin[config.student.origin]}"
 
 
 def _warn_of_few_seeds(config: StudyConfig) -> None:

@@ -19,6 +19,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
 Margin = Annotated[float, Field(ge=1e-4, lt=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, strict=True)]
 Choice = bool | int | float | str
+Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Keep = Literal["best", "report", "none"]
 """Students whose weights stay on disk: of each study's report runs the best one, all, or none."""
 
@@ -100,7 +101,7 @@ class TrainingConfig:
     weight_decay: Annotated[float, Field(ge=0, strict=True)] = 0.01
     warmup: Fraction = 0.1
     clip_norm: Positive = 1.0
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     embeddings: Literal["trained", "frozen"] = "trained"
     engine: Literal["auto", "stacked", "reference"] = "auto"
 

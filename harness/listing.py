@@ -30,6 +30,8 @@ def show_list(what: str, as_json: bool) -> None:
         cards = [{"name": name, "summary": load_task(name).title} for name in task_names()]
     else:
         cards = [{"name": name, "summary": _preset_line(name)} for name in names("preset")]
+    for name, reason in registry().broken.items() if what == "methods" else ():
+        print(f"{name}: cannot be imported ({reason})", file=sys.stderr)
     if as_json:
         print(json.dumps(cards))
         return
@@ -44,8 +46,6 @@ def show_list(what: str, as_json: bool) -> None:
                 print(f"{'':<20} runs the teacher in every step: reads {', '.join(entry['needs'])}")
             for name, distribution in entry["hyper-parameters"].items():
                 print(f"{'':<20}   {name}: {distribution}")
-    for name, reason in registry().broken.items() if what == "methods" else ():
-        print(f"{name}: cannot be imported ({reason})", file=sys.stderr)
 
 
 def _preset_line(name: str) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy.exc import ArgumentError
 
-from harness.arguments import chosen_methods
 from harness.artefacts import fingerprint
 from harness.banners import banner_of_seeds, banners_of
 from harness.cards import card
@@ -20,7 +19,7 @@ from harness.ledger import Ledger
 from harness.materials import Materials
 from harness.metrics import constant_score
 from harness.provenance import provenance
-from harness.registry import registry
+from harness.registry import chosen_methods, registry
 from harness.runs import report_seeds, search_seeds
 from harness.sources import TaskData
 from harness.storage import shown_url
@@ -88,6 +87,7 @@ def ablation_manifest(
         "source": {"kind": config.source.kind, "folder": config.source.folder},
         "banners": [*banners_of(config, ready), *banner_of_seeds(asked, family)],
         "preset": config.preset,
+        "students": students_in_words(config),
         "command": command,
         "protocol": config.protocol.name,
         "tasks": {task: _task_facts(materials.data) for task, materials in ready.items()},
@@ -114,6 +114,15 @@ def ablation_manifest(
         "refused": dict(refused),
         "broken_plugins": registry().broken,
     }
+
+
+def students_in_words(config: StudyConfig) -> str:
+    """How deep students are, and what they start from."""
+    start = "drawn at random"
+    if config.student.init != "random":
+        of = {"finetuned": "fine-tuned teacher", "pretrained": "pre-trained encoder"}
+        start = f"{config.student.init} layers of the {of[config.student.origin]}"
+    return f"{config.student.layers}-layer students ({start})"
 
 
 def command_line() -> str:
@@ -165,5 +174,6 @@ def _task_facts(data: TaskData) -> dict[str, Any]:
         "labels": list(data.task.labels),
         "metrics": list(data.task.metrics),
         "sizes": {name: len(split) for name, split in data.splits.items()},
+        "sha256": {name: split.sha256 for name, split in data.splits.items()},
         "constant": constant_score(data.task, data.train.labels, evaluation.labels),
     }

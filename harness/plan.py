@@ -13,7 +13,6 @@ import torch
 from torch.utils._pytree import tree_leaves
 from transformers import PretrainedConfig
 
-from harness.arguments import chosen_methods
 from harness.checkpoints import check_fits, read_config, tokenizer_of
 from harness.config import ROUND, StudyConfig
 from harness.inputs import EncodedSplit, encode
@@ -25,6 +24,7 @@ from harness.population import Population
 from harness.precision import Arithmetic
 from harness.randomness import global_seed
 from harness.recipe import Member, Recipe
+from harness.registry import chosen_methods
 from harness.schedule import Batch, LengthSchedule
 from harness.sizing import population_size
 from harness.sources import TaskData

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psutil
+import joblib
 import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -16,8 +16,11 @@ HELD = 2**30
 
 
 def set_threads(threads: int) -> None:
-    """Threads of products; 0 takes the physical cores."""
-    torch.set_num_threads(threads or psutil.cpu_count(logical=False) or 1)
+    """Threads of products; 0 takes the physical cores that this process may use.
+
+    A container's or a cluster's share of a machine counts, and not the machine.
+    """
+    torch.set_num_threads(threads or joblib.cpu_count(only_physical_cores=True))
 
 
 @contextmanager

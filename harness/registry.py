@@ -14,6 +14,7 @@ from types import ModuleType
 
 from harness import interrupt
 from harness.compose import names
+from harness.config import StudyConfig
 from harness.errors import MethodError
 from harness.method import Method
 
@@ -54,6 +55,11 @@ def registry() -> Registry:
         for method in found:
             register(methods, method)
     return Registry(dict(sorted(methods.items())), broken)
+
+
+def chosen_methods(config: StudyConfig) -> list[type[Method]]:
+    """The method classes of a configuration. Raises `MethodError` for an unknown name."""
+    return [registry().resolve(name) for name in config.methods]
 
 
 def register(methods: dict[str, type[Method]], method: type[Method]) -> None:

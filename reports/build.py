@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.compare import AblationResult
-from harness.errors import StorageError, UserError, one_line
+from harness.errors import UserError, one_line
 from harness.ledger import Ledger
 from harness.side_by_side import side_by_side
 from harness.storage import existing_url
@@ -96,7 +96,9 @@ def _build(given: argparse.Namespace) -> list[Path]:
 def _build_reports(
     ledger: Ledger, runs: Path, out: Path | None, ablation: str | None
 ) -> list[Path]:
-    names = _chosen(ledger.ablations(), ablation, runs)
+    names = _chosen(ledger.ablations(), ablation)
+    if out is not None and not names:
+        raise UserError(f"--out {out}: the ledger of {runs} has no ablation yet")
     if out is not None and len(names) > 1:
         raise UserError(
             f"--out {out}: the ledger has {len(names)} ablations ({', '.join(names)}); "
@@ -129,13 +131,12 @@ def _build_comparison(
     return [path] if out is not None else [path, build_index(ledger, runs)]
 
 
-def _chosen(found: Sequence[str], wanted: str | None, runs: Path) -> Sequence[str]:
-    if not found:
-        raise StorageError(f"RUNS_DIR {runs}: the ledger has no ablation yet")
+def _chosen(found: Sequence[str], wanted: str | None) -> Sequence[str]:
     if wanted is None:
         return found
     if wanted not in found:
-        raise UserError(f"--ablation {wanted}: not in the ledger, which has {', '.join(found)}")
+        there = ", ".join(found) or "none yet"
+        raise UserError(f"--ablation {wanted}: not in the ledger, which has {there}")
     return [wanted]
 
 

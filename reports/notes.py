@@ -86,14 +86,19 @@ def teacher_warnings(teacher: Mapping[str, Any]) -> list[str]:
 
 def _run_gaps(result: MethodResult, evidence: Evidence) -> list[str]:
     name, manifest = f"{result.method} on {result.task}", evidence.manifest
-    trials, asked = len({run.trial for run in result.search}), int(manifest["trials"])
+    finished, asked = len({run.trial for run in result.search}), int(manifest["trials"])
     sentences = []
-    if trials < asked:
-        sentences.append(f"{name}: {trials} of {asked} search trials are finished.")
-    pruned = len({run.trial for run in result.search if run.record.status == "pruned"})
+    if finished < asked:
+        sentences.append(f"{name}: {finished} of {asked} search trials are finished.")
+    pruned = _pruned(result)
     if pruned:
-        sentences.append(f"{name}: {pruned} of {asked} search trials were pruned.")
-    if trials >= asked and result.best_trial is None:
+        count = len(set().union(*pruned.values()))
+        why = "; ".join(
+            f"{reason}: {'trial' if len(trials) == 1 else 'trials'} {_listed(sorted(trials))}"
+            for reason, trials in pruned.items()
+        )
+        sentences.append(f"{name}: {count} of {asked} search trials were pruned ({why}).")
+    if finished >= asked and result.best_trial is None:
         sentences.append(f"{name}: no search trial is complete, so there is no best setting.")
     missing = sorted(set(manifest["report_seeds"]) - set(result.seeds))
     # Where seeds are added until they decide, each verdict says how many it rests on.
@@ -103,6 +108,15 @@ def _run_gaps(result: MethodResult, evidence: Evidence) -> list[str]:
             f"finished run (seeds {_listed(missing)})."
         )
     return sentences
+
+
+def _pruned(result: MethodResult) -> dict[str, set[int]]:
+    """The trials that were pruned by the reason that their runs give."""
+    found: dict[str, set[int]] = {}
+    for run in result.search:
+        if run.record.status == "pruned":
+            found.setdefault(str(run.record.reason), set()).add(run.trial)
+    return found
 
 
 def _listed(values: Sequence[int]) -> str:

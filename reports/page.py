@@ -118,6 +118,7 @@ def _facts(evidence: Evidence) -> dict[str, str]:
     level = f"{len(manifest['family'])} at level {manifest['alpha']:g}"
     return {
         "preset": str(manifest.get("preset", "unknown")),
+        "students": str(manifest.get("students", "unknown")),
         "protocol": str(manifest.get("protocol", "unknown")),
         "trials of each method": str(manifest["trials"]),
         "search seeds": searched,
@@ -128,9 +129,13 @@ def _facts(evidence: Evidence) -> dict[str, str]:
 
 def _protocol(evidence: Evidence) -> dict[str, Any]:
     manifest = evidence.manifest
-    sizes = {task: manifest["tasks"][task].get("sizes", {}) for task in evidence.tasks}
+    sizes, hashes = (
+        {task: manifest["tasks"][task].get(fact, {}) for task in evidence.tasks}
+        for fact in ("sizes", "sha256")
+    )
     return {
         "examples": sizes,
+        "SHA-256 of the data": hashes,
         "search seeds": manifest.get("search_seeds", []),
         "report seeds": manifest["report_seeds"],
         "teacher fingerprint": {

@@ -1,6 +1,7 @@
 """Imports point one way."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ ORDER = [
     {"harness.ablation"},
     {"harness.study"},
 ]
+COMMAND_LINE = ["harness.arguments", "harness.listing", "harness.plan", "harness.summary"]
 ALLOWED_IN_METHODS = {
     "harness.method",
     "harness.matching",
@@ -108,3 +110,18 @@ def test_lower_layers_import_no_higher_ones(path: Path) -> None:
     own = rank_of(path)
     assert own is not None
     assert {name for name in imported(path) if LEVEL.get(name, -1) > own} == set()
+
+
+def test_no_circle_among_the_modules_of_harness() -> None:
+    names = {name_of(path): path for path in modules("harness")}
+    graph = {
+        name: {other for other in imported(path) & set(names) if not within(name, {other})}
+        for name, path in names.items()
+    }
+    assert len(list(TopologicalSorter(graph).static_order())) == len(names)
+
+
+@pytest.mark.parametrize("name", COMMAND_LINE)
+def test_only_the_command_knows_the_command_line(name: str) -> None:
+    users = {name_of(path) for path in modules("harness") if name in imported(path)}
+    assert users == {"harness.command"}

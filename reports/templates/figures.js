@@ -190,7 +190,7 @@ for (const plot of document.querySelectorAll(".plot")) {
 
 // On paper nothing is folded, and nothing comes near later.
 function showAll() {
-  for (const group of document.querySelectorAll("details.group")) group.open = true;
+  for (const group of document.querySelectorAll("details.group, details.more")) group.open = true;
   for (const plot of document.querySelectorAll(".plot")) draw(plot);
 }
 

@@ -9,11 +9,11 @@ import pytest
 
 from harness import arguments
 from harness import registry as registry_module
-from harness.arguments import Request, chosen_methods, parser, request
+from harness.arguments import Request, parser, request
 from harness.compose import ablation_methods, compose_config, names
 from harness.errors import ConfigError, MethodError, UserError
 from harness.method import Method
-from harness.registry import register, registry
+from harness.registry import chosen_methods, register, registry
 from harness.tasks import task_names
 
 

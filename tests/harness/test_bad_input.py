@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from harness import arguments, command
-from harness.arguments import Request, chosen_methods
+from harness.arguments import Request
 from harness.compose import compose_config
 from harness.config import ProtocolConfig, SourceConfig, plain
 from harness.errors import DataError, StorageError, UserError
 from harness.ledger import Ledger
 from harness.precision import choose_arithmetic
+from harness.registry import chosen_methods
 from harness.sources import load_task_data
 from harness.space import check_names, space_of
 from harness.storage import storage_url

@@ -19,10 +19,12 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from harness import ablation, arguments, demo, manifest, registry, trainer
+from harness import command as study_command
 from harness.checkpoints import tokenizer_of
 from harness.compare import summarise
 from harness.compose import compose_config
 from harness.config import ProtocolConfig, SourceConfig
+from harness.errors import TeacherError
 from harness.execute import Executor
 from harness.inputs import encode
 from harness.ledger import Ledger, Result
@@ -358,6 +360,22 @@ def test_a_task_that_cannot_be_read_does_not_stop_the_others(
     assert summary["refused"] == {"cola": "cola: no such file"}
 
 
+def test_a_task_that_cannot_be_planned_does_not_stop_the_others(
+    command: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = study_command.plan_task
+
+    def failing(config: Any, data: Any, *rest: Any) -> Any:
+        if data.task.name == "cola":
+            raise TeacherError("cola: no teacher")
+        return plan(config, data, *rest)
+
+    monkeypatch.setattr(study_command, "plan_task", failing)
+    answer = command("--task", "cola,rte", "--dry-run")
+    assert [plan["task"] for plan in answer["plan"]] == ["rte"]
+    assert answer["refused"] == {"cola": "cola: no teacher"}
+
+
 class LastLayer(Method):
     """LAYER = MSE(s_m, t_n). Hyper-parameters: temperature, kd_weight, layer_weight."""
 
@@ -650,6 +668,27 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     for what, name in (("methods", "alp-np"), ("tasks", "stsb"), ("presets", "minilm")):
         assert main(["--list", what, "--json"]) == 0
         assert name in {entry["name"] for entry in json.loads(capsys.readouterr().out)}
+
+
+def test_the_report_is_opened_when_that_is_asked_for(
+    tmp_path: Path,
+    tiny_encoder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.chdir(tmp_path)
+    asked = small_study(Path("my runs"), tiny_encoder, "--method", "kd", "--baseline", "none")
+    small = ("--trials", "1", "--seeds", "1")
+    assert main([*asked, *small]) == 0
+    assert opened == []
+    capsys.readouterr()
+    assert main([*asked, *small, "--open"]) == 0
+    report = tmp_path / json.loads(capsys.readouterr().out)["report"]
+    assert report.is_file()
+    assert opened == [report.as_uri()]
+    assert "my%20runs" in opened[0]
 
 
 def test_where_things_lie_and_what_is_let_through_is_no_part_of_a_study(

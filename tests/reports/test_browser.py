@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Download, Locator, Page, sync_playwright
 
+from benchmarks.synthetic import Size, write_ledger
 from harness.ledger import Ledger
 from reports import build, tables
 from reports.evidence import read_evidence
@@ -29,6 +30,16 @@ HOSTILE = (
     """</script><script>alert(1)</script><img src=x onerror=alert(2)>"'&$_%#{}~^\\|=😀\u202eאב"""
 )
 MARKS = ".js-line, .point, .points path, .heatmaplayer image, .shapelayer path"
+DATA_MARKS = ".js-line, .point, .heatmaplayer image, .contourfill path"
+"""Of what is drawn from numbers: reference lines are not among them."""
+IN_SIGHT = """
+marks => marks.filter(mark => {
+    const box = mark.getBoundingClientRect();
+    const plot = mark.closest(".plot").getBoundingClientRect();
+    return Math.max(box.width, box.height) > 3 && box.left >= plot.left - 1
+        && box.right <= plot.right + 1 && box.top >= plot.top - 1 && box.bottom <= plot.bottom + 1;
+}).length
+"""
 CUT = """
 () => [...document.querySelectorAll("main *")].filter(e => e.checkVisibility()
     && !e.closest("svg, caption, .numbers")
@@ -132,6 +143,15 @@ def report(finished: Scribe) -> Path:
     return runs / "alp-rte" / "report.html"
 
 
+@pytest.fixture(scope="module")
+def large_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 3 methods on 2 tasks with 40 trials: enough for every kind of figure."""
+    runs = tmp_path_factory.mktemp("large")
+    name = write_ledger(runs, Size(methods=3, tasks=2, seeds=3, trials=40, epochs=2))
+    assert build.main([str(runs)]) == 0
+    return runs / name / "report.html"
+
+
 def test_every_figure_has_marks_and_a_reading(report: Path, open_page: Open) -> None:
     opened = open_page(report)
     plots = opened.draw_all()
@@ -143,6 +163,43 @@ def test_every_figure_has_marks_and_a_reading(report: Path, open_page: Open) -> 
         assert len(plot.get_attribute("aria-label") or "") > 20
     sections = opened.page.locator("main section:has(.plot)").count()
     assert sections >= 6
+
+
+def test_a_large_report_has_every_section_and_every_kind_of_figure(
+    large_report: Path, open_page: Open
+) -> None:
+    opened = open_page(large_report)
+    anchors = "sections => sections.map(section => section.id)"
+    assert sorted(opened.page.locator("main section:has(.plot)").evaluate_all(anchors)) == [
+        "across", "angles", "cost", "differences", "examples", "losses", "power", "search", "seeds",
+        "similarity", "space", "states", "targets", "teacher", "tuning",
+    ]  # fmt: skip
+    assert sorted(opened.page.locator("main section:not(:has(.plot))").evaluate_all(anchors)) == [
+        "configuration", "disagreements", "verdicts",
+    ]  # fmt: skip
+    for plot in opened.draw_all():
+        assert plot.locator(DATA_MARKS).evaluate_all(IN_SIGHT) > 0, plot.get_attribute("aria-label")
+
+    def counts(caption: str, marks: str) -> list[int]:
+        figures = opened.page.locator("figure").filter(
+            has=opened.page.locator("figcaption", has_text=caption)
+        )
+        return [figure.locator(marks).evaluate_all(IN_SIGHT) for figure in figures.all()]
+
+    # Of the critical-difference diagram: its three methods, and a bar at least.
+    (points,) = counts("Critical difference", ".point")
+    (bars,) = counts("Critical difference", ".js-line")
+    assert bars >= 1
+    assert points == 3 + 2 * bars
+    # Of the forest: a bar of each of two methods, and its mark with those of two tasks.
+    assert counts("Mean differences over tasks", ".js-line") == [2]
+    assert counts("Mean differences over tasks", ".point") == [2 * (1 + 2)]
+    # Of each task: importances, and each method's contours under its trials.
+    assert counts("Share of the importance", ".heatmaplayer image") == [1, 1]
+    assert counts("over temperature and", ".point") == [40] * 6
+    levels = counts("over temperature and", ".contourfill path")
+    assert len(levels) == 6
+    assert min(levels) > 3
 
 
 def test_the_policy_lets_no_other_script_and_no_request_through(
@@ -493,6 +550,44 @@ def test_hostile_names_and_texts_are_shown_and_run_nothing(
     numbers.locator("summary").click()
     assert numbers.locator("tbody td").first.text_content() == HOSTILE
     open_page(tmp_path / "index.html", width=PHONE)
+
+
+def test_hostile_examples_are_shown_as_texts_and_run_nothing(
+    scribe: Scribe, tmp_path: Path, open_page: Open
+) -> None:
+    quotes = (
+        """<script>alert("3")</script> "a" 'b' `c` &lt; <!-- 😀👩\u200d👧 \u202eאב שלום مرحبا"""
+    )
+    sentence = (f"{HOSTILE} " * 200)[:10_000]
+    word = "x" * 10_000
+    scribe.manifest["tasks"]["rte"]["labels"] = [HOSTILE, "yes"]
+    scribe.finished()
+    told = [("", "")] * 7 + [(HOSTILE, quotes), (sentence, word), ("", "")]
+    scribe.ledger.write_texts("sha", np.arange(10), told)
+    assert build.main([str(tmp_path)]) == 0
+    opened = open_page(tmp_path / "alp-rte" / "report.html", width=PHONE)
+    opened.draw_all()
+    table = opened.table("On what")
+    rows = table.locator("tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    # Two texts share 600 characters.
+    cut = [f"{text[:299]}…" for text in (sentence, word)]
+    assert [row[2:6] for row in rows] == [
+        [HOSTILE, quotes, "yes", "yes (3)"],
+        [*cut, HOSTILE, f"{HOSTILE} (2)"],
+    ]
+    assert opened.page.locator("main :is(script, img)").count() == 0
+    assert opened.page.evaluate(
+        "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    )
+    table.get_by_role("searchbox").fill("""<script>alert("3")</script> 'b'""")
+    assert table.locator("tbody tr:visible td:last-child").all_text_contents() == ["7"]
+    (_, saved) = csv.reader(io.StringIO(opened.text(table.get_by_role("button", name="CSV"))))
+    assert saved[2:4] == [HOSTILE, quotes]
+    markdown = opened.text(table.get_by_role("button", name="Markdown"))
+    assert "alert" in markdown
+    assert "<" not in markdown
 
 
 def nothing(scribe: Scribe) -> None:

@@ -20,6 +20,7 @@ from harness.storage import host
 from reports import build
 from reports.build import build_report
 from reports.document import packed
+from tests.requirements import missing_with
 
 HOSTILE = """</script><script>alert(1)</script>"'&😀\u2028<!--"""
 OUTSIDE = re.compile(
@@ -30,11 +31,12 @@ import runpy, sys
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "transformers", "optuna"}:
+        if name.partition(".")[0] in blocked:
             raise ImportError(name + " is blocked")
 
+blocked = set(sys.argv[1].split(","))
 sys.meta_path.insert(0, Blocker())
-sys.argv = ["reports.build", *sys.argv[1:]]
+sys.argv = ["reports.build", *sys.argv[2:]]
 runpy.run_module("reports.build", run_name="__main__")
 """
 
@@ -263,10 +265,11 @@ def test_an_unwritable_place_is_an_error(scribe, tmp_path):
         build_report(scribe.ledger, "alp-rte", tmp_path / "file" / "report.html")
 
 
-def test_the_command_runs_without_torch(scribe, tmp_path):
+def test_the_command_runs_where_only_its_own_requirements_are(scribe, tmp_path):
     scribe.finished()
+    blocked = ",".join(missing_with("requirements-report.txt"))
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", BLOCKED, str(tmp_path)],
+        [sys.executable, "-W", "error", "-c", BLOCKED, blocked, str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
@@ -295,7 +298,8 @@ def test_the_command_writes_one_chosen_report(scribe, tmp_path, capsys):
         (["{0}/none"], "no such folder"),
         (["{0}/empty"], "has no ledger.db"),
         (["{0}/damaged"], "not a database"),
-        (["{0}"], "the ledger has no ablation yet"),
+        (["{0}", "--out", "{0}/one.html"], "has no ablation yet"),
+        (["{0}", "--ablation", "one"], "not in the ledger, which has none yet"),
         (["{0}", "--storage", "nonsense"], "not a database URL"),
         (["{0}", "--storage", "sqlite:///{0}/empty/other.db"], "no such file"),
     ],
@@ -311,6 +315,38 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, ledger, tmp_p
     assert error.count("\n") == 1
     assert message in error
     assert not list((tmp_path / "empty").iterdir())
+
+
+def test_a_ledger_without_ablations_has_a_page_that_says_so(ledger, tmp_path, capsys):
+    assert build.main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'index.html'}\n"
+    assert "No report yet." in (tmp_path / "index.html").read_text()
+
+
+def test_prunings_are_told_with_their_reasons(scribe, tmp_path):
+    scribe.begin()
+    for trial, reason in (
+        (0, None),
+        (1, "after epoch 1"),
+        (2, "after epoch 2"),
+        (3, "after epoch 1"),
+    ):
+        status = "complete" if reason is None else "pruned"
+        scribe.run("alp", "search", trial, 0, 0.5, status=status, reason=reason)
+    scribe.manifest["trials"] = 4
+    scribe.begin()
+    text = page(scribe, tmp_path)
+    reasons = "after epoch 1: trials 1, 3; after epoch 2: trial 2"
+    assert f"alp on rte: 3 of 4 search trials were pruned ({reasons})." in text
+
+
+def test_the_page_says_what_students_start_from_and_the_hashes_of_the_data(scribe, tmp_path):
+    scribe.manifest["students"] = "3-layer students (skip layers of the fine-tuned teacher)"
+    scribe.manifest["tasks"]["rte"]["sha256"] = {"train": "f00d" * 16}
+    scribe.finished()
+    text = page(scribe, tmp_path)
+    assert "3-layer students (skip layers of the fine-tuned teacher)" in text
+    assert "f00d" * 16 in text
 
 
 def test_an_unknown_ablation_is_named(scribe, tmp_path, capsys):
