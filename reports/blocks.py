@@ -143,7 +143,7 @@ def teacher_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Bl
     constant = tables.constant_score(evidence, task)
     facts = (
         f"{teacher.get('name', 'teacher')}: {teacher.get('layers', '?')} layers of width "
-        f"{teacher.get('width', '?')}, from {teacher.get('origin', 'an unknown origin')}. "
+        f"{teacher.get('width', '?')}, {teacher.get('origin', 'of unknown origin')}. "
         f"A constant prediction scores {number(2)(constant)} points."
     )
     panels: tuple[Panel, ...] = ()

@@ -1,7 +1,6 @@
 """What the documents show is executed."""
 
 import csv
-import inspect
 import json
 import os
 import shlex
@@ -106,33 +105,64 @@ def test_the_method_of_the_document_is_listed_trained_and_reported(
     assert cards[nearest]["summary"] in Path(summary["report"]).read_text()
 
 
-def test_the_method_of_the_document_keeps_the_contract(nearest: str) -> None:
-    import tests.methods.test_contract as contract
-
-    contract.METHODS[nearest] = registry().methods[nearest]
-    try:
-        for check in vars(contract).values():
-            if getattr(check, "__name__", "").startswith("test_") and list(
-                inspect.signature(check).parameters
-            ) == ["name"]:
-                check(nearest)
-    finally:
-        del contract.METHODS[nearest]
-
-
-def test_a_package_of_its_own_offers_the_method(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the document's package is installed. It offers a second method, which cannot be imported."""
     example, _, project = blocks("add-a-method.md")
-    source, site = tmp_path / "source", tmp_path / "site"
+    folder = tmp_path_factory.mktemp("package")
+    source, site = folder / "source", folder / "site"
     (source / "nearest_layer").mkdir(parents=True)
     (source / "nearest_layer" / "__init__.py").write_text(example)
-    (source / "pyproject.toml").write_text(project)
+    (source / "nearest_layer" / "rare.py").write_text("import something_rare\n")
+    (source / "pyproject.toml").write_text(f'{project}rare = "nearest_layer.rare:Rare"\n')
     install = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--target", site, source]
     subprocess.run([sys.executable, "-m", "pip", *install], check=True, capture_output=True)
-    listed = subprocess.run(
-        [sys.executable, "-m", "harness.study", "--list", "methods", "--json"],
-        check=True,
+    return site
+
+
+def test_the_method_of_the_document_keeps_the_contract(installed: Path) -> None:
+    contract = ["-v", "-p", "no:cacheprovider", "-k", "nearest", "tests/methods/test_contract.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *contract],
         capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(site)},
+        cwd=DOCS.parent,
+        env={**os.environ, "PYTHONPATH": str(installed)},
         text=True,
     )
-    assert "nearest" in {card["name"] for card in json.loads(listed.stdout)}
+    assert done.returncode == 0, done.stdout
+    for check in (
+        "gradients_reach_the_student_and_every_parameter[nearest]",
+        "every_scalar_changes_the_gradient[nearest-layer_weight]",
+        "a_stacked_population_equals_a_loop_over_its_members[nearest]",
+    ):
+        assert f"test_{check} PASSED" in done.stdout
+
+
+def test_a_package_of_its_own_is_listed_trained_and_reported(
+    tmp_path: Path,
+    tiny_encoder: Path,
+    installed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.syspath_prepend(installed)
+    registry.cache_clear()
+    broken = "nearest_layer.rare:Rare"
+    reason = "cannot be imported (ModuleNotFoundError: No module named 'something_rare')"
+    try:
+        assert main(["--list", "methods", "--json"]) == 0
+        found = capsys.readouterr()
+        cards = {card["name"]: card for card in json.loads(found.out)}
+        assert {"nearest", "alp", "kd"} <= cards.keys()
+        assert f"{broken}: {reason}" in found.err
+        flags = f"--preset demo --task rte --method nearest --out {tmp_path} {SMALL}".split()
+        assert main([*flags, f"teacher.pretrained={tiny_encoder}"]) == 0
+        found = capsys.readouterr()
+    finally:
+        registry.cache_clear()
+        sys.modules.pop("nearest_layer", None)
+    assert f"warning: the plug-in {broken} {reason}" in found.err
+    summary = json.loads(found.out)
+    assert {result["method"] for result in summary["results"]} == {"nearest", "kd"}
+    assert summary["failures"] == []
+    assert cards["nearest"]["summary"] in Path(summary["report"]).read_text()

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks import gpu, peers, scale, study
+from benchmarks.workload import Workload
 from tests.conftest import small_study
 
 
@@ -15,16 +16,44 @@ def printed(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
     return dict(json.loads(capsys.readouterr().out.splitlines()[-1]))
 
 
+SMALL = "--shape tiny --examples 64 --steps 2 --batch-size 8 --repeats 1 --threads 1 --json"
+
+
 @pytest.mark.slow
 def test_peers_do_the_same_work(capsys: pytest.CaptureFixture[str]) -> None:
     """It stops by itself unless all compute the same losses."""
-    small = "--shape tiny --examples 64 --steps 2 --batch-size 8 --repeats 1 --threads 1 --json"
-    assert peers.main([*small.split(), "--peers", "plain-dynamic"]) == 0
+    assert peers.main([*SMALL.split(), "--peers", "plain-dynamic"]) == 0
     rows = printed(capsys)["rows"]
     assert isinstance(rows, list)
     assert [row["name"] for row in rows] == ["this project", "plain loop, padded by batch"]
     assert rows[0]["ratio"] == 1.0
     assert all(row["examples_per_second"] > 0 and row["peak_mebibytes"] > 50 for row in rows)
+
+
+@pytest.mark.slow
+def test_textbrewer_does_the_same_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With logits that are far enough apart for a divergence to be more than rounding."""
+    pytest.importorskip("textbrewer")
+    real = peers.make_workload
+
+    def sharpened(*given: object, **named: object) -> Workload:
+        work = real(*given, **named)  # type: ignore[arg-type]
+        work.teacher.classifier.weight.data *= 100
+        return work
+
+    monkeypatch.setattr(peers, "make_workload", sharpened)
+    assert peers.main([*SMALL.split(), "--peers", "textbrewer,textbrewer-dynamic"]) == 0
+    found = capsys.readouterr()
+    assert "losses on one batch agree: plain, textbrewer" in found.err
+    rows = json.loads(found.out.splitlines()[-1])["rows"]
+    assert [row["name"] for row in rows] == [
+        "this project",
+        "TextBrewer, padded to 128",
+        "TextBrewer, padded by batch",
+    ]
+    assert all(row["examples_per_second"] > 0 for row in rows)
 
 
 def test_peers_that_do_other_work_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

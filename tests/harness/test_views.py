@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from harness.config import StudentConfig, TrainingConfig
 from harness.encoder import layers_of
@@ -19,6 +20,7 @@ from harness.errors import TeacherError
 from harness.ledger import Ledger
 from harness.live_teacher import LiveTeacher
 from harness.method import Context, Hyper, Layers, Method, Shapes, Value, View, weight
+from harness.method_groups import MethodGroup
 from harness.precision import Arithmetic
 from harness.randomness import generator
 from harness.recipe import Member, Recipe
@@ -26,7 +28,7 @@ from harness.registry import registry
 from harness.storage import storage_url
 from harness.student import Blueprint
 from harness.study import main
-from harness.teacher_outputs import TeacherOutputs
+from harness.teacher_outputs import TeacherOutputs, teacher_outputs
 from harness.train import train_population
 from tests.conftest import small_study, tiny_bert, tiny_inputs
 
@@ -148,11 +150,32 @@ def test_equal_rows_are_computed_once(
     assert sizes == [4, 8]
 
 
-def test_the_live_teacher_is_not_trained(arithmetic: Arithmetic) -> None:
-    before = {name: value.clone() for name, value in TEACHER.state_dict().items()}
-    curves([member("tinybert", 1)], recipe(arithmetic, "tinybert"))
-    assert all(torch.equal(value, before[name]) for name, value in TEACHER.state_dict().items())
+@pytest.mark.parametrize("engine", ["stacked", "reference"])
+@pytest.mark.parametrize("name", ["kd", *NAMES])
+def test_no_gradient_reaches_the_teacher(
+    tmp_path: Path, arithmetic: Arithmetic, monkeypatch: pytest.MonkeyPatch, name: str, engine: str
+) -> None:
+    """Methods detach nothing: what the core hands them of a teacher has no graph."""
+    handed: list[tuple[Layers, Layers]] = []
+    total = MethodGroup.total
+
+    def seen(group: MethodGroup, student: Layers, teacher: Layers, *rest: torch.Tensor) -> Any:
+        handed.append((student, teacher))
+        return total(group, student, teacher, *rest)
+
+    monkeypatch.setattr(MethodGroup, "total", seen)
+    before = {key: value.clone() for key, value in TEACHER.state_dict().items()}
+    assert all(parameter.requires_grad for parameter in TEACHER.parameters())
+    shared = recipe(arithmetic, name, engine=engine)
+    cache = teacher_outputs(tmp_path / "cache", TEACHER, shared.inputs, arithmetic, lambda n: None)
+    curves([member(name, 1)], replace(shared, teacher=cache[shared.view.pooling]))
+    assert len(handed) == STEPS
+    for student, teacher in handed:
+        assert all(part.requires_grad for part in (student.logits, *student.tokens))
+        assert not [part for part in tree_leaves(teacher) if part.requires_grad]
+        assert bool(teacher.tokens or teacher.keys) == bool(shared.view.needs)
     assert all(parameter.grad is None for parameter in TEACHER.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in TEACHER.state_dict().items())
 
 
 def test_a_live_teacher_in_train_mode_is_refused(arithmetic: Arithmetic) -> None:

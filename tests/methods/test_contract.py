@@ -119,7 +119,7 @@ def test_the_card_names_every_hyper_parameter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MATCHING)
-def test_gradients_reach_the_student_and_every_parameter_and_not_the_teacher(name: str) -> None:
+def test_gradients_reach_the_student_and_every_parameter(name: str) -> None:
     for shapes in widths_of(name):
         method = moved(build(name, shapes))
         student, teacher, labels = batch(shapes)
@@ -130,9 +130,6 @@ def test_gradients_reach_the_student_and_every_parameter_and_not_the_teacher(nam
         for parameter, value in method.named_parameters():
             assert value.grad is not None, parameter
             assert value.grad.abs().sum() > 0, parameter
-        for tensor in tensors(teacher):
-            assert not tensor.requires_grad
-            assert tensor.grad is None
 
 
 @pytest.mark.parametrize("name", METHODS)
