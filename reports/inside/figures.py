@@ -5,7 +5,7 @@ Hover templates hold no text from the ledger: Plotly reads names in them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from harness.stats.arrays import Floats
-from reports.canvas import blank_figure, by_method, line, marker, safe, transparent
+from reports.canvas import blank_figure, line, marker, safe, transparent
 from reports.choices import State, add_states
 from reports.drawing import Drawing
 from reports.inside import numbers
@@ -70,14 +70,21 @@ def entropy_figure(entropy: pd.DataFrame, styles: Styles) -> Drawing:
         ]  # fmt: skip
     figure.update_xaxes(title_text="epoch", dtick=max(1, int(entropy["epoch"].max()) // 8))
     figure.update_yaxes(range=[-3, 103])
-    states = [_entropy_state(entropy, layer) for layer in entropy_layers(entropy)]
+    states = [_entropy_state(own) for own in _by_layer(entropy)]
     return add_states(figure, traces, states, 0)
 
 
-def _entropy_state(entropy: pd.DataFrame, layer: str) -> State:
+def _by_layer(entropy: pd.DataFrame) -> Iterator[list[pd.DataFrame]]:
+    """Each student layer's rows, by method; none for a method that has no such layer."""
+    found = dict(iter(entropy.groupby(["student_layer", "method"], sort=False)))
+    methods = dict.fromkeys(entropy["method"])
+    for layer in entropy_layers(entropy):
+        yield [found.get((layer, method), entropy.iloc[:0]) for method in methods]
+
+
+def _entropy_state(by_method: Sequence[pd.DataFrame]) -> State:
     state: list[dict[str, Any]] = []
-    for _, own in by_method(entropy):
-        rows = own[own["student_layer"] == layer]
+    for rows in by_method:
         epochs, ends = rows["epoch"].tolist(), rows["high"].tolist() + rows["low"].tolist()[::-1]
         state += [
             {"x": epochs + epochs[::-1], "y": ends},

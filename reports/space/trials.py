@@ -6,6 +6,7 @@ import ast
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -77,9 +78,14 @@ class Searched:
 
     def of(self, method: str) -> pd.DataFrame:
         """One method's trials."""
-        return self.trials[self.trials["method"] == method]
+        return self._by_method.get(method, self.trials.iloc[:0])
+
+    @cached_property
+    def _by_method(self) -> dict[str, pd.DataFrame]:
+        return {str(method): own for method, own in self.trials.groupby("method", sort=False)}
 
 
+@cache
 def read_scale(text: str) -> Scale:
     """A distribution as Optuna prints it, `FloatDistribution(high=1.0, log=False, low=0.1, step=None)`.
 
@@ -178,8 +184,10 @@ def importance_frame(searched: Searched) -> pd.DataFrame:
 def _shares(
     method: str, trials: pd.DataFrame, scales: Mapping[str, Scale]
 ) -> list[tuple[str, str, float, float, int]]:
+    if len(trials) < LEAST_TRIALS or len(scales) < 2:
+        return []
     known = trials.dropna(subset=[f"setting.{name}" for name in scales])
-    if len(known) < LEAST_TRIALS or len(scales) < 2:
+    if len(known) < LEAST_TRIALS:
         return []
     values = {name: _values(known[f"setting.{name}"], scale) for name, scale in scales.items()}
     found = importances(values, known["rank"].to_numpy(dtype=np.float64))
