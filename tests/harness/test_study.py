@@ -18,7 +18,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from harness import ablation, arguments, demo, manifest, registry, trainer
+from harness import ablation, demo, manifest, registry, trainer
 from harness import command as study_command
 from harness.checkpoints import tokenizer_of
 from harness.compare import summarise
@@ -454,7 +454,7 @@ def more_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     extended = registry.Registry(dict(sorted({**found.methods, **added}.items())), {})
     monkeypatch.setattr(Stumbling, "runs", 0)
     monkeypatch.setattr(Stumbling, "weights", [])
-    for module in ("arguments", "command", "listing", "manifest"):
+    for module in ("arguments", "command", "listing", "manifest", "registry", "replay"):
         monkeypatch.setattr(f"harness.{module}.registry", lambda: extended)
 
 
@@ -574,12 +574,8 @@ def test_a_lone_run_that_is_not_finite_says_so(command: Command) -> None:
 
 @pytest.mark.usefixtures("more_methods")
 def test_a_run_that_raised_is_replayed(
-    command: Command,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("harness.replay.registry", lambda: arguments.registry())
     command("--method", "stumbling", "--baseline", "none", "--trials", "4", code=1)
     ledger = opened(tmp_path / "runs")
     (study,) = ledger.manifest(ledger.ablations()[0])["studies"]["rte"].values()
