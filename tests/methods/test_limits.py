@@ -139,6 +139,15 @@ def test_a_student_with_the_matched_layers_has_no_loss(name: str) -> None:
     assert layer_term(method, others, teacher.states) > 1e-3
 
 
+@pytest.mark.parametrize("name", ["pkd-skip", "pkd-last"])
+def test_a_student_equal_to_its_teacher_has_no_loss(name: str) -> None:
+    shapes = replace(SAME, student_layers=SAME.teacher_layers)
+    _, teacher, _ = batch(shapes)
+    method = build(name, shapes).double()
+    assert layer_term(method, teacher.states.clone(), teacher.states) == 0.0
+    assert layer_term(method, teacher.states.flip(1), teacher.states) > 1e-3
+
+
 @pytest.mark.parametrize(
     "name", ["pkd-skip", "pkd-last", "reverse", "random-map", "rail", "universal"]
 )
