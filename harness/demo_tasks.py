@@ -298,16 +298,16 @@ TASKS: Mapping[str, DemoTask] = MappingProxyType(
     {
         "cola": DemoTask(_one_split(acceptability), (0.3, 0.7)),
         "sst2": DemoTask(_one_split(sentiment), (0.5, 0.5), noise=0.32),
-        "mrpc": DemoTask(_one_split(paraphrase), (0.32, 0.68)),
+        "mrpc": DemoTask(_one_split(paraphrase), (0.32, 0.68), noise=0.29),
         "qqp": DemoTask(_one_split(duplicate), (0.63, 0.37)),
         "stsb": DemoTask(_one_split(similarity), (1 / 6,) * 6, is_score=True),
         "mnli": DemoTask(
             MappingProxyType({split: inference(nouns) for split, nouns in _GENRES.items()}),
             (1 / 3, 1 / 3, 1 / 3),
-            noise=0.27,
+            noise=0.31,
         ),
         "qnli": DemoTask(_one_split(answerable), (0.5, 0.5), noise=0.21),
-        "rte": DemoTask(_one_split(entailment), (0.5, 0.5)),
+        "rte": DemoTask(_one_split(entailment), (0.5, 0.5), noise=0.26),
         "wnli": DemoTask(_one_split(pronoun), (0.5, 0.5), noise=0.1),
     }
 )

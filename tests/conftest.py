@@ -96,6 +96,12 @@ def small_study(out: Path, encoder: Path, *more: str) -> list[str]:
     ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: at the end no process waits for another's last long file."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def arithmetic() -> Arithmetic:
     """fp32 on the CPU."""

@@ -27,13 +27,13 @@ def declared() -> list[Requirement]:
 
 def brought_by(asked: list[Requirement]) -> set[str]:
     """The names of these packages and of all that installing them installs."""
-    found: set[str] = set()
-    waiting = [(one.name, frozenset(one.extras)) for one in asked]
+    found: set[tuple[str, frozenset[str]]] = set()
+    waiting = [(canonicalize_name(one.name), frozenset(one.extras)) for one in asked]
     while waiting:
         name, extras = waiting.pop()
-        if (key := canonicalize_name(name)) in found and not extras:
+        if (name, extras) in found:
             continue
-        found.add(key)
+        found.add((name, extras))
         try:
             lines = requires(name) or []
         except PackageNotFoundError:  # not needed here, as on another system
@@ -43,8 +43,8 @@ def brought_by(asked: list[Requirement]) -> set[str]:
             if one.marker is None or any(
                 one.marker.evaluate({"extra": extra}) for extra in extras or {""}
             ):
-                waiting.append((one.name, frozenset(one.extras)))
-    return found
+                waiting.append((canonicalize_name(one.name), frozenset(one.extras)))
+    return {name for name, _ in found}
 
 
 def missing_with(name: str) -> list[str]:

@@ -257,6 +257,7 @@ def finished(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 PAGE = 4096
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["zeros", "noise", "cut"])
 def test_a_damaged_ledger_is_read_or_refused(finished: Path, tmp_path: Path, damage: str) -> None:
     """Every page in turn; what the report does not read, or SQLite not notice, may stand."""

@@ -15,12 +15,12 @@ from harness.demo_tasks import TASKS
 PINNED = {
     "cola": "8925babccb2bd15b",
     "sst2": "53c23f35eb44277f",
-    "mrpc": "4949f925af8f2282",
+    "mrpc": "abd2583cb612b71c",
     "qqp": "234e5598b416cb67",
     "stsb": "bfc724c0a24453c7",
-    "mnli": "e069fd1fa48f15ee",
+    "mnli": "579044693f7e6d14",
     "qnli": "82dca6182099f6b5",
-    "rte": "68c7240dd323ed1e",
+    "rte": "b951d812cf022cc9",
     "wnli": "b327a02757c29a57",
 }
 """The first digits of a digest over texts and labels."""

@@ -91,6 +91,7 @@ MAKERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["roberta", "xlm-roberta", "electra"])
 @pytest.mark.parametrize("outside", [False, True], ids=["fine-tuned here", "from outside"])
 def test_a_study_with_another_family(

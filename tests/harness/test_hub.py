@@ -20,6 +20,7 @@ from tests.test_docs import blocks
 
 ENCODER = "google-bert/bert-base-uncased"
 Command = Callable[..., subprocess.CompletedProcess[str]]
+pytestmark = pytest.mark.slow
 
 
 def _glue(folder: Path) -> None:

@@ -22,9 +22,10 @@ from reports.evidence import read_evidence
 from tests.reports.conftest import Scribe
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and "CI" not in os.environ, reason="there is no chromium"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="there is no chromium"),
+]
 PHONE, DESK, PAPER = 390, 1440, 718
 HOSTILE = (
     """</script><script>alert(1)</script><img src=x onerror=alert(2)>"'&$_%#{}~^\\|=😀\u202eאב"""
