@@ -10,7 +10,6 @@ is claimed, shares are shown beside, in brackets.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import multiprocessing
 import os
@@ -151,13 +150,8 @@ def measure(cells: list[Cell], processes: int, seed: int) -> list[Rate]:
 
 
 def _run(cell: Cell, sequence: np.random.SeedSequence) -> list[Rate]:
-    """One cell. statsmodels collects garbage in every call of Holm's procedure, which takes 60 ms and
-    nothing once what lives by now is left out."""
-    gc.freeze()
-    try:
-        return cell(rng=np.random.default_rng(sequence))
-    finally:
-        gc.unfreeze()
+    """One cell."""
+    return cell(rng=np.random.default_rng(sequence))
 
 
 def missed(rates: list[Rate]) -> list[Rate]:
