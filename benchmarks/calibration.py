@@ -150,7 +150,7 @@ def measure(cells: list[Cell], processes: int, seed: int) -> list[Rate]:
 
 
 def _run(cell: Cell, sequence: np.random.SeedSequence) -> list[Rate]:
-    """One cell."""
+    """One cell with a generator of its own."""
     return cell(rng=np.random.default_rng(sequence))
 
 
