@@ -25,7 +25,7 @@ from rich.table import Table
 
 from benchmarks import checks, multiple_checks, power_checks, simulated
 from benchmarks.rates import STANDARD_ERRORS, Rate, Size
-from harness.progress import progress, say
+from harness.runtime.progress import progress, say
 
 FULL = Size(20_000, 4000, 40, 4000, 4000, 1500)
 QUICK = Size(4000, 200, 4, 250, 250, 100)

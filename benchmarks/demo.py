@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.ledger import Ledger
-from harness.storage import storage_url
+from harness.data.tasks import task_names
+from harness.storage.database import storage_url
+from harness.storage.ledger import Ledger
 from harness.study import main as study
-from harness.tasks import task_names
 
 METHODS = "kd,alp"
 LEAST_GAP = 5.0

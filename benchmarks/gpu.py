@@ -23,10 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import peers, scale
 from benchmarks.workload import SHAPES, Workload, make_workload, now
-from harness.population import Population
-from harness.processor import hold_memory, set_threads
-from harness.recipe import Member, Recipe
-from harness.sizing import population_size
+from harness.runtime.cpu import hold_memory, set_threads
+from harness.training.population import Population
+from harness.training.recipe import Member, Recipe
+from harness.training.sizing import population_size
 
 GRID = {
     "temperature": (5.0, 10.0, 20.0),

@@ -20,11 +20,11 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from benchmarks.workload import MAX_LENGTH, Workload, batches_of_all_lengths
-from harness.losses import distillation_loss, label_loss
 from harness.method import Context
-from harness.population import Population
-from harness.recipe import Member
-from harness.student import build_classifier, copied_layers
+from harness.method.losses import distillation_loss, label_loss
+from harness.models.student import build_classifier, copied_layers
+from harness.training.population import Population
+from harness.training.recipe import Member
 
 TEMPERATURE, KD_WEIGHT, LAYER_WEIGHT, RATE = 4.0, 0.5, 10.0, 1e-5
 WARM_UP = 2

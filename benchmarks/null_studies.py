@@ -25,10 +25,10 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import binom
 
-from harness.compare import summarise
-from harness.ledger import Ledger, Result, StudyRun
-from harness.progress import progress, say
-from harness.storage import storage_url
+from harness.analysis.compare import summarise
+from harness.runtime.progress import progress, say
+from harness.storage.database import storage_url
+from harness.storage.ledger import Ledger, Result, StudyRun
 from harness.study import main as study
 
 SIDES = ("one half", "other half")

@@ -30,7 +30,7 @@ from rich.table import Table
 
 from benchmarks.memory import PeakMemory
 from benchmarks.synthetic import Size, write_ledger
-from harness.progress import say
+from harness.runtime.progress import say
 
 TARGETS = {
     "build_seconds": 20.0,

@@ -29,7 +29,7 @@ from rich.table import Table
 
 from benchmarks.loops import RUNNERS, Clock, new_student, our_terms, plain_terms, textbrewer_terms
 from benchmarks.workload import make_workload
-from harness.processor import hold_memory, set_threads
+from harness.runtime.cpu import hold_memory, set_threads
 
 NAMES = {
     "harness": "this project",

@@ -28,13 +28,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.workload import Workload, batches_of_all_lengths, make_workload, now
 from harness.config import StudentConfig
 from harness.method import View
-from harness.population import Population
-from harness.precision import Arithmetic
-from harness.processor import hold_memory, set_threads
-from harness.recipe import Member
-from harness.registry import registry
-from harness.student import Blueprint
-from harness.teacher_outputs import TeacherOutputs
+from harness.models.student import Blueprint
+from harness.models.teacher_outputs import TeacherOutputs
+from harness.registry.discovery import registry
+from harness.runtime.cpu import hold_memory, set_threads
+from harness.runtime.device import Arithmetic
+from harness.training.population import Population
+from harness.training.recipe import Member
 
 ADAM_BYTES = 28
 """Of a trained number, in a step: its weight, gradient and two moments read; three of them written."""

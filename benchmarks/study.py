@@ -25,8 +25,8 @@ from rich.table import Table
 from benchmarks import peers
 from benchmarks.memory import PeakMemory
 from benchmarks.workload import SHAPES
-from harness.ledger import Ledger
-from harness.storage import storage_url
+from harness.storage.database import storage_url
+from harness.storage.ledger import Ledger
 
 DEFAULTS = (
     *("--preset", "demo", "--task", "rte", "--method", "alp", "--baseline", "none"),

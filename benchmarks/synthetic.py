@@ -16,17 +16,17 @@ import numpy as np
 import numpy.typing as npt
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from harness.cards import card
 from harness.config import Margins, SearchConfig
-from harness.ledger import Ledger, Predictions, Record, Result, Role
+from harness.data.scores import constant_score, evaluate
+from harness.data.tasks import LEFT_OUT, Task, load_task, task_names
 from harness.method import Method
-from harness.metrics import constant_score, evaluate
-from harness.provenance import provenance
-from harness.registry import registry
-from harness.runs import report_seeds, search_seeds
-from harness.space import space_of
-from harness.storage import storage_url
-from harness.tasks import LEFT_OUT, Task, load_task, task_names
+from harness.registry.cards import card
+from harness.registry.discovery import registry
+from harness.registry.space import space_of
+from harness.runtime.provenance import provenance
+from harness.storage.database import storage_url
+from harness.storage.ledger import Ledger, Predictions, Record, Result, Role
+from harness.training.run import report_seeds, search_seeds
 
 BASELINE = "kd"
 STUDENT_LAYERS, TEACHER_LAYERS = 4, 12
@@ -314,7 +314,7 @@ def _record(
 def _predicted(
     task: Task, splits: Mapping[str, _Split], skill: float, generator: np.random.Generator
 ) -> tuple[dict[str, Predictions], dict[str, float]]:
-    """Predictions and metrics by split, named as `harness.evaluation` does."""
+    """Predictions and metrics by split, named as `harness.evaluation.scoring` does."""
     predictions: dict[str, Predictions] = {}
     metrics: dict[str, float] = {}
     luck = float(generator.normal(scale=0.1))

@@ -17,21 +17,21 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, PreTrainedModel
 
-from harness.checkpoints import locate, minilm_installed, tokenizer_of
 from harness.config import ProtocolConfig, SourceConfig, StudentConfig, TrainingConfig
-from harness.inputs import EncodedSplit, encode
+from harness.data.batches import Batch
+from harness.data.sources import load_task_data
+from harness.data.tasks import load_task
+from harness.data.tokens import EncodedSplit, encode
 from harness.method import Method, Shapes, Value, View
-from harness.population import Population
-from harness.precision import Arithmetic, choose_arithmetic
-from harness.randomness import generator
-from harness.recipe import Member, Recipe
-from harness.registry import registry
-from harness.schedule import Batch
-from harness.sources import load_task_data
-from harness.space import any_value
-from harness.student import Blueprint, new_classifier
-from harness.tasks import load_task
-from harness.teacher_outputs import TeacherOutputs, teacher_outputs
+from harness.models.checkpoints import locate, minilm_installed, tokenizer_of
+from harness.models.student import Blueprint, new_classifier
+from harness.models.teacher_outputs import TeacherOutputs, teacher_outputs
+from harness.registry.discovery import registry
+from harness.registry.space import any_value
+from harness.runtime.device import Arithmetic, choose_arithmetic
+from harness.runtime.randomness import generator
+from harness.training.population import Population
+from harness.training.recipe import Member, Recipe
 
 MAX_LENGTH = 128
 SHAPES: dict[str, dict[str, Any]] = {

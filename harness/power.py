@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from harness.config import Margins, ProtocolConfig
 from harness.errors import UserError, one_line
-from harness.progress import say
+from harness.runtime.progress import say
 
 if TYPE_CHECKING:
-    from harness.seed_table import Question
+    from harness.cli.seed_table import Question
 
 SEEDS = (6, 8, 10, 15, 20, 30)
 MOST = 100_000
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         say(f"error: {one_line(error)}")
         return 2
-    from harness.seed_plan import plan_seeds
-    from harness.seed_table import plain_plans, show_plans
+    from harness.analysis.seed_plan import plan_seeds
+    from harness.cli.seed_table import plain_plans, show_plans
 
     plans = [
         plan_seeds(spread, options.seeds, asked.level, asked.power) for spread in asked.spreads
@@ -141,8 +141,8 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _given(options: argparse.Namespace) -> Question:
-    from harness.seed_plan import Spread
-    from harness.seed_table import Question
+    from harness.analysis.seed_plan import Spread
+    from harness.cli.seed_table import Question
 
     metric = options.metric or "accuracy"
     margin = getattr(Margins(), metric) if options.margin is None else options.margin
@@ -156,11 +156,11 @@ def _given(options: argparse.Namespace) -> Question:
 
 
 def _observed(options: argparse.Namespace) -> Question:
-    from harness.compare import summarise
-    from harness.ledger import Ledger
-    from harness.seed_plan import observed_spreads
-    from harness.seed_table import Question
-    from harness.storage import existing_url
+    from harness.analysis.compare import summarise
+    from harness.analysis.seed_plan import observed_spreads
+    from harness.cli.seed_table import Question
+    from harness.storage.database import existing_url
+    from harness.storage.ledger import Ledger
 
     ledger = Ledger(existing_url(options.runs, options.storage))
     try:

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from harness import interrupt
-from harness.progress import say
+from harness.runtime import interrupt
+from harness.runtime.progress import say
 
 INTERRUPTED, CLOSED = 130, 141
 GO_ON = "interrupted: the same command goes on where this one stopped"
@@ -47,7 +47,7 @@ def _imported() -> Callable[[Sequence[str] | None], int]:
     if usual:
         signal.signal(signal.SIGINT, _leave)
     try:
-        from harness.command import run
+        from harness.cli.command import run
     finally:
         if usual:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -10,9 +10,6 @@ import torch
 from optuna.distributions import CategoricalDistribution
 from torch import Tensor, nn
 
-from harness.layer_maps import buckets
-from harness.losses import layer_attention
-from harness.matching import MIXED, MixedLayers
 from harness.method import (
     Hyper,
     Shapes,
@@ -21,6 +18,9 @@ from harness.method import (
     require_depth,
     require_equal_widths,
 )
+from harness.method.layer_maps import buckets
+from harness.method.losses import layer_attention
+from harness.method.matching import MIXED, MixedLayers
 
 Reach = Literal["all layers", "buckets", "overlapping buckets"]
 _ATTENTION: Mapping[str, Hyper] = {

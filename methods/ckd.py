@@ -9,9 +9,6 @@ import torch
 from optuna.distributions import CategoricalDistribution
 from torch import Tensor, nn
 
-from harness.layer_maps import buckets
-from harness.losses import mean_squared_error
-from harness.matching import MIXED
 from harness.method import (
     Context,
     Hyper,
@@ -21,6 +18,9 @@ from harness.method import (
     Value,
     require_depth,
 )
+from harness.method.layer_maps import buckets
+from harness.method.losses import mean_squared_error
+from harness.method.matching import MIXED
 
 _SPACE: Mapping[str, Hyper] = {
     **MIXED,

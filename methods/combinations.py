@@ -8,8 +8,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from harness.losses import mean_squared_error
-from harness.matching import MIXED, MixedLayers
 from harness.method import (
     Context,
     Hyper,
@@ -19,6 +17,8 @@ from harness.method import (
     Value,
     query_projection,
 )
+from harness.method.losses import mean_squared_error
+from harness.method.matching import MIXED, MixedLayers
 
 GAIN = 100.0
 """Of static weights: a learning rate made for encoders would hardly move bare logits."""

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.matching import MIXED
 from harness.method import (
     Context,
     Hyper,
@@ -19,6 +18,7 @@ from harness.method import (
     Value,
     query_projection,
 )
+from harness.method.matching import MIXED
 
 LEAST_COST = 1e-12
 """Below it a layer's cost is not inverted."""

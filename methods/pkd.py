@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from harness.layer_maps import skip_map
-from harness.matching import MappedLayers
+from harness.method.layer_maps import skip_map
+from harness.method.matching import MappedLayers
 
 
 class PkdSkip(MappedLayers):

@@ -13,8 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.errors import MethodError
-from harness.layer_maps import skip_map
-from harness.losses import divergence, masked_mean, widened
 from harness.method import (
     DISTILLATION,
     Context,
@@ -27,6 +25,8 @@ from harness.method import (
     require_depth,
     weight,
 )
+from harness.method.layer_maps import skip_map
+from harness.method.losses import divergence, masked_mean, widened
 
 _SPACE: Mapping[str, Hyper] = {
     **DISTILLATION,

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.losses import divergence, label_loss, layer_energies, mix_layers
 from harness.method import (
     DISTILLATION,
     Context,
@@ -22,6 +21,7 @@ from harness.method import (
     require_pair,
     weight,
 )
+from harness.method.losses import divergence, label_loss, layer_energies, mix_layers
 
 
 class Universal(Method):

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.compare import AblationResult
+from harness.analysis.ablation_diff import side_by_side
+from harness.analysis.compare import AblationResult
 from harness.errors import UserError, one_line
-from harness.ledger import Ledger
-from harness.side_by_side import side_by_side
-from harness.storage import existing_url
+from harness.storage.database import existing_url
+from harness.storage.ledger import Ledger
 from reports.disagreements import disagreements_csv
 from reports.evidence import read_evidence
 from reports.files import is_file_name, write_whole

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.by_example import MethodsByExample, PairByExample
+from harness.analysis.examples import MethodsByExample, PairByExample
 from reports import display
 from reports.blocks import Block, Panel
 from reports.canvas import blank_figure, by_pair, marker, safe

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from harness.results import MethodResult
+from harness.analysis.results import MethodResult
 from reports import display, tables
 from reports.blocks import Block, Panel
 from reports.canvas import blank_figure, marker, safe

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.disagreements import Disagreements, Rows, Side
-from harness.predictions import Values
+from harness.analysis.answers import Values
+from harness.analysis.disagreements import Disagreements, Rows, Side
 from reports import display
 from reports.blocks import Block
 from reports.display import Columns, number

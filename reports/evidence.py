@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from harness.across import Across, across, false_discovery
-from harness.by_example import ByExample, by_example
-from harness.compare import AblationResult, summarise
-from harness.disagreements import Disagreements, disagreements
-from harness.ledger import Ledger, Record
-from harness.predictions import StoredAnswers
-from harness.repeats import read_parts
-from harness.results import MethodResult
+from harness.analysis.aggregation import Across, across, false_discovery
+from harness.analysis.answers import StoredAnswers
+from harness.analysis.compare import AblationResult, summarise
+from harness.analysis.disagreements import Disagreements, disagreements
+from harness.analysis.examples import ByExample, by_example
+from harness.analysis.repeats import read_parts
+from harness.analysis.results import MethodResult
+from harness.storage.ledger import Ledger, Record
 from reports.inside.records import Inside, read_inside
 
 POINTS = 100.0

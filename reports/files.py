@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from harness.errors import StorageError
-from harness.storage import host
+from harness.storage.database import host
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

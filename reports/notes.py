@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.compare import collapses
-from harness.results import MethodResult
+from harness.analysis.compare import collapses
+from harness.analysis.results import MethodResult
 from reports.evidence import Evidence
 
 LEAST_VARIANCE = 0.01

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.compare import AblationResult, Comparison
-from harness.ledger import StudyRun
-from harness.results import MethodResult
+from harness.analysis.compare import AblationResult, Comparison
+from harness.analysis.results import MethodResult
+from harness.storage.ledger import StudyRun
 from reports.evidence import POINTS
 
 DIFFERENCE_COLUMNS = [

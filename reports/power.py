@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from harness.compare import Comparison
+from harness.analysis.compare import Comparison
 from harness.stats import least_seeds
 from harness.stats.paired import ROUNDING
 from harness.stats.power import detectable_difference, power_of

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from harness.ledger import StudyRun
-from harness.results import MethodResult
+from harness.analysis.results import MethodResult
+from harness.storage.ledger import StudyRun
 from reports.evidence import Evidence
 
 FIRST = (

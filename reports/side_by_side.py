@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from harness.compare import AblationResult
-from harness.results import MethodResult
-from harness.side_by_side import Both, SideBySide
+from harness.analysis.ablation_diff import Both, SideBySide
+from harness.analysis.compare import AblationResult
+from harness.analysis.results import MethodResult
 from reports import display
 from reports.blocks import Block, Panel
 from reports.canvas import blank_figure, marker, safe

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.stats
 
-from harness.compare import BOOTSTRAP_SEED
-from harness.results import MethodResult
+from harness.analysis.compare import BOOTSTRAP_SEED
+from harness.analysis.results import MethodResult
 from harness.stats.arrays import Floats
 from harness.stats.best import best_set
 from reports.evidence import Evidence

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.analysis.repeats import read_parts
+from harness.analysis.results import MethodResult, read_results
 from harness.errors import DataError, StorageError, UserError, one_line
-from harness.ledger import Ledger, StudyRun
-from harness.repeats import read_parts
-from harness.results import MethodResult, read_results
-from harness.storage import existing_url
+from harness.storage.database import existing_url
+from harness.storage.ledger import Ledger, StudyRun
 from reports.files import is_file_name, write_whole
 from reports.glue import FILES, OfficialFile, zipped
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.compare import Comparison
-from harness.results import MethodResult
+from harness.analysis.compare import Comparison
+from harness.analysis.results import MethodResult
 from reports.evidence import POINTS, Evidence
 from reports.numbers import setting_text
 from reports.standings import standings

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.compare import Comparison
+from harness.analysis.compare import Comparison
 from reports.display import (
     NOTHING,
     Cell,

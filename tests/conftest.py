@@ -17,12 +17,12 @@ from transformers import (
     PreTrainedModel,
 )
 
-from harness.attention import ATTENTION
-from harness.demo_encoder import build_tokenizer
-from harness.inputs import EncodedSplit
-from harness.ledger import Ledger
-from harness.precision import Arithmetic
-from harness.storage import storage_url
+from harness.data.tokens import EncodedSplit
+from harness.demo.encoder import build_tokenizer
+from harness.models.attention import ATTENTION
+from harness.runtime.device import Arithmetic
+from harness.storage.database import storage_url
+from harness.storage.ledger import Ledger
 
 VOCABULARY = 50
 SIZES = {

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import harness.command  # noqa: F401
+import harness.cli.command  # noqa: F401
 import reports.build  # noqa: F401 - imported before the forks
 from harness.study import main
 from tests.conftest import small_study

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.killing", "harness.command", "reports.build", "torch"])
+CONTEXT.set_forkserver_preload(["tests.killing", "harness.cli.command", "reports.build", "torch"])
 IN_TRAINING = -1
 SECONDS = 300
 """No study here takes longer: one that does waits for something that will not come."""
@@ -60,7 +60,7 @@ def _study(arguments: list[str], notes: Path, moments: Moments) -> None:
     """Run the command; its output, exit code and what it wrote lie in `notes` afterwards."""
     import torch
 
-    from harness.ledger import Ledger
+    from harness.storage.ledger import Ledger
     from harness.study import main
 
     torch.set_num_threads(1)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import methods
-from harness.cards import document
-from harness.demo import generate
-from harness.registry import registry
+from harness.demo.examples import generate
+from harness.registry.cards import document
+from harness.registry.discovery import registry
 from harness.study import main
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -72,7 +72,7 @@ def test_the_tasks_of_the_document_run(
 
 def test_the_table_of_methods_is_what_the_cards_say() -> None:
     assert (DOCS / "methods.md").read_text() == document(), (
-        "python -m harness.cards > docs/methods.md"
+        "python -m harness.registry.cards > docs/methods.md"
     )
 
 

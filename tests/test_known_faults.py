@@ -9,14 +9,21 @@ import pytest
 import torch
 
 from harness.method import Value, View
-from harness.population import Population
-from harness.precision import Arithmetic
-from harness.randomness import generator
-from harness.recipe import Member, Recipe
-from harness.registry import registry
-from harness.teacher_outputs import TeacherOutputs
-from harness.train import train_population
-from tests.harness.test_views import BLUEPRINT, EXAMPLES, LAYERS, SETTING, SHAPES, recipe
+from harness.models.teacher_outputs import TeacherOutputs
+from harness.registry.discovery import registry
+from harness.runtime.device import Arithmetic
+from harness.runtime.randomness import generator
+from harness.training.loop import train_population
+from harness.training.population import Population
+from harness.training.recipe import Member, Recipe
+from tests.harness.training.test_live_teacher import (
+    BLUEPRINT,
+    EXAMPLES,
+    LAYERS,
+    SETTING,
+    SHAPES,
+    recipe,
+)
 
 TESTS = Path(__file__).parent
 ELSEWHERE = {
@@ -25,15 +32,15 @@ ELSEWHERE = {
         "test_every_scalar_changes_the_gradient",
     ),
     "a teacher in train mode": (
-        "harness/test_teacher_outputs.py",
+        "harness/models/test_teacher_outputs.py",
         "test_a_teacher_in_train_mode_is_refused",
     ),
     "a live teacher in train mode": (
-        "harness/test_views.py",
+        "harness/training/test_live_teacher.py",
         "test_a_live_teacher_in_train_mode_is_refused",
     ),
     "examples in the same order for every seed": (
-        "harness/test_schedule.py",
+        "harness/data/test_batches.py",
         "test_order_differs_between_seeds_and_epochs_and_repeats_for_the_same",
     ),
     "a loss that depends on the size of the batch, as when it is divided after backward": (
@@ -41,15 +48,15 @@ ELSEWHERE = {
         "test_a_batch_that_is_doubled_has_the_same_terms_and_gradients",
     ),
     "a softmax without subtracting the maximum, in the outputs": (
-        "harness/test_losses.py",
+        "harness/method/test_losses.py",
         "test_huge_logits_stay_finite",
     ),
     "a softmax without subtracting the maximum, in the attention": (
-        "harness/test_losses.py",
+        "harness/method/test_losses.py",
         "test_attention_with_huge_energies_stays_finite",
     ),
     "labels in another order than the teacher's outputs": (
-        "harness/test_families.py",
+        "harness/models/test_families.py",
         "test_outputs_are_put_in_the_order_of_the_labels",
     ),
     "a teacher that is no better than the majority": (

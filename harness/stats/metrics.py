@@ -4,7 +4,7 @@ A resample is given by its counts: how often it holds each example. Every functi
 (examples,), predictions (seeds, examples) and counts (resamples, examples), and returns the metric
 of each resample and seed (resamples, seeds), as scikit-learn or scipy would give on the drawn
 examples. Where the statistic is undefined (constant values) the result is 0, as in GLUE's tables and
-in `harness.metrics`.
+in `harness.data.scores`.
 """
 
 from collections.abc import Callable, Iterator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness.across import Across, Aggregates, CrossTaskEffect, Ranking
+from harness.analysis.aggregation import Across, Aggregates, CrossTaskEffect, Ranking
 from reports import display
 from reports.across import figures, numbers
 from reports.blocks import Block, Panel

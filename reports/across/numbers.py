@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from harness.across import Aggregates, CrossTaskEffect, Ranking
+from harness.analysis.aggregation import Aggregates, CrossTaskEffect, Ranking
 from harness.stats.meta_analysis import Effect, MetaAnalysis
 
 PERCENT = 100.0

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.compare import AblationResult
-from harness.ledger import Ledger
-from harness.results import MethodResult
+from harness.analysis.compare import AblationResult
+from harness.analysis.results import MethodResult
 from harness.stats.arrays import Floats
+from harness.storage.ledger import Ledger
 
 ALL_DRAWN = 4
 """States are drawn of every method where there are so many or fewer."""

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
+from harness.analysis.results import MethodResult
 from harness.errors import StorageError
-from harness.results import MethodResult
 from harness.stats.arrays import Floats
 from harness.stats.importance import LEAST_TRIALS, importances
 from reports import numbers

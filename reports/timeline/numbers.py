@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.ledger import Record
+from harness.storage.ledger import Record
 from reports import display
 from reports.display import number
 from reports.evidence import Evidence

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from benchmarks import null_studies
-from harness.ledger import Ledger, Result, StudyRun
-from harness.storage import storage_url
+from harness.storage.database import storage_url
+from harness.storage.ledger import Ledger, Result, StudyRun
 from tests.conftest import small_study
-from tests.harness.test_compare import predictions, record
+from tests.harness.analysis.test_compare import predictions, record
 
 POOL = 30
 

@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks import page
 from benchmarks.synthetic import STUDENT_LAYERS, TEACHER_LAYERS, Size, write_ledger
-from harness.compare import summarise
-from harness.ledger import Ledger
+from harness.analysis.compare import summarise
+from harness.storage.ledger import Ledger
 
 SMALL = Size(methods=3, tasks=2, seeds=2, trials=2, epochs=3)
 FLAGS = "--methods 2 --tasks 1 --seeds 2 --trials 1 --repeats 1 --json"

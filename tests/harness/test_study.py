@@ -18,25 +18,27 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from harness import ablation, demo, manifest, registry, trainer
-from harness import command as study_command
-from harness.checkpoints import tokenizer_of
-from harness.compare import summarise
+from harness.analysis.compare import summarise
+from harness.cli import command as study_command
 from harness.compose import compose_config
 from harness.config import ProtocolConfig, SourceConfig
+from harness.data.sources import load_task_data
+from harness.data.tasks import load_task
+from harness.data.tokens import encode
+from harness.demo import examples as demo
 from harness.errors import TeacherError
-from harness.execute import Executor
-from harness.inputs import encode
-from harness.ledger import Ledger, Result
-from harness.losses import mean_squared_error
+from harness.experiment import ablation, manifest, trainer
+from harness.experiment.executor import Executor
+from harness.experiment.trainer import Trainer
 from harness.method import DISTILLATION, Context, Hyper, Layers, Method, weight
-from harness.population import Population, predict
-from harness.precision import Arithmetic
-from harness.sources import load_task_data
-from harness.storage import storage_url
+from harness.method.losses import mean_squared_error
+from harness.models.checkpoints import tokenizer_of
+from harness.registry import discovery as registry
+from harness.runtime.device import Arithmetic
+from harness.storage.database import storage_url
+from harness.storage.ledger import Ledger, Result
 from harness.study import main
-from harness.tasks import load_task
-from harness.trainer import Trainer
+from harness.training.population import Population, predict
 from tests.conftest import small_study
 from tests.killing import contents
 
@@ -302,7 +304,7 @@ def test_a_plan_counts_the_predictions_of_report_runs(command: Command, tmp_path
 def test_dry_run_pre_trains_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delattr("harness.demo_encoder.write_encoder")
+    monkeypatch.delattr("harness.demo.encoder.write_encoder")
     out = tmp_path / "runs"
     assert main(f"--method alp --task rte --preset demo --out {out} --dry-run".split()) == 0
     assert "20 report runs" in capsys.readouterr().out

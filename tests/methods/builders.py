@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from harness.method import Context, Layers, Method, Shapes, Value
-from harness.randomness import generator, global_seed
-from harness.registry import registry
-from harness.space import any_value
+from harness.registry.discovery import registry
+from harness.registry.space import any_value
+from harness.runtime.randomness import generator, global_seed
 
 METHODS = registry().methods
 SAME = Shapes(6, 8, 3, 8, 3, teacher_heads=2, student_heads=2, epochs=3)

@@ -11,12 +11,12 @@ from optuna.distributions import CategoricalDistribution
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from harness.cards import card
 from harness.errors import MethodError
-from harness.losses import distillation_loss, label_loss, objective
 from harness.method import Layers, Method, Shapes
-from harness.randomness import generator
-from harness.registry import registry
+from harness.method.losses import distillation_loss, label_loss, objective
+from harness.registry.cards import card
+from harness.registry.discovery import registry
+from harness.runtime.randomness import generator
 from tests.methods.builders import (
     EXAMPLES,
     MASK,

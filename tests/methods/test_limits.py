@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from harness.errors import MethodError
-from harness.inspection import inspect_run
-from harness.layer_maps import buckets, skip_map
-from harness.losses import mean_squared_error
+from harness.evaluation.inspection import inspect_run
 from harness.method import Layers, Method
-from harness.randomness import generator
-from harness.teacher_outputs import TeacherOutputs
+from harness.method.layer_maps import buckets, skip_map
+from harness.method.losses import mean_squared_error
+from harness.models.teacher_outputs import TeacherOutputs
+from harness.runtime.randomness import generator
 from tests.methods.builders import EXAMPLES, METHODS, SAME, WIDER, batch, build, context, moved
 
 

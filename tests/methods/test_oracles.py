@@ -9,8 +9,8 @@ import torch
 
 from harness.errors import MethodError
 from harness.method import Context, Layers, Method, Shapes, Value
-from harness.randomness import generator, global_seed
-from harness.registry import registry
+from harness.registry.discovery import registry
+from harness.runtime.randomness import generator, global_seed
 from tests.methods.oracles import (
     MAPS,
     ORACLES,

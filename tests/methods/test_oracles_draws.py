@@ -11,8 +11,8 @@ import torch
 from scipy import stats
 
 from harness.method import Method, Shapes, Value
-from harness.randomness import generator
-from harness.registry import registry
+from harness.registry.discovery import registry
+from harness.runtime.randomness import generator
 
 SHAPES = Shapes(6, 4, 3, 4, 2)
 

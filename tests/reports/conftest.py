@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.ledger import Ledger, Predictions, Record, Result
+from harness.storage.ledger import Ledger, Predictions, Record, Result
 
 LABELS = np.array([0, 1] * 5)
 METHOD_SCORES = {100: 0.9, 101: 0.8, 102: 0.9}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from harness.across import Aggregates, CrossTaskEffect, MethodAggregate, Ranking
+from harness.analysis.aggregation import Aggregates, CrossTaskEffect, MethodAggregate, Ranking
 from harness.stats.aggregate import Aggregate, PerformanceProfile
 from harness.stats.meta_analysis import Attempt, meta_analysis, mixed_effect
 from harness.stats.paired import Interval

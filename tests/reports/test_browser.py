@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Download, Locator, Page, sync_playwright
 
 from benchmarks.synthetic import Size, write_ledger
-from harness.ledger import Ledger
+from harness.storage.ledger import Ledger
 from reports import build, tables
 from reports.evidence import read_evidence
 from tests.reports.conftest import Scribe

@@ -16,7 +16,7 @@ import plotly.offline
 import pytest
 
 from harness.errors import StorageError
-from harness.storage import host
+from harness.storage.database import host
 from reports import build
 from reports.build import build_report
 from reports.document import packed

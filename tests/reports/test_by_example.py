@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.by_example import MethodsByExample, PairByExample
+from harness.analysis.examples import MethodsByExample, PairByExample
 from harness.stats.examples import CochranQ, ExamplesBootstrap, McNemar
 from reports import by_example
 from reports.evidence import read_evidence

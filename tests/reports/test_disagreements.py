@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.disagreements import Disagreements, Side
-from harness.ledger import Ledger
+from harness.analysis.disagreements import Disagreements, Side
+from harness.storage.ledger import Ledger
 from reports import build
 from reports.blocks import Block
 from reports.disagreements import (

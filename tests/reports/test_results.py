@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.ledger import Record, Result
+from harness.storage.ledger import Record, Result
 from reports import build
 from reports.build import beside, build_report
 from reports.evidence import read_evidence

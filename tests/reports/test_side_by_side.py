@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import sync_playwright
 
-from harness.side_by_side import side_by_side
+from harness.analysis.ablation_diff import side_by_side
 from reports import build
 from reports.side_by_side import differences
 from tests.reports.conftest import Scribe

@@ -10,8 +10,8 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 
-from harness.ledger import Predictions, Record, Result
-from harness.tasks import load_task, task_names
+from harness.data.tasks import load_task, task_names
+from harness.storage.ledger import Predictions, Record, Result
 from reports import glue, submission
 
 YES_NO, NLI = ["0", "1"], ["entailment", "neutral", "contradiction"]

@@ -14,7 +14,7 @@ STYLES = method_styles(["finetune", "alp"])
 def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """What the ledger takes for the time, in seconds after some day."""
     now = {"now": 0.0}
-    monkeypatch.setattr("harness.ledger.time.time", lambda: 1.7e9 + now["now"])
+    monkeypatch.setattr("harness.storage.ledger.time.time", lambda: 1.7e9 + now["now"])
     return now
 
 

@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from harness.metrics import METRICS
+from harness.data.scores import METRICS
 from harness.stats import metrics
 from harness.stats.metrics import RESAMPLED
 

@@ -1,0 +1,1 @@
+"""From the ledger to comparisons. Never imports torch."""

@@ -1,0 +1,68 @@
+"""One scale for tasks with different metrics: the share of the gap between constant and teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.analysis.compare import AblationResult
+
+LEAST_GAP = 0.05
+"""The least distance between teacher and constant prediction that a score is divided by. Below it
+the noise of one task's shares would drown all others."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A task's scores as shares of the gap: (score - constant) / (teacher - constant).
+
+    0 is a constant prediction, 1 the teacher on the same examples; a student may lie outside. Both
+    ends are taken for known, so what is said on this scale is said of these teachers and examples.
+    """
+
+    constant: float
+    teacher: float
+
+    def shares(self, scores: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Scores of any shape, on the scale."""
+        values = np.asarray(scores, dtype=np.float64)
+        return (values - self.constant) / (self.teacher - self.constant)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The scale of every task that has one, and why the others have none, by task."""
+
+    known: Mapping[str, Scale]
+    missing: Mapping[str, str]
+
+
+def scales(result: AblationResult) -> Scales:
+    """The scales of an ablation's tasks, from what its manifest says of teachers and constants."""
+    known: dict[str, Scale] = {}
+    missing: dict[str, str] = {}
+    for task in result.manifest["studies"]:
+        constant = result.manifest["tasks"][task].get("constant")
+        teacher = _teacher_score(result, task)
+        if constant is None or teacher is None:
+            missing[task] = "no recorded score of the teacher or a constant prediction"
+        elif not teacher - constant >= LEAST_GAP:
+            missing[task] = (
+                f"teacher {100 * teacher:.1f} and constant prediction {100 * constant:.1f} points "
+                f"are less than {100 * LEAST_GAP:.0f} apart"
+            )
+        else:
+            known[task] = Scale(float(constant), teacher)
+    return Scales(known, missing)
+
+
+def _teacher_score(result: AblationResult, task: str) -> float | None:
+    """The teacher's primary metric on the split that report runs are scored on; None if unknown."""
+    runs = (run for found in result.results if found.task == task for run in found.report)
+    split = next((run.record.inputs["evaluation"][0][0] for run in runs), None)
+    teacher = result.manifest["teachers"].get(task, {"metrics": {}})
+    score = teacher["metrics"].get(split, {}).get(result.manifest["tasks"][task]["metrics"][0])
+    return None if score is None else float(score)

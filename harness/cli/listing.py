@@ -1,0 +1,57 @@
+"""What `--list` prints: the methods' cards, tasks and presets."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from harness.compose import ablation_methods, names, read_yaml
+from harness.data.tasks import load_task, task_names
+from harness.registry.cards import card
+from harness.registry.discovery import registry
+
+
+def show_list(what: str, as_json: bool) -> None:
+    """Print the names of one kind, as lines or as JSON."""
+    cards: list[dict[str, Any]]
+    if what == "methods":
+        cards = [card(method) for method in registry().methods.values()]
+    elif what == "ablations":
+        cards = [
+            {
+                "name": name,
+                "summary": read_yaml("ablation", name)["title"],
+                "methods": ablation_methods(name),
+            }
+            for name in names("ablation")
+        ]
+    elif what == "tasks":
+        cards = [{"name": name, "summary": load_task(name).title} for name in task_names()]
+    else:
+        cards = [{"name": name, "summary": _preset_line(name)} for name in names("preset")]
+    for name, reason in registry().broken.items() if what == "methods" else ():
+        print(f"{name}: cannot be imported ({reason})", file=sys.stderr)
+    if as_json:
+        print(json.dumps(cards))
+        return
+    for entry in cards:
+        aliases = f" ({', '.join(entry['aliases'])})" if entry.get("aliases") else ""
+        print(f"{entry['name'] + aliases:<20} {entry['summary']}")
+        if what == "ablations":
+            print(f"{'':<20}   {', '.join(entry['methods'])}")
+        if what == "methods":
+            print(f"{'':<20} {entry['paper']} ({entry['form']})")
+            if entry["needs"]:
+                print(f"{'':<20} runs the teacher in every step: reads {', '.join(entry['needs'])}")
+            for name, distribution in entry["hyper-parameters"].items():
+                print(f"{'':<20}   {name}: {distribution}")
+
+
+def _preset_line(name: str) -> str:
+    lines = {
+        "demo": "built-in procedural tasks and a small encoder; minutes on a laptop, no network",
+        "minilm": "GLUE with all-MiniLM-L6-v2, 6 to 3 layers, mean pooling; hours on a CPU",
+        "paper": "GLUE with bert-base-uncased, 12 to 4 layers; for a GPU",
+    }
+    return lines.get(name, "")

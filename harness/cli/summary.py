@@ -1,0 +1,117 @@
+"""What a finished study prints: the verdict table and sentences, and the JSON summary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.analysis.compare import AblationResult, Comparison, collapses
+
+
+def show(result: AblationResult, as_json: bool) -> None:
+    """The verdict table and sentences; on stderr when stdout carries JSON."""
+    console = Console(stderr=as_json, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 140
+    for banner in result.manifest["banners"]:
+        console.print(banner, style="bold", markup=False)
+    unit = "repeats" if "repeats" in result.manifest else "seeds"
+    table = Table(title=f"{result.manifest['name']} (points, mean ± sd over {unit})")
+    for column in (
+        "task",
+        "method",
+        "metric",
+        "score",
+        unit,
+        "difference",
+        "looked at" if result.sequential else "p (Holm)",
+        "verdict",
+    ):
+        table.add_column(column)
+    compared = {(c.task, c.method): c for c in result.comparisons}
+    for found in result.results:
+        comparison = compared.get((found.task, found.method))
+        score = (
+            f"{100 * found.mean:.1f} ± {100 * found.sd:.1f}" if found.scores else "none finished"
+        )
+        cells = ("", "", "baseline" if found.method == result.manifest["baseline"] else "")
+        if comparison is not None:
+            cells = (
+                f"{100 * comparison.difference.mean:+.1f} {_interval(comparison)}",
+                _evidence(comparison),
+                comparison.verdict.outcome,
+            )
+        table.add_row(found.task, found.method, found.metric, score, str(len(found.seeds)), *cells)
+    console.print(table)
+    for comparison in result.comparisons:
+        console.print(comparison.verdict.sentence, markup=False, highlight=False)
+    for text in (*result.missing, *collapses(result)):
+        console.print(text, markup=False, highlight=False)
+
+
+def _interval(comparison: Comparison) -> str:
+    low, high = (100 * bound for bound in comparison.interval)
+    return f"[{low:+.1f}, {high:+.1f}]" if _finite(low) is not None else "(unbounded)"
+
+
+def _evidence(comparison: Comparison) -> str:
+    """The adjusted p value; with seeds that were added, how many pairs it took."""
+    if comparison.looked is None:
+        return f"{comparison.adjusted_p:.3g}"
+    return f"{comparison.looked.pairs} of {comparison.looked.most} pairs"
+
+
+def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any]:
+    """The result as plain JSON values; `seconds` is the command's time."""
+    return {
+        "ablation": result.manifest["name"],
+        "source": result.manifest["source"],
+        "report": str(path.absolute()),
+        "seconds": seconds,
+        "results": [
+            {
+                "task": found.task,
+                "method": found.method,
+                "metric": found.metric,
+                "mean": found.mean if found.scores else None,
+                "scores": list(found.scores),
+                "seeds": list(found.seeds),
+                "runs": [
+                    run.record.fingerprint
+                    for run in found.report
+                    if run.record.status == "complete"
+                ],
+                "setting": found.setting,
+            }
+            for found in result.results
+        ],
+        "comparisons": [
+            {
+                "task": c.task,
+                "method": c.method,
+                "baseline": c.baseline,
+                "difference": c.difference.mean,
+                "interval": [_finite(bound) for bound in c.interval],
+                "adjusted_p": c.adjusted_p,
+                "equivalence_p": None if c.equivalence is None else c.equivalence_p,
+                "margin": c.margin,
+                "detectable": None if c.detectable is None else _finite(c.detectable),
+                "pairs": c.difference.n,
+                "most_pairs": None if c.looked is None else c.looked.most,
+                "verdict": c.verdict.outcome,
+                "sentence": c.verdict.sentence,
+            }
+            for c in result.comparisons
+        ],
+        "missing": list(result.missing),
+        "collapsed": collapses(result),
+        "refused": result.manifest["refused"],
+        "failures": [f"{r.task} {r.method}: {text}" for r in result.results for text in r.failures],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if abs(value) != float("inf") else None

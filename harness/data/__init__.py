@@ -1,0 +1,1 @@
+"""Tasks, their examples, metrics, tokens and batches."""

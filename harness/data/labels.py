@@ -1,0 +1,50 @@
+"""Labels of task data: from the words, indices or scores of a source to numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.data.tasks import Task
+from harness.errors import DataError
+
+Labels = npt.NDArray[np.int64] | npt.NDArray[np.float32]
+
+
+def label_of(value: object, task: Task, words: Mapping[str, str], place: str) -> float:
+    """The index of a label, or a score; `words` are the spellings that the source has for labels.
+
+    Raises:
+        DataError: naming the place, for an unknown label word or a score that is not a number in range.
+    """
+    plain = value is None or isinstance(value, bool | int | float)
+    word = json.dumps(value) if plain else str(value)
+    if task.scores is not None:
+        low, high = task.scores
+        try:
+            score = float(word.replace("_", "?"))  # Python reads 1_0 as 10
+        except ValueError:
+            score = float("nan")
+        if not low <= score <= high:
+            raise DataError(f"{place}: score '{word}' is not a number from {low:g} to {high:g}")
+        return score
+    name = words.get(word, word)
+    if name not in task.labels:
+        accepted = ", ".join(words or task.labels)
+        raise DataError(f"{place}: unknown label '{word}' (expected {accepted})")
+    return task.labels.index(name)
+
+
+def as_array(values: list[float], task: Task) -> Labels:
+    """Labels of examples (examples,): int64 classes, or float32 scores."""
+    return np.array(values, np.float32) if task.regression else np.array(values, np.int64)
+
+
+def named(value: object, names: Sequence[str]) -> object:
+    """The name that an integer is the index of; anything else as it is."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
+        return names[value]
+    return value

@@ -1,0 +1,159 @@
+"""Rows of data files: TSV as GLUE writes it, CSV, JSONL and parquet, each with its place."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import DataError, first_line
+from harness.runtime.progress import say
+
+Column = str | int
+Row = tuple[str, list[Any]]
+"""Where it stands ("file:line"), and its cells."""
+
+
+def read_rows(
+    path: Path, columns: Sequence[Column], *, header: bool = True, skip_broken: bool = False
+) -> Iterator[Row]:
+    """Some columns of every row of a file, whose suffix tells the format.
+
+    Of a TSV or CSV, `header` says whether it begins with one, and `skip_broken` whether rows of another
+    number of cells than the first are left out, with a note of how many, or refused. Columns' indices
+    count from 0 and are for these two.
+
+    Raises:
+        DataError: naming file and line, when it cannot be read or a column is missing or doubled.
+    """
+    if "\0" in str(path):
+        raise DataError(f"{str(path)!r}: no file can have that name")
+    if path.suffix in _RECORDS:
+        yield from _select(path, _RECORDS[path.suffix](path), columns, header, skip_broken)
+    elif path.suffix in _READERS:
+        yield from _READERS[path.suffix](path, columns)
+    else:
+        raise DataError(f"{path}: the suffix is none of {', '.join([*_RECORDS, *_READERS])}")
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        return data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        number = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}:{number}: byte {error.start} is not UTF-8") from error
+
+
+def _tsv(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """No quoting, one record per LF-ended line."""
+    lines = _text(path).removesuffix("\n").split("\n")
+    yield from enumerate((line.removesuffix("\r").split("\t") for line in lines), start=1)
+
+
+def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Cells may be quoted, and then hold commas and line ends."""
+    text = _text(path)
+    csv.field_size_limit(max(len(text), csv.field_size_limit()))
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for cells in reader:
+            if cells:  # not a blank line
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: not CSV ({error})") from error
+
+
+def _select(
+    path: Path,
+    records: Iterator[tuple[int, list[str]]],
+    columns: Sequence[Column],
+    header: bool,
+    skip_broken: bool,
+) -> Iterator[Row]:
+    first: list[str] | None = None
+    positions: list[int] = []
+    broken = 0
+    for number, cells in records:
+        if first is None:
+            first = cells
+            positions = [_position(column, first, path) for column in columns]
+            if header:
+                continue
+        if len(cells) != len(first) and skip_broken:
+            broken += 1
+            continue
+        if len(cells) != len(first):
+            raise DataError(f"{path}:{number}: {len(cells)} columns, expected {len(first)}")
+        yield f"{path}:{number}", [cells[position] for position in positions]
+    if first is None:
+        raise DataError(f"{path}: empty")
+    if broken:
+        say(f"warning: {path}: {broken} rows have too few or too many cells and are left out")
+
+
+def _position(column: Column, header: list[str], path: Path) -> int:
+    if isinstance(column, int):
+        if not 0 <= column < len(header):
+            raise DataError(f"{path}:1: {len(header)} columns, expected at least {column + 1}")
+        return column
+    if column not in header:
+        raise DataError(f"{path}:1: no column '{column}' in the header ({', '.join(header)})")
+    if header.count(column) > 1:
+        raise DataError(f"{path}:1: '{column}' stands {header.count(column)} times in the header")
+    return header.index(column)
+
+
+def _jsonl(path: Path, columns: Sequence[Column]) -> Iterator[Row]:
+    """One object a line."""
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}:{number}: not JSON ({error})") from error
+        if not isinstance(record, dict):
+            raise DataError(f"{path}:{number}: not an object")
+        for column in columns:
+            if column not in record:
+                raise DataError(f"{path}:{number}: no key '{column}'")
+        yield f"{path}:{number}", [record[column] for column in columns]
+
+
+def _parquet(path: Path, columns: Sequence[Column]) -> Iterator[Row]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            for column in columns:
+                if names.count(column) != 1:
+                    found = "no" if column not in names else "more than one"
+                    raise DataError(f"{path}: {found} column '{column}' ({', '.join(names)})")
+            table = file.read(columns=list(columns))
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise DataError(f"{path}: cannot be read ({reason})") from error
+    except pa.ArrowException as error:
+        raise DataError(f"{path}: not parquet ({first_line(error)})") from error
+    try:
+        cells = [table.column(column).to_pylist() for column in columns]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: a text is not UTF-8") from error
+    for number, row in enumerate(zip(*cells, strict=True)):
+        yield f"{path}, row {number}", list(row)
+
+
+_RECORDS = {".tsv": _tsv, ".csv": _csv}
+_READERS: dict[str, Callable[[Path, Sequence[Column]], Iterator[Row]]] = {
+    ".jsonl": _jsonl,
+    ".parquet": _parquet,
+}

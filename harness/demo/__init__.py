@@ -1,0 +1,1 @@
+"""Procedural data sets and their encoder."""

@@ -1,0 +1,87 @@
+"""Procedural data sets with the schemas of the GLUE tasks: the source `demo`.
+
+Examples are drawn from the language of `harness.demo.language` by a generator of the task and seed,
+so they are the same on every machine. A label follows from the facts behind the sentences; what a
+model has to find out is which words of two texts mean the same and which do not. Labels of the
+training split are noisy, as annotators' are (`DemoTask.noise`, `SCORE_NOISE`); those of validation
+are not.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.demo.language import text
+from harness.demo.lexicon import LEXICON
+from harness.demo.tasks import TASKS, DemoTask, Draw
+
+SCORE_NOISE = 3.0
+"""Standard deviation of what is added to training scores, before clipping to [0, 5]."""
+
+Texts = tuple[str, ...]
+Labels = npt.NDArray[np.int64] | npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class DemoSplit:
+    """Examples of one split.
+
+    texts: num_examples tuples of 1 or 2 texts, in the order of GLUE's columns; words and stops are
+        separated by single spaces.
+    labels: (num_examples,) int64 class indices in GLUE's order, or float32 scores in [0, 5] (stsb).
+    """
+
+    texts: tuple[Texts, ...]
+    labels: Labels
+
+
+def generate(
+    task: str, seed: int = 0, *, train_size: int = 800, validation_size: int = 800
+) -> dict[str, DemoSplit]:
+    """The splits of a task: "train" and "validation" (mnli: "validation_matched" and
+    "validation_mismatched").
+
+    The same task, seed and sizes always give the same splits; no example is in them twice. Raises
+    KeyError for a task that is not in `TASKS`.
+    """
+    kind = TASKS[task]
+    rng = np.random.default_rng([list(TASKS).index(task), seed])
+    seen: set[Texts] = set()
+    train_draw = next(iter(kind.draws.values()))
+    train = _draw_split(rng, kind, train_draw, train_size, seen)
+    splits = {"train": replace(train, labels=_annotate(rng, kind, train.labels))}
+    for name, draw in kind.draws.items():
+        splits[name] = _draw_split(rng, kind, draw, validation_size, seen)
+    return splits
+
+
+def vocabulary() -> tuple[str, ...]:
+    """All words and stops that a text may hold, in a fixed order."""
+    return tuple(word.text for word in LEXICON)
+
+
+def _draw_split(
+    rng: np.random.Generator, kind: DemoTask, draw: Draw, size: int, seen: set[Texts]
+) -> DemoSplit:
+    """`size` examples that are not in `seen`, which grows by them."""
+    ends = np.rint(np.cumsum(kind.shares) * size).astype(np.int64)
+    labels = rng.permutation(np.searchsorted(ends, np.arange(size), side="right"))
+    texts = []
+    for label in labels:
+        while (example := tuple(map(text, draw(rng, int(label))))) in seen:
+            continue
+        seen.add(example)
+        texts.append(example)
+    true_labels: Labels = labels.astype(np.float32) if kind.is_score else labels.astype(np.int64)
+    return DemoSplit(tuple(texts), true_labels)
+
+
+def _annotate(rng: np.random.Generator, kind: DemoTask, labels: Labels) -> Labels:
+    """The labels as an annotator gives them: some are wrong, scores are blurred."""
+    if kind.is_score:
+        blurred = labels + rng.normal(scale=SCORE_NOISE, size=len(labels))
+        return np.clip(blurred, 0.0, 5.0).astype(np.float32)
+    wrong = rng.random(len(labels)) < kind.noise
+    shift = rng.integers(1, len(kind.shares), size=len(labels))
+    return np.where(wrong, (labels + shift) % len(kind.shares), labels).astype(np.int64)

@@ -1,0 +1,1 @@
+"""A command's work: search, runs, records, manifests."""

@@ -1,0 +1,179 @@
+"""What the ledger's manifest of an ablation says: what is compared, on what, how and with what."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import ArgumentError
+
+from harness.config import StudyConfig, plain
+from harness.data.scores import constant_score
+from harness.data.sources import TaskData
+from harness.experiment.banners import banner_of_seeds, banners_of
+from harness.registry.cards import card
+from harness.registry.discovery import chosen_methods, registry
+from harness.runtime.provenance import provenance
+from harness.storage.artefacts import fingerprint
+from harness.storage.database import shown_url
+from harness.storage.ledger import Ledger
+from harness.training.run import report_seeds, search_seeds
+from harness.training.task_setup import Materials
+
+QUOTES = "'\""
+COUNTS = {"search": ("trials",), "protocol": ("seeds", "stopping", "repeats", "alpha", "margins")}
+"""Left out of a study's identity: asking for more, or judging otherwise, continues the same study."""
+IDENTITY = ("pooling", "student", "training", "search", "protocol")
+"""What a study's identity takes from the configuration; data and teacher enter by fingerprint."""
+
+Studies = Mapping[str, Mapping[str, str]]
+"""Names of studies by task and method."""
+
+
+def identity_of(config: StudyConfig, repeat: int | None) -> dict[str, Any]:
+    """What the configuration says of the identity of each study."""
+    identity = {k: v for k, v in plain(config).items() if k in IDENTITY}
+    for group, counts in COUNTS.items():
+        identity[group] = {k: v for k, v in identity[group].items() if k not in counts}
+    if not identity["search"]["rungs"]:
+        del identity["search"]["rungs"]
+    if repeat:
+        identity["repeat"] = repeat
+    return identity
+
+
+def ablation_name(config: StudyConfig, studies: Studies, repeat: int | None) -> str:
+    """Source, tasks, methods, and eight digits of the studies and what is compared."""
+    kind = config.source.kind
+    methods = "+".join(config.methods)
+    readable = f"{kind}-{'+'.join(config.tasks)}-{methods}"
+    shown = (
+        readable
+        if len(readable) <= 80
+        else f"{kind}-{len(config.tasks)}-tasks-{len(config.methods)}-methods"
+    )
+    part = "" if repeat is None else f"-r{repeat}"
+    return f"{shown}-{fingerprint([studies, config.baseline])[:8]}{part}"
+
+
+def ablation_manifest(
+    config: StudyConfig,
+    ledger: Ledger,
+    name: str,
+    studies: Studies,
+    ready: Mapping[str, Materials],
+    refused: Mapping[str, str],
+    *,
+    command: str,
+    repeat: int | None,
+) -> dict[str, Any]:
+    """The manifest, in plain JSON values; `ready` are the materials by task, `refused` reasons by name.
+
+    The ledger tells what report seeds earlier commands asked for.
+    """
+    family = [
+        [task, method, config.baseline]
+        for task, own in studies.items()
+        for method in own
+        if config.baseline is not None and method != config.baseline
+    ]
+    asked = _seeds_asked(config, ledger, name, studies)
+    return {
+        "name": name,
+        "source": {"kind": config.source.kind, "folder": config.source.folder},
+        "banners": [*banners_of(config, ready), *banner_of_seeds(asked, family)],
+        "preset": config.preset,
+        "students": students_in_words(config),
+        "command": command,
+        "protocol": config.protocol.name,
+        "tasks": {task: _task_facts(materials.data) for task, materials in ready.items()},
+        "studies": studies,
+        "methods": {method.name: card(method) for method in chosen_methods(config)},
+        "family": family,
+        "trials": config.search.trials,
+        "random_trials": config.search.random_trials,
+        "search_seeds": search_seeds(config.search.seeds, repeat or 0),
+        "report_seeds": report_seeds(config.protocol.seeds, repeat or 0),
+        "stopping": config.protocol.stopping,
+        "seeds_asked": asked,
+        "repeat": repeat,
+        "alpha": config.protocol.alpha,
+        "margins": asdict(config.protocol.margins),
+        "baseline": config.baseline,
+        "teachers": {
+            task: {"fingerprint": materials.teacher.fingerprint, **materials.facts}
+            for task, materials in ready.items()
+        },
+        "config": shown_config(config),
+        "storage": shown_url(ledger.url),
+        "provenance": provenance(),
+        "refused": dict(refused),
+        "broken_plugins": registry().broken,
+    }
+
+
+def students_in_words(config: StudyConfig) -> str:
+    """How deep students are, and what they start from."""
+    start = "drawn at random"
+    if config.student.init != "random":
+        of = {"finetuned": "fine-tuned teacher", "pretrained": "pre-trained encoder"}
+        start = f"{config.student.init} layers of the {of[config.student.origin]}"
+    return f"{config.student.layers}-layer students ({start})"
+
+
+def command_line() -> str:
+    """The command as it was given, to be repeated."""
+    shown = [_without_password(argument) for argument in sys.argv[1:]]
+    return f"python -m harness.study {shlex.join(shown)}"
+
+
+def shown_config(config: StudyConfig) -> dict[str, Any]:
+    """The configuration for manifests and reports, without a storage password."""
+    shown = plain(config)
+    for group, name in (("source", "folder"), ("teacher", "checkpoint"), ("teacher", "pretrained")):
+        if shown[group][name] is not None and Path(shown[group][name]).is_dir():
+            shown[group][name] = str(Path(shown[group][name]).absolute())
+    if config.storage is not None:
+        shown["storage"] = shown_url(config.storage)
+    return shown
+
+
+def _without_password(argument: str) -> str:
+    key, _, value = argument.partition("=")
+    if key != "storage":
+        return argument
+    try:
+        return f"storage={shown_url(value.strip(QUOTES))}"
+    except ArgumentError:  # it cannot be told where a password stands
+        return "storage=***"
+
+
+def _seeds_asked(
+    config: StudyConfig, ledger: Ledger, name: str, studies: Studies
+) -> list[list[Any]]:
+    """The report seeds asked for: now, and by earlier commands that have left results."""
+    now = [config.protocol.stopping, config.protocol.seeds]
+    if name not in ledger.ablations():
+        return [now]
+    before: list[list[Any]] = ledger.manifest(name).get("seeds_asked", [])
+    names = [study for own in studies.values() for study in own.values()]
+    runs = (run for study in names for run in ledger.study_runs(study))
+    if not any(run.role == "report" for run in runs):
+        return [now]
+    return before if before and before[-1] == now else [*before, now]
+
+
+def _task_facts(data: TaskData) -> dict[str, Any]:
+    evaluation = next(iter(data.evaluation.values()))
+    return {
+        "title": data.task.title,
+        "labels": list(data.task.labels),
+        "metrics": list(data.task.metrics),
+        "sizes": {name: len(split) for name, split in data.splits.items()},
+        "sha256": {name: split.sha256 for name, split in data.splits.items()},
+        "constant": constant_score(data.task, data.train.labels, evaluation.labels),
+    }

@@ -1,0 +1,243 @@
+"""The model card of a kept student: a README.md whose head Hugging Face's hub reads.
+
+It depends on the run alone, never on time or place, so that a repeated study writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from harness.config import StudyConfig
+from harness.data.tasks import Task
+from harness.experiment.banners import banners_of_all, banners_of_task
+from harness.models.student import output_names
+from harness.storage.ledger import Record
+from harness.training.run import Run
+from harness.training.task_setup import Materials
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+HUB_METRICS = {
+    "accuracy": "accuracy",
+    "f1": "f1",
+    "matthews": "matthews_correlation",
+    "pearson": "pearsonr",
+    "spearman": "spearmanr",
+}
+"""The hub's names of our metrics."""
+LICENSE = """Not chosen: whoever publishes this student chooses one and adds it to the head of this file,
+as `license:`. The licenses of its encoder, its teacher and its data apply."""
+CHOSEN = """One run with one seed. Where a student was kept as the best of several seeds, these very
+scores chose it, and they are optimistic. Means over seeds and the comparison with a baseline are in the
+report."""
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """What the head says of the data: `hub` is a data set's id there, None for data from elsewhere."""
+
+    hub: str | None
+    type: str
+    name: str
+    config: str | None
+    sentence: str
+
+
+def model_card(run: Run, record: Record, materials: Materials, config: StudyConfig) -> str:
+    """The text of README.md for the student of a complete report run."""
+    source = data_source(config, materials.data.task)
+    head = _head(run, record, materials, config, source).to_yaml()
+    body = "\n\n".join(_sections(run, record, materials, config, source))
+    return f"---\n{head}\n---\n\n{body}\n"
+
+
+def data_source(config: StudyConfig, task: Task) -> DataSource:
+    """Where a task's examples come from."""
+    kind, title = config.source.kind, task.title
+    if kind == "demo":
+        return DataSource(
+            None, "demo", f"DEMO DATA, schema of {title}", None, "Demo data, made here."
+        )
+    if kind == "folder":
+        own = task.name if task.custom else "glue"
+        return DataSource(None, own, f"{title}, local files", task.name, "Local files.")
+    assert task.hub is not None
+    dataset = task.hub.dataset or config.source.dataset
+    part = "" if task.hub.config is None else f", configuration {_code(task.hub.config)}"
+    sentence = f"The data set {_code(dataset)} of Hugging Face's hub{part}."
+    return DataSource(dataset, dataset, title, task.hub.config, sentence)
+
+
+def _head(
+    run: Run, record: Record, materials: Materials, config: StudyConfig, source: DataSource
+) -> ModelCardData:
+    task = materials.data.task
+    demo = config.source.kind == "demo"
+    tags = (("knowledge-distillation", run.method.uses_teacher()), ("demo-data", demo))
+    return ModelCardData(
+        base_model=_base_model(config, task),
+        datasets=None if source.hub is None else [source.hub],
+        language=None if demo or task.custom else "en",
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        tags=[run.method.name, *(tag for tag, holds in tags if holds)],
+        metrics=[HUB_METRICS[name] for name in task.metrics],
+        model_name=_name(run),
+        eval_results=[
+            EvalResult(
+                task_type="text-classification",
+                dataset_type=source.type,
+                dataset_name=source.name,
+                dataset_config=source.config,
+                dataset_split=split,
+                metric_type=HUB_METRICS[name],
+                metric_name=name,
+                metric_value=value,
+            )
+            for split, own in record.split_metrics.items()
+            for name, value in own.items()
+        ],
+    )
+
+
+def _base_model(config: StudyConfig, task: Task) -> str | None:
+    """The hub's id of the encoder that the student starts from; None where it has none."""
+    if config.student.init == "random":
+        return None
+    name = config.teacher.pretrained
+    if config.teacher.checkpoint is not None and config.student.origin == "finetuned":
+        name = config.teacher.checkpoint
+    name = name.replace("{task}", task.name)
+    if name == "minilm":
+        return MINILM
+    return None if name == "demo" or Path(name).is_dir() else name
+
+
+def _name(run: Run) -> str:
+    return f"{run.study}-seed-{run.seed}"
+
+
+def _sections(
+    run: Run, record: Record, materials: Materials, config: StudyConfig, source: DataSource
+) -> Iterator[str]:
+    yield f"# {_name(run)}"
+    for banner in (*banners_of_all(config), *banners_of_task(config, materials)):
+        yield f"> **{_text(banner)}**"
+    yield _summary(run, materials, config)
+    yield "## Scores"
+    yield _scores(record)
+    yield CHOSEN
+    yield "## Use"
+    yield _use(materials, config.training.max_length)
+    yield "## Data"
+    yield _data(materials, config, source)
+    yield "## Teacher"
+    yield _teacher(materials)
+    yield "## Setting"
+    yield _json(
+        {
+            "setting": dict(run.setting),
+            "seed": run.seed,
+            "student": asdict(config.student),
+            "pooling": config.pooling,
+            "training": run.inputs["training"],
+            "search": {"weights": config.search.weights},
+        }
+    )
+    yield f"The run's fingerprint is `{run.fingerprint}`."
+    yield f"`python -m harness.study --replay {run.fingerprint[:16]}` trains it again and compares."
+    yield "## License"
+    yield LICENSE
+
+
+def _summary(run: Run, materials: Materials, config: StudyConfig) -> str:
+    method, title = run.method, _text(materials.data.task.title)
+    how = "trained without a teacher"
+    if method.uses_teacher():
+        how = f"distilled from a teacher of {materials.facts['layers']}"
+    paper = "" if method.paper == "-" else f" ({_text(method.paper)})"
+    return (
+        f"An encoder of {config.student.layers} layers for {title}, {how}, by the method "
+        f"{_code(method.name)}: {_text(method.summary)}{paper}."
+    )
+
+
+def _scores(record: Record) -> str:
+    lines = ["| split | metric | score, in points |", "| --- | --- | ---: |"]
+    lines += [
+        f"| {_text(split)} | {name} | {100 * value:.2f} |"
+        for split, own in record.split_metrics.items()
+        for name, value in own.items()
+    ]
+    return "\n".join(lines)
+
+
+def _use(materials: Materials, max_length: int) -> str:
+    texts = ['"a first text"', '"a second text"'][: len(materials.data.train.texts[0])]
+    outputs = list(output_names(materials.data.task).values())
+    return f"""```python
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+folder = "."  # this one
+tokenizer = AutoTokenizer.from_pretrained(folder)
+student = AutoModelForSequenceClassification.from_pretrained(folder)
+inputs = tokenizer({", ".join(texts)}, truncation=True, max_length={max_length}, return_tensors="pt")
+outputs = student(**inputs).logits[0]
+```
+
+`outputs` are, in this order:
+
+{_json(outputs)}
+
+Where there is a `method.safetensors`, it holds what the method learned beside the student; nothing above
+needs it."""
+
+
+def _data(materials: Materials, config: StudyConfig, source: DataSource) -> str:
+    data = materials.data
+    sizes = ", ".join(f"{_text(name)} {len(split)}" for name, split in data.splits.items())
+    return (
+        f"{source.sentence} Examples: {sizes}. The setting was selected on `selection` (protocol "
+        f"`{config.protocol.name}`). SHA-256 of the training split: `{data.train.sha256}`."
+    )
+
+
+def _teacher(materials: Materials) -> str:
+    facts = materials.facts
+    metric = materials.data.task.metrics[0]
+    scores = ", ".join(
+        f"{100 * own[metric]:.2f} on {_text(split)}" for split, own in facts["metrics"].items()
+    )
+    given = Path(facts["name"].replace("{task}", facts["task"]))
+    name = given.name if given.is_dir() else str(given)
+    return (
+        f"{_code(name)}, {facts['origin']}, {facts['layers']} layers of width {facts['width']}. "
+        f"{metric}, in points: {scores}; a constant prediction has {100 * facts['constant']:.2f} on "
+        f"selection. Fingerprint: `{materials.teacher.fingerprint}`."
+    )
+
+
+def _json(value: Any) -> str:
+    return f"```json\n{json.dumps(value, indent=1)}\n```"
+
+
+def _code(text: str) -> str:
+    """A code span that shows the text as it is, in one line."""
+    line = " ".join(text.split())
+    runs = [len(run) for run in re.findall("`+", line)]
+    fence = "`" * (max(runs, default=0) + 1)
+    pad = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{pad}{line}{pad}{fence}"
+
+
+def _text(text: str) -> str:
+    """A text that Markdown shows as it is, in one line, also in a table."""
+    escaped = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*_{}\[\]|#~])", r"\\\1", escaped)

@@ -1,0 +1,41 @@
+"""The contract of a method, and the pieces that methods are made of."""
+
+from harness.method.contract import (
+    DISTILLATION,
+    Context,
+    Form,
+    Hyper,
+    Layers,
+    Method,
+    Need,
+    Pooling,
+    Shapes,
+    Value,
+    View,
+    learned_map,
+    query_projection,
+    require_depth,
+    require_equal_widths,
+    require_pair,
+    weight,
+)
+
+__all__ = [
+    "DISTILLATION",
+    "Context",
+    "Form",
+    "Hyper",
+    "Layers",
+    "Method",
+    "Need",
+    "Pooling",
+    "Shapes",
+    "Value",
+    "View",
+    "learned_map",
+    "query_projection",
+    "require_depth",
+    "require_equal_widths",
+    "require_pair",
+    "weight",
+]

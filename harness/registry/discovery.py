@@ -1,0 +1,117 @@
+"""Discovery of methods: the package `methods` and the entry points `harness.methods`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from types import ModuleType
+
+from harness.compose import names
+from harness.config import StudyConfig
+from harness.errors import MethodError
+from harness.method import Method
+from harness.runtime import interrupt
+
+GROUP = "harness.methods"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All methods by name, and the plug-ins that could not be imported with the reason."""
+
+    methods: dict[str, type[Method]]
+    broken: dict[str, str]
+
+    def resolve(self, name: str) -> type[Method]:
+        """The method of that name or alias. Raises `MethodError` with the nearest names."""
+        for method in self.methods.values():
+            if name in names_of(method):
+                return method
+        known = [own for method in self.methods.values() for own in names_of(method)]
+        known += ["all", *names("ablation")]
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(known)}"
+        raise MethodError(f"--method {name}: no such method; {hint}")
+
+
+@cache
+def registry() -> Registry:
+    """Scan once. A plug-in that fails to import is reported by name and does not stop the others."""
+    methods: dict[str, type[Method]] = {}
+    broken: dict[str, str] = {}
+    for place, load in _candidates():
+        try:
+            found = _methods_of(load())
+        except Exception as error:  # a plug-in may fail in any way
+            interrupt.check(error)
+            broken[place] = f"{type(error).__name__}: {error}"
+            continue
+        for method in found:
+            register(methods, method)
+    return Registry(dict(sorted(methods.items())), broken)
+
+
+def chosen_methods(config: StudyConfig) -> list[type[Method]]:
+    """The method classes of a configuration. Raises `MethodError` for an unknown name."""
+    return [registry().resolve(name) for name in config.methods]
+
+
+def register(methods: dict[str, type[Method]], method: type[Method]) -> None:
+    """Add a method. Raises `MethodError` when another one has its name or an alias."""
+    for other in methods.values():
+        taken = {*names_of(other)} & {*names_of(method)}
+        if taken and other is not method:
+            raise MethodError(
+                f"two methods are named '{min(taken)}': {_place(other)} and {_place(method)}"
+            )
+    reserved = {"all", *names("ablation")} & {*names_of(method)}
+    if reserved:
+        raise MethodError(f"{_place(method)}: '{min(reserved)}' is the name of a set of methods")
+    methods[method.name] = method
+
+
+def names_of(method: type[Method]) -> tuple[str, ...]:
+    """A method's name and its aliases, which are not inherited."""
+    return method.name, *vars(method).get("aliases", ())
+
+
+def _candidates() -> Iterator[tuple[str, Callable[[], ModuleType | type]]]:
+    package = importlib.import_module("methods")
+    for info in pkgutil.iter_modules(package.__path__, "methods."):
+        yield info.name, _importer(info.name)
+    for point in entry_points(group=GROUP):
+        yield point.value, point.load
+
+
+def _importer(name: str) -> Callable[[], ModuleType | type]:
+    return lambda: importlib.import_module(name)
+
+
+def _methods_of(found: ModuleType | type) -> list[type[Method]]:
+    """The concrete methods that a module defines, or the class an entry point names."""
+    members = [found] if isinstance(found, type) else list(vars(found).values())
+    methods = [
+        member
+        for member in members
+        if isinstance(member, type)
+        and issubclass(member, Method)
+        and not inspect.isabstract(member)
+        and (member is found or member.__module__ == found.__name__)
+    ]
+    if isinstance(found, type) and not methods:
+        raise MethodError(f"{found.__name__} is not a concrete Method")
+    for method in methods:
+        for attribute in ("name", "summary", "paper"):
+            if not isinstance(getattr(method, attribute, None), str):
+                raise MethodError(f"{method.__name__} has no {attribute}")
+    return methods
+
+
+def _place(method: type[Method]) -> str:
+    return f"{method.__module__}.{method.__qualname__}"

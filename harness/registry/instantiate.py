@@ -1,0 +1,87 @@
+"""Methods made for a teacher and a student: for a run, or once to see whether they can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from transformers import PretrainedConfig
+
+from harness.config import StudyConfig
+from harness.errors import MethodError
+from harness.method import Method, Shapes, Value
+from harness.models.attention import check_needs
+from harness.registry.space import any_value
+from harness.runtime.failures import RunFailed, recorded
+from harness.runtime.randomness import generator, global_seed
+
+
+def shapes_of(
+    teacher: PretrainedConfig, start: PretrainedConfig, outputs: int, study: StudyConfig
+) -> Shapes:
+    """Shapes for a study's students, which are as wide as the model that they start from."""
+    return Shapes(
+        teacher_layers=int(teacher.num_hidden_layers),
+        teacher_width=int(teacher.hidden_size),
+        student_layers=study.student.layers,
+        student_width=int(start.hidden_size),
+        outputs=outputs,
+        teacher_heads=int(teacher.num_attention_heads),
+        student_heads=int(start.num_attention_heads),
+        epochs=study.training.epochs,
+    )
+
+
+def make_method(
+    kind: type[Method], shapes: Shapes, setting: Mapping[str, Value], seed: int
+) -> Method:
+    """A run's method, with initial weights and draws from the run's seed."""
+    structure = {
+        name: setting[name] for name, hyper in kind.space.items() if hyper.kind == "structural"
+    }
+    with global_seed("method", seed):
+        return kind(shapes, structure, generator("method", seed))
+
+
+def check_method(
+    kind: type[Method],
+    shapes: Shapes,
+    encoders: Iterable[PretrainedConfig],
+    fixed: Mapping[str, Value],
+) -> None:
+    """Make a method once: what cannot be used is refused before any training.
+
+    Raises:
+        MethodError: the method cannot be used with these shapes or encoders.
+    """
+    for encoder in encoders:
+        check_needs(encoder, kind.needs)
+    setting = {name: any_value(hyper) for name, hyper in kind.space.items()} | dict(fixed)
+    try:
+        with recorded():
+            make_method(kind, shapes, setting, 0)
+    except RunFailed as error:
+        if isinstance(error.__cause__, MethodError):
+            raise error.__cause__ from None
+        raise MethodError(f"{kind.name}: {error}") from error
+
+
+def usable(
+    kinds: Iterable[type[Method]], baseline: str | None, check: Callable[[type[Method]], None]
+) -> tuple[list[type[Method]], dict[str, MethodError]]:
+    """The methods that `check` does not refuse, and why it refuses the others, by name.
+
+    Raises:
+        MethodError: nothing is left to compare: all methods are refused, or the baseline is.
+    """
+    found: list[type[Method]] = []
+    errors: dict[str, MethodError] = {}
+    for kind in kinds:
+        try:
+            check(kind)
+        except MethodError as error:
+            errors[kind.name] = error
+        else:
+            found.append(kind)
+    if errors and (baseline in errors or not {kind.name for kind in found} - {baseline}):
+        raise next(iter(errors.values()))
+    return found, errors

@@ -1,0 +1,1 @@
+"""The process: device, processor, randomness, progress, failures, Ctrl-C."""

@@ -1,0 +1,1 @@
+"""Populations of runs, from initial weights to outcomes."""

@@ -1,0 +1,75 @@
+"""What is trained: the members of a population, and what all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+
+from harness.config import TrainingConfig
+from harness.data.batches import LengthSchedule
+from harness.data.tokens import EncodedSplit, Tokens
+from harness.errors import MethodError
+from harness.method import Method, Value, View
+from harness.models.stacked import stackable
+from harness.models.teacher_outputs import TeacherOutputs
+from harness.runtime.device import Arithmetic
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a population: initial weights by name, and a method with its own setting and seed."""
+
+    weights: Mapping[str, Tensor]
+    method: Method | None
+    setting: Mapping[str, Value]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What all members of a population share. `labels` (examples,) lie on the device.
+
+    `model` is the configuration of the classifiers that are trained.
+    """
+
+    model: PretrainedConfig
+    inputs: EncodedSplit
+    labels: Tensor
+    teacher: TeacherOutputs | None
+    regression: bool
+    view: View
+    training: TrainingConfig
+    weights: str
+    arithmetic: Arithmetic
+    live: PreTrainedModel | None = None
+    """The teacher itself, where the view needs more than its cached outputs."""
+    words: Tensor | None = None
+    """Token ids whose embeddings are trained; without them those that occur in `inputs`."""
+
+    @cached_property
+    def vocabulary(self) -> Tensor:
+        """The token ids whose embeddings are trained, sorted (words,)."""
+        return self.inputs.vocabulary() if self.words is None else self.words
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """The training split on the device."""
+        return self.inputs.tokens(self.arithmetic.device)
+
+    def schedule(self) -> LengthSchedule:
+        """The padded lengths of every step, common to all members."""
+        return LengthSchedule(self.inputs.lengths, self.training.batch_size)
+
+
+def engine_of(asked: Literal["auto", "stacked", "reference"], model: PretrainedConfig) -> str:
+    """The engine that trains classifiers of a configuration. Raises `MethodError`."""
+    if asked == "stacked" and not stackable(model):
+        raise MethodError(
+            f"training.engine=stacked: '{model.model_type}' encoders cannot be stacked; leave it at auto"
+        )
+    return "stacked" if asked != "reference" and stackable(model) else "reference"

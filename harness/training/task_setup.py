@@ -1,0 +1,162 @@
+"""What all runs of one task share: data, tokenised inputs, teacher and its outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from harness.config import StudyConfig
+from harness.data.batches import LengthSchedule
+from harness.data.sources import TaskData
+from harness.data.tasks import Task
+from harness.data.tokens import EncodedSplit, tokenised
+from harness.errors import TeacherError
+from harness.method import Pooling, Shapes
+from harness.models.checkpoints import (
+    check_fits,
+    checkpoint_fingerprint,
+    locate,
+    tokenizer_fingerprint,
+    tokenizer_of,
+)
+from harness.models.teacher_outputs import TeacherOutputs, teacher_outputs
+from harness.registry.instantiate import shapes_of
+from harness.runtime.device import Arithmetic
+from harness.runtime.progress import progress, say
+from harness.storage.artefacts import fingerprint
+from harness.training.teacher import (
+    Teacher,
+    find_origin,
+    judge_teacher,
+    prepare_teacher,
+    pretrained_classifier,
+)
+
+FEW_VARIANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Materials:
+    """One task, ready to train on. `start` is the model that students copy their layers from."""
+
+    data: TaskData
+    inputs: dict[str, EncodedSplit]
+    labels: Tensor
+    teacher: Teacher
+    facts: dict[str, Any]
+    outputs: dict[str, dict[Pooling, TeacherOutputs]]
+    start: PreTrainedModel
+    start_fingerprint: str
+    arithmetic: Arithmetic
+
+    def shapes(self, study: StudyConfig) -> Shapes:
+        """Shapes for the study's students, as wide as the model that they start from."""
+        return shapes_of(
+            self.teacher.model.config, self.start.config, self.data.task.outputs, study
+        )
+
+
+def prepare(config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Path) -> Materials:
+    """Tokenise, make or load the teacher, judge it, and compute or open its outputs.
+
+    Raises:
+        TeacherError: the teacher cannot be used or is too weak.
+    """
+    task = data.task
+    cache = out / "cache"
+    origin = find_origin(config, data, arithmetic.name, cache)
+    own_start = find_own_start(config, task, origin.folder, cache)
+    tokenizer = tokenizer_of(origin.folder)
+    identity = [tokenizer_fingerprint(origin.folder), config.training.max_length]
+    inputs = {
+        name: tokenised(
+            cache / "tokens" / fingerprint([*identity, split.sha256])[:32],
+            split,
+            tokenizer,
+            config.training.max_length,
+        )
+        for name, split in (data.splits | data.test).items()
+    }
+    for folder in {origin.folder, own_start or origin.folder}:
+        check_fits(folder, inputs.values(), config.training.max_length)
+    steps = LengthSchedule(inputs["train"].lengths, config.teacher.batch_size).steps_per_epoch
+    with progress(f"{task.name}: teacher", steps * config.teacher.epochs) as advance:
+        teacher = prepare_teacher(origin, config, data, inputs["train"], arithmetic, out, advance)
+    facts = judge_teacher(teacher, config.teacher, data, inputs, arithmetic)
+    outputs = _outputs(config, data, inputs, teacher, arithmetic, out)
+    facts["variance_shares"] = outputs["train"][config.pooling].variance_shares()
+    _warn_of_constants(facts, config.pooling)
+    start, start_fingerprint = teacher.model, teacher.fingerprint
+    if own_start is not None:
+        start = pretrained_classifier(own_start, task, 0).to(arithmetic.device).eval()
+        start_fingerprint = checkpoint_fingerprint(own_start)
+    return Materials(
+        data=data,
+        inputs=inputs,
+        labels=torch.from_numpy(data.train.labels).to(arithmetic.device),
+        teacher=teacher,
+        facts=facts,
+        outputs=outputs,
+        start=start,
+        start_fingerprint=start_fingerprint,
+        arithmetic=arithmetic,
+    )
+
+
+def find_own_start(
+    config: StudyConfig, task: Task, teacher: Path, cache: Path, *, outline: bool = False
+) -> Path | None:
+    """The folder that students start from where that is not the teacher; `outline` as in `locate`.
+
+    Raises:
+        TeacherError: students would read the teacher's token ids as other words.
+    """
+    if config.student.origin == "finetuned" or config.student.init == "random":
+        return None
+    start = locate(config.teacher.pretrained, task.name, cache, outline=outline)
+    if start != teacher and tokenizer_of(start).get_vocab() != tokenizer_of(teacher).get_vocab():
+        raise TeacherError(
+            f"student.origin=pretrained: {start} has another vocabulary than the teacher {teacher}; "
+            "name the teacher's own encoder with teacher.pretrained=, or use student.origin=finetuned"
+        )
+    return start
+
+
+def _outputs(
+    config: StudyConfig,
+    data: TaskData,
+    inputs: dict[str, EncodedSplit],
+    teacher: Teacher,
+    arithmetic: Arithmetic,
+    out: Path,
+) -> dict[str, dict[Pooling, TeacherOutputs]]:
+    batches = sum(-(-len(split) // 64) for split in data.splits.values())
+    opened = {}
+    with progress(f"{data.task.name}: teacher outputs", batches) as advance:
+        for name, split in data.splits.items():
+            key = fingerprint(
+                {
+                    "teacher": teacher.fingerprint,
+                    "split": split.sha256,
+                    "max_length": config.training.max_length,
+                    "precision": arithmetic.name,
+                }
+            )
+            folder = out / "cache" / "teacher-outputs" / key[:32]
+            opened[name] = teacher_outputs(folder, teacher.model, inputs[name], arithmetic, advance)
+    return opened
+
+
+def _warn_of_constants(facts: dict[str, Any], pooling: str) -> None:
+    low = [i for i, share in enumerate(facts["variance_shares"], 1) if share < FEW_VARIANCE]
+    if low:
+        layers = ", ".join(map(str, low))
+        say(
+            f"warning: {facts['task']}: under 1 % of the {pooling} states' energy in teacher layer(s) "
+            f"{layers} varies between examples: matching them teaches constants"
+        )

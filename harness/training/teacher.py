@@ -1,0 +1,283 @@
+"""Teachers: fine-tuned once per task or given from outside, and checked before they teach."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from harness.config import StudyConfig, TeacherConfig
+from harness.data.scores import constant_score, evaluate
+from harness.data.sources import TaskData
+from harness.data.tasks import Task
+from harness.data.tokens import EncodedSplit
+from harness.errors import TeacherError
+from harness.method import View
+from harness.models.checkpoints import checkpoint_fingerprint, locate, read_config
+from harness.models.student import (
+    build_classifier,
+    centre_head,
+    classifier_config,
+    last_linear,
+    load_classifier,
+    output_names,
+    read_weights,
+    save_student,
+)
+from harness.runtime.cpu import release_memory
+from harness.runtime.device import Arithmetic
+from harness.runtime.randomness import global_seed
+from harness.storage.artefacts import cached, file_sha256, fingerprint
+from harness.training.loop import RESULTS_VERSION, train_population
+from harness.training.population import predict
+from harness.training.recipe import Member, Recipe, engine_of
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a task's teacher comes from: the folder to start from or to use, and its identity.
+
+    `recipe` names the fine-tuning that makes it; of a teacher from outside it names its files.
+    `outputs` are then its outputs in the order of the task's labels.
+    """
+
+    folder: Path
+    outside: bool
+    recipe: str
+    outputs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen classifier in eval mode, its folder and fingerprint.
+
+    The fingerprint covers the weights: two machines do not fine-tune the same ones to the last bit.
+    """
+
+    model: PreTrainedModel
+    folder: Path
+    fingerprint: str
+    outside: bool
+    seconds: float
+
+
+def find_origin(
+    config: StudyConfig, data: TaskData, precision: str, cache: Path, *, outline: bool = False
+) -> Origin:
+    """Locate the encoder or checkpoint; the recipe covers all that fine-tuning depends on.
+
+    `outline` as in `harness.models.checkpoints.locate`.
+    """
+    teacher, task = config.teacher, data.task
+    if teacher.checkpoint is not None:
+        folder = locate(teacher.checkpoint, task.name, cache)
+        outputs = _match_labels(folder, task, teacher.labels.get(task.name))
+        recipe = checkpoint_fingerprint(folder)
+        if outputs != tuple(range(len(outputs))):
+            recipe = fingerprint([recipe, outputs])
+        return Origin(folder, True, recipe, outputs)
+    folder = locate(teacher.pretrained, task.name, cache, outline=outline)
+    training = {
+        name: getattr(config.training, name)
+        for name in ("max_length", "weight_decay", "warmup", "clip_norm")
+    }
+    identity = {
+        "results_version": RESULTS_VERSION,
+        "pretrained": checkpoint_fingerprint(folder),
+        "task": task.identity,
+        "train": data.train.sha256,
+        "teacher": {
+            name: getattr(teacher, name)
+            for name in ("epochs", "batch_size", "learning_rate", "seed")
+        },
+        "training": {
+            **training,
+            "precision": precision,
+            "engine": engine_of(config.training.engine, read_config(folder)),
+        },
+    }
+    return Origin(folder, False, fingerprint(identity))
+
+
+def _match_labels(folder: Path, task: Task, given: Sequence[str] | None) -> tuple[int, ...]:
+    """A checkpoint's outputs in the order of the task's labels, matched by name.
+
+    `given` are names of the outputs to go by instead of the checkpoint's own.
+    """
+    names = _own_names(folder / "config.json")
+    if len(names) != task.outputs:
+        raise TeacherError(
+            f"--teacher {folder}: {len(names)} outputs, {task.name} needs {task.outputs}"
+        )
+    if task.regression:
+        if given is not None:
+            raise TeacherError(f"teacher.labels.{task.name}: it has scores, and no labels")
+        return (0,)
+    labels, outputs = list(task.labels), list(given or names)
+    if sorted(outputs) != sorted(labels):
+        labels, outputs = [[_plain(name) for name in side] for side in (labels, outputs)]
+    if sorted(outputs) != sorted(labels) or len(set(labels)) < len(labels):
+        source = f"teacher.labels.{task.name}" if given else f"--teacher {folder}"
+        quoted = ",".join(json.dumps(label, ensure_ascii=False) for label in task.labels)
+        raise TeacherError(
+            f"{source}: outputs {list(given or names)} cannot be matched by name with the labels of "
+            f"{task.name}, {list(task.labels)}; name them in the checkpoint's order with "
+            f"'teacher.labels.{task.name}=[{quoted}]'"
+        )
+    return tuple(outputs.index(label) for label in labels)
+
+
+def _own_names(path: Path) -> list[str]:
+    """The names of a checkpoint's outputs, in their order."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TeacherError(f"{path}: not JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise TeacherError(f"{path}: not an object")
+    own = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # transformers' own default
+    if not isinstance(own, dict) or set(own) != {str(index) for index in range(len(own))}:
+        raise TeacherError(f"{path}: id2label does not name the outputs 0, 1, ...")
+    return [str(own[str(index)]) for index in range(len(own))]
+
+
+def _plain(name: str) -> str:
+    """A label's name without the differences between checkpoints: NOT-ENTAILMENT, not_entailment."""
+    return re.sub(r"[\W_]+", "_", name.casefold())
+
+
+def _reorder_outputs(model: PreTrainedModel, task: Task, outputs: Sequence[int]) -> None:
+    """Put a classifier's outputs in the order of the task's labels, and name them so, in place."""
+    head = last_linear(model)
+    with torch.no_grad():
+        head.weight.copy_(head.weight[list(outputs)].clone())
+        if head.bias is not None:
+            head.bias.copy_(head.bias[list(outputs)].clone())
+    model.config.id2label = output_names(task)
+    model.config.label2id = {name: index for index, name in model.config.id2label.items()}
+
+
+def prepare_teacher(
+    origin: Origin,
+    config: StudyConfig,
+    data: TaskData,
+    inputs: EncodedSplit,
+    arithmetic: Arithmetic,
+    out: Path,
+    advance: Callable[[int], None],
+) -> Teacher:
+    """The teacher of a task; fine-tuned on the training split unless a sealed one is there."""
+    if origin.outside:
+        model = load_classifier(origin.folder, arithmetic.device)
+        _reorder_outputs(model, data.task, origin.outputs)
+        return Teacher(model, origin.folder, origin.recipe, True, 0.0)
+    folder = out / "teachers" / f"{data.task.name}-{origin.recipe[:16]}"
+
+    def build(fresh: Path) -> dict[str, Any]:
+        started = time.perf_counter()
+        _fine_tune(origin, config, data, inputs, arithmetic, fresh, advance)
+        release_memory()
+        weights = file_sha256(fresh / "model.safetensors")
+        return {"seconds": time.perf_counter() - started, "weights": weights}
+
+    facts = cached(folder, build)
+    model = load_classifier(folder, arithmetic.device)
+    identity = fingerprint([origin.recipe, facts["weights"]])
+    return Teacher(model, folder, identity, False, float(facts["seconds"]))
+
+
+def pretrained_classifier(folder: Path, task: Task, seed: int) -> PreTrainedModel:
+    """A classifier on a pre-trained encoder; a head that it lacks is drawn from the seed."""
+    with global_seed("teacher", seed):
+        return read_weights(folder, classifier_config(folder, task))
+
+
+def _fine_tune(
+    origin: Origin,
+    config: StudyConfig,
+    data: TaskData,
+    inputs: EncodedSplit,
+    arithmetic: Arithmetic,
+    folder: Path,
+    advance: Callable[[int], None],
+) -> None:
+    teacher, task = config.teacher, data.task
+    shape = classifier_config(origin.folder, task)
+    training = replace(
+        config.training, epochs=teacher.epochs, batch_size=teacher.batch_size, embeddings="trained"
+    )
+    recipe = Recipe(
+        model=shape,
+        inputs=inputs,
+        labels=torch.from_numpy(data.train.labels).to(arithmetic.device),
+        teacher=None,
+        regression=task.regression,
+        view=View(config.pooling),
+        training=training,
+        weights="convex",
+        arithmetic=arithmetic,
+    )
+
+    def member() -> Member:
+        """Held by nobody else: its weights leave memory when they lie in the population's network."""
+        model = pretrained_classifier(origin.folder, task, teacher.seed)
+        if (mean_score := data.mean_score) is not None:
+            centre_head(model, mean_score)
+        setting = {"learning_rate": teacher.learning_rate}
+        return Member(dict(model.state_dict()), None, setting, teacher.seed)
+
+    population, (outcome,) = train_population([member()], recipe, advance)
+    if outcome.failure is not None:
+        raise TeacherError(f"fine-tuning the teacher for {task.name}: {outcome.failure}")
+    model = build_classifier(shape, population.network.weights(0))
+    save_student(model, None, origin.folder, folder)
+
+
+def judge_teacher(
+    teacher: Teacher,
+    config: TeacherConfig,
+    data: TaskData,
+    inputs: dict[str, EncodedSplit],
+    arithmetic: Arithmetic,
+) -> dict[str, Any]:
+    """Scores on the held-out splits, beside the constant prediction's on the selection split.
+
+    Raises:
+        TeacherError: the teacher is no better than a constant, unless that is allowed.
+    """
+    task, metric = data.task, data.task.metrics[0]
+    scores = {
+        name: evaluate(
+            task,
+            split.labels,
+            predict(teacher.model, inputs[name], arithmetic, None).logits.numpy(),
+        )
+        for name, split in data.splits.items()
+        if name != "train"
+    }
+    constant = constant_score(task, data.train.labels, data.selection.labels)
+    reached = scores["selection"][metric]
+    weak = not reached > constant  # also when it is not a number
+    if weak and not config.allow_weak:
+        raise TeacherError(
+            f"{task.name}: the teacher's {metric} on the selection split is {reached:.3f}, a constant "
+            f"prediction's {constant:.3f}; train it longer, or pass --allow-weak-teacher"
+        )
+    return {
+        "task": task.name,
+        "name": config.checkpoint or config.pretrained,
+        "origin": "from outside" if teacher.outside else "fine-tuned here",
+        "metrics": scores,
+        "constant": constant,
+        "weak": weak,
+        "layers": int(teacher.model.config.num_hidden_layers),
+        "width": int(teacher.model.config.hidden_size),
+        "seconds": teacher.seconds,
+    }

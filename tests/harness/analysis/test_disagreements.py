@@ -1,0 +1,178 @@
+"""Where two methods disagree, against a loop over examples and seeds, and by hand."""
+
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.analysis.answers import Answers
+from harness.analysis.disagreements import Disagreements, disagreements
+
+SEEDS = (3, 1, 2)
+
+
+def answers(
+    metric: str,
+    labels: np.ndarray,
+    given: np.ndarray,
+    ids: np.ndarray,
+    seeds: tuple[int, ...] = SEEDS,
+) -> Answers:
+    """`given` (seeds, examples)."""
+    by_seed = dict(zip(seeds, given.astype(np.float64), strict=True))
+    return Answers(metric, labels.astype(np.float64), dict.fromkeys(by_seed, ids), by_seed)
+
+
+def compared(held: dict[str, Answers | None], seeds: tuple[int, ...] = SEEDS) -> Any:
+    """What the ledger and the comparisons would say: all methods against kd."""
+    results = [SimpleNamespace(task="rte", method=name, seeds=seeds) for name in held]
+    pairs = [
+        SimpleNamespace(task="rte", method=name, baseline="kd", seeds=seeds)
+        for name in held
+        if name != "kd"
+    ]
+    stored = SimpleNamespace(of=lambda result: held[result.method])
+    manifest = {"studies": {"rte": {}}}
+    return disagreements(
+        stored, SimpleNamespace(manifest=manifest, results=results, comparisons=pairs)
+    )
+
+
+def found(
+    metric: str, labels: Any, alp: Any, kd: Any, ids: Any = None, seeds: tuple[int, ...] = SEEDS
+) -> Disagreements:
+    labels = np.asarray(labels)
+    ids = np.arange(len(labels)) if ids is None else ids
+    seeds = seeds[: len(alp)]
+    given = {"alp": np.asarray(alp), "kd": np.asarray(kd)}
+    held = {name: answers(metric, labels, own, ids, seeds) for name, own in given.items()}
+    (pair,) = compared(held, seeds)
+    return pair
+
+
+def rows_by_loop(metric: str, labels: Any, alp: Any, kd: Any, ids: Any) -> list[tuple[Any, ...]]:
+    """Every example that a pair of models is not equally wrong on, one value at a time."""
+    scored = metric in ("pearson", "spearman")
+
+    def error(answer: float, label: float) -> float:
+        return abs(answer - label) if scored else float(answer != label)
+
+    def said(own: list[float]) -> tuple[float, int | None]:
+        if scored:
+            return sum(own) / len(own), None
+        votes = Counter(own)
+        return min(((-count, answer) for answer, count in votes.items()))[1], max(votes.values())
+
+    rows = []
+    for place, label in enumerate(labels):
+        ours, theirs = [list(own[:, place]) for own in (alp, kd)]
+        errors = [(error(a, label), error(b, label)) for a, b in zip(ours, theirs, strict=True)]
+        closer, further = sum(a < b for a, b in errors), sum(b < a for a, b in errors)
+        if closer + further:
+            mean, other = (sum(pair[side] for pair in errors) / len(errors) for side in (0, 1))
+            row = (int(ids[place]), label, other - mean, *said(ours), mean, closer)
+            rows.append((*row, *said(theirs), other, further))
+    return sorted(rows, key=lambda row: (round(-row[2], 9), row[0]))
+
+
+def rows_of(pair: Disagreements) -> list[tuple[Any, ...]]:
+    def side(of: Any) -> list[Any]:
+        votes = [None] * len(pair.ids) if of.votes is None else of.votes
+        return [of.answers, votes, of.errors, of.closer]
+
+    columns = [pair.ids, pair.labels, pair.advantage, *side(pair.ours), *side(pair.theirs)]
+    return list(zip(*columns, strict=True))
+
+
+@pytest.mark.parametrize(("metric", "classes"), [("accuracy", 2), ("f1", 2), ("accuracy", 3)])
+def test_classes_are_those_of_a_loop(metric: str, classes: int) -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(classes, size=60)
+    alp, kd = generator.integers(classes, size=(2, 3, 60))
+    ids = generator.permutation(1000)[:60]
+    expected = rows_by_loop(metric, labels, alp, kd, ids)
+    pair = found(metric, labels, alp, kd, ids)
+    assert 20 < len(expected) < 60
+    assert rows_of(pair) == [pytest.approx(row) for row in expected]
+    assert (pair.examples, pair.seeds, pair.scored) == (60, SEEDS, False)
+
+
+def test_scores_are_those_of_a_loop() -> None:
+    generator = np.random.default_rng(1)
+    labels = generator.uniform(0, 5, 40)
+    alp, kd = labels + generator.normal(size=(2, 3, 40))
+    kd[:, 7] = alp[:, 7]
+    ids = np.arange(40)[::-1]
+    pair = found("pearson", labels, alp, kd, ids)
+    assert pair.scored
+    assert len(pair.ids) == 39
+    assert rows_of(pair) == [
+        pytest.approx(row) for row in rows_by_loop("pearson", labels, alp, kd, ids)
+    ]
+
+
+def test_the_order_by_hand() -> None:
+    """Of three seeds alp is right in 3, 2, 2, 1, 0, 3 and kd in 0, 1, 0, 2, 0, 3."""
+    labels = [1, 1, 1, 1, 1, 1]
+    alp = [[1, 1, 0, 1, 0, 1], [1, 1, 1, 0, 0, 1], [1, 0, 1, 0, 0, 1]]
+    kd = [[0, 0, 0, 0, 0, 1], [0, 0, 0, 1, 0, 1], [0, 1, 0, 1, 0, 1]]
+    pair = found("accuracy", labels, alp, kd, np.array([50, 41, 42, 43, 44, 45]))
+    assert list(pair.ids) == [50, 42, 41, 43]
+    assert list(pair.advantage) == pytest.approx([1, 2 / 3, 1 / 3, -1 / 3])
+    assert list(pair.ours.closer) == [3, 2, 2, 1]
+    assert list(pair.theirs.closer) == [0, 0, 1, 2]
+    assert list(pair.ours.answers) == [1, 1, 1, 0]
+    assert list(pair.ours.votes) == [3, 2, 2, 2]
+    assert list(pair.theirs.errors) == pytest.approx([1, 1, 2 / 3, 1 / 3])
+
+
+def test_equal_counts_are_ordered_by_id() -> None:
+    """Differences of shares are not: 1 - 2/3 is greater than 1/3 in the last digit."""
+    generator = np.random.default_rng(2)
+    labels = np.ones(200)
+    ids = generator.permutation(200)
+    alp, kd = generator.integers(2, size=(2, 3, 200))
+    pair = found("accuracy", labels, alp, kd, ids)
+    steps = list(zip(-np.round(pair.advantage * 3), pair.ids, strict=True))
+    assert steps == sorted(steps)
+
+
+def test_each_side_has_its_clearest_first() -> None:
+    """Five seeds: what less than half of them tell is clear for nobody."""
+    lead = {10: 5, 11: 3, 12: 2, 13: -3, 14: -5, 15: -5, 16: -1}
+    places = range(5)
+    alp = [[int(place < won) for won in lead.values()] for place in places]
+    kd = [[int(place < -won) for won in lead.values()] for place in places]
+    pair = found("accuracy", np.ones(7), alp, kd, np.array(list(lead)), seeds=(1, 2, 3, 4, 5))
+    assert pair.ids[pair.clear_for_method].tolist() == [10, 11]
+    assert pair.ids[pair.clear_for_baseline].tolist() == [14, 15, 13]
+
+
+def test_half_of_the_seeds_are_not_most() -> None:
+    pair = found("accuracy", [1], [[1], [0]], [[0], [0]])
+    assert (pair.ours.closer[0], len(pair.clear_for_method)) == (1, 0)
+
+
+def test_closer_in_most_seeds_but_further_in_the_mean_is_not_clear() -> None:
+    pair = found("pearson", [0.0, 0.0], [[1, 2], [1, 2], [9, 9]], [[2, 1], [2, 1], [2, 9.5]])
+    assert pair.advantage.tolist() == pytest.approx([-0.5, -5 / 3])
+    assert pair.ours.closer.tolist() == [1, 2]
+    assert len(pair.clear_for_method) == 0
+    assert pair.ids[pair.clear_for_baseline].tolist() == [1]
+
+
+def test_models_that_agree_have_no_rows() -> None:
+    pair = found("accuracy", [1, 0], [[1, 1]], [[1, 1]])
+    assert (len(pair.ids), len(pair.ours.answers), len(pair.theirs.votes)) == (0, 0, 0)
+    assert pair.examples == 2
+
+
+def test_what_has_no_predictions_is_left_out() -> None:
+    ids, labels = np.arange(2), np.array([1, 0])
+    own = answers("accuracy", labels, np.array([[1, 1]] * 3), ids)
+    elsewhere = answers("accuracy", labels, np.array([[1, 1]] * 3), ids + 1)
+    pairs = compared({"kd": own, "alp": None, "pkd": elsewhere, "emd": own})
+    assert [(pair.method, pair.baseline) for pair in pairs] == [("emd", "kd")]
+    assert compared({"kd": None, "alp": own}) == ()

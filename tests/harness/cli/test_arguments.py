@@ -1,0 +1,331 @@
+"""From a command line to a configuration, and the registry of methods that it names."""
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from harness.cli import arguments
+from harness.cli.arguments import Request, parser, request
+from harness.compose import ablation_methods, compose_config, names
+from harness.data.tasks import task_names
+from harness.errors import ConfigError, MethodError, UserError
+from harness.method import Method
+from harness.registry import discovery as registry_module
+from harness.registry.discovery import chosen_methods, register, registry
+
+
+def asked(*words: str) -> Request:
+    return request(parser().parse_args(["--preset", "demo", "--task", "rte", *words]))
+
+
+def refused(*words: str) -> str:
+    with pytest.raises(UserError) as caught:
+        asked(*words)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("words", [["--method", "alp"], ["--task", "rte"], []])
+def test_method_and_task_are_needed(words: list[str]) -> None:
+    with pytest.raises(UserError, match="--method and --task are needed"):
+        request(parser().parse_args(words))
+
+
+@pytest.mark.parametrize(
+    ("words", "methods", "baseline"),
+    [
+        (["--method", "alp"], ("alp", "kd"), "kd"),
+        (["--method", "alp,pkd"], ("alp", "pkd-skip", "kd"), "kd"),
+        (["--method", "pkd,pkd-skip"], ("pkd-skip", "kd"), "kd"),
+        (["--method", "kd"], ("kd", "finetune"), "finetune"),
+        (["--method", "kd,alp"], ("kd", "alp"), "kd"),
+        (["--method", "alp", "--baseline", "none"], ("alp",), None),
+        (["--method", "alp", "--baseline", "pkd"], ("alp", "pkd-skip"), "pkd-skip"),
+        (["--method", "alp,uniform", "--baseline", "alp"], ("alp", "uniform"), "alp"),
+        (["--method", "finetune"], ("finetune", "kd"), "kd"),
+    ],
+)
+def test_the_baseline_joins_the_methods(
+    words: list[str], methods: tuple[str, ...], baseline: str | None
+) -> None:
+    config = asked(*words).config
+    assert (config.methods, config.baseline) == (methods, baseline)
+    assert [method.name for method in chosen_methods(config)] == list(methods)
+
+
+def test_all_methods_are_all_of_the_registry() -> None:
+    assert asked("--method", "all").config.methods == tuple(registry().methods)
+
+
+def test_a_method_is_not_its_own_baseline() -> None:
+    assert "cannot be compared with itself" in refused("--method", "alp", "--baseline", "alp")
+    assert "cannot be compared with itself" in refused("--method", "pkd", "--baseline", "pkd-skip")
+
+
+def test_all_tasks_leave_wnli_out_and_say_so() -> None:
+    made = asked("--method", "alp", "--task", "all")
+    assert made.config.tasks == tuple(name for name in task_names() if name != "wnli")
+    assert any("wnli" in note for note in made.notes)
+    assert asked("--method", "alp", "--task", "wnli").config.tasks == ("wnli",)
+    repeated = asked("--method", "alp", "--task", "rte,cola,rte").config
+    assert repeated.tasks == ("rte", "cola")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--method", "apl"], "--method apl: no such method; did you mean alp"),
+        (["--method", "pkd_skip"], "did you mean pkd-skip"),
+        (["--method", "alp,unifrom"], "did you mean uniform"),
+        (["--method", "qqqqqq"], "choose from all-to-last, alp, "),
+        (["--method", ""], "no such method"),
+        (["--method", "alp", "--task", "mprc"], "--task mprc: no such task; did you mean mrpc"),
+        (["--method", "alp", "--task", "rte,zzzzzz"], "choose from cola, "),
+        (["--method", "alp", "--baseline", "finetun"], "did you mean finetune"),
+        (["--method", "alp", "--preset", "papr"], "--preset papr: choose from auto, demo"),
+        (["--method", "alp", "--protocol", "dirty"], "protocol=dirty: choose from clean"),
+        (["--method", "alp", "epochs"], "'epochs' is neither a flag nor KEY=VALUE"),
+    ],
+)
+def test_wrong_names_are_answered_with_near_ones(words: list[str], expected: str) -> None:
+    assert expected in refused(*words)
+
+
+def test_demo_makes_its_own_data() -> None:
+    assert "leave --data out" in refused("--method", "alp", "--data", "glue")
+
+
+@pytest.mark.parametrize("trials", ["0", "-1", "x", "2.5", "", "1,2", "[3]"])
+@pytest.mark.parametrize(
+    ("flag", "key"), [("trials", "search.trials"), ("seeds", "protocol.seeds")]
+)
+def test_a_count_that_is_none_is_a_config_error_naming_it(flag: str, key: str, trials: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        asked("--method", "alp", f"--{flag}={trials}")
+
+
+def test_seeds_may_be_added_until_they_decide() -> None:
+    fixed = asked("--method", "alp", "--seeds", "7").config.protocol
+    assert (fixed.stopping, fixed.seeds) == ("fixed", 7)
+    auto = asked("--method", "alp", "--seeds", "auto").config.protocol
+    assert (auto.stopping, auto.seeds) == ("sequential", arguments.MOST_SEEDS)
+    most = asked("--method", "alp", "--seeds", "auto", "--max-seeds", "9").config.protocol
+    assert (most.stopping, most.seeds) == ("sequential", 9)
+    assert "--max-seeds goes with --seeds auto" in refused("--method", "alp", "--max-seeds", "9")
+    with pytest.raises(ConfigError, match="needs a baseline"):
+        asked("--method", "alp", "--seeds", "auto", "--baseline", "none")
+    with pytest.raises(ConfigError, match=r"protocol\.seeds"):
+        asked("--method", "alp", "--seeds", "auto", "--max-seeds", "x")
+
+
+def test_the_whole_may_be_repeated() -> None:
+    assert asked("--method", "alp").config.protocol.repeats == 1
+    assert asked("--method", "alp", "--repeat-search", "6").config.protocol.repeats == 6
+    with pytest.raises(ConfigError, match="wants a fixed number of seeds"):
+        asked("--method", "alp", "--repeat-search", "6", "--seeds", "auto")
+    with pytest.raises(ConfigError, match=r"protocol\.repeats"):
+        asked("--method", "alp", "--repeat-search", "0")
+
+
+def test_flags_become_values_and_explicit_overrides_win() -> None:
+    words = ["--trials", "3", "--seeds", "4", "--student-layers", "2", "--keep", "none"]
+    words += ["--protocol", "paper", "--allow-weak-teacher", "--out", "results"]
+    config = asked("--method", "alp", *words, "search.trials=7").config
+    assert (config.search.trials, config.protocol.seeds, config.student.layers) == (7, 4, 2)
+    assert (config.keep, config.protocol.name, config.out) == ("none", "paper", "results")
+    assert config.teacher.allow_weak
+    assert asked("--method", "alp", "--sampler", "random").config.search.sampler == "random"
+    with pytest.raises(ConfigError, match=r"search\.sampler: input should be 'tpe' or 'random'"):
+        asked("--method", "alp", "--sampler", "grid")
+    made = asked("--method", "alp", "--dry-run", "--json", "--open")
+    assert (made.dry_run, made.json, made.open) == (True, True, True)
+    assert not asked("--method", "alp").config.teacher.allow_weak
+
+
+NAMES = [
+    "plain",
+    "with space",
+    "it's",
+    'say "so"',
+    "a=b",
+    "a,b",
+    "[x]",
+    "{x: 1}",
+    "null",
+    "true",
+    "12",
+    "1e3",
+    "back\\slash",
+    "ends\\",
+    "quote\\'d",
+    "two\\\\",
+    "${out}",
+    "$HOME",
+    "\\${out}",
+    "${a",
+    "\\\\'${out}'\\",
+    "a:b",
+    "# no comment",
+    "übung",
+    "~home",
+    "{task}/teacher",
+    "(a)",
+    "a+b%c&d;e|f",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_survive_quoting(name: str) -> None:
+    words = ["--preset", "paper", "--method", "alp", "--data", f"/d/{name}", "--out", name]
+    config = asked(*words, "--teacher", f"./{name}").config
+    assert (config.source.kind, config.source.folder) == ("folder", f"/d/{name}")
+    assert config.out == name
+    assert config.teacher.checkpoint == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_quoting_alone_is_read_back_by_hydra(name: str) -> None:
+    quoted = arguments._quote(name)
+    config = compose_config(["methods=[alp]", "tasks=[rte]", f"out={quoted}"])
+    assert config.out == str(Path(name))
+
+
+@pytest.mark.parametrize(
+    ("cuda", "minilm", "words", "preset"),
+    [
+        (False, False, [], "demo"),
+        (False, True, [], "demo"),
+        (False, True, ["--data", "d"], "minilm"),
+        (True, True, ["--data", "d"], "paper"),
+        (True, False, [], "paper"),
+    ],
+)
+def test_the_automatic_preset_fits_the_machine_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, minilm: bool, words: list[str], preset: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
+    monkeypatch.setattr(arguments, "minilm_installed", lambda: minilm)
+    monkeypatch.setattr(arguments, "_hub_answers", lambda: True)
+    made = asked("--preset", "auto", "--method", "alp", *words)
+    assert made.config.preset == preset
+    assert any(note.startswith(f"preset {preset}:") for note in made.notes)
+
+
+def test_data_that_no_preset_can_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(arguments, "minilm_installed", lambda: False)
+    assert "name --preset paper" in refused("--preset", "auto", "--method", "alp", "--data", "d")
+
+
+Candidates = list[tuple[str, Callable[[], ModuleType | type]]]
+Scan = Callable[[Candidates], None]
+
+
+@pytest.fixture
+def scan(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scan]:
+    """Let the registry find these candidates, and forget them afterwards."""
+
+    def use(candidates: Candidates) -> None:
+        monkeypatch.setattr(registry_module, "_candidates", lambda: iter(candidates))
+        registry.cache_clear()
+
+    yield use
+    registry.cache_clear()
+
+
+def named(name: str, *aliases: str) -> type[Method]:
+    kind = type(Method)
+    made = kind("Made", (registry_baseline(),), {"name": name, "aliases": aliases})
+    assert isinstance(made, type)
+    return made
+
+
+def registry_baseline() -> type[Method]:
+    found: type[Method] = import_module("methods.baselines").Kd
+    return found
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "taken"),
+    [
+        (("one",), ("one",), "one"),
+        (("one", "other"), ("other",), "other"),
+        (("one",), ("two", "one"), "one"),
+        (("one", "both"), ("two", "both"), "both"),
+    ],
+)
+def test_two_methods_of_one_name_raise(
+    scan: Scan, first: tuple[str, ...], second: tuple[str, ...], taken: str
+) -> None:
+    methods: dict[str, type[Method]] = {}
+    register(methods, named(*first))
+    with pytest.raises(MethodError, match=f"two methods are named '{taken}'"):
+        register(methods, named(*second))
+    scan([("a", lambda: named(*first)), ("b", lambda: named(*second))])
+    with pytest.raises(MethodError, match=f"two methods are named '{taken}'"):
+        registry()
+
+
+def test_aliases_are_not_inherited() -> None:
+    methods: dict[str, type[Method]] = {}
+    first = named("one", "first")
+    child = type("Child", (first,), {"name": "child"})
+    register(methods, first)
+    register(methods, child)
+    assert set(methods) == {"one", "child"}
+
+
+def test_registering_the_same_class_twice_is_no_fault() -> None:
+    methods: dict[str, type[Method]] = {}
+    method = named("one", "first")
+    register(methods, method)
+    register(methods, method)
+    assert methods == {"one": method}
+
+
+def test_a_broken_plug_in_is_named_and_stops_nothing(scan: Scan) -> None:
+    def broken() -> ModuleType:
+        raise ImportError("no module named 'rare'")
+
+    scan([("plugin.broken", broken), ("plugin.works", lambda: named("works", "w"))])
+    found = registry()
+    assert found.broken == {"plugin.broken": "ImportError: no module named 'rare'"}
+    assert set(found.methods) == {"works"}
+    assert found.resolve("w") is found.methods["works"]
+
+
+def test_a_module_gives_its_own_concrete_methods_only(scan: Scan) -> None:
+    module = import_module("methods.alp")
+    scan([("methods.alp", lambda: module)])
+    assert set(registry().methods) == {"alp", "alp-no", "alp-np", "alp-po"}
+
+
+def test_names_are_sorted_and_aliases_resolve() -> None:
+    assert list(registry().methods) == sorted(registry().methods)
+    assert registry().resolve("pkd").name == "pkd-skip"
+    known = """finetune kd pkd-skip pkd-last ckd-no ckd-po alp alp-np alp-no alp-po uniform emd rail
+    random-projection random-mix static-mix reverse random-map all-to-last universal tinybert minilm"""
+    assert set(known.split()) <= set(registry().methods)
+
+
+@pytest.mark.parametrize("taken", ["all", "paper", "layer-maps"])
+def test_a_method_cannot_have_the_name_of_a_set(taken: str) -> None:
+    with pytest.raises(MethodError, match=f"'{taken}' is the name of a set of methods"):
+        register({}, named("own", taken))
+
+
+def test_sets_are_found_among_methods_and_near_names() -> None:
+    assert asked("--method", "kd,all").config.methods[0] == "kd"
+    assert set(asked("--method", "kd,all").config.methods) == set(registry().methods)
+    assert "did you mean controls" in refused("--method", "contols")
+
+
+@pytest.mark.parametrize("ablation", names("ablation"))
+def test_a_named_ablation_stands_for_its_methods(ablation: str) -> None:
+    own = asked("--method", ablation).config.methods
+    assert set(own) == {registry().resolve(name).name for name in ablation_methods(ablation)}
+    both = asked("--method", f"rail,{ablation},kd").config.methods
+    assert both[0] == "rail"
+    assert set(both) == {*own, "rail", "kd"}

@@ -1,0 +1,76 @@
+"""Tokenised splits: made once, mapped into memory, rebuilt when damaged; batches without host work."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness.config import ProtocolConfig, SourceConfig
+from harness.data import tokens as inputs
+from harness.data.sources import Split, load_task_data
+from harness.data.tasks import load_task
+from harness.data.tokens import encode, tokenised
+from harness.models.checkpoints import tokenizer_fingerprint, tokenizer_of
+from tests.conftest import tiny_inputs
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return load_task_data(load_task("rte"), SourceConfig(), ProtocolConfig()).selection
+
+
+def test_tokens_are_made_once_and_mapped(
+    tmp_path: Path, tiny_encoder: Path, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = tokenizer_of(tiny_encoder)
+    first = tokenised(tmp_path / "tokens", split, tokenizer, 64)
+    expected = encode(split, tokenizer, 64)
+    monkeypatch.setattr(inputs, "encode", None)
+    again = tokenised(tmp_path / "tokens", split, tokenizer, 64)
+    for found in (first, again):
+        assert found.pad_id == expected.pad_id
+        for name in ("ids", "types", "offsets"):
+            assert np.array_equal(getattr(found, name), getattr(expected, name))
+            assert isinstance(getattr(found, name), np.memmap)
+
+
+def test_damaged_tokens_are_made_again(tmp_path: Path, tiny_encoder: Path, split: Split) -> None:
+    tokenizer = tokenizer_of(tiny_encoder)
+    expected = np.array(tokenised(tmp_path / "tokens", split, tokenizer, 64).ids)
+    (tmp_path / "tokens" / "ids.npy").write_bytes(b"nothing")
+    assert np.array_equal(tokenised(tmp_path / "tokens", split, tokenizer, 64).ids, expected)
+
+
+def test_another_tokenizer_has_another_fingerprint(tmp_path: Path, tiny_encoder: Path) -> None:
+    for name in ("a", "b"):
+        tokenizer_of(tiny_encoder).save_pretrained(tmp_path / name)
+    assert tokenizer_fingerprint(tmp_path / "a") == tokenizer_fingerprint(tmp_path / "b")
+    (tmp_path / "b" / "vocab.txt").write_text("other")
+    assert tokenizer_fingerprint(tmp_path / "a") != tokenizer_fingerprint(tmp_path / "b")
+
+
+def test_a_batch_holds_its_rows_and_padding() -> None:
+    given = tiny_inputs(10)
+    rows = torch.tensor([[3, 9], [0, 4]])
+    batch = given.tokens(torch.device("cpu")).batch(rows, 24)
+    for place in np.ndindex(2, 2):
+        row = int(rows[place])
+        own = given.ids[given.offsets[row] : given.offsets[row + 1]]
+        assert batch["input_ids"][place].tolist() == [*own.tolist(), *[0] * (24 - len(own))]
+        assert batch["attention_mask"][place].tolist() == [1] * len(own) + [0] * (24 - len(own))
+        assert batch["token_type_ids"][place].sum() == 0
+
+
+def test_a_part_of_a_split_is_its_examples() -> None:
+    given = tiny_inputs(10)
+    part = given.part(np.array([7, 2]))
+    assert part.lengths.tolist() == given.lengths[[7, 2]].tolist()
+    assert part.ids[part.offsets[1] :].tolist() == (
+        given.ids[given.offsets[2] : given.offsets[3]].tolist()
+    )
+
+
+def test_the_vocabulary_is_what_occurs_and_the_padding() -> None:
+    given = tiny_inputs(10)
+    assert given.vocabulary().tolist() == sorted({0, *given.ids.tolist()})

@@ -1,0 +1,349 @@
+"""The stacked encoder against Hugging Face's class, member by member."""
+
+import copy
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    CamembertConfig,
+    Data2VecTextConfig,
+    ElectraConfig,
+    ErnieConfig,
+    MegatronBertConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaPreLayerNormConfig,
+    XLMRobertaConfig,
+)
+
+from harness.errors import MethodError
+from harness.method import Layers, Need, Pooling
+from harness.models.attention import ATTENTION
+from harness.models.flat_weights import Flat
+from harness.models.reference import ReferenceClassifier
+from harness.models.stacked import WORDS, StackedClassifier, stackable
+from harness.runtime.device import Arithmetic
+from harness.runtime.randomness import DropoutKey
+from tests.conftest import SIZES, VOCABULARY
+
+TWO_TYPES = {**SIZES, "type_vocab_size": 2}
+CONFIGS = {
+    "bert": BertConfig(**SIZES),
+    "ernie": ErnieConfig(**SIZES),
+    "roberta": RobertaConfig(**{**TWO_TYPES, "pad_token_id": 1}),
+    "xlm-roberta": XLMRobertaConfig(**TWO_TYPES),
+    "camembert": CamembertConfig(**TWO_TYPES),
+    "data2vec-text": Data2VecTextConfig(**TWO_TYPES),
+    "electra": ElectraConfig(**SIZES, embedding_size=16),
+    "electra, projected": ElectraConfig(**SIZES, embedding_size=8),
+    "other activation": BertConfig(**SIZES, hidden_act="relu", classifier_dropout=0.3),
+}
+CPU = torch.device("cpu")
+FP32 = Arithmetic(CPU, bf16=False)
+
+
+def models_of(config: PreTrainedConfig, members: int, eager: bool = False) -> list[PreTrainedModel]:
+    """Random classifiers, with biases and scales that are not all 0 and 1."""
+    torch.manual_seed(0)
+    made = [
+        AutoModelForSequenceClassification.from_config(
+            copy.deepcopy(config), attn_implementation="eager" if eager else ATTENTION
+        ).eval()
+        for _ in range(members)
+    ]
+    for model in made:
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.data += 0.1 * torch.randn_like(parameter)
+    return made
+
+
+def stacked(models: list[PreTrainedModel], **options: object) -> StackedClassifier:
+    weights = [model.state_dict() for model in models]
+    return StackedClassifier(models[0].config, weights, CPU, torch.float32, **options)
+
+
+def batch_of(config: PreTrainedConfig, members: int, width: int = 11) -> dict[str, Tensor]:
+    """Examples of each member's own, of different lengths."""
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(3, width + 1, (members, 6, 1))
+    lengths[:, 0] = width
+    mask = np.arange(width) < lengths
+    ids = np.where(mask, rng.integers(5, VOCABULARY, mask.shape), config.pad_token_id)
+    types = np.where(mask, rng.integers(0, 2, mask.shape), 0)
+    arrays = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask}
+    return {name: torch.from_numpy(array.astype(np.int64)) for name, array in arrays.items()}
+
+
+def gradients(network: StackedClassifier, member: int) -> Iterator[tuple[str, Tensor]]:
+    words = torch.zeros_like(network.table[member])
+    assert network.words.grad is not None
+    words[network.used] = network.words.grad[member]
+    yield network.prefix + WORDS, words
+    for flat in network.flats.values():
+        assert flat.values.grad is not None
+        yield from Flat(flat.pieces, flat.decayed, flat.values.grad).named(member)
+
+
+@pytest.mark.parametrize("members", [1, 3, 8])
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("dropout", [False, True], ids=["no dropout", "dropout"])
+@pytest.mark.parametrize("compact", [False, True], ids=["all words", "used words"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", None])
+def test_forward_and_gradients_equal_hugging_faces(
+    name: str, members: int, dropout: bool, compact: bool, pooling: Pooling | None
+) -> None:
+    config = CONFIGS[name]
+    models = models_of(config, members, eager=not dropout)
+    batch = batch_of(config, members)
+    network = stacked(models, vocabulary=batch["input_ids"].unique() if compact else None)
+    key = None
+    if dropout:
+        key = DropoutKey(range(members))
+        key.step = 7
+    found = network.forward(batch, key, pooling)
+    (found.logits.square().sum() + found.states.square().sum((2, 3)).mean(1).sum()).backward()
+    for member, model in enumerate(models):
+        own_key = None
+        if dropout:
+            own_key = DropoutKey([member])
+            own_key.step = 7
+        own = {part: values[member : member + 1] for part, values in batch.items()}
+        expected = ReferenceClassifier(model, FP32).forward(own, own_key, pooling)
+        torch.testing.assert_close(found.logits[member], expected.logits[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found.states[member], expected.states[0], atol=1e-5, rtol=1e-5)
+        (expected.logits.square().sum() + expected.states.square().sum((2, 3)).mean()).backward()
+        ours = dict(gradients(network, member))
+        assert set(ours) == {own_name for own_name, _ in model.named_parameters()}
+        for own_name, parameter in model.named_parameters():
+            torch.testing.assert_close(
+                ours[own_name],
+                parameter.grad,
+                atol=1e-5,
+                rtol=1e-4,
+                msg=lambda text, name=own_name: f"{name}: {text}",
+            )
+
+
+EVERYTHING: frozenset[Need] = frozenset({"tokens", "scores", "qkv"})
+
+
+def note(held: dict[str, Tensor], part: str, module: object, given: object, output: Tensor) -> None:
+    held[part] = output
+
+
+def check_handed_out(
+    layers: Layers, member: int, model: PreTrainedModel, batch: dict[str, Tensor]
+) -> None:
+    """What one member hands out, against Hugging Face's eager attention."""
+    projections: dict[str, Tensor] = {}
+    names = [
+        f"{layer} {part}"
+        for layer, module in enumerate(model.base_model.encoder.layer)
+        for part in ("query", "key", "value")
+        if module.attention.self.get_submodule(part).register_forward_hook(
+            partial(note, projections, f"{layer} {part}")
+        )
+    ]
+    assert len(names) == 9
+    expected = model(**batch, output_hidden_states=True, output_attentions=True)
+    assert len(layers.tokens) == 4
+    for found, states in zip(layers.tokens, expected.hidden_states, strict=True):
+        torch.testing.assert_close(found[member], states, atol=1e-5, rtol=1e-5)
+    padding = (batch["attention_mask"] == 0)[:, None, None]
+    for layer in range(3):
+        scores = layers.scores[layer][member]
+        assert torch.isfinite(scores).all()
+        assert (scores.masked_select(padding) == 0).all()
+        shares = scores.masked_fill(padding, -torch.inf).softmax(dim=-1)
+        torch.testing.assert_close(shares, expected.attentions[layer], atol=1e-5, rtol=1e-5)
+        given = {"query": layers.queries, "key": layers.keys, "value": layers.values}
+        for part, held in given.items():
+            heads = projections[f"{layer} {part}"].unflatten(-1, (2, -1)).transpose(1, 2)
+            torch.testing.assert_close(held[layer][member], heads, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_layers_hand_out_states_scores_queries_keys_and_values(name: str, members: int) -> None:
+    models = models_of(CONFIGS[name], members, eager=True)
+    batch = batch_of(CONFIGS[name], members)
+    layers = stacked(models).forward(batch, None, "cls", EVERYTHING)
+    for member, model in enumerate(models):
+        own = {name: values[member] for name, values in batch.items()}
+        check_handed_out(layers, member, model, own)
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, "roberta-prelayernorm"])
+def test_the_reference_engine_hands_out_the_same(name: str) -> None:
+    config = CONFIGS.get(name, RobertaPreLayerNormConfig(**TWO_TYPES))
+    (model,) = models_of(config, 1)
+    (eager,) = models_of(config, 1, eager=True)
+    batch = batch_of(config, 1)
+    layers = ReferenceClassifier(model, FP32).forward(batch, None, "cls", EVERYTHING)
+    check_handed_out(layers, 0, eager, {name: values[0] for name, values in batch.items()})
+
+
+@pytest.mark.parametrize("need", ["scores", "qkv"])
+def test_attention_that_cannot_be_seen_is_refused(need: Need) -> None:
+    config = MegatronBertConfig(**SIZES)
+    (model,) = models_of(config, 1)
+    network = ReferenceClassifier(model, FP32)
+    with pytest.raises(
+        MethodError, match="'megatron-bert' encoders do not hand out their attention"
+    ):
+        network.forward(batch_of(config, 1), None, "cls", frozenset({need}))
+
+
+@pytest.mark.parametrize("need", sorted(EVERYTHING))
+def test_only_what_is_needed_is_handed_out(need: Need) -> None:
+    config = CONFIGS["bert"]
+    (model,) = models_of(config, 1)
+    batch = batch_of(config, 1)
+    parts = {"tokens": ["tokens"], "scores": ["scores"], "qkv": ["queries", "keys", "values"]}
+    networks = [stacked([model]), ReferenceClassifier(model, FP32)]
+    for layers in [network.forward(batch, None, "cls", frozenset({need})) for network in networks]:
+        for name, fields in parts.items():
+            assert all(bool(getattr(layers, field)) == (name == need) for field in fields)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "electra"])
+def test_gradients_through_what_is_handed_out_equal_the_reference_engines(name: str) -> None:
+    config = CONFIGS[name]
+    models = models_of(config, 2)
+    batch = batch_of(config, 2)
+    network = stacked(models)
+    key = DropoutKey([3, 4])
+    mask = batch["attention_mask"]
+    total(network.forward(batch, key, "cls", EVERYTHING), mask).backward()
+    found = [dict(gradients(network, member)) for member in range(2)]
+    for member, model in enumerate(models):
+        own = {part: values[member : member + 1] for part, values in batch.items()}
+        reference = ReferenceClassifier(model, FP32)
+        layers = reference.forward(own, DropoutKey([3 + member]), "cls", EVERYTHING)
+        total(layers, own["attention_mask"]).backward()
+        for part, parameter in model.named_parameters():
+            torch.testing.assert_close(
+                found[member][part],
+                parameter.grad,
+                atol=1e-4,
+                rtol=1e-3,
+                msg=lambda text, part=part: f"{part}: {text}",
+            )
+
+
+def total(layers: Layers, mask: Tensor) -> Tensor:
+    """The sum over members of a number that depends on all that is handed out, but for padding."""
+    heads = mask[:, :, None, :, None]
+    handed = [own * mask[..., None] for own in layers.tokens]
+    handed += [own * heads for own in (*layers.queries, *layers.keys, *layers.values)]
+    handed += [own * heads for own in layers.scores]
+    parts = [own.square().flatten(1).mean(1).sum() for own in handed]
+    return sum(parts, layers.logits.square().sum())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_in_bf16_the_residual_stream_is_fp32_alone_and_together(name: str) -> None:
+    models = models_of(CONFIGS[name], 3)
+    batch = batch_of(CONFIGS[name], 3)
+    exact, rounded = (
+        StackedClassifier(CONFIGS[name], [m.state_dict() for m in models], CPU, dtype)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    together = rounded.forward(batch, None, "cls", EVERYTHING)
+    expected = exact.forward(batch, None, "cls", EVERYTHING)
+    for member in range(3):
+        alone = StackedClassifier(CONFIGS[name], [models[member].state_dict()], CPU, torch.bfloat16)
+        own = {part: values[member : member + 1] for part, values in batch.items()}
+        found = alone.forward(own, None, "cls", EVERYTHING)
+        for layer in range(4):
+            assert found.tokens[layer].dtype == together.tokens[layer].dtype == torch.float32
+            torch.testing.assert_close(
+                found.tokens[layer][0], together.tokens[layer][member], atol=1e-2, rtol=1e-2
+            )
+    for layer in range(4):
+        error = (together.tokens[layer] - expected.tokens[layer]).norm()
+        assert error < 0.01 * expected.tokens[layer].norm()
+    assert together.logits.dtype == torch.float32
+
+
+def test_padding_changes_nothing() -> None:
+    config = CONFIGS["bert"]
+    network = stacked(models_of(config, 2))
+    batch = batch_of(config, 2)
+    wider = {
+        name: torch.nn.functional.pad(values, (0, 9), value=0) for name, values in batch.items()
+    }
+    narrow, wide = (network.forward(own, None, "mean") for own in (batch, wider))
+    torch.testing.assert_close(narrow.logits, wide.logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(narrow.states, wide.states, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_weights_go_in_and_come_out_as_they_were(name: str) -> None:
+    models = models_of(CONFIGS[name], 2)
+    network = stacked(models, vocabulary=torch.tensor([0, 1, 7]))
+    for member, model in enumerate(models):
+        weights = network.weights(member)
+        assert list(model.load_state_dict(weights).missing_keys) == []
+        for own_name, value in model.state_dict().items():
+            assert torch.equal(weights[own_name], value), own_name
+
+
+def test_words_that_do_not_occur_only_decay() -> None:
+    models = models_of(CONFIGS["bert"], 2)
+    tables = [model.bert.embeddings.word_embeddings.weight.detach().clone() for model in models]
+    network = stacked(models, vocabulary=torch.tensor([0, 5, 7]))
+    network.decay_unused([0.5, 1.0])
+    network.decay_unused([0.5, 0.8])
+    for member, factor in enumerate((0.25, 0.8)):
+        words = network.weights(member)["bert.embeddings.word_embeddings.weight"]
+        expected = tables[member] * factor
+        expected[[0, 5, 7]] = tables[member][[0, 5, 7]]
+        torch.testing.assert_close(words, expected)
+        models[member].load_state_dict(network.weights(member))
+    batch = batch_of(CONFIGS["bert"], 2)
+    found = network.forward(batch, None, None).logits
+    for member, model in enumerate(models):
+        own = {name: values[member] for name, values in batch.items()}
+        torch.testing.assert_close(found[member], model(**own).logits, atol=1e-5, rtol=1e-5)
+
+
+def test_frozen_embeddings_are_no_leaves_and_stay() -> None:
+    models = models_of(CONFIGS["bert"], 3)
+    network = stacked(models, frozen_embeddings=True)
+    network.decay_unused([0.5] * 3)
+    batch = batch_of(CONFIGS["bert"], 3)
+    network.forward(batch, DropoutKey([1, 2, 3]), None).logits.sum().backward()
+    everything = sum(parameter.numel() for parameter in models[0].parameters())
+    embeddings = sum(parameter.numel() for parameter in models[0].bert.embeddings.parameters())
+    trained = network.leaves()
+    assert sum(leaf.tensor[0].numel() for leaf in trained) == everything - embeddings
+    assert all(leaf.tensor.grad is not None for leaf in trained)
+    for name, value in models[1].bert.embeddings.state_dict().items():
+        assert torch.equal(network.weights(1)[f"bert.embeddings.{name}"], value)
+
+
+def test_members_that_stay_are_who_they_were() -> None:
+    models = models_of(CONFIGS["bert"], 4)
+    network = stacked(models, vocabulary=torch.tensor([0, 5, 7]))
+    network.decay_unused([0.9, 0.8, 0.7, 0.6])
+    before = [network.weights(member) for member in range(4)]
+    network.keep([1, 3])
+    assert network.members == 2
+    for member, former in enumerate((1, 3)):
+        after = network.weights(member)
+        assert all(torch.equal(value, before[former][name]) for name, value in after.items())
+
+
+def test_what_cannot_be_stacked_is_known() -> None:
+    assert all(stackable(config) for config in CONFIGS.values())
+    assert not stackable(MegatronBertConfig(**SIZES))
+    assert not stackable(ErnieConfig(**SIZES, use_task_id=True))

@@ -1,0 +1,275 @@
+"""The ledger: unique by fingerprint, claims that outlive no process, versions that are checked."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.errors import StorageError
+from harness.storage.claims import EXPIRY_SECONDS, Claims
+from harness.storage.database import storage_url
+from harness.storage.ledger import Ledger, Predictions, Record, Result
+
+
+def record(fingerprint: str = "a" * 64, seed: int = 1) -> Record:
+    return Record(
+        fingerprint=fingerprint,
+        inputs={"seed": seed, "setting": {"temperature": 2.0}},
+        status="complete",
+        reason=None,
+        metrics={"accuracy": 0.75},
+        curves=[{"label": 0.5, "total": 0.5}],
+        seconds=1.5,
+        examples_per_second=100.0,
+        peak_memory=1e9,
+    )
+
+
+def test_a_record_comes_back_as_it_was_written(ledger: Ledger) -> None:
+    logits = np.array([[0.1, 0.9], [0.8, 0.2]], dtype=np.float32)
+    predictions = Predictions(logits, np.array([1.0, 0.0]), np.array([5, 7]))
+    result = Result(record(), {"validation": predictions}, {"targets": {"map": [[1.0]]}})
+    assert ledger.write_runs([result]) == [True]
+    assert ledger.records(["a" * 64, "b" * 64]) == {"a" * 64: record()}
+    found = ledger.predictions("a" * 64, "validation")
+    assert found is not None
+    for name in ("logits", "labels", "ids"):
+        assert np.array_equal(getattr(found, name), getattr(predictions, name))
+    assert ledger.inspections("a" * 64) == {"targets": {"map": [[1.0]]}}
+
+
+def test_a_fingerprint_is_written_once(ledger: Ledger) -> None:
+    assert ledger.write_runs([Result(record(), {}, {})]) == [True]
+    again = Result(record(seed=2), {}, {"targets": {}})
+    assert ledger.write_runs([again, Result(record("b" * 64), {}, {})]) == [False, True]
+    assert ledger.records(["a" * 64])["a" * 64].inputs["seed"] == 1
+    assert ledger.inspections("a" * 64) == {}
+
+
+def test_texts_are_written_once_and_come_back(ledger: Ledger) -> None:
+    rows = [("</script>\r\n\x00", "\u202eאב 😀"), ("", "x" * 10_000)]
+    ledger.write_texts("a" * 64, np.array([7, 3]), rows)
+    ledger.write_texts("a" * 64, np.array([7, 3]), rows)
+    ledger.write_texts("b" * 64, np.array([7]), [("alone",)])
+    assert ledger.texts("a" * 64) == {7: rows[0], 3: rows[1]}
+    assert ledger.texts("b" * 64) == {7: ("alone",)}
+    assert ledger.texts("c" * 64) is None
+
+
+def test_a_ledger_of_before_there_were_texts_takes_them(tmp_path: Path) -> None:
+    Ledger(storage_url(tmp_path, None)).close()
+    with sqlite3.connect(tmp_path / "ledger.db") as database:
+        database.execute("DROP TABLE harness_texts")
+    database.close()
+    ledger = Ledger(storage_url(tmp_path, None))
+    assert ledger.texts("a" * 64) is None
+    ledger.write_texts("a" * 64, np.array([0]), [("alone",)])
+    assert ledger.texts("a" * 64) == {0: ("alone",)}
+    ledger.close()
+
+
+def test_a_study_lists_the_runs_it_uses(ledger: Ledger) -> None:
+    ledger.write_study("s", {"task": "rte"})
+    ledger.write_runs([Result(record("a" * 64, 1), {}, {})])
+    ledger.write_runs([Result(record("b" * 64, 2), {}, {})])
+    for trial, seed, fingerprint in ((3, 2, "b"), (3, 1, "a"), (3, 1, "a")):
+        ledger.use_run("s", "report", trial, seed, fingerprint * 64)
+    assert [(run.trial, run.seed, run.record.fingerprint[0]) for run in ledger.study_runs("s")] == [
+        (3, 1, "a"),
+        (3, 2, "b"),
+    ]
+
+
+def test_a_study_manifest_never_changes_and_an_ablations_does(ledger: Ledger) -> None:
+    for value in (1, 2):
+        ledger.write_study("s", {"value": value})
+        ledger.write_ablation("x", {"value": value})
+    assert ledger.study_manifest("s") == {"value": 1}
+    assert ledger.manifest("x") == {"value": 2}
+    with pytest.raises(StorageError, match="no ablation 'y'"):
+        ledger.manifest("y")
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    Ledger(storage_url(tmp_path, None)).close()
+    with sqlite3.connect(tmp_path / "ledger.db") as database:
+        database.execute("UPDATE harness_meta SET value = 99")
+    database.close()
+    with pytest.raises(StorageError, match="schema version 99"):
+        Ledger(storage_url(tmp_path, None))
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_text("not a database, but long enough to be looked at" * 20)
+    with pytest.raises(StorageError, match="not a database"):
+        Ledger(storage_url(tmp_path, None))
+
+
+def test_a_claim_is_held_by_one_and_given_back(ledger: Ledger) -> None:
+    ours, theirs = Claims(ledger), Claims(ledger)
+    theirs.owner = ours.owner.replace(":", ":1", 1) + "1"
+    living = ours.owner
+    with ours.claim("run") as mine:
+        assert mine
+        assert list(ledger.claim_owners()) == [living]
+        assert not ledger.take_claim("run", "elsewhere:1:1.00", {})
+        with theirs.claim("run") as too:
+            assert not too
+    assert ledger.take_claim("run", "elsewhere:1:1.00", {})
+
+
+def test_a_dead_process_loses_its_claim_at_once(ledger: Ledger) -> None:
+    code = (
+        "import os, sys\n"
+        "from harness.storage.claims import Claims\n"
+        "from harness.storage.ledger import Ledger\n"
+        "held = Claims(Ledger(sys.argv[1])).claim('run'); assert held.__enter__(); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, ledger.url], check=True)
+    assert len(ledger.claim_owners()) == 1
+    with Claims(ledger).claim("run") as mine:
+        assert mine
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs waitid")
+def test_a_killed_process_that_nobody_waited_for_loses_its_claim(ledger: Ledger) -> None:
+    code = (
+        "import os, sys\n"
+        "from harness.storage.claims import Claims\n"
+        "from harness.storage.ledger import Ledger\n"
+        "held = Claims(Ledger(sys.argv[1])).claim('run'); assert held.__enter__()\n"
+        "print(flush=True); os.kill(os.getpid(), 9)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, ledger.url], stdout=subprocess.PIPE) as died:
+        assert died.stdout is not None
+        assert died.stdout.read() == b"\n"
+        os.waitid(os.P_PID, died.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
+        with Claims(ledger).claim("run") as mine:
+            assert mine
+
+
+def test_entering_removes_the_claims_of_those_that_are_gone_and_no_others(ledger: Ledger) -> None:
+    code = (
+        "import os, sys\n"
+        "from harness.storage.claims import Claims\n"
+        "from harness.storage.ledger import Ledger\n"
+        "held = Claims(Ledger(sys.argv[1])).claim('run'); assert held.__enter__(); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, ledger.url], check=True)
+    assert ledger.take_claim("other", "elsewhere:1:1.00", {})
+    with Claims(ledger):
+        assert list(ledger.claim_owners()) == ["elsewhere:1:1.00"]
+
+
+def test_an_owner_elsewhere_loses_its_claim_when_its_heartbeat_stands_still(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By our own clock alone: the owner's is an hour behind, and alive all the same."""
+    now, elsewhere, ours = 1000.0, "elsewhere:1:1.00", Claims(ledger)
+    monkeypatch.setattr("harness.storage.claims.time.monotonic", lambda: now)
+    monkeypatch.setattr("harness.storage.ledger.time.time", lambda: now - 3600)
+    assert ledger.take_claim("run", elsewhere, {})
+    for _ in range(20):
+        now += EXPIRY_SECONDS / 2
+        ledger.refresh_claims(elsewhere)
+        with ours.claim("run") as mine:
+            assert not mine
+    now += EXPIRY_SECONDS + 1
+    with ours.claim("run") as mine:
+        assert mine
+
+
+def test_an_owner_that_gave_a_sign_meanwhile_keeps_its_claim(ledger: Ledger) -> None:
+    assert ledger.take_claim("run", "elsewhere:1:1.00", {})
+    gone = ledger.claim_owners()
+    ledger.refresh_claims("elsewhere:1:1.00")
+    assert not ledger.take_claim("run", "here:1:1.00", gone)
+    assert ledger.take_claim("run", "here:1:1.00", ledger.claim_owners())
+
+
+@pytest.mark.parametrize(("moved", "expected"), [(5.0, False), (3600.0, True)])
+def test_another_process_with_the_owners_number_is_not_the_owner(
+    ledger: Ledger, moved: float, expected: bool
+) -> None:
+    """The time of creation may seem to move by seconds; one an hour off is another process's."""
+    ours = Claims(ledger)
+    host, pid, created = ours.owner.rsplit(":", 2)
+    assert ledger.take_claim("run", f"{host}:{pid}:{float(created) + moved:.2f}", {})
+    with ours.claim("run") as mine:
+        assert mine is expected
+
+
+def test_the_heartbeat_outlives_a_failed_write(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beats: list[str] = []
+
+    def refresh(owner: str) -> None:
+        beats.append(owner)
+        if len(beats) == 1:
+            raise StorageError("the disk is full")
+
+    monkeypatch.setattr(ledger, "refresh_claims", refresh)
+    monkeypatch.setattr("harness.storage.claims.BEAT_SECONDS", 0.01)
+    with Claims(ledger):
+        deadline = time.monotonic() + 10
+        while len(beats) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert len(beats) >= 3
+    assert "could not be renewed: the disk is full" in capsys.readouterr().err
+
+
+WRITER = """
+import sys
+from harness.storage.ledger import Ledger, Record, Result
+ledger = Ledger(sys.argv[1])
+for number in range(20):
+    record = Record(f"{number:064d}", {"worker": sys.argv[2]}, "complete", None, {}, [], 0.0, 0.0, 0.0)
+    ledger.write_runs([Result(record, {}, {})])
+"""
+
+
+def test_four_writers_lose_and_double_nothing(tmp_path: Path) -> None:
+    url = storage_url(tmp_path, None)
+    workers = [subprocess.Popen([sys.executable, "-c", WRITER, url, str(w)]) for w in range(4)]
+    assert [worker.wait(timeout=60) for worker in workers] == [0] * 4
+    ledger = Ledger(url)
+    assert len(ledger.records([f"{number:064d}" for number in range(20)])) == 20
+    ledger.close()
+
+
+def test_places_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be made"):
+        storage_url(tmp_path / "file", None)
+    with pytest.raises(StorageError, match="not a database URL"):
+        storage_url(tmp_path, "nonsense")
+
+
+def test_sqlite_on_a_network_file_system_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.storage.database._file_system", lambda folder: "nfs4")
+    with pytest.raises(StorageError, match="unsafe on nfs4"):
+        storage_url(tmp_path, None)
+
+
+def test_damaged_texts_and_values_are_named(tmp_path: Path) -> None:
+    url = storage_url(tmp_path, None)
+    with closing(Ledger(url)) as ledger:
+        ledger.write_texts("s", np.array([0]), [("a", "b")])
+        assert ledger.texts("s") == {0: ("a", "b")}
+        with ledger.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE harness_texts SET texts = x'1f8b00'")
+        with pytest.raises(StorageError, match="damaged texts"):
+            ledger.texts("s")
+        with ledger.engine.begin() as connection:
+            connection.exec_driver_sql("INSERT INTO harness_ablations VALUES ('a', '{\"b\": ', 0)")
+        with pytest.raises(StorageError, match="Expecting value"):
+            ledger.manifest("a")

@@ -1,0 +1,174 @@
+"""Teachers: known by recipe and weights, reused, rebuilt, and checked against the students' start."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig
+
+from harness.cli.dry_run import plan_task
+from harness.compose import compose_config
+from harness.config import ProtocolConfig, SourceConfig, StudyConfig
+from harness.data.sources import TaskData, load_task_data
+from harness.data.tasks import load_task
+from harness.demo.encoder import build_tokenizer
+from harness.errors import TeacherError
+from harness.runtime.device import Arithmetic
+from harness.runtime.randomness import global_seed
+from harness.storage.artefacts import file_sha256, seal
+from harness.training.task_setup import Materials, prepare
+
+
+@pytest.fixture(scope="module")
+def data() -> TaskData:
+    return load_task_data(load_task("rte"), SourceConfig(), ProtocolConfig())
+
+
+def configured(encoder: Path, *more: str) -> StudyConfig:
+    return compose_config(
+        [
+            *("preset=demo", "methods=[kd]", "tasks=[rte]", "teacher.allow_weak=true"),
+            *("teacher.epochs=1", "teacher.batch_size=128", "student.layers=2"),
+            f"teacher.pretrained={encoder}",
+            *more,
+        ]
+    )
+
+
+def outside(folder: Path, data: TaskData, width: int = 24, spare: int = 0) -> Path:
+    """A random classifier of another width, its vocabulary with some words more."""
+    tokenizer = build_tokenizer()
+    tokenizer.add_tokens([f"spare{number}" for number in range(spare)])
+    tokenizer.save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        num_hidden_layers=6,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        id2label=dict(enumerate(data.task.labels)),
+        label2id={name: index for index, name in enumerate(data.task.labels)},
+    )
+    with global_seed("test"):
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_teacher_is_reused_and_known_by_its_weights(
+    tmp_path: Path, tiny_encoder: Path, data: TaskData, arithmetic: Arithmetic
+) -> None:
+    config = configured(tiny_encoder)
+    first = prepare(config, data, arithmetic, tmp_path)
+    again = prepare(config, data, arithmetic, tmp_path)
+    assert again.teacher.fingerprint == first.teacher.fingerprint
+    assert again.teacher.seconds == first.teacher.seconds
+    # What another machine's fine-tuning would be: equal but for the last bits.
+    folder = first.teacher.folder
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.bias"] += 1e-3
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    seal(folder, {"seconds": 1.0, "weights": file_sha256(folder / "model.safetensors")})
+    other = prepare(config, data, arithmetic, tmp_path)
+    assert other.teacher.fingerprint != first.teacher.fingerprint
+    assert not np.array_equal(
+        other.outputs["train"]["cls"].logits, first.outputs["train"]["cls"].logits
+    )
+
+
+def test_a_damaged_teacher_is_fine_tuned_again_to_the_same_weights(
+    tmp_path: Path, tiny_encoder: Path, data: TaskData, arithmetic: Arithmetic
+) -> None:
+    config = configured(tiny_encoder)
+    first = prepare(config, data, arithmetic, tmp_path)
+    (first.teacher.folder / "model.safetensors").write_bytes(b"half")
+    again = prepare(config, data, arithmetic, tmp_path)
+    assert again.teacher.fingerprint == first.teacher.fingerprint
+    assert not again.teacher.model.training
+
+
+@pytest.mark.parametrize("engine", ["stacked", "reference"])
+def test_an_encoder_in_half_precision_makes_a_teacher_in_full(
+    tmp_path: Path, tiny_encoder: Path, data: TaskData, arithmetic: Arithmetic, engine: str
+) -> None:
+    half = tmp_path / "half"
+    shutil.copytree(tiny_encoder, half)
+    AutoModel.from_pretrained(tiny_encoder).half().save_pretrained(half)
+    assert json.loads((half / "config.json").read_text())["dtype"] == "float16"
+    found = prepare(
+        configured(half, f"training.engine={engine}"), data, arithmetic, tmp_path / "out"
+    )
+    saved = load_file(found.teacher.folder / "model.safetensors")
+    assert {value.dtype for value in saved.values()} == {torch.float32}
+    # Trained weights are between the numbers that half precision has.
+    assert any((value.half().float() != value).any() for value in saved.values())
+
+
+def prepared(
+    tmp_path: Path, encoder: Path, data: TaskData, arithmetic: Arithmetic, teacher: Path
+) -> Materials:
+    config = configured(encoder, f"teacher.checkpoint={teacher}", "student.origin=pretrained")
+    return prepare(config, data, arithmetic, tmp_path / "out")
+
+
+def test_students_of_another_encoder_have_its_width(
+    tmp_path: Path, tiny_encoder: Path, data: TaskData, arithmetic: Arithmetic
+) -> None:
+    teacher = outside(tmp_path / "teacher", data, width=24)
+    made = prepared(tmp_path, tiny_encoder, data, arithmetic, teacher)
+    shapes = made.shapes(configured(tiny_encoder, "student.layers=2", "training.epochs=5"))
+    assert (shapes.teacher_layers, shapes.teacher_width) == (6, 24)
+    assert (shapes.student_layers, shapes.student_width) == (2, 16)
+    assert (shapes.teacher_heads, shapes.student_heads, shapes.epochs) == (2, 2, 5)
+
+
+def test_students_with_another_vocabulary_than_the_teacher_are_refused(
+    tmp_path: Path, tiny_encoder: Path, data: TaskData, arithmetic: Arithmetic
+) -> None:
+    teacher = outside(tmp_path / "teacher", data, spare=3)
+    with pytest.raises(TeacherError, match="has another vocabulary than the teacher"):
+        prepared(tmp_path, tiny_encoder, data, arithmetic, teacher)
+    assert not (tmp_path / "out" / "cache" / "teacher-outputs").exists()
+    config = configured(tiny_encoder, f"teacher.checkpoint={teacher}")
+    with pytest.raises(TeacherError, match="has another vocabulary than the teacher"):
+        plan_task(config, data, arithmetic, tmp_path / "scratch")
+
+
+@pytest.mark.parametrize("start", ["teacher", "encoder"])
+def test_longer_inputs_than_the_encoder_has_positions_are_refused(
+    tmp_path: Path, tiny_encoder: Path, data: TaskData, arithmetic: Arithmetic, start: str
+) -> None:
+    more = ["training.max_length=72"]
+    if start == "teacher":
+        more.append(f"teacher.checkpoint={outside(tmp_path / 'teacher', data)}")
+    with pytest.raises(TeacherError, match=r"max_length=72: .* has positions for 64 tokens"):
+        prepare(configured(tiny_encoder, *more), data, arithmetic, tmp_path / "out")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "adapter only"])
+def test_weights_that_cannot_be_read_are_named(
+    tmp_path: Path, tiny_encoder: Path, data: TaskData, arithmetic: Arithmetic, damage: str
+) -> None:
+    teacher = outside(tmp_path / "teacher", data)
+    weights = teacher / "model.safetensors"
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    else:
+        weights.rename(teacher / "adapter_model.safetensors")
+    with pytest.raises(TeacherError, match=r"weights cannot be read|no weights in safetensors"):
+        prepared(tmp_path, tiny_encoder, data, arithmetic, teacher)
+
+
+def test_a_teacher_with_other_labels_is_refused(
+    tmp_path: Path, tiny_encoder: Path, data: TaskData, arithmetic: Arithmetic
+) -> None:
+    teacher = outside(tmp_path / "teacher", data)
+    config = json.loads((teacher / "config.json").read_text())
+    config["id2label"] = {"0": "yes", "1": "no"}
+    (teacher / "config.json").write_text(json.dumps(config))
+    with pytest.raises(TeacherError, match=r"outputs \['yes', 'no'\] cannot be matched"):
+        prepared(tmp_path, tiny_encoder, data, arithmetic, teacher)
