@@ -19,13 +19,14 @@ from harness.method import Layers, Method, Pooling, Value, View
 from harness.models.student import Blueprint
 from harness.models.teacher_outputs import TeacherOutputs
 from harness.registry.instantiate import check_method, make_method
+from harness.registry.source import method_source
 from harness.runtime.failures import RunFailed, recorded
 from harness.runtime.provenance import provenance
 from harness.storage.ledger import Record, Result, Role, Status
 from harness.training.halving import Halving
 from harness.training.loop import RESULTS_VERSION, Outcome, train_population
 from harness.training.recipe import Member, Recipe, engine_of
-from harness.training.run import Run, method_source
+from harness.training.run import Run
 from harness.training.task_setup import Materials
 
 NOTHING = Outcome([], 0.0, 0.0, 0)

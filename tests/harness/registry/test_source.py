@@ -9,7 +9,7 @@ import pytest
 
 from harness.method import layer_maps, losses, matching
 from harness.registry.discovery import registry
-from harness.training.run import method_source
+from harness.registry.source import method_source
 
 PACKAGE = {
     "__init__.py": """from harness import layer_maps
