@@ -41,4 +41,4 @@ class DeviceError(UserError):
 
 
 class StorageError(UserError):
-    """A ledger or an artefact that cannot be opened, read or written."""
+    """A ledger or a folder that cannot be opened, read or written."""

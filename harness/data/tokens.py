@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.data.sources import Split
-from harness.storage.artefacts import cached
+from harness.storage.folders import cached
 
 ARRAYS = ("ids", "types", "offsets")
 

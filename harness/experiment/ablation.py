@@ -22,8 +22,8 @@ from harness.registry.instantiate import usable
 from harness.registry.space import check_names, space_of
 from harness.runtime.device import Arithmetic
 from harness.runtime.progress import say
-from harness.storage.artefacts import fingerprint
 from harness.storage.claims import Claims
+from harness.storage.fingerprint import fingerprint
 from harness.storage.ledger import Ledger, Record
 from harness.training.run import Run, report_seeds, search_seeds
 from harness.training.task_setup import Materials, prepare

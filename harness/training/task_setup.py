@@ -28,7 +28,7 @@ from harness.models.teacher_outputs import TeacherOutputs, teacher_outputs
 from harness.registry.instantiate import shapes_of
 from harness.runtime.device import Arithmetic
 from harness.runtime.progress import progress, say
-from harness.storage.artefacts import fingerprint
+from harness.storage.fingerprint import fingerprint
 from harness.training.teacher import (
     Teacher,
     find_origin,

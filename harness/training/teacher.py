@@ -34,7 +34,8 @@ from harness.models.student import (
 from harness.runtime.cpu import release_memory
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import global_seed
-from harness.storage.artefacts import cached, file_sha256, fingerprint
+from harness.storage.fingerprint import file_sha256, fingerprint
+from harness.storage.folders import cached
 from harness.training.loop import RESULTS_VERSION, train_population
 from harness.training.population import predict
 from harness.training.recipe import Member, Recipe, engine_of

@@ -1,4 +1,4 @@
-"""Artefacts: sealed, found damaged, built by one process while the others wait."""
+"""Folders: sealed, found damaged, built by one process while the others wait."""
 
 import errno
 import os
@@ -9,22 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StorageError
-from harness.storage.artefacts import (
-    MANIFEST,
-    cached,
-    canonical,
-    fingerprint,
-    replacing,
-    seal,
-    unseal,
-)
-
-
-def test_a_fingerprint_ignores_the_order_of_keys_and_nothing_else() -> None:
-    assert fingerprint({"a": 1, "b": [2]}) == fingerprint({"b": [2], "a": 1})
-    assert len({fingerprint(value) for value in ({"a": 1}, {"a": "1"}, {"a": 1.5}, {"b": 1})}) == 4
-    with pytest.raises(ValueError, match="JSON compliant"):
-        canonical(float("nan"))
+from harness.storage.folders import MANIFEST, cached, replacing, seal, unseal
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "manifest"])
@@ -63,7 +48,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
 BUILDER = """
 import sys, time
 from pathlib import Path
-from harness.storage.artefacts import cached
+from harness.storage.folders import cached
 
 def build(folder):
     with (Path(sys.argv[1]) / "builders").open("a") as stream:

@@ -1,10 +1,8 @@
-"""The ledger: unique by fingerprint, claims that outlive no process, versions that are checked."""
+"""The ledger: records unique by fingerprint, versions that are checked."""
 
-import os
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import numpy as np
 import pytest
 
 from harness.errors import StorageError
-from harness.storage.claims import EXPIRY_SECONDS, Claims
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger, Predictions, Record, Result
 
@@ -109,120 +106,6 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_text("not a database, but long enough to be looked at" * 20)
     with pytest.raises(StorageError, match="not a database"):
         Ledger(storage_url(tmp_path, None))
-
-
-def test_a_claim_is_held_by_one_and_given_back(ledger: Ledger) -> None:
-    ours, theirs = Claims(ledger), Claims(ledger)
-    theirs.owner = ours.owner.replace(":", ":1", 1) + "1"
-    living = ours.owner
-    with ours.claim("run") as mine:
-        assert mine
-        assert list(ledger.claim_owners()) == [living]
-        assert not ledger.take_claim("run", "elsewhere:1:1.00", {})
-        with theirs.claim("run") as too:
-            assert not too
-    assert ledger.take_claim("run", "elsewhere:1:1.00", {})
-
-
-def test_a_dead_process_loses_its_claim_at_once(ledger: Ledger) -> None:
-    code = (
-        "import os, sys\n"
-        "from harness.storage.claims import Claims\n"
-        "from harness.storage.ledger import Ledger\n"
-        "held = Claims(Ledger(sys.argv[1])).claim('run'); assert held.__enter__(); os._exit(0)"
-    )
-    subprocess.run([sys.executable, "-c", code, ledger.url], check=True)
-    assert len(ledger.claim_owners()) == 1
-    with Claims(ledger).claim("run") as mine:
-        assert mine
-
-
-@pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs waitid")
-def test_a_killed_process_that_nobody_waited_for_loses_its_claim(ledger: Ledger) -> None:
-    code = (
-        "import os, sys\n"
-        "from harness.storage.claims import Claims\n"
-        "from harness.storage.ledger import Ledger\n"
-        "held = Claims(Ledger(sys.argv[1])).claim('run'); assert held.__enter__()\n"
-        "print(flush=True); os.kill(os.getpid(), 9)"
-    )
-    with subprocess.Popen([sys.executable, "-c", code, ledger.url], stdout=subprocess.PIPE) as died:
-        assert died.stdout is not None
-        assert died.stdout.read() == b"\n"
-        os.waitid(os.P_PID, died.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
-        with Claims(ledger).claim("run") as mine:
-            assert mine
-
-
-def test_entering_removes_the_claims_of_those_that_are_gone_and_no_others(ledger: Ledger) -> None:
-    code = (
-        "import os, sys\n"
-        "from harness.storage.claims import Claims\n"
-        "from harness.storage.ledger import Ledger\n"
-        "held = Claims(Ledger(sys.argv[1])).claim('run'); assert held.__enter__(); os._exit(0)"
-    )
-    subprocess.run([sys.executable, "-c", code, ledger.url], check=True)
-    assert ledger.take_claim("other", "elsewhere:1:1.00", {})
-    with Claims(ledger):
-        assert list(ledger.claim_owners()) == ["elsewhere:1:1.00"]
-
-
-def test_an_owner_elsewhere_loses_its_claim_when_its_heartbeat_stands_still(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By our own clock alone: the owner's is an hour behind, and alive all the same."""
-    now, elsewhere, ours = 1000.0, "elsewhere:1:1.00", Claims(ledger)
-    monkeypatch.setattr("harness.storage.claims.time.monotonic", lambda: now)
-    monkeypatch.setattr("harness.storage.ledger.time.time", lambda: now - 3600)
-    assert ledger.take_claim("run", elsewhere, {})
-    for _ in range(20):
-        now += EXPIRY_SECONDS / 2
-        ledger.refresh_claims(elsewhere)
-        with ours.claim("run") as mine:
-            assert not mine
-    now += EXPIRY_SECONDS + 1
-    with ours.claim("run") as mine:
-        assert mine
-
-
-def test_an_owner_that_gave_a_sign_meanwhile_keeps_its_claim(ledger: Ledger) -> None:
-    assert ledger.take_claim("run", "elsewhere:1:1.00", {})
-    gone = ledger.claim_owners()
-    ledger.refresh_claims("elsewhere:1:1.00")
-    assert not ledger.take_claim("run", "here:1:1.00", gone)
-    assert ledger.take_claim("run", "here:1:1.00", ledger.claim_owners())
-
-
-@pytest.mark.parametrize(("moved", "expected"), [(5.0, False), (3600.0, True)])
-def test_another_process_with_the_owners_number_is_not_the_owner(
-    ledger: Ledger, moved: float, expected: bool
-) -> None:
-    """The time of creation may seem to move by seconds; one an hour off is another process's."""
-    ours = Claims(ledger)
-    host, pid, created = ours.owner.rsplit(":", 2)
-    assert ledger.take_claim("run", f"{host}:{pid}:{float(created) + moved:.2f}", {})
-    with ours.claim("run") as mine:
-        assert mine is expected
-
-
-def test_the_heartbeat_outlives_a_failed_write(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    beats: list[str] = []
-
-    def refresh(owner: str) -> None:
-        beats.append(owner)
-        if len(beats) == 1:
-            raise StorageError("the disk is full")
-
-    monkeypatch.setattr(ledger, "refresh_claims", refresh)
-    monkeypatch.setattr("harness.storage.claims.BEAT_SECONDS", 0.01)
-    with Claims(ledger):
-        deadline = time.monotonic() + 10
-        while len(beats) < 3 and time.monotonic() < deadline:
-            time.sleep(0.01)
-    assert len(beats) >= 3
-    assert "could not be renewed: the disk is full" in capsys.readouterr().err
 
 
 WRITER = """

@@ -19,7 +19,8 @@ from harness.demo.encoder import build_tokenizer
 from harness.errors import TeacherError
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import global_seed
-from harness.storage.artefacts import file_sha256, seal
+from harness.storage.fingerprint import file_sha256
+from harness.storage.folders import seal
 from harness.training.task_setup import Materials, prepare
 
 

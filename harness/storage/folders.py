@@ -1,9 +1,8 @@
-"""Artefacts on disk: written to a temporary name, renamed, and checked by SHA-256 when opened."""
+"""Sealed folders: written to a temporary name, renamed, and checked by SHA-256 when opened."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -18,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from harness.errors import StorageError, UserError
 from harness.runtime.progress import say
+from harness.storage.fingerprint import file_sha256
 
 MANIFEST = "manifest.json"
 REFUSALS = {
@@ -27,22 +27,6 @@ REFUSALS = {
 """The system's errors that a write may meet."""
 SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 """How libraries written in Rust (safetensors, tokenizers) report an error of the system."""
-
-
-def canonical(value: Any) -> str:
-    """Canonical JSON: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def fingerprint(value: Any) -> str:
-    """SHA-256 (64 hex digits) over the canonical JSON of plain values."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager
