@@ -16,7 +16,6 @@ from typing import Any
 import transformers
 
 from harness.analysis.compare import AblationResult
-from harness.analysis.repeats import JointAblation, repeated
 from harness.cli.arguments import Request, parser, replay_request, request
 from harness.cli.dry_run import TaskPlan, plan_task
 from harness.cli.listing import show_list
@@ -27,6 +26,7 @@ from harness.data.sources import TaskData
 from harness.errors import NothingLeftError, UserError, one_line
 from harness.experiment.ablation import REFUSALS, Ablation, load_tasks, refuse
 from harness.experiment.manifest import command_line, students_in_words
+from harness.experiment.repeats import JointAblation, repeat_config
 from harness.registry.discovery import registry
 from harness.runtime.cpu import hold_memory, set_threads
 from harness.runtime.device import Arithmetic, choose_arithmetic
@@ -122,14 +122,16 @@ def _train(
         return prepared.name
     joint = JointAblation(config, ledger, command_line(), refused)
     for repeat in range(config.protocol.repeats):
-        one = Ablation(repeated(config, repeat), arithmetic, ledger, claims, command_line(), repeat)
+        one = Ablation(
+            repeat_config(config, repeat), arithmetic, ledger, claims, command_line(), repeat
+        )
         own: dict[str, str] = {}
         try:
             prepared = one.prepare(tasks, own)
         except NothingLeftError as error:
             if repeat == 0:
                 raise
-            joint.lose(repeat, error)
+            joint.leave_out(repeat, error)
             continue
         joint.add(repeat, prepared.name, own)
         one.train(prepared)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from harness.analysis.compare import AblationResult, summarise
-from harness.analysis.repeats import joint_manifest, repeated
 from harness.config import StudyConfig
 from harness.errors import TeacherError
 from harness.experiment import ablation
+from harness.experiment.repeats import joint_manifest, repeat_config
 from harness.storage.ledger import Ledger, Result, Role
 from harness.training.run import report_seeds, search_seeds
 from tests.harness.analysis.test_compare import predictions, record
@@ -28,8 +28,8 @@ def test_repeats_have_seeds_of_their_own() -> None:
 
 def test_a_repeat_is_a_study_with_another_teacher_seed() -> None:
     config = StudyConfig(preset="demo", methods=("alp", "kd"), tasks=("rte",), baseline="kd")
-    assert repeated(config, 0) == config
-    assert repeated(config, 2).teacher.seed == config.teacher.seed + 2
+    assert repeat_config(config, 0) == config
+    assert repeat_config(config, 2).teacher.seed == config.teacher.seed + 2
 
 
 def test_two_repeats_from_teacher_to_report(command: Command, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from harness.registry.discovery import registry
 from harness.registry.source import method_source
 
 PACKAGE = {
-    "__init__.py": """from harness import layer_maps
+    "__init__.py": """from harness.method import layer_maps
 from harness.method import Method
 from plugin_of_a_test.helper import half
 
