@@ -12,10 +12,10 @@ from harness.analysis.answers import StoredAnswers
 from harness.analysis.compare import AblationResult, summarise
 from harness.analysis.disagreements import Disagreements, disagreements
 from harness.analysis.examples import ByExample, by_example
+from harness.analysis.inside import Inside, read_inside
 from harness.analysis.repeats import read_parts
 from harness.analysis.results import MethodResult
 from harness.storage.ledger import Ledger, Record
-from reports.inside.records import Inside, read_inside
 
 POINTS = 100.0
 """Scores are printed in points: hundredths."""

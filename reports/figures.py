@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.canvas import blank_figure, by_method, by_pair, line, marker, safe, transparent
-from reports.drawing import Drawing
-from reports.palette import Style
+from reports.kit.canvas import blank_figure, by_method, by_pair, line, marker, safe, transparent
+from reports.kit.drawing import Drawing
+from reports.kit.palette import Style
 
 Styles = Mapping[str, Style]
 

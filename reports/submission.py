@@ -14,8 +14,8 @@ from harness.analysis.results import MethodResult, read_results
 from harness.errors import DataError, StorageError, UserError, one_line
 from harness.storage.database import existing_url
 from harness.storage.ledger import Ledger, StudyRun
-from reports.files import is_file_name, write_whole
-from reports.glue import FILES, OfficialFile, zipped
+from reports.export.glue import FILES, OfficialFile, zipped
+from reports.kit.files import is_file_name, write_whole
 
 
 @dataclass(frozen=True)

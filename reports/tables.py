@@ -1,4 +1,4 @@
-"""The report's tables as data frames of numbers and names; `reports.display` prints them."""
+"""The report's tables as data frames of numbers and names; `reports.kit.display` prints them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.analysis.compare import Comparison
 from harness.analysis.results import MethodResult
 from reports.evidence import POINTS, Evidence
 from reports.numbers import setting_text
-from reports.standings import standings
+from reports.page.standings import standings
 
 VERDICT_COLUMNS = [
     "task", "method", "metric", "mean", "sd", "seeds", "best", "rank", "standing", "baseline",
@@ -28,7 +28,7 @@ def verdict_table(evidence: Evidence) -> pd.DataFrame:
 
     Scores, `sd` (n − 1, over report seeds), `difference`, `low` and `high` are in points. A method
     without a comparison has one row with an empty baseline; `best` marks the task's highest mean,
-    `rank` and `standing` are those of `reports.standings`.
+    `rank` and `standing` are those of `reports.page.standings`.
     """
     rows = [row for task in evidence.tasks for row in _task_rows(evidence, task)]
     return pd.DataFrame(rows, columns=pd.Index(VERDICT_COLUMNS))

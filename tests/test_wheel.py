@@ -68,7 +68,7 @@ def test_the_wheel_has_the_data_files_and_no_tests(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     data = [
         path.relative_to(ROOT).as_posix()
-        for folder, pattern in (("studies", "**/*.yaml"), ("reports/templates", "*"))
+        for folder, pattern in (("studies", "**/*.yaml"), ("reports/page/templates", "*"))
         for path in (ROOT / folder).glob(pattern)
     ]
     assert len(data) > 12

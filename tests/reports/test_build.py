@@ -19,7 +19,7 @@ from harness.errors import StorageError
 from harness.storage.database import host
 from reports import build
 from reports.build import build_report
-from reports.document import packed
+from reports.page.document import packed
 from tests.requirements import missing_with
 
 HOSTILE = """</script><script>alert(1)</script>"'&😀\u2028<!--"""

@@ -5,7 +5,7 @@ import pytest
 
 from reports import figures, numbers
 from reports.evidence import read_evidence
-from reports.palette import method_styles
+from reports.kit.palette import method_styles
 
 STYLES = method_styles(["finetune", "alp"])
 

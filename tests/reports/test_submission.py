@@ -12,7 +12,8 @@ import pytest
 
 from harness.data.tasks import load_task, task_names
 from harness.storage.ledger import Predictions, Record, Result
-from reports import glue, submission
+from reports import submission
+from reports.export import glue
 
 YES_NO, NLI = ["0", "1"], ["entailment", "neutral", "contradiction"]
 OFFICIAL: dict[str, tuple[str, str, int, list[str]]] = {

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports import display, tables, verdicts
+from reports import tables
 from reports.evidence import read_evidence
-from reports.palette import method_styles
+from reports.kit import display
+from reports.kit.palette import method_styles
+from reports.page import verdicts
 
 SEEDS = range(100, 108)
 BASELINE = (60, 62, 64, 66, 60, 62, 64, 66)

@@ -1,0 +1,1 @@
+"""What the report writes for other programs: results.csv and GLUE's files."""

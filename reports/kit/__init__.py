@@ -1,0 +1,1 @@
+"""What sections and pages are built of: blocks, tables, drawings, colours."""

@@ -1,0 +1,219 @@
+"""What the report shows across methods and tasks: one block per way of looking at all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.analysis.aggregation import Across, Aggregates, CrossTaskEffect, Ranking
+from reports.evidence import Evidence
+from reports.kit import display
+from reports.kit.blocks import Block, Panel
+from reports.kit.display import Columns, Joint, Table, number
+from reports.kit.palette import Style
+from reports.sections.across import figures, numbers
+
+SHARE = "% of the gap"
+
+
+def _range(high: str, digits: int) -> Joint:
+    """An interval without signs; a dash where there is none."""
+    shown = number(digits)
+
+    def text(low: float, high: float) -> str:
+        return f"{shown(low)} to {shown(high)}" if low == low else display.NOTHING
+
+    return Joint((high,), ("low", "high"), text)
+
+
+def across_blocks(evidence: Evidence, styles: dict[str, Style]) -> Iterable[Block]:
+    """Ranks, aggregates and effects across tasks; at the end what there is none of, and why."""
+    found = evidence.across
+    if found.ranking.result is not None:
+        yield _ranks_block(evidence, found.ranking.result, styles)
+    if found.aggregates.result is not None:
+        yield _aggregates_block(found.aggregates.result, styles)
+    if found.effects.result is not None:
+        yield _effects_block(found.effects.result, styles)
+    gaps = tuple(_gaps(found))
+    if gaps:
+        yield Block("Left out", gaps)
+
+
+def _ranks_block(evidence: Evidence, ranking: Ranking, styles: dict[str, Style]) -> Block:
+    table, groups = numbers.rank_table(ranking), numbers.rank_groups(ranking)
+    friedman, critical = ranking.friedman, ranking.nemenyi.critical_difference
+    what = (
+        f"Ranked on {len(ranking.blocks)} tasks, by the mean of each: {', '.join(ranking.blocks)}. The "
+        "claim is about tasks like these."
+        if ranking.unit == "task"
+        else f"Ranked on {len(ranking.blocks)} {ranking.unit}s of the one complete task: "
+        f"{', '.join(ranking.blocks)}. The claim is about other {ranking.unit}s on this task."
+    )
+    tested = (
+        f"That no method ranks better than another: permutation p = "
+        f"{friedman.permutation_p_value:.2g} (Friedman's chi-square {friedman.chi2:.2f})."
+    )
+    alpha = float(evidence.manifest["alpha"])
+    warnings = []
+    if ranking.least_p >= alpha:
+        warnings.append(
+            f"{len(ranking.blocks)} {ranking.unit}s of {len(ranking.methods)} methods cannot give a p "
+            f"value below {ranking.least_p:.2g}, whatever their ranks."
+        )
+    if evidence.sequential:
+        warnings.append(
+            "Seeds were added until comparisons were decided; what is below takes their number for "
+            "fixed and only describes these runs."
+        )
+    alt = "; ".join(
+        f"{row['method']}: average rank {row['average_rank']:.2f}"
+        for row in table.to_dict("records")
+    )
+    caption = f"Critical difference {critical:.2f} at level {alpha:g} (Nemenyi)"
+    figure = figures.ranks_figure(table, groups, critical, styles)
+    columns: Columns = {
+        "method": ("method", None),
+        "average_rank": ("average rank", number(2)),
+        "difference": ("less the baseline's", number(2)),
+        "holm_p": ("against the baseline, p (Holm)", number(3)),
+        "nemenyi_p": ("against the baseline, p (Nemenyi)", number(3)),
+    }
+    return Block(
+        "Ranks",
+        (what, tested),
+        tuple(warnings),
+        (Panel(caption, f"{caption}. {alt}.", figure, display.Numbers(groups)),),
+        (display.table("Average ranks", table, columns, styles),),
+    )
+
+
+def _aggregates_block(aggregates: Aggregates, styles: dict[str, Style]) -> Block:
+    unit = SHARE if aggregates.shares else "points"
+    table, profiles = numbers.aggregate_table(aggregates), numbers.profile_frame(aggregates)
+    alt = "; ".join(
+        f"{row['method']}: interquartile mean {row['mean']:.1f}" for row in table.to_dict("records")
+    )
+    caption = "Performance profiles"
+    key = tuple((found.method, styles[found.method]) for found in aggregates.methods)
+    panels = [
+        Panel(
+            caption,
+            f"{caption}. {alt}.",
+            figures.profile_figure(profiles, styles, unit),
+            display.Numbers(profiles),
+            key,
+        )
+    ]
+    baseline = aggregates.baseline
+    if baseline is not None and len(aggregates.methods) > 1:
+        improved = table.dropna(subset="improvement")
+        caption = f"Probability of improvement over {baseline}"
+        alt = "; ".join(
+            f"{row['method']}: {row['improvement']:.0f} %" for row in improved.to_dict("records")
+        )
+        figure = figures.improvement_figure(table, baseline, styles)
+        shown = improved[["method", "improvement", "improvement_low", "improvement_high"]]
+        panels.append(Panel(caption, f"{caption}. {alt}.", figure, display.Numbers(shown)))
+    return Block(
+        "Aggregates over runs",
+        _aggregate_notes(aggregates),
+        panels=tuple(panels),
+        tables=(_aggregate_display(aggregates, styles),),
+    )
+
+
+def _aggregate_notes(aggregates: Aggregates) -> tuple[str, ...]:
+    tasks = ", ".join(aggregates.tasks)
+    counts = f"{len(aggregates.seeds)} {aggregates.unit}s, finished by every method on {tasks}."
+    scale = (
+        "Scores are shares of the gap: 0 % is a constant prediction, 100 % the task's teacher. Tasks "
+        f"on that scale: {', '.join(aggregates.scaled)}."
+    )
+    left_out = (
+        (f"Without a scale: {'; '.join(aggregates.left_out)}.",) if aggregates.left_out else ()
+    )
+    return (counts, *((scale,) if aggregates.shares else ()), *left_out)
+
+
+def _aggregate_display(aggregates: Aggregates, styles: dict[str, Style]) -> Table:
+    unit = SHARE if aggregates.shares else "points"
+    columns: Columns = {
+        "method": ("method", None),
+        "mean": (f"interquartile mean, {unit}", number(1)),
+        "low": ("interval", _range("high", 1)),
+        "improvement": ("probability of improvement, %", number(0)),
+        "improvement_low": ("interval, %", _range("improvement_high", 0)),
+    }
+    frame = numbers.aggregate_table(aggregates)
+    return display.table("All runs of a method", frame, columns, styles)
+
+
+def _effects_block(effects: tuple[CrossTaskEffect, ...], styles: dict[str, Style]) -> Block:
+    frame, spread = numbers.effect_frame(effects), numbers.spread_table(effects)
+    notes = []
+    for effect in effects:
+        name = f"{effect.method} against {effect.baseline}"
+        if effect.left_out:
+            notes.append(f"{name}, without a scale: {'; '.join(effect.left_out)}.")
+        if effect.meta.result is None:
+            notes.append(f"{name}: no effect across tasks: {effect.meta.reason}.")
+        if effect.mixed.result is None and effect.mixed.reason != effect.meta.reason:
+            notes.append(f"{name}: no mixed model: {effect.mixed.reason}.")
+    panels: tuple[Panel, ...] = ()
+    if len(spread):
+        random = frame[frame["kind"] == "random"].to_dict("records")
+        caption = f"Mean differences over tasks, {SHARE}"
+        alt = "; ".join(
+            f"{row['method']} minus {row['baseline']}: {row['mean']:+.1f}, "
+            f"{display.interval_text(row['low'], row['high'])}"
+            for row in random
+        )
+        figure = figures.effects_figure(frame, styles)
+        panels = (Panel(caption, f"{caption}. {alt}.", figure, display.Numbers(frame)),)
+    return Block(
+        "Effects across tasks",
+        tuple(notes),
+        panels=panels,
+        tables=_effect_tables(effects, styles),
+    )
+
+
+def _effect_tables(
+    effects: tuple[CrossTaskEffect, ...], styles: dict[str, Style]
+) -> tuple[Table, ...]:
+    frame, spread = numbers.effect_frame(effects), numbers.spread_table(effects)
+    if frame.empty:
+        return ()
+    combined = frame[frame["kind"] != "task"]
+    columns: Columns = {
+        "method": ("method", None),
+        "baseline": ("against", None),
+        "kind": ("effect", None),
+        "mean": (f"mean, {SHARE}", number(2)),
+        "low": ("interval", Joint(("high",), ("low", "high"), display.interval_text)),
+        "pairs": ("pairs of runs", number(0)),
+    }
+    shown = [display.table("Effects", combined, columns, styles)]
+    if len(spread):
+        columns = {
+            "method": ("method", None),
+            "baseline": ("against", None),
+            "tasks": ("tasks", number(0)),
+            "between": (f"sd between tasks, {SHARE}", number(2)),
+            "i_squared": ("I², %", number(0)),
+            "q_p": ("Q, p", number(3)),
+        }
+        shown.append(display.table("How much tasks differ", spread, columns, styles))
+    return tuple(shown)
+
+
+def _gaps(found: Across) -> Iterable[str]:
+    if found.runs.left_out and (found.ranking.result or found.aggregates.result):
+        yield f"Not ranked or aggregated: {'; '.join(found.runs.left_out)}."
+    for name, attempt in (
+        ("ranks", found.ranking),
+        ("aggregates", found.aggregates),
+        ("effects across tasks", found.effects),
+    ):
+        if attempt.result is None:
+            yield f"No {name}: {attempt.reason}."

@@ -1,0 +1,44 @@
+import math
+
+import pandas as pd
+
+from reports.kit import display
+from reports.kit.display import NOTHING, Joint, number
+
+
+def test_a_cell_keeps_the_value_that_it_prints():
+    frame = pd.DataFrame({"name": ["a"], "low": [-1.23456789], "high": [math.inf], "n": [3]})
+    shown = display.table(
+        "t",
+        frame,
+        {
+            "name": ("name", None),
+            "low": ("interval", Joint(("high",), ("low", "high"), display.interval_text)),
+            "n": ("runs", number(0)),
+        },
+    )
+    assert [cell.text for cell in shown.rows[0]] == ["a", "unbounded", "3"]
+    assert [cell.data for cell in shown.rows[0]] == [("a",), ("-1.23457", "Infinity"), ("3",)]
+
+
+def test_csv_quotes_what_it_must_and_leaves_out_what_is_missing():
+    frame = pd.DataFrame(
+        {
+            "a_text": ['a,"b"', "c\nd"],
+            "score": [math.nan, 1000000.0],
+            "low": [-1.23456789, math.inf],
+            "seeds": [3, 4],
+            "best": [True, False],
+        }
+    )
+    assert display.Numbers(frame).csv == (
+        'a text,score,low,seeds,best\n"a,""b""",,-1.23457,3,True\n"c\nd",1000000,Infinity,4,False\n'
+    )
+    assert display.Numbers(frame[:0]).csv == "a text,score,low,seeds,best\n"
+
+
+def test_signed_numbers_and_p_values_have_a_dash_where_there_is_none():
+    assert [display.signed(value) for value in (1.234, -1.0, -0.001, math.nan)] == [
+        "+1.23", f"{display.MINUS}1.00", "+0.00", NOTHING,
+    ]  # fmt: skip
+    assert [display.p_text(value) for value in (0.01234, math.nan)] == ["0.0123", NOTHING]
