@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from harness.config import Margins, SearchConfig
+from harness.config import SearchConfig
 from harness.data.scores import constant_score, evaluate
 from harness.data.tasks import LEFT_OUT, Task, load_task, task_names
 from harness.method import Method
+from harness.metric_table import default_margins
 from harness.registry.cards import card
 from harness.registry.discovery import registry
 from harness.registry.space import space_of
@@ -167,7 +168,7 @@ def _manifest(
         "seeds_asked": [["fixed", size.seeds]],
         "repeat": None,
         "alpha": 0.05,
-        "margins": asdict(Margins()),
+        "margins": default_margins(),
         "baseline": BASELINE,
         "teachers": {task.name: _teacher(task, splits[task.name]) for task in tasks},
         "config": {"training": {"epochs": size.epochs}, "search": {"trials": size.trials}},

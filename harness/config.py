@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from harness.errors import ConfigError
+from harness.metric_table import default_margins, metric_of
 
 Natural = Annotated[int, Field(ge=0, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -140,18 +148,11 @@ class SearchConfig:
         return self
 
 
-@dataclass(frozen=True, config=_STRICT)
-class Margins:
-    """Differences of each metric below which two methods count as equivalent, fixed before any run.
-
-    In score units, 0.01 being one point. Matthews' correlation spans twice the others' range.
-    """
-
-    accuracy: Margin = 0.01
-    f1: Margin = 0.01
-    matthews: Margin = 0.02
-    pearson: Margin = 0.01
-    spearman: Margin = 0.01
+def _every_margin(margins: Mapping[str, float]) -> Mapping[str, float]:
+    """The margins with the default of each metric that has none. Raises `ValueError`."""
+    for name in margins:
+        metric_of(name)
+    return {**default_margins(), **margins}
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -168,7 +169,11 @@ class ProtocolConfig:
     repeats: Annotated[int, Field(ge=1, le=999, strict=True)] = 1
     """How often the whole is done, with another teacher seed, search and report seeds each time."""
     alpha: Rate = 0.05
-    margins: Margins = Field(default_factory=Margins)
+    margins: Annotated[Mapping[str, Margin], AfterValidator(_every_margin)] = Field(
+        default_factory=default_margins
+    )
+    """By metric the difference below which two methods count as equivalent, fixed before any run. In
+    score units: 0.01 is one point."""
 
     @model_validator(mode="after")
     def _one_unit_of_replication(self) -> Self:

@@ -10,12 +10,12 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from harness.config import Margins, ProtocolConfig
+from harness.config import ProtocolConfig
 from harness.errors import UserError, one_line
+from harness.metric_table import METRICS
 from harness.runtime.progress import say
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 SEEDS = (6, 8, 10, 15, 20, 30)
 MOST = 100_000
 """Seeds and comparisons that can be asked about."""
-METRICS = tuple(field.name for field in fields(Margins))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -77,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sd-seeds", type=_count(2), metavar="N", help="seeds that --sd was estimated from"
     )
     parser.add_argument(
-        "--metric", choices=METRICS, help="of --sd, for its margin (default: accuracy)"
+        "--metric", choices=tuple(METRICS), help="of --sd, for its margin (default: accuracy)"
     )
     parser.add_argument(
         "--margin",
@@ -145,7 +144,7 @@ def _given(options: argparse.Namespace) -> Question:
     from harness.cli.seed_table import Question
 
     metric = options.metric or "accuracy"
-    margin = getattr(Margins(), metric) if options.margin is None else options.margin
+    margin = METRICS[metric].margin if options.margin is None else options.margin
     return Question(
         spreads=[Spread(None, metric, options.sd, options.sd_seeds, margin)],
         without=[],

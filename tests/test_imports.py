@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"errors"},
+    {"errors", "metric_table"},
     {"config"},
     {"compose"},
     {"runtime", "method", "stats"},

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.analysis.results import MethodResult
+from harness.metric_table import metric_of
 from harness.storage.ledger import Ledger, Predictions, Record
-
-REGRESSION_METRICS = ("pearson", "spearman")
 
 Values = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
@@ -33,7 +32,7 @@ class Answers:
     @property
     def scored(self) -> bool:
         """Whether they are a regression's scores, which are neither right nor wrong."""
-        return self.metric in REGRESSION_METRICS
+        return metric_of(self.metric).of_scores
 
     def has(self, seeds: Iterable[int]) -> bool:
         """Whether all of these seeds have some stored."""
@@ -75,7 +74,7 @@ class StoredAnswers:
     def _answers(self, metric: str, stored: Mapping[int, Predictions]) -> Answers | None:
         if not stored:
             return None
-        scored = metric in REGRESSION_METRICS
+        scored = metric_of(metric).of_scores
         return Answers(
             metric=metric,
             labels=next(iter(stored.values())).labels,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from harness.analysis.compare import AblationResult
-from harness.config import Margins
+from harness.metric_table import default_margins
 from harness.stats import Interval
 from harness.stats.paired import ROUNDING
 from harness.stats.power import detectable_difference, power_of, seeds_needed
@@ -94,7 +94,7 @@ def observed_spreads(
     The margin is the one given, else the one that the ablation fixed for the metric before its runs,
     else (ablations of earlier versions fixed none) the configuration's default.
     """
-    margins = {**asdict(Margins()), **result.manifest.get("margins", {})}
+    margins = {**default_margins(), **result.manifest.get("margins", {})}
     spreads, without = [], list(result.missing)
     for comparison in result.comparisons:
         difference = comparison.difference

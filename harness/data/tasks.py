@@ -6,21 +6,29 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import ConfigDict, Field, StrictStr, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    StrictStr,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass
 
 from harness.compose import names, read_yaml
 from harness.config import fault_lines
 from harness.errors import UserError, one_line
+from harness.metric_table import METRICS, metric_of
 
 _STRICT = ConfigDict(extra="forbid")
 Column = StrictStr | Annotated[int, Field(strict=True, ge=0)]
 Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
-Metric = Literal["accuracy", "f1", "matthews", "pearson", "spearman"]
-CORRELATIONS = {"pearson", "spearman"}
+MetricName = Annotated[StrictStr, AfterValidator(lambda name: metric_of(name).name)]
 NO_NAMES = {"all", "null", "true", "false", "nan", "inf"}
 """Words that mean something else on a command line."""
 LEFT_OUT = "wnli"
@@ -70,7 +78,7 @@ class Task:
 
     name: str
     title: str
-    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
+    metrics: Annotated[tuple[MetricName, ...], Field(min_length=1)]
     folder: FolderLayout | None = None
     hub: HubLayout | None = None
     labels: tuple[str, ...] = ()
@@ -83,6 +91,8 @@ class Task:
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        of_scores = [name for name, metric in METRICS.items() if metric.of_scores]
+        of_two = [name for name in self.metrics if METRICS[name].labels == "two classes"]
         for fault, found in (
             ("give either labels or scores", bool(self.labels) == (self.scores is not None)),
             ("labels: at least two, all different", len(set(self.labels)) != len(self.labels)),
@@ -90,10 +100,13 @@ class Task:
             ("scores: [low, high] with low < high", not _ordered(self.scores)),
             ("give folder or hub", self.folder is None and self.hub is None),
             (
-                "metrics: pearson and spearman are for scores, the others for labels",
-                any((metric in CORRELATIONS) != self.regression for metric in self.metrics),
+                f"metrics: {' and '.join(of_scores)} are for scores, the others for labels",
+                any((name in of_scores) != self.regression for name in self.metrics),
             ),
-            ("metrics: f1 is for two labels", "f1" in self.metrics and len(self.labels) != 2),
+            (
+                f"metrics: {' and '.join(of_two)} is for two labels",
+                bool(of_two) and len(self.labels) != 2,
+            ),
             ("metrics: one is named twice", len(set(self.metrics)) != len(self.metrics)),
             (
                 "evaluation: train and selection are no evaluation splits",

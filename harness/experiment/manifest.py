@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +101,7 @@ def ablation_manifest(
         "seeds_asked": asked,
         "repeat": repeat,
         "alpha": config.protocol.alpha,
-        "margins": asdict(config.protocol.margins),
+        "margins": dict(config.protocol.margins),
         "baseline": config.baseline,
         "teachers": {
             task: {"fingerprint": materials.teacher.fingerprint, **materials.facts}

@@ -18,20 +18,13 @@ from huggingface_hub import EvalResult, ModelCardData
 from harness.config import StudyConfig
 from harness.data.tasks import Task
 from harness.experiment.banners import banners_of_all, banners_of_task
+from harness.metric_table import METRICS
 from harness.models.student import output_names
 from harness.storage.ledger import Record
 from harness.training.run import Run
 from harness.training.task_setup import Materials
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-HUB_METRICS = {
-    "accuracy": "accuracy",
-    "f1": "f1",
-    "matthews": "matthews_correlation",
-    "pearson": "pearsonr",
-    "spearman": "spearmanr",
-}
-"""The hub's names of our metrics."""
 LICENSE = """Not chosen: whoever publishes this student chooses one and adds it to the head of this file,
 as `license:`. The licenses of its encoder, its teacher and its data apply."""
 CHOSEN = """One run with one seed. Where a student was kept as the best of several seeds, these very
@@ -88,7 +81,7 @@ def _head(
         library_name="transformers",
         pipeline_tag="text-classification",
         tags=[run.method.name, *(tag for tag, holds in tags if holds)],
-        metrics=[HUB_METRICS[name] for name in task.metrics],
+        metrics=[METRICS[name].hub_name for name in task.metrics],
         model_name=_name(run),
         eval_results=[
             EvalResult(
@@ -97,7 +90,7 @@ def _head(
                 dataset_name=source.name,
                 dataset_config=source.config,
                 dataset_split=split,
-                metric_type=HUB_METRICS[name],
+                metric_type=METRICS[name].hub_name,
                 metric_name=name,
                 metric_value=value,
             )

@@ -2,7 +2,6 @@
 
 from harness.stats.bootstrap import (
     CrossedBootstrap,
-    Metric,
     crossed_bootstrap,
     crossed_bootstraps,
 )
@@ -16,7 +15,6 @@ from harness.stats.verdict import Verdict, sequential_verdict, verdict
 __all__ = [
     "CrossedBootstrap",
     "Interval",
-    "Metric",
     "PairedDifference",
     "PairedEffects",
     "PairedEquivalence",

@@ -1,16 +1,20 @@
 """The crossed bootstrap: seeds and examples resampled, each on its own."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.stats.metrics import RESAMPLED, Floats, ResampledMetric, Values
-
-Metric = Callable[[npt.NDArray[Any], npt.NDArray[Any]], float]
-"""metric(labels (examples,), predictions (examples,)); NaN where it is undefined."""
+from harness.metric_table import (
+    Floats,
+    ResampledScore,
+    Score,
+    Values,
+    metric_of,
+    one_by_one,
+)
 
 BLOCK = 2**20
 """Counts held at once, which a processor's cache can hold: it changes no draw."""
@@ -51,7 +55,7 @@ class CrossedBootstrap(DifferenceBootstrap):
 
 
 def crossed_bootstrap(
-    metric: str | Metric,
+    metric: str | Score,
     method_predictions: npt.ArrayLike,
     baseline_predictions: npt.ArrayLike,
     labels: npt.ArrayLike,
@@ -61,11 +65,12 @@ def crossed_bootstrap(
 ) -> CrossedBootstrap:
     """Resample seeds and examples independently, with the same draws for both methods.
 
-    `metric` is a name in `metrics.RESAMPLED`, computed on all resamples at once, or a function,
-    called 2 * seeds times per resample. The predictions are (seeds, examples), paired by seed, or
-    logits (seeds, examples, classes), of which the largest decides (a single one is a regression's
-    value); labels are (examples,). The draws are `generator.integers(seeds, size=(resamples,
-    seeds))`, then `generator.integers(examples, size=(resamples, examples))`.
+    `metric` is a name in `METRICS`, computed on all resamples at once, or a function of labels and
+    predictions, called 2 * seeds times per resample, which gives NaN where it is undefined. The
+    predictions are (seeds, examples), paired by seed, or logits (seeds, examples, classes), of which
+    the largest decides (a single one is a regression's value); labels are (examples,). The draws are
+    `generator.integers(seeds, size=(resamples, seeds))`, then `generator.integers(examples,
+    size=(resamples, examples))`.
 
     Raises ValueError if the metric has no such name, shapes do not match, a prediction or label is
     NaN or infinite, the metric is undefined on the full data of a seed, or there are too few
@@ -79,7 +84,7 @@ def crossed_bootstrap(
 
 
 def crossed_bootstraps(
-    metric: str | Metric,
+    metric: str | Score,
     predictions: Sequence[npt.ArrayLike],
     pairs: Sequence[tuple[int, int]],
     labels: npt.ArrayLike,
@@ -124,7 +129,7 @@ Bootstrap = TypeVar("Bootstrap", bound=DifferenceBootstrap)
 
 def bootstrapped(
     kind: type[Bootstrap],
-    metric: str | Metric,
+    metric: str | Score,
     method_predictions: npt.ArrayLike,
     baseline_predictions: npt.ArrayLike,
     labels: npt.ArrayLike,
@@ -142,7 +147,7 @@ def bootstrapped(
 
 def bootstrapped_per_seed(
     kind: type[Bootstrap],
-    metric: str | Metric,
+    metric: str | Score,
     predictions: Sequence[npt.ArrayLike],
     pairs: Sequence[tuple[int, int]],
     labels: npt.ArrayLike,
@@ -170,7 +175,7 @@ def bootstrapped_per_seed(
 
 
 def _scored(
-    metric: str | Metric,
+    metric: str | Score,
     predictions: Sequence[npt.ArrayLike],
     labels: npt.ArrayLike,
     generator: np.random.Generator,
@@ -232,7 +237,7 @@ def _by_method(scores: Floats, methods: int) -> Floats:
 
 
 def _observed(
-    resampled: ResampledMetric, labels: Values, predictions: Values, methods: int
+    resampled: ResampledScore, labels: Values, predictions: Values, methods: int
 ) -> Floats:
     """Scores (methods, seeds) on all examples, each once."""
     scores = resampled(labels, predictions, np.ones((1, len(labels))))
@@ -244,7 +249,7 @@ def _observed(
 
 
 def _resampled_scores(
-    resampled: ResampledMetric,
+    resampled: ResampledScore,
     labels: Values,
     predictions: Values,
     resamples: int,
@@ -283,23 +288,8 @@ def drawn_counts(drawn: npt.NDArray[np.integer[Any]], items: int) -> Floats:
     return counts.reshape(len(drawn), items).astype(np.float64)
 
 
-def _resampled(metric: str | Metric) -> ResampledMetric:
-    if not isinstance(metric, str):
-        return _one_by_one(metric)
-    if metric not in RESAMPLED:
-        raise ValueError(f"unknown metric {metric!r}; known are {', '.join(RESAMPLED)}")
-    return RESAMPLED[metric]
-
-
-def _one_by_one(metric: Metric) -> ResampledMetric:
-    """Any metric as a metric of resamples, by drawing each of them out."""
-
-    def resampled(labels: Values, predictions: Values, counts: Floats) -> Floats:
-        examples = np.arange(len(labels))
-        drawn = [np.repeat(examples, times) for times in counts.astype(np.int64)]
-        return np.array([[metric(labels[d], p[d]) for p in predictions] for d in drawn])
-
-    return resampled
+def _resampled(metric: str | Score) -> ResampledScore:
+    return metric_of(metric).resampled if isinstance(metric, str) else one_by_one(metric)
 
 
 def _decided(predictions: Values) -> Values:

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import scipy.stats
 from statsmodels.stats import contingency_tables
 
+from harness.metric_table import Score
 from harness.stats.arrays import check_shape
 from harness.stats.bootstrap import (
     DifferenceBootstrap,
-    Metric,
     bootstrapped,
     bootstrapped_per_seed,
 )
@@ -145,7 +145,7 @@ def cochran_q(right: npt.ArrayLike) -> CochranQ:
 
 
 def examples_bootstrap(
-    metric: str | Metric,
+    metric: str | Score,
     method_predictions: npt.ArrayLike,
     baseline_predictions: npt.ArrayLike,
     labels: npt.ArrayLike,
@@ -163,7 +163,7 @@ def examples_bootstrap(
 
 
 def examples_bootstraps_per_seed(
-    metric: str | Metric,
+    metric: str | Score,
     predictions: Sequence[npt.ArrayLike],
     pairs: Sequence[tuple[int, int]],
     labels: npt.ArrayLike,

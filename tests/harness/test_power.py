@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from statsmodels.stats.power import TTestPower
 
-from harness.config import Margins
+from harness.metric_table import METRICS
 from harness.power import SEEDS, main
 from harness.stats import least_seeds
 from harness.stats.power import detectable_difference, power_of, seeds_needed
@@ -86,7 +86,7 @@ def test_the_numbers_are_the_statistics_own(answer: Answer) -> None:
     flags = ("--sd", "0.012", "--sd-seeds", "8", "--metric", "matthews", "--seeds", "12,5,9")
     found = answer(*flags, "--comparisons", "3", "--alpha", "0.1", "--power", "0.7")
     (plan,) = found["plans"]
-    level, margin = 0.1 / 3, Margins().matthews
+    level, margin = 0.1 / 3, METRICS["matthews"].margin
     assert (found["alpha"], found["comparisons"], found["power"]) == (0.1, 3, 0.7)
     assert plan["spread"] == {
         "comparison": None, "metric": "matthews", "sd": 0.012, "pairs": 8, "margin": margin,
@@ -146,7 +146,7 @@ def test_the_spreads_of_an_earlier_study(
     assert plan["spread"]["comparison"] == "alp against kd on rte"
     assert (plan["spread"]["metric"], plan["spread"]["pairs"]) == ("accuracy", 10)
     assert plan["spread"]["sd"] == pytest.approx(STEPS_SD)
-    assert plan["spread"]["margin"] == Margins().accuracy
+    assert plan["spread"]["margin"] == METRICS["accuracy"].margin
     assert plan["sd_interval"] == pytest.approx(sd_interval(STEPS_SD, 10))
     assert plan["needed"] == seeds_needed(plan["spread"]["sd"], 0.01, 0.1 / 4)
     assert found["without"] == [

@@ -9,7 +9,7 @@ import pytest
 from harness.analysis.answers import StoredAnswers
 from harness.analysis.compare import AblationResult, summarise
 from harness.analysis.examples import ByExample, by_example
-from harness.data.scores import METRICS
+from harness.metric_table import METRICS
 from harness.stats.examples import examples_bootstrap
 from harness.storage.ledger import Ledger, Predictions, Record, Result
 
@@ -45,7 +45,7 @@ def ablation(
         ledger.write_runs([Result(search, {}, {})])
         ledger.use_run(f"s-{method}", "search", 0, 0, search.fingerprint)
         for seed, predicted in own.items():
-            score = 0.5 if predicted is None else METRICS[metric](LABELS, predicted)
+            score = 0.5 if predicted is None else METRICS[metric].score(LABELS, predicted)
             found = run(f"{method}-{seed}", metric, score)
             ids = np.arange(10) + (method == moved)
             kept = {}

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from harness.data.scores import METRICS, constant_score, evaluate
+from harness.data.scores import constant_score, evaluate
 from harness.data.tasks import LEFT_OUT, Task, load_task, task_names
 from harness.errors import UserError
+from harness.metric_table import METRICS
 
 LABELS: dict[str, tuple[str, ...]] = {
     "cola": ("unacceptable", "acceptable"),
