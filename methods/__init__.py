@@ -1,1 +1,1 @@
-"""One module per family of methods; each class is a card and its loss terms."""
+"""One module for each family of methods; each class holds a card and the loss terms of a method."""

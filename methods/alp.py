@@ -20,93 +20,93 @@ from harness.method import (
 )
 from harness.method.layer_maps import buckets
 from harness.method.losses import layer_attention
-from harness.method.matching import MIXED, MixedLayers
+from harness.method.matching import MIXTURE_SPACE, MixedLayers
 
 Reach = Literal["all layers", "buckets", "overlapping buckets"]
-_ATTENTION: Mapping[str, Hyper] = {
-    **MIXED,
+_SPACE: Mapping[str, Hyper] = {
+    **MIXTURE_SPACE,
     "scaled": Hyper(
         CategoricalDistribution([True, False]),
         "structural",
-        "divide energies by the square root of the width; unscaled attention is nearly one-hot",
+        "divides the energies by the square root of the width; without it attention is nearly one-hot",
         default=True,
     ),
     "detach_attention": Hyper(
         CategoricalDistribution([False, True]),
         "structural",
-        "keep the loss from moving the weights",
+        "keeps the gradient of the loss away from the attention weights",
         default=False,
     ),
 }
-_PROJECTED: Mapping[str, Hyper] = {
-    **_ATTENTION,
+_PROJECTION_SPACE: Mapping[str, Hyper] = {
+    **_SPACE,
     "value": Hyper(
         CategoricalDistribution(["raw", "projected"]),
         "structural",
-        "a projected target is learned, and can collapse",
+        "the states that are mixed; projected states are a learned target, which can collapse",
         default="raw",
     ),
 }
 
 
-class _Attending(MixedLayers):
-    """Weights ε_j = softmax_i(⟨u_j, φ(t_i)⟩ / √d) over all teacher layers, or those of a bucket."""
+class LayerAttention(MixedLayers):
+    """Weights ε_j = softmax_i(⟨u_j, φ(t_i)⟩ / √d) over all teacher layers, or over a bucket of them."""
 
-    space = _ATTENTION
+    space = _SPACE
 
     def __init__(
         self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
     ) -> None:
         super().__init__(shapes, structure, generator)
-        self.scaled = bool(structure["scaled"])
-        self.detached = bool(structure["detach_attention"])
-        self.projected = structure.get("value") == "projected"
+        self.scale_energies = bool(structure["scaled"])
+        self.detach_attention = bool(structure["detach_attention"])
+        self.project_values = structure.get("value") == "projected"
         self.key = self.make_key(shapes, generator)
-        self.register_buffer("allowed", self._allowed(shapes))
-        self.allowed: Tensor | None
+        self.register_buffer("layer_mask", self._layer_mask(shapes))
+        self.layer_mask: Tensor | None
 
     @property
     @abstractmethod
     def reach(self) -> Reach:
-        """Which teacher layers a student layer attends to."""
+        """The teacher layers that a student layer attends to."""
 
     def make_key(self, shapes: Shapes, generator: torch.Generator) -> nn.Module:
-        """φ, on the teacher's side: learned, beginning at the identity."""
+        """φ, the map of the teacher's states: learned, and at first the identity."""
         return learned_map(shapes.teacher_width, shapes.teacher_width, generator)
 
-    def _allowed(self, shapes: Shapes) -> Tensor | None:
-        """Which teacher layers a student layer may attend to (m, n); None: all."""
+    def _layer_mask(self, shapes: Shapes) -> Tensor | None:
+        """True (m, n) where student layer j may attend to teacher layer i; None allows all."""
         if self.reach == "all layers":
             return None
         require_depth(shapes, self.name)
-        students, teachers = shapes.student_layers, shapes.teacher_layers
-        layers = buckets(students, teachers, overlapping=self.reach == "overlapping buckets")
-        allowed = torch.zeros(students, teachers, dtype=torch.bool)
-        for row, bucket in zip(allowed, layers, strict=True):
+        student_layers, teacher_layers = shapes.student_layers, shapes.teacher_layers
+        overlap = self.reach == "overlapping buckets"
+        mask = torch.zeros(student_layers, teacher_layers, dtype=torch.bool)
+        for row, bucket in zip(mask, buckets(student_layers, teacher_layers, overlap), strict=True):
             row[torch.tensor(bucket) - 1] = True
-        return allowed
+        return mask
 
     def values(self, states: Tensor) -> Tensor:
-        """The states, or their projections."""
-        projected: Tensor = self.key(states) if self.projected else states
-        return projected
+        """The teacher's states (B, n, width), or their projections φ(t_i)."""
+        values: Tensor = self.key(states) if self.project_values else states
+        return values
 
     def mixture(self, queries: Tensor, states: Tensor) -> Tensor:
-        """Attention over the allowed layers."""
-        weights = layer_attention(queries, self.key(states), self.scaled, self.allowed)
-        return weights.detach() if self.detached else weights
+        """Attention (B, m, n) over the layers of the mask."""
+        weights = layer_attention(queries, self.key(states), self.scale_energies, self.layer_mask)
+        return weights.detach() if self.detach_attention else weights
 
 
-class Alp(_Attending):
+class Alp(LayerAttention):
     """LAYER = mean_j MSE(u_j, C_j), C_j = Σ_i ε_ji t_i, ε_j = softmax_i(⟨u_j, φ(t_i)⟩ / √d).
 
-    Paper: Passban, Wu, Rezagholizadeh, Liu (2021), arXiv 2012.14022 (second-hand: the fused state is
-    a weighted sum of raw teacher states). u_j is s_j, or W·s_j with W learned when the widths differ,
-    so that the target stays the teacher's own. φ is a bias-free linear map that starts at the
-    identity (ours). Reduction: mean over width, layers and examples.
-    `value` = `projected` makes C_j = Σ ε φ(t_i), a learned target that collapses: in a small simulation
-    its length fell from 25.8 to 0.6, and 0.07 % of its variance between examples was left. Watch both
-    in the report. With `detach_attention` and raw values nothing trains φ.
+    Paper: Passban, Wu, Rezagholizadeh, Liu (2021), arXiv 2012.14022 (second-hand: the fused state C_j
+    is a weighted sum of raw teacher states). u_j is s_j, or W·s_j with a learned W if the widths differ;
+    so the target is made of the teacher's own states. φ is a linear map without a bias that starts at
+    the identity (ours). Reduction: mean over width, layers and examples.
+    `value` = `projected` makes C_j = Σ_i ε_ji φ(t_i). This target is learned and can collapse: in a
+    small simulation its length fell from 25.8 to 0.6, and 0.07 % of its variance between examples was
+    left. The report shows both numbers. With `detach_attention` and raw values nothing trains φ.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); options scaled, detach_attention,
     value.
     """
@@ -115,15 +115,15 @@ class Alp(_Attending):
     summary = "attention over all teacher layers, learned key projection"
     paper = "Passban et al. 2021, arXiv 2012.14022"
     form = "second-hand"
-    space = _PROJECTED
+    space = _PROJECTION_SPACE
     reach = "all layers"
 
 
-class AlpNp(_Attending):
-    """`alp` without a projection: φ is the identity and the attention has no parameters.
+class AlpNp(LayerAttention):
+    """`alp` without a projection: φ is the identity, and the attention has no parameters.
 
-    Paper: as `alp`; the reading of NP as "no projection" is ours, public reimplementations of ALP are
-    of this form. Needs equal widths. Reduction: mean over width, layers and examples.
+    Paper: as `alp`. We read NP as "no projection"; public reimplementations of ALP have this form.
+    Teacher and student must be equally wide. Reduction: mean over width, layers and examples.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); options scaled, detach_attention.
     """
 
@@ -144,12 +144,12 @@ class AlpNp(_Attending):
         return nn.Identity()
 
 
-class AlpNo(_Attending):
-    """`alp` with the attention of student layer j inside a bucket C(j) of neighbouring teacher layers.
+class AlpNo(LayerAttention):
+    """`alp` in which student layer j attends to a bucket C(j) of neighbouring teacher layers only.
 
-    Paper: Passban et al. (2021), arXiv 2012.14022 (second-hand), the variant with non-overlapping
-    buckets: 12 → 4 gives layers 1-3, 4-6, 7-9, 10-12. A depth that does not divide the teacher's cuts
-    at j·n/m rounded half up (ours). Everything else, φ too, as `alp`. Needs a student no deeper than
+    Paper: Passban et al. (2021), arXiv 2012.14022 (second-hand), the variant whose buckets do not
+    overlap: 12 → 4 gives layers 1-3, 4-6, 7-9, 10-12. If m does not divide n, the buckets end at j·n/m
+    rounded half up (ours). All else, φ included, is as in `alp`. The student must not be deeper than
     its teacher. Reduction: mean over width, layers and examples.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); options scaled, detach_attention,
     value.
@@ -159,16 +159,16 @@ class AlpNo(_Attending):
     summary = "attention inside a bucket of teacher layers, not overlapping"
     paper = "Passban et al. 2021, arXiv 2012.14022"
     form = "second-hand"
-    space = _PROJECTED
+    space = _PROJECTION_SPACE
     reach = "buckets"
 
 
-class AlpPo(_Attending):
-    """`alp-no` with partly overlapping buckets: each also holds the first layer of the next one.
+class AlpPo(LayerAttention):
+    """`alp-no` with partly overlapping buckets: each also holds the first layer of the next bucket.
 
-    Paper: Passban et al. (2021), arXiv 2012.14022 (second-hand; which layer neighbours share is ours):
-    12 → 4 gives layers 1-4, 4-7, 7-10, 10-12. Needs a student no deeper than its teacher. Reduction:
-    mean over width, layers and examples.
+    Paper: Passban et al. (2021), arXiv 2012.14022 (second-hand; the choice of the shared layer is ours):
+    12 → 4 gives layers 1-4, 4-7, 7-10, 10-12. The student must not be deeper than its teacher.
+    Reduction: mean over width, layers and examples.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); options scaled, detach_attention,
     value.
     """
@@ -177,5 +177,5 @@ class AlpPo(_Attending):
     summary = "attention inside a bucket of teacher layers, partly overlapping"
     paper = "Passban et al. 2021, arXiv 2012.14022"
     form = "second-hand"
-    space = _PROJECTED
+    space = _PROJECTION_SPACE
     reach = "overlapping buckets"

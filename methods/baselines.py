@@ -12,7 +12,8 @@ from harness.method import Context, Hyper, Layers, Method
 class Finetune(Method):
     """Training on the labels alone.
 
-    Paper: none. Objective: L = label loss. The student still starts from the teacher's layers.
+    Paper: none. Objective: L = label loss. The student starts from the teacher's layers, as in every
+    other method.
     Hyper-parameters: the learning rate.
     """
 
@@ -24,16 +25,16 @@ class Finetune(Method):
     def terms(
         self, student: Layers, teacher: Layers, labels: Tensor, context: Context
     ) -> dict[str, Tensor]:
-        """No terms beside the label loss."""
+        """No terms: the core adds the label loss."""
         return {}
 
 
 class Kd(Method):
     """Distillation of the logits.
 
-    Paper: Hinton, Vinyals, Dean (2015), arXiv 1503.02531; T²·KL(softmax(z_T/T) ‖ softmax(z_S/T)),
-    summed over classes. Objective: L = (1 − η)·label + η·KD. For regression KD is the squared error
-    to the teacher's output. Hyper-parameters: temperature, kd_weight (η).
+    Paper: Hinton, Vinyals, Dean (2015), arXiv 1503.02531. KD = T²·KL(softmax(z_T/T) ‖ softmax(z_S/T)),
+    summed over classes. Objective: L = (1 − η)·label + η·KD. In regression KD is the squared error
+    between the outputs of student and teacher. Hyper-parameters: temperature, kd_weight (η).
     """
 
     name = "kd"
@@ -44,5 +45,5 @@ class Kd(Method):
     def terms(
         self, student: Layers, teacher: Layers, labels: Tensor, context: Context
     ) -> dict[str, Tensor]:
-        """No terms beside label loss and distillation."""
+        """No terms: the core adds the label loss and the distillation of the logits."""
         return {}

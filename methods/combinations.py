@@ -1,4 +1,4 @@
-"""Combinations of all teacher layers without attention: what ALP has to beat."""
+"""Combinations of all teacher layers without attention: controls that ALP has to beat."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from harness.method import (
     query_projection,
 )
 from harness.method.losses import mean_squared_error
-from harness.method.matching import MIXED, MixedLayers
+from harness.method.matching import MIXTURE_SPACE, MixedLayers
 
-GAIN = 100.0
-"""Of static weights: a learning rate made for encoders would hardly move bare logits."""
+LOGIT_SCALE = 100.0
+"""Factor of `static-mix`'s logits: a learning rate for encoders would hardly move bare logits."""
 
 
 class Uniform(MixedLayers):
-    """LAYER = mean_j MSE(u_j, C), C = 1/n Σ_i t_i: every layer with the same weight.
+    """LAYER = mean_j MSE(u_j, C), C = 1/n Σ_i t_i: every teacher layer has the same weight.
 
-    Paper: the control of Passban et al. (2021), arXiv 2012.14022, in which attention is replaced by
-    equal weights (the form is ours). What attention must beat to matter. Reduction: mean over width,
-    layers and examples. Hyper-parameters: temperature, kd_weight (η), layer_weight (λ).
+    Paper: a control of Passban et al. (2021), arXiv 2012.14022, with equal weights instead of attention
+    (the form is ours). Attention matters only if `alp` is better than `uniform`. Reduction: mean over
+    width, layers and examples. Hyper-parameters: temperature, kd_weight (η), layer_weight (λ).
     """
 
     name = "uniform"
@@ -38,16 +38,17 @@ class Uniform(MixedLayers):
     form = "ours"
 
     def mixture(self, queries: Tensor, states: Tensor) -> Tensor:
-        """1/n."""
+        """Weights 1/n (m, n)."""
         sizes = self.shapes.student_layers, self.shapes.teacher_layers
         return states.new_full(sizes, 1.0 / self.shapes.teacher_layers)
 
 
 class RandomMix(MixedLayers):
-    """Weights ε_j that are drawn once from the run's seed, uniformly from the simplex, and stay.
+    """LAYER = mean_j MSE(u_j, Σ_i ε_ji t_i) with fixed random weights ε_j.
 
-    Paper: none; a control (ours). If it does as well as `alp`, it does not matter which weights there
-    are. ε_j is Dirichlet(1). Reduction: mean over width, layers and examples.
+    Paper: none; a control (ours). If `random-mix` is as good as `alp`, the choice of the weights does
+    not matter. The run's seed draws ε_j once, uniformly from the simplex (Dirichlet(1)). Reduction:
+    mean over width, layers and examples.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ).
     """
 
@@ -60,22 +61,23 @@ class RandomMix(MixedLayers):
         self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
     ) -> None:
         super().__init__(shapes, structure, generator)
-        drawn = torch.empty(shapes.student_layers, shapes.teacher_layers)
-        drawn.exponential_(generator=generator)
-        self.register_buffer("weights", drawn / drawn.sum(dim=1, keepdim=True))
+        draws = torch.empty(shapes.student_layers, shapes.teacher_layers)
+        draws.exponential_(generator=generator)
+        self.register_buffer("weights", draws / draws.sum(dim=1, keepdim=True))
         self.weights: Tensor
 
     def mixture(self, queries: Tensor, states: Tensor) -> Tensor:
-        """As drawn."""
+        """The weights (m, n) of the draw."""
         return self.weights
 
 
 class StaticMix(MixedLayers):
-    """Weights ε_j = softmax_i(100·a_ji) that are learned, and the same for every example.
+    """LAYER = mean_j MSE(u_j, Σ_i ε_ji t_i) with learned weights ε_j = softmax_i(100·a_ji).
 
-    Paper: none; a control (ours). If it does as well as `alp`, weights need not depend on the example.
-    a starts at 0, the uniform combination. The factor 100 lets a learning rate that is made for
-    encoders move the weights. Reduction: mean over width, layers and examples.
+    Paper: none; a control (ours). The weights are the same for every example: if `static-mix` is as
+    good as `alp`, weights need not depend on the example. a starts at 0, which gives equal weights. The
+    factor 100 lets a learning rate for encoders move the weights. Reduction: mean over width, layers and
+    examples.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ).
     """
 
@@ -91,15 +93,15 @@ class StaticMix(MixedLayers):
         self.logits = nn.Parameter(torch.zeros(shapes.student_layers, shapes.teacher_layers))
 
     def mixture(self, queries: Tensor, states: Tensor) -> Tensor:
-        """As learned."""
-        return (GAIN * self.logits).softmax(dim=-1)
+        """The learned weights (m, n)."""
+        return (LOGIT_SCALE * self.logits).softmax(dim=-1)
 
 
 class RandomProjection(Method):
     """LAYER = mean_j MSE(u_j, R_j·concat(t_1..t_n)), R_j fixed, Gaussian with variance 1/(n·d).
 
-    Paper: none; a control (ours): what any learned combination must beat. R_j is drawn once from
-    the run's seed. Reduction: mean over width, layers and examples.
+    Paper: none; a control (ours) that any learned combination must beat. The run's seed draws R_j
+    once. Reduction: mean over width, layers and examples.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ).
     """
 
@@ -107,7 +109,7 @@ class RandomProjection(Method):
     summary = "fixed random projection of all teacher layers (control)"
     paper = "control"
     form = "ours"
-    space: ClassVar[Mapping[str, Hyper]] = MIXED
+    space: ClassVar[Mapping[str, Hyper]] = MIXTURE_SPACE
 
     def __init__(
         self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
@@ -115,20 +117,20 @@ class RandomProjection(Method):
         super().__init__(shapes, structure, generator)
         self.query = query_projection(shapes, generator)
         inputs = shapes.teacher_layers * shapes.teacher_width
-        drawn = torch.randn(
+        draws = torch.randn(
             shapes.student_layers, inputs, shapes.teacher_width, generator=generator
         )
-        self.register_buffer("projection", drawn / inputs**0.5)
+        self.register_buffer("projection", draws / inputs**0.5)
         self.projection: Tensor
 
     def terms(
         self, student: Layers, teacher: Layers, labels: Tensor, context: Context
     ) -> dict[str, Tensor]:
-        """`layer`: squared distance of each student layer to its random projection."""
+        """`layer`: the squared distance of each student layer to its random projection."""
         return {"layer": mean_squared_error(self.query(student.states), self._targets(teacher))}
 
     def inspect(self, student: Layers, teacher: Layers) -> dict[str, Tensor]:
-        """The projections (B, m, width)."""
+        """`target`: the projections (B, m, width)."""
         return {"target": self._targets(teacher)}
 
     def _targets(self, teacher: Layers) -> Tensor:

@@ -18,24 +18,25 @@ from harness.method import (
     Value,
     query_projection,
 )
-from harness.method.matching import MIXED
+from harness.method.matching import MIXTURE_SPACE
 
-LEAST_COST = 1e-12
-"""Below it a layer's cost is not inverted."""
+MINIMUM_COST = 1e-12
+"""A smaller cost counts as this cost, so that every layer's cost has an inverse."""
 
 
 class Emd(Method):
     """LAYER = Σ_ji P_ji D_ji, D_ji = MSE(u_j, t_i), P the cheapest transport from student to teacher.
 
     Paper: Li et al. (2020), BERT-EMD, EMNLP, arXiv 2010.06133 (verified: cost, transport, detached
-    plan). u_j is s_j, or W·s_j with W learned when the widths differ. P is the optimal plan (by POT)
-    and carries no gradient. Its marginals say what layers count: from a plan with uniform ones every
-    layer has a cost per unit of mass; the marginals are proportional to the inverse costs, and a second
-    plan has those. Deviations: the authors carry the weights from step to step, here each batch has its
-    own, so that a term is a function of its inputs; pooled states instead of those of all tokens, and
-    no attention maps. A layer of zero cost takes nearly all mass, where the authors leave it out. Plans
-    are found outside of torch: runs are trained together, but their terms are not batched, and a GPU
-    waits for each plan. Reduction: mean over width and examples, weighted sum over pairs of layers.
+    plan). u_j is s_j, or W·s_j with a learned W if the widths differ. P is an optimal plan (by POT) and
+    carries no gradient. Its marginals are the weights of the layers, and they come from a first plan
+    with uniform marginals: this plan gives each layer a cost for each unit of mass, and a layer's weight
+    is proportional to the inverse of its cost. Deviations: the authors carry the weights from step to
+    step, here each batch has weights of its own, so that a term is a function of its inputs; the authors
+    match the states of all tokens and attention maps, here pooled states alone; the authors leave out a
+    layer of zero cost, here such a layer takes nearly all mass. POT works outside of torch: runs train
+    together, but their terms are computed one by one, and a GPU waits for each plan. Reduction: mean
+    over width and examples, weighted sum over pairs of layers.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ).
     """
 
@@ -43,8 +44,8 @@ class Emd(Method):
     summary = "every student layer matches all teacher layers, weighted by optimal transport"
     paper = "Li et al. 2020, arXiv 2010.06133"
     form = "verified"
-    batched = False
-    space: ClassVar[Mapping[str, Hyper]] = MIXED
+    supports_vmap = False
+    space: ClassVar[Mapping[str, Hyper]] = MIXTURE_SPACE
 
     def __init__(
         self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
@@ -63,21 +64,20 @@ class Emd(Method):
 
 
 def transport(costs: Tensor) -> Tensor:
-    """The plan (m, n), of mass 1, for costs (m, n), between marginals of inverse cost."""
-    import ot  # it takes a second to import, and most commands need no plan
+    """The plan (m, n) for costs (m, n); its mass is 1, its marginals are inverse costs of the layers."""
+    import ot  # the import takes a second, and most commands need no plan
 
-    found = costs.double().cpu().numpy()
-    if not np.isfinite(found).all():
+    matrix = costs.double().cpu().numpy()
+    if not np.isfinite(matrix).all():
         return torch.full_like(costs, torch.nan)
-    students, teachers = (np.full(size, 1.0 / size) for size in found.shape)
-    spent = ot.emd(students, teachers, found) * found
-    plan = ot.emd(
-        _inverse(spent.sum(axis=1) / students), _inverse(spent.sum(axis=0) / teachers), found
-    )
-    return torch.from_numpy(plan).to(costs)
+    student_masses, teacher_masses = (np.full(size, 1.0 / size) for size in matrix.shape)
+    pair_costs = ot.emd(student_masses, teacher_masses, matrix) * matrix
+    student_weights = _inverse(pair_costs.sum(axis=1) / student_masses)
+    teacher_weights = _inverse(pair_costs.sum(axis=0) / teacher_masses)
+    return torch.from_numpy(ot.emd(student_weights, teacher_weights, matrix)).to(costs)
 
 
 def _inverse(costs: np.ndarray) -> np.ndarray:
-    shares = 1.0 / np.maximum(costs, LEAST_COST)
+    shares = 1.0 / np.maximum(costs, MINIMUM_COST)
     marginal: np.ndarray = shares / shares.sum()
     return marginal

@@ -1,4 +1,4 @@
-"""Controls of PKD's layer map: the same loss under maps that should not work as well, if maps matter."""
+"""Controls of PKD's layer map: the same loss with maps that should be worse if the map matters."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from harness.method.matching import MappedLayers
 
 
 class Reverse(MappedLayers):
-    """PKD's map upside down: student layer j matches teacher layer (m−j)·n/m.
+    """PKD's map upside down: student layer j matches teacher layer (m−j)·n/m, for j = 1..m−1.
 
     Paper: a control of "Revisiting Intermediate-Layer Matching in Knowledge Distillation" (2025), arXiv
-    2502.04499 (second-hand), which finds it nearly as good. Loss, reduction, the left-out last layer
-    and needs as `pkd-skip`, whose map it has for a student of two layers.
+    2502.04499 (second-hand); the paper finds the reversed map nearly as good. Loss, reduction and
+    requirements are as in `pkd-skip`. With a student of two layers the two maps are the same.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); option normalised.
     """
 
@@ -23,15 +23,15 @@ class Reverse(MappedLayers):
     form = "second-hand"
 
     def layer_map(self, students: int, teachers: int, generator: torch.Generator) -> list[int]:
-        """The skip map from its end."""
+        """The skip map without its last layer, in reverse order."""
         return skip_map(students, teachers)[-2::-1]
 
 
 class RandomMap(MappedLayers):
-    """An increasing map drawn once from the run's seed: m−1 of the teacher's layers 1..n−1, in order.
+    """Student layers 1..m−1 match m−1 of the teacher's layers 1..n−1, in increasing order.
 
-    Paper: a control of arXiv 2502.04499 (second-hand; how maps are drawn is ours: all are equally
-    likely). Loss, reduction, the left-out last layer and needs as `pkd-skip`.
+    Paper: a control of arXiv 2502.04499 (second-hand). The run's seed draws the map once; all maps are
+    equally likely (ours). Loss, reduction and requirements are as in `pkd-skip`.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); option normalised.
     """
 
@@ -41,17 +41,17 @@ class RandomMap(MappedLayers):
     form = "second-hand"
 
     def layer_map(self, students: int, teachers: int, generator: torch.Generator) -> list[int]:
-        """Drawn without replacement, sorted."""
-        drawn = torch.randperm(teachers - 1, generator=generator)[: students - 1] + 1
-        return sorted(drawn.tolist())
+        """A draw without replacement, sorted."""
+        layers = torch.randperm(teachers - 1, generator=generator)[: students - 1] + 1
+        return sorted(layers.tolist())
 
 
 class AllToLast(MappedLayers):
-    """Every student layer, the last one too, matches the teacher's last layer.
+    """Every student layer, the last layer included, matches the teacher's last layer.
 
-    Paper: a control of arXiv 2502.04499 (second-hand; that the last student layer is matched, too, is
-    ours). Loss and reduction as `pkd-skip`. Needs equal
-    widths and a student no deeper than its teacher.
+    Paper: a control of arXiv 2502.04499 (second-hand; to match the last student layer too is ours).
+    Loss and reduction are as in `pkd-skip`. Teacher and student must be equally wide, and the student
+    must not be deeper than its teacher.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); option normalised.
     """
 

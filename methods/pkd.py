@@ -9,14 +9,14 @@ from harness.method.matching import MappedLayers
 
 
 class PkdSkip(MappedLayers):
-    """Student layer j matches teacher layer j·n/m; the last student layer is left out.
+    """Student layer j matches teacher layer j·n/m, for j = 1..m−1.
 
     Paper: Sun, Cheng, Gan, Liu (2019), arXiv 1908.09355, equation 7 (verified): LAYER = mean_j
-    MSE(s_j/‖s_j‖, t_A(j)/‖t_A(j)‖), A(j) = j·n/m for j = 1..m−1. Reduction: mean over width, layers and
-    examples, as in the authors' code, which is why published weights are large; with simplex weights,
-    which end at 1, the sum over the width, as equation 7 has it. Deviation: a depth that does not
-    divide the teacher's uses j·n/m rounded half up. Needs equal widths and a student no
-    deeper than its teacher; one of a single layer leaves no pair.
+    MSE(s_j/‖s_j‖, t_A(j)/‖t_A(j)‖), A(j) = j·n/m. The last student layer is not matched. Reduction: mean
+    over width, layers and examples, as in the authors' code; therefore published weights are large.
+    With simplex weights, which are at most 1, the term is the sum over the width, as in equation 7.
+    Deviation: if m does not divide n, A(j) is j·n/m rounded half up. Teacher and student must be equally
+    wide; the student must have at least two layers and must not be deeper than its teacher.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ, published grid 10 to 1000); option
     normalised.
     """
@@ -28,24 +28,23 @@ class PkdSkip(MappedLayers):
     form = "verified"
 
     def layer_map(self, students: int, teachers: int, generator: torch.Generator) -> list[int]:
-        """j·n/m, without the last."""
+        """The skip map without its last layer."""
         return skip_map(students, teachers)[:-1]
 
 
 class PkdLast(MappedLayers):
-    """Student layers 1..m−1 match teacher layers n−m+1..n−1, the last ones below the top.
+    """Student layers 1..m−1 match teacher layers n−m+1..n−1, the m−1 layers below the last one.
 
     Paper: Sun, Cheng, Gan, Liu (2019), arXiv 1908.09355, the variant PKD-Last (verified). Loss,
-    reduction and deviations as `pkd-skip`. Needs equal widths and a student no
-    deeper than its teacher; one of a single layer leaves no pair.
+    reduction and requirements are as in `pkd-skip`.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); option normalised.
     """
 
     name = "pkd-last"
-    summary = "student layers match the teacher's last ones below the top"
+    summary = "student layers match the teacher's layers just below the last one"
     paper = "Sun et al. 2019, arXiv 1908.09355"
     form = "verified"
 
     def layer_map(self, students: int, teachers: int, generator: torch.Generator) -> list[int]:
-        """The last m−1 below the top."""
+        """The m−1 layers below the last one."""
         return list(range(teachers - students + 1, teachers))

@@ -1,4 +1,4 @@
-"""Matching in the space of the outputs: small classifiers on intermediate layers of both sides."""
+"""Matching of outputs: small classifiers on the intermediate layers of both sides."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Universal(Method):
 
     Paper: Wu, Rezagholizadeh, Ghaddar, Haidar, Ghodsi (2021), Universal-KD, EMNLP (second-hand; public
     reimplementations differ from the paper and from each other, and this form is ours). p_i and q_j are
-    linear pseudo-classifiers on teacher layers i = 1..n−1 and student layers j = 1..m−1, ε_j =
-    softmax_i (⟨q_j, p_i⟩ / √C) attends over the teacher's in the space of the C outputs. The teacher's
-    learn the labels, in the second part alone: no gradient of the first reaches them, so that the
-    target cannot become easy. For regression, squared errors replace KL and label loss. Reduction: sum
-    over classes, mean over layers and examples. Needs a student of at least
-    two layers and no deeper than its teacher.
+    the C outputs of linear classifiers on teacher layers i = 1..n−1 and student layers j = 1..m−1.
+    ε_j = softmax_i(⟨q_j, p_i⟩ / √C) is the attention of student layer j over the teacher's classifiers.
+    Only the second part trains the teacher's classifiers, on the labels: without a gradient from the
+    first part they cannot make the target easy. In regression squared errors replace KL and label loss.
+    Reduction: sum over classes, mean over layers and examples. The student must have at least two layers
+    and must not be deeper than its teacher.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ).
     """
 
@@ -44,7 +44,7 @@ class Universal(Method):
     form = "ours"
     space: ClassVar[Mapping[str, Hyper]] = {
         **DISTILLATION,
-        "layer_weight": weight(0.03, 30.0, "a divergence of outputs, as the distillation term is"),
+        "layer_weight": weight(0.03, 30.0, "a divergence of outputs, as in logit distillation"),
     }
 
     def __init__(
@@ -59,8 +59,8 @@ class Universal(Method):
             "teacher": (shapes.teacher_layers - 1, shapes.teacher_width),
         }
         for side, (layers, width) in sides.items():
-            start = 0.02 * torch.randn(layers, width, shapes.outputs, generator=generator)
-            self.register_parameter(f"{side}_heads", nn.Parameter(start))
+            weights = 0.02 * torch.randn(layers, width, shapes.outputs, generator=generator)
+            self.register_parameter(f"{side}_heads", nn.Parameter(weights))
             self.register_parameter(
                 f"{side}_biases", nn.Parameter(torch.zeros(layers, shapes.outputs))
             )
@@ -70,30 +70,31 @@ class Universal(Method):
         self.teacher_biases: nn.Parameter
 
     def _outputs(self, student: Layers, teacher: Layers) -> tuple[Tensor, Tensor, Tensor]:
-        """q (B, m−1, C), p (B, n−1, C), and the log of one's attention over the other (B, m−1, n−1)."""
+        """q (B, m−1, C), p (B, n−1, C), and the log of the attention of q over p (B, m−1, n−1)."""
         q = torch.einsum("bmd,mdc->bmc", student.states[:, :-1], self.student_heads)
         p = torch.einsum("bnd,ndc->bnc", teacher.states[:, :-1], self.teacher_heads)
         q, p = q + self.student_biases, p + self.teacher_biases
-        return q, p, F.log_softmax(layer_energies(q, p.detach(), scaled=True), dim=-1)
+        return q, p, F.log_softmax(layer_energies(q, p.detach(), scale_by_width=True), dim=-1)
 
     def terms(
         self, student: Layers, teacher: Layers, labels: Tensor, context: Context
     ) -> dict[str, Tensor]:
-        """`layer`: the student's outputs to the mixed ones, and the teacher's to the labels."""
+        """`layer`: the distance of q to the mixtures of p, plus the label loss of p."""
         q, p, log_attention = self._outputs(student, teacher)
-        own = torch.stack([label_loss(one, labels, self.regression) for one in p.unbind(1)]).mean()
+        label_losses = [label_loss(outputs, labels, self.regression) for outputs in p.unbind(1)]
+        label_term = torch.stack(label_losses).mean()
         if self.regression:
             distance = (q - mix_layers(log_attention.exp(), p.detach())).square().mean()
-            return {"layer": distance + own}
+            return {"layer": distance + label_term}
         temperature = context.scalars["temperature"]
         logs = F.log_softmax(p.detach() / temperature, dim=-1)
-        # The log of the mixture: its smallest shares may be too small for a number.
+        # The mixture is summed in logs: its smallest shares could underflow.
         target = torch.logsumexp(log_attention[..., None] + logs[:, None], dim=2)
         distance = divergence(target, F.log_softmax(q / temperature, dim=-1)).mean()
-        return {"layer": temperature.square() * distance + own}
+        return {"layer": temperature.square() * distance + label_term}
 
     def inspect(self, student: Layers, teacher: Layers) -> dict[str, Tensor]:
-        """Attention (B, m−1, n−1) and mixed outputs (B, m−1, C), at temperature 1."""
+        """`attention` (B, m−1, n−1) and the mixed outputs `target` (B, m−1, C), at temperature 1."""
         _, p, log_attention = self._outputs(student, teacher)
-        mixed, attention = p if self.regression else F.softmax(p, dim=-1), log_attention.exp()
-        return {"attention": attention, "target": mix_layers(attention, mixed)}
+        outputs, attention = p if self.regression else F.softmax(p, dim=-1), log_attention.exp()
+        return {"attention": attention, "target": mix_layers(attention, outputs)}

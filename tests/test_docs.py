@@ -94,7 +94,7 @@ def test_the_method_of_the_document_is_listed_trained_and_reported(
 ) -> None:
     assert main(["--list", "methods", "--json"]) == 0
     cards = {card["name"]: card for card in json.loads(capsys.readouterr().out)}
-    assert cards[nearest]["summary"].startswith("each student layer matches the teacher layer")
+    assert cards[nearest]["summary"].startswith("each student layer matches the nearest")
     _, command = blocks("add-a-method.md")[1].splitlines()
     python, module, name, *flags = shlex.split(command)
     assert (python, module, name) == ("python", "-m", "harness.study")

@@ -79,7 +79,7 @@ def _inspected(method: Method, student: Layers, teacher: Layers) -> dict[str, Te
 def attention_facts(method: Method, attention: Tensor) -> dict[str, Any]:
     """`map` and `entropy` of `inspect_run`, from weights (examples, m, n)."""
     entropy = -torch.special.xlogy(attention, attention).sum(-1).mean(0)
-    named = dict(method.named_buffers()).get("allowed")
+    named = dict(method.named_buffers()).get("layer_mask")
     # Not those with a weight above 0: attention that has collapsed underflows to one layer.
     allowed = torch.ones(attention.shape[1:]) if named is None else named
     count = allowed.sum(-1)

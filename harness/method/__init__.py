@@ -1,4 +1,4 @@
-"""The contract of a method, and the pieces that methods are made of."""
+"""The contract of a method, and the parts that methods share: losses, layer maps, base classes."""
 
 from harness.method.contract import (
     DISTILLATION,

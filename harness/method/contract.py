@@ -1,9 +1,9 @@
 """The contract of a method: an `nn.Module` that sees one student and returns unweighted loss terms.
 
-The core owns the loop, the optimiser, the device and the population. So that it can batch runs with
-`torch.func.vmap`, `terms` follows four rules: no Python branching on tensor values, no `.item()`, no
-in-place writes, and only operations that have a batching rule (write KL from log-softmax).
-Random draws happen in `__init__`, from the generator passed in, and are kept as buffers.
+The core owns the loop, the optimiser, the device and the population. The core batches runs with
+`torch.func.vmap`; therefore `terms` follows four rules: no Python branching on tensor values, no
+`.item()`, no in-place writes, and only operations with a batching rule (write KL from log-softmax).
+A method draws random numbers in `__init__`, from the generator passed in, and stores them in buffers.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ Value = float | int | str | bool
 Pooling = Literal["cls", "mean"]
 Form = Literal["verified", "second-hand", "ours"]
 Need = Literal["tokens", "scores", "qkv", "last-qkv"]
-"""What a method can ask for beside pooled states: every token's states, attention scores, Q/K/V."""
+"""Tensors that a method can ask for beside pooled states: token states, attention scores, Q/K/V."""
 
 
 @dataclass(frozen=True)
 class Layers:
-    """What a method sees of one model for one batch.
+    """The outputs of one model for one batch.
 
-    `logits` (B, outputs) and `states` (B, layers, width), the pooled states of layers 1..n, are in
-    fp32 (the embeddings, layer 0, are not among them). The rest is empty but for what the method
-    `needs`; what it holds at padded places is of no meaning, but finite:
+    `logits` (B, outputs) and `states` (B, layers, width) are fp32; `states` are the pooled states of
+    layers 1..n, without the embeddings (layer 0). The other fields are empty unless the method
+    `needs` them. Their values at padded tokens are finite, but have no meaning:
 
     - `tokens`: every token's states, of the embeddings and of layers 1..n, each (B, T, width), fp32;
     - `scores`: attention before the softmax, of layers 1..n, each (B, heads, T, T);
     - `queries` (unscaled), `keys`, `values` of layers 1..n, each (B, heads, T, head width); with
       `last-qkv` of layer n alone.
 
-    Scores, queries, keys and values have the precision of products: `widened` makes them fp32.
+    Scores, queries, keys and values have the precision of matrix products: `to_fp32` converts them.
     """
 
     logits: Tensor
@@ -56,7 +56,7 @@ torch.export.register_dataclass(Layers)
 
 @dataclass(frozen=True)
 class View:
-    """What models hand out of a batch: how states are pooled, and what else. Populations have one."""
+    """The outputs that one population's models return: the pooling of the states, and more `needs`."""
 
     pooling: Pooling
     needs: frozenset[Need] = frozenset()
@@ -64,10 +64,11 @@ class View:
 
 @dataclass(frozen=True)
 class Context:
-    """What else a method may use.
+    """Further inputs of a method's terms.
 
-    The `epoch` (0-based, a scalar tensor), the `scalars` of its setting by name (0-d, fp32; they may
-    differ between the runs of one population), and the `mask` (B, T), true where a token is.
+    `epoch` is a scalar tensor, counted from 0. `scalars` are the setting's scalar hyper-parameters by
+    name (0-d, fp32); they may differ between the runs of one population. `mask` (B, T) is true where
+    a token is.
     """
 
     epoch: Tensor
@@ -77,7 +78,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Shapes:
-    """Depths, widths and heads of teacher and student, outputs, and epochs of a run."""
+    """Layers, widths and heads of teacher and student, outputs of the task, epochs of a run."""
 
     teacher_layers: int
     teacher_width: int
@@ -91,10 +92,10 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Hyper:
-    """One hyper-parameter: its distribution, its kind, why it has this range.
+    """One hyper-parameter: its distribution, its kind, and `why` it has this range.
 
-    A `scalar` may differ inside a population; a `structural` one is given to the constructor. With
-    `default` set it is not searched unless `search.space` opens it.
+    A `scalar` may differ between the runs of a population; the constructor gets a `structural` one. A
+    hyper-parameter with a `default` is not searched unless `search.space` opens it.
     """
 
     distribution: BaseDistribution
@@ -112,37 +113,39 @@ DISTILLATION: Mapping[str, Hyper] = {
     "temperature": Hyper(
         FloatDistribution(1.0, 10.0),
         "scalar",
-        "softens both distributions; published grids end at 20",
+        "a higher temperature makes both distributions softer; published grids end at 20",
     ),
     "kd_weight": Hyper(
-        FloatDistribution(0.1, 1.0), "scalar", "share of the distillation term; 1 leaves labels out"
+        FloatDistribution(0.1, 1.0),
+        "scalar",
+        "share of the distillation term; 1 ignores the labels",
     ),
 }
-"""Hyper-parameters of the logit distillation that every method but `finetune` includes."""
+"""Hyper-parameters of the logit distillation, which every method but `finetune` includes."""
 
 
 class Method(nn.Module, ABC):
-    """Base of all methods. A subclass's docstring is its card.
+    """Base of all methods. The docstring of a subclass is the method's card.
 
-    A term named `x` is weighted by the hyper-parameter `x_weight`, which `space` must declare. The
-    cross-entropy and the distillation of the logits belong to the core: `terms` returns the rest.
+    The core multiplies a term named `x` by the hyper-parameter `x_weight`, which `space` must declare.
+    The core adds cross-entropy and logit distillation: `terms` returns the other terms.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str]
     form: ClassVar[Form] = "ours"
-    """How sure we are of the formula: read in a public implementation, in a summary, or our reading."""
+    """Source of the formula: a public implementation, a summary, or our own reading."""
     aliases: ClassVar[tuple[str, ...]] = ()
     space: ClassVar[Mapping[str, Hyper]] = DISTILLATION
     needs: ClassVar[frozenset[Need]] = frozenset()
-    """What it reads beside pooled states. The teacher then runs in every step, and is not cached."""
+    """Tensors that the method reads beside pooled states. With any, the teacher runs in every step."""
     pooling: ClassVar[Pooling | None] = None
-    """How its states are pooled, where that is a part of the method; else as the study says."""
-    batched: ClassVar[bool] = True
-    """Whether `torch.func.vmap` can batch it; one that it cannot runs member by member."""
+    """Pooling of the states if the method fixes it; None takes the study's pooling."""
+    supports_vmap: ClassVar[bool] = True
+    """Whether `torch.func.vmap` can batch `terms`; otherwise the core computes them run by run."""
     simplex_scale: float = 1.0
-    """Multiplies the terms where weights are a simplex, and so at most 1."""
+    """Factor of the terms if the weights form a simplex, in which no weight is above 1."""
 
     def __init__(
         self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
@@ -150,12 +153,12 @@ class Method(nn.Module, ABC):
         """Build projections and buffers.
 
         Args:
-            shapes: depths and widths of teacher and student.
-            structure: the structural hyper-parameters of the setting.
-            generator: the run's own, for initial weights and fixed random draws.
+            shapes: layers and widths of teacher and student.
+            structure: the structural hyper-parameters of the setting, by name.
+            generator: the run's generator, for initial weights and fixed random draws.
 
         Raises:
-            MethodError: the method cannot be used with these shapes.
+            MethodError: the method does not work with these shapes.
         """
         super().__init__()
         self.shapes = shapes
@@ -164,24 +167,28 @@ class Method(nn.Module, ABC):
     def terms(
         self, student: Layers, teacher: Layers, labels: Tensor, context: Context
     ) -> dict[str, Tensor]:
-        """Named scalar loss terms, unweighted; gradients reach the student and this module only."""
+        """Unweighted loss terms by name, each a scalar.
+
+        Gradients reach the student and this module only. `labels` are (B,).
+        """
 
     def inspect(self, student: Layers, teacher: Layers) -> dict[str, Tensor]:
-        """What the report shows of the inside: `target` (B, m, width), and `attention` (B, m, n) if any.
+        """Tensors for the report: `target` (B, m, width), and `attention` (B, m, n) if there is any.
 
-        `student` and `teacher` hold logits and pooled states of up to some thousand examples.
+        `student` and `teacher` hold logits and pooled states of up to some thousand examples. If
+        attention is limited to some layers, a buffer `layer_mask` (m, n) is true where it is allowed.
         """
         return {}
 
     def forward(
         self, student: Layers, teacher: Layers, labels: Tensor, context: Context
     ) -> dict[str, Tensor]:
-        """The entry that `torch.func.functional_call` reaches."""
+        """`terms`, for `torch.func.functional_call`."""
         return self.terms(student, teacher, labels, context)
 
     @classmethod
     def view(cls, pooling: Pooling) -> View:
-        """What the models of its runs hand out, in a study that pools states that way."""
+        """The outputs that this method's runs need in a study with that pooling."""
         return View(cls.pooling or pooling, cls.needs)
 
     @classmethod
@@ -191,7 +198,7 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def inspects(cls) -> bool:
-        """Whether it has something to show of its inside."""
+        """Whether the method returns tensors for the report."""
         return cls.inspect is not Method.inspect
 
     @classmethod
@@ -201,14 +208,14 @@ class Method(nn.Module, ABC):
 
 
 def query_projection(shapes: Shapes, generator: torch.Generator) -> nn.Module:
-    """The student's side of a match: the identity, or a learned map to the teacher's width."""
+    """A map from student width to teacher width: the identity if equal, otherwise a learned map."""
     if shapes.student_width == shapes.teacher_width:
         return nn.Identity()
     return learned_map(shapes.student_width, shapes.teacher_width, generator)
 
 
 def learned_map(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A bias-free linear map that starts at the identity, or, between widths, at random."""
+    """A linear map without a bias that starts at the identity, or at random between two widths."""
     linear = nn.Linear(inputs, outputs, bias=False)
     if inputs == outputs:
         nn.init.eye_(linear.weight)
@@ -218,19 +225,21 @@ def learned_map(inputs: int, outputs: int, generator: torch.Generator) -> nn.Lin
 
 
 def require_depth(shapes: Shapes, name: str) -> None:
-    """Refuse a student that is deeper than its teacher."""
+    """Raise MethodError if the student is deeper than its teacher."""
     if shapes.student_layers > shapes.teacher_layers:
         raise MethodError(f"{name} needs a student no deeper than its teacher")
 
 
 def require_pair(shapes: Shapes, name: str) -> None:
-    """Refuse a student without a layer below its last one."""
+    """Raise MethodError if the student has no layer below its last layer."""
     if shapes.student_layers < 2:
-        raise MethodError(f"{name} leaves out the last student layer: it needs at least 2")
+        raise MethodError(
+            f"{name} does not match the last student layer: it needs at least 2 layers"
+        )
 
 
 def require_equal_widths(shapes: Shapes, name: str, instead: str) -> None:
-    """Refuse different widths, naming the method to use instead."""
+    """Raise MethodError if the widths differ; the message names the method to use instead."""
     if shapes.teacher_width != shapes.student_width:
         raise MethodError(
             f"{name} needs a student as wide as its teacher ({shapes.student_width} and "

@@ -14,30 +14,31 @@ from harness.method import Hyper, Method
 from harness.registry.discovery import names_of, registry
 
 OF_THE_CORE = ("temperature", "kd_weight")
-"""Hyper-parameters of the logit distillation, which is not the method's own."""
+"""Hyper-parameters of the logit distillation, which the core adds to a method."""
 HEAD = """# Methods
 
-Written by `python -m harness.registry.cards > docs/methods.md` from the cards in `methods/`. The formula
-of a method is *verified* (read in the authors' or another public implementation), *second-hand* (from a
-summary), or *ours* (our reading, or a control of our own). A bracketed hyper-parameter is an option:
-fixed at its first value unless `search.space.NAME=[...]` opens it.
+`python -m harness.registry.cards > docs/methods.md` writes this page from the cards in `methods/`. The
+column *form* names the source of a formula: *verified* (we read the authors' or another public
+implementation), *second-hand* (we read a summary), *ours* (our reading, or our control). A
+hyper-parameter in brackets is an option. An option has its first value unless `search.space.NAME=[...]`
+opens it.
 
-In the formulas s_j and t_i are the pooled states of student layer j = 1..m and teacher layer i = 1..n,
-B the examples of a batch, C the outputs. u_j is s_j, or W·s_j with a learned W where the student is
-narrower or wider than its teacher. MSE is a mean over the width; every term is a mean over examples.
+In the formulas s_j is the pooled state of student layer j = 1..m, t_i that of teacher layer i = 1..n,
+and C the number of outputs. u_j is s_j, or W·s_j with a learned W if student and teacher differ in
+width. MSE is a mean over the width. Every term is a mean over the examples of a batch.
 """
 FOOT = """
-All search the learning rate; all but `finetune` also `temperature` (1 to 10, classification only:
-published grids end at 20, but beyond 10 the term is near its limit, matched logits) and `kd_weight`
-(0.1 to 1: 0 would be `finetune`, at 1 labels are left out). A *live* teacher runs in every step,
-because what is read of it would not fit a cache; `--dry-run` says what that costs. With
-`search.weights=simplex`, as in `preset=paper`, no `layer_weight` is searched but `layer_share`, from 0
-to 1.
+Every method searches the learning rate. Every method but `finetune` also searches `temperature` (1 to
+10, for classification only; published grids end at 20, but above 10 the term is close to its limit, a
+squared distance of logits) and `kd_weight` (0.1 to 1; 0 would be `finetune`, and 1 ignores the labels).
+A *live* teacher runs in every step, because a cache of its outputs would be too large; `--dry-run`
+estimates the cost. With `search.weights=simplex`, as in `preset=paper`, the search replaces
+`layer_weight` by `layer_share`, from 0 to 1.
 """
 
 
 def card(method: type[Method]) -> dict[str, Any]:
-    """Name, summary, paper and hyper-parameters of a method as plain values."""
+    """Name, summary, paper, form, needs and hyper-parameters of a method as plain values."""
     return {
         "name": method.name,
         "aliases": list(names_of(method)[1:]),
@@ -54,23 +55,22 @@ def range_text(hyper: Hyper) -> str:
     distribution = hyper.distribution
     if isinstance(distribution, CategoricalDistribution):
         choices = sorted(distribution.choices, key=lambda choice: choice != hyper.default)
-        shown = " | ".join(str(choice) for choice in choices)
-        return shown if hyper.default is None else f"[{shown}]"
+        values = " | ".join(str(choice) for choice in choices)
+        return values if hyper.default is None else f"[{values}]"
     assert isinstance(distribution, FloatDistribution | IntDistribution)
-    ends = (str(end) if isinstance(end, int) else f"{end:g}" for end in _ends(distribution))
-    shown = " to ".join(ends) + (", log" if distribution.log else "")
-    return shown if hyper.default is None else f"[{hyper.default}: {shown}]"
-
-
-def _ends(distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:
-    return distribution.low, distribution.high
+    ends = (
+        str(end) if isinstance(end, int) else f"{end:g}"
+        for end in (distribution.low, distribution.high)
+    )
+    values = " to ".join(ends) + (", log" if distribution.log else "")
+    return values if hyper.default is None else f"[{hyper.default}: {values}]"
 
 
 def document() -> str:
     """The text of docs/methods.md."""
-    own = [kind for kind in registry().methods.values() if kind.__module__.startswith("methods.")]
+    methods = [m for m in registry().methods.values() if m.__module__.startswith("methods.")]
     families: dict[str, list[type[Method]]] = {}
-    for kind in own:
+    for kind in methods:
         families.setdefault(kind.__module__, []).append(kind)
     lines = [HEAD]
     for module, kinds in sorted(families.items()):
@@ -78,29 +78,30 @@ def document() -> str:
         lines += [f"## {title}", "", *_table(kinds), ""]
     lines += [FOOT.strip(), "", "## Named sets, for `--method`", ""]
     for name in names("ablation"):
-        chosen = ", ".join(ablation_methods(name))
-        lines.append(f"- `{name}`: {read_yaml('ablation', name)['title']}: {chosen}")
+        members = ", ".join(ablation_methods(name))
+        lines.append(f"- `{name}`: {read_yaml('ablation', name)['title']}: {members}")
     lines += ["", "## Cards"]
-    for kind in own:
+    for kind in methods:
         text = inspect.cleandoc(kind.__doc__ or "")
         lines += ["", f"### {kind.name}", "", "```text", text, "```"]
-        reasons = [f"- {name}: {hyper.why}" for name, hyper in _own(kind).items()]
+        reasons = [f"- {name}: {hyper.why}" for name, hyper in _method_space(kind).items()]
         lines += ["", *reasons] if reasons else []
     return "\n".join(lines) + "\n"
 
 
 def _table(kinds: Iterable[type[Method]]) -> Iterator[str]:
-    yield "| name | what it is | paper | form | teacher | its own hyper-parameters |"
+    yield "| name | summary | paper | form | teacher | hyper-parameters |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for kind in kinds:
         title = ", ".join(f"`{name}`" for name in names_of(kind))
-        shown = "; ".join(f"{name} {range_text(hyper)}" for name, hyper in _own(kind).items())
+        space = "; ".join(f"{name} {range_text(h)}" for name, h in _method_space(kind).items())
         teacher = "live" if kind.needs else "cached" if kind.uses_teacher() else "none"
-        cells = [title, kind.summary, kind.paper, kind.form, teacher, shown]
+        cells = [title, kind.summary, kind.paper, kind.form, teacher, space]
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _own(method: type[Method]) -> dict[str, Hyper]:
+def _method_space(method: type[Method]) -> dict[str, Hyper]:
+    """The method's hyper-parameters without those of the core."""
     return {name: hyper for name, hyper in method.space.items() if name not in OF_THE_CORE}
 
 

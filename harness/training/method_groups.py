@@ -23,7 +23,7 @@ def grouped(members: Sequence[Member]) -> list[list[int]]:
     """The places of the members that can be batched with each other, in order of appearance."""
     alike: dict[object, list[int]] = {}
     for place, member in enumerate(members):
-        unbatched = member.method is not None and not member.method.batched
+        unbatched = member.method is not None and not member.method.supports_vmap
         alike.setdefault(place if unbatched else _signature(member.method), []).append(place)
     return list(alike.values())
 
@@ -114,7 +114,7 @@ class MethodGroup:
             labels,
             mask,
         )
-        if self.template is None or self.template.batched:
+        if self.template is None or self.template.supports_vmap:
             total, terms = vmap(one)(*given)
         else:
             total, terms = tree_map(lambda x: x[None], one(*tree_map(lambda x: x[0], given)))

@@ -410,7 +410,7 @@ class Stumbling(LastLayer):
     """LAYER as above, but with one of the settings it raises. Hyper-parameters: as above."""
 
     name = "stumbling"
-    batched = False
+    supports_vmap = False
     runs: ClassVar[int] = 0
     weights: ClassVar[list[float]] = []
 

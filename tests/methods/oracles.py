@@ -142,7 +142,7 @@ MAPS: dict[str, Map] = {
     "pkd-skip": lambda m, n, _: [half_up(j, n, m) for j in range(1, m)],
     "pkd-last": lambda m, n, _: [n - m + j for j in range(1, m)],
     "reverse": lambda m, n, _: [half_up(m - j, n, m) for j in range(1, m)],
-    "random-map": lambda m, n, weights: [int(index) + 1 for index in weights["matched"]],
+    "random-map": lambda m, n, weights: [int(index) + 1 for index in weights["layer_indices"]],
     "all-to-last": lambda m, n, _: [n] * m,
 }
 """Teacher layers, 1-based, of student layers 1, 2, ..; what the list does not reach is left out."""
@@ -192,7 +192,7 @@ def random_projection(batch: Batch, weights: Weights, options: Options) -> float
 
 def rail(batch: Batch, weights: Weights, options: Options) -> float:
     """Mean over examples and j of ‖ norm(W_j s_j) − norm(V_j t_A(j)) ‖², A of this epoch."""
-    layer_numbers = [int(index) + 1 for index in weights["drawn"][batch.epoch]]
+    layer_numbers = [int(index) + 1 for index in weights["epoch_layers"][batch.epoch]]
     losses = []
     for states, layers in batch.examples():
         ours = [states[j] for j in range(len(layer_numbers))]
@@ -281,7 +281,7 @@ def tinybert(batch: Batch, weights: Weights, options: Options) -> float:
         found = []
         for b, length in enumerate(batch.lengths):
             for place in range(length):
-                mapped_state = weights["fit.weight"] @ student.tokens[j, b, place]
+                mapped_state = weights["state_map.weight"] @ student.tokens[j, b, place]
                 found.append(squared(mapped_state, teacher.tokens[i, b, place]))
         states.append(average(found))
     for j in range(1, m + 1):

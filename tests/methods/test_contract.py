@@ -270,7 +270,7 @@ def test_an_operation_without_a_batching_rule_is_found() -> None:
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.usefixtures("no_vmap_fallback")
 def test_a_stacked_population_equals_a_loop_over_its_members(name: str) -> None:
-    if not METHODS[name].batched:
+    if not METHODS[name].supports_vmap:
         pytest.skip("its terms are computed member by member")
     for shapes in widths_of(name):
         members = [moved(build(name, shapes, seed=seed), seed) for seed in range(3)]

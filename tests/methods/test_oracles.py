@@ -208,7 +208,7 @@ def test_both_directions_equal_plain_loops(name: str, width: int, depth: int) ->
 @pytest.mark.parametrize(("m", "examples"), [(2, 1), (4, 7)])
 def test_rail_reads_the_layers_of_its_epoch(form: str, width: int, m: int, examples: int) -> None:
     shapes = replace(SHAPE, teacher_layers=12, student_layers=m, student_width=width)
-    drawn = weights_of(build("rail", shapes, OPTIONS | {"compared": form}))["drawn"]
+    drawn = weights_of(build("rail", shapes, OPTIONS | {"compared": form}))["epoch_layers"]
     rows = {tuple(row): epoch for epoch, row in enumerate(drawn.tolist())}
     assert len(rows) > 1
     batches = {epoch: draw(shapes, examples, epoch) for epoch in range(shapes.epochs)}

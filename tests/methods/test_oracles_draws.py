@@ -30,43 +30,45 @@ def assert_all_maps_are_equally_likely(maps: Iterable[tuple[int, ...]]) -> None:
 
 
 def test_random_maps_are_increasing_and_equally_likely() -> None:
-    drawn = [build("random-map", SHAPES, seed).get_buffer("matched") for seed in range(600)]
+    drawn = [build("random-map", SHAPES, seed).get_buffer("layer_indices") for seed in range(600)]
     assert_all_maps_are_equally_likely(tuple(layers.tolist()) for layers in drawn)
 
 
 @pytest.mark.parametrize(("m", "n"), [(2, 12), (4, 12), (6, 12), (4, 6), (6, 6)])
 def test_a_random_map_is_increasing_and_leaves_the_last_layers_out(m: int, n: int) -> None:
     shapes = Shapes(n, 4, m, 4, 2)
-    drawn = [build("random-map", shapes, seed).get_buffer("matched").tolist() for seed in range(9)]
+    drawn = [
+        build("random-map", shapes, seed).get_buffer("layer_indices").tolist() for seed in range(9)
+    ]
     for layers in drawn:
         assert len(layers) == m - 1
         assert layers[0] >= 0
         assert layers[-1] <= n - 2
         assert all(one < two for one, two in pairwise(layers))
     assert len(set(map(tuple, drawn))) > 1 or n == m
-    again = build("random-map", shapes, 3).get_buffer("matched")
+    again = build("random-map", shapes, 3).get_buffer("layer_indices")
     assert again.tolist() == drawn[3]
 
 
 def test_rails_layers_are_drawn_anew_in_every_epoch_and_equally_likely() -> None:
     shapes = Shapes(6, 4, 3, 4, 2, epochs=600)
-    drawn = build("rail", shapes, 0).get_buffer("drawn")
+    drawn = build("rail", shapes, 0).get_buffer("epoch_layers")
     assert drawn.shape == (600, 2)
     assert_all_maps_are_equally_likely(map(tuple, drawn.tolist()))
     following = Counter(one == two for one, two in pairwise(drawn.tolist()))
     assert stats.binomtest(following[True], 599, 0.1).pvalue > 0.01
-    assert not torch.equal(drawn, build("rail", shapes, 1).get_buffer("drawn"))
-    assert torch.equal(drawn, build("rail", shapes, 0).get_buffer("drawn"))
+    assert not torch.equal(drawn, build("rail", shapes, 1).get_buffer("epoch_layers"))
+    assert torch.equal(drawn, build("rail", shapes, 0).get_buffer("epoch_layers"))
 
 
 def test_rails_first_epoch_differs_between_seeds_and_all_maps_are_equally_likely() -> None:
-    drawn = [build("rail", SHAPES, seed).get_buffer("drawn")[0] for seed in range(600)]
+    drawn = [build("rail", SHAPES, seed).get_buffer("epoch_layers")[0] for seed in range(600)]
     assert_all_maps_are_equally_likely(tuple(layers.tolist()) for layers in drawn)
 
 
 @pytest.mark.parametrize(("m", "n"), [(2, 12), (4, 12), (6, 12), (4, 6), (6, 6)])
 def test_rails_layers_are_increasing_and_leave_the_last_one_out(m: int, n: int) -> None:
-    drawn = build("rail", Shapes(n, 4, m, 4, 2, epochs=20), 0).get_buffer("drawn")
+    drawn = build("rail", Shapes(n, 4, m, 4, 2, epochs=20), 0).get_buffer("epoch_layers")
     assert drawn.shape == (20, m - 1)
     assert drawn.min() >= 0
     assert drawn.max() <= n - 2

@@ -233,7 +233,7 @@ def test_no_batched_method_falls_back_to_a_loop(arithmetic: Arithmetic, name: st
         warnings.filterwarnings("error", message=re.escape("There is a performance drop"))
         own = [member(name, seed) for seed in (1, 2)]
         assert own[0].method is not None
-        if not own[0].method.batched:
+        if not own[0].method.supports_vmap:
             pytest.skip("its terms are computed member by member")
         curves(own, recipe(arithmetic, name))
 
@@ -283,7 +283,7 @@ def test_methods_that_cannot_be_used_are_left_out_of_a_set(
     assert [result["method"] for result in summary["results"]] == ["kd", "all-to-last"]
     left_out = [f"{name} on rte" for name in ("pkd-skip", "pkd-last", "reverse", "random-map")]
     assert list(summary["refused"]) == left_out
-    assert "reverse on rte is left out: reverse leaves out the last student layer" in found.err
+    assert "reverse on rte is left out: reverse does not match the last student layer" in found.err
     assert "Refused: reverse on rte" in Path(summary["report"]).read_text()
     asked = small_study(
         tmp_path / "plan", tiny_encoder, "--method", "layer-maps", "--dry-run", *small
@@ -294,7 +294,7 @@ def test_methods_that_cannot_be_used_are_left_out_of_a_set(
     assert list(plan["left_out"]) == ["pkd-skip", "pkd-last", "reverse", "random-map"]
     alone = small_study(tmp_path, tiny_encoder, "--method", "reverse,rail", *small)
     assert main(alone) == 2
-    assert "error: reverse leaves out the last student layer" in capsys.readouterr().err
+    assert "error: reverse does not match the last student layer" in capsys.readouterr().err
 
 
 def test_a_run_whose_inspection_fails_is_kept(

@@ -207,7 +207,7 @@ class Stepwise(Method):
 
     name, summary, paper = "stepwise", "branches", "-"
     space: ClassVar[Mapping[str, Hyper]] = {**DISTILLATION, "layer_weight": weight(0.1, 1.0, "-")}
-    batched = False
+    supports_vmap = False
 
     def terms(
         self, student: Layers, teacher: Layers, labels: Tensor, context: Context
@@ -247,7 +247,7 @@ class Private(Stepwise):
     """Keeps its option in a private attribute, and a table whose size is its own out of its state."""
 
     name = "private"
-    batched = True
+    supports_vmap = True
 
     def __init__(self, factor: float, rows: int = 2) -> None:
         super().__init__(Shapes(LAYERS, WIDTH, 2, WIDTH, 2), {}, generator("x"))
@@ -274,7 +274,7 @@ class Scaled(Stepwise):
     """Learns a single number."""
 
     name = "scaled"
-    batched = True
+    supports_vmap = True
 
     def __init__(self) -> None:
         super().__init__(Shapes(LAYERS, WIDTH, 2, WIDTH, 2), {}, generator("x"))
