@@ -86,12 +86,13 @@ def test_clipping_takes_student_and_projections_together(arithmetic: Arithmetic)
     population = Population([alp(layer_weight=100.0), alp(layer_weight=1e-6)], shared)
     rows = torch.arange(EXAMPLES).expand(2, -1)
     population.train_batch(rows, 24, torch.tensor(0))
-    for place in range(2):
-        moments = [population.optimizer.state[view]["exp_avg"] for view in population._views(place)]
+    optimizer = population.optimizer
+    for row in range(2):
+        moments = [optimizer.adamw.state[view]["exp_avg"] for view in optimizer.views_of(row)]
         norm = torch.cat([moment.flatten() for moment in moments]).norm() / 0.1
         assert norm.item() == pytest.approx(limit, rel=1e-3)
     (leaf,) = (leaf for leaf in population.groups[0].leaves() if leaf.values.shape[1:] == (16, 16))
-    projection = population.optimizer.state[dict(population.rows)[leaf][0]]["exp_avg"]
+    projection = optimizer.adamw.state[dict(optimizer.views)[leaf][0]]["exp_avg"]
     assert projection.norm() > 0
 
 

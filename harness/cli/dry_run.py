@@ -198,7 +198,9 @@ def _live_cost(recipe: Recipe, folder: Path, task: Task, kind: type[Method]) -> 
     shape = classifier_config(folder, task)
     with global_seed("plan"):
         model = new_classifier(shape).to(recipe.arithmetic.device).eval()
-    teacher = LiveTeacher(replace(recipe, live=model, view=kind.view(recipe.view.pooling)), [0])
+    teacher = LiveTeacher(
+        replace(recipe, live_teacher=model, view=kind.view(recipe.view.pooling)), [0]
+    )
     held = 0
 
     def prepared(batch: Batch) -> Callable[[int], object]:

@@ -179,14 +179,14 @@ class Look:
     def __call__(self, epoch: int, population: Population) -> None:
         """Look at the members that there are after an epoch (1-based)."""
         last = epoch == population.recipe.training.epochs
-        attentive = [bool(self.attention[member]) for member in population.order]
+        attentive = [bool(self.attention[member]) for member in population.indices]
         if not (last or any(attentive)):
             return
         layers = population.predict(self.inspector.inputs, self.pooling)
-        for place, member in enumerate(population.order):
+        for place, member in enumerate(population.indices):
             student, fused = layers[place], None
             if attentive[place]:
-                with population.inspected(place) as method:
+                with population.lend_method(place) as method:
                     attend = partial(self._attend, member, epoch, method, student)
                     fused = self._guarded(member, epoch, attend)
             if last:

@@ -41,7 +41,7 @@ class Evaluation:
         """
         if not population.members:
             return {}
-        looked_at = any(group.inspected for group in population.groups)
+        looked_at = any(group.inspects for group in population.groups)
         found: dict[str, list[Layers]] = {}
         for run in runs:
             for position, (name, _) in enumerate(run.inputs["evaluation"]):

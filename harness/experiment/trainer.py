@@ -123,7 +123,7 @@ class Trainer:
                 training=config.training,
                 weights=config.search.weights,
                 arithmetic=materials.arithmetic,
-                live=materials.teacher.model if view.needs else None,
+                live_teacher=materials.teacher.model if view.needs else None,
             )
         return self._recipes[view]
 
@@ -181,10 +181,10 @@ class Trainer:
             [members.pop(0) for _ in sound],  # their initial weights leave memory
             self.recipe(self.view(sound[0])),
             advance,
-            halving,
+            None if halving is None else halving.stay,
             look,
         )
-        places = {member: place for place, member in enumerate(population.order)}
+        places = {member: place for place, member in enumerate(population.indices)}
         seen = self.evaluation.predict(population, sound)
         for member, (run, outcome) in enumerate(zip(sound, outcomes, strict=True)):
             if outcome.failure is not None:

@@ -1,7 +1,7 @@
 """Successive halving: of a round's settings the worse half stops at fixed epochs, the rungs.
 
-After Jamieson & Talwalkar (2016), arXiv 1502.07943. The rungs are the same for every method, and
-settings are compared with those of the same method and round only, by their selection scores so far.
+After Jamieson & Talwalkar (2016), arXiv 1502.07943. The rungs are the same for every method. Settings
+are compared within one method and round only, by the selection scores that they have reached.
 """
 
 from __future__ import annotations
@@ -19,33 +19,34 @@ Scores = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Pruned:
-    """Why a run stopped early: the epoch (from 1), and what it had reached on the selection split."""
+class Pruning:
+    """The end of a run at a rung: after which epoch (from 1), with which selection scores."""
 
     epoch: int
     metrics: Scores
 
     @property
     def reason(self) -> str:
-        """In words."""
+        """The reason in words."""
         return f"in the worse half of its round after epoch {self.epoch}"
 
 
 def round_of(run: Run) -> str:
-    """What runs that are compared with each other have in common."""
+    """A key of the runs that are compared with each other: one method's runs of one round."""
     return canonical([run.method.name, run.inputs["halving"]])
 
 
-def _number(run: Run) -> int:
-    """The place of a run's setting in its round."""
+def _setting_number(run: Run) -> int:
+    """The number of a run's setting in its round, from 0."""
     settings = [canonical(setting) for setting in run.inputs["halving"]["round"]]
     return settings.index(canonical(dict(run.setting)))
 
 
 class Halving:
-    """Decides at each rung which of a population's runs go on; `pruned` says of the others, by place.
+    """Decides at each rung which of a population's runs go on.
 
-    `score` gives the selection scores of the members that are left, in the population's order.
+    `runs` are in the order in which the population's members were given. `score` returns the selection
+    scores of a population's rows. `pruned` holds the prunings by the run's index in `runs`.
     """
 
     def __init__(
@@ -59,27 +60,27 @@ class Halving:
         self.metric = metric
         self.runs = runs
         self.score = score
-        self.pruned: dict[int, Pruned] = {}
+        self.pruned: dict[int, Pruning] = {}
 
     def stay(self, epoch: int, population: Population) -> list[int]:
-        """Places in the population of the members that go on after an epoch (from 1)."""
+        """The rows of the members that go on after an epoch (from 1), in rising order."""
         if epoch not in self.rungs:
             return list(range(len(population.members)))
         scores = self.score(population)
         rounds: dict[str, dict[int, list[int]]] = {}
-        for place, member in enumerate(population.order):
-            run = self.runs[member]
-            rounds.setdefault(round_of(run), {}).setdefault(_number(run), []).append(place)
+        for row, index in enumerate(population.indices):
+            run = self.runs[index]
+            rounds.setdefault(round_of(run), {}).setdefault(_setting_number(run), []).append(row)
         staying: list[int] = []
-        for settings in rounds.values():
+        for setting_rows in rounds.values():
             means = {
-                number: float(np.mean([scores[place][self.metric] for place in places]))
-                for number, places in settings.items()
+                number: float(np.mean([scores[row][self.metric] for row in rows]))
+                for number, rows in setting_rows.items()
             }
-            # A score that is no number is the worst; the lower number wins a tie.
-            ranked = sorted(means, key=lambda n: (-np.nan_to_num(means[n], nan=-np.inf), n))
-            for number in ranked[: (len(ranked) + 1) // 2]:
-                staying += settings[number]
-        for place in set(range(len(population.members))) - set(staying):
-            self.pruned[population.order[place]] = Pruned(epoch, scores[place])
+            # A score that is not a number is the worst. The lower number wins a tie.
+            ranking = sorted(means, key=lambda n: (-np.nan_to_num(means[n], nan=-np.inf), n))
+            for number in ranking[: (len(ranking) + 1) // 2]:
+                staying += setting_rows[number]
+        for row in set(range(len(population.members))) - set(staying):
+            self.pruned[population.indices[row]] = Pruning(epoch, scores[row])
         return sorted(staying)

@@ -1,4 +1,4 @@
-"""The teacher in the loop: for methods that read what is too large to be cached."""
+"""The live teacher: it runs in every step, for methods that read what is too large for a cache."""
 
 from __future__ import annotations
 
@@ -17,35 +17,42 @@ from harness.training.recipe import Recipe
 class LiveTeacher:
     """Runs a recipe's teacher on the batches of a population, in eval mode and without gradients.
 
-    Members of one seed see the same examples, as the settings of a round do: they are computed once.
+    Members with the same seed have the same batches, as the settings of a search round do. The teacher
+    runs once for each seed.
     """
 
     def __init__(self, recipe: Recipe, seeds: Sequence[int]) -> None:
-        assert recipe.live is not None
-        if recipe.live.training:
+        assert recipe.live_teacher is not None
+        if recipe.live_teacher.training:
             raise TeacherError("a teacher must be in eval mode when it teaches")
-        self.model = recipe.live
+        self.model = recipe.live_teacher
         self.needs = recipe.view.needs
         self.arithmetic = recipe.arithmetic
-        places = {seed: place for place, seed in reversed([*enumerate(seeds)])}
-        order = {seed: number for number, seed in enumerate(places)}
+        first_rows = {seed: row for row, seed in reversed([*enumerate(seeds)])}
+        numbers = {seed: number for number, seed in enumerate(first_rows)}
         device = recipe.arithmetic.device
-        self.first = torch.tensor([*places.values()], device=device)
-        self.member = torch.tensor([order[seed] for seed in seeds], device=device)
-        self.all_differ = len(places) == len(seeds)
+        self.first_rows = torch.tensor([*first_rows.values()], device=device)
+        self.seed_numbers = torch.tensor([numbers[seed] for seed in seeds], device=device)
+        self.distinct = len(first_rows) == len(seeds)
 
     @torch.no_grad()
     def layers(self, batch: Mapping[str, Tensor]) -> Layers:
-        """What is needed of it for the members' batches, tensors (members, B, T)."""
-        own = batch if self.all_differ else {k: values[self.first] for k, values in batch.items()}
-        shape = own["input_ids"].shape[:2]
+        """The teacher's layers for the members' batches, from tensors (members, B, T).
+
+        Returns:
+            `Layers` with tensors (members, B, ...).
+        """
+        inputs = dict(batch)
+        if not self.distinct:
+            inputs = {name: values[self.first_rows] for name, values in batch.items()}
+        shape = inputs["input_ids"].shape[:2]
         with self.arithmetic.autocast():
-            inputs = {name: values.flatten(0, 1) for name, values in own.items()}
-            seen = layers_of(self.model, inputs, None, self.needs)
+            flat = {name: values.flatten(0, 1) for name, values in inputs.items()}
+            teacher = layers_of(self.model, flat, None, self.needs)
 
-        def of_members(values: Tensor) -> Tensor:
+        def by_member(values: Tensor) -> Tensor:
             values = values.unflatten(0, shape)
-            return values if self.all_differ else values[self.member]
+            return values if self.distinct else values[self.seed_numbers]
 
-        found: Layers = tree_map(of_members, seen)
-        return found
+        layers: Layers = tree_map(by_member, teacher)
+        return layers

@@ -1,4 +1,4 @@
-"""The one training loop: a population from its initial weights to its members' outcomes."""
+"""The training loop: a population from initial weights to the outcomes of its members."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import psutil
 import torch
 
 from harness.runtime.device import Arithmetic
-from harness.training.halving import Halving
 from harness.training.population import Population
 from harness.training.recipe import Member, Recipe
 
@@ -21,9 +20,10 @@ RESULTS_VERSION = 3
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one member's training gave: the mean of each term per epoch, cost, and a failure if any.
+    """The outcome of one member's training: losses, cost, and the reason of a failure.
 
-    `seconds` is the member's share of its population's; `peak_memory` the whole population's, in bytes.
+    `curves` holds each epoch's mean of each loss term. `seconds` is the member's share of its
+    population's time, `peak_memory` is the whole population's, in bytes.
     """
 
     curves: list[dict[str, float]]
@@ -37,55 +37,64 @@ def train_population(
     members: Sequence[Member],
     recipe: Recipe,
     advance: Callable[[int], None],
-    halving: Halving | None = None,
+    stay: Callable[[int, Population], Sequence[int]] | None = None,
     observe: Callable[[int, Population], None] | None = None,
 ) -> tuple[Population, list[Outcome]]:
-    """Train members together; the outcomes in their order, and the population of those that ended well.
+    """Train members together, each until its last epoch, its failure, or the end that `stay` sets.
 
-    A member whose loss is no longer a finite number leaves at the end of its epoch, and so does one that
-    `halving` stops. `advance` is called with the number of finished steps, of all members together, and
-    `observe` after each epoch with the number of epochs and the population, which it leaves as it is.
+    Args:
+        members: the members; a caller that keeps no reference to them frees their initial weights.
+        recipe: the data and settings that all members share.
+        advance: called with numbers of finished steps, of all members together.
+        stay: called after each epoch but the last, with the number of epochs done and the population;
+            returns the rows of the members that go on, in rising order. By default all go on.
+        observe: called after each epoch with the number of epochs done and the population, which it must
+            leave as it is. Its time does not count as the members'.
+
+    Returns:
+        The population of the members that are left, and all members' outcomes in the order of `members`.
+        A member whose loss is not finite leaves at the end of its epoch, with a failure.
     """
     started = time.perf_counter()
     if recipe.arithmetic.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(recipe.arithmetic.device)
     population = Population(members, recipe)
     count = len(members)
-    del members  # and with them the initial weights, where the caller has let them go
+    del members  # frees the initial weights, where the caller keeps no reference
     curves: list[list[dict[str, float]]] = [[] for _ in range(count)]
     failures: list[str | None] = [None] * count
     for epoch in range(recipe.training.epochs):
-        sound = []
-        for place, means in enumerate(population.epoch(epoch, advance)):
-            member = population.order[place]
-            curves[member].append({name: v for name, v in means.items() if np.isfinite(v)})
-            if len(curves[member][-1]) < len(means):
-                failures[member] = f"the loss is not finite in epoch {epoch + 1}"
+        finite_rows = []
+        for row, means in enumerate(population.epoch(epoch, advance)):
+            index = population.indices[row]
+            curves[index].append({name: v for name, v in means.items() if np.isfinite(v)})
+            if len(curves[index][-1]) < len(means):
+                failures[index] = f"the loss is not finite in epoch {epoch + 1}"
             else:
-                sound.append(place)
-        if len(sound) < len(population.members):
-            population.keep(sound)
-        if halving is not None and epoch + 1 < recipe.training.epochs:
-            staying = halving.stay(epoch + 1, population)
-            if len(staying) < len(population.members):
-                population.keep(staying)
+                finite_rows.append(row)
+        if len(finite_rows) < len(population.members):
+            population.keep(finite_rows)
+        if stay is not None and epoch + 1 < recipe.training.epochs:
+            rows = stay(epoch + 1, population)
+            if len(rows) < len(population.members):
+                population.keep(rows)
         if not population.members:
             break
         if observe is not None:
             paused = time.perf_counter()
             observe(epoch + 1, population)
-            started += time.perf_counter() - paused  # looking is no part of what training costs
+            started += time.perf_counter() - paused  # observing is no cost of the training
     share = (time.perf_counter() - started) / count
     examples, memory = len(recipe.inputs.lengths), _peak_memory(recipe.arithmetic)
     outcomes = [
-        Outcome(own, share, examples * len(own) / share, memory, failure)
-        for own, failure in zip(curves, failures, strict=True)
+        Outcome(member_curves, share, examples * len(member_curves) / share, memory, failure)
+        for member_curves, failure in zip(curves, failures, strict=True)
     ]
     return population, outcomes
 
 
 def _peak_memory(arithmetic: Arithmetic) -> int:
-    """Bytes: allocated on the GPU since the population began, or resident in this process at its end."""
+    """Bytes: the most on the GPU since the population began, or this process's resident memory now."""
     if arithmetic.device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(arithmetic.device))
     return int(psutil.Process().memory_info().rss)

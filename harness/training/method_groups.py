@@ -1,4 +1,4 @@
-"""Runs of a population whose methods differ in numbers only: their terms are computed at once."""
+"""Groups of members whose methods differ in numbers only: a group's loss terms are computed at once."""
 
 from __future__ import annotations
 
@@ -15,21 +15,25 @@ from harness.method.losses import distillation_loss, label_loss, objective
 from harness.models.reference import Leaf
 from harness.training.recipe import Member, Recipe
 
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-"""Attributes that torch keeps: its tables of parameters and buffers, hooks, the mode."""
+_MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
+"""Attributes that every torch module has: tables of parameters and buffers, hooks, the mode."""
 
 
-def grouped(members: Sequence[Member]) -> list[list[int]]:
-    """The places of the members that can be batched with each other, in order of appearance."""
-    alike: dict[object, list[int]] = {}
-    for place, member in enumerate(members):
-        unbatched = member.method is not None and not member.method.supports_vmap
-        alike.setdefault(place if unbatched else _signature(member.method), []).append(place)
-    return list(alike.values())
+def group_members(members: Sequence[Member]) -> list[list[int]]:
+    """Indices of members that can be batched with each other, groups in order of appearance."""
+    groups: dict[object, list[int]] = {}
+    for index, member in enumerate(members):
+        alone = member.method is not None and not member.method.supports_vmap
+        groups.setdefault(index if alone else _signature(member.method), []).append(index)
+    return list(groups.values())
 
 
 class MethodGroup:
-    """Neighbours in a population whose methods differ in numbers only; `first` is their first place."""
+    """Neighbours in a population whose methods differ in numbers only; `first` is their first row.
+
+    `parameters` and `buffers` are those of the members' methods, stacked (members, ...). `scalars` are
+    the members' numeric hyper-parameters (members,).
+    """
 
     def __init__(self, members: list[Member], recipe: Recipe) -> None:
         self.members = members
@@ -42,38 +46,38 @@ class MethodGroup:
         self.buffers: dict[str, Tensor] = {}
         if self.template is not None:
             self.parameters, self.buffers = stack_module_state(
-                [_on(member.method, device) for member in members]
+                [_method_on(member.method, device) for member in members]
             )
         self.uses_teacher = self.template is not None and self.template.uses_teacher()
         self.matches_layers = self.template is not None and self.template.matches_layers()
-        self.inspected = self.template is not None and self.template.inspects()
+        self.inspects = self.template is not None and self.template.inspects()
         self._set_scalars()
 
     def leaves(self) -> list[Leaf]:
-        """The stacked projections that are trained; no decay for what is a vector of one member."""
+        """The stacked projections that are trained; weight decay is for matrices only."""
         return [
             Leaf(values, values.ndim > 2, self.first)
             for values in self.parameters.values()
             if values.requires_grad
         ]
 
-    def keep(self, places: Sequence[int]) -> None:
-        """Go on with some members only."""
-        self.members = [self.members[place] for place in places]
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the group's members, by their rows in the group."""
+        self.members = [self.members[row] for row in rows]
         self.parameters = {
-            name: values.detach()[list(places)].requires_grad_(values.requires_grad)
+            name: values.detach()[list(rows)].requires_grad_(values.requires_grad)
             for name, values in self.parameters.items()
         }
-        self.buffers = {name: values[list(places)] for name, values in self.buffers.items()}
+        self.buffers = {name: values[list(rows)] for name, values in self.buffers.items()}
         self._set_scalars()
 
-    def trained(self, place: int) -> Method | None:
-        """A member's method with what it has learned."""
-        method = self.members[place].method
+    def method(self, row: int) -> Method | None:
+        """A member's method with the parameters that it has now, on the CPU, in eval mode."""
+        method = self.members[row].method
         if method is not None:
-            own = {name: values[place] for name, values in self.parameters.items()}
-            own |= {name: values[place] for name, values in self.buffers.items()}
-            method.load_state_dict(own, strict=False)  # buffers may be left out of a method's state
+            stacked = {**self.parameters, **self.buffers}
+            state = {name: values[row] for name, values in stacked.items()}
+            method.load_state_dict(state, strict=False)  # a method's state may lack its buffers
             method = method.cpu().eval()
         return method
 
@@ -85,27 +89,35 @@ class MethodGroup:
         mask: Tensor,
         epoch: Tensor,
     ) -> Tensor:
-        """The objective of each member (members,); adds the terms to the epoch's sums."""
+        """The objective of each member (members,); adds the terms to the epoch's sums.
 
-        def one(
+        Args:
+            student: `Layers` with tensors (members, B, ...).
+            teacher: the same for the teacher, None where no member's method uses it.
+            labels: (members, B).
+            mask: which tokens are no padding (members, B, T).
+            epoch: the epoch's number (), 0-based.
+        """
+
+        def member_total(
             parameters: dict[str, Tensor],
             buffers: dict[str, Tensor],
             scalars: dict[str, Tensor],
-            own_student: Layers,
-            own_teacher: Layers | tuple[()],
-            own_labels: Tensor,
-            own_mask: Tensor,
+            member_student: Layers,
+            member_teacher: Layers | tuple[()],
+            member_labels: Tensor,
+            member_mask: Tensor,
         ) -> tuple[Tensor, dict[str, Tensor]]:
             terms = self._terms(
                 (parameters, buffers),
-                own_student,
-                own_teacher or None,
-                own_labels,
-                Context(epoch, scalars, own_mask),
+                member_student,
+                member_teacher or None,
+                member_labels,
+                Context(epoch, scalars, member_mask),
             )
             return objective(terms, scalars, self.recipe.weights), terms
 
-        given = (
+        arguments = (
             self.parameters,
             self.buffers,
             self.scalars,
@@ -115,9 +127,10 @@ class MethodGroup:
             mask,
         )
         if self.template is None or self.template.supports_vmap:
-            total, terms = vmap(one)(*given)
-        else:
-            total, terms = tree_map(lambda x: x[None], one(*tree_map(lambda x: x[0], given)))
+            total, terms = vmap(member_total)(*arguments)
+        else:  # a group of one
+            member_arguments = tree_map(lambda values: values[0], arguments)
+            total, terms = tree_map(lambda values: values[None], member_total(*member_arguments))
         for name, value in {**terms, "total": total}.items():
             self.sums[name] = self.sums.get(name, 0.0) + value.detach()
         return total
@@ -127,7 +140,8 @@ class MethodGroup:
         sums = torch.stack(list(self.sums.values())).T.tolist()
         names, self.sums = list(self.sums), {}
         return [
-            {name: value / steps for name, value in zip(names, own, strict=True)} for own in sums
+            {name: value / steps for name, value in zip(names, member_sums, strict=True)}
+            for member_sums in sums
         ]
 
     def _set_scalars(self) -> None:
@@ -159,23 +173,30 @@ class MethodGroup:
         if "kd_weight" in method.space:
             temperature = context.scalars.get("temperature", torch.ones((), device=labels.device))
             terms["kd"] = distillation_loss(student.logits, teacher.logits, temperature, regression)
-        own = functional_call(method, state, (student, teacher, labels, context))
+        method_terms = functional_call(method, state, (student, teacher, labels, context))
         scale = method.simplex_scale if self.recipe.weights == "simplex" else 1.0
-        return terms | {name: scale * term for name, term in own.items()}
+        return terms | {name: scale * term for name, term in method_terms.items()}
 
 
-def _on(method: Method | None, device: torch.device) -> Method:
+def _method_on(method: Method | None, device: torch.device) -> Method:
     assert method is not None
     return method.to(device)
 
 
 def _signature(method: Method | None) -> object:
-    """Equal for methods that differ in the numbers of their parameters and buffers only."""
+    """A key that is equal for methods that differ in the numbers of parameters and buffers only.
+
+    One method of a group computes the terms of all: whatever else a constructor keeps (options, lists,
+    tensors outside parameters and buffers) must be the same. `==` cannot tell, since it compares most
+    objects by identity and gives no single answer for tensors. Pickled bytes are compared instead: equal
+    bytes are equal values, all the way down. Equal values with other bytes only cost a group of their
+    own. Nothing is ever loaded from the bytes. A method that cannot be pickled is a group by itself.
+    """
     if method is None:
         return None
     parts: list[object] = []
     for name, module in method.named_modules():
-        plain = {key: value for key, value in vars(module).items() if key not in _OF_EVERY_MODULE}
+        plain = {key: value for key, value in vars(module).items() if key not in _MODULE_ATTRIBUTES}
         parts.append((name, type(module), sorted(plain.items(), key=lambda item: item[0])))
     for name, parameter in method.named_parameters():
         parts.append((name, tuple(parameter.shape), parameter.dtype, parameter.requires_grad))

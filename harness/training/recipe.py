@@ -22,7 +22,7 @@ from harness.runtime.device import Arithmetic
 
 @dataclass(frozen=True)
 class Member:
-    """One run of a population: initial weights by name, and a method with its own setting and seed."""
+    """One run of a population: initial weights by name, a method, its setting and the run's seed."""
 
     weights: Mapping[str, Tensor]
     method: Method | None
@@ -32,9 +32,11 @@ class Member:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all members of a population share. `labels` (examples,) lie on the device.
+    """The data and settings that all members of a population share.
 
-    `model` is the configuration of the classifiers that are trained.
+    `model` is the configuration of the classifiers that are trained. `inputs` and, on the device,
+    `labels` (examples,) are the training split; `teacher` holds the teacher's outputs for this split.
+    `weights` says how loss terms are weighted: "convex" or "simplex".
     """
 
     model: PretrainedConfig
@@ -46,14 +48,14 @@ class Recipe:
     training: TrainingConfig
     weights: str
     arithmetic: Arithmetic
-    live: PreTrainedModel | None = None
-    """The teacher itself, where the view needs more than its cached outputs."""
+    live_teacher: PreTrainedModel | None = None
+    """The teacher itself, where the view needs more than the teacher's cached outputs."""
     words: Tensor | None = None
-    """Token ids whose embeddings are trained; without them those that occur in `inputs`."""
+    """Token ids whose embeddings are trained (words,); by default the ids that occur in `inputs`."""
 
     @cached_property
     def vocabulary(self) -> Tensor:
-        """The token ids whose embeddings are trained, sorted (words,)."""
+        """Token ids whose embeddings are trained, sorted (words,)."""
         return self.inputs.vocabulary() if self.words is None else self.words
 
     @cached_property
@@ -66,10 +68,14 @@ class Recipe:
         return LengthSchedule(self.inputs.lengths, self.training.batch_size)
 
 
-def engine_of(asked: Literal["auto", "stacked", "reference"], model: PretrainedConfig) -> str:
-    """The engine that trains classifiers of a configuration. Raises `MethodError`."""
-    if asked == "stacked" and not stackable(model):
+def engine_of(engine: Literal["auto", "stacked", "reference"], model: PretrainedConfig) -> str:
+    """The engine that trains classifiers of a configuration: `engine`, with "auto" resolved.
+
+    Raises:
+        MethodError: the stacked engine cannot train this kind of encoder.
+    """
+    if engine == "stacked" and not stackable(model):
         raise MethodError(
             f"training.engine=stacked: '{model.model_type}' encoders cannot be stacked; leave it at auto"
         )
-    return "stacked" if asked != "reference" and stackable(model) else "reference"
+    return "stacked" if engine != "reference" and stackable(model) else "reference"

@@ -1,4 +1,4 @@
-"""How many runs are trained together: as many as fit, and on a CPU no more than pay."""
+"""The size of populations: as many runs as fit in memory, and on a CPU no more than make it faster."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import torch
 from harness.training.population import Population
 from harness.training.recipe import Member, Recipe, engine_of
 
-MOST = 64
-ACTIVATIONS = 1 << 19
-"""Numbers in one layer's states of a whole population. Above it a CPU's caches no longer hold them, and
-a larger population is no faster; below it the overhead of an operation is a part of its time."""
-SHARE = 0.7
-"""Of the free memory: what a population may take of it."""
-BYTES = 16
+MOST_MEMBERS = 64
+STATE_NUMBERS = 1 << 19
+"""Numbers in one layer's states of a whole population. With more a CPU's caches no longer hold them, and
+a larger population is no faster. With fewer the overhead of an operation is a part of its time."""
+MEMORY_SHARE = 0.7
+"""The share of the free memory that a population may take."""
+WEIGHT_BYTES = 16
 """A weight, its gradient and the optimiser's two moments, in fp32."""
 
 
 def population_size(recipe: Recipe, member: Member) -> int:
-    """The size for runs like `member`. On a GPU steps at the widest batch are tried and measured."""
+    """The size for runs like `member`. On a GPU steps with the widest batch are tried and measured."""
     if engine_of(recipe.training.engine, recipe.model) == "reference":
         return 1
     if recipe.arithmetic.device.type == "cuda":
@@ -31,31 +31,31 @@ def population_size(recipe: Recipe, member: Member) -> int:
     numbers = [len(bucket.rows) * bucket.width for bucket in schedule.buckets]
     states = sum(numbers) / schedule.steps_per_epoch * int(recipe.model.hidden_size)
     weights = sum(value.numel() for value in member.weights.values())
-    fitting = _fitting(psutil.virtual_memory().available, weights * BYTES)
-    return max(1, min(fitting, round(ACTIVATIONS / states)))
+    most = _most_members(psutil.virtual_memory().available, weights * WEIGHT_BYTES)
+    return max(1, min(most, round(STATE_NUMBERS / states)))
 
 
-def _fitting(free: int, each: int) -> int:
-    return max(1, min(MOST, int(SHARE * free // max(each, 1))))
+def _most_members(free_bytes: int, member_bytes: int) -> int:
+    return max(1, min(MOST_MEMBERS, int(MEMORY_SHARE * free_bytes // max(member_bytes, 1))))
 
 
 def _size_on_gpu(recipe: Recipe, member: Member) -> int:
-    """What fits; 1 where a second member does not."""
+    """The number of members that fit; 1 where a second member does not fit."""
     try:
         one, two = (_bytes_on_gpu(recipe, member, size) for size in (1, 2))
     except torch.OutOfMemoryError:
         return 1
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(recipe.arithmetic.device)
-    return _fitting(free, two - one)
+    return _most_members(free, two - one)
 
 
 def _bytes_on_gpu(recipe: Recipe, member: Member, size: int) -> int:
-    """The most memory that two steps at the widest batch take; the optimiser's moments are in it.
+    """The most memory, in bytes, that two epochs of the widest batch take, with the optimiser's moments.
 
-    Members have seeds of their own, and so their own part of what a live teacher hands out.
+    Each member has another seed, so that a live teacher's layers are computed for each of them.
     """
-    members = [replace(member, seed=member.seed + place) for place in range(size)]
+    members = [replace(member, seed=member.seed + number) for number in range(size)]
     longest = np.argsort(recipe.inputs.lengths)[-recipe.training.batch_size :]
     rows = torch.from_numpy(longest)
     teacher = recipe.teacher
@@ -69,8 +69,8 @@ def _bytes_on_gpu(recipe: Recipe, member: Member, size: int) -> int:
     )
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(recipe.arithmetic.device)
-    before = torch.cuda.memory_allocated(recipe.arithmetic.device)
+    bytes_before = torch.cuda.memory_allocated(recipe.arithmetic.device)
     population = Population(members, widest)
     for epoch in range(2):
         population.epoch(epoch, lambda steps: None)
-    return torch.cuda.max_memory_allocated(recipe.arithmetic.device) - before
+    return torch.cuda.max_memory_allocated(recipe.arithmetic.device) - bytes_before

@@ -27,9 +27,9 @@ def runs_of(method: str, settings: list[int], seeds: int = 1) -> list[Run]:
 
 
 def stay(runs: list[Run], scores: list[float], order: list[int] | None = None) -> Any:
-    halving = Halving([1], "accuracy", runs, lambda p: [{"accuracy": scores[m]} for m in p.order])
+    halving = Halving([1], "accuracy", runs, lambda p: [{"accuracy": scores[m]} for m in p.indices])
     order = list(range(len(runs))) if order is None else order
-    population: Any = SimpleNamespace(order=order, members=order)
+    population: Any = SimpleNamespace(indices=order, members=order)
     return sorted(order[place] for place in halving.stay(1, population)), halving
 
 
@@ -59,7 +59,7 @@ def test_a_score_that_is_no_number_is_the_worst() -> None:
 
 def test_nothing_happens_between_rungs() -> None:
     halving = Halving([2], "accuracy", [], lambda population: [])
-    population: Any = SimpleNamespace(order=[0, 1], members=[0, 1])
+    population: Any = SimpleNamespace(indices=[0, 1], members=[0, 1])
     assert halving.stay(1, population) == [0, 1]
 
 

@@ -71,7 +71,7 @@ def recipe(arithmetic: Arithmetic, name: str, **training: object) -> Recipe:
         training=TrainingConfig(epochs=STEPS, batch_size=EXAMPLES, **training),
         weights="convex",
         arithmetic=arithmetic,
-        live=TEACHER if view.needs else None,
+        live_teacher=TEACHER if view.needs else None,
     )
 
 
@@ -179,7 +179,7 @@ def test_no_gradient_reaches_the_teacher(
 
 
 def test_a_live_teacher_in_train_mode_is_refused(arithmetic: Arithmetic) -> None:
-    shared = replace(recipe(arithmetic, "minilm"), live=tiny_bert(LAYERS).train())
+    shared = replace(recipe(arithmetic, "minilm"), live_teacher=tiny_bert(LAYERS).train())
     with pytest.raises(TeacherError, match="eval mode"):
         LiveTeacher(shared, [1])
 

@@ -102,7 +102,7 @@ def trained(
     """Curves and predictions by member."""
     population, outcomes = train_population(members, shared, lambda steps: None)
     found = population.predict(shared.inputs, "cls")
-    ordered = [found[population.order.index(place)] for place in range(len(members))]
+    ordered = [found[population.indices.index(place)] for place in range(len(members))]
     return [outcome.curves for outcome in outcomes], ordered
 
 
@@ -188,10 +188,10 @@ def test_a_member_that_leaves_changes_nothing_for_the_others(arithmetic: Arithme
         curves: dict[int, list[dict[str, float]]] = {}
         for epoch in range(3):
             means = population.epoch(epoch, lambda steps: None)
-            for place, own in zip(population.order, means, strict=True):
+            for place, own in zip(population.indices, means, strict=True):
                 curves.setdefault(place, []).append(own)
             if epoch == leave_after:
-                places = [p for p, place in enumerate(population.order) if place in stays]
+                places = [p for p, place in enumerate(population.indices) if place in stays]
                 population.keep(places)
         return [curves[place] for place in sorted(curves) if len(curves[place]) == 3]
 
@@ -351,8 +351,8 @@ def test_the_first_step_equals_a_plain_adamw_step(arithmetic: Arithmetic, engine
     model = build_classifier(calm, plain.weights)
     others = [] if engine == "reference" else [member("kd", 2), member("alp", 3)]
     population, _ = train_population([member(), *others], shared, lambda steps: None)
-    ours = population.network.weights(population.order.index(0))
-    learned = population.method(population.order.index(0))
+    ours = population.network.weights(population.indices.index(0))
+    learned = population.method(population.indices.index(0))
     assert learned is not None
     rows = shared.schedule().epoch(0, 1)[0].rows
     batch = tiny_batch(shared.inputs, rows, 24)
@@ -412,7 +412,7 @@ def test_a_population_of_which_none_is_left_ends(arithmetic: Arithmetic, engine:
     )
     assert outcome.failure == "the loss is not finite in epoch 1"
     assert len(outcome.curves) == 1
-    assert (population.members, population.order) == ([], [])
+    assert (population.members, population.indices) == ([], [])
 
 
 @pytest.mark.parametrize("engine", ["stacked", "reference"])

@@ -15,17 +15,19 @@ def test_small_models_fill_a_population_and_large_ones_are_alone(
     arithmetic: Arithmetic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = recipe(arithmetic)
-    assert population_size(shared, member()) == sizing.MOST
+    assert population_size(shared, member()) == sizing.MOST_MEMBERS
     mean = sum(len(b.rows) * b.width for b in shared.schedule().epoch(0, 0)) / 5
-    monkeypatch.setattr(sizing, "ACTIVATIONS", 3 * mean * 16)
+    monkeypatch.setattr(sizing, "STATE_NUMBERS", 3 * mean * 16)
     assert population_size(shared, member()) == 3
-    monkeypatch.setattr(sizing, "ACTIVATIONS", 0.1 * mean * 16)
+    monkeypatch.setattr(sizing, "STATE_NUMBERS", 0.1 * mean * 16)
     assert population_size(shared, member()) == 1
 
 
 def test_no_more_than_memory_holds(arithmetic: Arithmetic, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = sum(value.numel() for value in member().weights.values())
-    free = type("Memory", (), {"available": 5 * numbers * sizing.BYTES / sizing.SHARE})
+    free = type(
+        "Memory", (), {"available": 5 * numbers * sizing.WEIGHT_BYTES / sizing.MEMORY_SHARE}
+    )
     monkeypatch.setattr(sizing.psutil, "virtual_memory", lambda: free)
     assert population_size(recipe(arithmetic), member()) in (4, 5)
 
@@ -51,4 +53,4 @@ def test_a_gpu_is_measured() -> None:
         pytest.skip("no CUDA device")
     shared = recipe(Arithmetic(torch.device("cuda"), bf16=False))
     shared = replace(shared, labels=shared.labels.to("cuda"))
-    assert population_size(shared, member()) == sizing.MOST
+    assert population_size(shared, member()) == sizing.MOST_MEMBERS
