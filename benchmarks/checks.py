@@ -27,7 +27,7 @@ from benchmarks.rates import (
 from benchmarks.simulated import Floats
 from harness.stats import (
     Interval,
-    crossed_bootstrap,
+    crossed_bootstraps,
     paired_difference,
     paired_effects,
     paired_equivalence,
@@ -77,7 +77,7 @@ def paired_rates(law: str, n: int, size: Size, rng: np.random.Generator) -> list
         check_p(tested, p_values[i])
         check_same("sign-flip interval", covers(apart.interval, MARGIN), covered[i])
         check_same("t interval", covers(apart.t_interval, MARGIN), t_covered[i])
-        check_same("equivalence", close.equivalent, equivalent[i])
+        check_same("equivalence", close.p_value < ALPHA, equivalent[i])
         check_same("interval of equivalence", covers(close.interval, MARGIN), close_covered[i])
     symmetric, normal = law in simulated.SYMMETRIC, law == NORMAL
     smooth = symmetric and law != simulated.ACCURACIES
@@ -133,7 +133,6 @@ def mcnemar_rates(concentration: float, size: Size, rng: np.random.Generator) ->
     p_values = {
         "McNemar, exact": [one.p_value for one in found],
         "McNemar, mid-p": [one.mid_p_value for one in found],
-        "McNemar, corrected chi2": [one.chi2_p_value for one in found],
     }
     return [
         false_positives(
@@ -142,7 +141,7 @@ def mcnemar_rates(concentration: float, size: Size, rng: np.random.Generator) ->
             f"{discordant:.0f} discordant",
             simulated.EXAMPLES,
             np.array(values) < ALPHA,
-            promised="chi2" not in name,
+            promised=True,
         )
         for name, values in p_values.items()
     ]
@@ -154,7 +153,7 @@ def crossed_rates(mixture: str, n: int, size: Size, rng: np.random.Generator) ->
     covered = np.empty(size.crossed, dtype=np.bool_)
     for i in range(size.crossed):
         method, baseline = simulated.crossed_answers(variances, n, rng)
-        found = crossed_bootstrap("accuracy", method, baseline, labels, rng)
+        (found,) = crossed_bootstraps("accuracy", [method, baseline], [(0, 1)], labels, rng)
         covered[i] = covers(Interval(found.low, found.high), simulated.CROSSED_DIFFERENCE)
     claim = CROSSED_COVERAGE.get((mixture, n))
     name, promised = "crossed bootstrap", claim is not None

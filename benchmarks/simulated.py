@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm
 
-Floats = npt.NDArray[np.float64]
+from harness.stats.arrays import Floats
+
 Answers = npt.NDArray[np.bool_]
 Shape = tuple[int, int]
 

@@ -2,7 +2,6 @@
 
 from harness.stats.bootstrap import (
     CrossedBootstrap,
-    crossed_bootstrap,
     crossed_bootstraps,
 )
 from harness.stats.effects import PairedEffects, paired_effects
@@ -20,7 +19,6 @@ __all__ = [
     "PairedEquivalence",
     "Stopping",
     "Verdict",
-    "crossed_bootstrap",
     "crossed_bootstraps",
     "first_look",
     "holm",

@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
-from harness.stats.arrays import finite
+from harness.stats.arrays import Floats, finite
 from harness.stats.bootstrap import drawn_counts, places_outside
 from harness.stats.paired import ROUNDING, Interval
 
-Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
 

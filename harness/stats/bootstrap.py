@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.metric_table import (
-    Floats,
     ResampledScore,
     Score,
     Values,
     metric_of,
     one_by_one,
 )
+from harness.stats.arrays import Floats
 
 BLOCK = 2**20
 """Counts held at once, which a processor's cache can hold: it changes no draw."""
@@ -54,35 +54,6 @@ class CrossedBootstrap(DifferenceBootstrap):
     """
 
 
-def crossed_bootstrap(
-    metric: str | Score,
-    method_predictions: npt.ArrayLike,
-    baseline_predictions: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    generator: np.random.Generator,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-) -> CrossedBootstrap:
-    """Resample seeds and examples independently, with the same draws for both methods.
-
-    `metric` is a name in `METRICS`, computed on all resamples at once, or a function of labels and
-    predictions, called 2 * seeds times per resample, which gives NaN where it is undefined. The
-    predictions are (seeds, examples), paired by seed, or logits (seeds, examples, classes), of which
-    the largest decides (a single one is a regression's value); labels are (examples,). The draws are
-    `generator.integers(seeds, size=(resamples, seeds))`, then `generator.integers(examples,
-    size=(resamples, examples))`.
-
-    Raises ValueError if the metric has no such name, shapes do not match, a prediction or label is
-    NaN or infinite, the metric is undefined on the full data of a seed, or there are too few
-    resamples for the confidence.
-    """
-    true, of_both = _paired_arrays(method_predictions, baseline_predictions, labels)
-    (found,) = crossed_bootstraps(
-        metric, of_both, ((0, 1),), true, generator, resamples, confidence
-    )
-    return found
-
-
 def crossed_bootstraps(
     metric: str | Score,
     predictions: Sequence[npt.ArrayLike],
@@ -92,12 +63,19 @@ def crossed_bootstraps(
     resamples: int = 2000,
     confidence: float = 0.95,
 ) -> tuple[CrossedBootstrap, ...]:
-    """`crossed_bootstrap` of several pairs, given as positions in `predictions`, with the same draws.
+    """Resample seeds and examples independently, with the same draws for all methods and pairs.
 
-    The numbers are those of one call for each pair with a generator in the same state, at a fraction
-    of the cost: the draws are made once, and each method's resamples are scored once.
+    `metric` is a name in `METRICS`, computed on all resamples at once, or a function of labels and
+    predictions, called methods * seeds times per resample, which gives NaN where it is undefined.
+    `predictions` are each method's (seeds, examples), paired by seed, or logits (seeds, examples,
+    classes), of which the largest decides (a single one is a regression's value); labels are
+    (examples,). `pairs` are positions in `predictions`, method and baseline. The draws are
+    `generator.integers(seeds, size=(resamples, seeds))`, then `generator.integers(examples,
+    size=(resamples, examples))`: made once, and each method's resamples are scored once.
 
-    Raises ValueError as `crossed_bootstrap`.
+    Raises ValueError if the metric has no such name, shapes do not match, a prediction or label is
+    NaN or infinite, the metric is undefined on the full data of a seed, or there are too few
+    resamples for the confidence.
     """
     outside = places_outside(resamples, confidence)
     true, runs = _aligned(predictions, labels)
@@ -127,24 +105,6 @@ def crossed_bootstraps(
 Bootstrap = TypeVar("Bootstrap", bound=DifferenceBootstrap)
 
 
-def bootstrapped(
-    kind: type[Bootstrap],
-    metric: str | Score,
-    method_predictions: npt.ArrayLike,
-    baseline_predictions: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    generator: np.random.Generator,
-    resamples: int,
-    confidence: float,
-) -> Bootstrap:
-    """As `crossed_bootstrap`, but every resample has each seed once."""
-    true, of_both = _paired_arrays(method_predictions, baseline_predictions, labels)
-    outside = places_outside(resamples, confidence)
-    observed, scores = _scored(metric, of_both, true, generator, resamples)
-    mean = float((observed[0] - observed[1]).mean())
-    return _bounded(kind, mean, (scores[0] - scores[1]).mean(axis=1), outside, confidence)
-
-
 def bootstrapped_per_seed(
     kind: type[Bootstrap],
     metric: str | Score,
@@ -155,7 +115,7 @@ def bootstrapped_per_seed(
     resamples: int,
     confidence: float,
 ) -> tuple[tuple[Bootstrap, ...], ...]:
-    """As `bootstrapped`, for each pair of positions in `predictions` and each seed on its own.
+    """As `crossed_bootstraps`, for each pair and each seed on its own: only the examples are drawn.
 
     All see the same drawn examples, and each method's resamples are scored once.
     """
@@ -200,22 +160,6 @@ def places_outside(resamples: int, confidence: float) -> int:
     if not 0 < confidence < 1 or outside < 1:
         raise ValueError(f"{resamples} resamples give no interval of confidence {confidence}")
     return outside
-
-
-def _paired_arrays(
-    method_predictions: npt.ArrayLike, baseline_predictions: npt.ArrayLike, labels: npt.ArrayLike
-) -> tuple[Values, tuple[Values, Values]]:
-    """Labels (examples,) and the predictions of both, (seeds, examples)."""
-    true = _finite(labels, "labels")
-    method = _decided(_finite(method_predictions, "method_predictions"))
-    baseline = _decided(_finite(baseline_predictions, "baseline_predictions"))
-    expected = (len(method), *true.shape)
-    if true.ndim != 1 or 0 in expected or method.shape != expected or baseline.shape != expected:
-        raise ValueError(
-            f"method predictions {method.shape}, baseline predictions {baseline.shape} and labels "
-            f"{true.shape} do not match (seeds, examples), (seeds, examples) and (examples,)"
-        )
-    return true, (method, baseline)
 
 
 def _aligned(predictions: Sequence[npt.ArrayLike], labels: npt.ArrayLike) -> tuple[Values, Values]:

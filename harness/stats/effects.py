@@ -7,11 +7,9 @@ import numpy.typing as npt
 import scipy.stats
 from statsmodels.stats.proportion import proportion_confint
 
-from harness.stats.arrays import finite
+from harness.stats.arrays import Floats, finite
 from harness.stats.bootstrap import places_outside
 from harness.stats.paired import ROUNDING, Interval
-
-Floats = npt.NDArray[np.float64]
 
 LARGEST_SHAPIRO = 5000
 """Royston's approximation of the Shapiro-Wilk p value ends here."""

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from statsmodels.stats.weightstats import DescrStatsW
 
 from harness.stats import signflip
-from harness.stats.arrays import finite
+from harness.stats.arrays import Floats, finite
 from harness.stats.paired import EXACT_SEEDS, ROUNDING, Interval
 
 
@@ -27,10 +27,9 @@ class PairedEquivalence:
     alpha: float
     p_value: float
     """The larger of the two one-sided sign-flip p values."""
-    equivalent: bool
-    """`p_value < alpha`: exactly when both ends of `interval` lie strictly inside the margin."""
     interval: Interval
-    """Sign-flip interval of confidence 1 - 2 alpha, by the test of `paired_difference`."""
+    """Sign-flip interval of confidence 1 - 2 alpha, by the test of `paired_difference`. Both ends lie
+    strictly inside the margin exactly when `p_value < alpha`."""
     exact: bool
     """All sign patterns were counted; otherwise they were sampled."""
     least_p: float
@@ -87,7 +86,6 @@ def paired_equivalence(
         margin=margin,
         alpha=alpha,
         p_value=p_value,
-        equivalent=p_value < alpha,
         interval=Interval(*signflip.inverted(segments, 2 * alpha, tolerance)),
         exact=len(values) <= EXACT_SEEDS,
         least_p=1 / (2 * len(segments.low) + 2),
@@ -95,9 +93,7 @@ def paired_equivalence(
     )
 
 
-def _t_p_value(
-    differences: npt.NDArray[np.float64], margin: float, tolerance: float
-) -> float | None:
+def _t_p_value(differences: Floats, margin: float, tolerance: float) -> float | None:
     if np.ptp(differences) <= tolerance:
         return None
     return float(DescrStatsW(differences).ttost_mean(-margin, margin)[0])

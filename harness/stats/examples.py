@@ -16,7 +16,6 @@ from harness.metric_table import Score
 from harness.stats.arrays import check_shape
 from harness.stats.bootstrap import (
     DifferenceBootstrap,
-    bootstrapped,
     bootstrapped_per_seed,
 )
 
@@ -46,8 +45,6 @@ class McNemar:
     """The exact p value less the chance of the very counts seen, and 1 for equal counts: closer to
     the level, and hardly ever above it (Fagerland, Lydersen and Laake, BMC Medical Research
     Methodology 13:91, 2013)."""
-    chi2_p_value: float
-    """Of the chi-square with Edwards' correction, to compare with published numbers only."""
 
     @property
     def examples(self) -> int:
@@ -81,7 +78,7 @@ class ExamplesBootstrap(DifferenceBootstrap):
 
     What it claims: how far the mean difference of these very models may move on other examples of
     the same kind. What it cannot claim: anything about another seed, which trains other models
-    (`crossed_bootstrap` redraws both), another teacher or another training set.
+    (`crossed_bootstraps` redraws both), another teacher or another training set.
     """
 
 
@@ -99,7 +96,24 @@ def mcnemar(method_right: npt.ArrayLike, baseline_right: npt.ArrayLike) -> McNem
     method = _right(method_right, "method_right", "examples")
     baseline = _right(baseline_right, "baseline_right", "examples")
     _check_equal(method, baseline)
-    return _mcnemar(method, baseline)
+    method_only = int(np.count_nonzero(method & ~baseline))
+    baseline_only = int(np.count_nonzero(baseline & ~method))
+    both = int(np.count_nonzero(method & baseline))
+    neither = method.size - both - method_only - baseline_only
+    exact = contingency_tables.mcnemar([[both, method_only], [baseline_only, neither]], exact=True)
+    discordant = method_only + baseline_only
+    fewer = min(method_only, baseline_only)
+    binomial = scipy.stats.binom  # frozen, it takes ten times as long
+    # Not from the exact p value, which is cut off at 1: this is 1 for equal counts by itself.
+    mid_p = 2 * binomial.cdf(fewer, discordant, 0.5) - binomial.pmf(fewer, discordant, 0.5)
+    return McNemar(
+        both=both,
+        method_only=method_only,
+        baseline_only=baseline_only,
+        neither=neither,
+        p_value=float(exact.pvalue),
+        mid_p_value=min(float(mid_p), 1.0),
+    )
 
 
 def mcnemar_per_seed(
@@ -114,7 +128,7 @@ def mcnemar_per_seed(
     method = _right(method_right, "method_right", "seeds", "examples")
     baseline = _right(baseline_right, "baseline_right", "seeds", "examples")
     _check_equal(method, baseline)
-    return tuple(_mcnemar(m, b) for m, b in zip(method, baseline, strict=True))
+    return tuple(mcnemar(m, b) for m, b in zip(method, baseline, strict=True))
 
 
 def cochran_q(right: npt.ArrayLike) -> CochranQ:
@@ -144,24 +158,6 @@ def cochran_q(right: npt.ArrayLike) -> CochranQ:
     )
 
 
-def examples_bootstrap(
-    metric: str | Score,
-    method_predictions: npt.ArrayLike,
-    baseline_predictions: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    generator: np.random.Generator,
-    resamples: int = 2000,
-    confidence: float = 0.95,
-) -> ExamplesBootstrap:
-    """Resample the examples, with the same draws for both methods and all seeds.
-
-    The arguments are those of `crossed_bootstrap`, and so are the errors. The draws are
-    `generator.integers(examples, size=(resamples, examples))`. Pass one seed as (1, examples).
-    """
-    arrays = (method_predictions, baseline_predictions, labels)
-    return bootstrapped(ExamplesBootstrap, metric, *arrays, generator, resamples, confidence)
-
-
 def examples_bootstraps_per_seed(
     metric: str | Score,
     predictions: Sequence[npt.ArrayLike],
@@ -174,38 +170,13 @@ def examples_bootstraps_per_seed(
     """Resample the examples for each pair and each seed on its own, one interval per seed.
 
     `predictions` are each method's (seeds, examples), all of the same seeds; pairs are positions in
-    them, method and baseline. The numbers are what `examples_bootstrap` gives for that pair and seed
-    alone, with the same generator: all see the same draws, made and scored once. So the intervals are
-    not independent, no more than the examples.
-
-    Raises ValueError as `examples_bootstrap`.
+    them, method and baseline. The other arguments are those of `crossed_bootstraps`, and so are the
+    errors. The draws are `generator.integers(examples, size=(resamples, examples))`. All pairs and
+    seeds see the same draws, made and scored once: each has the interval that it would have alone,
+    and the intervals are as dependent as the examples.
     """
     arrays = (predictions, pairs, labels, generator)
     return bootstrapped_per_seed(ExamplesBootstrap, metric, *arrays, resamples, confidence)
-
-
-def _mcnemar(method: Right, baseline: Right) -> McNemar:
-    method_only = int(np.count_nonzero(method & ~baseline))
-    baseline_only = int(np.count_nonzero(baseline & ~method))
-    both = int(np.count_nonzero(method & baseline))
-    neither = method.size - both - method_only - baseline_only
-    exact = contingency_tables.mcnemar([[both, method_only], [baseline_only, neither]], exact=True)
-    discordant = method_only + baseline_only
-    fewer = min(method_only, baseline_only)
-    binomial = scipy.stats.binom  # frozen, it takes ten times as long
-    # Not from the exact p value, which is cut off at 1: this is 1 for equal counts by itself.
-    mid_p = 2 * binomial.cdf(fewer, discordant, 0.5) - binomial.pmf(fewer, discordant, 0.5)
-    # statsmodels and mlxtend "correct" a difference of zero to one.
-    corrected = max(abs(method_only - baseline_only) - 1, 0) ** 2 / max(discordant, 1)
-    return McNemar(
-        both=both,
-        method_only=method_only,
-        baseline_only=baseline_only,
-        neither=neither,
-        p_value=float(exact.pvalue),
-        mid_p_value=min(float(mid_p), 1.0),
-        chi2_p_value=float(scipy.stats.chi2.sf(corrected, 1)),
-    )
 
 
 def _right(values: npt.ArrayLike, name: str, *axes: str) -> Right:

@@ -8,6 +8,8 @@ import numpy.typing as npt
 import scipy.stats
 from statsmodels.stats.multitest import multipletests
 
+from harness.stats.arrays import Floats
+
 
 def holm(p_values: npt.ArrayLike) -> tuple[float, ...]:
     """Holm-adjusted p values (comparisons,), in the order given, each in [0, 1].
@@ -55,7 +57,7 @@ def least_seeds(comparisons: int, alpha: float = 0.05) -> int:
     return next(n for n in count(1) if 2 * comparisons < alpha * 2**n)
 
 
-def _valid(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def _valid(p_values: npt.ArrayLike) -> Floats:
     values = np.asarray(p_values, dtype=np.float64)
     if values.ndim != 1:
         raise ValueError(f"p_values must have the shape (comparisons,), got {values.shape}")

@@ -95,15 +95,7 @@ class MixedEffect:
     effect: Effect
     """With the levels of the rarest random effect that is in the model, less one, as degrees of
     freedom: exact for balanced data with one random effect, cautious with two."""
-    task_sd: float
-    """Standard deviation of the effect between tasks; 0 if left out."""
-    seed_sd: float
-    """Standard deviation between seeds, of what a seed does on all tasks alike; 0 if left out."""
-    residual_sd: float
     pairs: int
-    tasks: int
-    seeds: int
-    confidence: float
 
 
 def meta_analysis(
@@ -121,7 +113,7 @@ def meta_analysis(
     never smaller than without Hartung and Knapp's factor, which can be near zero for effects that
     happen to agree (Knapp and Hartung, Statistics in Medicine 22, 2003). The pairs of different
     tasks are taken for independent; a seed that favours one method on all tasks breaks that, and
-    `mixed_effect` measures it.
+    `mixed_effect` allows for it.
 
     No result, but the reason, with one task, or where a task has one pair or differences that are
     all equal, and so no variance.
@@ -230,7 +222,6 @@ def mixed_effect(
             return Attempt(None, "the differences vary between neither tasks nor seeds")
     if problem:
         return Attempt(None, problem)
-    sds = dict(zip(kept, (unit * np.sqrt(fitted.vcomp)).tolist(), strict=True))
     return Attempt(
         MixedEffect(
             effect=_effect(
@@ -239,13 +230,7 @@ def mixed_effect(
                 min(designs[name].shape[1] for name in kept) - 1,
                 confidence,
             ),
-            task_sd=sds.get("task", 0.0),
-            seed_sd=sds.get("seed", 0.0),
-            residual_sd=unit * math.sqrt(fitted.scale),
             pairs=len(differences),
-            tasks=len(names),
-            seeds=len(seed_names),
-            confidence=confidence,
         ),
         "",
     )

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import scipy.stats
 
 from harness.stats import signflip
-from harness.stats.arrays import finite
+from harness.stats.arrays import Floats, finite
 
 EXACT_SEEDS = 20
 """Up to this many seeds all sign patterns are counted; above, they are sampled."""
@@ -101,7 +101,7 @@ def paired_difference(
     )
 
 
-def _t_interval(differences: npt.NDArray[np.float64], confidence: float) -> Interval:
+def _t_interval(differences: Floats, confidence: float) -> Interval:
     n = len(differences)
     if n == 1:
         return Interval(-math.inf, math.inf)

@@ -9,7 +9,7 @@ alpha that n seeds can give, 2 k / 2^n. With a few patterns (k) this is far too 
 points with 10 seeds in 15 comparisons, the least that can decide at all: there the sign-flip test
 rejects only if no seed disagrees, whatever the mean. So where fewer than `FEW_PATTERNS` count, the
 power is that of the sign-flip test itself on fixed, evenly spread normal points. Either is within
-3 points of `sign_flip_power`, which draws its own.
+3 points of the share that random normal points give.
 
 In a family of k comparisons pass alpha / k, what Holm asks of the smallest p value.
 """
@@ -19,12 +19,12 @@ from bisect import bisect_left
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.stats import qmc
 from statsmodels.stats.power import TTestPower
 
 from harness.stats import signflip
+from harness.stats.arrays import Floats
 from harness.stats.family import least_seeds
 from harness.stats.paired import EXACT_SEEDS, ROUNDING
 
@@ -99,31 +99,6 @@ def seeds_needed(sd: float, difference: float, alpha: float = 0.05, power: float
     return candidates[bisect_left(candidates, power, key=lambda n: _power(effect, n, alpha))]
 
 
-def sign_flip_power(
-    sd: float,
-    difference: float,
-    n: int,
-    alpha: float,
-    generator: np.random.Generator,
-    simulations: int = 10_000,
-) -> float:
-    """`power_of` by simulation: the share of drawn differences (simulations, n) that are decided.
-
-    Its standard error is at most 1 / (2 sqrt(simulations)).
-
-    Raises ValueError as `power_of` does, and if n is above `EXACT_SEEDS` or `simulations` below 1.
-    """
-    _check_seeds(n)
-    _check_alpha(alpha)
-    _effect(sd, difference)
-    if n > EXACT_SEEDS:
-        raise ValueError(f"n must be at most {EXACT_SEEDS}, got {n}")
-    if simulations < 1:
-        raise ValueError(f"simulations must be at least 1, got {simulations}")
-    draws = generator.normal(difference, sd, size=(simulations, n))
-    return _decided(math.copysign(1.0, difference) * draws, alpha)
-
-
 def _power(effect: float, n: int, alpha: float) -> float:
     """Power for a true mean of `effect` standard deviations, which may be infinite."""
     if n < least_seeds(1, alpha):
@@ -145,19 +120,17 @@ def _t_power(effect: float, n: int, level: float) -> float:
     return 1.0 if math.isnan(power) else power
 
 
-def _decided(samples: npt.NDArray[np.float64], alpha: float) -> float:
+def _decided(samples: Floats, alpha: float) -> float:
     """Share of samples (samples, n) with a positive mean and a sign-flip p value below alpha."""
     p_values = signflip.exact_p_values(samples, ROUNDING * float(abs(samples).max()))
     return float(np.mean((p_values < alpha) & (samples.mean(axis=1) > 0)))
 
 
 @lru_cache
-def _points(n: int) -> npt.NDArray[np.float64]:
+def _points(n: int) -> Floats:
     """Points (POINTS, n) that fill the standard normal distribution evenly, always the same."""
     engine = qmc.Sobol(n, rng=0)
-    points: npt.NDArray[np.float64] = qmc.MultivariateNormalQMC(np.zeros(n), engine=engine).random(
-        POINTS
-    )
+    points: Floats = qmc.MultivariateNormalQMC(np.zeros(n), engine=engine).random(POINTS)
     return points
 
 

@@ -19,11 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
-from harness.stats.arrays import finite
+from harness.stats.arrays import Floats, finite
 from harness.stats.family import holm
 from harness.stats.paired import ROUNDING
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,6 @@ class Friedman:
     blocks: int
     chi2: float
     """Friedman's statistic, corrected for ties, with methods - 1 degrees of freedom."""
-    chi2_p_value: float
-    """Of the chi-square approximation, which is too cautious: prefer `p_value`."""
     f: float
     """The statistic of Iman and Davenport, (blocks - 1) chi2 / (blocks (methods - 1) - chi2);
     infinite where all blocks rank the methods alike."""
@@ -132,7 +128,6 @@ def friedman(
         average_ranks=tuple(ranks.mean(axis=0).tolist()),
         blocks=blocks,
         chi2=chi2,
-        chi2_p_value=float(scipy.stats.chi2.sf(chi2, methods - 1)),
         f=f,
         df=df,
         p_value=p_value,

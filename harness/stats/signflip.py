@@ -19,17 +19,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from harness.stats.arrays import Floats
+
 
 class Segments(NamedTuple):
     """What each pattern covers; the identity pattern covers everything and is left out."""
 
-    low: npt.NDArray[np.float64]
+    low: Floats
     """(patterns,): the lower of the two means."""
-    high: npt.NDArray[np.float64]
+    high: Floats
     """(patterns,): the upper of the two means."""
 
 
-def exact_segments(differences: npt.NDArray[np.float64]) -> Segments:
+def exact_segments(differences: Floats) -> Segments:
     """All 2^(n-1) - 1 segments of differences (n,); a pattern and its complement are one."""
     free = len(differences) - 1
     patterns = np.arange(1, 2**free, dtype=np.uint32)[:, None]
@@ -37,7 +39,7 @@ def exact_segments(differences: npt.NDArray[np.float64]) -> Segments:
 
 
 def sampled_segments(
-    differences: npt.NDArray[np.float64], generator: np.random.Generator, patterns: int
+    differences: Floats, generator: np.random.Generator, patterns: int
 ) -> Segments:
     """The segments of `patterns` patterns drawn at random, for differences (n,)."""
     free = len(differences) - 1
@@ -46,7 +48,7 @@ def sampled_segments(
 
 def segments_up_to(
     seeds: int,
-    differences: npt.NDArray[np.float64],
+    differences: Floats,
     generator: np.random.Generator | None,
     patterns: int,
 ) -> Segments:
@@ -101,7 +103,7 @@ def mirrored(segments: Segments) -> Segments:
     return Segments(-segments.high, -segments.low)
 
 
-def exact_p_values(samples: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.float64]:
+def exact_p_values(samples: Floats, tolerance: float) -> Floats:
     """Two-sided p values at zero (samples,) of many samples of differences (samples, n).
 
     The numbers are those of `p_value` on `exact_segments`, faster: the 2^n signed sums are the sums
@@ -115,17 +117,17 @@ def exact_p_values(samples: npt.NDArray[np.float64], tolerance: float) -> npt.ND
         needed = abs(differences.sum()) - n * tolerance - left @ differences[: n // 2]
         sums = np.sort(right @ differences[n // 2 :])
         counts[index] = np.sum(len(sums) - np.searchsorted(sums, needed))
-    p_values: npt.NDArray[np.float64] = np.minimum(2 * counts / 2**n, 1.0)
+    p_values: Floats = np.minimum(2 * counts / 2**n, 1.0)
     return p_values
 
 
-def _signs(n: int) -> npt.NDArray[np.float64]:
+def _signs(n: int) -> Floats:
     """All patterns of signs: (2^n, n)."""
     flipped = np.arange(2**n)[:, None] >> np.arange(n) & 1
     return (1 - 2 * flipped).astype(np.float64)
 
 
-def _segments(differences: npt.NDArray[np.float64], members: npt.NDArray[np.bool_]) -> Segments:
+def _segments(differences: Floats, members: npt.NDArray[np.bool_]) -> Segments:
     """Segments of the subsets `members` (patterns, n - 1), none of which has the last difference.
 
     The empty subset is the identity pattern: it covers everything.

@@ -15,7 +15,7 @@ from benchmarks import calibration, checks, multiple_checks, power_checks, simul
 from benchmarks.rates import DisagreementError, Rate, Size, false_positives
 from harness.stats import (
     Interval,
-    crossed_bootstrap,
+    crossed_bootstraps,
     paired_effects,
     repeated_interval,
     stopping,
@@ -162,7 +162,7 @@ def bolder_effects(*given: Any) -> Any:
 
 
 def narrow_crossed(*given: Any) -> Any:
-    return crossed_bootstrap(*given, confidence=0.6)
+    return crossed_bootstraps(*given, confidence=0.6)
 
 
 FAULTS: list[tuple[str, Any, Cell, set[str]]] = [
@@ -198,7 +198,7 @@ FAULTS: list[tuple[str, Any, Cell, set[str]]] = [
         },
     ),
     (
-        "crossed_bootstrap",
+        "crossed_bootstraps",
         narrow_crossed,
         partial(checks.crossed_rates, "examples dominate", 6, size=SMALL),
         {"coverage: crossed bootstrap"},

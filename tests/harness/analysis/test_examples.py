@@ -10,7 +10,7 @@ from harness.analysis.answers import StoredAnswers
 from harness.analysis.compare import AblationResult, summarise
 from harness.analysis.examples import ByExample, by_example
 from harness.metric_table import METRICS
-from harness.stats.examples import examples_bootstrap
+from harness.stats.examples import examples_bootstraps_per_seed
 from harness.storage.ledger import Ledger, Predictions, Record, Result
 
 LABELS = np.array([0.0, 1.0] * 5)
@@ -93,9 +93,11 @@ def test_the_bootstrap_is_that_of_each_seed_alone(ledger: Ledger) -> None:
     answers = {"kd": {1: right(4), 2: right(8)}, "alp": {1: right(9), 2: right(8, first=2)}}
     (pair,) = found_in(ledger, answers, "matthews").pairs
     for seed, drawn in zip(pair.seeds, pair.bootstraps, strict=True):
-        method, baseline = (answers[name][seed][None] for name in ("alp", "kd"))
+        predictions = [answers[name][seed][None] for name in ("alp", "kd")]
         generator = np.random.default_rng(0)
-        alone = examples_bootstrap("matthews", method, baseline, LABELS, generator)
+        ((alone,),) = examples_bootstraps_per_seed(
+            "matthews", predictions, [(0, 1)], LABELS, generator
+        )
         assert (drawn.low, drawn.high) == pytest.approx((alone.low, alone.high))
         assert drawn.mean == pytest.approx(alone.mean)
         assert (drawn.confidence, drawn.resamples) == (0.95, 2000)

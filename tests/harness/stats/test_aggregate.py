@@ -369,7 +369,6 @@ def test_effects_scale_with_the_scores(effect: Callable[[np.ndarray], Any]) -> N
         assert points.tau_squared == pytest.approx(unit**2 * shares.tau_squared)
     else:
         pairs_of_effects = [(shares.effect, points.effect)]
-        assert points.task_sd == pytest.approx(unit * shares.task_sd)
     for one, other in pairs_of_effects:
         assert other.mean == pytest.approx(unit * one.mean)
         assert other.standard_error == pytest.approx(unit * one.standard_error, rel=1e-5)
@@ -420,10 +419,7 @@ def test_mixed_model_equals_the_analysis_of_variance(shape: tuple[int, int]) -> 
         assert result.effect.mean == pytest.approx(differences.mean())
         assert result.effect.standard_error == pytest.approx(error, rel=1e-3)
         assert result.effect.df == min(shape) - 1
-        assert result.task_sd == pytest.approx(math.sqrt((by_task - rest) / seeds), rel=1e-3)
-        assert result.seed_sd == pytest.approx(math.sqrt((by_seed - rest) / tasks), rel=1e-3)
-        assert result.residual_sd == pytest.approx(math.sqrt(rest), rel=1e-3)
-        assert (result.pairs, result.seeds, result.tasks) == (seeds * tasks, *shape)
+        assert result.pairs == seeds * tasks
     assert both >= 4
 
 
@@ -436,7 +432,6 @@ def test_mixed_model_without_a_seed_effect_is_the_t_interval_of_the_tasks() -> N
             left_out += 1
             result = fitted(differences)
             means = scipy.stats.ttest_1samp(differences.mean(axis=0), 0)
-            assert result.seed_sd == 0
             assert result.effect.df == 4
             error = result.effect.standard_error
             assert result.effect.interval == pytest.approx(
@@ -485,9 +480,7 @@ def test_mixed_model_with_missing_pairs_equals_reml() -> None:
         assert result.pairs == 41
         assert result.effect.mean == pytest.approx(mean, rel=1e-3)
         assert result.effect.standard_error == pytest.approx(error, rel=2e-3)
-        sds = (result.task_sd, result.seed_sd, result.residual_sd)
-        assert sds == pytest.approx(tuple(np.sqrt(variances)), rel=5e-3, abs=1e-5)
-        compared += result.seed_sd > 0
+        compared += math.sqrt(variances[1]) > 1e-3
     assert compared >= 2
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
+from harness.metric_table import Score
 from harness.stats import (
     CrossedBootstrap,
     bootstrap,
-    crossed_bootstrap,
     crossed_bootstraps,
     paired_difference,
 )
@@ -22,6 +22,23 @@ def classes(seed: int, shape: tuple[int, int] = (4, 40), right: float = 0.8) -> 
     """Predicted classes (seeds, examples) of which a share is right."""
     hits = np.random.default_rng(seed).random(shape) < right
     return np.where(hits, LABELS, 1 - LABELS)
+
+
+def crossed(
+    metric: str | Score,
+    method: np.ndarray,
+    baseline: np.ndarray,
+    labels: np.ndarray,
+    generator: np.random.Generator,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> CrossedBootstrap:
+    """The interval of a single pair."""
+    predictions, pairs = (method, baseline), ((0, 1),)
+    (interval,) = crossed_bootstraps(
+        metric, predictions, pairs, labels, generator, resamples, confidence
+    )
+    return interval
 
 
 def plain_loop(method: np.ndarray, baseline: np.ndarray, seed: int, resamples: int) -> np.ndarray:
@@ -41,9 +58,7 @@ def plain_loop(method: np.ndarray, baseline: np.ndarray, seed: int, resamples: i
 
 def test_equals_a_plain_loop_over_the_same_draws() -> None:
     method, baseline = classes(0), classes(1, right=0.6)
-    result = crossed_bootstrap(
-        "matthews", method, baseline, LABELS, np.random.default_rng(2), resamples=199
-    )
+    result = crossed("matthews", method, baseline, LABELS, np.random.default_rng(2), resamples=199)
     means = np.sort(plain_loop(method, baseline, 2, 199))
     # 200 * 0.025 = 5: the fifth from either end.
     assert (result.low, result.high) == pytest.approx((means[4], means[-5]))
@@ -54,7 +69,7 @@ def test_equals_a_plain_loop_over_the_same_draws() -> None:
 
 def test_a_function_equals_the_metric_of_that_name() -> None:
     named, called = (
-        crossed_bootstrap(m, classes(0), classes(1), LABELS, np.random.default_rng(3), 99)
+        crossed(m, classes(0), classes(1), LABELS, np.random.default_rng(3), 99)
         for m in ("accuracy", sklearn.metrics.accuracy_score)
     )
     assert astuple(named) == pytest.approx(astuple(called))
@@ -62,9 +77,7 @@ def test_a_function_equals_the_metric_of_that_name() -> None:
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def run() -> CrossedBootstrap:
-        return crossed_bootstrap(
-            "accuracy", classes(0), classes(1), LABELS, np.random.default_rng(4), 99
-        )
+        return crossed("accuracy", classes(0), classes(1), LABELS, np.random.default_rng(4), 99)
 
     whole = run()
     monkeypatch.setattr(bootstrap, "BLOCK", 7 * 40)
@@ -74,23 +87,21 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_logits_are_decided_by_the_largest() -> None:
     method, baseline = classes(0), classes(1)
     logits = [np.eye(2)[p] * 3 - 1 for p in (method, baseline)]
-    assert crossed_bootstrap(
-        "accuracy", *logits, LABELS, np.random.default_rng(5), 99
-    ) == crossed_bootstrap("accuracy", method, baseline, LABELS, np.random.default_rng(5), 99)
+    assert crossed("accuracy", *logits, LABELS, np.random.default_rng(5), 99) == crossed(
+        "accuracy", method, baseline, LABELS, np.random.default_rng(5), 99
+    )
 
 
 def test_a_single_logit_is_the_value() -> None:
     values = np.random.default_rng(6).normal(size=(2, 4, 40))
-    assert crossed_bootstrap(
-        "spearman", *values[..., None], LABELS, np.random.default_rng(7), 99
-    ) == crossed_bootstrap("spearman", *values, LABELS, np.random.default_rng(7), 99)
+    assert crossed("spearman", *values[..., None], LABELS, np.random.default_rng(7), 99) == crossed(
+        "spearman", *values, LABELS, np.random.default_rng(7), 99
+    )
 
 
 def test_equal_predictions_differ_by_nothing() -> None:
     # Both methods see the same draws: any other pairing would spread the interval.
-    result = crossed_bootstrap(
-        "accuracy", classes(0), classes(0), LABELS, np.random.default_rng(8), 99
-    )
+    result = crossed("accuracy", classes(0), classes(0), LABELS, np.random.default_rng(8), 99)
     assert (result.mean, result.low, result.high) == (0, 0, 0)
 
 
@@ -102,7 +113,7 @@ def test_undefined_resamples_are_counted_and_widen_the_interval() -> None:
     def pearson(true: np.ndarray, predicted: np.ndarray) -> float:
         return math.nan if np.ptp(true) == 0 else float(np.corrcoef(true, predicted)[0, 1])
 
-    result = crossed_bootstrap(pearson, method, baseline, labels, np.random.default_rng(9), 999)
+    result = crossed(pearson, method, baseline, labels, np.random.default_rng(9), 999)
     assert 250 < result.undefined < 400
     assert (result.low, result.high) == (-math.inf, math.inf)
 
@@ -118,7 +129,7 @@ def test_a_few_undefined_resamples_move_the_ends_outward() -> None:
         return math.nan if np.all(true > 3) else closeness(true, predicted)
 
     everywhere, some = (
-        crossed_bootstrap(metric, method, baseline, labels, np.random.default_rng(10), 999)
+        crossed(metric, method, baseline, labels, np.random.default_rng(10), 999)
         for metric in (closeness, undefined_without_small_labels)
     )
     generator = np.random.default_rng(10)
@@ -150,9 +161,9 @@ def test_covers_a_null_that_seeds_alone_do_not() -> None:
         favour = generator.normal(0, 0.25, size=120).clip(-0.25, 0.25)
         method = generator.random((10, 120)) < 0.7 + favour
         baseline = generator.random((10, 120)) < 0.7 - favour
-        crossed = crossed_bootstrap("accuracy", method, baseline, labels, generator, 399)
+        both = crossed("accuracy", method, baseline, labels, generator, 399)
         seeds = paired_difference(method.mean(axis=1), baseline.mean(axis=1)).interval
-        crossed_covers += crossed.low <= 0 <= crossed.high
+        crossed_covers += both.low <= 0 <= both.high
         seeds_cover += seeds.low <= 0 <= seeds.high
     # 95% of 150 is 142.5, with a standard error of 2.7.
     assert crossed_covers >= 134
@@ -166,7 +177,7 @@ def test_several_pairs_at_once_are_each_as_alone(metric: str) -> None:
     found = crossed_bootstraps(metric, methods, pairs, LABELS, np.random.default_rng(7), 300, 0.9)
     for (one, other), together in zip(pairs, found, strict=True):
         generator = np.random.default_rng(7)
-        alone = crossed_bootstrap(metric, methods[one], methods[other], LABELS, generator, 300, 0.9)
+        alone = crossed(metric, methods[one], methods[other], LABELS, generator, 300, 0.9)
         assert astuple(together) == pytest.approx(astuple(alone), abs=1e-15)
     with pytest.raises(ValueError, match=r"do not match \(seeds, examples\) of each method"):
         crossed_bootstraps(metric, [classes(0), classes(1)[:3]], [(0, 1)], LABELS, generator)
@@ -176,21 +187,21 @@ def test_several_pairs_at_once_are_each_as_alone(metric: str) -> None:
     ("metric", "method", "message"),
     [
         ("bleu", classes(0), "unknown metric 'bleu'; known are accuracy, f1, matthews, pearson"),
-        ("accuracy", classes(0)[:3], r"method predictions \(3, 40\), baseline predictions \(4, 40"),
+        ("accuracy", classes(0)[:3], r"predictions \[\(3, 40\), \(4, 40\)\] and labels \(40,\)"),
         ("accuracy", classes(0)[:, :9], r"and labels \(40,\) do not match \(seeds, examples\)"),
-        ("accuracy", np.full((4, 40), np.nan), r"method_predictions\[0, 0\] is nan"),
+        ("accuracy", np.full((4, 40), np.nan), r"predictions\[0\]\[0, 0\] is nan"),
         (lambda t, p: math.nan, classes(0), "the metric is undefined on the predictions of seed 0"),
     ],
 )
 def test_bad_input_is_named(metric: str, method: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        crossed_bootstrap(metric, method, classes(1), LABELS, np.random.default_rng(0))
+        crossed(metric, method, classes(1), LABELS, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize(("resamples", "confidence"), [(38, 0.95), (999, 1.0), (999, -1.0)])
 def test_too_few_resamples_are_named(resamples: int, confidence: float) -> None:
     with pytest.raises(ValueError, match=f"{resamples} resamples give no interval"):
-        crossed_bootstrap(
+        crossed(
             "accuracy",
             classes(0),
             classes(1),

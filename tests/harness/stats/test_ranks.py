@@ -113,7 +113,7 @@ def test_friedman_equals_scipy(methods: int, ties: bool) -> None:
         table = scores(seed, methods=methods, ties=ties)
         result = friedman(table)
         expected = scipy.stats.friedmanchisquare(*table.T)
-        assert (result.chi2, result.chi2_p_value) == pytest.approx(tuple(expected))
+        assert result.chi2 == pytest.approx(expected.statistic)
         assert (result.average_ranks, result.blocks) == (average_ranks(table), 9)
 
 
@@ -179,7 +179,7 @@ def test_blocks_that_all_agree() -> None:
 
 def test_blocks_that_tie_all_methods() -> None:
     result = friedman(np.full((5, 3), 0.5), np.random.default_rng(3))
-    assert (result.chi2, result.f, result.p_value, result.chi2_p_value) == (0, 0, 1, 1)
+    assert (result.chi2, result.f, result.p_value) == (0, 0, 1)
     assert result.permutation_p_value == 1
     tied = nemenyi(np.full((5, 3), 0.5))
     assert tied.groups == ((0, 1, 2),)
@@ -202,7 +202,7 @@ def test_two_methods_are_the_sign_test() -> None:
     assert result.permutation_p_value == pytest.approx(exact, abs=0.015)
     (comparison,) = nemenyi(table).comparisons
     assert comparison.adjusted_p == pytest.approx(comparison.p_value)
-    assert comparison.p_value == pytest.approx(result.chi2_p_value)
+    assert comparison.p_value == pytest.approx(scipy.stats.chi2.sf(result.chi2, 1))
 
 
 @pytest.mark.parametrize("ties", [True, False])
