@@ -15,12 +15,12 @@ from harness.errors import UserError, one_line
 from harness.storage.database import existing_url
 from harness.storage.ledger import Ledger
 from reports.evidence import read_evidence
+from reports.export.disagreements import disagreements_csv
 from reports.export.results import results_csv
 from reports.kit.files import is_file_name, write_whole
 from reports.page.ablation_diff import render as render_side_by_side
 from reports.page.index import BETWEEN, REPORT, comparisons, entries, render_index
 from reports.page.page import render
-from reports.sections.disagreements import disagreements_csv
 
 YOUNG = 100_000
 """Objects made before Python looks for cycles among them. What a report is made of lives until it is

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import numpy as np
+
 from harness.analysis.aggregation import Across, across, false_discovery
 from harness.analysis.answers import StoredAnswers
-from harness.analysis.compare import AblationResult, summarise
+from harness.analysis.compare import AblationResult, Comparison, summarise
 from harness.analysis.disagreements import Disagreements, disagreements
 from harness.analysis.examples import ByExample, by_example
 from harness.analysis.inside import Inside, read_inside
@@ -77,6 +79,29 @@ class Evidence:
         """The task's title with its name."""
         title = str(self.manifest["tasks"][task].get("title", task))
         return title if title.lower() == task.lower() else f"{title} ({task})"
+
+    def metric(self, task: str) -> str:
+        """The task's primary metric."""
+        return str(self.manifest["tasks"][task]["metrics"][0])
+
+    def comparisons(self, task: str) -> tuple[Comparison, ...]:
+        """The task's comparisons, in the family's order."""
+        return tuple(one for one in self.result.comparisons if one.task == task)
+
+    def teacher_score(self, task: str) -> float:
+        """The teacher's primary metric in points, on the split that the report runs are scored on.
+
+        Before there is a report run, on the last split that the teacher was scored on.
+        """
+        by_split: Mapping[str, Mapping[str, float]] = self.teachers[task]["metrics"]
+        split = self.evaluation_split(task)
+        scores = by_split.get(split or "", list(by_split.values())[-1])
+        return POINTS * float(scores.get(self.metric(task), np.nan))
+
+    def constant_score(self, task: str) -> float:
+        """The score of the same prediction for every example, in points; NaN when not recorded."""
+        recorded = self.manifest["tasks"][task].get("constant")
+        return POINTS * float(recorded) if recorded is not None else float("nan")
 
     def evaluation_split(self, task: str) -> str | None:
         """The split that the report runs are scored on; None before there is one."""

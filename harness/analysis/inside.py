@@ -64,6 +64,10 @@ class Targets:
     mixture: Mixture | None
 
 
+WHEN = ("before", "after")
+"""The two times of a `Change`."""
+
+
 @dataclass(frozen=True)
 class Change:
     """Means over runs before training and after it, of one shape; NaN where any run has none."""

@@ -1,1 +1,1 @@
-"""What the report writes for other programs: results.csv and GLUE's files."""
+"""Files for other programs: results.csv, disagreements.csv, and the official GLUE files."""

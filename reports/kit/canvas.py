@@ -1,4 +1,8 @@
-"""What all figures share: an empty canvas, the methods' lines and markers, safe texts."""
+"""What all figures share: an empty canvas, the methods' lines and markers, safe texts.
+
+The page sets the colours of text and grid: the page knows whether it is light or dark. Names from the
+ledger are escaped, because Plotly reads markup in texts, and hover texts are never templates.
+"""
 
 from __future__ import annotations
 

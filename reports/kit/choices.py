@@ -22,6 +22,13 @@ class Choice:
     ordered: bool = False
 
 
+def choice_of(
+    label: str, options: Sequence[str], first: int, *, ordered: bool = False
+) -> Choice | None:
+    """A choice where there is more than one state."""
+    return Choice(label, tuple(options), first, ordered) if len(options) > 1 else None
+
+
 def add_states(
     figure: Drawing,
     traces: Sequence[Mapping[str, Any]],

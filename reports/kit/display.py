@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.kit.palette import Style
+from reports.kit.palette import Style, Styles
 
 NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -101,7 +101,7 @@ def table(
     label: str,
     frame: pd.DataFrame,
     columns: Columns,
-    styles: Mapping[str, Style] | None = None,
+    styles: Styles | None = None,
 ) -> Table:
     """Print the frame's columns under headings; a format makes a column numeric, None means text.
 
@@ -139,40 +139,6 @@ def metrics_columns(frame: pd.DataFrame, first: str) -> dict[str, tuple[str, For
         str(name): (f"{name}, points", number(2)) for name in frame.columns if name != first
     }
     return {first: (first, None), **scores}
-
-
-def effects_display(frame: pd.DataFrame, styles: Mapping[str, Style]) -> Table:
-    """Print `tables.effects_table`."""
-    columns: Columns = {
-        "method": ("method", None),
-        "baseline": ("against", None),
-        "pairs": ("pairs", number(0)),
-        "holm_p": ("p (Holm)", number(3)),
-        "discovery_p": ("p (Benjamini-Hochberg)", number(3)),
-        "t_low": ("t interval, points", _ends("t_high")),
-        "t_p": ("t test, p", number(3)),
-        "normality_p": ("normality, p", number(3)),
-        "bca_low": ("BCa interval, points", _ends("bca_high")),
-        "wilcoxon_p": ("signed ranks, p", number(3)),
-        "d_z": ("d_z", number(2)),
-        "rank_biserial": ("rank-biserial", number(2)),
-        "superiority": ("wins another seed, %", _WINS),
-        "detectable": ("found in 4 of 5 cases, points", number(2)),
-        "margin": ("margin, points", number(1)),
-        "equivalence_p": ("equivalence, adjusted p", number(3)),
-    }
-    return table("More about each difference, over the seeds", frame, columns, styles)
-
-
-def _ends(high: str) -> Joint:
-    return Joint((high,), ("low", "high"), interval_text)
-
-
-_WINS = Joint(
-    ("superiority_low", "superiority_high"),
-    ("estimate", "low", "high"),
-    lambda share, low, high: f"{share:.0f} ({low:.0f} to {high:.0f})",
-)
 
 
 def interval_text(low: float, high: float) -> str:

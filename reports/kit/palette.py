@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -35,6 +35,10 @@ class Style:
     def glyph(self) -> str:
         """The symbol as a character."""
         return SYMBOLS[self.symbol]
+
+
+Styles = Mapping[str, Style]
+"""How each method is drawn, in the order of the page."""
 
 
 def method_styles(methods: Sequence[str]) -> dict[str, Style]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +13,13 @@ from harness.analysis.compare import AblationResult
 from harness.analysis.results import MethodResult
 from reports.evidence import POINTS
 from reports.kit import display
-from reports.kit.blocks import Block, Panel
+from reports.kit.blocks import Block, panel
 from reports.kit.canvas import blank_figure, marker, safe
-from reports.kit.display import Columns, Joint, Numbers, Table, number
+from reports.kit.display import Columns, Joint, Table, number
 from reports.kit.drawing import Drawing
-from reports.kit.palette import Style, method_styles
-from reports.page.page import MANY_ROWS, drawn_document, source_text
+from reports.kit.palette import Styles, method_styles
+from reports.page.document import drawn_document
+from reports.page.summary import source_text
 
 NOT_PLANNED = (
     "NOT PLANNED: no manifest names this comparison, so it may have been chosen after results were "
@@ -49,7 +50,6 @@ def render(found: SideBySide) -> str:
         alone=found.alone,
         confidence=f"{100 * (1 - found.alpha):g}",
         compared=sum(both.difference is not None for both in found.pairs),
-        many_rows=MANY_ROWS,
     )
 
 
@@ -129,7 +129,7 @@ def _tasks(found: SideBySide) -> Sequence[str]:
     return list(dict.fromkeys(both.task for both in found.pairs))
 
 
-def _task_block(frame: pd.DataFrame, task: str, styles: Mapping[str, Style]) -> Block:
+def _task_block(frame: pd.DataFrame, task: str, styles: Styles) -> Block:
     rows = frame[(frame["task"] == task) & (frame["pairs"] > 0)]
     if rows.empty:
         return Block(task)
@@ -140,10 +140,10 @@ def _task_block(frame: pd.DataFrame, task: str, styles: Mapping[str, Style]) -> 
         for row in rows.to_dict("records")
     )
     figure = differences_figure(rows, styles)
-    return Block(task, panels=(Panel(caption, f"{caption}. {alt}.", figure, Numbers(rows)),))
+    return Block(task, panels=(panel(caption, alt, figure, rows),))
 
 
-def differences_figure(rows: pd.DataFrame, styles: Mapping[str, Style]) -> Drawing:
+def differences_figure(rows: pd.DataFrame, styles: Styles) -> Drawing:
     """A row per method: the mean difference and its interval, where it has ends. From `differences`."""
     figure = blank_figure(height=110 + 40 * len(rows), y_title=None)
     traces = []
@@ -177,7 +177,7 @@ def differences_figure(rows: pd.DataFrame, styles: Mapping[str, Style]) -> Drawi
     return figure
 
 
-def _scores_display(frame: pd.DataFrame, styles: Mapping[str, Style]) -> Table:
+def _scores_display(frame: pd.DataFrame, styles: Styles) -> Table:
     columns: Columns = {
         "method": ("method", None),
         "task": ("task", None),

@@ -36,7 +36,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Entry:
-    """One report of the index: what `reports.page.page.summary` says, and where the report lies."""
+    """One report of the index: what `reports.page.summary` says, and where the report lies."""
 
     href: str
     name: str

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from harness.analysis.compare import collapses
 from harness.analysis.results import MethodResult
 from reports.evidence import Evidence
-
-LEAST_VARIANCE = 0.01
-"""A layer whose states vary less than this share between examples would teach a constant."""
 
 
 def gaps(evidence: Evidence) -> list[str]:
@@ -66,22 +62,6 @@ def versions(evidence: Evidence) -> list[str]:
         for name, values in seen.items()
         if len(values) > 1
     ]
-
-
-def teacher_warnings(teacher: Mapping[str, Any]) -> list[str]:
-    """What makes a teacher a doubtful source: it is weak, or layers hardly vary."""
-    sentences = []
-    if teacher.get("weak"):
-        sentences.append("This teacher is no better than a constant prediction.")
-    shares = teacher.get("variance_shares") or []
-    flat = [layer for layer, share in enumerate(shares, start=1) if share < LEAST_VARIANCE]
-    if flat:
-        which = "layer" if len(flat) == 1 else "layers"
-        sentences.append(
-            f"Less than 1 % of the energy of {which} {_listed(flat)} varies between examples: "
-            "matching such states teaches a constant."
-        )
-    return sentences
 
 
 def _run_gaps(result: MethodResult, evidence: Evidence) -> list[str]:

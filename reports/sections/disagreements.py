@@ -1,102 +1,28 @@
-"""Where methods disagree: the examples as data frames, `disagreements.csv`, and the page's block."""
+"""Where methods disagree: on how many examples, and on which ones most clearly."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from harness.analysis.answers import Values
-from harness.analysis.disagreements import Disagreements, Rows, Side
+from harness.analysis.disagreements import Disagreements
 from reports.evidence import Evidence
+from reports.export.disagreements import COLUMNS, TEXTS, columns_of
 from reports.kit import display
-from reports.kit.blocks import Block
+from reports.kit.blocks import Block, Section, by_task
 from reports.kit.display import Columns, number
-from reports.kit.palette import Style
+from reports.kit.palette import Styles
 
-COLUMNS = (
-    "ablation", "source", "task", "method", "baseline", "example", "seeds", "method_closer",
-    "baseline_closer", "method_error", "baseline_error", "label", "method_answer", "method_votes",
-    "baseline_answer", "baseline_votes", "text_1", "text_2",
-)  # fmt: skip
-"""Of `disagreements.csv`; docs/files.md says what each of them is."""
-TEXTS = ("text_1", "text_2")
 MOST = 40
 """Examples that a comparison shows each way, where there are few comparisons."""
 ROWS, CHARACTERS = 680, 100_000
 """About how many the page shows in all, and how much of their texts: with the markup some 300 kB."""
 LEAST_TEXT, MOST_TEXT = 150, 600
 """Characters shown of an example's texts together."""
-
-
-def columns_of(evidence: Evidence, found: Disagreements, rows: Rows) -> dict[str, list[Any]]:
-    """`COLUMNS`, each a list with a value for each of those rows of a comparison.
-
-    Labels and answers are the label's words, or indices where the manifest names none, or scores. Votes
-    of scores and texts that are not stored or not there are None.
-    """
-    words = evidence.manifest["tasks"][found.task].get("labels") or ()
-    constant = {
-        "ablation": evidence.manifest["name"],
-        "source": evidence.manifest["source"]["kind"],
-        "task": found.task,
-        "method": found.method,
-        "baseline": found.baseline,
-        "seeds": len(found.seeds),
-    }
-    columns = {
-        **{name: [value] * len(rows) for name, value in constant.items()},
-        "example": found.ids[rows].tolist(),
-        "label": _named(found.labels[rows], words, found.scored),
-        **_side("method", found.ours, rows, words),
-        **_side("baseline", found.theirs, rows, words),
-        **_texts(evidence, found, rows),
-    }
-    return {name: columns[name] for name in COLUMNS}
-
-
-def _side(name: str, side: Side, rows: Rows, words: Sequence[str]) -> dict[str, list[Any]]:
-    scored = side.votes is None
-    return {
-        f"{name}_closer": side.closer[rows].tolist(),
-        f"{name}_error": side.errors[rows].tolist(),
-        f"{name}_answer": _named(side.answers[rows], words, scored),
-        f"{name}_votes": [None] * len(rows) if side.votes is None else side.votes[rows].tolist(),
-    }
-
-
-def _named(values: Values, words: Sequence[str], scored: bool) -> list[Any]:
-    if scored:
-        return list(values.tolist())
-    known = dict(enumerate(words))
-    return [known.get(int(value), int(value)) for value in values]
-
-
-def _texts(evidence: Evidence, found: Disagreements, rows: Rows) -> dict[str, list[str | None]]:
-    texts = evidence.texts.get(found.task)
-    told = [() if texts is None else texts[id] for id in found.ids[rows].tolist()]
-    return {
-        name: [own[place] if place < len(own) else None for own in told]
-        for place, name in enumerate(TEXTS)
-    }
-
-
-def disagreements_csv(evidence: Evidence) -> str:
-    """All examples that some comparison disagrees on as CSV, with whole texts."""
-    stream = io.StringIO()
-    # Quoted: a text may hold a carriage return, which the module leaves bare before Python 3.13.
-    writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow(COLUMNS)
-    for found in evidence.disagreements:
-        columns = columns_of(evidence, found, np.arange(len(found.ids)))
-        writer.writerows(zip(*columns.values(), strict=True))
-    return stream.getvalue()
 
 
 def counts_frame(compared: Iterable[Disagreements]) -> pd.DataFrame:
@@ -136,7 +62,7 @@ def shown_size(comparisons: int) -> tuple[int, int]:
     return most, int(np.clip(characters, LEAST_TEXT, MOST_TEXT))
 
 
-def disagreements_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Block:
+def disagreements_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     """How often the task's comparisons disagree, and on what most clearly."""
     missing = tuple(f"{text}." for text in evidence.by_example.missing.get(task, ()))
     compared = [found for found in evidence.disagreements if found.task == task]
@@ -207,3 +133,21 @@ def _columns(scored: bool, texts: list[str]) -> Columns:
         "seeds": ("seeds", number(0)),
         "example": ("example", number(0)),
     }
+
+
+SECTION = Section(
+    anchor="disagreements",
+    title="Where methods disagree",
+    reading=(
+        "Examples that one method's model has right and the other's, of the same seed, has "
+        "wrong; of scores, those to which one is closer."
+    ),
+    more=(
+        "The list has those on which most seeds agree, from the clearest. In brackets: how many"
+        " seeds give that answer, which is what most of them give. Long texts are cut; all such"
+        " examples with whole texts are in disagreements.csv beside this page "
+        "(NAME-disagreements.csv beside NAME.html). Methods that are equally good disagree too,"
+        " as two seeds of one method do. None of this is a test."
+    ),
+    maker=by_task(disagreements_block),
+)

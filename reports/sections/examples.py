@@ -5,7 +5,7 @@ Everything is per seed; what is said of several seeds counts or describes them a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,11 @@ import pandas as pd
 from harness.analysis.examples import MethodsByExample, PairByExample
 from reports.evidence import POINTS, Evidence
 from reports.kit import display
-from reports.kit.blocks import Block, Panel
+from reports.kit.blocks import Block, Section, by_task, panel
 from reports.kit.canvas import blank_figure, by_pair, marker, safe
 from reports.kit.display import Columns, number
 from reports.kit.drawing import Drawing
-from reports.kit.palette import Style
+from reports.kit.palette import Styles
 
 WIDTH = 0.7
 """Of a comparison's seeds on the x axis, where neighbouring comparisons are 1 apart."""
@@ -88,7 +88,7 @@ def methods_table(methods: Iterable[MethodsByExample]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(columns))
 
 
-def seeds_figure(seeds: pd.DataFrame, styles: Mapping[str, Style]) -> Drawing:
+def seeds_figure(seeds: pd.DataFrame, styles: Styles) -> Drawing:
     """A column of seeds per comparison, each with its interval. From `seed_frame`."""
     figure = blank_figure(height=340, y_title="difference, points")
     ticks = []
@@ -116,7 +116,7 @@ def seeds_figure(seeds: pd.DataFrame, styles: Mapping[str, Style]) -> Drawing:
     return figure
 
 
-def examples_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Block:
+def examples_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     """The task's comparisons by example, a table over all methods, and what is missing."""
     found = evidence.by_example
     pairs = [pair for pair in found.pairs if pair.task == task]
@@ -133,13 +133,13 @@ def examples_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> B
         f"seeds above zero, of {row['below']} below"
         for row in table.to_dict("records")
     )
-    numbers = display.Numbers(seeds.dropna(axis="columns", how="all"))
-    panel = Panel(caption, f"{caption}. {alt}.", seeds_figure(seeds, styles), numbers)
+    figure = seeds_figure(seeds, styles)
+    bootstraps = panel(caption, alt, figure, seeds.dropna(axis="columns", how="all"))
     shown = [display.table("Each comparison", table, _pair_columns(pairs, alpha), styles)]
     tested = methods_table(own for own in found.methods if own.task == task)
     if len(tested):
         shown.append(display.table("All methods, by seed", tested, _METHODS_COLUMNS))
-    return Block(evidence.task_label(task), (counted, *missing), (), (panel,), tuple(shown))
+    return Block(evidence.task_label(task), (counted, *missing), (), (bootstraps,), tuple(shown))
 
 
 def _pair_columns(pairs: list[PairByExample], alpha: float) -> Columns:
@@ -170,3 +170,19 @@ _METHODS_COLUMNS: Columns = {
     "df": ("df", number(0)),
     "p": ("p", number(3)),
 }
+
+
+SECTION = Section(
+    anchor="examples",
+    title="Example by example",
+    reading=(
+        "Each point is one seed's two models on all examples, its bar the bootstrap over "
+        "examples: how far the difference of these very models may move on other ones."
+    ),
+    more=(
+        "McNemar's test compares the examples that only one of the two has right. Seeds answer "
+        "the same examples, so they are not pooled: medians and counts of seeds describe them "
+        "and are no test. None of this decides."
+    ),
+    maker=by_task(examples_block),
+)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -16,11 +16,11 @@ from harness.stats.power import detectable_difference, power_of
 from harness.stats.spread import sd_interval
 from reports.evidence import POINTS, Evidence
 from reports.kit import display
-from reports.kit.blocks import Block, Panel
+from reports.kit.blocks import Block, Section, panel
 from reports.kit.canvas import blank_figure, marker, safe
 from reports.kit.display import Joint, number
 from reports.kit.drawing import Drawing
-from reports.kit.palette import DASHES, Style
+from reports.kit.palette import DASHES, Styles
 
 SEEDS = (5, 10, 20, 50)
 WANTED = 0.8
@@ -54,7 +54,7 @@ class TaskPower:
     without: tuple[str, ...]
 
 
-def power_blocks(evidence: Evidence, styles: dict[str, Style]) -> Iterable[Block]:
+def power_blocks(evidence: Evidence, styles: Styles) -> Iterable[Block]:
     """A block for each task; one for all where seeds were added until they decided."""
     if evidence.sequential:
         yield Block(
@@ -71,8 +71,8 @@ def power_blocks(evidence: Evidence, styles: dict[str, Style]) -> Iterable[Block
 
 def read_power(evidence: Evidence, task: str) -> TaskPower | None:
     """The power of a task's comparisons; None where none has a spread."""
-    own = [one for one in evidence.result.comparisons if one.task == task]
-    spread = [one for one in own if one.difference.n > 1 and one.difference.sd > ROUNDING]
+    comparisons = evidence.comparisons(task)
+    spread = [one for one in comparisons if one.difference.n > 1 and one.difference.sd > ROUNDING]
     if not spread:
         return None
     level = evidence.result.share
@@ -84,7 +84,7 @@ def read_power(evidence: Evidence, task: str) -> TaskPower | None:
         seeds,
         pd.DataFrame([_row(one, seeds, level) for one in spread]),
         _curves(POINTS * sd, seeds, level),
-        tuple(_missing(one) for one in own if one not in spread),
+        tuple(_missing(one) for one in comparisons if one not in spread),
     )
 
 
@@ -137,9 +137,7 @@ def standard_curve(n: int, level: float, far: float) -> tuple[tuple[float, float
     return tuple(points)
 
 
-def power_figure(
-    power: TaskPower, own: int, styles: Mapping[str, Style], margin: float | None
-) -> Drawing:
+def power_figure(power: TaskPower, own: int, styles: Styles, margin: float | None) -> Drawing:
     """A line per number of pairs, `own` the thickest, and a point per comparison with its own number.
 
     The points lie where that number finds 80 %. `margin` is in points.
@@ -191,13 +189,12 @@ def _name_line(figure: Drawing, text: str, rows: pd.DataFrame) -> None:
     )  # fmt: skip
 
 
-def _power_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Block:
+def _power_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     power = read_power(evidence, task)
     if power is None:
         return Block("")
     own = len(evidence.manifest["report_seeds"])
-    metric = str(evidence.manifest["tasks"][task]["metrics"][0])
-    margin = evidence.manifest.get("margins", {}).get(metric)
+    margin = evidence.manifest.get("margins", {}).get(evidence.metric(task))
     caption = f"Power at a spread of {power.sd:.2f} points"
     figure = power_figure(power, own, styles, None if margin is None else POINTS * margin)
     median = {n: power.comparisons[f"detectable_{n}"].median() for n in power.seeds}
@@ -207,14 +204,9 @@ def _power_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Blo
     )
     placed = power.comparisons[np.isfinite(power.comparisons["detectable"])]
     shown = display.table("What can be found", power.comparisons, _columns(power.seeds), styles)
-    panel = Panel(
-        caption,
-        f"{caption}. {alt}.",
-        figure,
-        display.Numbers(power.curves),
-        tuple((name, styles[name]) for name in dict.fromkeys(placed["method"])),
-    )
-    return Block(evidence.task_label(task), _notes(power), panels=(panel,), tables=(shown,))
+    key = tuple((name, styles[name]) for name in dict.fromkeys(placed["method"]))
+    curves = panel(caption, alt, figure, power.curves, key)
+    return Block(evidence.task_label(task), _notes(power), panels=(curves,), tables=(shown,))
 
 
 def _notes(power: TaskPower) -> tuple[str, ...]:
@@ -249,4 +241,22 @@ _SPREAD = Joint(
     ("sd_low", "sd_high"),
     ("estimate", "low", "high"),
     lambda sd, low, high: f"{sd:.2f} ({low:.2f} to {high:.2f})",
+)
+
+
+SECTION = Section(
+    anchor="power",
+    title="What could be found",
+    reading=(
+        "Each line is a number of pairs: the chance that the sign-flip test decides for the "
+        "right side, if the true difference is so large, at the spread that was seen (dashed "
+        "line: four in five; dotted: the margin of equivalence)."
+    ),
+    more=(
+        "Points are the comparisons, each at its own spread and number of pairs. For planning: "
+        "a spread from few pairs is itself uncertain (in brackets: 95 % interval, for normal "
+        "differences). Never look up the observed difference here: its power is the p value in "
+        "other words."
+    ),
+    maker=power_blocks,
 )

@@ -6,10 +6,10 @@ import pandas as pd
 
 from reports.evidence import POINTS, Evidence
 from reports.kit import display
-from reports.kit.blocks import Block
+from reports.kit.blocks import Block, Section, by_task
 from reports.kit.display import number
-from reports.kit.palette import Style
-from reports.numbers import setting_text
+from reports.kit.palette import Styles
+from reports.kit.trials import setting_text
 
 COLUMNS: display.Columns = {
     "repeat": ("repeat", number(0)),
@@ -41,7 +41,7 @@ def repeats_table(evidence: Evidence, task: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(COLUMNS))
 
 
-def repeats_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Block:
+def repeats_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     """The table of the repeats; empty where nothing was repeated."""
     frame = repeats_table(evidence, task)
     if frame.empty:
@@ -49,3 +49,19 @@ def repeats_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Bl
     return Block(
         evidence.task_label(task), tables=(display.table("Repeats", frame, COLUMNS, styles),)
     )
+
+
+SECTION = Section(
+    anchor="repeats",
+    title="Repeats",
+    reading=(
+        "Each repeat has a teacher, searches and report seeds of its own; here it is one pair "
+        "of means."
+    ),
+    more=(
+        "Each has a report by the name in the table, beside this one. Settings that change from"
+        " repeat to repeat are part of what the verdict's interval covers."
+    ),
+    maker=by_task(repeats_block),
+    hide_empty=True,
+)

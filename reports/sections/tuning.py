@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from harness.stats.tuning import TuningCurve, least_trials, tuning_curve
-from reports import numbers
 from reports.evidence import Evidence
 from reports.kit import display
-from reports.kit.blocks import Block, Panel
+from reports.kit.blocks import Block, Panel, Section, by_task, method_key, panel
 from reports.kit.canvas import blank_figure, by_method, line, marker, safe, transparent
 from reports.kit.display import number
 from reports.kit.drawing import Drawing
-from reports.kit.palette import Style
+from reports.kit.palette import Styles
+from reports.kit.trials import search_history
 
 CURVE_COLUMNS = ["method", "trials", "expected", "median", "low", "high"]
 BUDGET: display.Columns = {
@@ -57,7 +57,7 @@ def read_tuning(evidence: Evidence, task: str) -> TaskTuning | None:
     if random is None:
         return None
     confidence = round(1 - float(manifest["alpha"]), 12)
-    history = numbers.search_history(evidence.results(task))
+    history = search_history(evidence.results(task))
     curves, missing = {}, []
     for result in evidence.results(task):
         drawn = history[(history["method"] == result.method) & (history["trial"] < random)]
@@ -70,7 +70,7 @@ def read_tuning(evidence: Evidence, task: str) -> TaskTuning | None:
 
 
 def _curve(drawn: pd.DataFrame, random: int, seeds: int, confidence: float) -> TuningCurve | str:
-    """The curve of a method's random trials, rows of `numbers.search_history`, or why there is none."""
+    """The curve of a method's random trials, rows of `search_history`, or why there is none."""
     finished = int((drawn["seeds"] >= seeds).sum())
     if finished < random:
         return f"{finished} of {random} random trials are finished, a curve needs all"
@@ -112,7 +112,7 @@ def budget_table(evidence: Evidence, task: str) -> pd.DataFrame:
     `random`, the trials that were drawn at random, is NaN in ablations of earlier versions.
     """
     random = evidence.manifest.get("random_trials")
-    history = numbers.search_history(evidence.results(task))
+    history = search_history(evidence.results(task))
     rows = []
     for result in evidence.results(task):
         own = history[history["method"] == result.method]
@@ -147,7 +147,7 @@ def budget_warnings(budget: pd.DataFrame) -> list[str]:
     ]
 
 
-def tuning_figure(curves: pd.DataFrame, styles: Mapping[str, Style], metric: str) -> Drawing:
+def tuning_figure(curves: pd.DataFrame, styles: Styles, metric: str) -> Drawing:
     """A line and a band per method, drawn to the edge where unbounded. From `curve_frame`."""
     figure = blank_figure(height=380, y_title=f"best selection {metric}, points")
     ends = curves[["median", "low", "high"]].to_numpy()
@@ -183,7 +183,7 @@ def _best_text(row: Mapping[Hashable, Any]) -> str:
     return f"best of {row['trials']}: {median} ({below}, {above})"
 
 
-def tuning_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Block:
+def tuning_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     """The curves, or why there are none, and the budget of each method's search."""
     if not any(result.search for result in evidence.results(task)):
         return Block("")
@@ -200,8 +200,7 @@ def tuning_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Blo
     else:
         notes = (_trials_text(tuning, int(evidence.manifest["trials"])), *tuning.missing)
         warnings += _few(tuning)
-        metric = str(evidence.manifest["tasks"][task]["metrics"][0])
-        panels = (_panel(tuning, styles, metric),) if tuning.curves else ()
+        panels = (_panel(tuning, styles, evidence.metric(task)),) if tuning.curves else ()
     return Block(evidence.task_label(task), tuple(notes), tuple(warnings), panels, (shown,))
 
 
@@ -226,16 +225,29 @@ def _few(tuning: TaskTuning) -> list[str]:
     ]
 
 
-def _panel(tuning: TaskTuning, styles: Mapping[str, Style], metric: str) -> Panel:
+def _panel(tuning: TaskTuning, styles: Styles, metric: str) -> Panel:
     frame = curve_frame(tuning.curves)
     caption = f"Best selection {metric} of so many random trials"
     alt = "; ".join(
         f"{method}: {_best_text(rows.to_dict('records')[-1])}" for method, rows in by_method(frame)
     )
-    return Panel(
-        caption,
-        f"{caption}. {alt}.",
-        tuning_figure(frame, styles, metric),
-        display.Numbers(frame),
-        tuple((method, styles[method]) for method in tuning.curves),
-    )
+    figure = tuning_figure(frame, styles, metric)
+    return panel(caption, alt, figure, frame, method_key(styles, tuning.curves))
+
+
+SECTION = Section(
+    anchor="tuning",
+    title="Tuning curves",
+    reading=(
+        "How the best selection score rises with the number of settings tried, all of them "
+        "drawn at random. Line: median. Band: holds for all numbers of trials at once."
+    ),
+    more=(
+        "The mean is among the numbers. The band holds for each method on its own and whatever "
+        "the distribution of its scores; it runs to the edge where there is no bound. It "
+        "assumes independent trials, so only those drawn at random are used, and speaks of "
+        "these search seeds, this teacher and these ranges. A failed trial ranks below all "
+        "others. The table counts what each method's search has used, the same for all."
+    ),
+    maker=by_task(tuning_block),
+)

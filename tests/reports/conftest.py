@@ -1,14 +1,20 @@
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from harness.analysis.results import MethodResult
 from harness.storage.ledger import Ledger, Predictions, Record, Result
+from reports.evidence import Evidence, read_evidence
+from reports.kit.blocks import Block
+from reports.page.contents import sections
 
 LABELS = np.array([0, 1] * 5)
+MIB = 2**20
 METHOD_SCORES = {100: 0.9, 101: 0.8, 102: 0.9}
 BASELINE_SCORES = {100: 0.8, 101: 0.7, 102: 0.6}
 MANIFEST: dict[str, Any] = {
@@ -190,6 +196,49 @@ class Scribe:
                 self.run(method, "report", best, seed, score, seen=seen)
 
 
+def measured(
+    scribe: Scribe, method: str, points: float, seconds: float, memory: float, *with_: str
+) -> MethodResult:
+    """A method's result with two report runs of that mean score and cost."""
+    scribe.manifest["studies"]["rte"].setdefault(method, f"s-{method}")
+    scribe.begin()
+    names = [f"{method}-report-0-{seed}" for seed in (100, 101)]
+    scribe.run(method, "search", 0, 0, 0.8)
+    for seed, less in ((100, 0.01), (101, -0.01)):
+        scribe.run(
+            method, "report", 0, seed, points / 100 + less, predicted=False,
+            provenance={"population": [*names, *with_]},
+        )  # fmt: skip
+    result = read_evidence(scribe.ledger, "alp-rte").result.result("rte", method)
+    shares = (seconds - 1, seconds + 1)
+    return replace(
+        result,
+        report=tuple(
+            replace(run, record=replace(run.record, seconds=own, peak_memory=memory * MIB))
+            for run, own in zip(result.report, shares, strict=True)
+        ),
+    )
+
+
+def section_blocks(evidence: Evidence, anchor: str) -> tuple[Block, ...]:
+    """The blocks that the page has under an anchor."""
+    (blocks,) = (blocks for section, blocks in sections(evidence) if section.anchor == anchor)
+    return blocks
+
+
+def looked_inside(scribe: Scribe, *seen: dict[str, Any], method: str = "alp") -> Evidence:
+    """Report runs of one method, with what was looked at in each of them."""
+    scribe.run(method, "search", 0, 0, 0.7)
+    for seed, records in enumerate(seen, start=100):
+        scribe.run(method, "report", 0, seed, 0.7, seen=records)
+    return read_evidence(scribe.ledger, "alp-rte")
+
+
+def layers(cka: list[Any], **changes: Any) -> dict[str, Any]:
+    """A run's record of its layers with that CKA, before and after."""
+    return {"layers": LAYERS | {"cka": {"before": cka, "after": cka}} | changes}
+
+
 def _predictions(score: float) -> Predictions:
     """Ten examples of which the first `score` share are right."""
     right = np.arange(10) < round(10 * score)
@@ -208,3 +257,20 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 @pytest.fixture
 def scribe(ledger: Ledger) -> Scribe:
     return Scribe(ledger)
+
+
+@pytest.fixture
+def evidence(scribe: Scribe) -> Evidence:
+    """Of the finished ablation of two methods."""
+    scribe.finished()
+    return read_evidence(scribe.ledger, "alp-rte")
+
+
+@pytest.fixture
+def two_tasks(scribe: Scribe) -> Evidence:
+    """The same studies under the names of two tasks."""
+    for part in ("tasks", "studies", "teachers"):
+        scribe.manifest[part]["qnli"] = copy.deepcopy(scribe.manifest[part]["rte"])
+    scribe.manifest["family"].append(["qnli", "alp", "finetune"])
+    scribe.finished()
+    return read_evidence(scribe.ledger, "alp-rte")

@@ -1,1 +1,5 @@
-"""The report of several methods and tasks at once."""
+"""Across methods and tasks: ranks, aggregates and effects, all in one view."""
+
+from reports.sections.across.blocks import SECTION
+
+__all__ = ["SECTION"]

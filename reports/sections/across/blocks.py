@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from harness.analysis.aggregation import Across, Aggregates, CrossTaskEffect, Ranking
 from reports.evidence import Evidence
 from reports.kit import display
-from reports.kit.blocks import Block, Panel
+from reports.kit.blocks import Block, Panel, Section, panel
 from reports.kit.display import Columns, Joint, Table, number
-from reports.kit.palette import Style
+from reports.kit.palette import Styles
 from reports.sections.across import figures, numbers
 
 SHARE = "% of the gap"
@@ -25,7 +25,7 @@ def _range(high: str, digits: int) -> Joint:
     return Joint((high,), ("low", "high"), text)
 
 
-def across_blocks(evidence: Evidence, styles: dict[str, Style]) -> Iterable[Block]:
+def across_blocks(evidence: Evidence, styles: Styles) -> Iterable[Block]:
     """Ranks, aggregates and effects across tasks; at the end what there is none of, and why."""
     found = evidence.across
     if found.ranking.result is not None:
@@ -39,7 +39,7 @@ def across_blocks(evidence: Evidence, styles: dict[str, Style]) -> Iterable[Bloc
         yield Block("Left out", gaps)
 
 
-def _ranks_block(evidence: Evidence, ranking: Ranking, styles: dict[str, Style]) -> Block:
+def _ranks_block(evidence: Evidence, ranking: Ranking, styles: Styles) -> Block:
     table, groups = numbers.rank_table(ranking), numbers.rank_groups(ranking)
     friedman, critical = ranking.friedman, ranking.nemenyi.critical_difference
     what = (
@@ -82,12 +82,12 @@ def _ranks_block(evidence: Evidence, ranking: Ranking, styles: dict[str, Style])
         "Ranks",
         (what, tested),
         tuple(warnings),
-        (Panel(caption, f"{caption}. {alt}.", figure, display.Numbers(groups)),),
+        (panel(caption, alt, figure, groups),),
         (display.table("Average ranks", table, columns, styles),),
     )
 
 
-def _aggregates_block(aggregates: Aggregates, styles: dict[str, Style]) -> Block:
+def _aggregates_block(aggregates: Aggregates, styles: Styles) -> Block:
     unit = SHARE if aggregates.shares else "points"
     table, profiles = numbers.aggregate_table(aggregates), numbers.profile_frame(aggregates)
     alt = "; ".join(
@@ -95,15 +95,8 @@ def _aggregates_block(aggregates: Aggregates, styles: dict[str, Style]) -> Block
     )
     caption = "Performance profiles"
     key = tuple((found.method, styles[found.method]) for found in aggregates.methods)
-    panels = [
-        Panel(
-            caption,
-            f"{caption}. {alt}.",
-            figures.profile_figure(profiles, styles, unit),
-            display.Numbers(profiles),
-            key,
-        )
-    ]
+    figure = figures.profile_figure(profiles, styles, unit)
+    panels = [panel(caption, alt, figure, profiles, key)]
     baseline = aggregates.baseline
     if baseline is not None and len(aggregates.methods) > 1:
         improved = table.dropna(subset="improvement")
@@ -112,8 +105,8 @@ def _aggregates_block(aggregates: Aggregates, styles: dict[str, Style]) -> Block
             f"{row['method']}: {row['improvement']:.0f} %" for row in improved.to_dict("records")
         )
         figure = figures.improvement_figure(table, baseline, styles)
-        shown = improved[["method", "improvement", "improvement_low", "improvement_high"]]
-        panels.append(Panel(caption, f"{caption}. {alt}.", figure, display.Numbers(shown)))
+        chances = improved[["method", "improvement", "improvement_low", "improvement_high"]]
+        panels.append(panel(caption, alt, figure, chances))
     return Block(
         "Aggregates over runs",
         _aggregate_notes(aggregates),
@@ -135,7 +128,7 @@ def _aggregate_notes(aggregates: Aggregates) -> tuple[str, ...]:
     return (counts, *((scale,) if aggregates.shares else ()), *left_out)
 
 
-def _aggregate_display(aggregates: Aggregates, styles: dict[str, Style]) -> Table:
+def _aggregate_display(aggregates: Aggregates, styles: Styles) -> Table:
     unit = SHARE if aggregates.shares else "points"
     columns: Columns = {
         "method": ("method", None),
@@ -148,7 +141,7 @@ def _aggregate_display(aggregates: Aggregates, styles: dict[str, Style]) -> Tabl
     return display.table("All runs of a method", frame, columns, styles)
 
 
-def _effects_block(effects: tuple[CrossTaskEffect, ...], styles: dict[str, Style]) -> Block:
+def _effects_block(effects: tuple[CrossTaskEffect, ...], styles: Styles) -> Block:
     frame, spread = numbers.effect_frame(effects), numbers.spread_table(effects)
     notes = []
     for effect in effects:
@@ -169,7 +162,7 @@ def _effects_block(effects: tuple[CrossTaskEffect, ...], styles: dict[str, Style
             for row in random
         )
         figure = figures.effects_figure(frame, styles)
-        panels = (Panel(caption, f"{caption}. {alt}.", figure, display.Numbers(frame)),)
+        panels = (panel(caption, alt, figure, frame),)
     return Block(
         "Effects across tasks",
         tuple(notes),
@@ -178,9 +171,7 @@ def _effects_block(effects: tuple[CrossTaskEffect, ...], styles: dict[str, Style
     )
 
 
-def _effect_tables(
-    effects: tuple[CrossTaskEffect, ...], styles: dict[str, Style]
-) -> tuple[Table, ...]:
+def _effect_tables(effects: tuple[CrossTaskEffect, ...], styles: Styles) -> tuple[Table, ...]:
     frame, spread = numbers.effect_frame(effects), numbers.spread_table(effects)
     if frame.empty:
         return ()
@@ -217,3 +208,20 @@ def _gaps(found: Across) -> Iterable[str]:
     ):
         if attempt.result is None:
             yield f"No {name}: {attempt.reason}."
+
+
+SECTION = Section(
+    anchor="across",
+    title="Across methods and tasks",
+    reading=(
+        "Diagram: average ranks, with bars over methods that are closer than the critical "
+        "difference. Profiles: the share of runs above each score. Forest: thick bar, the "
+        "random effect; small marks, the tasks."
+    ),
+    more=(
+        "None of this decides: a rank depends on which other methods are there, and every p "
+        "value and interval stands for itself. Bands of profiles are pointwise, over seeds. A "
+        "random effect speaks of tasks like these, a fixed effect of these very tasks."
+    ),
+    maker=across_blocks,
+)

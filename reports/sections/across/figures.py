@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from reports.kit.canvas import blank_figure, by_method, line, marker, safe, transparent
 from reports.kit.drawing import Drawing
-from reports.kit.palette import Style
-
-Styles = Mapping[str, Style]
+from reports.kit.palette import Style, Styles
 
 GREY = "#888888"
 

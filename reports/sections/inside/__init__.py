@@ -1,1 +1,1 @@
-"""The report of what was looked at inside the students: records, numbers, figures, blocks."""
+"""Looking inside the students after training, in four sections: targets, similarity, states, angles."""

@@ -1,153 +1,83 @@
-"""States of student and teacher layers as points on a plane: which are drawn, and the figure."""
+"""States and labels: the states of a few runs on a plane, coloured by label."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise, product
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
 from harness.analysis.inside import Projection
-from harness.stats.arrays import Floats
-from reports.kit.canvas import blank_figure
-from reports.kit.choices import State, add_states
-from reports.kit.drawing import Drawing
-from reports.kit.palette import OKABE_ITO, SYMBOLS, Style
-from reports.sections.inside.figures import colour_bar
-
-MOST_SHOWN = 6
-"""Layers of a kind whose states are drawn."""
-KINDS = {"teacher": "teacher", "fused": "target of", "student": "student"}
-"""What is drawn, a row each, as its panels are titled."""
-SCORES = [[0.0, "#0072B2"], [0.5, "#b0b0b0"], [1.0, "#D55E00"]]
-"""A scale whose every colour can be seen on white and on black."""
-
-Labels = npt.NDArray[Any]
+from reports.evidence import Evidence
+from reports.kit.blocks import Block, Panel, Section, by_task
+from reports.kit.choices import choice_of
+from reports.kit.display import Numbers
+from reports.kit.palette import Styles
+from reports.sections.inside import plane
+from reports.sections.inside.coverage import POOLED, first_method, not_recorded, of_task
 
 
-def shown_layers(projection: Projection) -> dict[str, dict[int, Floats]]:
-    """States to draw, (B, 2) by kind and layer (from 1): `teacher`, `fused` where there is, `student`.
-
-    At most `MOST_SHOWN` student layers, evenly spaced up to the last one, and as many teacher layers.
-    """
-    students, teachers = len(projection.student), len(projection.teacher)
-    own = _evenly(students, min(students, MOST_SHOWN))
-    theirs = _evenly(teachers, min(teachers, len(own)))
-    found = {"teacher": {layer: projection.teacher[layer - 1] for layer in theirs}}
-    if projection.fused is not None:
-        found["fused"] = {layer: projection.fused[layer - 1] for layer in own}
-    found["student"] = {layer: projection.student[layer - 1] for layer in own}
-    return {
-        kind: {layer: _three_digits(points) for layer, points in layers.items()}
-        for kind, layers in found.items()
-    }
-
-
-def states_frame(projections: Mapping[str, Projection]) -> pd.DataFrame:
-    """One row per method and example: its label and where its states lie, two columns a layer drawn."""
-    parts = []
-    for method, projection in projections.items():
-        columns: dict[str, object] = {"method": method, "label": projection.labels}
-        for kind, layers in shown_layers(projection).items():
-            for layer, points in layers.items():
-                columns |= {f"{kind} {layer} x": points[:, 0], f"{kind} {layer} y": points[:, 1]}
-        parts.append(pd.DataFrame(columns))
-    return pd.concat(parts, ignore_index=True)
-
-
-def _evenly(layers: int, count: int) -> Sequence[int]:
-    """`count` of the layers 1 to `layers`, evenly spaced, the last one among them."""
-    return [round(layers * (place + 1) / count) for place in range(count)]
-
-
-def _three_digits(points: Floats) -> Floats:
-    """Rounded to three digits of the number that is farthest from zero."""
-    most = float(np.abs(points).max())
-    decimals = 2 - int(np.floor(np.log10(most))) if most > 0 else 0
-    return np.asarray(points.round(decimals) + 0.0)
-
-
-def states_figure(
-    projections: Mapping[str, Projection], looks: Mapping[int, Style], first: str
-) -> Drawing:
-    """States as points: a row of panels per kind, a column per layer, a state per method.
-
-    `looks` are those of the classes; empty for scores, which have a scale of colours.
-    """
-    drawn = [shown_layers(projection) for projection in projections.values()]
-    kinds = [kind for kind in KINDS if any(kind in own for own in drawn)]
-    columns = max(len(layers) for own in drawn for layers in own.values())
-    layers = {kind: next(list(own[kind]) for own in drawn if kind in own) for kind in kinds}
-    titles = [
-        f"{KINDS[kind]} {layers[kind][column]}" if column < len(layers[kind]) else ""
-        for kind in kinds
-        for column in range(columns)
-    ]
-    figure = blank_figure(height=40 + 170 * len(kinds), y_title=None)
-    joint = all(projection.joint for projection in projections.values())
-    figure.set_subplots(
-        len(kinds), columns, subplot_titles=titles, horizontal_spacing=0.012, vertical_spacing=0.07,
-        shared_xaxes="all" if joint else "rows", shared_yaxes="all" if joint else "rows",
-    )  # fmt: skip
+def states_block(evidence: Evidence, task: str, styles: Styles) -> Block:
+    """States of a few methods on a plane, coloured by label."""
+    projections = of_task(evidence.inside.projections, task, styles)
+    if not projections:
+        return not_recorded(evidence, task)
     labels = next(iter(projections.values())).labels
-    rows, cols = zip(*product(range(1, len(kinds) + 1), range(1, columns + 1)), strict=True)
-    dots = {
-        "type": "scatter",
-        "mode": "markers",
-        "hoverinfo": "skip",
-        "marker": _dots(labels, looks),
-    }
-    figure.update_layout(coloraxis=_colours(looks), margin={"l": 8, "r": 8, "t": 26, "b": 8})
-    figure.update_annotations(font_size=12)
-    for update in (figure.update_xaxes, figure.update_yaxes):
-        update(
-            showgrid=False, zeroline=False, showticklabels=False, automargin=False, showline=True,
-            mirror=True,
-        )  # fmt: skip
-    states = [_points_state(own, kinds, columns) for own in drawn]
-    shown = list(projections).index(first)
-    return add_states(figure, [dots] * len(rows), states, shown, rows=rows, cols=cols)
+    classes = np.unique(labels).tolist() if np.issubdtype(labels.dtype, np.integer) else []
+    looks = plane.label_looks(classes)
+    names = evidence.manifest["tasks"][task].get("labels") or ()
+    notes = [_drawn_text(projections, len(evidence.results(task)))]
+    mixed = (name for name, projection in projections.items() if projection.fused is not None)
+    first = next(mixed, first_method(evidence, projections))
+    pooled = POOLED[projections[first].pooling]
+    caption = f"{pooled} of {len(labels)} examples of {projections[first].split}"
+    states = Panel(
+        caption,
+        f"{caption}, coloured by label. {notes[0]}",
+        plane.states_figure(projections, looks, first),
+        Numbers(plane.states_frame(projections)),
+        tuple((_class_name(names, label), look) for label, look in looks.items()),
+        choice_of("method", list(projections), list(projections).index(first)),
+    )
+    return Block(evidence.task_label(task), tuple(notes), panels=(states,))
 
 
-def label_looks(labels: Sequence[int]) -> dict[int, Style]:
-    """A look for each class: colours from the palette's other end, so that few are a method's too."""
-    symbols = list(SYMBOLS)
-    return {
-        label: Style(OKABE_ITO[-1 - place % len(OKABE_ITO)], symbols[place % len(symbols)], "solid")
-        for place, label in enumerate(labels)
-    }
+def _drawn_text(projections: Mapping[str, Projection], methods: int) -> str:
+    """Which runs are drawn, and how much of them two components show."""
+    runs = []
+    for method, projection in projections.items():
+        student, teacher = map(_share, (projection.explained[w] for w in ("student", "teacher")))
+        shares = student if projection.joint else f"{student} and {teacher}"
+        mixed = "" if projection.fused is not None else ", nothing mixed"
+        runs.append(f"{method}, seed {projection.seed} ({shares}{mixed})")
+    which = f"of {methods} methods " if len(projections) < methods else ""
+    variance = (
+        "the variance of all states together"
+        if all(projection.joint for projection in projections.values())
+        else "the variance of the student's states and of the teacher's, each in a plane of its own"
+    )
+    return f"Drawn {which}(in brackets the share of {variance}): {'; '.join(runs)}."
 
 
-def _dots(labels: Labels, looks: Mapping[int, Style]) -> dict[str, Any]:
-    """A panel's markers, in the order of the examples, so that no class lies over the others."""
-    common = {"size": 5, "opacity": 0.75, "coloraxis": "coloraxis"}
-    if not looks:
-        return common | {"color": labels.tolist()}
-    places = np.searchsorted(list(looks), labels)
-    symbols = [look.symbol for look in looks.values()]
-    return common | {"color": places.tolist(), "symbol": [symbols[place] for place in places]}
+def _share(explained: float) -> str:
+    return "no variance" if np.isnan(explained) else f"{100 * explained:.0f} %"
 
 
-def _colours(looks: Mapping[int, Style]) -> dict[str, Any]:
-    """The scale of scores, or a step for each class, numbered from 0."""
-    if not looks:
-        return {"colorscale": SCORES, "colorbar": colour_bar("label")}
-    edges = np.linspace(0, 1, len(looks) + 1)
-    steps = zip(pairwise(edges.tolist()), looks.values(), strict=True)
-    scale = [[edge, look.colour] for ends, look in steps for edge in ends]
-    return {"colorscale": scale, "cmin": -0.5, "cmax": len(looks) - 0.5, "showscale": False}
+def _class_name(names: Sequence[str], label: int) -> str:
+    return str(names[label]) if 0 <= label < len(names) else f"label {label}"
 
 
-def _points_state(
-    drawn: Mapping[str, Mapping[int, Floats]], kinds: Sequence[str], columns: int
-) -> State:
-    nothing = np.empty((0, 2))
-    state = []
-    for kind in kinds:
-        layers = list(drawn.get(kind, {}).values())
-        for points in (*layers, *[nothing] * (columns - len(layers))):
-            state.append({"x": points[:, 0].tolist(), "y": points[:, 1].tolist()})
-    return state
+SECTION = Section(
+    anchor="states",
+    title="Looking inside: states and labels",
+    reading=(
+        "Each point is one example's state in one layer of one student or of the teacher, on "
+        "the first two principal components; colours are the labels."
+    ),
+    more=(
+        "“Target of” a student layer is the mixture that it is matched to. Panels share their "
+        "axes, where widths differ those of a row: a layer whose states hardly vary is a dot. "
+        "Colours that lie apart are told apart in that layer; that they overlap says less, "
+        "since two components are not all."
+    ),
+    maker=by_task(states_block),
+)

@@ -1,1 +1,5 @@
-"""The report of the search space: trials, importances and contours."""
+"""Search space: trials, importances and contours."""
+
+from reports.sections.space.blocks import SECTION
+
+__all__ = ["SECTION"]

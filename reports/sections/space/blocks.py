@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import pandas as pd
-
 from harness.stats.importance import LEAST_TRIALS
 from reports.evidence import Evidence
-from reports.kit import display
-from reports.kit.blocks import Block, Panel
-from reports.kit.drawing import Drawing
-from reports.kit.palette import Style
+from reports.kit.blocks import Block, Panel, Section, by_task, panel
+from reports.kit.palette import Styles
 from reports.sections.space import figures, surfaces, trials
 from reports.sections.space.surfaces import LEAST_SURFACE, Surface
 from reports.sections.space.trials import Scale, Searched
@@ -22,12 +18,12 @@ MOST_SURFACES = 4
 """Methods with contours, those with the highest best selection score."""
 
 
-def space_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Block:
+def space_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     """Parallel coordinates, importances and contours, each where there are trials enough."""
     searched = trials.read_searched(evidence, task)
     if searched.trials.empty or not searched.names:
         return Block(evidence.task_label(task), warnings=searched.unread)
-    metric = str(evidence.manifest["tasks"][task]["metrics"][0])
+    metric = evidence.metric(task)
     parallel, left_out = _parallel(searched, metric)
     shares, notes = _importances(searched)
     contours, missing = _surfaces(searched, metric)
@@ -53,7 +49,7 @@ def _parallel(searched: Searched, metric: str) -> tuple[Panel, list[str]]:
     notes = (
         [f"Without an axis, since few methods search them: {', '.join(hidden)}."] if hidden else []
     )
-    return _panel(caption, alt, figure, searched.trials), notes
+    return panel(caption, alt, figure, searched.trials), notes
 
 
 def _importances(searched: Searched) -> tuple[list[Panel], list[str]]:
@@ -73,7 +69,7 @@ def _importances(searched: Searched) -> tuple[list[Panel], list[str]]:
         f"{row['trials']} trials"
         for row in first.to_dict("records")
     )
-    return [_panel(caption, alt, figures.importance_figure(frame), frame)], notes
+    return [panel(caption, alt, figures.importance_figure(frame), frame)], notes
 
 
 def _few(searched: Searched) -> list[str]:
@@ -133,8 +129,24 @@ def _surface_panel(surface: Surface, scales: Mapping[str, Scale], metric: str) -
     )
     log = (scales[surface.x_name].log, scales[surface.y_name].log)
     figure = figures.surface_figure(surface, log)
-    return _panel(caption, alt, figure, surface.trials)
+    return panel(caption, alt, figure, surface.trials)
 
 
-def _panel(caption: str, alt: str, figure: Drawing, frame: pd.DataFrame) -> Panel:
-    return Panel(caption, f"{caption}. {alt}.", figure, display.Numbers(frame))
+SECTION = Section(
+    anchor="space",
+    title="Search space",
+    reading=(
+        "Each line is one trial, coloured by its rank in its method, from the worst fifth "
+        "(grey, thin) to the best (orange, thick). None of this decides: a sampler chose the "
+        "trials."
+    ),
+    more=(
+        "A line breaks where a method lacks a hyper-parameter. Importances are Optuna's "
+        "PED-ANOVA: how differently a hyper-parameter is spread in the best quarter of trials "
+        "and in all of them, each for itself, so that what matters only together with another "
+        "one is not seen. Shares sum to 100 % even where nothing matters: only a star says that"
+        " chance is no explanation (p < 0.05, not adjusted). Contours run straight from trial "
+        "to trial: what else was searched varies too, and noise is not smoothed."
+    ),
+    maker=by_task(space_block),
+)

@@ -17,8 +17,8 @@ from harness.analysis.results import MethodResult
 from harness.errors import StorageError
 from harness.stats.arrays import Floats
 from harness.stats.importance import LEAST_TRIALS, importances
-from reports import numbers
 from reports.evidence import Evidence
+from reports.kit.trials import search_history
 
 ALL = "all methods"
 LAYER_SHARE, KD_WEIGHT = "layer_share", "kd_weight"
@@ -113,7 +113,7 @@ def read_searched(evidence: Evidence, task: str) -> Searched:
             scales[method] = {name: read_scale(text) for name, text in texts.items()}
         except StorageError as error:
             unread.append(f"{method} is left out: {error}.")
-    history = numbers.search_history(results)
+    history = search_history(results)
     complete = history[(history["status"] == "complete") & history["method"].isin(list(scales))]
     trials = complete[["method", "trial", "points"]].reset_index(drop=True)
     ranks = trials.groupby("method", sort=False)["points"].transform(_ranks)

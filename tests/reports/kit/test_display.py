@@ -42,3 +42,9 @@ def test_signed_numbers_and_p_values_have_a_dash_where_there_is_none():
         "+1.23", f"{display.MINUS}1.00", "+0.00", NOTHING,
     ]  # fmt: skip
     assert [display.p_text(value) for value in (0.01234, math.nan)] == ["0.0123", NOTHING]
+
+
+def test_numbers_are_printed_without_a_negative_zero():
+    assert display.number(2)(-0.001) == "0.00"
+    assert display.number(1)(-1.25) == f"{display.MINUS}1.2"
+    assert display.number(1)(math.nan) == display.NOTHING

@@ -17,8 +17,9 @@ from playwright.sync_api import Browser, Download, Locator, Page, sync_playwrigh
 
 from benchmarks.synthetic import Size, write_ledger
 from harness.storage.ledger import Ledger
-from reports import build, tables
+from reports import build
 from reports.evidence import read_evidence
+from reports.page.scores import verdict_table
 from tests.reports.conftest import Scribe
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -322,7 +323,7 @@ def test_a_table_is_saved_as_csv_with_full_values(
         "alp-rte-verdicts-scores-and-differences-on-rte-by-accuracy.csv"
     )
     shown = pd.read_csv(io.StringIO(opened.text(press)))
-    frame = tables.verdict_table(read_evidence(finished.ledger, "alp-rte"))
+    frame = verdict_table(read_evidence(finished.ledger, "alp-rte"))
     for heading, name in {
         "mean, points": "mean", "sd": "sd", "rank": "rank", "difference, points": "difference",
         "interval: low": "low", "interval: high": "high", "adjusted p": "adjusted_p",

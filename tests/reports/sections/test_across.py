@@ -16,8 +16,8 @@ from harness.stats.ranks import friedman, nemenyi, rank_comparisons
 from reports.build import build_report
 from reports.evidence import read_evidence
 from reports.kit.palette import method_styles
-from reports.page.contents import sections
 from reports.sections.across import figures, numbers
+from tests.reports.conftest import section_blocks
 
 STYLES = method_styles(["kd", "alp", "pkd"])
 
@@ -177,8 +177,7 @@ def test_the_forest_has_a_row_per_method_with_its_tasks():
 
 def section(scribe: Any, anchor: str) -> Any:
     evidence = read_evidence(scribe.ledger, scribe.manifest["name"])
-    (found,) = (part for part in sections(evidence) if part.anchor == anchor)
-    return found
+    return section_blocks(evidence, anchor)
 
 
 def write_two_tasks(scribe: Any) -> None:
@@ -204,12 +203,12 @@ def write_two_tasks(scribe: Any) -> None:
 def test_several_tasks_have_all_three_blocks(scribe, tmp_path: Path):
     write_two_tasks(scribe)
     found = section(scribe, "across")
-    assert [block.title for block in found.blocks] == [
+    assert [block.title for block in found] == [
         "Ranks",
         "Aggregates over runs",
         "Effects across tasks",
     ]
-    ranks, aggregated, effects = found.blocks
+    ranks, aggregated, effects = found
     assert ranks.notes[0].startswith("Ranked on 2 tasks, by the mean of each: rte, mrpc.")
     assert ranks.warnings == (
         "2 tasks of 3 methods cannot give a p value below 0.17, whatever their ranks.",
@@ -230,7 +229,7 @@ def test_several_tasks_have_all_three_blocks(scribe, tmp_path: Path):
 def test_one_task_and_two_methods_say_what_is_left_out(scribe):
     scribe.finished()
     found = section(scribe, "across")
-    aggregated, gaps = found.blocks
+    aggregated, gaps = found
     assert aggregated.title == "Aggregates over runs"
     assert aggregated.notes == ("3 seeds, finished by every method on rte.",)
     assert gaps.notes == (
@@ -241,7 +240,7 @@ def test_one_task_and_two_methods_say_what_is_left_out(scribe):
 
 def test_without_runs_every_part_has_its_reason(scribe):
     scribe.begin()
-    (gaps,) = section(scribe, "across").blocks
+    (gaps,) = section(scribe, "across")
     assert len(gaps.notes) == 3
 
 
@@ -249,14 +248,14 @@ def test_added_seeds_are_told_beside_the_ranks(scribe):
     write_two_tasks(scribe)
     evidence = read_evidence(scribe.ledger, scribe.manifest["name"])
     evidence.result.manifest["stopping"] = "sequential"
-    (found,) = (part for part in sections(evidence) if part.anchor == "across")
-    assert "Seeds were added until comparisons were decided" in found.blocks[0].warnings[-1]
+    blocks = section_blocks(evidence, "across")
+    assert "Seeds were added until comparisons were decided" in blocks[0].warnings[-1]
 
 
 def test_both_adjusted_p_values_stand_side_by_side(scribe):
     """Four comparisons of three seeds, all of one sign: p is 2 / 2³ in each."""
     write_two_tasks(scribe)
-    block = section(scribe, "differences").blocks[0]
+    block = section(scribe, "differences")[0]
     (table,) = block.tables
     headings = [cell.text for cell in table.headings]
     holm, discovery = headings.index("p (Holm)"), headings.index("p (Benjamini-Hochberg)")

@@ -14,23 +14,21 @@ from harness.analysis.disagreements import Disagreements, Side
 from harness.storage.ledger import Ledger
 from reports import build
 from reports.evidence import Evidence, read_evidence
+from reports.export.disagreements import COLUMNS, disagreements_csv
 from reports.kit.blocks import Block
 from reports.kit.display import Table
 from reports.kit.palette import method_styles
-from reports.page.contents import sections
 from reports.sections.disagreements import (
     CHARACTERS,
-    COLUMNS,
     LEAST_TEXT,
     MOST,
     MOST_TEXT,
     ROWS,
     disagreements_block,
-    disagreements_csv,
     shortened,
     shown_size,
 )
-from tests.reports.conftest import Scribe
+from tests.reports.conftest import Scribe, section_blocks
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -114,8 +112,7 @@ def test_the_numbers_worked_out_by_hand(evidence):
 
 
 def test_the_page_shows_what_most_seeds_agree_on(evidence):
-    (section,) = (part for part in sections(evidence) if part.anchor == "disagreements")
-    (found,) = section.blocks
+    (found,) = section_blocks(evidence, "disagreements")
     counts, listed = found.tables
     assert cells(counts) == [
         {

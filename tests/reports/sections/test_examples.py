@@ -9,8 +9,8 @@ from harness.analysis.examples import MethodsByExample, PairByExample
 from harness.stats.examples import CochranQ, ExamplesBootstrap, McNemar
 from reports.evidence import read_evidence
 from reports.kit.palette import method_styles
-from reports.page.contents import sections
 from reports.sections import examples
+from tests.reports.conftest import section_blocks
 
 
 def pair(*, regression: bool = False) -> PairByExample:
@@ -75,8 +75,7 @@ def test_q_has_a_row_per_seed():
 
 def block(scribe: Any) -> Any:
     evidence = read_evidence(scribe.ledger, scribe.manifest["name"])
-    (section,) = (part for part in sections(evidence) if part.anchor == "examples")
-    return section.blocks
+    return section_blocks(evidence, "examples")
 
 
 def test_the_page_shows_each_comparison(scribe):

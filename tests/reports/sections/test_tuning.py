@@ -6,8 +6,8 @@ import pytest
 
 from reports.evidence import read_evidence
 from reports.kit.palette import method_styles
-from reports.page.contents import sections
 from reports.sections import tuning
+from tests.reports.conftest import section_blocks
 
 STYLES = method_styles(["finetune", "alp"])
 
@@ -200,5 +200,4 @@ def test_unequal_budgets_are_told(scribe):
 def test_nothing_searched_leaves_the_section_out(scribe):
     scribe.begin()
     evidence = read_evidence(scribe.ledger, "alp-rte")
-    (found,) = [section for section in sections(evidence) if section.anchor == "tuning"]
-    assert found.blocks == ()
+    assert section_blocks(evidence, "tuning") == ()

@@ -1,4 +1,4 @@
-"""The timeline's figure and block, from the numbers of `reports.sections.timeline.numbers`."""
+"""The timeline of all runs: the figure and the block, from the numbers of `bars`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pandas as pd
 
 from reports.evidence import Evidence
 from reports.kit import display
-from reports.kit.blocks import Block, Panel
+from reports.kit.blocks import Block, method_key, panel
 from reports.kit.canvas import blank_figure, safe
 from reports.kit.drawing import Drawing
-from reports.kit.palette import Style
-from reports.sections.timeline.numbers import (
+from reports.kit.palette import Styles
+from reports.sections.cost.bars import (
     HOUR,
     MACHINES,
     Pause,
@@ -35,7 +35,7 @@ NAMES_APART = 0.08
 UNITS = ((48 * HOUR, 24 * HOUR, "days"), (2 * HOUR, HOUR, "hours"), (300, 60, "minutes"))
 
 
-def timeline_figure(frame: pd.DataFrame, styles: Mapping[str, Style]) -> Drawing:
+def timeline_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
     """A row per worker, a bar per stretch, times without runs cut out. From `bars`."""
     workers = list(dict.fromkeys(zip(frame["machine"], frame["worker"], strict=True)))
     heights = {worker: place for place, worker in enumerate(sorted(workers))}
@@ -114,7 +114,7 @@ def _rounded(values: Iterable[float]) -> list[float]:
     return [float(f"{value:.6g}") for value in values]
 
 
-def timeline_block(evidence: Evidence, styles: dict[str, Style]) -> Block:
+def timeline_block(evidence: Evidence, styles: Styles) -> Block:
     """The timeline of all tasks and what trained them; empty before the first run."""
     frame = bars(evidence)
     if frame.empty:
@@ -127,15 +127,10 @@ def timeline_block(evidence: Evidence, styles: dict[str, Style]) -> Block:
         f"worker{'' if machines['workers'].sum() == 1 else 's'}, {frame['failed'].sum()} failed"
     )
     figure = timeline_figure(frame, styles)
-    panel = Panel(
-        caption,
-        f"{caption}. {alt}.",
-        figure,
-        display.Numbers(frame.assign(worker=frame["worker"] + 1)),
-        tuple((name, style) for name, style in styles.items() if name in set(frame["method"])),
-    )
-    shown = display.table("Machines", machines, MACHINES)
-    return Block("Timeline", _cut_out(pauses(frame)), panels=(panel,), tables=(shown,))
+    numbered = frame.assign(worker=frame["worker"] + 1)
+    timeline = panel(caption, alt, figure, numbered, method_key(styles, frame["method"]))
+    table = display.table("Machines", machines, MACHINES)
+    return Block("Timeline", _cut_out(pauses(frame)), panels=(timeline,), tables=(table,))
 
 
 def _cut_out(cuts: Sequence[Pause]) -> tuple[str, ...]:

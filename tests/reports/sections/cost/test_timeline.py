@@ -4,8 +4,8 @@ import pytest
 
 from reports.evidence import read_evidence
 from reports.kit.palette import method_styles
-from reports.sections.timeline import blocks, numbers
-from reports.sections.timeline.numbers import Pause
+from reports.sections.cost import bars, timeline
+from reports.sections.cost.bars import Pause
 
 STYLES = method_styles(["finetune", "alp"])
 
@@ -39,7 +39,7 @@ def read(scribe: Any) -> Any:
 
 
 def rows(scribe: Any) -> list[tuple[Any, ...]]:
-    frame = numbers.bars(read(scribe))
+    frame = bars.bars(read(scribe))
     shown = ["worker", "method", "role", "start", "end", "runs"]
     return [
         (*row[:3], pytest.approx(row[3], abs=1e-6), pytest.approx(row[4], abs=1e-6), row[5])
@@ -81,7 +81,7 @@ def test_bars_that_overlap_have_workers_of_their_own(scribe: Any, clock: Any) ->
     trained(scribe, clock, 101, ("finetune", "search", 1, 0))
     trained(scribe, clock, 103, ("alp", "search", 1, 0))
     trained(scribe, clock, 99, ("alp", "report", 0, 100), processor="another", cores=4)
-    found = numbers.bars(read(scribe))
+    found = bars.bars(read(scribe))
     assert [(row.machine, row.worker, row.start, row.end) for row in found.itertuples()] == [
         ("unknown processor", 0, pytest.approx(0), pytest.approx(4)),
         ("another, 4 cores", 0, pytest.approx(3), pytest.approx(5)),
@@ -89,12 +89,12 @@ def test_bars_that_overlap_have_workers_of_their_own(scribe: Any, clock: Any) ->
         ("unknown processor", 1, pytest.approx(4), pytest.approx(7)),
         ("unknown processor", 0, pytest.approx(6), pytest.approx(9)),
     ]
-    machines = numbers.machine_table(found)
+    machines = bars.machine_table(found)
     assert machines["machine"].tolist() == ["another, 4 cores", "unknown processor"]
     assert machines["workers"].tolist() == [1, 2]
     assert machines["runs"].tolist() == [1, 5]
     assert machines["hours"].tolist() == pytest.approx([2 / 3600, 12 / 3600])
-    figure = blocks.timeline_figure(found, STYLES).checked()
+    figure = timeline.timeline_figure(found, STYLES).checked()
     assert list(figure.layout.yaxis.ticktext) == [
         "machine 1, worker 1", "machine 2, worker 1", "machine 2, worker 2",
     ]  # fmt: skip
@@ -127,12 +127,12 @@ def test_long_pauses_are_cut_out(scribe: Any, clock: Any) -> None:
     trained(scribe, clock, 102, ("alp", "search", 0, 0))
     trained(scribe, clock, 155, ("alp", "search", 0, 1))  # 51 seconds later: not a minute
     trained(scribe, clock, 1157, ("alp", "report", 0, 100))
-    frame = numbers.bars(read(scribe))
-    (cut,) = numbers.pauses(frame)
+    frame = bars.bars(read(scribe))
+    (cut,) = bars.pauses(frame)
     assert (cut.start, cut.end) == (pytest.approx(55), pytest.approx(1055))
-    assert numbers.shown_time(55, [cut], 5) == pytest.approx(55)
-    assert numbers.shown_time(1056, [cut], 5) == pytest.approx(61)
-    figure = blocks.timeline_figure(frame, STYLES).checked()
+    assert bars.shown_time(55, [cut], 5) == pytest.approx(55)
+    assert bars.shown_time(1056, [cut], 5) == pytest.approx(61)
+    figure = timeline.timeline_figure(frame, STYLES).checked()
     search, report = figure.data
     # The whole is 57 seconds without the pause, which takes 1.5 % of that.
     assert list(search.base) == pytest.approx([0, 53], abs=1e-3)
@@ -140,7 +140,7 @@ def test_long_pauses_are_cut_out(scribe: Any, clock: Any) -> None:
     assert list(report.x) == pytest.approx([2], abs=1e-3)
     assert (search.marker.opacity, report.marker.opacity) == (0.45, 1)
     assert search.marker.color == STYLES["alp"].colour
-    assert blocks.timeline_block(read(scribe), STYLES).notes == (
+    assert timeline.timeline_block(read(scribe), STYLES).notes == (
         "Times without runs are cut out at the dotted lines: 1, of 16.7 minutes in all, the longest "
         "16.7 minutes.",
     )
@@ -150,15 +150,15 @@ def test_pauses_of_one_worker_are_none_while_another_trains() -> None:
     import pandas as pd
 
     frame = pd.DataFrame({"start": [0.0, 900.0, 50.0], "end": [100.0, 1000.0, 880.0]})
-    assert numbers.pauses(frame) == []
-    assert numbers.pauses(frame[:2]) == [Pause(100.0, 900.0)]
+    assert bars.pauses(frame) == []
+    assert bars.pauses(frame[:2]) == [Pause(100.0, 900.0)]
 
 
 def test_failed_runs_are_counted(scribe: Any, clock: Any) -> None:
     scribe.begin()
     clock["now"] = 10
     scribe.run("alp", "search", 0, 0, 0.0, status="failed", reason="loss is NaN")
-    block = blocks.timeline_block(read(scribe), STYLES)
+    block = timeline.timeline_block(read(scribe), STYLES)
     (panel,) = block.panels
     assert "1 runs in 2 seconds" in panel.alt
     assert panel.alt.endswith("1 failed.")
@@ -169,7 +169,7 @@ def test_failed_runs_are_counted(scribe: Any, clock: Any) -> None:
 
 def test_before_the_first_run_there_is_nothing(scribe: Any) -> None:
     scribe.begin()
-    assert blocks.timeline_block(read(scribe), STYLES).empty
+    assert timeline.timeline_block(read(scribe), STYLES).empty
 
 
 @pytest.mark.parametrize(
@@ -177,4 +177,4 @@ def test_before_the_first_run_there_is_nothing(scribe: Any) -> None:
     [(3.21, "3.21 seconds"), (600, "10 minutes"), (9000, "2.5 hours"), (864000, "10 days")],
 )
 def test_times_are_in_fitting_units(seconds: float, words: str) -> None:
-    assert blocks._span(seconds) == words
+    assert timeline._span(seconds) == words

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reports import tables
 from reports.evidence import read_evidence
 from reports.kit import display
+from reports.kit.display import NOTHING
 from reports.kit.palette import method_styles
-from reports.page import verdicts
+from reports.page.scores import overview_display, verdict_display, verdict_table
 
 SEEDS = range(100, 108)
 BASELINE = (60, 62, 64, 66, 60, 62, 64, 66)
@@ -39,14 +39,8 @@ alp is above it by 2, -1, 4, 1, 6, 3, 8, 5. Flipping nothing, the -1, or the -1 
 sum: 3 / 256, times two others, is below 0.025, so rail is lower than the best."""
 
 
-@pytest.fixture
-def evidence(scribe: Any) -> Any:
-    scribe.finished()
-    return read_evidence(scribe.ledger, "alp-rte")
-
-
 def test_verdict_table_holds_the_numbers_worked_out_by_hand(evidence):
-    rows = tables.verdict_table(evidence).to_dict("records")
+    rows = verdict_table(evidence).to_dict("records")
     assert [row["method"] for row in rows] == [
         "teacher",
         "constant prediction",
@@ -111,8 +105,8 @@ def flipped_interval(differences: tuple[int, ...]) -> tuple[Fraction, Fraction]:
 
 def test_eight_paired_seeds_decide_as_worked_out_by_hand(scribe):
     evidence = paired_with_the_baseline(scribe)
-    frame = tables.verdict_table(evidence)
-    shown = verdicts.verdict_display(frame, method_styles(evidence.methods))
+    frame = verdict_table(evidence)
+    shown = verdict_display(frame, method_styles(evidence.methods))
     texts = {row[0].text: [cell.text for cell in row[1:]] for row in shown.rows}
     nothing = display.NOTHING
     assert texts == {
@@ -141,39 +135,44 @@ def test_eight_paired_seeds_decide_as_worked_out_by_hand(scribe):
     assert flipped_interval(MIXED) == (-1, 3)
 
 
-def test_teacher_score_without_report_runs_is_of_its_last_split(scribe):
-    scribe.teacher(metrics={"select": {"accuracy": 0.5}, "test": {"accuracy": 0.25}})
-    scribe.begin()
-    assert tables.teacher_score(read_evidence(scribe.ledger, "alp-rte"), "rte") == 25
+def test_the_verdict_table_prints_words_where_there_is_no_number(evidence):
+    frame = verdict_table(evidence)
+    shown = verdict_display(frame, method_styles(evidence.methods))
+    assert shown.label == "Scores and differences on rte, by accuracy"
+    assert [cell.text for cell in shown.headings] == [
+        "method", "mean, points", "sd", "rank", "vs the best", "verdict", "against",
+        "difference, points", "interval", "adjusted p", "seeds",
+    ]  # fmt: skip
+    texts = {row[0].text: [cell.text for cell in row[1:]] for row in shown.rows}
+    assert texts["teacher"] == ["95.00", *[NOTHING] * 9]
+    assert texts["finetune"] == [
+        "70.00", "10.00", "2", "too few seeds", *[NOTHING] * 5, "3",
+    ]  # fmt: skip
+    assert texts["alp"] == [
+        "86.67", "5.77", "1", "highest", "○ not decided", "finetune", "+16.67", "unbounded", "0.25",
+        "3",
+    ]  # fmt: skip
+    assert [row[1].strong for row in shown.rows] == [False, False, False, True]
 
 
-def test_settings_table_names_the_best_trial_and_its_setting(evidence):
-    rows = tables.settings_table(evidence.results("rte")).to_dict("records")
-    assert rows[0]["method"] == "finetune"
-    assert (rows[1]["best_trial"], rows[1]["trials"]) == (1, 2)
-    assert rows[1]["points"] == pytest.approx(80)
-    assert rows[1]["setting"] == "learning_rate = 0.0002"
-
-
-def test_cost_table_is_per_role(evidence):
-    rows = tables.cost_table(evidence.results("rte")).to_dict("records")
-    alp = {row["role"]: row for row in rows if row["method"] == "alp"}
-    assert (alp["search"]["runs"], alp["search"]["seconds"], alp["search"]["total"]) == (2, 2.5, 5)
-    assert (alp["report"]["runs"], alp["report"]["seconds"], alp["report"]["total"]) == (3, 3, 9)
-    assert (alp["report"]["examples_per_second"], alp["report"]["memory"]) == (50, 3)
-
-
-def test_flat_table_names_nested_values_with_dots():
-    frame = tables.flat_table({"a": {"b": 1, "c": {}}, "d": [1, 2], "e": None})
-    assert frame.to_numpy().tolist() == [
-        ["a.b", "1"],
-        ["a.c", "not set"],
-        ["d", "1, 2"],
-        ["e", "not set"],
+def test_of_several_tasks_the_table_names_each_and_an_overview_leads(two_tasks):
+    frame = verdict_table(two_tasks)
+    styles = method_styles(two_tasks.methods)
+    shown = verdict_display(frame, styles)
+    assert [cell.text for cell in shown.headings[:3]] == ["method", "task", "metric"]
+    overview = overview_display(frame, styles)
+    assert [cell.text for cell in overview.headings] == ["method", "mean rank", "rte", "qnli"]
+    assert [[cell.text for cell in row] for row in overview.rows] == [
+        ["alp", "1.0", "86.67 ○", "86.67 ○"],
+        ["finetune", "2.0", "70.00", "70.00"],
     ]
+    assert overview.rows[0][2].data == ("86.6667", "not decided", "highest")
 
 
-def test_numbers_are_printed_without_a_negative_zero():
-    assert display.number(2)(-0.001) == "0.00"
-    assert display.number(1)(-1.25) == f"{display.MINUS}1.2"
-    assert display.number(1)(math.nan) == display.NOTHING
+def test_a_method_that_one_task_lacks_has_a_dash_there(two_tasks, scribe):
+    del scribe.manifest["studies"]["qnli"]["alp"]
+    scribe.begin()
+    found = read_evidence(scribe.ledger, "alp-rte")
+    shown = overview_display(verdict_table(found), method_styles(found.methods))
+    texts = {row[0].text: [cell.text for cell in row[1:]] for row in shown.rows}
+    assert texts == {"alp": ["1.0", "86.67 ○", NOTHING], "finetune": ["2.0", "70.00", "70.00"]}

@@ -1,0 +1,72 @@
+"""What it takes to repeat an ablation: its methods, configuration and provenance, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from reports.evidence import Evidence
+from reports.kit import display
+from reports.kit.display import Table
+
+
+def configuration_table(evidence: Evidence) -> Table:
+    """The protocol and the configuration, as the manifest has them."""
+    return _named("Configuration", _protocol(evidence) | evidence.manifest.get("config", {}))
+
+
+def provenance_table(evidence: Evidence) -> Table:
+    """The machine, the libraries and the code that the command ran with."""
+    return _named("Provenance", evidence.manifest.get("provenance", {}))
+
+
+def method_cards(evidence: Evidence) -> list[tuple[str, str, str, Table]]:
+    """Name with aliases, summary, paper and hyper-parameters of each method compared."""
+    cards = evidence.manifest.get("methods", {})
+    shown = []
+    for method in evidence.methods:
+        card = cards.get(method, {})
+        aliases = ", ".join(card.get("aliases", ()))
+        title = f"{method} (also {aliases})" if aliases else method
+        space = _named(f"Hyper-parameters of {method}", card.get("hyper-parameters", {}))
+        shown.append((title, card.get("summary", ""), card.get("paper") or "", space))
+    return shown
+
+
+def _protocol(evidence: Evidence) -> dict[str, Any]:
+    manifest = evidence.manifest
+    sizes, hashes = (
+        {task: manifest["tasks"][task].get(fact, {}) for task in evidence.tasks}
+        for fact in ("sizes", "sha256")
+    )
+    return {
+        "examples": sizes,
+        "SHA-256 of the data": hashes,
+        "search seeds": manifest.get("search_seeds", []),
+        "report seeds": manifest["report_seeds"],
+        "teacher fingerprint": {
+            task: teacher["fingerprint"] for task, teacher in evidence.teachers.items()
+        },
+    }
+
+
+def _named(label: str, values: Mapping[str, Any]) -> Table:
+    columns = {"name": ("name", None), "value": ("value", None)}
+    return display.table(label, flat_table(values), columns)
+
+
+def flat_table(values: Mapping[str, Any]) -> pd.DataFrame:
+    """A nested mapping as rows of dotted `name` and `value` text."""
+    return pd.DataFrame(list(_flat(values, "")), columns=pd.Index(["name", "value"]))
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            yield f"{prefix}{name}", ", ".join(str(part) for part in value)
+        else:
+            yield f"{prefix}{name}", "not set" if value in (None, {}) else str(value)

@@ -1,0 +1,226 @@
+"""Paired differences: each comparison's mean and intervals, and what else there is to say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.analysis.compare import Comparison
+from reports.evidence import POINTS, Evidence
+from reports.kit import display
+from reports.kit.blocks import Block, Section, by_task, panel
+from reports.kit.canvas import blank_figure, marker, safe
+from reports.kit.display import Columns, Joint, Table, number
+from reports.kit.drawing import Drawing
+from reports.kit.palette import Styles
+
+DIFFERENCE_COLUMNS = [
+    "method", "baseline", "mean", "low", "high", "crossed_low", "crossed_high", "seeds",
+    "adjusted_p", "outcome",
+]  # fmt: skip
+FIXED = (
+    "t_low", "t_high", "t_p", "bca_low", "bca_high", "wilcoxon_p", "superiority_low",
+    "superiority_high",
+)  # fmt: skip
+"""What holds for a fixed number of seeds only."""
+
+
+def differences(evidence: Evidence, task: str) -> pd.DataFrame:
+    """One row per comparison: mean paired difference, the verdict's interval and the crossed one.
+
+    In points. There is no adjusted p value where seeds were added until they decided. An end of an
+    interval is infinite where too few seeds leave it unbounded, NaN where there are no predictions to
+    resample.
+    """
+    rows = []
+    for comparison in evidence.comparisons(task):
+        paired, crossed = comparison.difference, comparison.crossed
+        crossed_ends = (crossed.low, crossed.high) if crossed else (np.nan, np.nan)
+        rows.append(
+            (
+                comparison.method,
+                comparison.baseline,
+                POINTS * paired.mean,
+                *(POINTS * end for end in comparison.interval),
+                *(POINTS * end for end in crossed_ends),
+                paired.n,
+                np.nan if comparison.adjusted_p is None else comparison.adjusted_p,
+                comparison.verdict.outcome,
+            )
+        )
+    return pd.DataFrame(rows, columns=pd.Index(DIFFERENCE_COLUMNS))
+
+
+def effects_table(
+    comparisons: Iterable[Comparison], discovery_p: Mapping[tuple[str, str, str], float]
+) -> pd.DataFrame:
+    """One row per comparison: what else there is to say of its differences; ends in points.
+
+    `superiority` is in percent. NaN where there is nothing: without spread, without a margin, or
+    without a p value for a fixed number of seeds. `discovery_p` is `Evidence.discovery_p`.
+    """
+    rows = []
+    for comparison in comparisons:
+        names = (comparison.task, comparison.method, comparison.baseline)
+        row = _effects(comparison) | {"discovery_p": discovery_p.get(names)}
+        if comparison.looked is not None:
+            row |= dict.fromkeys(FIXED)
+        named = {
+            "method": comparison.method,
+            "baseline": comparison.baseline,
+            "pairs": comparison.difference.n,
+        }
+        rows.append(named | {k: np.nan if value is None else value for k, value in row.items()})
+    return pd.DataFrame(rows)
+
+
+def _effects(comparison: Comparison) -> dict[str, float | None]:
+    effects, paired = comparison.effects, comparison.difference
+    bca, within = effects.bca_interval, comparison.equivalence
+    return {
+        "holm_p": comparison.adjusted_p,
+        "t_low": POINTS * paired.t_interval.low,
+        "t_high": POINTS * paired.t_interval.high,
+        "t_p": effects.t_p_value,
+        "normality_p": effects.normality_p_value,
+        "bca_low": None if bca is None else POINTS * bca.low,
+        "bca_high": None if bca is None else POINTS * bca.high,
+        "wilcoxon_p": effects.wilcoxon_p_value,
+        "d_z": effects.d_z,
+        "rank_biserial": effects.rank_biserial,
+        "superiority": 100 * effects.superiority,
+        "superiority_low": 100 * effects.superiority_interval.low,
+        "superiority_high": 100 * effects.superiority_interval.high,
+        "detectable": None if comparison.detectable is None else POINTS * comparison.detectable,
+        "margin": None if comparison.margin is None else POINTS * comparison.margin,
+        "equivalence_p": None if within is None else comparison.equivalence_p,
+    }
+
+
+def effects_display(frame: pd.DataFrame, styles: Styles) -> Table:
+    """Print `effects_table`."""
+    columns: Columns = {
+        "method": ("method", None),
+        "baseline": ("against", None),
+        "pairs": ("pairs", number(0)),
+        "holm_p": ("p (Holm)", number(3)),
+        "discovery_p": ("p (Benjamini-Hochberg)", number(3)),
+        "t_low": ("t interval, points", _interval("t_high")),
+        "t_p": ("t test, p", number(3)),
+        "normality_p": ("normality, p", number(3)),
+        "bca_low": ("BCa interval, points", _interval("bca_high")),
+        "wilcoxon_p": ("signed ranks, p", number(3)),
+        "d_z": ("d_z", number(2)),
+        "rank_biserial": ("rank-biserial", number(2)),
+        "superiority": ("wins another seed, %", _WINS),
+        "detectable": ("found in 4 of 5 cases, points", number(2)),
+        "margin": ("margin, points", number(1)),
+        "equivalence_p": ("equivalence, adjusted p", number(3)),
+    }
+    return display.table("More about each difference, over the seeds", frame, columns, styles)
+
+
+def _interval(high: str) -> Joint:
+    return Joint((high,), ("low", "high"), display.interval_text)
+
+
+_WINS = Joint(
+    ("superiority_low", "superiority_high"),
+    ("estimate", "low", "high"),
+    lambda share, low, high: f"{share:.0f} ({low:.0f} to {high:.0f})",
+)
+
+
+def forest_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
+    """Mean differences, each with its two intervals. From `differences`."""
+    figure = blank_figure(height=110 + 70 * len(frame), y_title=None)
+    labels = []
+    for y, row in enumerate(frame.to_dict("records")):
+        style = styles[row["method"]]
+        labels.append(f"{safe(row['method'])}<br>vs {safe(row['baseline'])}")
+        for low, high, offset, width, dash in (
+            (row["low"], row["high"], 0.0, 5, "solid"),
+            (row["crossed_low"], row["crossed_high"], 0.25, 2, "dot"),
+        ):
+            if np.isfinite([low, high]).all():
+                figure.add_scatter(
+                    x=[low, high], y=[y + offset] * 2, mode="lines", hoverinfo="skip",
+                    line={"color": style.colour, "width": width, "dash": dash},
+                )  # fmt: skip
+        figure.add_scatter(
+            x=[row["mean"]], y=[y], mode="markers", marker=marker(style, 13), hoverinfo="text",
+            hovertext=[_difference_text(row)],
+        )  # fmt: skip
+    figure.add_vline(x=0, line_width=1, line_dash="dash", line_color="#888888")
+    figure.update_yaxes(
+        tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.4, -0.6]
+    )
+    ends = frame[["mean", "low", "high", "crossed_low", "crossed_high"]].to_numpy()
+    finite = np.append(ends[np.isfinite(ends)], 0.0)
+    margin = 0.05 * float(np.ptp(finite)) or 1.0
+    figure.update_xaxes(
+        title_text="difference, points",
+        range=[float(finite.min()) - margin, float(finite.max()) + margin],
+    )
+    return figure
+
+
+def _difference_text(row: Mapping[Hashable, Any]) -> str:
+    lines = [f"{safe(row['method'])} vs {safe(row['baseline'])}: {row['mean']:+.2f} points"]
+    for name, ends in (
+        ("over seeds", (row["low"], row["high"])),
+        ("over seeds and examples", (row["crossed_low"], row["crossed_high"])),
+    ):
+        lines.append(f"{name}: {_ends_text(ends)}")
+    p = "" if np.isnan(row["adjusted_p"]) else f", adjusted p = {row['adjusted_p']:.3g}"
+    return "<br>".join([*lines, f"n = {row['seeds']} seeds{p}"])
+
+
+def _ends_text(ends: Sequence[float]) -> str:
+    if np.isnan(ends).any():
+        return "no predictions stored"
+    if np.isinf(ends).any():
+        return "unbounded"
+    return f"{ends[0]:+.2f} to {ends[1]:+.2f}"
+
+
+def differences_block(evidence: Evidence, task: str, styles: Styles) -> Block:
+    """The task's comparisons as a forest plot, and the table of their effects."""
+    frame = differences(evidence, task)
+    if frame.empty:
+        return Block("")
+    alt = "; ".join(
+        f"{row['method']} minus {row['baseline']}: {row['mean']:+.2f} points, "
+        f"{display.interval_text(row['low'], row['high'])}"
+        for row in frame.to_dict("records")
+    )
+    caption = f"Mean paired differences in {evidence.metric(task)}"
+    forest = panel(caption, alt, forest_figure(frame, styles), frame)
+    effects = effects_table(evidence.comparisons(task), evidence.discovery_p)
+    return Block(
+        evidence.task_label(task), panels=(forest,), tables=(effects_display(effects, styles),)
+    )
+
+
+SECTION = Section(
+    anchor="differences",
+    title="Paired differences",
+    reading=(
+        "Right of zero the method is better. Thick bar: sign-flip interval over seeds, for one "
+        "comparison. Dotted bar: crossed bootstrap over seeds and examples, adjusted for all "
+        "comparisons."
+    ),
+    more=(
+        "A bar that is not drawn is unbounded or has no stored predictions. In the table only "
+        "two columns decide: p after Holm, and the last one, equivalence within the margin that"
+        " was fixed beforehand. Benjamini and Hochberg's p bounds the share of false findings, "
+        "not the chance of any. BCa intervals are too narrow for few seeds: they cover about 90"
+        " % with ten. Where seeds were added until they decided, the thick bar is the repeated "
+        "interval, the dotted one is not corrected for the looks, and what holds for a fixed "
+        "number only is left out."
+    ),
+    maker=by_task(differences_block),
+)

@@ -1,0 +1,101 @@
+"""Teacher: its scores, and how much its layers' states vary between examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from reports.evidence import POINTS, Evidence
+from reports.kit import display
+from reports.kit.blocks import Block, Panel, Section, by_task, panel
+from reports.kit.canvas import blank_figure
+from reports.kit.display import Table, number
+from reports.kit.drawing import Drawing
+from reports.kit.palette import Styles
+
+LEAST_VARIANCE = 0.01
+"""A layer whose states vary less than this share between examples would teach a constant."""
+
+
+def teacher_table(teacher: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per split that the teacher was scored on, every metric in points."""
+    by_split: Mapping[str, Mapping[str, float]] = teacher.get("metrics", {})
+    rows = [
+        {"split": split} | {name: POINTS * value for name, value in scores.items()}
+        for split, scores in by_split.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def variance_shares(teacher: Mapping[str, Any]) -> pd.DataFrame:
+    """One row per teacher layer (from 1): percent of its energy that varies between examples."""
+    shares = teacher.get("variance_shares") or []
+    rows = [(layer, 100 * share) for layer, share in enumerate(shares, start=1)]
+    return pd.DataFrame(rows, columns=pd.Index(["layer", "percent"]))
+
+
+def teacher_warnings(teacher: Mapping[str, Any]) -> list[str]:
+    """What makes a teacher a doubtful source: it is weak, or layers hardly vary."""
+    sentences = []
+    if teacher.get("weak"):
+        sentences.append("This teacher is no better than a constant prediction.")
+    shares = teacher.get("variance_shares") or []
+    flat = [layer for layer, share in enumerate(shares, start=1) if share < LEAST_VARIANCE]
+    if flat:
+        which = "layer" if len(flat) == 1 else "layers"
+        sentences.append(
+            f"Less than 1 % of the energy of {which} {', '.join(map(str, flat))} varies between "
+            "examples: matching such states teaches a constant."
+        )
+    return sentences
+
+
+def variance_figure(shares: pd.DataFrame) -> Drawing:
+    """Bars of percent per teacher layer, and a line below which to warn. From `variance_shares`."""
+    figure = blank_figure(height=260, y_title="share, %")
+    figure.add_bar(
+        x=shares["layer"].tolist(), y=shares["percent"].tolist(), marker={"color": "#0072B2"},
+        hoverinfo="text", hovertext=[f"{percent:.2f} %" for percent in shares["percent"]],
+    )  # fmt: skip
+    figure.add_hline(y=100 * LEAST_VARIANCE, line_width=1, line_dash="dash", line_color="#D55E00")
+    figure.update_xaxes(title_text="teacher layer", dtick=1)
+    figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
+def teacher_block(evidence: Evidence, task: str, styles: Styles) -> Block:
+    """The teacher's scores and how much its layers vary."""
+    teacher = evidence.teachers[task]
+    scores, shares = teacher_table(teacher), variance_shares(teacher)
+    facts = (
+        f"{teacher.get('name', 'teacher')}: {teacher.get('layers', '?')} layers of width "
+        f"{teacher.get('width', '?')}, {teacher.get('origin', 'of unknown origin')}. "
+        f"A constant prediction scores {number(2)(evidence.constant_score(task))} points."
+    )
+    panels: tuple[Panel, ...] = ()
+    if len(shares):
+        alt = "; ".join(
+            f"layer {layer}: {percent:.2f} %"
+            for layer, percent in zip(shares["layer"], shares["percent"], strict=True)
+        )
+        caption = "Share of energy that varies between examples"
+        panels = (panel(caption, alt, variance_figure(shares), shares),)
+    tables: tuple[Table, ...] = ()
+    if len(scores):
+        tables = (display.table("Scores", scores, display.metrics_columns(scores, "split")),)
+    warnings = tuple(teacher_warnings(teacher))
+    return Block(evidence.task_label(task), (facts,), warnings, panels, tables)
+
+
+SECTION = Section(
+    anchor="teacher",
+    title="Teacher",
+    reading=(
+        "The scores the students are measured against, and how much of each layer's energy "
+        "varies between examples: below the dashed line (1 %) there is little to learn from a "
+        "layer."
+    ),
+    maker=by_task(teacher_block),
+)

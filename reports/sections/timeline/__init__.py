@@ -1,1 +1,0 @@
-"""The report of when which runs were trained, and on what."""

@@ -1,0 +1,17 @@
+import pytest
+
+from reports.kit.palette import method_styles
+from reports.sections.seeds import pairs_figure, seed_pairs
+
+STYLES = method_styles(["finetune", "alp"])
+
+
+def test_pairs_join_runs_of_the_same_seed(evidence):
+    pairs = seed_pairs(evidence, "rte")
+    assert pairs["seed"].tolist() == [100, 101, 102]
+    assert pairs["method_points"].tolist() == pytest.approx([90, 80, 90])
+    assert pairs["baseline_points"].tolist() == pytest.approx([80, 70, 60])
+    assert pairs["difference"].tolist() == pytest.approx([10, 10, 30])
+    lines = pairs_figure(pairs, STYLES, "accuracy").checked().data[0]
+    assert lines.x == (0.0, 1.0, None) * 3
+    assert [y for y in lines.y if y is not None] == pytest.approx([80, 90, 70, 80, 60, 90])
