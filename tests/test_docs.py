@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import runpy
 import shlex
 import subprocess
 import sys
@@ -12,10 +13,15 @@ from pathlib import Path
 import pytest
 
 import methods
+import reports.sections
 from harness.demo.examples import generate
 from harness.registry.cards import document
 from harness.registry.discovery import registry
+from harness.storage.ledger import Ledger
 from harness.study import main
+from reports.build import build_report
+from reports.page import contents, page
+from tests.reports.conftest import Scribe
 
 DOCS = Path(__file__).parents[1] / "docs"
 SMALL = (
@@ -166,3 +172,31 @@ def test_a_package_of_its_own_is_listed_trained_and_reported(
     assert {result["method"] for result in summary["results"]} == {"nearest", "kd"}
     assert summary["failures"] == []
     assert cards["nearest"]["summary"] in Path(summary["report"]).read_text()
+
+
+def test_the_section_of_the_document_is_in_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example, lines = blocks("add-a-section.md")[:2]
+    assert len([line for line in example.splitlines() if line.strip()]) <= 33
+    (tmp_path / "quantiles.py").write_text(example)
+    monkeypatch.setattr(reports.sections, "__path__", [*reports.sections.__path__, str(tmp_path)])
+    line = lines.splitlines(keepends=True)[0]
+    text = Path(contents.__file__).read_text()
+    assert text.count(line) == 1
+    (tmp_path / "contents.py").write_text(text.replace(line, lines))
+    try:
+        changed = runpy.run_path(str(tmp_path / "contents.py"))
+        monkeypatch.setattr(page, "sections", changed["sections"])
+        scribe = Scribe(Ledger(f"sqlite:///{tmp_path / 'ledger.db'}"))
+        scribe.finished()
+        build_report(scribe.ledger, "alp-rte", tmp_path / "report.html")
+        scribe.ledger.close()
+    finally:
+        sys.modules.pop("reports.sections.quantiles", None)
+    text = (tmp_path / "report.html").read_text()
+    order = [
+        text.index(f'<section id="{anchor}">') for anchor in ("seeds", "quantiles", "examples")
+    ]
+    assert order == sorted(order)
+    assert 'aria-label="Scores in order, medians. finetune: 70.00; alp: 90.00."' in text

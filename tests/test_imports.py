@@ -25,6 +25,15 @@ LEVELS = [
     {"study", "power"},
 ]
 """The packages and modules of harness/: each imports from itself and from lower levels."""
+REPORT_LEVELS = [
+    {"evidence"},
+    {"kit"},
+    {"export"},
+    {"sections"},
+    {"page"},
+    {"build", "submission"},
+]
+"""The packages and modules of reports/, in the same way."""
 ALLOWED_IN_METHODS = {"harness.method", "harness.errors"}
 ALLOWED_IN_REPORTS = {
     "harness.analysis",
@@ -86,23 +95,41 @@ def test_harness_names_no_method(path: Path) -> None:
     assert not {name for name in imported(path) if name.split(".")[0] == "methods"}
 
 
-LEVEL = {f"harness.{name}": level for level, names in enumerate(LEVELS) for name in names}
+LEVEL = {
+    f"{tree}.{name}": level
+    for tree, levels in (("harness", LEVELS), ("reports", REPORT_LEVELS))
+    for level, names in enumerate(levels)
+    for name in names
+}
 
 
 def room(name: str) -> str:
-    """The package, or the module of harness/ itself, that a dotted name is in."""
+    """The package, or the module of a tree itself, that a dotted name is in."""
     return ".".join(name.split(".")[:2])
 
 
-def test_levels_name_all_of_harness() -> None:
-    assert set(LEVEL) == {room(name_of(path)) for path in modules("harness")} - {"harness"}
+@pytest.mark.parametrize("tree", ["harness", "reports"])
+def test_levels_name_all_of_a_tree(tree: str) -> None:
+    levels = {name for name in LEVEL if within(name, {tree})}
+    assert levels == {room(name_of(path)) for path in modules(tree)} - {tree}
 
 
-@pytest.mark.parametrize("path", modules("harness"), ids=name_of)
+@pytest.mark.parametrize("path", [*modules("harness"), *modules("reports")], ids=name_of)
 def test_imports_go_down(path: Path) -> None:
     own = room(name_of(path))
     others = {room(name) for name in imported(path) if room(name) in LEVEL} - {own}
-    assert {other for other in others if LEVEL[other] >= LEVEL[own]} == set()
+    tree = own.split(".")[0]
+    assert {o for o in others if within(o, {tree}) and LEVEL[o] >= LEVEL[own]} == set()
+
+
+@pytest.mark.parametrize("path", modules("reports/sections"), ids=name_of)
+def test_a_section_imports_no_other_section(path: Path) -> None:
+    sections = {
+        name.removeprefix("reports.sections.").split(".")[0]
+        for name in (name_of(path), *imported(path))
+        if name.startswith("reports.sections.")
+    }
+    assert len(sections) <= 1
 
 
 @pytest.mark.parametrize("name", WITHOUT_TORCH)
@@ -117,8 +144,9 @@ def test_what_a_report_needs_runs_without_torch(name: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_no_circle_among_the_modules_of_harness() -> None:
-    names = {name_of(path): path for path in modules("harness")}
+@pytest.mark.parametrize("tree", ["harness", "reports"])
+def test_no_circle_among_the_modules_of_a_tree(tree: str) -> None:
+    names = {name_of(path): path for path in modules(tree)}
     graph = {
         name: {other for other in imported(path) & set(names) if not within(name, {other})}
         for name, path in names.items()
