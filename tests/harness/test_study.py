@@ -627,7 +627,7 @@ def test_a_method_that_cannot_be_built_is_bad_input(
         (["--method", "alpp"], "did you mean alp"),
         (["--task", "rtee"], "did you mean rte"),
         (["--preset", "huge"], "choose from auto, demo, minilm, paper"),
-        (["--trials", "0"], "search.trials: input should be greater than or equal to 1"),
+        (["--trials", "0"], "--trials: input should be greater than or equal to 1"),
         (["training.epoch=3", "seed=1"], "unknown key 'training.epoch'"),
         (["training.epochs=two"], "training.epochs: input should be a valid integer"),
         (["student.layers=9"], "--student-layers 9: the teacher has 4"),
