@@ -456,7 +456,10 @@ def more_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     extended = registry.Registry(dict(sorted({**found.methods, **added}.items())), {})
     monkeypatch.setattr(Stumbling, "runs", 0)
     monkeypatch.setattr(Stumbling, "weights", [])
-    for module in ("arguments", "command", "listing", "manifest", "registry", "replay"):
+    for module in (
+        *("cli.arguments", "cli.command", "cli.listing", "cli.replay"),
+        *("experiment.manifest", "registry.discovery"),
+    ):
         monkeypatch.setattr(f"harness.{module}.registry", lambda: extended)
 
 
