@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.config import StudyConfig, validate
@@ -37,37 +39,72 @@ def ablation_methods(name: str) -> list[str]:
     return [str(method) for method in read_yaml("ablation", name)["methods"]]
 
 
-def compose_config(overrides: Sequence[str]) -> StudyConfig:
-    """The configuration for Hydra overrides such as `preset=demo` or `training.epochs=5`.
+def compose_config(
+    overrides: Sequence[str],
+    settings: Mapping[str, object] | None = None,
+    flags: Mapping[str, str] | None = None,
+) -> StudyConfig:
+    """Compose the YAML of `studies/`, then settings, then overrides: the later value wins.
+
+    `settings` are values by dotted key, paths as `Path`; their text is neither parsed nor
+    interpolated, so no text but a name may be a `str`. `overrides` are Hydra's, such as
+    `preset=demo` or `training.epochs=5`. `flags` names the flags that gave the settings, by key:
+    messages about a setting name its flag.
 
     Raises:
         ConfigError: an override that cannot be parsed, an unknown group choice, or all unknown,
             mistyped and out-of-range values together.
     """
+    parsed = [_parse(text) for text in overrides]
+    groups = [_choice(override) for override in parsed if override.key_or_group in GROUPS]
+    values = [override for override in parsed if override.key_or_group not in GROUPS]
     with resources.as_file(resources.files("studies")) as folder:
         try:
             with initialize_config_dir(str(folder.absolute()), version_base="1.3"):
-                composed = compose("study", overrides=[_forced(text) for text in overrides])
-            values = OmegaConf.to_container(composed, resolve=True)
+                config = compose("study", overrides=groups)
+            for key, setting in (settings or {}).items():
+                _update(config, key, setting)
+            for override in values:
+                _update(config, override.key_or_group, override.value())
+            composed = OmegaConf.to_container(config, resolve=True)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(first_line(error)) from error
-    assert isinstance(values, dict)
-    return validate({str(key): value for key, value in values.items()})
+    overridden = {override.key_or_group for override in values}
+    labels = {key: flag for key, flag in (flags or {}).items() if key not in overridden}
+    return validate(_without_paths(composed), labels)
 
 
-def _forced(text: str) -> str:
-    """Let a value override through to validation, which names every unknown key at once."""
+def _update(config: DictConfig, key: str, value: object) -> None:
+    """Set a key as Hydra's `++key=value` does, so that validation names every unknown key at once."""
+    OmegaConf.update(config, key, value, merge=True, force_add=True)
+
+
+def _parse(text: str) -> Override:
+    """An override of a value or of a group. Raises `ConfigError` for anything else."""
     try:
         override = OverridesParser.create().parse_override(text)
     except (HydraException, ValueError) as error:  # Python's own: an integer of too many digits
         raise ConfigError(f"override '{text[:80]}': {first_line(error)}") from error
     if override.key_or_group.split(".")[0] == "hydra":
         raise ConfigError(f"unknown key '{override.key_or_group}'")
-    if override.key_or_group in GROUPS:
-        group, choice = override.key_or_group, text.partition("=")[2].strip("'\"")
-        if choice not in names(group):
-            raise ConfigError(f"{group}={choice}: choose from {', '.join(names(group))}")
-        return text
-    if override.is_sweep_override() or text.startswith(("+", "~", "=")):
+    plain = override.type == OverrideType.CHANGE and override.package is None
+    if override.is_sweep_override() or not plain or text.startswith("="):
         raise ConfigError(f"override '{text}': write it as key=value")
-    return f"++{text}"
+    return override
+
+
+def _choice(override: Override) -> str:
+    """The override of a group, with a choice that exists. Raises `ConfigError`."""
+    group, choice = override.key_or_group, override.value()
+    if choice not in names(group):
+        raise ConfigError(f"{group}={choice}: choose from {', '.join(names(group))}")
+    return f"{group}={choice}"
+
+
+def _without_paths(value: Any) -> Any:
+    """Composed values with each path as text."""
+    if isinstance(value, dict):
+        return {str(key): _without_paths(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_paths(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value

@@ -30,6 +30,7 @@ Choice = bool | int | float | str
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Keep = Literal["best", "report", "none"]
 """Students whose weights stay on disk: of each study's report runs the best one, all, or none."""
+Sampler = Literal["tpe", "random"]
 
 ROUND = 4
 """Settings asked together. A constant of the protocol: results depend on it."""
@@ -124,7 +125,7 @@ class SearchConfig:
 
     trials: Count = 10
     seeds: Seeds = 1
-    sampler: Literal["tpe", "random"] = "tpe"
+    sampler: Sampler = "tpe"
     learning_rate: tuple[Rate, Rate] = (1e-5, 1e-4)
     weights: Literal["convex", "simplex"] = "convex"
     rungs: tuple[Count, ...] = ()
@@ -239,29 +240,35 @@ class StudyConfig:
 _ADAPTER = TypeAdapter(StudyConfig)
 
 
-def validate(values: Mapping[str, Any]) -> StudyConfig:
-    """Turn plain composed values into a `StudyConfig`, or raise one `ConfigError` naming all faults."""
+def validate(values: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> StudyConfig:
+    """Turn plain composed values into a `StudyConfig`.
+
+    `labels` are names to show instead of dotted keys.
+
+    Raises:
+        ConfigError: naming all faults, in one line.
+    """
     try:
         return _ADAPTER.validate_python(dict(values))
     except ValidationError as error:
-        raise ConfigError("; ".join(fault_lines(error))) from error
+        raise ConfigError("; ".join(fault_lines(error, labels))) from error
 
 
-def fault_lines(error: ValidationError) -> list[str]:
-    """The faults that pydantic found, each in one line that names its place."""
-    return [_fault(detail) for detail in error.errors()]
+def fault_lines(error: ValidationError, labels: Mapping[str, str] | None = None) -> list[str]:
+    """The faults that pydantic found: a line for each, with its dotted key or that key's label."""
+    return [_fault_line(detail, labels or {}) for detail in error.errors()]
 
 
-def _fault(detail: Any) -> str:
-    place = ".".join(str(part) for part in detail["loc"])
+def _fault_line(detail: Any, labels: Mapping[str, str]) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "unexpected_keyword_argument":
-        return f"unknown key '{place}'"
+        return f"unknown key '{key}'"
     if detail["type"] == "missing":
-        return f"'{place}' is missing"
+        return f"'{key}' is missing"
     message = detail["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:].replace("tuple", "list")
-    shown = "" if detail["type"] == "value_error" else f" (got {detail['input']!r})"
-    return f"{place}: {message}{shown}" if place else message
+    value = "" if detail["type"] == "value_error" else f" (got {detail['input']!r})"
+    return f"{labels.get(key, key)}: {message}{value}" if key else message
 
 
 def plain(config: StudyConfig) -> dict[str, Any]:

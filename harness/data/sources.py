@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from harness.data.tasks import FolderLayout, HubLayout, Task
 from harness.demo import examples as demo
 from harness.errors import DataError
 from harness.runtime.progress import say
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -214,39 +217,58 @@ def _read_hub(task: Task, source: SourceConfig) -> dict[str, Split]:
     absent = [name for name in needed if name not in loaded]
     if absent:
         raise DataError(f"{task.name}: {dataset} has no split '{absent[0]}'")
-    return {
-        name: _from_dataset(
-            loaded[name], task, layout, f"{task.name}: hub split '{name}'", name not in task.test
-        )
-        for name in ("train", *task.evaluation, *task.test)
-        if name in loaded
-    }
+    splits = {}
+    for name in ("train", *task.evaluation, *task.test):
+        if name not in loaded:
+            continue
+        place = f"{task.name}: hub split '{name}'"
+        texts = _hub_texts(loaded[name], layout, place)
+        if name in task.test:
+            splits[name] = _unlabelled(texts)
+        else:
+            labels = _hub_labels(loaded[name], task, layout, place)
+            splits[name] = Split(texts, labels, np.arange(len(texts)))
+    return splits
 
 
-def _from_dataset(rows: Any, task: Task, layout: HubLayout, place: str, labelled: bool) -> Split:
-    wanted = (*layout.columns, layout.label) if labelled else layout.columns
-    missing = [column for column in wanted if column not in rows.column_names]
-    if missing:
-        raise DataError(f"{place} has no column '{missing[0]}'")
-    columns = [list(rows[column]) for column in layout.columns]
+def _hub_texts(rows: Dataset, layout: HubLayout, place: str) -> tuple[tuple[str, ...], ...]:
+    """The sentences of each row (examples,)."""
+    columns = [_hub_column(rows, name, place) for name in layout.columns]
     if any(not isinstance(text, str) for column in columns for text in column):
-        raise DataError(f"{place} has texts that are none")
-    texts = tuple(zip(*columns, strict=True))
-    if not labelled:
-        return _unlabelled(texts)
-    values = list(rows[layout.label])
-    names = getattr(rows.features[layout.label], "names", None)
-    if names is not None and not layout.words and sorted(names) != sorted(task.labels):
-        raise DataError(f"{place} has labels {names}, expected {list(task.labels)}")
-    if names is not None:
-        values = [named(value, names) for value in values]
-    elif not layout.words and not any(label.lstrip("+-").isdecimal() for label in task.labels):
-        values = [named(value, task.labels) for value in values]
+        raise DataError(f"{place}: a cell of {' or '.join(layout.columns)} is not text")
+    return tuple(zip(*columns, strict=True))
+
+
+def _hub_labels(rows: Dataset, task: Task, layout: HubLayout, place: str) -> Labels:
+    """The label of each row (examples,), from a name, an index of a name, or a score."""
+    values = _hub_column(rows, layout.label, place)
+    names = _hub_label_names(rows, task, layout, place)
     labels = [
-        label_of(value, task, layout.words, f"{place}, row {row}")
+        label_of(named(value, names), task, layout.words, f"{place}, row {row}")
         for row, value in enumerate(values)
     ]
-    return Split(texts, as_array(labels, task), np.arange(len(labels)))
+    return as_array(labels, task)
+
+
+def _hub_label_names(rows: Dataset, task: Task, layout: HubLayout, place: str) -> Sequence[str]:
+    """The names that the data set's integers are indices of; none where an integer is the label itself.
+
+    A data set may declare the names of its classes. Without them, integers count the task's labels,
+    unless those are numbers themselves, or the layout's `words` say what the integers stand for.
+    """
+    declared: list[str] | None = getattr(rows.features[layout.label], "names", None)
+    if declared is not None:
+        if not layout.words and sorted(declared) != sorted(task.labels):
+            raise DataError(f"{place} has labels {declared}, expected {list(task.labels)}")
+        return declared
+    numeric = any(label.lstrip("+-").isdecimal() for label in task.labels)
+    return () if layout.words or numeric else task.labels
+
+
+def _hub_column(rows: Dataset, name: str, place: str) -> list[object]:
+    if name not in rows.column_names:
+        raise DataError(f"{place} has no column '{name}'")
+    return list(rows[name])
 
 
 _READERS = {"demo": _read_demo, "folder": _read_folder, "hub": _read_hub}

@@ -456,7 +456,10 @@ def more_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     extended = registry.Registry(dict(sorted({**found.methods, **added}.items())), {})
     monkeypatch.setattr(Stumbling, "runs", 0)
     monkeypatch.setattr(Stumbling, "weights", [])
-    for module in ("arguments", "command", "listing", "manifest", "registry", "replay"):
+    for module in (
+        *("cli.arguments", "cli.command", "cli.listing", "cli.replay"),
+        *("experiment.manifest", "registry.discovery"),
+    ):
         monkeypatch.setattr(f"harness.{module}.registry", lambda: extended)
 
 
@@ -627,7 +630,7 @@ def test_a_method_that_cannot_be_built_is_bad_input(
         (["--method", "alpp"], "did you mean alp"),
         (["--task", "rtee"], "did you mean rte"),
         (["--preset", "huge"], "choose from auto, demo, minilm, paper"),
-        (["--trials", "0"], "search.trials: input should be greater than or equal to 1"),
+        (["--trials", "0"], "--trials: input should be greater than or equal to 1"),
         (["training.epoch=3", "seed=1"], "unknown key 'training.epoch'"),
         (["training.epochs=two"], "training.epochs: input should be a valid integer"),
         (["student.layers=9"], "--student-layers 9: the teacher has 4"),
