@@ -174,7 +174,7 @@ class Ablation:
                     trial.number,
                     seed,
                     "search",
-                    company=[spaces[name].setting(other.params) for other in trials],
+                    round_settings=[spaces[name].setting(other.params) for other in trials],
                 )
                 for name, trials in asked.items()
                 for trial in trials

@@ -14,7 +14,8 @@ from torch import Tensor
 from harness.config import StudyConfig
 from harness.experiment.kept_students import KeptStudents
 from harness.experiment.model_card import model_card
-from harness.experiment.trainer import Trained, Trainer
+from harness.experiment.outcomes import failed_result
+from harness.experiment.trainer import RunResult, Trainer
 from harness.method import Method, View
 from harness.runtime.failures import RunFailed, is_out_of_memory, recorded
 from harness.runtime.progress import progress, say
@@ -162,7 +163,7 @@ class Executor:
                 continue
             groups = self._inseparable(part)
             if len(groups) == 1:
-                self._write([Trained(run, self.trainer.failed(run, reason)) for run in part])
+                self._write([RunResult(run, failed_result(run, reason)) for run in part])
                 continue
             half = (len(groups) + 1) // 2
             halves = [
@@ -204,14 +205,13 @@ class Executor:
             with recorded():
                 trained = self.trainer.train(runs, advance)
         except RunFailed as error:
-            return {run.fingerprint: self.trainer.failed(run, str(error)) for run in runs}
+            return {run.fingerprint: failed_result(run, str(error)) for run in runs}
         return {one.run.fingerprint: one.result for one in trained}
 
-    def _write(self, trained: Sequence[Trained]) -> None:
+    def _write(self, results: Sequence[RunResult]) -> None:
         """Write the records in one transaction: a population is there whole or not at all."""
-        for one in trained:
-            record = one.result.record
+        for run, record in ((each.run, each.result.record) for each in results):
             if record.status == "failed":
-                say(f"warning: {one.run.method.name}, seed {one.run.seed}: failed: {record.reason}")
-            self._tried.add(one.run.fingerprint)
-        self.ledger.write_runs([one.result for one in trained])
+                say(f"warning: {run.method.name}, seed {run.seed}: failed: {record.reason}")
+            self._tried.add(run.fingerprint)
+        self.ledger.write_runs([each.result for each in results])
