@@ -17,7 +17,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from harness.config import StudyConfig
 from harness.data.tasks import Task
-from harness.experiment.banners import banners_of_all, banners_of_task
+from harness.experiment.banners import study_banners, task_banners
 from harness.metric_table import METRICS
 from harness.models.student import output_names
 from harness.storage.ledger import Record
@@ -121,7 +121,7 @@ def _sections(
     run: Run, record: Record, materials: Materials, config: StudyConfig, source: DataSource
 ) -> Iterator[str]:
     yield f"# {_name(run)}"
-    for banner in (*banners_of_all(config), *banners_of_task(config, materials)):
+    for banner in (*study_banners(config), *task_banners(config, materials)):
         yield f"> **{_text(banner)}**"
     yield _summary(run, materials, config)
     yield "## Scores"
