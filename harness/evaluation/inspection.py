@@ -26,7 +26,7 @@ from harness.evaluation.similarity import (
 from harness.method import Layers, Method, Pooling
 from harness.models.student import Blueprint, build_classifier
 from harness.models.teacher_outputs import TeacherOutputs
-from harness.runtime.failures import RunFailed, recorded
+from harness.runtime.failures import RunFailed, convert_failures
 from harness.runtime.progress import say
 from harness.training.population import Population, predict
 from harness.training.run import Run
@@ -235,7 +235,7 @@ class InspectionRecorder:
     ) -> Inspection | None:
         """Call `inspect`. Where it raises, say so and return None: the run itself does not fail."""
         try:
-            with recorded(), torch.inference_mode():
+            with convert_failures(), torch.inference_mode():
                 return inspect()
         except RunFailed as error:
             when = f"after epoch {epoch}" if epoch else "before training"

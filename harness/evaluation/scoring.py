@@ -11,7 +11,7 @@ from harness.data.scores import evaluate
 from harness.data.sources import Split
 from harness.evaluation.inspection import inspect_run
 from harness.method import Layers, Method, Pooling
-from harness.runtime.failures import RunFailed, recorded
+from harness.runtime.failures import RunFailed, convert_failures
 from harness.runtime.progress import say
 from harness.storage.ledger import Predictions
 from harness.training.population import Population
@@ -107,7 +107,7 @@ class Evaluation:
             if position == 0 and method is not None and method.inspects():
                 teacher = self.materials.outputs[name][pooling]
                 try:
-                    with recorded():
+                    with convert_failures():
                         scores.inspections |= inspect_run(method, name, outputs[name], teacher)
                 except RunFailed as error:
                     say(f"warning: {method.name}, seed {run.seed}: inspect failed: {error}")

@@ -17,7 +17,7 @@ from harness.experiment.model_card import model_card
 from harness.experiment.outcomes import failed_result
 from harness.experiment.trainer import RunResult, Trainer
 from harness.method import Method, View
-from harness.runtime.failures import RunFailed, is_out_of_memory, recorded
+from harness.runtime.failures import RunFailed, convert_failures, is_out_of_memory
 from harness.runtime.progress import progress, say
 from harness.storage.claims import Claims
 from harness.storage.ledger import Ledger, Record, Result
@@ -193,7 +193,7 @@ class Executor:
         The exception itself would keep the population alive, and with it the population's memory.
         """
         try:
-            with recorded():
+            with convert_failures():
                 keep = None if self.config.keep == "none" else self._keep
                 results = self.trainer.train(runs, advance, keep)
         except RunFailed as error:
@@ -212,7 +212,7 @@ class Executor:
     def repeat(self, runs: Sequence[Run], advance: Callable[[int], None]) -> dict[str, Result]:
         """Train runs together, whether or not they have records; returns results, and writes nothing."""
         try:
-            with recorded():
+            with convert_failures():
                 results = self.trainer.train(runs, advance)
         except RunFailed as error:
             return {run.fingerprint: failed_result(run, str(error)) for run in runs}

@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.evaluation.inspection import InspectionRecorder
 from harness.evaluation.scoring import Evaluation, RunScores
 from harness.method import Method
-from harness.runtime.failures import RunFailed, recorded
+from harness.runtime.failures import RunFailed, convert_failures
 from harness.runtime.provenance import provenance
 from harness.storage.ledger import Record, Result, Status
 from harness.training.halving import Pruning
@@ -56,7 +56,7 @@ class PopulationOutcomes:
         if index in self.prunings:
             return self._pruned_result(index)
         try:
-            with recorded():
+            with convert_failures():
                 scores = self._scores(index)
         except RunFailed as error:
             return failed_result(run, str(error), outcome, self.fingerprints)

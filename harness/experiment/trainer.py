@@ -19,7 +19,7 @@ from harness.models.student import Blueprint
 from harness.models.teacher_outputs import TeacherOutputs
 from harness.registry.instantiate import check_method, make_method
 from harness.registry.source import method_source
-from harness.runtime.failures import RunFailed, recorded
+from harness.runtime.failures import RunFailed, convert_failures
 from harness.storage.ledger import Record, Result, Role
 from harness.training.halving import Halving
 from harness.training.loop import RESULTS_VERSION, train_population
@@ -178,7 +178,7 @@ class Trainer:
         failures: list[RunResult] = []
         for run in runs:
             try:
-                with recorded():
+                with convert_failures():
                     members.append(self.member(run))
             except RunFailed as error:
                 failures.append(RunResult(run, failed_result(run, str(error))))
