@@ -65,7 +65,9 @@ class SearchRuns:
     def _evaluate(self, trials: Mapping[str, Sequence[Trial]]) -> dict[str, dict[int, TrialScore]]:
         """Train one round of all studies: each method's trials to their scores by number."""
         runs = [
-            run for method, own in trials.items() for run in self._runs(self.studies[method], own)
+            run
+            for method, method_trials in trials.items()
+            for run in self._runs(self.studies[method], method_trials)
         ]
         numbers = sorted({run.trial + 1 for run in runs})
         span = "-".join(str(number) for number in sorted({numbers[0], numbers[-1]}))
