@@ -33,7 +33,7 @@ REFUSALS = (TeacherError, MethodError, DataError)
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedAblation:
     """An ablation whose manifest is written, and the executors of its tasks until they are trained."""
 
     name: str
@@ -53,67 +53,71 @@ class Ablation:
     repeat: int | None = None
     """The number of the repeat, which has search and report seeds of its own; None without repeats."""
 
-    def prepare(self, tasks: Mapping[str, TaskData], refused: dict[str, str]) -> Prepared:
+    def prepare(self, tasks: Mapping[str, TaskData], refusals: dict[str, str]) -> PreparedAblation:
         """Make data and teachers ready and write the ablation's manifest, before any run.
 
-        The reason why a task, or a method on a task, is refused enters `refused`. The others go on.
+        The reason why a task, or a method on a task, is refused enters `refusals`. The others go on.
 
         Raises:
             NothingLeftError: every task is refused.
         """
         studies: dict[str, dict[str, str]] = {}
-        ready: dict[str, Materials] = {}
+        task_materials: dict[str, Materials] = {}
         executors: dict[str, Executor] = {}
         for task, data in tasks.items():
             try:
                 self._check_spaces(data)
                 materials = prepare(self.config, data, self.arithmetic, Path(self.config.out))
                 executor = Executor(self.config, materials, self.ledger, self.claims)
-                studies[task] = self._write_studies(executor, refused)
+                studies[task] = self._write_studies(executor, refusals)
             except REFUSALS as error:
-                refuse(refused, task, error)
+                refuse(refusals, task, error)
             else:
-                ready[task], executors[task] = materials, executor
-        if not ready:
-            raise NothingLeftError("; ".join(refused.values()))
+                task_materials[task], executors[task] = materials, executor
+        if not task_materials:
+            raise NothingLeftError("; ".join(refusals.values()))
         name = ablation_name(self.config, studies, self.repeat)
         manifest = ablation_manifest(
             self.config,
             self.ledger,
             name,
             studies,
-            ready,
-            refused,
+            task_materials,
+            refusals,
             command=self.command,
             repeat=self.repeat,
         )
-        for materials in ready.values():
+        for materials in task_materials.values():
             scored = next(iter(materials.data.evaluation.values()))
             self.ledger.write_texts(scored.sha256, scored.ids, scored.texts)
         self.ledger.write_ablation(name, manifest)
-        return Prepared(name, manifest, executors)
+        return PreparedAblation(name, manifest, executors)
 
-    def train(self, prepared: Prepared) -> None:
-        """Train every run that has no record yet, task by task: search runs, then report runs."""
-        for name, names in prepared.manifest["studies"].items():
-            # An executor is dropped with its task, for it holds a part of a GPU's memory.
-            executor = prepared.executors.pop(name)
-            task = executor.materials.data.task
-            looks = looks_of(prepared.manifest, task.metrics[0])
-            studies = studies_of(self.config, names, task.regression)
-            search = SearchRuns(self.config, executor, studies, self.repeat or 0)
-            search.train()
-            report = ReportRuns(self.config, executor, search.selections(), self.repeat or 0)
-            report.train(looks, label_of(name, studies))
+    def train(self, prepared: PreparedAblation) -> None:
+        """Train every run that has no record yet, task by task."""
+        for task, names in prepared.manifest["studies"].items():
+            # Nothing keeps an executor after its task, for it holds a part of a GPU's memory.
+            self._train_task(prepared.executors.pop(task), names, prepared.manifest)
+
+    def _train_task(
+        self, executor: Executor, names: Mapping[str, str], manifest: Mapping[str, Any]
+    ) -> None:
+        """Train the search runs of a task, then the report runs of the settings they select."""
+        task = executor.materials.data.task
+        studies = studies_of(self.config, names, task.regression)
+        search = SearchRuns(self.config, executor, studies, self.repeat or 0)
+        search.train()
+        report = ReportRuns(self.config, executor, search.selections(), self.repeat or 0)
+        report.train(looks_of(manifest, task.metrics[0]), label_of(task.name, studies))
 
     def _check_spaces(self, data: TaskData) -> None:
         for method in chosen_methods(self.config):
             space_of(method, self.config.search, data.task.regression)
 
-    def _write_studies(self, executor: Executor, refused: dict[str, str]) -> dict[str, str]:
+    def _write_studies(self, executor: Executor, refusals: dict[str, str]) -> dict[str, str]:
         """Write the studies on a task; returns their names by method.
 
-        Methods that cannot be used are left out, with the reason in `refused`.
+        Methods that cannot be used are left out, with the reason in `refusals`.
 
         Raises:
             MethodError: nothing is left to compare.
@@ -126,7 +130,7 @@ class Ablation:
 
         kinds, errors = usable(chosen_methods(self.config), self.config.baseline, check)
         for name, error in errors.items():
-            refuse(refused, f"{name} on {task.name}", error)
+            refuse(refusals, f"{name} on {task.name}", error)
         return {kind.name: self._write_study(kind, executor) for kind in kinds}
 
     def _write_study(self, method: type[Method], executor: Executor) -> str:
@@ -162,7 +166,7 @@ def load_tasks(config: StudyConfig) -> tuple[dict[str, TaskData], dict[str, str]
         UserError: no task can be read.
     """
     tasks: dict[str, TaskData] = {}
-    refused: dict[str, str] = {}
+    refusals: dict[str, str] = {}
     check_names(chosen_methods(config), config.search)
     for name in config.tasks:
         try:
@@ -170,13 +174,13 @@ def load_tasks(config: StudyConfig) -> tuple[dict[str, TaskData], dict[str, str]
                 load_task(name, config.task_files), config.source, config.protocol
             )
         except DataError as error:
-            refuse(refused, name, error)
+            refuse(refusals, name, error)
     if not tasks:
-        raise DataError("; ".join(refused.values()))
-    return tasks, refused
+        raise DataError("; ".join(refusals.values()))
+    return tasks, refusals
 
 
-def refuse(refused: dict[str, str], name: str, error: UserError) -> None:
+def refuse(refusals: dict[str, str], name: str, error: UserError) -> None:
     """Note why a task, or a method on a task, is left out, and say so."""
-    refused[name] = str(error)
+    refusals[name] = str(error)
     say(f"{name} is left out: {error}")
