@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     run = _imported()
     code = INTERRUPTED
-    with interrupt.listening():
+    with interrupt.listen():
         try:
             code = run(arguments)
         except KeyboardInterrupt:
@@ -33,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = CLOSED
         except Exception:
-            if not interrupt.asked():
+            if not interrupt.was_pressed():
                 raise
-    if code == INTERRUPTED or (code and interrupt.asked()):
+    if code == INTERRUPTED or (code and interrupt.was_pressed()):
         say(GO_ON)
         return INTERRUPTED
     return code

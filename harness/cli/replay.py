@@ -113,9 +113,9 @@ def replay(ledger: Ledger, found: Recorded, out: Path) -> Replay:
 def _again(executor: Executor, record: Record, study: str) -> Run:
     inputs = record.inputs
     method = registry().resolve(str(inputs["method"]))
-    company = inputs.get("halving", {}).get("round", ())
+    round_settings = inputs.get("halving", {}).get("round", ())
     return executor.trainer.run(
-        method, study, inputs["setting"], 0, inputs["seed"], inputs["role"], company
+        method, study, inputs["setting"], 0, inputs["seed"], inputs["role"], round_settings
     )
 
 

@@ -1,8 +1,8 @@
-"""The schedule of padded lengths: the same for every run of a task, whatever its seed.
+"""The schedule of padded lengths, the same for every run of a task and every seed.
 
-Examples are sorted by length and cut into batches; neighbouring batches with the same padded length
-form a bucket. A seed permutes examples inside the buckets, and a permutation that no seed changes
-orders the batches of an epoch. So the runs of a population see equal shapes at every step.
+Examples are sorted by length and cut into batches. Neighbouring batches with the same padded length
+form a bucket. A seed permutes the examples inside each bucket. The order of an epoch's batches depends
+on the epoch alone. So the runs of a population have batches of equal shape at every step.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from harness.runtime.randomness import derive
 
 Indices = npt.NDArray[np.int64]
 WIDTH_STEP = 8
+"""Padded lengths are multiples of this number of tokens."""
 MOST_WIDTHS = 8
-"""Padded lengths are multiples of 8, and few, so that compiled kernels see few shapes."""
+"""The most padded lengths of one split, so that compiled kernels see few shapes."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Row numbers (examples,) and the length they are padded to."""
+    """Numbers of examples in their split (B,), and the number of tokens they are padded to."""
 
     rows: Indices
     width: int
@@ -31,20 +32,22 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Bucket:
+    """Numbers of examples (examples,), their padded length, and the sizes of their batches."""
+
     rows: Indices
     width: int
     batches: tuple[int, ...]
 
 
 class LengthSchedule:
-    """Batches for every epoch of every run over examples of the given lengths (examples,)."""
+    """Batches for every epoch of every run, over examples with `lengths` (examples,) in tokens."""
 
     def __init__(self, lengths: Indices, batch_size: int) -> None:
         self.buckets = _buckets(lengths, batch_size)
         self.steps_per_epoch = sum(len(bucket.batches) for bucket in self.buckets)
 
     def epoch(self, epoch: int, seed: int) -> list[Batch]:
-        """The batches of one epoch: widths and sizes in an order common to all seeds."""
+        """The batches of one epoch (0-based). Their widths and sizes are the same for all seeds."""
         batches = [
             Batch(rows, bucket.width)
             for number, bucket in enumerate(self.buckets)
@@ -54,13 +57,14 @@ class LengthSchedule:
         return [batches[position] for position in order]
 
     def in_order(self) -> Iterator[Batch]:
-        """Every example once, shortest first, unshuffled: for evaluation."""
+        """Batches of every example once, shortest first, not shuffled: for evaluation."""
         for bucket in self.buckets:
             for rows in np.split(bucket.rows, np.cumsum(bucket.batches)[:-1]):
                 yield Batch(rows, bucket.width)
 
 
 def _deal(bucket: _Bucket, key: int) -> list[Indices]:
+    """Shuffle a bucket's examples by a key and cut them into its batches."""
     shuffled = np.random.default_rng(key).permutation(bucket.rows)
     return np.split(shuffled, np.cumsum(bucket.batches)[:-1])
 
@@ -78,27 +82,36 @@ def _buckets(lengths: Indices, batch_size: int) -> tuple[_Bucket, ...]:
     widths = _few_widths([int(lengths[part[-1]]) for part in parts])
     buckets = []
     for width in sorted(set(widths)):
-        chosen = [part for part, own in zip(parts, widths, strict=True) if own == width]
-        buckets.append(_Bucket(np.concatenate(chosen), width, tuple(len(part) for part in chosen)))
+        batches = [part for part, padded in zip(parts, widths, strict=True) if padded == width]
+        sizes = tuple(len(batch) for batch in batches)
+        buckets.append(_Bucket(np.concatenate(batches), width, sizes))
     return tuple(buckets)
 
 
 def _few_widths(longest: list[int]) -> list[int]:
-    """Round each batch's longest example up to one of at most `MOST_WIDTHS` padded lengths.
+    """The padded length of each batch, one of at most `MOST_WIDTHS`, from the batches' longest lengths.
 
-    Those are chosen that pad least in all; `longest` rises.
+    `longest` rises. The lengths are those that pad least in all, found by dynamic programming over the
+    batches' lengths, rounded up to multiples of `WIDTH_STEP`: the W candidates. If candidate `last` is
+    used and `previous` is the next smaller one in use, then every batch between them is padded to
+    `last`. So the cheapest way to cover the batches up to `last` with k lengths is the cheapest way to
+    cover those up to some `previous` with k − 1, and `last`. This takes k·W² steps. Lengths at even
+    steps or at quantiles would take less code, and never pad less.
     """
     rounded = np.array([-(-length // WIDTH_STEP) * WIDTH_STEP for length in longest])
     widths, counts = np.unique(rounded, return_counts=True)
-    before = np.concatenate([[0], np.cumsum(counts)])
-    # cost[last]: the least padded length of all batches up to width `last`, which is allowed.
+    batches_before = np.concatenate([[0], np.cumsum(counts)])
+    # cost[last]: the least sum of padded lengths of all batches up to candidate `last` (from 1), which
+    # is in use, with the lengths allowed so far; solutions[last]: the lengths that reach it.
     cost = np.concatenate([[0.0], np.full(len(widths), np.inf)])
-    chosen: list[list[int]] = [[] for _ in cost]
+    solutions: list[list[int]] = [[] for _ in cost]
     for _ in range(MOST_WIDTHS):
-        fewer, theirs = cost.copy(), list(chosen)
+        previous_cost, previous_solutions = cost.copy(), list(solutions)
         for last, width in enumerate(widths, start=1):
-            totals = fewer[:last] + (before[last] - before[:last]) * width
+            totals = previous_cost[:last] + (batches_before[last] - batches_before[:last]) * width
             best = int(totals.argmin())
             if totals[best] < cost[last]:
-                cost[last], chosen[last] = totals[best], [*theirs[best], int(width)]
-    return [next(width for width in chosen[-1] if width >= own) for own in rounded]
+                cost[last] = totals[best]
+                solutions[last] = [*previous_solutions[best], int(width)]
+    # The largest candidate is always in use, as the longest batch needs it.
+    return [next(width for width in solutions[-1] if width >= length) for length in rounded]

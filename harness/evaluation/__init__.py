@@ -1,1 +1,1 @@
-"""Trained members to predictions, metrics and what is seen inside."""
+"""Trained members to predictions, metrics and inspections."""

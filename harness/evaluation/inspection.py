@@ -1,6 +1,6 @@
-"""Looking inside a run: where its attention goes, what its targets are like, how alike layers are.
+"""Inspection: where a run's attention goes, what its targets are like, how alike layers are.
 
-What is recorded, by name, is listed in docs/files.md.
+docs/files.md lists by name what is recorded.
 """
 
 from __future__ import annotations
@@ -26,72 +26,87 @@ from harness.evaluation.similarity import (
 from harness.method import Layers, Method, Pooling
 from harness.models.student import Blueprint, build_classifier
 from harness.models.teacher_outputs import TeacherOutputs
-from harness.runtime.failures import RunFailed, recorded
+from harness.runtime.failures import RunFailed, convert_failures
 from harness.runtime.progress import say
 from harness.training.population import Population, predict
 from harness.training.run import Run
 from harness.training.task_setup import Materials
 
-Seen = TypeVar("Seen")
-SEEN = 256
-"""Examples that layers are compared on."""
-DRAWN = 96
-"""Of them: those whose states are drawn as points."""
+Inspection = TypeVar("Inspection")
+COMPARED_EXAMPLES = 256
+"""Examples on which layers are compared."""
+POINT_EXAMPLES = 96
+"""The part of the compared examples whose states are drawn as points."""
 
 
 @torch.inference_mode()
 def inspect_run(
     method: Method, split: str, student: Layers, outputs: TeacherOutputs
 ) -> dict[str, Any]:
-    """For methods with `inspect`: their targets and, where they have it, attention over a split.
+    """Facts about the targets of a method with `inspect`, and its attention if any, over a split.
 
-    `map` (m, n) is the mean weight, `entropy` (m,) a share of its maximum, the log of the number of
-    layers that may be attended to: all, or those that a buffer `allowed` (m, n) of the method names;
-    `target_length` and `target_variance_share` (m,) are of what student layers are matched to.
+    Args:
+        method: the run's method with the parameters that it has learned.
+        split: the split's name.
+        student: the student's layers, for the split's first examples.
+        outputs: the teacher's outputs for the split.
+
+    Returns:
+        By name, for the m layers of the student and n of the teacher: `target_length` and
+        `target_variance_share` (m,) of the states that student layers are matched to; with attention
+        also `map` (m, n), the mean weight, and `entropy` (m,), as in `attention_facts`.
     """
-    rows = torch.arange(len(student.states))
-    seen = _inspected(method, student, outputs.batch(rows, torch.device("cpu")))
-    if not seen:
+    examples = torch.arange(len(student.states))
+    tensors = _inspect(method, student, outputs.batch(examples, torch.device("cpu")))
+    if not tensors:
         return {}
-    target = seen["target"]
+    target = tensors["target"]
     energy = target.square().sum(-1).mean(0)
     facts = {
         "split": split,
-        "examples": len(rows),
+        "examples": len(examples),
         "target_length": target.norm(dim=-1).mean(0).tolist(),
         "target_variance_share": (target.var(0, correction=0).sum(-1) / energy).tolist(),
     }
-    if (attention := seen.get("attention")) is not None:
+    if (attention := tensors.get("attention")) is not None:
         facts |= attention_facts(method, attention)
     return {"targets": facts}
 
 
-def _inspected(method: Method, student: Layers, teacher: Layers) -> dict[str, Tensor]:
-    """What a method shows. Raises `MethodError` for what is not by example and layer."""
-    seen = method.inspect(student, teacher)
-    for name, values in seen.items():
+def _inspect(method: Method, student: Layers, teacher: Layers) -> dict[str, Tensor]:
+    """A method's tensors for inspection by name, each (examples, layers, numbers).
+
+    Raises:
+        MethodError: a tensor has another shape.
+    """
+    tensors = method.inspect(student, teacher)
+    for name, values in tensors.items():
         if values.ndim != 3 or len(values) != len(student.states):
             shape = tuple(values.shape)
             raise MethodError(f"{name} has shape {shape}, not (examples, layers, numbers)")
-    return seen
+    return tensors
 
 
 def attention_facts(method: Method, attention: Tensor) -> dict[str, Any]:
-    """`map` and `entropy` of `inspect_run`, from weights (examples, m, n)."""
+    """Mean weights `map` (m, n) and `entropy` (m,) of attention weights (examples, m, n).
+
+    The entropy is a share of its maximum, the log of the number of teacher layers that may be attended
+    to: all, or those that the method's buffer `layer_mask` (m, n) allows.
+    """
     entropy = -torch.special.xlogy(attention, attention).sum(-1).mean(0)
-    named = dict(method.named_buffers()).get("layer_mask")
-    # Not those with a weight above 0: attention that has collapsed underflows to one layer.
-    allowed = torch.ones(attention.shape[1:]) if named is None else named
-    count = allowed.sum(-1)
-    # One layer is all of those that there are.
+    mask = dict(method.named_buffers()).get("layer_mask")
+    # Weights above 0 would not do as a mask: attention that has collapsed underflows to one layer.
+    layer_mask = torch.ones(attention.shape[1:]) if mask is None else mask
+    count = layer_mask.sum(-1)
+    # A single layer has all the entropy that it can have.
     share = torch.where(count > 1, entropy / count.clamp(min=2).log(), 1.0)
     return {"map": attention.mean(0).tolist(), "entropy": share.tolist()}
 
 
 class Inspector:
-    """Looks inside students of one task, on examples of the first evaluation split.
+    """Compares students of one task with the teacher, on examples of the first evaluation split.
 
-    They are evenly spaced: GLUE's files are sorted by genre.
+    The examples are evenly spaced, since GLUE's files are sorted by genre.
     """
 
     def __init__(self, materials: Materials, blueprint: Blueprint) -> None:
@@ -99,68 +114,78 @@ class Inspector:
         self.blueprint = blueprint
         self.split = next(iter(materials.data.evaluation))
         inputs = materials.inputs[self.split]
-        self.rows = _spread(len(inputs.lengths), SEEN)
-        self.drawn = _spread(len(self.rows), DRAWN)
-        self.inputs = inputs.part(self.rows)
+        self.examples = _spread(len(inputs.lengths), COMPARED_EXAMPLES)
+        self.points = _spread(len(self.examples), POINT_EXAMPLES)
+        self.inputs = inputs.part(self.examples)
         self._teachers: dict[Pooling, tuple[Layers, Tensor]] = {}
-        self._untrained: dict[tuple[int, Pooling], tuple[Layers, dict[str, Any]]] = {}
+        self._initial_students: dict[tuple[int, Pooling], tuple[Layers, dict[str, Any]]] = {}
 
     def teacher(self, pooling: Pooling) -> Layers:
-        """The teacher's outputs for the examples."""
+        """The teacher's logits and pooled states for the examples."""
         return self._teacher(pooling)[0]
 
-    def untrained(self, seed: int, pooling: Pooling) -> tuple[Layers, dict[str, Any]]:
-        """What a student of that seed says before training, and `measures` of it."""
-        if (seed, pooling) not in self._untrained:
+    def initial_student(self, seed: int, pooling: Pooling) -> tuple[Layers, dict[str, Any]]:
+        """The layers of a seed's student before training, and their `similarities`."""
+        if (seed, pooling) not in self._initial_students:
             arithmetic = self.materials.arithmetic
             student = build_classifier(self.blueprint.config, self.blueprint.weights(seed))
             layers = predict(student.to(arithmetic.device), self.inputs, arithmetic, pooling)
-            self._untrained[seed, pooling] = layers, self.measures(layers, pooling)
-        return self._untrained[seed, pooling]
+            self._initial_students[seed, pooling] = layers, self.similarities(layers, pooling)
+        return self._initial_students[seed, pooling]
 
     @torch.inference_mode()
-    def measures(self, student: Layers, pooling: Pooling) -> dict[str, Any]:
-        """How alike the layers of a student and of the teacher are, by the measure's name."""
-        own, (teacher, products) = student.states, self._teacher(pooling)
-        alike = own.shape[-1] == teacher.states.shape[-1]
+    def similarities(self, student: Layers, pooling: Pooling) -> dict[str, Any]:
+        """Measures of how alike m student layers and n teacher layers are, by name, as nested lists.
+
+        `cka` and `cosine` are (m, n), `angles` (m, n, n). Only `cka` compares states of unlike width;
+        the others are then None.
+        """
+        states, (teacher, products) = student.states, self._teacher(pooling)
+        comparable = states.shape[-1] == teacher.states.shape[-1]
         return {
-            "cka": _rounded(linear_cka(centred_products(own), products)),
-            "cosine": _rounded(mean_cosines(own, teacher.states)) if alike else None,
-            "angles": _rounded(teacher_angles(own, teacher.states)) if alike else None,
+            "cka": _rounded(linear_cka(centred_products(states), products)),
+            "cosine": _rounded(mean_cosines(states, teacher.states)) if comparable else None,
+            "angles": _rounded(teacher_angles(states, teacher.states)) if comparable else None,
         }
 
     @torch.inference_mode()
     def projection(self, student: Layers, fused: Tensor | None, pooling: Pooling) -> dict[str, Any]:
         """Points on the plane of the states' first two principal components.
 
-        `fused` (examples, m, the teacher's width) are mixtures of the teacher's states, if any.
+        `fused` (examples, m, the teacher's width) are mixtures of the teacher's states, if any. Students
+        of another width than the teacher have a plane of their own.
         """
-        ours, theirs = student.states[self.drawn], self.teacher(pooling).states[self.drawn]
-        joint = ours.shape[-1] == theirs.shape[-1]
-        states = torch.cat([ours, theirs], dim=1) if joint else theirs
+        student_states = student.states[self.points]
+        teacher_states = self.teacher(pooling).states[self.points]
+        joint = student_states.shape[-1] == teacher_states.shape[-1]
+        states = torch.cat([student_states, teacher_states], dim=1) if joint else teacher_states
         plane = principal_plane(states.flatten(0, 1))
-        own = plane if joint else principal_plane(ours.flatten(0, 1))
-        labels = self.materials.data.splits[self.split].labels[self.rows[self.drawn]]
+        student_plane = plane if joint else principal_plane(student_states.flatten(0, 1))
+        labels = self.materials.data.splits[self.split].labels[self.examples[self.points]]
         return {
             "joint": joint,
             "labels": labels.tolist(),
-            "explained": {"student": _rounded(own[2]), "teacher": _rounded(plane[2])},
-            "student": _points(ours, own),
-            "teacher": _points(theirs, plane),
-            "fused": None if fused is None else _points(fused[self.drawn], plane),
+            "explained": {"student": _rounded(student_plane[2]), "teacher": _rounded(plane[2])},
+            "student": _points(student_states, student_plane),
+            "teacher": _points(teacher_states, plane),
+            "fused": None if fused is None else _points(fused[self.points], plane),
         }
 
     def _teacher(self, pooling: Pooling) -> tuple[Layers, Tensor]:
-        """The teacher's outputs, and the products of their states."""
+        """The teacher's outputs for the examples, and their `centred_products`."""
         if pooling not in self._teachers:
             outputs = self.materials.outputs[self.split][pooling]
-            layers = outputs.batch(torch.from_numpy(self.rows), torch.device("cpu"))
+            layers = outputs.batch(torch.from_numpy(self.examples), torch.device("cpu"))
             self._teachers[pooling] = layers, centred_products(layers.states)
         return self._teachers[pooling]
 
 
-class Look:
-    """What is seen of a population's members before, during and after their training."""
+class InspectionRecorder:
+    """Records inspections of a population's runs before, during and after their training.
+
+    `attention` holds, by the run's index, the attention facts by epoch (0 is before training);
+    `comparisons` the comparisons of layers after the last epoch.
+    """
 
     def __init__(
         self, inspector: Inspector, runs: Sequence[Run], methods: Sequence[Method], pooling: Pooling
@@ -170,99 +195,108 @@ class Look:
         self.runs = runs
         self.pooling = pooling
         self.attention: list[dict[int, dict[str, Any]]] = [{} for _ in runs]
-        self.compared: list[dict[str, object]] = [{} for _ in runs]
-        for member, (run, method) in enumerate(zip(runs, methods, strict=True)):
-            student, _ = inspector.untrained(run.seed, pooling)
-            self._guarded(member, 0, partial(self._attend, member, 0, method.eval(), student))
+        self.comparisons: list[dict[str, object]] = [{} for _ in runs]
+        for index, (run, method) in enumerate(zip(runs, methods, strict=True)):
+            student, _ = inspector.initial_student(run.seed, pooling)
+            record = partial(self._record_attention, index, 0, method.eval(), student)
+            self._guard(index, 0, record)
             method.train()
 
     def __call__(self, epoch: int, population: Population) -> None:
-        """Look at the members that there are after an epoch (1-based)."""
+        """Inspect the members that are left after an epoch (from 1)."""
         last = epoch == population.recipe.training.epochs
-        attentive = [bool(self.attention[member]) for member in population.indices]
+        attentive = [bool(self.attention[index]) for index in population.indices]
         if not (last or any(attentive)):
             return
-        layers = population.predict(self.inspector.inputs, self.pooling)
-        for place, member in enumerate(population.indices):
-            student, fused = layers[place], None
-            if attentive[place]:
-                with population.lend_method(place) as method:
-                    attend = partial(self._attend, member, epoch, method, student)
-                    fused = self._guarded(member, epoch, attend)
+        outputs = population.predict(self.inspector.inputs, self.pooling)
+        for row, index in enumerate(population.indices):
+            student, fused = outputs[row], None
+            if attentive[row]:
+                with population.lend_method(row) as method:
+                    record = partial(self._record_attention, index, epoch, method, student)
+                    fused = self._guard(index, epoch, record)
             if last:
-                self._guarded(member, epoch, partial(self._compare, member, student, fused))
+                self._guard(index, epoch, partial(self._record_layers, index, student, fused))
 
-    def records(self, member: int) -> dict[str, object]:
-        """What there is to record of a member, by name."""
-        found = dict(self.compared[member])
-        if epochs := self.attention[member]:
-            found["epochs"] = {
+    def records(self, index: int) -> dict[str, object]:
+        """The inspections of a run, by name."""
+        records = dict(self.comparisons[index])
+        if epochs := self.attention[index]:
+            records["epochs"] = {
                 **self._facts(),
                 "epochs": list(epochs),
-                "map": [seen["map"] for seen in epochs.values()],
-                "entropy": [seen["entropy"] for seen in epochs.values()],
+                "map": [facts["map"] for facts in epochs.values()],
+                "entropy": [facts["entropy"] for facts in epochs.values()],
             }
-        return found
+        return records
 
-    def _guarded(self, member: int, epoch: int, look: Callable[[], Seen]) -> Seen | None:
-        """What is seen; None, and a warning, where looking fails: the run itself does not."""
+    def _guard(
+        self, index: int, epoch: int, inspect: Callable[[], Inspection]
+    ) -> Inspection | None:
+        """Call `inspect`. Where it raises, say so and return None: the run itself does not fail."""
         try:
-            with recorded(), torch.inference_mode():
-                return look()
+            with convert_failures(), torch.inference_mode():
+                return inspect()
         except RunFailed as error:
             when = f"after epoch {epoch}" if epoch else "before training"
-            name, seed = self.runs[member].method.name, self.runs[member].seed
+            name, seed = self.runs[index].method.name, self.runs[index].seed
             say(f"warning: {name}, seed {seed}: inspect failed {when}: {error}")
             return None
 
-    def _attend(self, member: int, epoch: int, method: Method, student: Layers) -> Tensor | None:
-        """Note a method's attention, if it has any; returns what it mixes of the teacher's states."""
+    def _record_attention(
+        self, index: int, epoch: int, method: Method, student: Layers
+    ) -> Tensor | None:
+        """Record the facts of a method's attention, if it has any.
+
+        Returns:
+            The targets (examples, m, the teacher's width) where they are mixtures of teacher states.
+        """
         if not method.inspects():
             return None
         teacher = self.inspector.teacher(self.pooling)
-        seen = _inspected(method, student, teacher)
-        if (attention := seen.get("attention")) is None:
+        tensors = _inspect(method, student, teacher)
+        if (attention := tensors.get("attention")) is None:
             return None
-        self.attention[member][epoch] = _rounded(attention_facts(method, attention))
+        self.attention[index][epoch] = _rounded(attention_facts(method, attention))
         _, layers, width = teacher.states.shape
-        target = seen["target"]
-        mixed = attention.shape[-1] == layers and target.shape[-1] == width
-        return target if mixed and target.isfinite().all() else None
+        target = tensors["target"]
+        mixture = attention.shape[-1] == layers and target.shape[-1] == width
+        return target if mixture and target.isfinite().all() else None
 
-    def _compare(self, member: int, student: Layers, fused: Tensor | None) -> None:
-        """Note how alike the layers of student and teacher are before and after training, and points."""
-        _, before = self.inspector.untrained(self.runs[member].seed, self.pooling)
-        after = self.inspector.measures(student, self.pooling)
-        both = {
-            name: None if own is None else {"before": before[name], "after": own}
-            for name, own in after.items()
+    def _record_layers(self, index: int, student: Layers, fused: Tensor | None) -> None:
+        """Record how alike layers of student and teacher are before and after training, and points."""
+        _, before = self.inspector.initial_student(self.runs[index].seed, self.pooling)
+        after = self.inspector.similarities(student, self.pooling)
+        pairs = {
+            name: None if values is None else {"before": before[name], "after": values}
+            for name, values in after.items()
         }
         points = self.inspector.projection(student, fused, self.pooling)
-        self.compared[member] = {
-            "layers": {**self._facts(), **both},
+        self.comparisons[index] = {
+            "layers": {**self._facts(), **pairs},
             "projection": {**self._facts(), **points},
         }
 
     def _facts(self) -> dict[str, object]:
-        rows = len(self.inspector.rows)
-        return {"split": self.inspector.split, "examples": rows, "pooling": self.pooling}
+        examples = len(self.inspector.examples)
+        return {"split": self.inspector.split, "examples": examples, "pooling": self.pooling}
 
 
 def _spread(count: int, most: int) -> npt.NDArray[np.int64]:
-    """Places of at most so many of `count` things, evenly spaced, ascending."""
+    """Numbers of at most `most` of `count` examples, evenly spaced, in rising order."""
     return np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)
 
 
 def _points(states: Tensor, plane: tuple[Tensor, Tensor, Tensor]) -> Any:
-    """States (examples, layers, width) on a plane of `principal_plane`: (layers, examples, 2)."""
+    """States (examples, layers, width) on a `principal_plane`, as nested lists (layers, examples, 2)."""
     mean, components, _ = plane
     return _rounded(((states.double() - mean) @ components).transpose(0, 1))
 
 
 def _rounded(values: Any) -> Any:
-    """Nested lists of numbers to four significant digits, which is more than is drawn; None for NaN."""
+    """Numbers in nested lists with four significant digits, more than a figure shows; None for NaN."""
     if isinstance(values, dict):
-        return {name: _rounded(own) for name, own in values.items()}
+        return {name: _rounded(value) for name, value in values.items()}
     if isinstance(values, Tensor):
         values = values.tolist()
     if isinstance(values, list):

@@ -1,23 +1,34 @@
-"""Trained members to predictions, metrics and what the report shows of their inside."""
+"""Scoring: the members of a trained population to predictions, metrics and inspections."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from harness.data.scores import evaluate
+from harness.data.sources import Split
 from harness.evaluation.inspection import inspect_run
 from harness.method import Layers, Method, Pooling
-from harness.runtime.failures import RunFailed, recorded
+from harness.runtime.failures import RunFailed, convert_failures
 from harness.runtime.progress import say
 from harness.storage.ledger import Predictions
 from harness.training.population import Population
 from harness.training.run import Run
 from harness.training.task_setup import Materials
 
-INSPECTED = 2048
-"""Examples of a split whose pooled states are looked at: those of all would not fit a large task."""
+INSPECTED_EXAMPLES = 2048
+"""Examples of a split whose pooled states are inspected: all states of a large task would not fit."""
+
+
+@dataclass
+class RunScores:
+    """A run's metrics, its predictions by split, and its inspections by name."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    predictions: dict[str, Predictions] = field(default_factory=dict)
+    inspections: dict[str, object] = field(default_factory=dict)
 
 
 class Evaluation:
@@ -27,79 +38,85 @@ class Evaluation:
         self.materials = materials
 
     def selection_scores(self, population: Population) -> list[dict[str, float]]:
-        """Metrics of each member on the selection split, as far as it has been trained."""
+        """Each row's metrics on the selection split, as far as its member has been trained."""
         data = self.materials.data
-        found = population.predict(self.materials.inputs["selection"], None)
+        predictions = population.predict(self.materials.inputs["selection"], None)
         return [
-            evaluate(data.task, data.selection.labels, layers.logits.numpy()) for layers in found
+            evaluate(data.task, data.selection.labels, layers.logits.numpy())
+            for layers in predictions
         ]
 
     def predict(self, population: Population, runs: Sequence[Run]) -> dict[str, list[Layers]]:
-        """By split: what every member says of its examples; of the first one its pooled states too.
+        """Each row's logits by split, in the splits' order; for report runs test splits too.
 
-        The states are of the first `INSPECTED` examples. Test splits are for report runs.
+        Where a method inspects, the first evaluation split has pooled states as well, of its first
+        `INSPECTED_EXAMPLES` examples.
         """
         if not population.members:
             return {}
-        looked_at = any(group.inspects for group in population.groups)
-        found: dict[str, list[Layers]] = {}
+        inspecting = any(group.inspects for group in population.groups)
+        outputs: dict[str, list[Layers]] = {}
         for run in runs:
             for position, (name, _) in enumerate(run.inputs["evaluation"]):
-                if name in found:
-                    continue
-                inputs = self.materials.inputs[name]
-                pooling = population.recipe.view.pooling if looked_at and position == 0 else None
-                if pooling is None or len(inputs.lengths) <= INSPECTED:
-                    found[name] = population.predict(inputs, pooling)
-                    continue
-                part = population.predict(inputs.part(np.arange(INSPECTED)), pooling)
-                whole = population.predict(inputs, None)
-                found[name] = [
-                    Layers(own.logits, looked.states)
-                    for own, looked in zip(whole, part, strict=True)
-                ]
+                if name not in outputs:
+                    outputs[name] = self._predict_split(
+                        population, name, with_states=inspecting and position == 0
+                    )
         if any(run.role == "report" for run in runs):
             for name in self.materials.data.test:
-                found[name] = population.predict(self.materials.inputs[name], None)
-        return found
+                outputs[name] = population.predict(self.materials.inputs[name], None)
+        return outputs
 
-    def of(
-        self, run: Run, method: Method | None, layers: Mapping[str, Layers], pooling: Pooling
-    ) -> tuple[dict[str, Predictions], dict[str, object], dict[str, float]]:
-        """A run's predictions by split, inspections and metrics, from its outputs by split.
+    def _predict_split(
+        self, population: Population, name: str, *, with_states: bool
+    ) -> list[Layers]:
+        inputs = self.materials.inputs[name]
+        pooling = population.recipe.view.pooling if with_states else None
+        if pooling is None or len(inputs.lengths) <= INSPECTED_EXAMPLES:
+            return population.predict(inputs, pooling)
+        first = population.predict(inputs.part(np.arange(INSPECTED_EXAMPLES)), pooling)
+        whole = population.predict(inputs, None)
+        return [
+            Layers(all_examples.logits, first_examples.states)
+            for all_examples, first_examples in zip(whole, first, strict=True)
+        ]
+
+    def score(
+        self, run: Run, method: Method | None, outputs: Mapping[str, Layers], pooling: Pooling
+    ) -> RunScores:
+        """A run's scores, from its member's outputs by split.
+
+        The first evaluation split's metrics have plain names, another one's (MNLI's mismatched) carry
+        the split's name. Only the first split is inspected.
 
         Raises:
-            RunFailed: its logits are not finite numbers.
+            RunFailed: a logit on an evaluation split is not a finite number.
         """
-        predictions: dict[str, Predictions] = {}
-        inspections: dict[str, object] = {}
-        metrics: dict[str, float] = {}
+        scores = RunScores()
         data = self.materials.data
         for position, name in enumerate(name for name, _ in run.inputs["evaluation"]):
             split = data.splits[name]
-            logits = layers[name].logits.numpy()
+            logits = outputs[name].logits.numpy()
             if not np.isfinite(logits).all():
                 raise RunFailed(f"the logits of {name} are not finite numbers")
-            scores = evaluate(data.task, split.labels, logits)
-            # The first split's metrics carry plain names; a further one (MNLI's) its own.
-            metrics |= scores if position == 0 else {f"{k} ({name})": v for k, v in scores.items()}
-            predictions[name] = Predictions(logits, split.labels.astype(np.float64), split.ids)
+            metrics = evaluate(data.task, split.labels, logits)
+            if position > 0:
+                metrics = {f"{metric} ({name})": value for metric, value in metrics.items()}
+            scores.metrics |= metrics
+            scores.predictions[name] = _predictions(split, outputs[name])
             if position == 0 and method is not None and method.inspects():
-                outputs = self.materials.outputs[name][pooling]
+                teacher = self.materials.outputs[name][pooling]
                 try:
-                    with recorded():
-                        inspections |= inspect_run(method, name, layers[name], outputs)
+                    with convert_failures():
+                        scores.inspections |= inspect_run(method, name, outputs[name], teacher)
                 except RunFailed as error:
                     say(f"warning: {method.name}, seed {run.seed}: inspect failed: {error}")
         if run.role == "report":
-            predictions |= self._test_predictions(layers)
-        return predictions, inspections, metrics
+            # Test splits have no labels: the run's metrics do not depend on these logits.
+            for name, split in data.test.items():
+                scores.predictions[name] = _predictions(split, outputs[name])
+        return scores
 
-    def _test_predictions(self, layers: Mapping[str, Layers]) -> dict[str, Predictions]:
-        """Of splits without labels: whatever the logits are, the run's score does not depend on them."""
-        return {
-            name: Predictions(
-                layers[name].logits.numpy(), split.labels.astype(np.float64), split.ids
-            )
-            for name, split in self.materials.data.test.items()
-        }
+
+def _predictions(split: Split, outputs: Layers) -> Predictions:
+    return Predictions(outputs.logits.numpy(), split.labels.astype(np.float64), split.ids)

@@ -1,4 +1,4 @@
-"""What must not be overlooked about results: shown by reports and in the cards of kept students."""
+"""Banners: warnings on reports and model cards that nobody may overlook."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ DEMO = "DEMO DATA: procedural tasks that only share GLUE's schemas. Nothing here
 PAPER = "PROTOCOL paper: settings were selected on the split that is reported, so scores are optimistic."
 
 
-def banners_of(config: StudyConfig, ready: Mapping[str, Materials]) -> list[str]:
-    """What holds for every task, then for each of those that are ready."""
-    own = [text for materials in ready.values() for text in banners_of_task(config, materials)]
-    return banners_of_all(config) + own
+def all_banners(config: StudyConfig, ready: Mapping[str, Materials]) -> list[str]:
+    """The banners of every task, then those of each task in `ready`."""
+    of_tasks = [text for materials in ready.values() for text in task_banners(config, materials)]
+    return study_banners(config) + of_tasks
 
 
-def banners_of_all(config: StudyConfig) -> list[str]:
-    """What holds for every task."""
+def study_banners(config: StudyConfig) -> list[str]:
+    """Banners that hold for every task."""
     demo, paper = config.source.kind == "demo", config.protocol.name == "paper"
     return [text for text, holds in ((DEMO, demo), (PAPER, paper)) if holds]
 
 
-def banners_of_task(config: StudyConfig, materials: Materials) -> list[str]:
-    """What holds for one task and its teacher."""
+def task_banners(config: StudyConfig, materials: Materials) -> list[str]:
+    """Banners of one task and its teacher."""
     task = materials.data.task.name
     banners = []
     if materials.teacher.outside and config.protocol.name == "clean":
@@ -39,15 +39,18 @@ def banners_of_task(config: StudyConfig, materials: Materials) -> list[str]:
     return banners
 
 
-def banner_of_seeds(asked: Sequence[Sequence[Any]], family: Sequence[Sequence[Any]]) -> list[str]:
-    """That the number of report seeds, asked for as (rule, number), changed with results in between."""
-    if len(asked) < 2 or not family:
+def seed_banners(requests: Sequence[Sequence[Any]], family: Sequence[Sequence[Any]]) -> list[str]:
+    """A banner where commands asked for other numbers of report seeds, with results in between.
+
+    `requests` are pairs of a stopping rule and a number; `family` are the comparisons.
+    """
+    if len(requests) < 2 or not family:
         return []
-    shown = [
+    texts = [
         f"up to {seeds}, until decided" if rule == "sequential" else str(seeds)
-        for rule, seeds in asked
+        for rule, seeds in requests
     ]
     return [
-        f"REPORT SEEDS: asked for {', then '.join(shown)}, with results in between. Error rates hold "
+        f"REPORT SEEDS: asked for {', then '.join(texts)}, with results in between. Error rates hold "
         "only if that was planned before any of them was seen."
     ]

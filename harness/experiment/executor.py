@@ -1,4 +1,4 @@
-"""Runs to records: train what has no record yet, each run once however many workers ask for it."""
+"""Runs to records: a run without a record is trained, once, however many workers ask for it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from torch import Tensor
 from harness.config import StudyConfig
 from harness.experiment.kept_students import KeptStudents
 from harness.experiment.model_card import model_card
-from harness.experiment.trainer import Trained, Trainer
+from harness.experiment.outcomes import failed_result
+from harness.experiment.trainer import RunResult, Trainer
 from harness.method import Method, View
-from harness.runtime.failures import RunFailed, is_out_of_memory, recorded
+from harness.runtime.failures import RunFailed, convert_failures, is_out_of_memory
 from harness.runtime.progress import progress, say
 from harness.storage.claims import Claims
 from harness.storage.ledger import Ledger, Record, Result
@@ -29,7 +30,10 @@ POLL_SECONDS = 1.0
 
 
 class Executor:
-    """Sees to it that runs on one task, of any method, are trained once, and writes their records."""
+    """Trains runs on one task, of any method, that have no record, and writes their records.
+
+    The ledger's claims keep workers from training the same run.
+    """
 
     def __init__(
         self, config: StudyConfig, materials: Materials, ledger: Ledger, claims: Claims
@@ -39,33 +43,33 @@ class Executor:
         self.ledger = ledger
         self.claims = claims
         self.trainer = Trainer(config, materials)
-        self._tried: set[str] = set()
-        self._kept: dict[str, KeptStudents] = {}
+        self._attempts: set[str] = set()
+        self._students: dict[str, KeptStudents] = {}
         self._sizes: dict[View, int] = {}
 
     def size(self, runs: Sequence[Run]) -> int:
-        """How many runs of one view are trained together; what is asked does not depend on it."""
+        """The number of runs of one view that are trained together. No setting depends on it."""
         view = self.trainer.view(runs[0])
         if view not in self._sizes:
-            matching = [run for run in runs if run.method.matches_layers()]
+            largest = next((run for run in runs if run.method.matches_layers()), runs[0])
             self._sizes[view] = population_size(
-                self.trainer.recipe(view), self.trainer.member((matching or [*runs])[0])
+                self.trainer.recipe(view), self.trainer.member(largest)
             )
         return self._sizes[view]
 
-    def kept(self, study: str) -> KeptStudents:
+    def students(self, study: str) -> KeptStudents:
         """The kept students of a study."""
-        if study not in self._kept:
+        if study not in self._students:
             config = self.config
-            self._kept[study] = KeptStudents(
+            self._students[study] = KeptStudents(
                 Path(config.out), study, config.keep, self.ledger, self.claims
             )
-        return self._kept[study]
+        return self._students[study]
 
     def _keep(
         self, run: Run, record: Record, weights: Mapping[str, Tensor], method: Method | None
     ) -> None:
-        self.kept(run.study).save(
+        self.students(run.study).save(
             run.fingerprint,
             self.trainer.blueprint.config,
             weights,
@@ -75,29 +79,30 @@ class Executor:
         )
 
     def execute(self, runs: Sequence[Run], label: str) -> dict[str, Record]:
-        """The records of all runs, by fingerprint; trains those that have none.
+        """The records of all runs, by fingerprint; trains the runs that have none.
 
-        A run that another worker has claimed is waited for.
+        Waits for runs that another worker has claimed. `label` heads the lines of progress.
         """
         by_fingerprint = {run.fingerprint: run for run in runs}
-        records = self._settled(self._records(runs))
+        records = self._final_records(self._records(runs))
         missing = [run for key, run in by_fingerprint.items() if key not in records]
         if not missing:
             return records
-        # Of all runs, not of the missing: a study that goes on or is shared has the same populations.
+        # Populations are made of all runs, not of the missing ones: so a study that goes on after a
+        # kill, or that several workers share, has the populations of an undisturbed one.
         populations = self._populations([*by_fingerprint.values()])
         with progress(label, self.trainer.steps * len(missing)) as advance:
             while missing:
                 self._train_claimed(populations, {run.fingerprint for run in missing}, advance)
-                records = self._settled(self._records(missing))
-                left = [run for run in missing if run.fingerprint not in records]
-                if len(left) == len(missing):
+                records = self._final_records(self._records(missing))
+                still_missing = [run for run in missing if run.fingerprint not in records]
+                if len(still_missing) == len(missing):
                     time.sleep(POLL_SECONDS)
-                missing = left
+                missing = still_missing
         return self._records(runs)
 
     def _records(self, runs: Sequence[Run]) -> dict[str, Record]:
-        """The records that exist, by fingerprint, noted as used by the study; settings may repeat."""
+        """The records that exist, by fingerprint. The ledger notes that the runs' studies use them."""
         records = self.ledger.records({run.fingerprint for run in runs})
         for run in runs:
             if run.fingerprint in records:
@@ -110,37 +115,42 @@ class Executor:
         missing: set[str],
         advance: Callable[[int], None],
     ) -> None:
-        """Train the first population of which nobody else is training a part."""
+        """Train the first population whose missing runs can all be claimed."""
         for population in populations:
             runs = [run for run in population if run.fingerprint in missing]
-            with ExitStack() as held:
-                claims = (held.enter_context(self.claims.claim(r.fingerprint)) for r in runs)
+            with ExitStack() as stack:
+                claims = (stack.enter_context(self.claims.claim(run.fingerprint)) for run in runs)
                 if not runs or not all(claims):
                     continue
-                done = self._settled(self.ledger.records([run.fingerprint for run in runs]))
-                self._train_and_write([r for r in runs if r.fingerprint not in done], advance)
+                # Another worker may have finished some of them before they were claimed here.
+                records = self._final_records(
+                    self.ledger.records([run.fingerprint for run in runs])
+                )
+                self._train_and_write(
+                    [run for run in runs if run.fingerprint not in records], advance
+                )
                 return
 
     def _populations(self, runs: Sequence[Run]) -> list[list[Run]]:
-        """The runs in populations of one view, and of the size that pays or of one inseparable group."""
+        """Divide runs into populations of one view, of at most `size` runs or one inseparable group."""
         by_view: dict[View, list[Run]] = {}
         for run in runs:
             by_view.setdefault(self.trainer.view(run), []).append(run)
         for view in by_view:
-            self.trainer.recipe(view)  # what lies on the GPU lies there before any size is chosen
+            self.trainer.recipe(view)  # puts its data on the GPU before any size is measured
         populations: list[list[Run]] = []
-        for alike in by_view.values():
-            size = self.size(alike)
-            begun: list[Run] = []
-            for group in self._inseparable(alike):
-                if not begun or len(begun) + len(group) > size:
-                    begun = []
-                    populations.append(begun)
-                begun += group
+        for view_runs in by_view.values():
+            size = self.size(view_runs)
+            population: list[Run] = []
+            for group in self._inseparable_groups(view_runs):
+                if not population or len(population) + len(group) > size:
+                    population = []
+                    populations.append(population)
+                population += group
         return populations
 
-    def _inseparable(self, runs: Sequence[Run]) -> list[list[Run]]:
-        """Runs that must be trained together: with rungs those of a study's round, else each alone."""
+    def _inseparable_groups(self, runs: Sequence[Run]) -> list[list[Run]]:
+        """Groups that must be trained whole: with rungs a method's round, else each run by itself."""
         if not self.trainer.rungs:
             return [[run] for run in runs]
         groups: dict[str, list[Run]] = {}
@@ -150,9 +160,9 @@ class Executor:
         return list(groups.values())
 
     def _train_and_write(self, runs: Sequence[Run], advance: Callable[[int], None]) -> None:
-        """Train runs together; where that raises, each half by itself, down to what is inseparable.
+        """Train runs together. Where that raises, train each half by itself, down to inseparable groups.
 
-        After a lack of memory no population of this view is larger than the half.
+        After a lack of memory no later population of this view is larger than the half.
         """
         parts = [runs] if runs else []
         while parts:
@@ -160,13 +170,14 @@ class Executor:
             reason = self._try(part, advance)
             if reason is None:
                 continue
-            groups = self._inseparable(part)
+            groups = self._inseparable_groups(part)
             if len(groups) == 1:
-                self._write([Trained(run, self.trainer.failed(run, reason)) for run in part])
+                self._write([RunResult(run, failed_result(run, reason)) for run in part])
                 continue
             half = (len(groups) + 1) // 2
             halves = [
-                [run for group in own for run in group] for own in (groups[:half], groups[half:])
+                [run for group in half_groups for run in group]
+                for half_groups in (groups[:half], groups[half:])
             ]
             parts[:0] = halves
             if is_out_of_memory(reason):
@@ -177,41 +188,40 @@ class Executor:
                 torch.cuda.empty_cache()
 
     def _try(self, runs: Sequence[Run], advance: Callable[[int], None]) -> str | None:
-        """Train and write runs; returns the reason when they cannot be trained together.
+        """Train and write runs; returns the reason where they cannot be trained together.
 
-        The exception is not handed on: it holds the population, and so its memory.
+        The exception itself would keep the population alive, and with it the population's memory.
         """
         try:
-            with recorded():
+            with convert_failures():
                 keep = None if self.config.keep == "none" else self._keep
-                trained = self.trainer.train(runs, advance, keep)
+                results = self.trainer.train(runs, advance, keep)
         except RunFailed as error:
             return str(error)
-        self._write(trained)
+        self._write(results)
         return None
 
-    def _settled(self, records: Mapping[str, Record]) -> dict[str, Record]:
-        """The records that stand: a command tries once more what had too little memory before it."""
+    def _final_records(self, records: Mapping[str, Record]) -> dict[str, Record]:
+        """Records without those that this command tries again: earlier commands' lacks of memory."""
         return {
             key: record
             for key, record in records.items()
-            if key in self._tried or not is_out_of_memory(record.reason)
+            if key in self._attempts or not is_out_of_memory(record.reason)
         }
 
     def repeat(self, runs: Sequence[Run], advance: Callable[[int], None]) -> dict[str, Result]:
-        """Train runs together whether or not they have records, and write nothing."""
+        """Train runs together, whether or not they have records; returns results, and writes nothing."""
         try:
-            with recorded():
-                trained = self.trainer.train(runs, advance)
+            with convert_failures():
+                results = self.trainer.train(runs, advance)
         except RunFailed as error:
-            return {run.fingerprint: self.trainer.failed(run, str(error)) for run in runs}
-        return {one.run.fingerprint: one.result for one in trained}
+            return {run.fingerprint: failed_result(run, str(error)) for run in runs}
+        return {each.run.fingerprint: each.result for each in results}
 
-    def _write(self, trained: Sequence[Trained]) -> None:
-        """Write the records in one transaction: a population is there whole or not at all."""
-        for one in trained:
-            record = one.result.record
+    def _write(self, results: Sequence[RunResult]) -> None:
+        """Write a population's results in one transaction: all of them, or none after a kill."""
+        for run, record in ((each.run, each.result.record) for each in results):
             if record.status == "failed":
-                say(f"warning: {one.run.method.name}, seed {one.run.seed}: failed: {record.reason}")
-            self._tried.add(one.run.fingerprint)
-        self.ledger.write_runs([one.result for one in trained])
+                say(f"warning: {run.method.name}, seed {run.seed}: failed: {record.reason}")
+            self._attempts.add(run.fingerprint)
+        self.ledger.write_runs([each.result for each in results])

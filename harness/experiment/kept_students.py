@@ -1,4 +1,4 @@
-"""The students whose weights stay on disk (`keep`), one folder each in `<out>/students/<study>/`."""
+"""Kept students: with `keep`, the weights of students stay in folders of `<out>/students/<study>/`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CARD = "README.md"
 
 
 class KeptStudents:
-    """The kept students of one study, in folders named by the first digits of their fingerprints."""
+    """The kept students of one study. A folder's name is the first 16 digits of a run's fingerprint."""
 
     def __init__(self, out: Path, study: str, keep: Keep, ledger: Ledger, claims: Claims) -> None:
         self.folder = out / "students" / study
@@ -40,44 +40,44 @@ class KeptStudents:
         teacher: Path,
         card: str,
     ) -> None:
-        """Write a report run's student with the tokenizer of the teacher's folder and its model card."""
+        """Write a report run's student, the tokenizer of the teacher's folder, and the model card."""
         if self.keep != "none":
-            with replacing(self._student(fingerprint)) as folder:
+            with replacing(self._folder_of(fingerprint)) as folder:
                 save_student(build_classifier(config, weights), method, teacher, folder)
                 (folder / CARD).write_text(card, encoding="utf-8", errors="replace")
 
     def tidy(self, trial: int, records: Mapping[str, Record], metric: str) -> None:
-        """With `keep=best`, leave the best student of these report runs and none of their others.
+        """With `keep=best`, remove all students of these report runs but the best one.
 
-        Those of settings that are no longer the best `trial` go too; those of other seeds stay. Says
-        which students should be there and are not: their runs were finished by a command that did
-        not keep them.
+        Students of other trials than `trial`, which is the best one now, go too. Students of other seeds
+        stay. A line warns of students that should be there and are not, since an earlier command
+        finished their runs without keeping them.
         """
         complete = [key for key, record in records.items() if record.status == "complete"]
-        wanted = set(complete if self.keep == "report" else [])
+        keepers = set(complete if self.keep == "report" else [])
         if self.keep == "best" and complete:
-            wanted = {max(complete, key=lambda key: (records[key].metrics[metric], key))}
+            keepers = {max(complete, key=lambda key: (records[key].metrics[metric], key))}
         if self.keep == "best":
-            outdated = {
+            other_trials = {
                 run.record.fingerprint
                 for run in self.ledger.study_runs(self.study)
                 if run.role == "report" and run.trial != trial
             }
-            self._remove((outdated | set(records)) - wanted)
+            self._remove((other_trials | set(records)) - keepers)
         self._clear_leftovers()
-        absent = [key for key in wanted if not self._student(key).is_dir()]
-        if absent:
+        lacking = [key for key in keepers if not self._folder_of(key).is_dir()]
+        if lacking:
             say(
-                f"warning: {len(absent)} of {len(wanted)} students to keep are not there: their runs "
+                f"warning: {len(lacking)} of {len(keepers)} students to keep are not there: their runs "
                 "were finished earlier, without keeping them; another --out trains them again"
             )
 
-    def _student(self, fingerprint: str) -> Path:
+    def _folder_of(self, fingerprint: str) -> Path:
         return self.folder / fingerprint[:16]
 
     def _remove(self, fingerprints: Iterable[str]) -> None:
         with self.claims.held(f"students:{self.study}"):
-            for folder in map(self._student, fingerprints):
+            for folder in map(self._folder_of, fingerprints):
                 try:
                     if folder.is_dir():
                         shutil.rmtree(folder)
@@ -85,10 +85,14 @@ class KeptStudents:
                     raise StorageError(f"{folder}: cannot be removed ({error.strerror})") from error
 
     def _clear_leftovers(self) -> None:
-        """Remove what killed processes left of students; one being written has a claim by then."""
-        left = [(path, path.name[1:17]) for path in self.folder.glob(".*")]
+        """Remove folders that killed processes left half-written.
+
+        The folders are listed before the claims are read: whoever writes a student has claimed its run
+        before the folder begins. So a listed folder without a claim has no living writer.
+        """
+        folders = [(path, path.name[1:17]) for path in self.folder.glob(".*")]
         self.claims.drop_gone()
-        taken = {key[:16] for key in self.claims.table.claimed_keys()}
-        for path, name in left:
-            if name not in taken:
+        claimed_names = {key[:16] for key in self.claims.table.claimed_keys()}
+        for path, name in folders:
+            if name not in claimed_names:
                 shutil.rmtree(path, ignore_errors=True)

@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError
 from harness.config import StudyConfig, plain
 from harness.data.scores import constant_score
 from harness.data.sources import TaskData
-from harness.experiment.banners import banner_of_seeds, banners_of
+from harness.experiment.banners import all_banners, seed_banners
 from harness.registry.cards import card
 from harness.registry.discovery import chosen_methods, registry
 from harness.runtime.provenance import provenance
@@ -84,7 +84,7 @@ def ablation_manifest(
     return {
         "name": name,
         "source": {"kind": config.source.kind, "folder": config.source.folder},
-        "banners": [*banners_of(config, ready), *banner_of_seeds(asked, family)],
+        "banners": [*all_banners(config, ready), *seed_banners(asked, family)],
         "preset": config.preset,
         "students": students_in_words(config),
         "command": command,

@@ -17,7 +17,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from harness.config import StudyConfig
 from harness.data.tasks import Task
-from harness.experiment.banners import banners_of_all, banners_of_task
+from harness.experiment.banners import study_banners, task_banners
 from harness.metric_table import METRICS
 from harness.models.student import output_names
 from harness.storage.ledger import Record
@@ -34,7 +34,7 @@ report."""
 
 @dataclass(frozen=True)
 class DataSource:
-    """What the head says of the data: `hub` is a data set's id there, None for data from elsewhere."""
+    """The data in a card's head. `hub` is the data set's id on the hub, None for data from elsewhere."""
 
     hub: str | None
     type: str
@@ -59,8 +59,8 @@ def data_source(config: StudyConfig, task: Task) -> DataSource:
             None, "demo", f"DEMO DATA, schema of {title}", None, "Demo data, made here."
         )
     if kind == "folder":
-        own = task.name if task.custom else "glue"
-        return DataSource(None, own, f"{title}, local files", task.name, "Local files.")
+        dataset_type = task.name if task.custom else "glue"
+        return DataSource(None, dataset_type, f"{title}, local files", task.name, "Local files.")
     assert task.hub is not None
     dataset = task.hub.dataset or config.source.dataset
     part = "" if task.hub.config is None else f", configuration {_code(task.hub.config)}"
@@ -94,8 +94,8 @@ def _head(
                 metric_name=name,
                 metric_value=value,
             )
-            for split, own in record.split_metrics.items()
-            for name, value in own.items()
+            for split, metrics in record.split_metrics.items()
+            for name, value in metrics.items()
         ],
     )
 
@@ -121,7 +121,7 @@ def _sections(
     run: Run, record: Record, materials: Materials, config: StudyConfig, source: DataSource
 ) -> Iterator[str]:
     yield f"# {_name(run)}"
-    for banner in (*banners_of_all(config), *banners_of_task(config, materials)):
+    for banner in (*study_banners(config), *task_banners(config, materials)):
         yield f"> **{_text(banner)}**"
     yield _summary(run, materials, config)
     yield "## Scores"
@@ -166,8 +166,8 @@ def _scores(record: Record) -> str:
     lines = ["| split | metric | score, in points |", "| --- | --- | ---: |"]
     lines += [
         f"| {_text(split)} | {name} | {100 * value:.2f} |"
-        for split, own in record.split_metrics.items()
-        for name, value in own.items()
+        for split, metrics in record.split_metrics.items()
+        for name, value in metrics.items()
     ]
     return "\n".join(lines)
 
@@ -206,10 +206,11 @@ def _teacher(materials: Materials) -> str:
     facts = materials.facts
     metric = materials.data.task.metrics[0]
     scores = ", ".join(
-        f"{100 * own[metric]:.2f} on {_text(split)}" for split, own in facts["metrics"].items()
+        f"{100 * metrics[metric]:.2f} on {_text(split)}"
+        for split, metrics in facts["metrics"].items()
     )
-    given = Path(facts["name"].replace("{task}", facts["task"]))
-    name = given.name if given.is_dir() else str(given)
+    teacher = Path(facts["name"].replace("{task}", facts["task"]))
+    name = teacher.name if teacher.is_dir() else str(teacher)
     return (
         f"{_code(name)}, {facts['origin']}, {facts['layers']} layers of width {facts['width']}. "
         f"{metric}, in points: {scores}; a constant prediction has {100 * facts['constant']:.2f} on "

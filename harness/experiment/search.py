@@ -1,7 +1,7 @@
-"""Optuna's ask and tell in fixed rounds, seeded per round, resumable to the same settings.
+"""Optuna's ask and tell in fixed rounds, each trial with a seed of its own, resumable.
 
-A round of `ROUND` settings is asked whole, however many of them are wanted or fit in memory, so what
-is asked never depends on the machine. A trial whose run did not finish keeps its stored parameters.
+A round of `ROUND` trials is asked whole, however many of them are wanted or fit in memory. So the
+settings never depend on the machine. A trial whose runs did not finish keeps its stored parameters.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def open_optuna(url: str, claims: Claims) -> optuna.storages.RDBStorage:
     return storage
 
 
-Told = float | Literal["pruned"] | None
-"""A trial's selection score, `pruned`, or None for a failed one."""
+TrialScore = float | Literal["pruned"] | None
+"""A trial's selection score; "pruned" for a pruned trial, None for a failed one."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One trial: its number and parameters."""
+class Trial:
+    """A trial that Optuna has asked: its number, from 0, and its parameters."""
 
     number: int
     params: Mapping[str, Value]
@@ -86,38 +86,41 @@ class Search:
                 storage=storage, study_name=name, direction="maximize", load_if_exists=True
             )
 
-    def round(self, number: int) -> list[Asked]:
-        """The settings of a round, asked now or read back. Earlier rounds must have been told."""
+    def round(self, number: int) -> list[Trial]:
+        """The trials of a round (from 0), asked now or read back. Earlier rounds must have been told."""
         first = number * ROUND
         if len(self._trials()) < first + ROUND:
             with self.claims.held(f"ask:{self.name}:{number}"):
                 self._ask(number)
         trials = self._trials()
-        return [Asked(trial.number, dict(trial.params)) for trial in trials[first : first + ROUND]]
+        return [Trial(trial.number, dict(trial.params)) for trial in trials[first : first + ROUND]]
 
-    def tell(self, number: int, value: Told) -> None:
-        """Report a trial's selection score, or how it ended without; a told trial stays as it is."""
+    def tell(self, number: int, score: TrialScore) -> None:
+        """Report the score of a trial. A trial that has been told before stays as it is."""
         trial = self._trials()[number]
         if trial.state.is_finished():
             return
-        # Another worker may tell the same value between Optuna's look and its write.
+        # Another worker may tell the same score between Optuna's look and its write.
         with _storage_errors(self.url), suppress(UpdateFinishedTrialError):
-            if value is None or value == "pruned":
-                state = TrialState.FAIL if value is None else TrialState.PRUNED
+            if score is None or score == "pruned":
+                state = TrialState.FAIL if score is None else TrialState.PRUNED
                 self.study.tell(number, state=state, skip_if_finished=True)
             else:
-                self.study.tell(number, value, skip_if_finished=True)
+                self.study.tell(number, score, skip_if_finished=True)
 
     def _ask(self, number: int) -> None:
-        """Ask what a killed process left of a round, each trial from a seed of its own.
+        """Ask the trials that a round still lacks, each from a seed of its own.
 
-        The sampler works on a copy in memory: in the shared storage `ask` would show others, and leave
-        to a killed process's heirs, a trial whose parameters are not all there yet.
+        The sampler works on a copy of the study in memory, and each trial is added to the shared storage
+        whole, in one transaction. `study.ask` would write the trial first and then every parameter for
+        itself. Another worker could then read a trial with half its parameters, and a killed process
+        would leave one behind for good. In the copy, the round's earlier trials count as running for the
+        sampler, as they do in the storage, so a round asked in two parts equals a round asked at once.
         """
         copy = optuna.create_study(direction="maximize")
         copy.add_trials(self._trials())
         for position in range(len(copy.trials), (number + 1) * ROUND):
-            copy.sampler = self._seeded(derive(self.name, position) % 2**32)
+            copy.sampler = self._sampler(derive(self.name, position) % 2**32)
             params = copy.ask(fixed_distributions=self.distributions).params
             trial = optuna.trial.create_trial(
                 state=TrialState.RUNNING, params=params, distributions=self.distributions
@@ -125,7 +128,7 @@ class Search:
             with _storage_errors(self.url):
                 self.study.add_trial(trial)
 
-    def _seeded(self, seed: int) -> optuna.samplers.BaseSampler:
+    def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         if self.sampler == "random":
             return optuna.samplers.RandomSampler(seed=seed)
         return optuna.samplers.TPESampler(
@@ -140,18 +143,18 @@ class Search:
 def run_search(
     searches: Mapping[str, Search],
     trials: int,
-    evaluate: Callable[[Mapping[str, list[Asked]]], Mapping[str, Mapping[int, Told]]],
+    evaluate: Callable[[Mapping[str, list[Trial]]], Mapping[str, Mapping[int, TrialScore]]],
 ) -> None:
-    """Ask, train and tell round by round, all studies together, until `trials` settings have a score.
+    """Ask, train and tell round by round, all studies together, until `trials` trials are told.
 
-    `evaluate` returns, by study, each trial's selection score, or how it ended without.
+    `evaluate` trains the trials of one round, by study, and returns each study's scores by trial number.
     """
     for number in range(-(-trials // ROUND)):
-        asked = {
-            name: [one for one in search.round(number) if one.number < trials]
+        round_trials = {
+            name: [trial for trial in search.round(number) if trial.number < trials]
             for name, search in searches.items()
         }
-        values = evaluate(asked)
+        scores = evaluate(round_trials)
         for name, search in searches.items():
-            for trial, value in sorted(values[name].items()):
-                search.tell(trial, value)
+            for trial, score in sorted(scores[name].items()):
+                search.tell(trial, score)

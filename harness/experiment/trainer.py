@@ -1,4 +1,4 @@
-"""How runs on one task are trained, and what comes of each; nothing is written of it."""
+"""How runs on one task are trained. Nothing is written here: the executor writes results."""
 
 from __future__ import annotations
 
@@ -6,35 +6,30 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from harness.config import StudyConfig
 from harness.data.tasks import Task
 from harness.errors import MethodError
-from harness.evaluation.inspection import Inspector, Look
+from harness.evaluation.inspection import InspectionRecorder, Inspector
 from harness.evaluation.scoring import Evaluation
-from harness.method import Layers, Method, Pooling, Value, View
+from harness.experiment.outcomes import PopulationOutcomes, failed_result
+from harness.method import Method, Pooling, Value, View
 from harness.models.student import Blueprint
 from harness.models.teacher_outputs import TeacherOutputs
 from harness.registry.instantiate import check_method, make_method
 from harness.registry.source import method_source
-from harness.runtime.failures import RunFailed, recorded
-from harness.runtime.provenance import provenance
-from harness.storage.ledger import Record, Result, Role, Status
+from harness.runtime.failures import RunFailed, convert_failures
+from harness.storage.ledger import Record, Result, Role
 from harness.training.halving import Halving
-from harness.training.loop import RESULTS_VERSION, Outcome, train_population
+from harness.training.loop import RESULTS_VERSION, train_population
 from harness.training.recipe import Member, Recipe, engine_of
 from harness.training.run import Run
 from harness.training.task_setup import Materials
 
-NOTHING = Outcome([], 0.0, 0.0, 0)
-"""Of a run that could not begin."""
-
 
 @dataclass(frozen=True)
-class Trained:
+class RunResult:
     """A run with its result."""
 
     run: Run
@@ -52,7 +47,7 @@ class Trainer:
         self.config = config
         self.materials = materials
         self._recipes: dict[View, Recipe] = {}
-        self._placed: dict[Pooling, TeacherOutputs] = {}
+        self._device_outputs: dict[Pooling, TeacherOutputs] = {}
         self.blueprint = Blueprint(materials.start, config.student, materials.data.mean_score)
         self.engine = engine_of(config.training.engine, self.blueprint.config)
         self.rungs = config.search.rungs
@@ -71,18 +66,18 @@ class Trainer:
         trial: int,
         seed: int,
         role: Role,
-        company: Sequence[Mapping[str, Value]] = (),
+        round_settings: Sequence[Mapping[str, Value]] = (),
     ) -> Run:
         """The run of a setting and seed, with everything that its result depends on.
 
-        With rungs that is the `company` of its round's settings, too.
+        With rungs that includes the settings of its round, `round_settings`.
         """
         data, training = self.materials.data, asdict(self.config.training)
         splits = {"selection": data.selection} if role == "search" else data.evaluation
-        used = {"precision": self.materials.arithmetic.name, "engine": self.engine}
+        arithmetic = {"precision": self.materials.arithmetic.name, "engine": self.engine}
         inputs = {
             "results_version": RESULTS_VERSION,
-            "task": _identity(data.task),
+            "task": _task_identity(data.task),
             "source": self.config.source.kind,
             "method": method.name,
             "method_source": method_source(method),
@@ -93,14 +88,17 @@ class Trainer:
             "student": asdict(self.config.student),
             "start": self.materials.start_fingerprint,
             "pooling": self.config.pooling,
-            "training": {**training, **used},
+            "training": {**training, **arithmetic},
             "weights": self.config.search.weights,
             "device": self.materials.arithmetic.device.type,
             "train": data.train.sha256,
             "evaluation": [[name, split.sha256] for name, split in splits.items()],
         }
         if self.rungs and role == "search":
-            inputs["halving"] = {"rungs": list(self.rungs), "round": [dict(own) for own in company]}
+            inputs["halving"] = {
+                "rungs": list(self.rungs),
+                "round": [dict(other) for other in round_settings],
+            }
         return Run(method, study, trial, seed, role, setting, inputs)
 
     @property
@@ -128,11 +126,11 @@ class Trainer:
         return self._recipes[view]
 
     def _outputs(self, pooling: Pooling) -> TeacherOutputs:
-        """The training split's, where batches find them fastest: one copy for all views."""
-        if pooling not in self._placed:
+        """The teacher's outputs for the training split, on the device: one copy for all views."""
+        if pooling not in self._device_outputs:
             outputs = self.materials.outputs["train"][pooling]
-            self._placed[pooling] = outputs.on(self.materials.arithmetic.device)
-        return self._placed[pooling]
+            self._device_outputs[pooling] = outputs.on(self.materials.arithmetic.device)
+        return self._device_outputs[pooling]
 
     def view(self, run: Run) -> View:
         """What the models of a run hand out."""
@@ -156,125 +154,71 @@ class Trainer:
 
     def train(
         self, runs: Sequence[Run], advance: Callable[[int], None], keep: Keep | None = None
-    ) -> list[Trained]:
-        """Train runs as one population, and `keep` its students. Raises what concerns all of them."""
+    ) -> list[RunResult]:
+        """Train runs as one population, and `keep` the students of its complete report runs.
+
+        A run that cannot be made, or that fails alone, has a failed result. What concerns all of the
+        runs is raised.
+        """
+        trainable, members, results = self._make_members(runs)
+        if not trainable:
+            return results
+        outcomes = self._train_members(trainable, members, advance)
+        for index, run in enumerate(trainable):
+            result = outcomes.result(index)
+            results.append(RunResult(run, result))
+            if keep is not None and run.role == "report" and result.record.status == "complete":
+                keep(run, result.record, *outcomes.student(index))
+        return results
+
+    def _make_members(self, runs: Sequence[Run]) -> tuple[list[Run], list[Member], list[RunResult]]:
+        """Runs whose members could be made, these members, and failed results of the other runs."""
+        trainable: list[Run] = []
         members: list[Member] = []
-        sound: list[Run] = []
-        trained: list[Trained] = []
+        failures: list[RunResult] = []
         for run in runs:
             try:
-                with recorded():
+                with convert_failures():
                     members.append(self.member(run))
             except RunFailed as error:
-                trained.append(Trained(run, self.failed(run, str(error))))
+                failures.append(RunResult(run, failed_result(run, str(error))))
             else:
-                sound.append(run)
-        if not members:
-            return trained
-        names = [run.fingerprint for run in sound]
-        halving = None
-        if self.rungs and all(run.role == "search" for run in sound):
-            metric = self.materials.data.task.metrics[0]
-            halving = Halving(self.rungs, metric, sound, self.evaluation.selection_scores)
-        look = self._look(sound, members)
+                trainable.append(run)
+        return trainable, members, failures
+
+    def _train_members(
+        self, runs: Sequence[Run], members: list[Member], advance: Callable[[int], None]
+    ) -> PopulationOutcomes:
+        """Train the members of runs together. `members` is empty afterwards, to free their weights."""
+        halving = self._halving(runs)
+        recorder = self._inspection_recorder(runs, members)
         population, outcomes = train_population(
-            [members.pop(0) for _ in sound],  # their initial weights leave memory
-            self.recipe(self.view(sound[0])),
+            [members.pop(0) for _ in runs],
+            self.recipe(self.view(runs[0])),
             advance,
             None if halving is None else halving.stay,
-            look,
+            recorder,
         )
-        places = {member: place for place, member in enumerate(population.indices)}
-        seen = self.evaluation.predict(population, sound)
-        for member, (run, outcome) in enumerate(zip(sound, outcomes, strict=True)):
-            if outcome.failure is not None:
-                trained.append(Trained(run, self.failed(run, outcome.failure, outcome, names)))
-                continue
-            if halving is not None and member in halving.pruned:
-                pruned = halving.pruned[member]
-                record = self._record(
-                    run, outcome, dict(pruned.metrics), "pruned", pruned.reason, names
-                )
-                trained.append(Trained(run, Result(record, {}, {})))
-                continue
-            place = places[member]
-            method = population.method(place)
-            layers = {name: found[place] for name, found in seen.items()}
-            inside = {} if look is None else look.records(member)
-            result = self._result(run, method, layers, inside, outcome, names)
-            trained.append(Trained(run, result))
-            if keep is not None and run.role == "report" and result.record.status == "complete":
-                keep(run, result.record, population.network.weights(place), method)
-        return trained
+        prunings = {} if halving is None else halving.prunings
+        return PopulationOutcomes(runs, outcomes, population, prunings, recorder, self.evaluation)
 
-    def _look(self, runs: Sequence[Run], members: Sequence[Member]) -> Look | None:
-        """What looks inside report runs while they are trained; nobody reads it of a search's."""
+    def _halving(self, runs: Sequence[Run]) -> Halving | None:
+        """Successive halving of search runs, where there are rungs."""
+        if not self.rungs or any(run.role != "search" for run in runs):
+            return None
+        metric = self.materials.data.task.metrics[0]
+        return Halving(self.rungs, metric, runs, self.evaluation.selection_scores)
+
+    def _inspection_recorder(
+        self, runs: Sequence[Run], members: Sequence[Member]
+    ) -> InspectionRecorder | None:
+        """The recorder of report runs' inspections. Those of search runs nobody would read."""
         methods = [member.method for member in members if member.method is not None]
         if any(run.role != "report" for run in runs):
             return None
-        return Look(self.inspector, runs, methods, self.view(runs[0]).pooling)
-
-    def _result(
-        self,
-        run: Run,
-        method: Method | None,
-        layers: Mapping[str, Layers],
-        inside: Mapping[str, object],
-        outcome: Outcome,
-        population: Sequence[str],
-    ) -> Result:
-        try:
-            with recorded():
-                predictions, inspections, metrics = self.evaluation.of(
-                    run, method, layers, self.view(run).pooling
-                )
-                wrong = [name for name, value in metrics.items() if not np.isfinite(value)]
-                if wrong:
-                    raise RunFailed(f"{wrong[0]} is not a finite number")
-        except RunFailed as error:
-            return self.failed(run, str(error), outcome, population)
-        record = self._record(run, outcome, metrics, "complete", None, population)
-        shown = {**inspections, **inside}
-        return Result(record, predictions if run.role == "report" else {}, shown)
-
-    def failed(
-        self,
-        run: Run,
-        reason: str,
-        outcome: Outcome = NOTHING,
-        population: Sequence[str] = (),
-    ) -> Result:
-        """The result of a run that raised."""
-        return Result(self._record(run, outcome, {}, "failed", reason, population), {}, {})
-
-    def _record(
-        self,
-        run: Run,
-        outcome: Outcome,
-        metrics: dict[str, float],
-        status: Status,
-        reason: str | None,
-        population: Sequence[str],
-    ) -> Record:
-        surroundings = {
-            **provenance(),
-            "threads": torch.get_num_threads(),
-            "population": list(population) or [run.fingerprint],
-        }
-        return Record(
-            fingerprint=run.fingerprint,
-            inputs=dict(run.inputs),
-            status=status,
-            reason=reason,
-            metrics=metrics,
-            curves=outcome.curves,
-            seconds=outcome.seconds,
-            examples_per_second=outcome.examples_per_second,
-            peak_memory=float(outcome.peak_memory),
-            provenance=surroundings,
-        )
+        return InspectionRecorder(self.inspector, runs, methods, self.view(runs[0]).pooling)
 
 
-def _identity(task: Task) -> Any:
-    """A task's identity, with the metrics of a user's own."""
+def _task_identity(task: Task) -> Any:
+    """A task's identity; that of a user's own task includes its metrics."""
     return {**task.identity, "metrics": list(task.metrics)} if task.custom else task.identity

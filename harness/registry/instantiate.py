@@ -11,7 +11,7 @@ from harness.errors import MethodError
 from harness.method import Method, Shapes, Value
 from harness.models.attention import check_needs
 from harness.registry.space import any_value
-from harness.runtime.failures import RunFailed, recorded
+from harness.runtime.failures import RunFailed, convert_failures
 from harness.runtime.randomness import generator, global_seed
 
 
@@ -57,7 +57,7 @@ def check_method(
         check_needs(encoder, kind.needs)
     setting = {name: any_value(hyper) for name, hyper in kind.space.items()} | dict(fixed)
     try:
-        with recorded():
+        with convert_failures():
             make_method(kind, shapes, setting, 0)
     except RunFailed as error:
         if isinstance(error.__cause__, MethodError):

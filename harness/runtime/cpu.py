@@ -1,4 +1,4 @@
-"""How this process uses the processor and its memory."""
+"""The processor: threads of products, and memory that the allocator holds or gives back."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's `mallopt`."""
-HELD = 2**30
+HELD_BYTES = 2**30
+"""Blocks up to this size are held when they are freed, and as much free memory is."""
 
 
 def set_threads(threads: int) -> None:
-    """Threads of products; 0 takes the physical cores that this process may use.
+    """Set the threads of products; 0 takes the physical cores that this process may use.
 
-    A container's or a cluster's share of a machine counts, and not the machine.
+    In a container or on a cluster these are the cores of its share, not of the machine.
     """
     torch.set_num_threads(threads or joblib.cpu_count(only_physical_cores=True))
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread of products for the block: for tensors so small that two would wait for each other."""
+    """Use one thread of products in the block, for tensors so small that threads would only wait."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -35,20 +36,20 @@ def one_thread() -> Iterator[None]:
 
 
 def hold_memory() -> None:
-    """Let the allocator keep what is freed, for the next step's tensors.
+    """Let the allocator hold freed memory for the next step's tensors.
 
     By default glibc gives blocks of megabytes back to the system at once, and every step of a training
-    faults all its pages in again. Nothing is done where the C library is another one.
+    faults all its pages in again. With another C library nothing happens.
     """
     if (library := _glibc()) is not None:
-        library.mallopt(M_MMAP_THRESHOLD, HELD)
-        library.mallopt(M_TRIM_THRESHOLD, HELD)
+        library.mallopt(M_MMAP_THRESHOLD, HELD_BYTES)
+        library.mallopt(M_TRIM_THRESHOLD, HELD_BYTES)
 
 
 def release_memory() -> None:
-    """Give what is held and free back to the system, before something else is to be held.
+    """Give held memory that is free back to the system, before tensors of other sizes come.
 
-    Tensors of other sizes do not fit the gaps that a training leaves, so that what two of them hold
+    Such tensors do not fit the gaps that a training leaves, so that the held memory of two trainings
     would add up.
     """
     if (library := _glibc()) is not None:

@@ -1,4 +1,4 @@
-"""Device and arithmetic: which ones this machine has, and autocast for them."""
+"""Device and arithmetic: the choice among those that this machine has, and autocast."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from harness.errors import UserError
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Where and in which precision the products are computed; losses and logits stay fp32."""
+    """The device and the precision of products. Losses and logits are fp32 with every precision."""
 
     device: torch.device
     bf16: bool
     tf32: bool = False
 
     def autocast(self) -> AbstractContextManager[object]:
-        """bf16 autocast, or nothing."""
+        """A context with bf16 autocast; without bf16 the context does nothing."""
         if not self.bf16:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
@@ -33,20 +33,23 @@ class Arithmetic:
 
 
 def choose_arithmetic(device: Literal["auto", "cpu", "cuda"], precision: Precision) -> Arithmetic:
-    """Resolve `auto`: CUDA where there is one, bf16 where the processor computes in it.
+    """Resolve `auto`: CUDA where there is a device, bf16 where the processor computes in bf16.
 
-    `tf32` lets CUDA round the factors of fp32 products to 10 bits, for the whole process; every other
-    precision forbids it. Raises `UserError` for a device that is not there or cannot do it.
+    `tf32` lets CUDA round the factors of fp32 products to 10 bits, in the whole process. Every other
+    precision forbids this rounding.
+
+    Raises:
+        UserError: the device is not there, or does not have the precision.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda: torch sees no CUDA device")
-    chosen = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    torch_device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
     tf32 = precision == "tf32"
-    if tf32 and (chosen.type == "cpu" or not torch.cuda.is_tf32_supported()):
-        raise UserError(f"training.precision=tf32: not on this {chosen.type.upper()} device")
+    if tf32 and (torch_device.type == "cpu" or not torch.cuda.is_tf32_supported()):
+        raise UserError(f"training.precision=tf32: not on this {torch_device.type.upper()} device")
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    bf16 = _has_bf16(chosen) if precision == "auto" else precision == "bf16"
-    return Arithmetic(chosen, bf16, tf32)
+    bf16 = _has_bf16(torch_device) if precision == "auto" else precision == "bf16"
+    return Arithmetic(torch_device, bf16, tf32)
 
 
 def _has_bf16(device: torch.device) -> bool:

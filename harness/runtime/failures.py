@@ -1,4 +1,4 @@
-"""What a run may raise: most of it is recorded as that run's failure, and the study goes on."""
+"""Failures of runs: most exceptions become the failure of one run, and the study goes on."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import torch
 from harness.errors import DeviceError, StorageError, UserError, first_line
 from harness.runtime import interrupt
 
-LONGEST = 300
-"""Characters of a message that are kept."""
+MESSAGE_LENGTH = 300
+"""Characters of a message that a record keeps."""
 OUT_OF_MEMORY = "out of memory"
 LIBRARIES = ("torch", "transformers", "numpy")
-SYSTEM = {
+SYSTEM_ERRORS = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT),
     *(errno.EIO, errno.EROFS, errno.EPIPE, errno.ENOMEM),
 }
-"""Errors that say something of the machine, and nothing of the run."""
+"""Numbers of errors that the machine causes, not the run."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,16 +33,17 @@ class RunFailed(Exception):
 
 
 def is_out_of_memory(reason: str | None) -> bool:
-    """Whether a recorded failure is one of memory, which is worth another try."""
+    """Whether the reason of a failure is a lack of memory, which is worth another try."""
     return reason is not None and reason.startswith(OUT_OF_MEMORY)
 
 
 @contextmanager
-def recorded() -> Iterator[None]:
-    """Turn what the block raises into `RunFailed`; `--debug` shows the traceback.
+def convert_failures() -> Iterator[None]:
+    """Turn the block's exceptions into `RunFailed`; `--debug` shows the traceback.
 
     Raises:
-        StorageError: of the ledger, or the machine's own: nothing is to be recorded of the run.
+        RunFailed: the run has failed, and the failure is to be recorded.
+        StorageError: the ledger or the machine has failed: a failure of the run must not be recorded.
         DeviceError: the device can do nothing more in this process (CUDA's sticky errors).
     """
     try:
@@ -53,30 +54,30 @@ def recorded() -> Iterator[None]:
         interrupt.check(error)
         logger.info("a run failed", exc_info=error)
         reason = _reason(error)
-        if isinstance(error, OSError) and error.errno in SYSTEM:
+        if isinstance(error, OSError) and error.errno in SYSTEM_ERRORS:
             raise StorageError(f"{error.filename or 'the machine'}: {error.strerror}") from error
-        if _is_of_the_device(error) and not is_out_of_memory(reason):
+        if _is_device_error(error) and not is_out_of_memory(reason):
             raise DeviceError(f"the device failed: {first_line(error)}") from error
         raise RunFailed(reason) from error
 
 
-def _is_of_the_device(error: Exception) -> bool:
+def _is_device_error(error: Exception) -> bool:
     return isinstance(error, torch.AcceleratorError) or (
         isinstance(error, RuntimeError) and first_line(error).startswith("CUDA error")
     )
 
 
 def _reason(error: Exception) -> str:
-    """Kind, message and place; the place is the last one outside of the libraries."""
-    text = first_line(error)[:LONGEST]
+    """The exception's kind, message and last line of code outside of the libraries."""
+    text = first_line(error)[:MESSAGE_LENGTH]
     if isinstance(error, UserError):
         return text
-    told = "can't allocate memory" in text or "CUBLAS_STATUS_ALLOC_FAILED" in text
-    if told or isinstance(error, MemoryError | torch.OutOfMemoryError):
+    lacks_memory = "can't allocate memory" in text or "CUBLAS_STATUS_ALLOC_FAILED" in text
+    if lacks_memory or isinstance(error, MemoryError | torch.OutOfMemoryError):
         return f"{OUT_OF_MEMORY}: {text}"
     frames = traceback.extract_tb(error.__traceback__)
-    place = ([frame for frame in frames if not _is_library(frame.filename)] or frames)[-1]
-    return f"{type(error).__name__}: {text} ({Path(place.filename).name}, line {place.lineno})"
+    frame = ([frame for frame in frames if not _is_library(frame.filename)] or frames)[-1]
+    return f"{type(error).__name__}: {text} ({Path(frame.filename).name}, line {frame.lineno})"
 
 
 def _is_library(file: str) -> bool:

@@ -7,41 +7,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_asked = False
+_pressed = False
 
 
 @contextmanager
-def listening() -> Iterator[None]:
-    """Remember Ctrl-C in the block; a handler that someone else has set is left alone."""
-    global _asked
-    _asked = False
-    usual = signal.getsignal(signal.SIGINT)
-    if usual is not signal.default_int_handler:
+def listen() -> Iterator[None]:
+    """Remember Ctrl-C in the block. A handler that another program has set stays in place."""
+    global _pressed
+    _pressed = False
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not signal.default_int_handler:
         yield
         return
     signal.signal(signal.SIGINT, _remember)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, usual)
+        signal.signal(signal.SIGINT, handler)
 
 
-def asked() -> bool:
-    """Whether Ctrl-C was pressed since the last `listening` began."""
-    return _asked
+def was_pressed() -> bool:
+    """Whether Ctrl-C was pressed since the last `listen` began."""
+    return _pressed
 
 
 def _remember(number: int, frame: FrameType | None) -> None:
-    global _asked
-    _asked = True
+    global _pressed
+    _pressed = True
     raise KeyboardInterrupt
 
 
 def check(error: Exception) -> None:
-    """For who would take an error as the failure of one part and go on.
+    """Stop a caller that would go on after an error, where Ctrl-C may have caused the error.
 
     Raises:
-        KeyboardInterrupt: it may be Ctrl-C in another shape.
+        KeyboardInterrupt: Ctrl-C was pressed.
     """
-    if _asked:
+    if _pressed:
         raise KeyboardInterrupt from error

@@ -11,40 +11,41 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 PLAIN_SECONDS = 10.0
+"""Seconds between two lines outside of a terminal."""
 
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Gives `advance(steps)`; shows the label, the share done and the time left."""
+    """Show the label, the steps that are done and the time left; gives a function `advance(steps)`."""
     console = Console(stderr=True)
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as live:
-            task = live.add_task(label, total=total)
-            yield lambda steps: live.advance(task, steps)
+        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+            task = bar.add_task(label, total=total)
+            yield lambda steps: bar.advance(task, steps)
         return
-    plain = _PlainProgress(label, total)
-    yield plain.advance
-    plain.end()
+    lines = _PlainProgress(label, total)
+    yield lines.advance
+    lines.end()
 
 
 def say(text: str) -> None:
-    """One line on stderr."""
+    """Print one line on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 class _PlainProgress:
     def __init__(self, label: str, total: int) -> None:
-        self.label, self.total, self.done = label, total, 0
-        self.started = self.shown = time.monotonic()
+        self.label, self.total, self.steps = label, total, 0
+        self.start = self.last_line = time.monotonic()
 
     def advance(self, steps: int) -> None:
-        self.done += steps
+        self.steps += steps
         now = time.monotonic()
-        if now - self.shown >= PLAIN_SECONDS and self.done < self.total:
-            self.shown = now
-            left = (now - self.started) / self.done * (self.total - self.done)
-            say(f"{self.label}: {self.done}/{self.total} steps, {left:.0f} s left")
+        if now - self.last_line >= PLAIN_SECONDS and self.steps < self.total:
+            self.last_line = now
+            left = (now - self.start) / self.steps * (self.total - self.steps)
+            say(f"{self.label}: {self.steps}/{self.total} steps, {left:.0f} s left")
 
     def end(self) -> None:
-        say(f"{self.label}: {self.done} steps in {time.monotonic() - self.started:.1f} s")
+        say(f"{self.label}: {self.steps} steps in {time.monotonic() - self.start:.1f} s")

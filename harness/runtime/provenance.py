@@ -1,4 +1,4 @@
-"""Where a record was made: versions, machine and code revision."""
+"""The provenance of records: versions, machine and revision of the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counter-based randomness: every draw is a function of a key, never of what was drawn before.
+"""Counter-based randomness: every draw is a function of a key alone, never of earlier draws.
 
 A run's dropout masks are keyed by (seed, step, site) and its data order by (seed, epoch, bucket), so
 a run gives the same result alone, in any population and after a resume.
@@ -26,9 +26,9 @@ def derive(*parts: int | str) -> int:
 
 def generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator seeded by the key."""
-    made = torch.Generator(device)
-    made.manual_seed(derive(*parts))
-    return made
+    fresh = torch.Generator(device)
+    fresh.manual_seed(derive(*parts))
+    return fresh
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def global_seed(*parts: int | str) -> Iterator[None]:
 
 
 class DropoutKey:
-    """What all dropout sites of a network read at the moment: a number for each member, and the step."""
+    """The key that all dropout sites of a network read: a number of each member, and the step."""
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
         numbers = [derive("dropout", seed) for seed in seeds]
@@ -57,38 +57,39 @@ class DropoutKey:
     ) -> Tensor:
         """A mask of `shape` (members, ...): 0 with probability `dropped`/256, else 256/(256 − dropped).
 
-        A member's part is a function of (its seed, step, site) and of nothing else. With `of` it is the
-        part of a mask that has `of` rows where this one has its first, along the last dimension but one.
+        A member's part is a function of (the member's seed, step, site) alone. With `of` the result is
+        the first row, along the last dimension but one, of a mask with `of` rows there.
         """
-        members, *own = shape
-        if of is not None and (of * own[-1]) % 8:
-            return self.mask(site, (members, *own[:-2], of, own[-1]), dropped, dtype)[..., :1, :]
-        columns = math.prod(own) if of is None else own[-1]
-        rows = math.prod(own) // columns
-        words = _counters(
-            0 if of is None else of * own[-1] // 8, rows, columns, self.members.device
-        )
-        drawn = _hash(words + (self.members + derive(self.step, site))[:, None, None])
-        kept = torch.empty(members, rows, columns, dtype=dtype, device=words.device)
+        members, *inner = shape
+        if of is not None and (of * inner[-1]) % 8:
+            whole = (members, *inner[:-2], of, inner[-1])
+            return self.mask(site, whole, dropped, dtype)[..., :1, :]
+        columns = math.prod(inner) if of is None else inner[-1]
+        rows = math.prod(inner) // columns
+        stride = 0 if of is None else of * inner[-1] // 8
+        counters = _counters(stride, rows, columns, self.members.device)
+        draws = _hash(counters + (self.members + derive(self.step, site))[:, None, None])
+        mask = torch.empty(members, rows, columns, dtype=dtype, device=draws.device)
         # Many times faster on CPUs than a comparison to booleans and a conversion.
-        torch.ge(drawn.view(torch.uint8)[..., :columns], dropped, out=kept)
-        return kept.mul_(LEVELS / (LEVELS - dropped)).view(*shape)
+        torch.ge(draws.view(torch.uint8)[..., :columns], dropped, out=mask)
+        return mask.mul_(LEVELS / (LEVELS - dropped)).view(*shape)
 
 
 _WEYL = -0x61C8864680B583EB
 _FIRST_FACTOR, _SECOND_FACTOR = -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
-_made: dict[torch.device, Tensor] = {}
+_counter_tables: dict[torch.device, Tensor] = {}
+"""The longest row of counters that was needed so far, by device."""
 
 
 def _counters(stride: int, rows: int, columns: int, device: torch.device) -> Tensor:
-    """Multiples of the golden ratio's 64-bit fraction, one for eight bytes: (rows, columns / 8).
+    """Multiples of the golden ratio's 64-bit fraction (rows, columns / 8), one for eight bytes.
 
     Row r begins with the multiple r · `stride`.
     """
     count, last = -(-columns // 8), (rows - 1) * stride
-    if device not in _made or len(_made[device]) < last + count:
-        _made[device] = torch.arange(max(last + count, 1 << 16), device=device) * _WEYL
-    return _made[device].as_strided((rows, count), (stride, 1))
+    if device not in _counter_tables or len(_counter_tables[device]) < last + count:
+        _counter_tables[device] = torch.arange(max(last + count, 1 << 16), device=device) * _WEYL
+    return _counter_tables[device].as_strided((rows, count), (stride, 1))
 
 
 def _hash(words: Tensor) -> Tensor:
@@ -106,12 +107,12 @@ def _hash(words: Tensor) -> Tensor:
 
 
 def dropped_levels(p: float) -> int:
-    """A dropout rate in 256ths. A rate above 0 always drops something, and never everything."""
+    """A dropout rate in 256ths, from 1 to 255 for rates above 0: they drop a part, never all."""
     return min(max(round(p * LEVELS), 1), LEVELS - 1) if p > 0 else 0
 
 
 class CounterDropout(nn.Module):
-    """Dropout whose mask is a function of (seed, step, site); the identity in eval mode."""
+    """Dropout whose mask is a function of (seed, step, site). In eval mode it is the identity."""
 
     def __init__(self, p: float, site: int, key: DropoutKey) -> None:
         super().__init__()
@@ -129,8 +130,11 @@ class CounterDropout(nn.Module):
 
 
 def key_dropout(model: nn.Module, key: DropoutKey) -> None:
-    """Let every `nn.Dropout` of a model read the key. Sites are numbered in module order, the encoder's
-    first, as some classes define their head before it."""
+    """Let every `nn.Dropout` of a model read the key.
+
+    Sites are numbered in the order of the modules, with the encoder's before the head's: some classes
+    define the head first.
+    """
     named = model.named_modules(remove_duplicate=False)
     encoder = getattr(model, "base_model_prefix", "")
     sites = [name for name, module in named if isinstance(module, nn.Dropout)]

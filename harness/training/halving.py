@@ -46,7 +46,7 @@ class Halving:
     """Decides at each rung which of a population's runs go on.
 
     `runs` are in the order in which the population's members were given. `score` returns the selection
-    scores of a population's rows. `pruned` holds the prunings by the run's index in `runs`.
+    scores of a population's rows. `prunings` are by the run's index in `runs`.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Halving:
         self.metric = metric
         self.runs = runs
         self.score = score
-        self.pruned: dict[int, Pruning] = {}
+        self.prunings: dict[int, Pruning] = {}
 
     def stay(self, epoch: int, population: Population) -> list[int]:
         """The rows of the members that go on after an epoch (from 1), in rising order."""
@@ -82,5 +82,5 @@ class Halving:
             for number in ranking[: (len(ranking) + 1) // 2]:
                 staying += setting_rows[number]
         for row in set(range(len(population.members))) - set(staying):
-            self.pruned[population.indices[row]] = Pruning(epoch, scores[row])
+            self.prunings[population.indices[row]] = Pruning(epoch, scores[row])
         return sorted(staying)

@@ -1,4 +1,4 @@
-"""What all runs of one task share: data, tokenised inputs, teacher and its outputs."""
+"""The set-up of a task, shared by all its runs: data, tokens, teacher and teacher outputs."""
 
 from __future__ import annotations
 
@@ -37,12 +37,17 @@ from harness.training.teacher import (
     pretrained_classifier,
 )
 
-FEW_VARIANCE = 0.01
+LEAST_VARIANCE = 0.01
+"""Share of a layer's energy that varies between examples. A warning comes below this share."""
 
 
 @dataclass(frozen=True)
 class Materials:
-    """One task, ready to train on. `start` is the model that students copy their layers from."""
+    """One task, ready to train on.
+
+    `inputs` and the teacher's `outputs`, by pooling, are by split. `labels` (examples,) are those of the
+    training split, on the device. Students copy their layers from the model `start`.
+    """
 
     data: TaskData
     inputs: dict[str, EncodedSplit]
@@ -136,7 +141,7 @@ def _outputs(
     out: Path,
 ) -> dict[str, dict[Pooling, TeacherOutputs]]:
     batches = sum(-(-len(split) // 64) for split in data.splits.values())
-    opened = {}
+    outputs = {}
     with progress(f"{data.task.name}: teacher outputs", batches) as advance:
         for name, split in data.splits.items():
             key = fingerprint(
@@ -148,14 +153,18 @@ def _outputs(
                 }
             )
             folder = out / "cache" / "teacher-outputs" / key[:32]
-            opened[name] = teacher_outputs(folder, teacher.model, inputs[name], arithmetic, advance)
-    return opened
+            outputs[name] = teacher_outputs(
+                folder, teacher.model, inputs[name], arithmetic, advance
+            )
+    return outputs
 
 
 def _warn_of_constants(facts: dict[str, Any], pooling: str) -> None:
-    low = [i for i, share in enumerate(facts["variance_shares"], 1) if share < FEW_VARIANCE]
-    if low:
-        layers = ", ".join(map(str, low))
+    constant_layers = [
+        i for i, share in enumerate(facts["variance_shares"], 1) if share < LEAST_VARIANCE
+    ]
+    if constant_layers:
+        layers = ", ".join(map(str, constant_layers))
         say(
             f"warning: {facts['task']}: under 1 % of the {pooling} states' energy in teacher layer(s) "
             f"{layers} varies between examples: matching them teaches constants"

@@ -1,4 +1,4 @@
-"""Teachers: fine-tuned once per task or given from outside, and checked before they teach."""
+"""Teachers: fine-tuned once per task, or given from outside, and judged before they teach."""
 
 from __future__ import annotations
 
@@ -43,10 +43,11 @@ from harness.training.recipe import Member, Recipe, engine_of
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a task's teacher comes from: the folder to start from or to use, and its identity.
+    """The origin of a task's teacher: a folder, and the identity of what is done with it.
 
-    `recipe` names the fine-tuning that makes it; of a teacher from outside it names its files.
-    `outputs` are then its outputs in the order of the task's labels.
+    Here a teacher is fine-tuned from the encoder in `folder`, and `recipe` is a fingerprint of all that
+    fine-tuning depends on. A teacher from outside lies in `folder` whole, `recipe` is a fingerprint of
+    its files, and `outputs` are the indices of its outputs in the order of the task's labels.
     """
 
     folder: Path
@@ -57,9 +58,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A frozen classifier in eval mode, its folder and fingerprint.
+    """A frozen classifier in eval mode, its folder, and a fingerprint that covers its weights.
 
-    The fingerprint covers the weights: two machines do not fine-tune the same ones to the last bit.
+    The recipe would not do: two machines do not fine-tune the same weights to the last bit. `seconds`
+    is the time of the fine-tuning.
     """
 
     model: PreTrainedModel
@@ -107,55 +109,58 @@ def find_origin(
     return Origin(folder, False, fingerprint(identity))
 
 
-def _match_labels(folder: Path, task: Task, given: Sequence[str] | None) -> tuple[int, ...]:
-    """A checkpoint's outputs in the order of the task's labels, matched by name.
+def _match_labels(folder: Path, task: Task, override: Sequence[str] | None) -> tuple[int, ...]:
+    """Indices of a checkpoint's outputs in the order of the task's labels, matched by name.
 
-    `given` are names of the outputs to go by instead of the checkpoint's own.
+    `override` are names of the outputs, in the checkpoint's order, instead of those in its files.
+
+    Raises:
+        TeacherError: outputs and labels cannot be matched.
     """
-    names = _own_names(folder / "config.json")
+    names = _checkpoint_outputs(folder / "config.json")
     if len(names) != task.outputs:
         raise TeacherError(
             f"--teacher {folder}: {len(names)} outputs, {task.name} needs {task.outputs}"
         )
     if task.regression:
-        if given is not None:
+        if override is not None:
             raise TeacherError(f"teacher.labels.{task.name}: it has scores, and no labels")
         return (0,)
-    labels, outputs = list(task.labels), list(given or names)
+    labels, outputs = list(task.labels), list(override or names)
     if sorted(outputs) != sorted(labels):
         labels, outputs = [[_plain(name) for name in side] for side in (labels, outputs)]
     if sorted(outputs) != sorted(labels) or len(set(labels)) < len(labels):
-        source = f"teacher.labels.{task.name}" if given else f"--teacher {folder}"
+        source = f"teacher.labels.{task.name}" if override else f"--teacher {folder}"
         quoted = ",".join(json.dumps(label, ensure_ascii=False) for label in task.labels)
         raise TeacherError(
-            f"{source}: outputs {list(given or names)} cannot be matched by name with the labels of "
+            f"{source}: outputs {list(override or names)} cannot be matched by name with the labels of "
             f"{task.name}, {list(task.labels)}; name them in the checkpoint's order with "
             f"'teacher.labels.{task.name}=[{quoted}]'"
         )
     return tuple(outputs.index(label) for label in labels)
 
 
-def _own_names(path: Path) -> list[str]:
-    """The names of a checkpoint's outputs, in their order."""
+def _checkpoint_outputs(path: Path) -> list[str]:
+    """The names of a checkpoint's outputs, in their order, from its config.json."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise TeacherError(f"{path}: not JSON ({error})") from error
     if not isinstance(config, dict):
         raise TeacherError(f"{path}: not an object")
-    own = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # transformers' own default
-    if not isinstance(own, dict) or set(own) != {str(index) for index in range(len(own))}:
+    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # transformers' default
+    if not isinstance(names, dict) or set(names) != {str(index) for index in range(len(names))}:
         raise TeacherError(f"{path}: id2label does not name the outputs 0, 1, ...")
-    return [str(own[str(index)]) for index in range(len(own))]
+    return [str(names[str(index)]) for index in range(len(names))]
 
 
 def _plain(name: str) -> str:
-    """A label's name without the differences between checkpoints: NOT-ENTAILMENT, not_entailment."""
+    """A label's name in one spelling: NOT-ENTAILMENT and not_entailment are the same label."""
     return re.sub(r"[\W_]+", "_", name.casefold())
 
 
 def _reorder_outputs(model: PreTrainedModel, task: Task, outputs: Sequence[int]) -> None:
-    """Put a classifier's outputs in the order of the task's labels, and name them so, in place."""
+    """Permute a classifier's outputs into the order of the task's labels, in place, and name them."""
     head = last_linear(model)
     with torch.no_grad():
         head.weight.copy_(head.weight[list(outputs)].clone())
@@ -174,7 +179,7 @@ def prepare_teacher(
     out: Path,
     advance: Callable[[int], None],
 ) -> Teacher:
-    """The teacher of a task; fine-tuned on the training split unless a sealed one is there."""
+    """The teacher of a task, fine-tuned on the training split unless its folder is already sealed."""
     if origin.outside:
         model = load_classifier(origin.folder, arithmetic.device)
         _reorder_outputs(model, data.task, origin.outputs)
@@ -195,7 +200,7 @@ def prepare_teacher(
 
 
 def pretrained_classifier(folder: Path, task: Task, seed: int) -> PreTrainedModel:
-    """A classifier on a pre-trained encoder; a head that it lacks is drawn from the seed."""
+    """A classifier on a pre-trained encoder. A head that the checkpoint lacks is drawn from the seed."""
     with global_seed("teacher", seed):
         return read_weights(folder, classifier_config(folder, task))
 
@@ -227,7 +232,7 @@ def _fine_tune(
     )
 
     def member() -> Member:
-        """Held by nobody else: its weights leave memory when they lie in the population's network."""
+        """The teacher as a member. Nothing else refers to its weights, so the population frees them."""
         model = pretrained_classifier(origin.folder, task, teacher.seed)
         if (mean_score := data.mean_score) is not None:
             centre_head(model, mean_score)
@@ -248,7 +253,7 @@ def judge_teacher(
     inputs: dict[str, EncodedSplit],
     arithmetic: Arithmetic,
 ) -> dict[str, Any]:
-    """Scores on the held-out splits, beside the constant prediction's on the selection split.
+    """Facts about a teacher: its scores on the held-out splits, a constant prediction's, its shape.
 
     Raises:
         TeacherError: the teacher is no better than a constant, unless that is allowed.
@@ -264,11 +269,11 @@ def judge_teacher(
         if name != "train"
     }
     constant = constant_score(task, data.train.labels, data.selection.labels)
-    reached = scores["selection"][metric]
-    weak = not reached > constant  # also when it is not a number
+    score = scores["selection"][metric]
+    weak = not score > constant  # also when it is not a number
     if weak and not config.allow_weak:
         raise TeacherError(
-            f"{task.name}: the teacher's {metric} on the selection split is {reached:.3f}, a constant "
+            f"{task.name}: the teacher's {metric} on the selection split is {score:.3f}, a constant "
             f"prediction's {constant:.3f}; train it longer, or pass --allow-weak-teacher"
         )
     return {

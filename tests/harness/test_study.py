@@ -27,7 +27,7 @@ from harness.data.tasks import load_task
 from harness.data.tokens import encode
 from harness.demo import examples as demo
 from harness.errors import TeacherError
-from harness.experiment import ablation, manifest, trainer
+from harness.experiment import ablation, manifest, report_runs, trainer
 from harness.experiment.executor import Executor
 from harness.experiment.trainer import Trainer
 from harness.method import DISTILLATION, Context, Hyper, Layers, Method, weight
@@ -166,7 +166,7 @@ def test_undecided_comparisons_get_seeds_look_by_look(
         return {r.seed: 0.5 + 0.2 * (-1) ** r.seed * (r.method.name == "alp") for r in ended}
 
     monkeypatch.setattr(Executor, "execute", watched)
-    monkeypatch.setattr(ablation, "_scores", undecided)
+    monkeypatch.setattr(report_runs, "_scores", undecided)
     command("--seeds", "auto", "--max-seeds", "9")
     assert waves == [2 * 6, 2 * 8, 2 * 9]
     assert len(contents(tmp_path / "runs")["runs"]) == 2 * (2 + 9)

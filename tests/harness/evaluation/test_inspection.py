@@ -12,7 +12,7 @@ import torch
 
 from harness.analysis.compare import summarise
 from harness.errors import UserError
-from harness.evaluation.inspection import SEEN, _rounded, _spread
+from harness.evaluation.inspection import COMPARED_EXAMPLES, _rounded, _spread
 from harness.registry.discovery import registry
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
@@ -79,7 +79,7 @@ def test_attention_is_there_for_every_epoch_of_methods_that_have_it(
             assert np.sum(epochs["map"], axis=-1) == pytest.approx(1.0, abs=1e-3)
             assert np.shape(epochs["entropy"]) == np.shape(epochs["map"])[:2]
             # The final map, of all the split's examples, is near that of the first ones.
-            assert (found["targets"]["examples"], epochs["examples"]) == (800, SEEN)
+            assert (found["targets"]["examples"], epochs["examples"]) == (800, COMPARED_EXAMPLES)
             assert np.allclose(found["targets"]["map"], epochs["map"][-1], atol=0.02)
     assert seen["uniform"][0]["epochs"]["entropy"][0] == pytest.approx([1.0, 1.0])
     first, *_, last = seen["alp"][0]["epochs"]["map"]
@@ -127,7 +127,9 @@ def test_looking_changes_nothing(
             ]
 
     looked = scores(tmp_path / "looked")
-    monkeypatch.setattr("harness.experiment.trainer.Trainer._look", lambda *given: None)
+    monkeypatch.setattr(
+        "harness.experiment.trainer.Trainer._inspection_recorder", lambda *given: None
+    )
     assert scores(tmp_path / "unseen") == looked
 
 

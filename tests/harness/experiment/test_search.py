@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from harness.config import START_UP
 from harness.experiment import search as searches
-from harness.experiment.search import Asked, Search, open_optuna
+from harness.experiment.search import Search, Trial, open_optuna
 from harness.storage.claims import Claims
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
@@ -22,16 +22,16 @@ class Interrupted(Exception):
     pass
 
 
-def score(asked: Asked) -> float:
+def score(asked: Trial) -> float:
     return -((float(asked.params["x"]) - 0.3) ** 2)
 
 
-def evaluate(asked: list[Asked]) -> Mapping[int, float | None]:
+def evaluate(asked: list[Trial]) -> Mapping[int, float | None]:
     return {trial.number: score(trial) for trial in asked}
 
 
 def run_search(
-    search: Search, trials: int, own: Callable[[list[Asked]], Mapping[int, float | None]]
+    search: Search, trials: int, own: Callable[[list[Trial]], Mapping[int, float | None]]
 ) -> None:
     """A search of one study."""
     searches.run_search(
@@ -57,7 +57,7 @@ def test_an_interrupted_search_equals_an_undisturbed_one(tmp_path: Path, sampler
     undisturbed = open_search(fresh(tmp_path / "a"), sampler)
     run_search(undisturbed, 12, evaluate)
 
-    def fails_in_the_second_round(asked: list[Asked]) -> Mapping[int, float | None]:
+    def fails_in_the_second_round(asked: list[Trial]) -> Mapping[int, float | None]:
         if asked[0].number >= 4:
             raise Interrupted
         return evaluate(asked)
@@ -128,7 +128,7 @@ def test_the_first_trials_are_drawn_at_random_whatever_the_sampler(tmp_path: Pat
 def test_only_the_trials_asked_for_are_trained(ledger: Ledger) -> None:
     seen: list[int] = []
 
-    def remember(asked: list[Asked]) -> Mapping[int, float | None]:
+    def remember(asked: list[Trial]) -> Mapping[int, float | None]:
         seen.extend(trial.number for trial in asked)
         return evaluate(asked)
 
@@ -176,7 +176,7 @@ def test_studies_are_asked_together_and_each_as_if_alone(tmp_path: Path) -> None
     both = {name: open_search(ledger, name=name) for name in ("s1", "s2")}
     rounds = []
 
-    def together(asked: Mapping[str, list[Asked]]) -> dict[str, Mapping[int, float | None]]:
+    def together(asked: Mapping[str, list[Trial]]) -> dict[str, Mapping[int, float | None]]:
         rounds.append({name: len(own) for name, own in asked.items()})
         return {name: evaluate(own) for name, own in asked.items()}
 

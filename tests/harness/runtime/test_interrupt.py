@@ -8,7 +8,7 @@ import pytest
 from harness import study
 from harness.cli import command
 from harness.runtime import interrupt
-from harness.runtime.failures import RunFailed, recorded
+from harness.runtime.failures import RunFailed, convert_failures
 
 
 @pytest.fixture(autouse=True)
@@ -61,18 +61,18 @@ def test_another_command_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_is_not_recorded_as_a_run_that_failed() -> None:
-    with interrupt.listening(), pytest.raises(KeyboardInterrupt), recorded():
+    with interrupt.listen(), pytest.raises(KeyboardInterrupt), convert_failures():
         _swallowed()
-    with interrupt.listening(), pytest.raises(RunFailed), recorded():
+    with interrupt.listen(), pytest.raises(RunFailed), convert_failures():
         raise ValueError("its own")
 
 
 def test_a_handler_of_someone_else_is_left_alone() -> None:
     usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with interrupt.listening():
+        with interrupt.listen():
             signal.raise_signal(signal.SIGINT)
-            assert not interrupt.asked()
+            assert not interrupt.was_pressed()
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, usual)

@@ -37,9 +37,9 @@ def test_the_better_half_of_each_methods_round_stays() -> None:
     runs = runs_of("alp", [1, 2, 3, 4]) + runs_of("kd", [1, 2])
     staying, halving = stay(runs, [0.5, 0.9, 0.7, 0.6, 0.1, 0.2])
     assert staying == [1, 2, 5]
-    assert sorted(halving.pruned) == [0, 3, 4]
-    assert halving.pruned[3].metrics == {"accuracy": 0.6}
-    assert halving.pruned[3].reason == "in the worse half of its round after epoch 1"
+    assert sorted(halving.prunings) == [0, 3, 4]
+    assert halving.prunings[3].metrics == {"accuracy": 0.6}
+    assert halving.prunings[3].reason == "in the worse half of its round after epoch 1"
 
 
 def test_an_odd_round_keeps_the_larger_half_and_ties_go_to_the_earlier() -> None:

@@ -1,0 +1,93 @@
+"""Report runs: the selected settings of a task's studies are trained over new seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.analysis.looks import Looks, seeds_wanted
+from harness.analysis.results import score_of
+from harness.config import StudyConfig
+from harness.experiment.executor import Executor
+from harness.experiment.studies import Selection
+from harness.storage.ledger import Record
+from harness.training.run import Run, report_seeds
+
+
+class ReportRuns:
+    """The report runs of selected settings on one task: all studies get the same seeds, in one order."""
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        executor: Executor,
+        selections: Sequence[Selection],
+        repeat: int = 0,
+    ) -> None:
+        """`repeat` is the number of the repeat whose report seeds are used."""
+        self.config = config
+        self.executor = executor
+        self.selections = selections
+        self.metric = executor.materials.data.task.metrics[0]
+        seeds = report_seeds(config.protocol.seeds, repeat)
+        self.runs = {
+            selection.study.method.name: [self._run(selection, seed) for seed in seeds]
+            for selection in selections
+        }
+
+    def train(self, looks: Looks | None, label: str) -> None:
+        """Train the runs: with `looks` until the task's comparisons are decided, else all of them."""
+        if looks is None:
+            seeds = self.config.protocol.seeds
+            runs = [run for method_runs in self.runs.values() for run in method_runs]
+            records = self.executor.execute(runs, f"{label}, {seeds} report seeds")
+        else:
+            records = self._train_until_decided(looks, label)
+        self._tidy_students(records)
+
+    def _train_until_decided(self, looks: Looks, label: str) -> dict[str, Record]:
+        """Train as many of each method's first seeds as its comparisons need; the records of these."""
+        baseline = self.config.baseline
+        assert baseline is not None  # the configuration is refused without one
+        family = [(method, baseline) for method in self.runs if method != baseline]
+        records: dict[str, Record] = {}
+        while True:
+            scores = {
+                method: _scores(runs, records, self.metric) for method, runs in self.runs.items()
+            }
+            counts = seeds_wanted(scores, family, looks)
+            runs = [
+                run
+                for method, method_runs in self.runs.items()
+                for run in method_runs[: counts[method]]
+            ]
+            if all(run.fingerprint in records for run in runs):
+                return records
+            most = max(counts.values())
+            records |= self.executor.execute(
+                runs, f"{label}, {most} of at most {len(looks.seeds)} report seeds"
+            )
+
+    def _tidy_students(self, records: Mapping[str, Record]) -> None:
+        """Remove the students of these runs that are not to be kept."""
+        for selection in self.selections:
+            fingerprints = [run.fingerprint for run in self.runs[selection.study.method.name]]
+            trained = {key: records[key] for key in fingerprints if key in records}
+            students = self.executor.students(selection.study.name)
+            students.tidy(selection.trial, trained, self.metric)
+
+    def _run(self, selection: Selection, seed: int) -> Run:
+        study = selection.study
+        return self.executor.trainer.run(
+            study.method, study.name, selection.setting, selection.trial, seed, "report"
+        )
+
+
+def _scores(
+    runs: Sequence[Run], records: Mapping[str, Record], metric: str
+) -> dict[int, float | None]:
+    """Scores by seed of the runs that have ended; None for a failed run."""
+    return {
+        run.seed: score_of(records[run.fingerprint], metric)
+        for run in runs
+        if run.fingerprint in records
+    }

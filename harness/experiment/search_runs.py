@@ -1,0 +1,107 @@
+"""Search runs: the studies on a task are searched together, round by round, and select settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from harness.analysis.results import best_trial
+from harness.config import StudyConfig
+from harness.experiment.executor import Executor
+from harness.experiment.search import Search, Trial, TrialScore, open_optuna, run_search
+from harness.experiment.studies import Selection, Study, label_of
+from harness.runtime.progress import say
+from harness.storage.ledger import Record
+from harness.training.run import Run, search_seeds
+
+
+class SearchRuns:
+    """The searches of studies on one task. In each round the runs of all studies share populations."""
+
+    def __init__(
+        self, config: StudyConfig, executor: Executor, studies: Sequence[Study], repeat: int = 0
+    ) -> None:
+        """`repeat` is the number of the repeat whose search seeds are used."""
+        self.config = config.search
+        self.executor = executor
+        self.studies = {study.method.name: study for study in studies}
+        self.seeds = search_seeds(config.search.seeds, repeat)
+        self.task = executor.materials.data.task
+
+    def train(self) -> None:
+        """Ask, train and tell all rounds; what the ledger already has is not trained again."""
+        ledger, claims = self.executor.ledger, self.executor.claims
+        storage = open_optuna(ledger.url, claims)
+        searches = {
+            method: Search(
+                storage, study.name, study.space.distributions, self.config.sampler, claims
+            )
+            for method, study in self.studies.items()
+        }
+        run_search(searches, self.config.trials, self._evaluate)
+        storage.engine.dispose()
+
+    def selections(self) -> list[Selection]:
+        """The best setting of each study, of the trials that are asked for now.
+
+        A study all of whose settings failed has none. A line says so.
+        """
+        selections = []
+        for method, study in self.studies.items():
+            runs = [
+                run
+                for run in self.executor.ledger.study_runs(study.name)
+                if run.role == "search" and run.trial < self.config.trials
+            ]
+            best = best_trial(runs, self.task.metrics[0])
+            if best is None:
+                say(
+                    f"{self.task.name}: {method}: every setting failed; see the report for the reasons"
+                )
+                continue
+            inputs = next(run.record.inputs for run in runs if run.trial == best)
+            selections.append(Selection(study, best, inputs["setting"]))
+        return selections
+
+    def _evaluate(self, trials: Mapping[str, Sequence[Trial]]) -> dict[str, dict[int, TrialScore]]:
+        """Train one round of all studies: each method's trials to their scores by number."""
+        runs = [
+            run
+            for method, method_trials in trials.items()
+            for run in self._runs(self.studies[method], method_trials)
+        ]
+        numbers = sorted({run.trial + 1 for run in runs})
+        span = "-".join(str(number) for number in sorted({numbers[0], numbers[-1]}))
+        label = label_of(self.task.name, list(self.studies.values()))
+        records = self.executor.execute(runs, f"{label}, search {span} of {self.config.trials}")
+        by_trial: dict[str, dict[int, list[Record]]] = {method: {} for method in trials}
+        for run in runs:
+            method_records = by_trial[run.method.name]
+            method_records.setdefault(run.trial, []).append(records[run.fingerprint])
+        return {
+            method: {
+                trial: _trial_score(trial_records, self.task.metrics[0])
+                for trial, trial_records in method_records.items()
+            }
+            for method, method_records in by_trial.items()
+        }
+
+    def _runs(self, study: Study, trials: Sequence[Trial]) -> list[Run]:
+        """The runs of one round of a study: every trial with every seed."""
+        settings = [study.space.setting(trial.params) for trial in trials]
+        return [
+            self.executor.trainer.run(
+                study.method, study.name, setting, trial.number, seed, "search", settings
+            )
+            for trial, setting in zip(trials, settings, strict=True)
+            for seed in self.seeds
+        ]
+
+
+def _trial_score(records: Sequence[Record], metric: str) -> TrialScore:
+    """A trial's mean selection score; None when a run failed, else "pruned" when one was pruned."""
+    statuses = {record.status for record in records}
+    if "failed" in statuses:
+        return None
+    if "pruned" in statuses:
+        return "pruned"
+    return sum(record.metrics[metric] for record in records) / len(records)
