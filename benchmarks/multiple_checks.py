@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks import simulated
 from benchmarks.rates import ALPHA, Rate, Size, check_p, coverage, covers, false_positives
 from harness.stats import first_look, holm, paired_difference, repeated_interval, stopping
-from harness.stats.family import least_seeds
+from harness.stats.family import minimum_seeds
 from harness.stats.paired import ROUNDING
 from harness.stats.sequential import sequential_sign_flip
 from harness.stats.signflip import exact_p_values
@@ -67,7 +67,7 @@ def repeated_rates(law: str, most: int, size: Size, rng: np.random.Generator) ->
     scores = simulated.paired_scores(law, size.sequential, most, rng)
     differences = scores.method - scores.baseline
     rejected = np.zeros(len(differences), dtype=np.bool_)
-    for pairs in range(least_seeds(1, ALPHA), most + 1):
+    for pairs in range(minimum_seeds(1, ALPHA), most + 1):
         rejected[~rejected] = exact_p_values(differences[~rejected, :pairs], ROUNDING) < ALPHA
     return [false_positives(LOOKS, "fixed-n test, repeated", law, most, rejected, promised=False)]
 

@@ -204,7 +204,7 @@ def _at_once(
             comparisons=len(family),
             equivalence=test,
             equivalence_p=test_p,
-            repeated=manifest.get("repeated"),
+            repeat_scope=manifest.get("repeated"),
         )
         found.append(
             _comparison(
@@ -234,7 +234,9 @@ def _after_looks(
         assert looked is not None
         difference = _difference(pair, level)
         last = looked.next_look is None and looked.decision is None
-        interval = repeated_interval(difference.differences, looked.most, level.share, last=last)
+        interval = repeated_interval(
+            difference.differences, looked.max_pairs, level.share, is_final=last
+        )
         judged = sequential_verdict(difference.mean, interval, looked, bootstrap, **pair.names())
         found.append(_comparison(pair, difference, level, judged, interval, bootstrap))
     return tuple(found)

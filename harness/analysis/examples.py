@@ -16,14 +16,8 @@ from threadpoolctl import threadpool_limits
 
 from harness.analysis.answers import Answers, StoredAnswers
 from harness.analysis.compare import BOOTSTRAP_SEED, AblationResult, Comparison
-from harness.stats.examples import (
-    CochranQ,
-    ExamplesBootstrap,
-    McNemar,
-    cochran_q,
-    examples_bootstraps_per_seed,
-    mcnemar_per_seed,
-)
+from harness.stats.bootstrap import ExamplesBootstrap, examples_bootstraps_per_seed
+from harness.stats.examples import CochranQ, McNemar, cochran_q, mcnemar_per_seed
 
 LEAST_METHODS = 3
 """The fewest methods for Cochran's Q: of two it is McNemar's test without correction."""

@@ -75,7 +75,7 @@ def look(ours: Scores, theirs: Scores, looks: Looks) -> Looked:
     }
     last = len(ended) == len(looks.seeds) > len(pairs)
     rule = (len(looks.seeds), looks.alpha, looks.margin)
-    found = stopping(list(pairs.values()), *rule, last=last)
+    found = stopping(list(pairs.values()), *rule, is_final=last)
     seeds = tuple(pairs)[: found.pairs]
     if found.decision is not None:
         return Looked(found, seeds, looks.seeds.index(seeds[-1]) + 1)

@@ -38,8 +38,8 @@ class Pair:
             "baseline": self.theirs.method,
             "task": self.ours.task,
             "metric": self.ours.metric,
-            "failed": len(lost - others),
-            "baseline_failed": len(others - lost),
+            "failures": len(lost - others),
+            "baseline_failures": len(others - lost),
         }
 
     def unpaired(self) -> tuple[int, ...]:

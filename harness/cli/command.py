@@ -31,7 +31,7 @@ from harness.registry.discovery import registry
 from harness.runtime.cpu import hold_memory, set_threads
 from harness.runtime.device import Arithmetic, choose_arithmetic
 from harness.runtime.progress import say
-from harness.stats import least_most, least_seeds
+from harness.stats import minimum_pairs, minimum_seeds
 from harness.storage.claims import Claims
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
@@ -185,7 +185,7 @@ def _warn_of_few_seeds(config: StudyConfig) -> None:
         return
     comparisons = len(config.tasks) * (len(config.methods) - 1)
     sequential = config.protocol.stopping == "sequential"
-    least = (least_most if sequential else least_seeds)(comparisons, config.protocol.alpha)
+    least = (minimum_pairs if sequential else minimum_seeds)(comparisons, config.protocol.alpha)
     repeats = config.protocol.repeats
     pairs, unit = (config.protocol.seeds, "report seeds") if repeats == 1 else (repeats, "repeats")
     if pairs < least:

@@ -61,7 +61,7 @@ def _evidence(comparison: Comparison) -> str:
     """The adjusted p value; with seeds that were added, how many pairs it took."""
     if comparison.looked is None:
         return f"{comparison.adjusted_p:.3g}"
-    return f"{comparison.looked.pairs} of {comparison.looked.most} pairs"
+    return f"{comparison.looked.pairs} of {comparison.looked.max_pairs} pairs"
 
 
 def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any
                 "margin": c.margin,
                 "detectable": None if c.detectable is None else _finite(c.detectable),
                 "pairs": c.difference.n,
-                "most_pairs": None if c.looked is None else c.looked.most,
+                "most_pairs": None if c.looked is None else c.looked.max_pairs,
                 "verdict": c.verdict.outcome,
                 "sentence": c.verdict.sentence,
             }

@@ -1,4 +1,4 @@
-"""Statistics as pure functions: arrays in, frozen dataclasses out, generators passed in."""
+"""Statistics as pure functions: they take arrays and generators, and return frozen dataclasses."""
 
 from harness.stats.bootstrap import (
     CrossedBootstrap,
@@ -6,9 +6,9 @@ from harness.stats.bootstrap import (
 )
 from harness.stats.effects import PairedEffects, paired_effects
 from harness.stats.equivalence import PairedEquivalence, paired_equivalence
-from harness.stats.family import holm, least_seeds
+from harness.stats.family import holm, minimum_seeds
 from harness.stats.paired import Interval, PairedDifference, paired_difference
-from harness.stats.stopping import Stopping, first_look, least_most, repeated_interval, stopping
+from harness.stats.stopping import Stopping, first_look, minimum_pairs, repeated_interval, stopping
 from harness.stats.verdict import Verdict, sequential_verdict, verdict
 
 __all__ = [
@@ -22,8 +22,8 @@ __all__ = [
     "crossed_bootstraps",
     "first_look",
     "holm",
-    "least_most",
-    "least_seeds",
+    "minimum_pairs",
+    "minimum_seeds",
     "paired_difference",
     "paired_effects",
     "paired_equivalence",

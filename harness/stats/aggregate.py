@@ -1,9 +1,9 @@
 """Aggregates of runs on several tasks.
 
-The interquartile mean, performance profile and probability of improvement are those of
-Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice" (NeurIPS
-2021), with percentile intervals from a stratified bootstrap: the seeds of each task are redrawn on
-their own, the tasks stay. So they claim something about other seeds on these very tasks.
+Interquartile mean, performance profile and probability of improvement follow Agarwal et al., "Deep
+reinforcement learning at the edge of the statistical precipice" (NeurIPS 2021). Their percentile
+intervals come from a stratified bootstrap, which redraws the seeds of each task independently and
+keeps the tasks. So the intervals hold for new seeds on the same tasks.
 """
 
 import math
@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
-from harness.stats.arrays import Floats, finite
-from harness.stats.bootstrap import drawn_counts, places_outside
+from harness.stats.arrays import Floats, finite_array
+from harness.stats.bootstrap import count_draws, tail_rank
 from harness.stats.paired import ROUNDING, Interval
 
 Indices = npt.NDArray[np.int64]
@@ -22,12 +22,12 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Aggregate:
-    """A statistic of all runs, with its stratified bootstrap interval."""
+    """A statistic of all runs, with a stratified bootstrap interval."""
 
     value: float
     interval: Interval
-    """Unbounded (or 0 to 1, for a share) with one seed, which says nothing of others. A share of 0
-    or 1 has the interval of that point: the bootstrap cannot see what no run showed."""
+    """With one seed the interval is unbounded, or 0 to 1 for a share. For a share of 0 or 1 the
+    interval is that point: the bootstrap cannot draw an outcome that no run had."""
     confidence: float
     resamples: int
 
@@ -40,7 +40,7 @@ class PerformanceProfile:
     shares: tuple[float, ...]
     """(thresholds,), in the order given."""
     intervals: tuple[Interval, ...]
-    """One for each threshold on its own: not a band that holds for all of them at once."""
+    """(thresholds,). Each interval has the confidence by itself; together they are no band."""
     confidence: float
     resamples: int
 
@@ -53,23 +53,23 @@ def interquartile_mean(
 ) -> Aggregate:
     """The mean of the middle half of all runs of one method, from scores (seeds, tasks).
 
-    As `scipy.stats.trim_mean(scores, 0.25, axis=None)`, so of n runs int(n / 4) are cut off at
-    either end; below four runs it is the mean. All tasks must share one scale: on scales that
-    differ, the cut removes the easiest and the hardest tasks. Two such intervals are no test of two
-    methods, overlapping or not. The draws are `generator.integers(seeds, size=(resamples, seeds,
-    tasks))`. With n seeds the bootstrap counts the variance between them (n - 1) / n times: for 95%
-    the interval covers 94% with ten seeds, 93% with six and 85% with three (simulated, 4 tasks).
+    The value is `scipy.stats.trim_mean(scores, 0.25, axis=None)`, which cuts int(n / 4) of n runs
+    at either end; below four runs the value is the mean. All tasks must share one scale: otherwise
+    the cut removes the easiest and the hardest tasks. Two such intervals do not test two methods,
+    whether they overlap or not. The draws are `generator.integers(seeds, size=(resamples, seeds,
+    tasks))`. With n seeds the bootstrap has (n - 1) / n of the variance between seeds: a 95%
+    interval covers 94% with ten seeds, 93% with six and 85% with three (simulated, 4 tasks).
 
     Raises ValueError if a score is NaN or infinite, the shape is not (seeds, tasks) or is empty, or
-    there are too few resamples for the confidence.
+    `resamples` is too small for the confidence.
     """
-    values = finite(scores, "scores", "seeds", "tasks")
-    outside = places_outside(resamples, confidence)
-    drawn = np.take_along_axis(values[None], _draw(generator, values, resamples), axis=1)
-    means = scipy.stats.trim_mean(drawn.reshape(resamples, -1), 0.25, axis=1)
+    values = finite_array(scores, "scores", "seeds", "tasks")
+    rank = tail_rank(resamples, confidence)
+    draws = np.take_along_axis(values[None], _draw(generator, values, resamples), axis=1)
+    means = scipy.stats.trim_mean(draws.reshape(resamples, -1), 0.25, axis=1)
     return Aggregate(
         value=float(scipy.stats.trim_mean(values, 0.25, axis=None)),
-        interval=_percentiles(means, outside, len(values) == 1, Interval(-math.inf, math.inf)),
+        interval=_percentiles(means, rank, len(values) == 1, Interval(-math.inf, math.inf)),
         confidence=confidence,
         resamples=resamples,
     )
@@ -82,25 +82,25 @@ def performance_profile(
     resamples: int = 2000,
     confidence: float = 0.95,
 ) -> PerformanceProfile:
-    """The share of runs of one method that score above each threshold, from scores (seeds, tasks).
+    """The share of one method's runs that score above each threshold, from scores (seeds, tasks).
 
-    Above, not at; `thresholds` are (thresholds,), on the scale that all tasks share. The draws are
-    those of `interquartile_mean`, and serve all thresholds.
+    `thresholds` are (thresholds,), on the scale that all tasks share; a score at a threshold is not
+    above the threshold. The draws are those of `interquartile_mean`, the same for all thresholds.
 
-    Raises ValueError as `interquartile_mean`, or if a threshold is NaN, or they are not
-    (thresholds,) or empty.
+    Raises ValueError as `interquartile_mean`, or if a threshold is NaN or the shape of `thresholds`
+    is not (thresholds,) or is empty.
     """
-    values = finite(scores, "scores", "seeds", "tasks")
+    values = finite_array(scores, "scores", "seeds", "tasks")
     levels = np.asarray(thresholds, dtype=np.float64)
     if levels.ndim != 1 or levels.size == 0:
         raise ValueError(f"thresholds must have the shape (thresholds,), got {levels.shape}")
-    bad = np.flatnonzero(np.isnan(levels))
-    if bad.size:
-        raise ValueError(f"thresholds[{bad[0]}] is nan")
-    outside = places_outside(resamples, confidence)
-    drawn = np.take_along_axis(values[None], _draw(generator, values, resamples), axis=1)
+    positions = np.flatnonzero(np.isnan(levels))
+    if positions.size:
+        raise ValueError(f"thresholds[{positions[0]}] is nan")
+    rank = tail_rank(resamples, confidence)
+    draws = np.take_along_axis(values[None], _draw(generator, values, resamples), axis=1)
     intervals = [
-        _percentiles((drawn > level).mean(axis=(1, 2)), outside, len(values) == 1, Interval(0, 1))
+        _percentiles((draws > level).mean(axis=(1, 2)), rank, len(values) == 1, Interval(0, 1))
         for level in levels
     ]
     return PerformanceProfile(
@@ -119,59 +119,63 @@ def probability_of_improvement(
     resamples: int = 2000,
     confidence: float = 0.95,
     *,
-    paired: bool = True,
+    pair_seeds: bool = True,
 ) -> Aggregate:
-    """The chance that a run of the method scores higher than a run of the baseline on its task.
+    """The chance that a run of the method scores higher than a run of the baseline on a task.
 
-    From scores (seeds, tasks) of each. Within a task each run of the one meets each of the other,
-    whatever their seeds, and a tie counts half (Mann and Whitney's U); the value is the mean over
-    the tasks. It says how often, not by how much, and needs no common scale.
+    Both score arrays are (seeds, tasks). Within a task every run of the method is compared with
+    every run of the baseline, whatever their seeds; a tie counts half (Mann and Whitney's U). The
+    value is the mean over the tasks. The value says how often the method wins, not by how much, so
+    the tasks need no common scale.
 
-    `paired` draws the same seeds for both, so that what a seed does to both is kept: right where
-    row i of both is one seed. The draws are those of `interquartile_mean`; if not paired, the
-    baseline's follow the method's, and the numbers of seeds may differ.
+    `pair_seeds` draws the same seeds for both sides, and so keeps the effect that a seed has on
+    both; row i of both arrays must then be one seed. The draws are those of `interquartile_mean`.
+    Without `pair_seeds` the baseline's draws follow the method's, and the numbers of seeds may
+    differ.
 
     Raises ValueError as `interquartile_mean`, or if the shapes do not match.
     """
-    method = finite(method_scores, "method_scores", "seeds", "tasks")
-    baseline = finite(baseline_scores, "baseline_scores", "seeds", "tasks")
-    if method.shape[1] != baseline.shape[1] or (paired and len(method) != len(baseline)):
+    method = finite_array(method_scores, "method_scores", "seeds", "tasks")
+    baseline = finite_array(baseline_scores, "baseline_scores", "seeds", "tasks")
+    if method.shape[1] != baseline.shape[1] or (pair_seeds and len(method) != len(baseline)):
         raise ValueError(
             f"method_scores {method.shape} and baseline_scores {baseline.shape} do not match "
-            f"(seeds, tasks){' paired by seed' if paired else ' of the same tasks'}"
+            f"(seeds, tasks){' paired by seed' if pair_seeds else ' of the same tasks'}"
         )
-    outside = places_outside(resamples, confidence)
+    rank = tail_rank(resamples, confidence)
     differences = method.T[:, :, None] - baseline.T[:, None, :]
     tolerance = ROUNDING * max(abs(method).max(), abs(baseline).max())
-    # (tasks, method's seeds, baseline's seeds): 1 if the method wins, 1/2 if they tie.
+    # (tasks, method's seeds, baseline's seeds): 1 for a win of the method, 1/2 for a tie.
     wins = (1 + np.where(abs(differences) > tolerance, np.sign(differences), 0)) / 2
     method_counts = _counts(_draw(generator, method, resamples))
-    baseline_counts = method_counts if paired else _counts(_draw(generator, baseline, resamples))
-    met = np.einsum("trj,trj->r", method_counts @ wins, baseline_counts)
-    few = min(len(method), len(baseline)) == 1
+    baseline_counts = (
+        method_counts if pair_seeds else _counts(_draw(generator, baseline, resamples))
+    )
+    improvements = np.einsum("trj,trj->r", method_counts @ wins, baseline_counts)
+    single_seed = min(len(method), len(baseline)) == 1
     return Aggregate(
         value=float(wins.mean()),
-        interval=_percentiles(met / wins.size, outside, few, Interval(0, 1)),
+        interval=_percentiles(improvements / wins.size, rank, single_seed, Interval(0, 1)),
         confidence=confidence,
         resamples=resamples,
     )
 
 
 def _draw(generator: np.random.Generator, scores: Floats, resamples: int) -> Indices:
-    """Seeds drawn for each task on its own: (resamples, seeds, tasks)."""
+    """Independent draws of seeds for each task: (resamples, seeds, tasks)."""
     return generator.integers(len(scores), size=(resamples, *scores.shape))
 
 
-def _counts(drawn: Indices) -> Floats:
-    """How often each seed is drawn, from (resamples, seeds, tasks): (tasks, resamples, seeds)."""
-    resamples, seeds, tasks = drawn.shape
-    rows = drawn.transpose(2, 0, 1).reshape(-1, seeds)
-    return drawn_counts(rows, seeds).reshape(tasks, resamples, seeds)
+def _counts(draws: Indices) -> Floats:
+    """The counts of each seed (tasks, resamples, seeds) in the draws (resamples, seeds, tasks)."""
+    resamples, seeds, tasks = draws.shape
+    rows = draws.transpose(2, 0, 1).reshape(-1, seeds)
+    return count_draws(rows, seeds).reshape(tasks, resamples, seeds)
 
 
-def _percentiles(values: Floats, outside: int, one_seed: bool, everything: Interval) -> Interval:
-    """Of resampled values (resamples,), or `everything` where one seed was all there was."""
-    if one_seed:
-        return everything
-    ordered = np.sort(values)
-    return Interval(float(ordered[outside - 1]), float(ordered[-outside]))
+def _percentiles(values: Floats, rank: int, single_seed: bool, bounds: Interval) -> Interval:
+    """The percentile interval of resampled values (resamples,); `bounds` if there is a single seed."""
+    if single_seed:
+        return bounds
+    sorted_values = np.sort(values)
+    return Interval(float(sorted_values[rank - 1]), float(sorted_values[-rank]))

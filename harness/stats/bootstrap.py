@@ -1,4 +1,4 @@
-"""The crossed bootstrap: seeds and examples resampled, each on its own."""
+"""Bootstrap intervals of a difference in a metric, over new examples, or over new seeds and examples."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from harness.metric_table import (
 from harness.stats.arrays import Floats
 
 BLOCK = 2**20
-"""Counts held at once, which a processor's cache can hold: it changes no draw."""
+"""Counts in memory at once: as many as a processor's cache holds. No draw depends on the number."""
 
 
 @dataclass(frozen=True)
@@ -25,33 +25,46 @@ class DifferenceBootstrap:
     """Percentile interval of a difference in a metric, averaged over the seeds."""
 
     mean: float
-    """Mean over the seeds of the metric's difference, method minus baseline, on all examples."""
+    """The difference of the metric on all examples, method minus baseline: mean over the seeds."""
     low: float
     high: float
     confidence: float
     resamples: int
-    undefined: int
-    """Resamples in which the metric was undefined. They count as minus infinity for `low` and as
-    plus infinity for `high`, so they can widen the interval but never narrow it."""
+    undefined_resamples: int
+    """Number of resamples in which the metric was undefined. They count as minus infinity for `low`
+    and as plus infinity for `high`: they may widen the interval, but cannot narrow it."""
 
 
 @dataclass(frozen=True)
 class CrossedBootstrap(DifferenceBootstrap):
     """Percentile interval of the mean difference over new seeds and new examples.
 
-    What it claims: how far the difference may move if both the seeds and the evaluation examples
-    had been other draws of the same kind, with this teacher and this training data. What it cannot
-    claim: anything about another teacher, another training set or a shifted kind of example; and,
-    being one interval for one comparison, anything about a family of k (for that, ask for the
-    confidence 1 - alpha / k, after Bonferroni).
+    The interval says how far the difference may move with other seeds and other evaluation examples
+    of the same kind, for this teacher and this training data. The interval says nothing about
+    another teacher, another training set or another kind of example. The interval is for one
+    comparison; for a family of k comparisons pass the confidence 1 - alpha / k (Bonferroni).
 
-    No bootstrap is exact for crossed factors (McCullagh, 2000). This one counts the variance of
-    what seeds and examples do together, such as a run's luck on one example, up to three times
-    (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1, 2007; Owen and Eckles,
-    2012), and the variance between n seeds (n - 1) / n times. So it is too wide, up to sqrt(3),
-    where a run's luck dominates, close to its level where the examples do, and too narrow where few
-    seeds do (88% for 95% with six, 92% with ten); there the sign-flip test of the seeds protects.
+    No bootstrap is exact for crossed factors (McCullagh, 2000). This bootstrap counts the variance
+    of the interaction of seeds and examples, such as a run's luck on one example, up to three times
+    (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1, 2007; Owen and Eckles, 2012),
+    and the variance between n seeds (n - 1) / n times. So the interval is too wide, by up to
+    sqrt(3), if a run's luck dominates; close to its level if the examples dominate; and too narrow
+    if few seeds dominate (88% for 95% with six seeds, 92% with ten). In the last case the sign-flip
+    test over seeds protects the verdict.
     """
+
+
+@dataclass(frozen=True)
+class ExamplesBootstrap(DifferenceBootstrap):
+    """Percentile interval of the mean difference over new examples, for the same seeds.
+
+    The interval says how far the difference of these trained models may move on other examples of
+    the same kind. The interval says nothing about another seed, which trains other models
+    (`crossed_bootstraps` redraws seeds too), another teacher or another training set.
+    """
+
+
+Bootstrap = TypeVar("Bootstrap", CrossedBootstrap, ExamplesBootstrap)
 
 
 def crossed_bootstraps(
@@ -65,67 +78,78 @@ def crossed_bootstraps(
 ) -> tuple[CrossedBootstrap, ...]:
     """Resample seeds and examples independently, with the same draws for all methods and pairs.
 
-    `metric` is a name in `METRICS`, computed on all resamples at once, or a function of labels and
-    predictions, called methods * seeds times per resample, which gives NaN where it is undefined.
-    `predictions` are each method's (seeds, examples), paired by seed, or logits (seeds, examples,
-    classes), of which the largest decides (a single one is a regression's value); labels are
-    (examples,). `pairs` are positions in `predictions`, method and baseline. The draws are
-    `generator.integers(seeds, size=(resamples, seeds))`, then `generator.integers(examples,
-    size=(resamples, examples))`: made once, and each method's resamples are scored once.
+    Args:
+        metric: a name in `METRICS`, which is computed on all resamples at once; or a function of
+            labels and predictions, called methods * seeds times for each resample, which returns
+            NaN where the metric is undefined.
+        predictions: for each method, predictions (seeds, examples) paired by seed, or logits
+            (seeds, examples, classes): the largest logit decides, a single one is a regression's
+            value.
+        pairs: positions of method and baseline in `predictions`.
+        labels: (examples,).
+        generator: draws `integers(seeds, size=(resamples, seeds))`, then `integers(examples,
+            size=(resamples, examples))`, once for all methods.
+        resamples: number of resamples; each resample of a method is scored once.
+        confidence: confidence of each interval.
 
-    Raises ValueError if the metric has no such name, shapes do not match, a prediction or label is
-    NaN or infinite, the metric is undefined on the full data of a seed, or there are too few
-    resamples for the confidence.
+    Raises:
+        ValueError: no metric has the name, shapes do not match, a prediction or label is NaN or
+            infinite, the metric is undefined on all examples of a seed, or `resamples` is too small
+            for the confidence.
     """
-    outside = places_outside(resamples, confidence)
-    true, runs = _aligned(predictions, labels)
-    resampled = _resampled(metric)
-    observed = _observed(resampled, true, runs, len(predictions))
-    seeds = observed.shape[1]
+    rank = tail_rank(resamples, confidence)
+    truth, runs = _aligned_arrays(predictions, labels)
+    resampled_score = _resampled_score(metric)
+    observed_scores = _observed_scores(resampled_score, truth, runs, len(predictions))
+    seeds = observed_scores.shape[1]
     drawn_seeds = generator.integers(seeds, size=(resamples, seeds))
     means = np.empty((len(pairs), resamples))
-    for rows, scores in _resampled_scores(resampled, true, runs, resamples, generator):
-        of_methods = _by_method(scores, len(predictions))
-        places = drawn_seeds[rows] + seeds * np.arange(len(scores))[:, None]
-        for place, (method, baseline) in enumerate(pairs):
-            differences = of_methods[method] - of_methods[baseline]
-            means[place, rows] = np.take(differences, places).mean(axis=1)
+    for rows, scores in _resampled_scores(resampled_score, truth, runs, resamples, generator):
+        method_scores = _by_method(scores, len(predictions))
+        indices = drawn_seeds[rows] + seeds * np.arange(len(scores))[:, None]
+        for index, (method, baseline) in enumerate(pairs):
+            differences = method_scores[method] - method_scores[baseline]
+            means[index, rows] = np.take(differences, indices).mean(axis=1)
     return tuple(
-        _bounded(
+        _percentile_interval(
             CrossedBootstrap,
-            float((observed[method] - observed[baseline]).mean()),
+            float((observed_scores[method] - observed_scores[baseline]).mean()),
             values,
-            outside,
+            rank,
             confidence,
         )
         for (method, baseline), values in zip(pairs, means, strict=True)
     )
 
 
-Bootstrap = TypeVar("Bootstrap", bound=DifferenceBootstrap)
-
-
-def bootstrapped_per_seed(
-    kind: type[Bootstrap],
+def examples_bootstraps_per_seed(
     metric: str | Score,
     predictions: Sequence[npt.ArrayLike],
     pairs: Sequence[tuple[int, int]],
     labels: npt.ArrayLike,
     generator: np.random.Generator,
-    resamples: int,
-    confidence: float,
-) -> tuple[tuple[Bootstrap, ...], ...]:
-    """As `crossed_bootstraps`, for each pair and each seed on its own: only the examples are drawn.
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> tuple[tuple[ExamplesBootstrap, ...], ...]:
+    """Resample the examples, with the same draws for all methods, pairs and seeds.
 
-    All see the same drawn examples, and each method's resamples are scored once.
+    The arguments and errors are those of `crossed_bootstraps`. The function draws
+    `generator.integers(examples, size=(resamples, examples))` once. The result has one interval for
+    each pair and each seed (pairs, seeds), the same as from that pair and seed alone. The intervals
+    depend on each other, because they share the examples.
     """
-    outside = places_outside(resamples, confidence)
-    observed, scores = _scored(metric, predictions, labels, generator, resamples)
+    rank = tail_rank(resamples, confidence)
+    truth, runs = _aligned_arrays(predictions, labels)
+    resampled_score, methods = _resampled_score(metric), len(predictions)
+    observed_scores = _observed_scores(resampled_score, truth, runs, methods)
+    scores = np.empty((methods, resamples, len(runs) // methods))
+    for rows, block in _resampled_scores(resampled_score, truth, runs, resamples, generator):
+        scores[:, rows] = _by_method(block, methods)
     return tuple(
         tuple(
-            _bounded(kind, mean, values, outside, confidence)
+            _percentile_interval(ExamplesBootstrap, mean, values, rank, confidence)
             for mean, values in zip(
-                (observed[method] - observed[baseline]).tolist(),
+                (observed_scores[method] - observed_scores[baseline]).tolist(),
                 (scores[method] - scores[baseline]).T,
                 strict=True,
             )
@@ -134,45 +158,32 @@ def bootstrapped_per_seed(
     )
 
 
-def _scored(
-    metric: str | Score,
-    predictions: Sequence[npt.ArrayLike],
-    labels: npt.ArrayLike,
-    generator: np.random.Generator,
-    resamples: int,
-) -> tuple[Floats, Floats]:
-    """Scores on all examples (methods, seeds), and on drawn ones (methods, resamples, seeds)."""
-    true, runs = _aligned(predictions, labels)
-    resampled, methods = _resampled(metric), len(predictions)
-    observed = _observed(resampled, true, runs, methods)
-    scores = np.empty((methods, resamples, len(runs) // methods))
-    for rows, found in _resampled_scores(resampled, true, runs, resamples, generator):
-        scores[:, rows] = _by_method(found, methods)
-    return observed, scores
+def tail_rank(resamples: int, confidence: float) -> int:
+    """The rank, counted from either end, of the resample that bounds the percentile interval.
 
-
-def places_outside(resamples: int, confidence: float) -> int:
-    """The place, counted from either end, of the resample that bounds the percentile interval.
-
-    Raises ValueError if `confidence` is not between 0 and 1 or takes more resamples.
+    Raises ValueError if `confidence` is not between 0 and 1 or needs more resamples.
     """
-    outside = int((resamples + 1) * round(1 - confidence, 12) / 2)
-    if not 0 < confidence < 1 or outside < 1:
+    rank = int((resamples + 1) * round(1 - confidence, 12) / 2)
+    if not 0 < confidence < 1 or rank < 1:
         raise ValueError(f"{resamples} resamples give no interval of confidence {confidence}")
-    return outside
+    return rank
 
 
-def _aligned(predictions: Sequence[npt.ArrayLike], labels: npt.ArrayLike) -> tuple[Values, Values]:
-    """Labels (examples,) and predictions (methods * seeds, examples)."""
-    true = _finite(labels, "labels")
-    stacks = [_decided(_finite(p, f"predictions[{i}]")) for i, p in enumerate(predictions)]
+def _aligned_arrays(
+    predictions: Sequence[npt.ArrayLike], labels: npt.ArrayLike
+) -> tuple[Values, Values]:
+    """The labels (examples,) and the predictions of all runs (methods * seeds, examples)."""
+    truth = _finite_values(labels, "labels")
+    stacks = [
+        _predicted_values(_finite_values(p, f"predictions[{i}]")) for i, p in enumerate(predictions)
+    ]
     shapes = {stack.shape for stack in stacks}
-    if len(shapes) != 1 or true.ndim != 1 or not true.size or stacks[0].shape[1:] != true.shape:
+    if len(shapes) != 1 or truth.ndim != 1 or not truth.size or stacks[0].shape[1:] != truth.shape:
         raise ValueError(
-            f"predictions {sorted(shapes)} and labels {true.shape} do not match (seeds, examples) of "
+            f"predictions {sorted(shapes)} and labels {truth.shape} do not match (seeds, examples) of "
             "each method and (examples,)"
         )
-    return true, np.concatenate(stacks)
+    return truth, np.concatenate(stacks)
 
 
 def _by_method(scores: Floats, methods: int) -> Floats:
@@ -180,63 +191,63 @@ def _by_method(scores: Floats, methods: int) -> Floats:
     return scores.reshape(len(scores), methods, -1).swapaxes(0, 1)
 
 
-def _observed(
-    resampled: ResampledScore, labels: Values, predictions: Values, methods: int
+def _observed_scores(
+    resampled_score: ResampledScore, labels: Values, predictions: Values, methods: int
 ) -> Floats:
-    """Scores (methods, seeds) on all examples, each once."""
-    scores = resampled(labels, predictions, np.ones((1, len(labels))))
-    observed = _by_method(scores, methods)[:, 0]
-    bad = np.argwhere(np.isnan(observed))
-    if bad.size:
-        raise ValueError(f"the metric is undefined on the predictions of seed {bad[0][1]}")
-    return observed
+    """Scores (methods, seeds) on all examples, from predictions (methods * seeds, examples)."""
+    scores = resampled_score(labels, predictions, np.ones((1, len(labels))))
+    observed_scores = _by_method(scores, methods)[:, 0]
+    positions = np.argwhere(np.isnan(observed_scores))
+    if positions.size:
+        raise ValueError(f"the metric is undefined on the predictions of seed {positions[0][1]}")
+    return observed_scores
 
 
 def _resampled_scores(
-    resampled: ResampledScore,
+    resampled_score: ResampledScore,
     labels: Values,
     predictions: Values,
     resamples: int,
     generator: np.random.Generator,
 ) -> Iterator[tuple[slice, Floats]]:
-    """Scores of runs (runs, examples) on drawn examples: (resamples, runs), some resamples at a time."""
+    """Scores (resamples, runs) of predictions (runs, examples) on drawn examples, in blocks of rows."""
     examples = len(labels)
     rows = max(1, BLOCK // examples)
     for start in range(0, resamples, rows):
         size = min(rows, resamples - start)
-        # The same numbers as in 64 bits, sooner.
-        drawn = generator.integers(examples, size=(size, examples), dtype=np.int32)
-        counts = drawn_counts(drawn, examples)
-        yield slice(start, start + size), resampled(labels, predictions, counts)
+        # 32 bits give the same numbers as 64 bits, faster.
+        draws = generator.integers(examples, size=(size, examples), dtype=np.int32)
+        counts = count_draws(draws, examples)
+        yield slice(start, start + size), resampled_score(labels, predictions, counts)
 
 
-def _bounded(
-    kind: type[Bootstrap], mean: float, values: Floats, outside: int, confidence: float
+def _percentile_interval(
+    result_type: type[Bootstrap], mean: float, values: Floats, rank: int, confidence: float
 ) -> Bootstrap:
     """The percentile interval of resampled differences (resamples,)."""
-    undefined = np.isnan(values)
-    return kind(
+    is_undefined = np.isnan(values)
+    return result_type(
         mean=mean,
-        low=float(np.partition(np.where(undefined, -np.inf, values), outside - 1)[outside - 1]),
-        high=float(np.partition(np.where(undefined, np.inf, values), -outside)[-outside]),
+        low=float(np.partition(np.where(is_undefined, -np.inf, values), rank - 1)[rank - 1]),
+        high=float(np.partition(np.where(is_undefined, np.inf, values), -rank)[-rank]),
         confidence=confidence,
         resamples=len(values),
-        undefined=int(undefined.sum()),
+        undefined_resamples=int(is_undefined.sum()),
     )
 
 
-def drawn_counts(drawn: npt.NDArray[np.integer[Any]], items: int) -> Floats:
-    """How often each of `items` is in each row of drawn positions (rows, draws): (rows, items)."""
-    cells = drawn + items * np.arange(len(drawn))[:, None]
-    counts = np.bincount(cells.ravel(), minlength=len(drawn) * items)
-    return counts.reshape(len(drawn), items).astype(np.float64)
+def count_draws(draws: npt.NDArray[np.integer[Any]], items: int) -> Floats:
+    """The counts (rows, items) of each item in each row of drawn positions (rows, draws)."""
+    cells = draws + items * np.arange(len(draws))[:, None]
+    counts = np.bincount(cells.ravel(), minlength=len(draws) * items)
+    return counts.reshape(len(draws), items).astype(np.float64)
 
 
-def _resampled(metric: str | Score) -> ResampledScore:
+def _resampled_score(metric: str | Score) -> ResampledScore:
     return metric_of(metric).resampled if isinstance(metric, str) else one_by_one(metric)
 
 
-def _decided(predictions: Values) -> Values:
+def _predicted_values(predictions: Values) -> Values:
     if predictions.ndim != 3:
         return predictions
     if predictions.shape[2] == 1:
@@ -244,10 +255,10 @@ def _decided(predictions: Values) -> Values:
     return np.asarray(predictions.argmax(axis=2))
 
 
-def _finite(values: npt.ArrayLike, name: str) -> Values:
+def _finite_values(values: npt.ArrayLike, name: str) -> Values:
     array = np.atleast_1d(values)
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        where = tuple(bad[0].tolist())
-        raise ValueError(f"{name}{list(where)} is {array[where]}; every value must be finite")
+    positions = np.argwhere(~np.isfinite(array))
+    if len(positions):
+        position = tuple(positions[0].tolist())
+        raise ValueError(f"{name}{list(position)} is {array[position]}; every value must be finite")
     return array

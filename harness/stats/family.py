@@ -1,4 +1,4 @@
-"""Several comparisons at once: error rates of the family and the seeds it takes."""
+"""Families of comparisons: adjusted p values, and the number of seeds that a family needs."""
 
 import gc
 from itertools import count
@@ -14,13 +14,14 @@ from harness.stats.arrays import Floats
 def holm(p_values: npt.ArrayLike) -> tuple[float, ...]:
     """Holm-adjusted p values (comparisons,), in the order given, each in [0, 1].
 
-    Rejecting where the adjusted value is below alpha keeps the chance of any false rejection in
-    the family at or under alpha, whatever the dependence (Holm, 1979). An empty family gives ().
+    If every comparison with an adjusted value below alpha is rejected, the chance of any false
+    rejection in the family is at most alpha, whatever the dependence (Holm, 1979). An empty family
+    gives ().
 
     Raises ValueError if a p value is NaN or outside [0, 1].
     """
-    values = _valid(p_values)
-    gc.freeze()  # statsmodels collects garbage in every call, 0.24 s with torch; this leaves it nothing
+    values = _p_value_array(p_values)
+    gc.freeze()  # statsmodels collects garbage in every call, 0.24 s with torch in memory
     try:
         return tuple(multipletests(values, method="holm")[1].tolist())
     finally:
@@ -30,23 +31,23 @@ def holm(p_values: npt.ArrayLike) -> tuple[float, ...]:
 def benjamini_hochberg(p_values: npt.ArrayLike) -> tuple[float, ...]:
     """Benjamini-Hochberg adjusted p values (comparisons,), in the order given, each in [0, 1].
 
-    Rejecting where the adjusted value is at most q keeps the false discovery rate, the expected
-    share of false rejections among the rejections, at or under q (Benjamini and Hochberg, 1995),
-    if the p values are independent or positively dependent (Benjamini and Yekutieli, 2001). It does
-    not bound the chance of any false rejection, as `holm` does: it is for screening many
-    comparisons, not for a verdict. Two-sided tests that share a method are not covered by the proof.
-    An empty family gives ().
+    If every comparison with an adjusted value of at most q is rejected, the false discovery rate is
+    at most q: the expected share of false rejections among the rejections (Benjamini and Hochberg,
+    1995). The proof needs p values that are independent or positively dependent (Benjamini and
+    Yekutieli, 2001); two-sided tests that share a method need not be. Unlike `holm`, the procedure
+    does not bound the chance of any false rejection: use it to screen many comparisons, not for a
+    verdict. An empty family gives ().
 
     Raises ValueError if a p value is NaN or outside [0, 1].
     """
-    return tuple(scipy.stats.false_discovery_control(_valid(p_values)).tolist())
+    return tuple(scipy.stats.false_discovery_control(_p_value_array(p_values)).tolist())
 
 
-def least_seeds(comparisons: int, alpha: float = 0.05) -> int:
+def minimum_seeds(comparisons: int, alpha: float = 0.05) -> int:
     """The fewest seeds with which the exact sign-flip test can reject in a Holm family.
 
-    The least n with 2 / 2^n < alpha / comparisons: with fewer seeds in every comparison, no
-    adjusted p value can be below alpha, however large the differences.
+    The result is the smallest n with 2 / 2^n < alpha / comparisons. With fewer seeds in every
+    comparison no adjusted p value can be below alpha, however large the differences are.
 
     Raises ValueError if `comparisons` is below 1 or `alpha` is not between 0 and 1.
     """
@@ -57,11 +58,13 @@ def least_seeds(comparisons: int, alpha: float = 0.05) -> int:
     return next(n for n in count(1) if 2 * comparisons < alpha * 2**n)
 
 
-def _valid(p_values: npt.ArrayLike) -> Floats:
+def _p_value_array(p_values: npt.ArrayLike) -> Floats:
     values = np.asarray(p_values, dtype=np.float64)
     if values.ndim != 1:
         raise ValueError(f"p_values must have the shape (comparisons,), got {values.shape}")
-    bad = np.flatnonzero(~((values >= 0) & (values <= 1)))
-    if bad.size:
-        raise ValueError(f"p_values[{bad[0]}] is {values[bad[0]]}; it must be between 0 and 1")
+    positions = np.flatnonzero(~((values >= 0) & (values <= 1)))
+    if positions.size:
+        raise ValueError(
+            f"p_values[{positions[0]}] is {values[positions[0]]}; it must be between 0 and 1"
+        )
     return values

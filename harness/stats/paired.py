@@ -1,4 +1,4 @@
-"""The paired difference of two methods over the seeds they share."""
+"""The paired difference of two methods over their common seeds."""
 
 import math
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ import numpy.typing as npt
 import scipy.stats
 
 from harness.stats import signflip
-from harness.stats.arrays import Floats, finite
+from harness.stats.arrays import Floats, finite_array
 
 EXACT_SEEDS = 20
-"""Up to this many seeds all sign patterns are counted; above, they are sampled."""
+"""Up to this many seeds the test counts all sign patterns; above, it samples patterns."""
 
 ROUNDING = 1e-12
-"""Sums of differences that agree to this share of the largest score are ties."""
+"""Sums of differences that agree up to this share of the largest score are ties."""
 
 
 class Interval(NamedTuple):
@@ -27,9 +27,9 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Method minus baseline over the seeds, with its sign-flip test and intervals.
+    """Method minus baseline over the seeds, with a sign-flip test and intervals.
 
-    The claim is about seeds only: the same examples, the same teacher, other seeds.
+    The claim is about other seeds, with the same examples and the same teacher.
     """
 
     differences: tuple[float, ...]
@@ -39,20 +39,20 @@ class PairedDifference:
     """Sample standard deviation (ddof = 1); NaN for one seed."""
     confidence: float
     interval: Interval
-    """Inverts the two-sided sign-flip test of the mean: zero is outside it exactly when
-    `p_value < 1 - confidence`. Both ends belong to it."""
+    """Closed interval that inverts the two-sided sign-flip test of the mean: zero is outside
+    exactly when `p_value < 1 - confidence`."""
     t_interval: Interval
-    """Student's t interval, for comparison: it assumes normal differences."""
+    """Student's t interval, for comparison; this interval assumes normal differences."""
     p_value: float
     """Two-sided sign-flip p value of a zero mean, in [least_p, 1]."""
-    exact: bool
-    """All sign patterns were counted; otherwise they were sampled."""
-    least_p: float
-    """The smallest p value the test can give: 2 / 2^n where exact."""
+    is_exact: bool
+    """Whether the test counted all sign patterns; otherwise it sampled patterns."""
+    minimum_p: float
+    """The smallest p value that the test can give: 2 / 2^n if exact."""
 
     @property
     def n(self) -> int:
-        """Number of seeds, each one pair of runs."""
+        """Number of seeds; each seed is a pair of runs."""
         return len(self.differences)
 
 
@@ -65,17 +65,17 @@ def paired_difference(
 ) -> PairedDifference:
     """Compare two methods by their scores (seeds,), paired by position.
 
-    The test is exact up to `EXACT_SEEDS` seeds. Above, `resamples` sign patterns are drawn from
-    `generator` and b of them at least as extreme give p = (b + 1) / (resamples + 1) (Phipson and
-    Smyth, "Permutation p-values should never be zero", 2010). Ties up to rounding count as equal,
+    The test is exact up to `EXACT_SEEDS` seeds. Above, `generator` draws `resamples` sign patterns;
+    if b patterns are at least as extreme, p = (b + 1) / (resamples + 1) (Phipson and Smyth,
+    "Permutation p-values should never be zero", 2010). Sums that tie up to rounding count as equal,
     which can only raise the p value. If all differences are equal, so are the ends of a finite
-    interval: the test knows no spread but the one it saw.
+    interval: the test has no other spread than that of the data.
 
     Raises ValueError if a score is NaN or infinite, the shapes differ, are not (seeds,) or are
     empty, `confidence` is not between 0 and 1, or a generator is needed and missing.
     """
-    method = finite(method_scores, "method_scores", "seeds")
-    baseline = finite(baseline_scores, "baseline_scores", "seeds")
+    method = finite_array(method_scores, "method_scores", "seeds")
+    baseline = finite_array(baseline_scores, "baseline_scores", "seeds")
     if len(method) != len(baseline):
         raise ValueError(
             f"method_scores has {len(method)} seeds, baseline_scores has {len(baseline)}"
@@ -84,20 +84,20 @@ def paired_difference(
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
     differences = method - baseline
     tolerance = ROUNDING * float(max(abs(method).max(), abs(baseline).max()))
-    exact = len(differences) <= EXACT_SEEDS
+    is_exact = len(differences) <= EXACT_SEEDS
     segments = signflip.segments_up_to(EXACT_SEEDS, differences, generator, resamples)
-    # Rounded, because 1 - 0.95 is a little more than 0.05.
+    # In floating point 1 - 0.95 is a little more than 0.05.
     alpha = round(1 - confidence, 12)
     return PairedDifference(
         differences=tuple(differences.tolist()),
         mean=float(differences.mean()),
         sd=float(differences.std(ddof=1)) if len(differences) > 1 else math.nan,
         confidence=confidence,
-        interval=Interval(*signflip.inverted(segments, alpha, tolerance)),
+        interval=Interval(*signflip.interval(segments, alpha, tolerance)),
         t_interval=_t_interval(differences, confidence),
         p_value=signflip.p_value(segments, tolerance),
-        exact=exact,
-        least_p=1 / (len(segments.low) + 1),
+        is_exact=is_exact,
+        minimum_p=1 / (len(segments.low) + 1),
     )
 
 

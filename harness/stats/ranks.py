@@ -1,14 +1,14 @@
-"""Several methods over several blocks, by their ranks.
+"""Tests of several methods by their ranks in several blocks.
 
-A block is what the methods are compared in: a task, with each method's mean over its seeds, or one
-seed of one task. Blocks are taken for independent, so the choice decides what is claimed. With
-tasks as blocks: that some methods rank better on tasks like these; with seeds x tasks as blocks:
-that they rank better on these very tasks, over new seeds, since ten seeds of one task are not ten
-tasks (Demsar, "Statistical comparisons of classifiers over multiple data sets", JMLR 7, 2006,
-section 3.1.3).
+A block is a task, with each method's mean over seeds, or one seed of one task. The tests assume
+that blocks are independent, so the choice of the blocks decides the claim. With tasks as blocks,
+the claim is that some methods rank better on tasks like these. With seeds x tasks as blocks, the
+claim is that some methods rank better on the same tasks with new seeds: ten seeds of one task are
+not ten tasks (Demsar, "Statistical comparisons of classifiers over multiple data sets", JMLR 7,
+2006, section 3.1.3).
 
 A higher score is better and has the lower rank: the best method of a block has rank 1. Scores that
-agree up to rounding are tied and share the average of their ranks.
+agree up to rounding are tied and get the average of their ranks.
 """
 
 import math
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
-from harness.stats.arrays import Floats, finite
+from harness.stats.arrays import Floats, finite_array
 from harness.stats.family import holm
 from harness.stats.paired import ROUNDING
 
@@ -34,31 +34,32 @@ class Friedman:
     chi2: float
     """Friedman's statistic, corrected for ties, with methods - 1 degrees of freedom."""
     f: float
-    """The statistic of Iman and Davenport, (blocks - 1) chi2 / (blocks (methods - 1) - chi2);
-    infinite where all blocks rank the methods alike."""
+    """Iman and Davenport's statistic, (blocks - 1) chi2 / (blocks (methods - 1) - chi2); infinite
+    if all blocks have the same ranks."""
     df: tuple[int, int]
     p_value: float
-    """Of the F distribution, and exact where `f` is infinite. With few blocks it is too small: at
-    the level .05 it rejects a true hypothesis with chance .19 for 3 methods in 3 blocks, .07 for 3
-    or 4 methods in 4 and .06 for 5 in 3 (exact counts, no ties)."""
+    """p value of the F distribution, exact if `f` is infinite. With few blocks the p value is too
+    small: at the level .05 a true hypothesis is rejected with a chance of .19 for 3 methods in 3
+    blocks, .07 for 3 or 4 methods in 4 blocks and .06 for 5 methods in 3 blocks (exact counts, no
+    ties)."""
     permutation_p_value: float | None
-    """From ranks permuted within each block: valid for any number of blocks and ties. None without
-    a generator."""
+    """p value from permutations of the ranks within each block, valid for any number of blocks and
+    ties. None without a generator."""
 
 
 @dataclass(frozen=True)
 class RankComparison:
-    """Two methods, by the difference of their average ranks."""
+    """The comparison of two methods by the difference of their average ranks."""
 
     first: int
-    """The position of a method in the order given."""
+    """Position of the first method in the order given."""
     second: int
     difference: float
-    """Average rank of the first less that of the second: negative if the first is better."""
+    """Average rank of the first method minus that of the second; negative if the first is better."""
     p_value: float
-    """Two-sided, of the normal approximation, not adjusted."""
+    """Two-sided p value of the normal approximation, not adjusted."""
     adjusted_p: float
-    """In the family of all comparisons returned together."""
+    """p value adjusted in the family of all comparisons returned together."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +71,18 @@ class Nemenyi:
     blocks: int
     alpha: float
     critical_difference: float
-    """Average ranks further apart than this differ at the family-wise level `alpha`."""
+    """Two average ranks differ at the family-wise level `alpha` if their distance is larger."""
     comparisons: tuple[RankComparison, ...]
-    """All pairs; `adjusted_p` is that of the studentised range, which is below `alpha` exactly
-    where the difference is beyond the critical one."""
+    """All pairs. `adjusted_p` is that of the studentised range: it is below `alpha` exactly if the
+    difference is above the critical difference."""
     groups: tuple[tuple[int, ...], ...]
-    """The bars of a critical-difference diagram: the largest sets of two or more methods that no
-    two of differ significantly, each from its best method to its worst, the best set first."""
+    """The bars of a critical-difference diagram: the largest sets of two or more methods without a
+    significant difference. A set runs from its best method to its worst; the best set comes
+    first."""
 
 
 def average_ranks(scores: npt.ArrayLike) -> tuple[float, ...]:
-    """Average rank of each method over the blocks, from scores (blocks, methods).
+    """The average rank of each method over the blocks (methods,), from scores (blocks, methods).
 
     Raises ValueError if a score is NaN or infinite, the shape is not (blocks, methods) or empty, or
     there are fewer than two methods.
@@ -95,12 +97,12 @@ def friedman(
 ) -> Friedman:
     """Test whether some methods rank better than others, from scores (blocks, methods).
 
-    Friedman's chi-square (JASA 32, 1937) with the correction for ties, and the F of Iman and
-    Davenport (Communications in Statistics A9, 1980), which is the analysis of variance of the
-    ranks. With a generator, also the p value from `resamples` permutations within the blocks, drawn
-    by `generator.permuted`: (b + 1) / (resamples + 1) for b at least as extreme (Phipson and Smyth,
-    2010). If every block ties all methods, the statistics are 0 and the p values 1; one block has
-    the p value 1. Two methods are allowed: the chi-square is then that of the sign test.
+    The statistics are Friedman's chi-square (JASA 32, 1937) with the correction for ties, and Iman
+    and Davenport's F (Communications in Statistics A9, 1980), the analysis of variance of the
+    ranks. With a generator, `generator.permuted` also draws `resamples` permutations within the
+    blocks; if b of them are at least as extreme, the p value is (b + 1) / (resamples + 1) (Phipson
+    and Smyth, 2010). If every block ties all methods, the statistics are 0 and the p values 1. A
+    single block has the p value 1. With two methods the chi-square is that of the sign test.
 
     Raises ValueError as `average_ranks`, or if `resamples` is below 1.
     """
@@ -108,22 +110,25 @@ def friedman(
         raise ValueError(f"resamples must be at least 1, got {resamples}")
     ranks = _ranks(scores)
     blocks, methods = ranks.shape
-    centred = ranks - (methods + 1) / 2
-    # Ranks are multiples of 1/2, so these are exact sums and compare exactly.
-    between, within = float((centred.sum(axis=0) ** 2).sum()), float((centred**2).sum())
+    centred_ranks = ranks - (methods + 1) / 2
+    # Ranks are multiples of 1/2, so the sums are exact and so are comparisons of them.
+    squared_rank_sums, squared_ranks = (
+        float((centred_ranks.sum(axis=0) ** 2).sum()),
+        float((centred_ranks**2).sum()),
+    )
     df = methods - 1, (methods - 1) * (blocks - 1)
-    chi2 = (methods - 1) * between / within if within else 0.0
-    alike = between == blocks * within
-    if within and alike:
+    chi2 = (methods - 1) * squared_rank_sums / squared_ranks if squared_ranks else 0.0
+    agreement = squared_rank_sums == blocks * squared_ranks
+    if squared_ranks and agreement:
         f, p_value = math.inf, _chance_of_agreement(ranks)
     else:
-        # No division by zero: chi2 reaches its maximum exactly where all blocks agree.
+        # The divisor is not zero: chi2 has its maximum exactly if all blocks agree.
         f = (blocks - 1) * chi2 / (blocks * (methods - 1) - chi2)
-        p_value = float(scipy.stats.f.sf(f, *df)) if within else 1.0
-    permuted = None
+        p_value = float(scipy.stats.f.sf(f, *df)) if squared_ranks else 1.0
+    permutation_p = None
     if generator is not None:
-        extreme = _permuted_between(centred, generator, resamples) >= between
-        permuted = (int(extreme.sum()) + 1) / (resamples + 1)
+        extremes = _permuted_rank_sums(centred_ranks, generator, resamples) >= squared_rank_sums
+        permutation_p = (int(extremes.sum()) + 1) / (resamples + 1)
     return Friedman(
         average_ranks=tuple(ranks.mean(axis=0).tolist()),
         blocks=blocks,
@@ -131,7 +136,7 @@ def friedman(
         f=f,
         df=df,
         p_value=p_value,
-        permutation_p_value=permuted,
+        permutation_p_value=permutation_p,
     )
 
 
@@ -157,29 +162,29 @@ def critical_difference(methods: int, blocks: int, alpha: float = 0.05) -> float
 def nemenyi(scores: npt.ArrayLike, alpha: float = 0.05) -> Nemenyi:
     """Compare all pairs of methods by Nemenyi's test, from scores (blocks, methods).
 
-    As with all tests on average ranks, whether two methods differ depends on the other methods in
-    the table, and the level holds for the hypothesis that all methods are alike, not for a pair
-    beside others that differ (Benavoli, Corani and Mangili, "Should we really use post-hoc tests
-    based on mean-ranks?", JMLR 17, 2016). For a verdict on two methods use the paired difference.
-    Ties make the test more cautious.
+    The result for two methods depends on the other methods in the table, as in all tests on average
+    ranks. The level holds for the hypothesis that all methods are equal, not for a pair of equal
+    methods beside others that differ (Benavoli, Corani and Mangili, "Should we really use post-hoc
+    tests based on mean-ranks?", JMLR 17, 2016). For a verdict on two methods use the paired
+    difference. Ties make the test more cautious.
 
     Raises ValueError as `average_ranks` and `critical_difference`.
     """
     ranks = _ranks(scores)
     blocks, methods = ranks.shape
-    critical = critical_difference(methods, blocks, alpha)
+    limit = critical_difference(methods, blocks, alpha)
     averages = ranks.mean(axis=0)
     pairs = tuple(combinations(range(methods), 2))
     differences, p_values = _pairwise(averages, blocks, pairs)
     ranges = abs(differences) / _standard_error(methods, blocks) * math.sqrt(2)
-    adjusted = scipy.stats.studentized_range.sf(ranges, methods, np.inf)
+    adjusted_p_values = scipy.stats.studentized_range.sf(ranges, methods, np.inf)
     return Nemenyi(
         average_ranks=tuple(averages.tolist()),
         blocks=blocks,
         alpha=alpha,
-        critical_difference=critical,
-        comparisons=_comparisons(pairs, differences, p_values, tuple(adjusted.tolist())),
-        groups=alike_groups(averages, critical),
+        critical_difference=limit,
+        comparisons=_comparisons(pairs, differences, p_values, tuple(adjusted_p_values.tolist())),
+        groups=rank_groups(averages, limit),
     )
 
 
@@ -188,10 +193,11 @@ def rank_comparisons(
 ) -> tuple[RankComparison, ...]:
     """Compare pairs of methods by their average ranks, Holm-adjusted, from scores (blocks, methods).
 
-    All pairs, or each other method against the one at the position `control`, which is then the
-    second: a smaller family, so more power (Demsar, 2006, section 3.2.2). The statistic is the
-    difference over sqrt(methods (methods + 1) / (6 blocks)), taken for normal; with few blocks that
-    is rough. What `nemenyi` says about average ranks holds here too.
+    Without `control` the family has all pairs. With `control`, the position of a method, the family
+    has each other method against that method, which comes second; a smaller family has more power
+    (Demsar, 2006, section 3.2.2). The statistic is the difference over sqrt(methods (methods + 1) /
+    (6 blocks)), assumed normal, which is rough with few blocks. The limits of average ranks in
+    `nemenyi` hold here too.
 
     Raises ValueError as `average_ranks`, or if `control` is not a position of a method.
     """
@@ -207,29 +213,29 @@ def rank_comparisons(
     return _comparisons(pairs, differences, p_values, holm(p_values))
 
 
-def alike_groups(averages: npt.ArrayLike, difference: float) -> tuple[tuple[int, ...], ...]:
-    """The maximal intervals of two or more methods whose ranks are within `difference`.
+def rank_groups(averages: npt.ArrayLike, difference: float) -> tuple[tuple[int, ...], ...]:
+    """The largest groups of two or more methods whose average ranks (methods,) are within `difference`.
 
-    `averages` are average ranks (methods,). Each group runs from its best method to its worst, the
-    group of the best method first; equal ranks keep the order given. Groups may overlap: that two
-    methods are each in a group with a third does not put the two in one.
+    A group runs from its best method to its worst; the group of the best method comes first; equal
+    ranks keep the order given. Groups may overlap: two methods may each share a group with a third
+    method, and no group with each other.
     """
     ranks = np.asarray(averages, dtype=np.float64)
     order = np.argsort(ranks, kind="stable")
-    ordered = ranks[order]
+    sorted_ranks = ranks[order]
     groups = []
-    reached = 0
+    last_end = 0
     for start in range(len(order)):
-        end = int(np.count_nonzero(ordered - ordered[start] <= difference))
-        if end - start > 1 and end > reached:
+        end = int(np.count_nonzero(sorted_ranks - sorted_ranks[start] <= difference))
+        if end - start > 1 and end > last_end:
             groups.append(tuple(order[start:end].tolist()))
-        reached = max(reached, end)
+        last_end = max(last_end, end)
     return tuple(groups)
 
 
 def _ranks(scores: npt.ArrayLike) -> Floats:
-    """Ranks (blocks, methods), 1 for the best, ties averaged."""
-    values = finite(scores, "scores", "blocks", "methods")
+    """Ranks (blocks, methods) of scores (blocks, methods): 1 for the best, averages for ties."""
+    values = finite_array(scores, "scores", "blocks", "methods")
     if values.shape[1] < 2:
         raise ValueError("ranks need at least two methods, got 1")
     order = np.argsort(values, axis=1)
@@ -242,30 +248,32 @@ def _ranks(scores: npt.ArrayLike) -> Floats:
 
 
 def _chance_of_agreement(ranks: Floats) -> float:
-    """That all blocks rank the methods as the first does, if each order were equally likely."""
+    """The chance that all blocks have the ranks of the first block, if all orders are equally likely."""
     _, copies = np.unique(ranks[0], return_counts=True)
     orders = math.factorial(ranks.shape[1]) // math.prod(math.factorial(c) for c in copies.tolist())
     return float(1 / orders) ** (len(ranks) - 1)
 
 
-def _permuted_between(centred: Floats, generator: np.random.Generator, resamples: int) -> Floats:
-    """The sum of squared rank sums of each permutation: (resamples,)."""
-    sums = np.zeros((resamples, centred.shape[1]))
-    for block in centred:
+def _permuted_rank_sums(
+    centred_ranks: Floats, generator: np.random.Generator, resamples: int
+) -> Floats:
+    """The sum of squared rank sums of each permutation (resamples,)."""
+    sums = np.zeros((resamples, centred_ranks.shape[1]))
+    for block in centred_ranks:
         sums += generator.permuted(np.tile(block, (resamples, 1)), axis=1)
     squares: Floats = (sums**2).sum(axis=1)
     return squares
 
 
 def _standard_error(methods: int, blocks: int) -> float:
-    """Of the difference of two average ranks, without ties."""
+    """The standard error of the difference of two average ranks without ties."""
     return math.sqrt(methods * (methods + 1) / (6 * blocks))
 
 
 def _pairwise(
     averages: Floats, blocks: int, pairs: tuple[tuple[int, int], ...]
 ) -> tuple[Floats, tuple[float, ...]]:
-    """Differences (pairs,) of the average ranks and their two-sided normal p values."""
+    """The differences (pairs,) of the average ranks (methods,), and two-sided normal p values."""
     first, second = np.array(pairs).T
     differences = averages[first] - averages[second]
     z = abs(differences) / _standard_error(len(averages), blocks)
@@ -276,11 +284,11 @@ def _comparisons(
     pairs: tuple[tuple[int, int], ...],
     differences: Floats,
     p_values: tuple[float, ...],
-    adjusted: tuple[float, ...],
+    adjusted_p_values: tuple[float, ...],
 ) -> tuple[RankComparison, ...]:
     return tuple(
         RankComparison(first, second, difference, p_value, adjusted_p)
         for (first, second), difference, p_value, adjusted_p in zip(
-            pairs, differences.tolist(), p_values, adjusted, strict=True
+            pairs, differences.tolist(), p_values, adjusted_p_values, strict=True
         )
     )

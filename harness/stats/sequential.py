@@ -1,14 +1,14 @@
-"""The sign-flip test with a look after every pair, at an error rate that holds over all looks.
+"""The sequential sign-flip test: interim looks while pairs are added, at one error rate for all looks.
 
-Under the hypothesis that every difference is symmetric about `theta`, all patterns of signs of
-`differences - theta` are equally likely, given their sizes. So the paths of partial sums that the
-patterns give are equally likely, too, and how many of them would have been rejected by a look can be
-counted. At every look the largest sums are rejected among the paths that earlier looks have kept, as
-many as the spending function allows: alpha spending after Lan and DeMets, "Discrete sequential
-boundaries for clinical trials", Biometrika 70 (1983), on the permutation distribution of the path
-instead of a normal one. The boundary of a look depends on the sizes of the differences up to that look
-only. So, given the sizes, the chance of any rejection is at most alpha, whatever the sizes are and
-whenever one stops.
+The hypothesis says that every difference is symmetric about `theta`. Then all patterns of signs of
+`differences - theta` are equally likely, given the sizes, and so are the paths of partial sums of
+the patterns. So one can count the paths that a look would reject. Every look rejects the largest
+sums among the paths that earlier looks did not reject, as many as the spending function allows.
+This is alpha spending (Lan and DeMets, "Discrete sequential boundaries for clinical trials",
+Biometrika 70, 1983) on the permutation distribution of the path instead of a normal distribution.
+The boundary of a look depends only on the sizes of the differences up to that look. So, given the
+sizes, the chance of any rejection is at most alpha, whatever the sizes are and whenever the study
+stops.
 """
 
 from dataclasses import dataclass
@@ -17,135 +17,142 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from harness.stats.arrays import Floats, finite
+from harness.stats.arrays import Floats, finite_array
 
 EXACT_PAIRS = 18
-"""Up to this many pairs all patterns are counted; for longer paths they are sampled."""
+"""Up to this many pairs the test counts all patterns; for longer paths it samples patterns."""
 Alternative = Literal["two-sided", "greater", "less"]
 
 
 @dataclass(frozen=True)
 class SequentialTest:
-    """A path of looks; `rejected_at` is the number of pairs at the first rejection, None without one."""
+    """The looks at one path of differences."""
 
     alternative: Alternative
     alpha: float
     looks: tuple[int, ...]
-    """Numbers of pairs at which was looked."""
+    """Number of pairs at each look."""
     boundaries: tuple[float, ...]
-    """Of each look: the smallest sum of `differences - theta` (its absolute value if two-sided, its
-    negative for "less") that rejects; infinite where nothing can be spent yet."""
-    spent: tuple[float, ...]
-    """Share of the patterns that are rejected up to each look, at most what the function allows."""
-    beyond: tuple[bool, ...]
-    """Of each look: whether the observed sum reaches its boundary."""
+    """(looks,): the smallest sum of `differences - theta` that rejects (the absolute value if
+    two-sided, the negative sum for "less"); infinite if the look can reject nothing."""
+    rejected_shares: tuple[float, ...]
+    """(looks,): share of the patterns rejected up to the look, at most the spending function."""
+    crossings: tuple[bool, ...]
+    """(looks,): whether the observed sum is at or beyond the boundary."""
     rejected_at: int | None
-    exact: bool
+    """Number of pairs at the first rejection; None without a rejection."""
+    is_exact: bool
 
 
-def spending(pairs: int, most: int, alpha: float) -> float:
-    """What may be spent up to so many pairs: alpha · (pairs / most)^1.5, between Pocock and O'Brien.
+def spending(pairs: int, max_pairs: int, alpha: float) -> float:
+    """The alpha that may be spent up to a number of pairs: alpha · (pairs / max_pairs)^1.5.
 
-    The power family of Kim and DeMets, Biometrika 74 (1987). Raises ValueError for pairs outside
-    1..most.
+    The function is of Kim and DeMets' power family, Biometrika 74 (1987), between Pocock's and
+    O'Brien's boundaries. Raises ValueError if `pairs` is outside 1..max_pairs.
     """
-    if not 1 <= pairs <= most:
-        raise ValueError(f"pairs must be from 1 to {most}, got {pairs}")
-    return alpha * float((pairs / most) ** 1.5)
+    if not 1 <= pairs <= max_pairs:
+        raise ValueError(f"pairs must be from 1 to {max_pairs}, got {pairs}")
+    return alpha * float((pairs / max_pairs) ** 1.5)
 
 
-def look_pairs(most: int, first: int = 1, step: int = 1) -> tuple[int, ...]:
-    """The numbers of pairs at which is looked: from `first` in steps, and at `most`.
+def look_pairs(max_pairs: int, first: int = 1, step: int = 1) -> tuple[int, ...]:
+    """The number of pairs at each look: from `first` in steps, and `max_pairs`.
 
     Raises ValueError if `first` or `step` is below 1.
     """
     if first < 1 or step < 1:
         raise ValueError(f"first and step must be at least 1, got {first} and {step}")
-    return (*range(first, most, step), most)
+    return (*range(first, max_pairs, step), max_pairs)
 
 
 def sequential_sign_flip(
     differences: npt.ArrayLike,
-    most: int,
+    max_pairs: int,
     alpha: float,
     *,
     theta: float = 0.0,
     alternative: Alternative = "two-sided",
     first: int = 1,
     step: int = 1,
-    last: bool = False,
+    is_final: bool = False,
     generator: np.random.Generator | None = None,
     patterns: int = 100_000,
 ) -> SequentialTest:
     """Test the differences (pairs,), in the order in which they came, with many looks.
 
     Args:
-        differences: method minus baseline, in the order of the seeds.
-        most: the number of pairs at which the study would end, fixed beforehand.
+        differences: method minus baseline (pairs,), in the order of the seeds.
+        max_pairs: the number of pairs at which the study ends, fixed beforehand.
         alpha: the chance of any rejection if the differences are symmetric about `theta`.
         theta: the mean under the hypothesis.
-        alternative: "greater" rejects for sums above, "less" below, "two-sided" either.
-        first: the first number of pairs at which is looked; nothing is spent before it.
-        step: pairs from one look to the next; there is always one at `most`.
-        last: look at all there are, too: no more will come, for reasons that are not in the signs.
-        generator: draws `patterns` patterns where `most` is above `EXACT_PAIRS`.
+        alternative: "greater" rejects large sums, "less" small sums, "two-sided" both.
+        first: the number of pairs at the first look; no alpha is spent before.
+        step: pairs from one look to the next; the last look is always at `max_pairs`.
+        is_final: no more pairs will come, for a reason that does not depend on the signs; then
+            there is a look at all pairs.
+        generator: draws the patterns if `max_pairs` is above `EXACT_PAIRS`.
+        patterns: number of patterns to draw.
 
     Raises:
-        ValueError: a difference is not finite, there are none or more than `most`, `alpha` is not
-            between 0 and 1, or a generator is needed and missing.
+        ValueError: a difference is not finite, there are no differences or more than `max_pairs`,
+            `alpha` is not between 0 and 1, or a generator is needed and missing.
     """
     values = np.asarray(differences, dtype=np.float64)
-    if values.ndim != 1 or not 1 <= len(values) <= most:
-        raise ValueError(f"differences must have 1 to {most} values, got {values.shape}")
-    values = finite(values, "differences", "pairs", each="every value")
+    if values.ndim != 1 or not 1 <= len(values) <= max_pairs:
+        raise ValueError(f"differences must have 1 to {max_pairs} values, got {values.shape}")
+    values = finite_array(values, "differences", "pairs", item="every value")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be between 0 and 1, got {alpha}")
-    exact = most <= EXACT_PAIRS
-    if not exact and generator is None:
-        raise ValueError(f"{most} pairs are more than {EXACT_PAIRS}: pass a generator")
-    centred = values - theta
-    tolerance = 1e-12 * float(np.abs(centred).sum())
-    looks = [pairs for pairs in look_pairs(most, first, step) if pairs <= len(values)]
-    if last and len(values) not in looks:
+    is_exact = max_pairs <= EXACT_PAIRS
+    if not is_exact and generator is None:
+        raise ValueError(f"{max_pairs} pairs are more than {EXACT_PAIRS}: pass a generator")
+    centred_differences = values - theta
+    tolerance = 1e-12 * float(np.abs(centred_differences).sum())
+    looks = [pairs for pairs in look_pairs(max_pairs, first, step) if pairs <= len(values)]
+    if is_final and len(values) not in looks:
         looks.append(len(values))
-    sums, kept = _Sums(exact, generator, patterns), None
+    sums, survivors = _Sums(is_exact, generator, patterns), None
     boundaries: list[float] = []
-    spent: list[float] = []
-    beyond: list[bool] = []
+    rejected_shares: list[float] = []
+    crossings: list[bool] = []
     for pairs in range(1, len(values) + 1):
-        paths = _sized(sums.extended(centred[pairs - 1]), alternative)
-        kept = np.ones(len(paths), dtype=bool) if kept is None else sums.repeated(kept)
+        paths = _sizes(sums.extend(centred_differences[pairs - 1]), alternative)
+        survivors = np.ones(len(paths), dtype=bool) if survivors is None else sums.repeat(survivors)
         if pairs not in looks:
             continue
-        budget = int(np.floor(spending(pairs, most, alpha) * len(paths) + 1e-9))
-        gone = int(np.count_nonzero(~kept))
-        boundary = _boundary(paths[kept], budget - gone, tolerance)
-        # The first path is the observed one.
-        beyond.append(bool(paths[0] >= boundary - tolerance))
-        kept &= paths < boundary - tolerance
+        budget = int(np.floor(spending(pairs, max_pairs, alpha) * len(paths) + 1e-9))
+        rejections = int(np.count_nonzero(~survivors))
+        boundary = _boundary(paths[survivors], budget - rejections, tolerance)
+        # The first path has the observed signs.
+        crossings.append(bool(paths[0] >= boundary - tolerance))
+        survivors &= paths < boundary - tolerance
         boundaries.append(boundary)
-        spent.append(float(np.count_nonzero(~kept)) / len(paths))
+        rejected_shares.append(float(np.count_nonzero(~survivors)) / len(paths))
     return SequentialTest(
         alternative=alternative,
         alpha=alpha,
         looks=tuple(looks),
         boundaries=tuple(boundaries),
-        spent=tuple(spent),
-        beyond=tuple(beyond),
-        rejected_at=next((n for n, far in zip(looks, beyond, strict=True) if far), None),
-        exact=exact,
+        rejected_shares=tuple(rejected_shares),
+        crossings=tuple(crossings),
+        rejected_at=next(
+            (n for n, crossing in zip(looks, crossings, strict=True) if crossing), None
+        ),
+        is_exact=is_exact,
     )
 
 
 class _Sums:
-    """Partial sums of all patterns, or of patterns drawn at random, the observed one first."""
+    """Partial sums of all patterns, or of random patterns; the observed pattern comes first."""
 
-    def __init__(self, exact: bool, generator: np.random.Generator | None, patterns: int) -> None:
-        self.generator = None if exact else generator
-        self.sums: Floats = np.zeros(1 if exact else patterns + 1)
+    def __init__(
+        self, is_exact: bool, generator: np.random.Generator | None, patterns: int
+    ) -> None:
+        self.generator = None if is_exact else generator
+        self.sums: Floats = np.zeros(1 if is_exact else patterns + 1)
 
-    def extended(self, difference: float) -> Floats:
-        """The sums with one more difference, with either sign."""
+    def extend(self, difference: float) -> Floats:
+        """Add one difference, with either sign, and return the sums (patterns,)."""
         if self.generator is None:
             self.sums = np.concatenate([self.sums + difference, self.sums - difference])
             return self.sums
@@ -154,28 +161,28 @@ class _Sums:
         self.sums = self.sums + signs * difference
         return self.sums
 
-    def repeated(self, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Which of the longer paths begin with one that was kept."""
-        return np.concatenate([kept, kept]) if self.generator is None else kept
+    def repeat(self, survivors: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Whether each path (patterns,) begins with a path that survived the earlier looks."""
+        return np.concatenate([survivors, survivors]) if self.generator is None else survivors
 
 
-def _sized(sums: Floats, alternative: Alternative) -> Floats:
+def _sizes(sums: Floats, alternative: Alternative) -> Floats:
     if alternative == "two-sided":
         return np.abs(sums)
     return sums if alternative == "greater" else -sums
 
 
 def _boundary(sizes: Floats, budget: int, tolerance: float) -> float:
-    """The smallest size of which no more than `budget` paths are at or above; infinite without one.
+    """The smallest size (paths,) that at most `budget` paths reach; infinite if there is no such size.
 
-    Sizes within `tolerance` are ties: they are rejected together or not at all.
+    Sizes within `tolerance` are ties, which are rejected together or not at all.
     """
     if budget < 1 or not len(sizes):
         return float("inf")
     if budget >= len(sizes):
         return float(sizes.min())
-    # Only the largest matter, and the one below them.
-    ordered = np.sort(np.partition(sizes, len(sizes) - budget - 1)[-budget - 1 :])[::-1]
-    ties = ordered[:budget] - ordered[budget] > tolerance
-    allowed = np.flatnonzero(ties)
-    return float(ordered[allowed[-1]]) if allowed.size else float("inf")
+    # Only the `budget` largest sizes matter, and the next one below.
+    descending_sizes = np.sort(np.partition(sizes, len(sizes) - budget - 1)[-budget - 1 :])[::-1]
+    gaps = descending_sizes[:budget] - descending_sizes[budget] > tolerance
+    boundary_indices = np.flatnonzero(gaps)
+    return float(descending_sizes[boundary_indices[-1]]) if boundary_indices.size else float("inf")

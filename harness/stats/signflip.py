@@ -1,17 +1,16 @@
-"""The two-sided sign-flip test of a mean, and the interval that inverts it.
+"""The two-sided sign-flip test of a mean, and the interval that inverts the test.
 
-Under the hypothesis that the differences are symmetric about `theta`, every pattern of signs of
-`differences - theta` is equally likely. A pattern that flips the subset F counts against the
-hypothesis when the absolute sum it gives is at least the observed one. With X the sum over F and
-Y the sum over the rest, |Y - X| >= |Y + X| holds exactly when X * Y <= 0, that is, when `theta`
-lies between the mean of F and the mean of the rest. So each pattern is a closed segment, and the
-p value at `theta` is the share of segments that cover it. All segments cover the mean of the
-differences, so the p value falls with the distance from it on either side, and the ends of the
-interval are order statistics of subset means: the typical values of Hartigan, "Using subsample
-values as typical values", JASA 64 (1969).
+The hypothesis says that the differences are symmetric about `theta`. Then every pattern of signs of
+`differences - theta` is equally likely. A pattern flips a subset F; the pattern counts as extreme
+if its absolute sum is at least the observed one. With X the sum over F and Y the sum over the rest,
+|Y - X| >= |Y + X| holds exactly when X * Y <= 0: when `theta` lies between the mean of F and the
+mean of the rest. So each pattern is a closed segment between two means, and the p value at `theta`
+is the share of segments that cover `theta`. All segments cover the mean of the differences, so the
+p value falls with the distance from that mean, and the ends of the interval are order statistics of
+subset means: Hartigan's typical values ("Using subsample values as typical values", JASA 64, 1969).
 
-scipy.stats.permutation_test gives the same p value, but not its inverse; both are read off the
-same segments here, so that the test and the interval cannot disagree.
+scipy.stats.permutation_test gives the same p value, but no interval. Here test and interval use the
+same segments, so that they cannot disagree.
 """
 
 from typing import Any, NamedTuple
@@ -23,27 +22,27 @@ from harness.stats.arrays import Floats
 
 
 class Segments(NamedTuple):
-    """What each pattern covers; the identity pattern covers everything and is left out."""
+    """The segments of the patterns. The identity pattern is not among them; it covers every value."""
 
     low: Floats
-    """(patterns,): the lower of the two means."""
+    """(patterns,): the lower mean of each pattern."""
     high: Floats
-    """(patterns,): the upper of the two means."""
+    """(patterns,): the upper mean of each pattern."""
 
 
 def exact_segments(differences: Floats) -> Segments:
-    """All 2^(n-1) - 1 segments of differences (n,); a pattern and its complement are one."""
-    free = len(differences) - 1
-    patterns = np.arange(1, 2**free, dtype=np.uint32)[:, None]
-    return _segments(differences, (patterns >> np.arange(free, dtype=np.uint32)) & 1 == 1)
+    """All 2^(n-1) - 1 segments of differences (n,); a pattern and its complement have one segment."""
+    bits = len(differences) - 1
+    patterns = np.arange(1, 2**bits, dtype=np.uint32)[:, None]
+    return _segments(differences, (patterns >> np.arange(bits, dtype=np.uint32)) & 1 == 1)
 
 
 def sampled_segments(
     differences: Floats, generator: np.random.Generator, patterns: int
 ) -> Segments:
-    """The segments of `patterns` patterns drawn at random, for differences (n,)."""
-    free = len(differences) - 1
-    return _segments(differences, generator.integers(2, size=(patterns, free), dtype=np.int8) == 1)
+    """The segments of `patterns` random patterns, for differences (n,)."""
+    bits = len(differences) - 1
+    return _segments(differences, generator.integers(2, size=(patterns, bits), dtype=np.int8) == 1)
 
 
 def segments_up_to(
@@ -52,7 +51,7 @@ def segments_up_to(
     generator: np.random.Generator | None,
     patterns: int,
 ) -> Segments:
-    """All segments of up to `seeds` differences (n,); above, those of `patterns` drawn ones.
+    """All segments of differences (n,) if n is at most `seeds`; otherwise those of random patterns.
 
     Raises ValueError if a generator is needed and missing.
     """
@@ -64,41 +63,41 @@ def segments_up_to(
 
 
 def p_value(segments: Segments, tolerance: float) -> float:
-    """Two-sided p value at zero, in (0, 1]; ends within `tolerance` of zero count as zero."""
+    """The two-sided p value at zero, in (0, 1]; ends within `tolerance` of zero count as zero."""
     covering = (segments.low <= tolerance) & (segments.high >= -tolerance)
     return float((np.count_nonzero(covering) + 1) / (len(covering) + 1))
 
 
-def inverted(segments: Segments, alpha: float, tolerance: float) -> tuple[float, float]:
-    """The closed interval of all `theta` that have a p value of at least `alpha`.
+def interval(segments: Segments, alpha: float, tolerance: float) -> tuple[float, float]:
+    """The closed interval of all `theta` with a p value of at least `alpha`.
 
-    Infinite where even the least reachable p value is not below `alpha`. An end within
+    The interval is infinite if the smallest possible p value is not below `alpha`. An end within
     `tolerance` of zero is zero, as in `p_value`.
     """
-    reachable = np.arange(1, len(segments.low) + 2) / (len(segments.low) + 1)
-    needed = int(np.searchsorted(reachable, alpha))
-    if needed == 0:
+    levels = np.arange(1, len(segments.low) + 2) / (len(segments.low) + 1)
+    rank = int(np.searchsorted(levels, alpha))
+    if rank == 0:
         return -np.inf, np.inf
-    low = np.partition(segments.low, needed - 1)[needed - 1]
-    high = np.partition(segments.high, -needed)[-needed]
-    return _snapped(low, tolerance), _snapped(high, tolerance)
+    low = np.partition(segments.low, rank - 1)[rank - 1]
+    high = np.partition(segments.high, -rank)[-rank]
+    return _snap(low, tolerance), _snap(high, tolerance)
 
 
 def upper_p_value(segments: Segments, mean: float, theta: float, tolerance: float) -> float:
-    """One-sided p value of a centre at or below `theta`, against one above it.
+    """The one-sided p value of a centre at or below `theta`, against a centre above `theta`.
 
-    With X the sum of `differences - theta` over the flipped subset F, flipping gives a sum at least
-    as large exactly when X <= 0, that is, when the mean of F is at most `theta`. So the p value is
-    the share of subsets with such a mean: of each segment both ends, the empty subset always, and
-    the full one, whose mean is `mean`, the mean of the differences. Below it the upper ends lie
-    above `theta` and the p value is half the two-sided one.
+    Let X be the sum of `differences - theta` over the flipped subset F. The flip gives a sum at
+    least as large exactly when X <= 0: when the mean of F is at most `theta`. So the p value is the
+    share of subsets with such a mean. The subset means are both ends of each segment and, for the
+    full subset, `mean`, the mean of the differences; the empty subset always counts. If `theta` is
+    below `mean`, all upper ends lie above `theta`, and the p value is half the two-sided one.
     """
     ends = np.concatenate([segments.low, np.where(segments.high == np.inf, mean, segments.high)])
-    counted = np.count_nonzero(ends <= theta + tolerance) + int(mean <= theta + tolerance) + 1
-    return float(counted / (len(ends) + 2))
+    count = np.count_nonzero(ends <= theta + tolerance) + int(mean <= theta + tolerance) + 1
+    return float(count / (len(ends) + 2))
 
 
-def mirrored(segments: Segments) -> Segments:
+def mirror(segments: Segments) -> Segments:
     """The segments of the negated differences."""
     return Segments(-segments.high, -segments.low)
 
@@ -106,41 +105,43 @@ def mirrored(segments: Segments) -> Segments:
 def exact_p_values(samples: Floats, tolerance: float) -> Floats:
     """Two-sided p values at zero (samples,) of many samples of differences (samples, n).
 
-    The numbers are those of `p_value` on `exact_segments`, faster: the 2^n signed sums are the sums
-    of a left half and a right half, 2^(n/2) each, so that one sorted half is searched for each sum
-    of the other. Means that agree within `tolerance` are ties.
+    The p values equal those of `p_value` on `exact_segments`, and the function is faster. Each of
+    the 2^n signed sums is the sum of a left half and a right half, with 2^(n/2) sums each; so the
+    function sorts the sums of one half and searches for each sum of the other half. Means that
+    agree within `tolerance` are ties.
     """
     n = samples.shape[1]
-    left, right = _signs(n // 2), _signs(n - n // 2)
+    left_signs, right_signs = _signs(n // 2), _signs(n - n // 2)
     counts = np.empty(len(samples))
     for index, differences in enumerate(samples):
-        needed = abs(differences.sum()) - n * tolerance - left @ differences[: n // 2]
-        sums = np.sort(right @ differences[n // 2 :])
-        counts[index] = np.sum(len(sums) - np.searchsorted(sums, needed))
+        thresholds = abs(differences.sum()) - n * tolerance - left_signs @ differences[: n // 2]
+        sums = np.sort(right_signs @ differences[n // 2 :])
+        counts[index] = np.sum(len(sums) - np.searchsorted(sums, thresholds))
     p_values: Floats = np.minimum(2 * counts / 2**n, 1.0)
     return p_values
 
 
 def _signs(n: int) -> Floats:
-    """All patterns of signs: (2^n, n)."""
-    flipped = np.arange(2**n)[:, None] >> np.arange(n) & 1
-    return (1 - 2 * flipped).astype(np.float64)
+    """All patterns of n signs (2^n, n)."""
+    flips = np.arange(2**n)[:, None] >> np.arange(n) & 1
+    return (1 - 2 * flips).astype(np.float64)
 
 
 def _segments(differences: Floats, members: npt.NDArray[np.bool_]) -> Segments:
-    """Segments of the subsets `members` (patterns, n - 1), none of which has the last difference.
+    """The segments of differences (n,) for subsets `members` (patterns, n - 1).
 
-    The empty subset is the identity pattern: it covers everything.
+    No subset has the last difference. The empty subset is the identity pattern, which covers every
+    value.
     """
     size = members.sum(axis=1)
-    inside = members @ differences[:-1]
-    inside_mean = inside / np.maximum(size, 1)
-    outside_mean = (differences.sum() - inside) / (len(differences) - size)
+    member_sum = members @ differences[:-1]
+    member_mean = member_sum / np.maximum(size, 1)
+    rest_mean = (differences.sum() - member_sum) / (len(differences) - size)
     return Segments(
-        np.where(size > 0, np.minimum(inside_mean, outside_mean), -np.inf),
-        np.where(size > 0, np.maximum(inside_mean, outside_mean), np.inf),
+        np.where(size > 0, np.minimum(member_mean, rest_mean), -np.inf),
+        np.where(size > 0, np.maximum(member_mean, rest_mean), np.inf),
     )
 
 
-def _snapped(end: np.floating[Any], tolerance: float) -> float:
+def _snap(end: np.floating[Any], tolerance: float) -> float:
     return 0.0 if abs(end) <= tolerance else float(end)

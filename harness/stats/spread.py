@@ -1,4 +1,4 @@
-"""How well a few seeds know the spread that a plan is made from."""
+"""The interval of a standard deviation that is estimated from a few seeds."""
 
 import math
 
@@ -8,10 +8,10 @@ from harness.stats.paired import Interval
 
 
 def sd_interval(sd: float, n: int, confidence: float = 0.95) -> Interval:
-    """Interval of the true standard deviation, given that of n differences (ddof = 1).
+    """The interval of the true standard deviation, from `sd` of n differences (ddof = 1).
 
-    In the unit of `sd`, by the chi-square distribution of (n - 1) sd² over the variance: it assumes
-    normal differences, and covers too little where their tails are heavier.
+    The interval has the unit of `sd`. It uses the chi-square distribution of (n - 1) sd² over the
+    variance, which assumes normal differences; with heavier tails the interval covers too little.
 
     Raises ValueError if `sd` is negative or not finite, n is below 2 or `confidence` is not between
     0 and 1.

@@ -1,11 +1,12 @@
-"""When a paired comparison needs no more seeds: decided, equivalent, or at the most it may have.
+"""The stopping rule of a paired comparison: a decision, or the maximum number of pairs.
 
-A comparison is looked at after every `STEP` pairs, by three sequential sign-flip tests, each at the
-comparison's level: of no difference, two-sided, and of a difference beyond either margin, one-sided.
-The first says better or worse; the other two together say equivalent, without a correction for two
-(see `paired_equivalence`). The chance of a false "better" or "worse" at any look is at most the level,
-and so is that of a false "equivalent". In a family of k comparisons pass alpha / k: Holm's steps would
-let the end of one comparison move the boundaries of another.
+After every `STEP` pairs, three sequential sign-flip tests look at a comparison, each at the
+comparison's level: a two-sided test of no difference, and a one-sided test against each margin. The
+first test decides "better" or "worse"; the other two together decide "equivalent", without a
+correction for two tests (see `paired_equivalence`). Over all looks, the chance of a false "better"
+or "worse" is at most the level, and so is the chance of a false "equivalent". In a family of k
+comparisons pass alpha / k: with Holm's steps the end of one comparison would move the boundaries of
+another.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from harness.stats.arrays import Floats, finite
+from harness.stats.arrays import Floats, finite_array
 from harness.stats.paired import Interval
 from harness.stats.sequential import (
     Alternative,
@@ -29,43 +30,46 @@ from harness.stats.sequential import (
 )
 
 STEP = 2
-"""Pairs from one look to the next. A constant of the protocol: verdicts depend on it."""
+"""Pairs from one look to the next. Verdicts depend on the step, so it is a constant of the protocol."""
 PATTERNS_SEED = 0
-"""Of the patterns that are drawn where there are too many; the same at every look."""
+"""Seed of the random patterns, the same at every look."""
 BISECTIONS = 14
 Decision = Literal["better", "worse", "equivalent"]
 
 
 @dataclass(frozen=True)
 class Stopping:
-    """Where a comparison stands that is looked at while seeds are added."""
+    """The state of a comparison to which seeds are added until it is decided."""
 
     decision: Decision | None
-    """None: not decided by the pairs there are."""
+    """None if the pairs so far do not decide."""
     pairs: int
-    """Those of the last look: no later pair counts. Before the first look, all there are."""
-    most: int
-    """Pairs at which it ends, decided or not."""
+    """Number of pairs at the last look; later pairs do not count. Before the first look, all pairs."""
+    max_pairs: int
+    """Number of pairs at which the comparison ends without a decision."""
     alpha: float
-    """The level of this comparison: its share of the family's."""
+    """The level of this comparison, a share of the family's level."""
     margin: float
     looks: tuple[int, ...]
-    """Numbers of pairs at which was looked, up to `pairs`."""
+    """Number of pairs at each look, up to `pairs`."""
     next_look: int | None
-    """The number of pairs that is needed next; None where no more are: decided, or at the most."""
+    """Number of pairs at the next look; None after a decision and after the last look."""
 
 
-def first_look(most: int, alpha: float) -> int:
-    """The fewest pairs at which anything can be decided: one pattern of signs may be spent.
+def first_look(max_pairs: int, alpha: float) -> int:
+    """The fewest pairs at which a look can reject at least one pattern of signs.
 
-    `most` where nothing can. Raises ValueError if `most` is below 1 or `alpha` is not between 0 and 1.
+    The result is `max_pairs` if no earlier look can. Raises ValueError if `max_pairs` is below 1 or
+    `alpha` is not between 0 and 1.
     """
-    _check(most, alpha)
-    return next((n for n in range(1, most) if 2.0**-n <= spending(n, most, alpha)), most)
+    _check(max_pairs, alpha)
+    return next(
+        (n for n in range(1, max_pairs) if 2.0**-n <= spending(n, max_pairs, alpha)), max_pairs
+    )
 
 
-def least_most(comparisons: int, alpha: float = 0.05) -> int:
-    """The least `most` with which a family of so many comparisons can find any difference.
+def minimum_pairs(comparisons: int, alpha: float = 0.05) -> int:
+    """The smallest `max_pairs` with which a family of comparisons can find a difference.
 
     Raises ValueError if `comparisons` is below 1 or `alpha` is not between 0 and 1.
     """
@@ -76,134 +80,151 @@ def least_most(comparisons: int, alpha: float = 0.05) -> int:
 
 
 def stopping(
-    differences: npt.ArrayLike, most: int, alpha: float, margin: float, *, last: bool = False
+    differences: npt.ArrayLike,
+    max_pairs: int,
+    alpha: float,
+    margin: float,
+    *,
+    is_final: bool = False,
 ) -> Stopping:
-    """Look at the differences (pairs,), method minus baseline in the order of the seeds.
+    """Apply all looks that are due to the differences (pairs,), method minus baseline by seed.
 
-    The looks are those that were due up to so many pairs; what comes after the decision is not read.
-    `margin` is in the unit of the scores and fixed beforehand. With `last` no more pairs will come,
-    as some were lost: then there is a look at those there are.
+    Pairs after the decision do not count. `margin` is in the unit of the scores and fixed
+    beforehand. `is_final` says that no more pairs will come, because some were lost: then there is
+    a look at all pairs.
 
-    Raises ValueError if a difference is not finite, there are more than `most`, `alpha` is not between
-    0 and 1, or the margin is not positive and finite.
+    Raises ValueError if a difference is not finite, there are more than `max_pairs`, `alpha` is not
+    between 0 and 1, or the margin is not positive and finite.
     """
     if not 0 < margin < math.inf:
         raise ValueError(f"margin must be positive and finite, got {margin}")
-    values = _values(differences, most, alpha)
-    different = alike = None
+    values = _values(differences, max_pairs, alpha)
+    difference_at = equivalence_at = None
     if len(values):
-        different = _test(values, most, alpha, 0.0, "two-sided", last).rejected_at
-        above = _test(values, most, alpha, -margin, "greater", last).rejected_at
-        below = _test(values, most, alpha, margin, "less", last).rejected_at
-        alike = None if above is None or below is None else max(above, below)
-    due = _due(most, alpha, len(values), last)
-    later = [] if last else [look for look in due if look > len(values)]
+        difference_at = _test(values, max_pairs, alpha, 0.0, "two-sided", is_final).rejected_at
+        above_margin_at = _test(values, max_pairs, alpha, -margin, "greater", is_final).rejected_at
+        below_margin_at = _test(values, max_pairs, alpha, margin, "less", is_final).rejected_at
+        equivalence_at = (
+            None
+            if above_margin_at is None or below_margin_at is None
+            else max(above_margin_at, below_margin_at)
+        )
+    looks = _look_pairs(max_pairs, alpha, len(values), is_final)
+    next_looks = [] if is_final else [look for look in looks if look > len(values)]
     decision: Decision | None = None
-    pairs = max((look for look in due if look <= len(values)), default=len(values))
-    if different is not None and (alike is None or different <= alike):
-        pairs = different
+    pairs = max((look for look in looks if look <= len(values)), default=len(values))
+    if difference_at is not None and (equivalence_at is None or difference_at <= equivalence_at):
+        pairs = difference_at
         decision = "better" if values[:pairs].mean() > 0 else "worse"
-    elif alike is not None:
-        decision, pairs = "equivalent", alike
+    elif equivalence_at is not None:
+        decision, pairs = "equivalent", equivalence_at
     return Stopping(
         decision=decision,
         pairs=pairs,
-        most=most,
+        max_pairs=max_pairs,
         alpha=alpha,
         margin=margin,
-        looks=tuple(look for look in due if look <= pairs),
-        next_look=later[0] if later and decision is None else None,
+        looks=tuple(look for look in looks if look <= pairs),
+        next_look=next_looks[0] if next_looks and decision is None else None,
     )
 
 
 def repeated_interval(
-    differences: npt.ArrayLike, most: int, alpha: float, *, last: bool = False
+    differences: npt.ArrayLike, max_pairs: int, alpha: float, *, is_final: bool = False
 ) -> Interval:
-    """Interval of the mean at `1 - alpha` that holds at every look together, as of the last one.
+    """The repeated interval of the mean: the confidence `1 - alpha` holds for all looks together.
 
-    The means that the two-sided test does not reject at the last look due for so many pairs (Jennison
-    and Turnbull, "Interim analyses: the repeated confidence interval approach", Journal of the Royal
-    Statistical Society B 51, 1989). It leaves out zero where that look rejects zero, also where tied
-    scores make it reject zero alone. An end that this look leaves open is the last one's that bounded
-    it; unbounded before the first look, or where no look can reject anything.
+    The interval has the means that the two-sided test does not reject at the last look that is due
+    (Jennison and Turnbull, "Interim analyses: the repeated confidence interval approach", Journal
+    of the Royal Statistical Society B 51, 1989). The interval excludes zero if that look rejects
+    zero, even if tied scores make the look reject zero alone. If the look does not bound an end,
+    the end comes from the latest look that does. The interval is unbounded before the first look,
+    and if no look can reject.
 
     Raises ValueError as `stopping` does.
     """
-    values = _values(differences, most, alpha)
-    looks = [look for look in _due(most, alpha, len(values), last) if look <= len(values)]
+    values = _values(differences, max_pairs, alpha)
+    looks = [
+        look for look in _look_pairs(max_pairs, alpha, len(values), is_final) if look <= len(values)
+    ]
     ends = [-math.inf, math.inf]
     for look in reversed(looks):
-        found = _at_look(values[:look], most, alpha, last and look == len(values))
-        ends = [new if math.isinf(old) else old for old, new in zip(ends, found, strict=True)]
+        interval = _at_look(values[:look], max_pairs, alpha, is_final and look == len(values))
+        ends = [
+            look_end if math.isinf(end) else end
+            for end, look_end in zip(ends, interval, strict=True)
+        ]
         if not any(map(math.isinf, ends)):
             break
     return Interval(*ends)
 
 
-def _at_look(values: Floats, most: int, alpha: float, last: bool) -> Interval:
-    """All means that the look at these values does not reject, whatever earlier ones did."""
-    inner = float(values.mean())
+def _at_look(values: Floats, max_pairs: int, alpha: float, is_final: bool) -> Interval:
+    """The interval of the means that the look at all values (pairs,) does not reject."""
+    mean = float(values.mean())
 
-    def rejected(theta: float) -> bool:
-        return _test(values, most, alpha, theta, "two-sided", last).beyond[-1]
+    def rejects(theta: float) -> bool:
+        return _test(values, max_pairs, alpha, theta, "two-sided", is_final).crossings[-1]
 
-    zero = rejected(0.0)
+    zero_is_rejected = rejects(0.0)
 
-    def end(outermost: float, side: float) -> float:
-        if zero and side * inner < 0 < side * outermost:
-            outside, inside = 0.0, inner
-        elif rejected(outermost + side * (1 + abs(outermost))):
-            outside, inside = outermost, inner
+    def end(bound: float, side: float) -> float:
+        if zero_is_rejected and side * mean < 0 < side * bound:
+            rejected_mean, accepted_mean = 0.0, mean
+        elif rejects(bound + side * (1 + abs(bound))):
+            rejected_mean, accepted_mean = bound, mean
         else:
             return side * math.inf
         for _ in range(BISECTIONS):
-            middle = (inside + outside) / 2
-            inside, outside = (inside, middle) if rejected(middle) else (middle, outside)
-        return inside if outside == 0 else outside
+            middle = (accepted_mean + rejected_mean) / 2
+            accepted_mean, rejected_mean = (
+                (accepted_mean, middle) if rejects(middle) else (middle, rejected_mean)
+            )
+        return accepted_mean if rejected_mean == 0 else rejected_mean
 
     return Interval(end(float(values.min()), -1.0), end(float(values.max()), 1.0))
 
 
-def _due(most: int, alpha: float, pairs: int, last: bool) -> tuple[int, ...]:
-    """The looks; with `last` the one at `pairs` too, and none after it."""
-    looks = look_pairs(most, first_look(most, alpha), STEP)
-    return (*(look for look in looks if look < pairs), pairs) if last and pairs else looks
+def _look_pairs(max_pairs: int, alpha: float, pairs: int, is_final: bool) -> tuple[int, ...]:
+    """The number of pairs at each look; if `is_final`, the last look is at `pairs`."""
+    looks = look_pairs(max_pairs, first_look(max_pairs, alpha), STEP)
+    return (*(look for look in looks if look < pairs), pairs) if is_final and pairs else looks
 
 
 def _test(
     values: Floats,
-    most: int,
+    max_pairs: int,
     alpha: float,
     theta: float,
     alternative: Alternative,
-    last: bool = False,
+    is_final: bool = False,
 ) -> SequentialTest:
     return sequential_sign_flip(
         values,
-        most,
+        max_pairs,
         alpha,
         theta=theta,
         alternative=alternative,
-        first=first_look(most, alpha),
+        first=first_look(max_pairs, alpha),
         step=STEP,
-        last=last,
+        is_final=is_final,
         generator=np.random.default_rng(PATTERNS_SEED),
     )
 
 
-def _values(differences: npt.ArrayLike, most: int, alpha: float) -> Floats:
-    _check(most, alpha)
+def _values(differences: npt.ArrayLike, max_pairs: int, alpha: float) -> Floats:
+    _check(max_pairs, alpha)
     values = np.asarray(differences, dtype=np.float64)
     if values.size == 0:
         return values
-    values = finite(values, "differences", "pairs", each="every value")
-    if len(values) > most:
-        raise ValueError(f"{len(values)} differences are more than {most}")
+    values = finite_array(values, "differences", "pairs", item="every value")
+    if len(values) > max_pairs:
+        raise ValueError(f"{len(values)} differences are more than {max_pairs}")
     return values
 
 
-def _check(most: int, alpha: float) -> None:
-    if most < 1:
-        raise ValueError(f"most must be at least 1, got {most}")
+def _check(max_pairs: int, alpha: float) -> None:
+    if max_pairs < 1:
+        raise ValueError(f"max_pairs must be at least 1, got {max_pairs}")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be between 0 and 1, got {alpha}")

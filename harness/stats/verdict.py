@@ -1,4 +1,4 @@
-"""What a comparison lets us say, in one sentence."""
+"""The verdict of a comparison, as an outcome and as one sentence."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,35 +6,35 @@ from typing import Literal
 from harness.stats import wording
 from harness.stats.bootstrap import CrossedBootstrap
 from harness.stats.equivalence import PairedEquivalence
-from harness.stats.family import least_seeds
+from harness.stats.family import minimum_seeds
 from harness.stats.paired import Interval, PairedDifference
 from harness.stats.power import seeds_needed
 from harness.stats.stopping import Stopping
 
 Outcome = Literal["better", "worse", "equivalent", "not decided"]
 Scope = Literal["task", "examples"]
-GIVEN = "with this teacher and the settings found"
-FLATTERED = ", which might have lowered the scores of the side that lost them"
+CONDITION = "with this teacher and the settings found"
+FAILURE_NOTE = ", which might have lowered the scores of the side that lost them"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of one comparison and how far it reaches."""
+    """The outcome of one comparison, its scope, and a sentence with both."""
 
     outcome: Outcome
-    """Of the method against the baseline; "not decided" never means equal, "equivalent" means equal
+    """The method against the baseline. "not decided" does not mean equal; "equivalent" means equal
     within the margin."""
     scope: Scope
-    """"task": the crossed bootstrap supports the outcome over new examples too. "examples": it
-    holds for new seeds on these examples only, or there is no outcome. Always with this teacher and
-    the settings that the searches found: another search might have found others."""
+    """"task": the crossed bootstrap supports the outcome over new examples too. "examples": the
+    outcome holds for new seeds on these examples, or nothing is decided. Every outcome holds for
+    this teacher and the settings of these searches: another search might find other settings."""
     sentence: str
 
 
 def verdict(
     difference: PairedDifference,
     adjusted_p: float,
-    crossed: CrossedBootstrap | None,
+    bootstrap: CrossedBootstrap | None,
     alpha: float = 0.05,
     *,
     method: str,
@@ -43,30 +43,42 @@ def verdict(
     metric: str,
     points: float = 100.0,
     comparisons: int = 1,
-    failed: int = 0,
-    baseline_failed: int = 0,
+    failures: int = 0,
+    baseline_failures: int = 0,
     equivalence: PairedEquivalence | None = None,
     equivalence_p: float = 1.0,
-    repeated: str | None = None,
+    repeat_scope: str | None = None,
 ) -> Verdict:
-    """Decide by the family-wise `adjusted_p` and the sign of the mean, and say it.
+    """Decide by the family-wise `adjusted_p` and the sign of the mean.
 
-    Where that decides nothing, `equivalence_p`, adjusted in the family of the tests of equivalence,
-    may: then the methods are equivalent, within the margin that was fixed beforehand. A difference can
-    be both there and within the margin, which is said. So the chance of any false "better" or "worse"
-    is at most alpha, and so is that of any false claim of equivalence.
+    If `adjusted_p` decides nothing, `equivalence_p` may decide that the methods are equivalent
+    within the margin; `equivalence_p` is adjusted in the family of the tests of equivalence. A
+    difference may be significant and within the margin; the sentence then says both. In a family
+    the chance of any false "better" or "worse" is at most alpha, and so is the chance of any false
+    "equivalent".
 
-    `crossed` widens the scope where its interval lies on the outcome's side of zero; None if there
-    are no predictions to resample. `points` turns scores into printed points; `comparisons` is the
-    size of the family that `adjusted_p` was adjusted in.
+    Args:
+        difference: the paired difference, method minus baseline.
+        adjusted_p: the p value of `difference`, adjusted in the family.
+        bootstrap: widens the scope to "task" if its interval supports the outcome; None without
+            predictions.
+        alpha: the level of the family.
+        method: name of the method.
+        baseline: name of the baseline.
+        task: name of the task.
+        metric: name of the metric.
+        points: factor that turns scores into printed points.
+        comparisons: size of the family.
+        failures: seeds without a pair because only the method's run failed. A failed run might have
+            had a low score, so a side with failures cannot win.
+        baseline_failures: seeds without a pair because only the baseline's run failed.
+        equivalence: the test of equivalence; None without a margin.
+        equivalence_p: the p value of `equivalence`, adjusted in the family.
+        repeat_scope: the parts that were repeated, in words, if the pairs are repeats of the whole
+            study and not seeds of one setting; the claim then reaches over these parts too.
 
-    `failed` and `baseline_failed` count seeds of which only the one side's run failed. They are not
-    among the pairs, and what failed might have scored low: so no side that lost runs so wins.
-
-    `repeated` names what was repeated where the pairs are not seeds of one setting but repeats of the
-    whole; the claim then reaches over those too.
-
-    Raises ValueError if an adjusted p value is not between its test's own and 1.
+    Raises:
+        ValueError: an adjusted p value is not between the test's p value and 1.
     """
     if not difference.p_value <= adjusted_p <= 1:
         raise ValueError(
@@ -77,24 +89,23 @@ def verdict(
             f"equivalence_p must be between the p value {equivalence.p_value} and 1, got "
             f"{equivalence_p}"
         )
-    within = equivalence is not None and equivalence_p < alpha
-    outcome = _outcome(difference, adjusted_p, alpha, within)
-    lost = {"better": failed, "worse": baseline_failed, "equivalent": failed + baseline_failed}
-    flattered = lost.get(outcome, 0)
-    if flattered:
+    within_margin = equivalence is not None and equivalence_p < alpha
+    outcome = _outcome(difference, adjusted_p, alpha, within_margin)
+    winner_failures = _winner_failures(outcome, failures, baseline_failures)
+    if winner_failures:
         outcome = "not decided"
-    scope = _scope(outcome, crossed, equivalence)
-    unit = "seeds" if repeated is None else "repeats"
-    given = GIVEN if repeated is None else f"over new {repeated}"
-    unadjusted = "unadjusted " if comparisons > 1 else ""
+    scope = _scope(outcome, bootstrap, equivalence)
+    unit = "seeds" if repeat_scope is None else "repeats"
+    condition = CONDITION if repeat_scope is None else f"over new {repeat_scope}"
+    adjustment = "unadjusted " if comparisons > 1 else ""
     numbers = (
-        f"{wording.signed(difference.mean, points)} points of {metric} "
-        f"({unadjusted}{wording.interval(*difference.interval, difference.confidence, points)}, "
+        f"{wording.signed_points(difference.mean, points)} points of {metric} "
+        f"({adjustment}{wording.interval(*difference.interval, difference.confidence, points)}, "
         f"n = {difference.n} paired {unit}, adjusted p = {adjusted_p:.3g})"
     )
-    margin = (
-        "" if equivalence is None else f"{wording.amount(equivalence.margin, points)} of {metric}"
-    )
+    margin = ""
+    if equivalence is not None:
+        margin = f"{wording.unsigned_points(equivalence.margin, points)} of {metric}"
     if outcome == "equivalent":
         claim = f"{method} and {baseline} are equivalent on {task}, within {margin} "
         claim += f"(p = {equivalence_p:.3g})"
@@ -102,57 +113,65 @@ def verdict(
         claim = f"whether {method} is better or worse than {baseline} on {task} is not decided"
     else:
         claim = f"{method} is {outcome} than {baseline} on {task}"
-        claim += f", by less than {margin}" if within and not failed + baseline_failed else ""
-    reach = _reach(scope, crossed, points, given)
-    rest = wording.losses(method, failed, unit) + wording.losses(baseline, baseline_failed, unit)
-    if flattered:
-        rest += FLATTERED
+        if within_margin and not failures + baseline_failures:
+            claim += f", by less than {margin}"
+    reach = _reach(scope, bootstrap, points, condition)
+    notes = wording.losses(method, failures, unit)
+    notes += wording.losses(baseline, baseline_failures, unit)
+    if winner_failures:
+        notes += FAILURE_NOTE
     elif outcome == "not decided":
         shortage = _shortage(difference.n, comparisons, alpha, unit)
-        rest += shortage or _enough(difference, equivalence, comparisons, alpha, margin, unit)
-    return Verdict(outcome, scope, f"{numbers}: {claim}, {reach}{rest}.")
+        notes += shortage or _seed_advice(difference, equivalence, comparisons, alpha, margin, unit)
+    return Verdict(outcome, scope, f"{numbers}: {claim}, {reach}{notes}.")
 
 
 def _outcome(
-    difference: PairedDifference, adjusted_p: float, alpha: float, within: bool
+    difference: PairedDifference, adjusted_p: float, alpha: float, within_margin: bool
 ) -> Outcome:
     if adjusted_p >= alpha:
-        return "equivalent" if within else "not decided"
+        return "equivalent" if within_margin else "not decided"
     return "better" if difference.mean > 0 else "worse"
 
 
+def _winner_failures(outcome: Outcome, failures: int, baseline_failures: int) -> int:
+    """The number of failures on the sides that the outcome favours."""
+    method_failures = failures if outcome in ("better", "equivalent") else 0
+    return method_failures + (baseline_failures if outcome in ("worse", "equivalent") else 0)
+
+
 def _scope(
-    outcome: Outcome, crossed: CrossedBootstrap | None, equivalence: PairedEquivalence | None
+    outcome: Outcome, bootstrap: CrossedBootstrap | None, equivalence: PairedEquivalence | None
 ) -> Scope:
-    if crossed is None or outcome == "not decided":
+    if bootstrap is None or outcome == "not decided":
         return "examples"
     if outcome == "equivalent":
         assert equivalence is not None
-        inside = -equivalence.margin < crossed.low and crossed.high < equivalence.margin
-        return "task" if inside else "examples"
-    excludes_zero = crossed.low > 0 if outcome == "better" else crossed.high < 0
+        within_margin = -equivalence.margin < bootstrap.low and bootstrap.high < equivalence.margin
+        return "task" if within_margin else "examples"
+    excludes_zero = bootstrap.low > 0 if outcome == "better" else bootstrap.high < 0
     return "task" if excludes_zero else "examples"
 
 
-def _reach(scope: Scope, crossed: CrossedBootstrap | None, points: float, given: str) -> str:
-    """On what the claim holds, with the crossed interval where there is one."""
-    if crossed is None:
-        return f"on these examples, {given}"
-    interval = wording.interval(crossed.low, crossed.high, crossed.confidence, points)
+def _reach(scope: Scope, bootstrap: CrossedBootstrap | None, points: float, condition: str) -> str:
+    """The clause on the examples and conditions of the claim, with the crossed interval if any."""
+    if bootstrap is None:
+        return f"on these examples, {condition}"
+    interval = wording.interval(bootstrap.low, bootstrap.high, bootstrap.confidence, points)
     if scope == "task":
-        return f"also over new examples of this task ({interval}), {given}"
-    return f"on these examples, {given} (over new examples: {interval})"
+        return f"also over new examples of this task ({interval}), {condition}"
+    return f"on these examples, {condition} (over new examples: {interval})"
 
 
 def _shortage(n: int, comparisons: int, alpha: float, unit: str) -> str:
-    least = least_seeds(comparisons, alpha)
-    if n >= least:
+    minimum = minimum_seeds(comparisons, alpha)
+    if n >= minimum:
         return ""
     family = "one comparison" if comparisons == 1 else f"{comparisons} comparisons"
-    return f"; {n} paired {unit} cannot reach p < {alpha:g} in {family}, at least {least} can"
+    return f"; {n} paired {unit} cannot reach p < {alpha:g} in {family}, at least {minimum} can"
 
 
-def _enough(
+def _seed_advice(
     difference: PairedDifference,
     equivalence: PairedEquivalence | None,
     comparisons: int,
@@ -160,59 +179,60 @@ def _enough(
     margin: str,
     unit: str,
 ) -> str:
-    """How many seeds would have shown a difference that matters; never of the observed one's size."""
+    """The clause on the number of seeds that find a difference of the margin's size."""
     if equivalence is None or not difference.sd > 0:
         return ""
-    needed = seeds_needed(difference.sd, equivalence.margin, alpha / comparisons)
-    found = f"to find a difference of {margin} in four of five cases"
-    if needed <= difference.n:
-        return f"; {difference.n} {unit} are enough {found}"
-    return f"; with this spread it takes {needed} {unit} {found}"
+    seeds = seeds_needed(difference.sd, equivalence.margin, alpha / comparisons)
+    goal = f"to find a difference of {margin} in four of five cases"
+    if seeds <= difference.n:
+        return f"; {difference.n} {unit} are enough {goal}"
+    return f"; with this spread it takes {seeds} {unit} {goal}"
 
 
 def sequential_verdict(
     mean: float,
     interval: Interval,
-    looked: Stopping,
-    crossed: CrossedBootstrap | None,
+    stopping: Stopping,
+    bootstrap: CrossedBootstrap | None,
     *,
     method: str,
     baseline: str,
     task: str,
     metric: str,
     points: float = 100.0,
-    failed: int = 0,
-    baseline_failed: int = 0,
+    failures: int = 0,
+    baseline_failures: int = 0,
 ) -> Verdict:
-    """Decide by looks while seeds were added, and say it; `mean` and `interval` are of their pairs.
+    """The verdict of a comparison to which seeds were added until it was decided.
 
-    `interval` is the repeated one. The scope is always "examples": seeds were added until they
-    decided, which the crossed bootstrap does not know of; its interval is shown as what it is. Failed
-    runs count as in `verdict`.
+    `mean` and `interval`, the repeated interval, are those of the pairs in `stopping`. The scope is
+    always "examples": the crossed bootstrap does not allow for the looks, and the sentence says so
+    beside its interval. The other arguments are those of `verdict`.
     """
-    outcome: Outcome = looked.decision or "not decided"
-    lost = {"better": failed, "worse": baseline_failed, "equivalent": failed + baseline_failed}
-    flattered = lost.get(outcome, 0)
-    if flattered:
+    outcome: Outcome = stopping.decision or "not decided"
+    winner_failures = _winner_failures(outcome, failures, baseline_failures)
+    if winner_failures:
         outcome = "not decided"
     numbers = (
-        f"{wording.signed(mean, points)} points of {metric} (repeated "
-        f"{wording.interval(*interval, 1 - looked.alpha, points)}, "
-        f"after {looked.pairs} of at most {looked.most} paired seeds)"
+        f"{wording.signed_points(mean, points)} points of {metric} (repeated "
+        f"{wording.interval(*interval, 1 - stopping.alpha, points)}, "
+        f"after {stopping.pairs} of at most {stopping.max_pairs} paired seeds)"
     )
     if outcome == "equivalent":
-        margin = wording.amount(looked.margin, points)
+        margin = wording.unsigned_points(stopping.margin, points)
         claim = f"{method} and {baseline} are equivalent on {task}, within {margin} of {metric}"
     elif outcome == "not decided":
-        yet = "" if looked.next_look is None else " yet"
-        claim = f"whether {method} is better or worse than {baseline} on {task} is not decided{yet}"
+        suffix = "" if stopping.next_look is None else " yet"
+        claim = (
+            f"whether {method} is better or worse than {baseline} on {task} is not decided{suffix}"
+        )
     else:
         claim = f"{method} is {outcome} than {baseline} on {task}"
-    reach = f", on these examples, {GIVEN}"
-    if crossed is not None:
-        over = wording.interval(crossed.low, crossed.high, crossed.confidence, points)
-        reach += f" (over new examples, not corrected for the looks: {over})"
-    rest = wording.losses(method, failed) + wording.losses(baseline, baseline_failed)
-    if flattered:
-        rest += FLATTERED
-    return Verdict(outcome, "examples", f"{numbers}: {claim}{reach}{rest}.")
+    reach = f", on these examples, {CONDITION}"
+    if bootstrap is not None:
+        new_examples = wording.interval(bootstrap.low, bootstrap.high, bootstrap.confidence, points)
+        reach += f" (over new examples, not corrected for the looks: {new_examples})"
+    notes = wording.losses(method, failures) + wording.losses(baseline, baseline_failures)
+    if winner_failures:
+        notes += FAILURE_NOTE
+    return Verdict(outcome, "examples", f"{numbers}: {claim}{reach}{notes}.")

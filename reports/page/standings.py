@@ -46,7 +46,7 @@ def standings(evidence: Evidence, task: str) -> dict[str, Standing]:
         half = float(evidence.manifest["alpha"]) / 2
         found = best_set(_scores(results), half, np.random.default_rng(BOOTSTRAP_SEED))
         lower |= {r.method for r, kept in zip(results, found.members, strict=True) if not kept}
-        rest = dict.fromkeys(rest, FEW if found.least_p >= half else TIED)
+        rest = dict.fromkeys(rest, FEW if found.minimum_p >= half else TIED)
     return {
         result.method: Standing(float(rank), _word(result.method, mean == means.max(), lower, rest))
         for result, rank, mean in zip(results, ranks, means, strict=True)

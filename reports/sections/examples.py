@@ -80,7 +80,7 @@ def pair_table(seeds: pd.DataFrame, alpha: float) -> pd.DataFrame:
 def methods_table(methods: Iterable[MethodsByExample]) -> pd.DataFrame:
     """One row per seed: Cochran's Q over all methods."""
     rows = [
-        (seed, len(found.methods), test.discordant, test.q, test.df, test.p_value)
+        (seed, len(found.methods), test.discordant_examples, test.q, test.df, test.p_value)
         for found in methods
         for seed, test in zip(found.seeds, found.cochran, strict=True)
     ]

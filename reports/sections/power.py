@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.compare import Comparison
-from harness.stats import least_seeds
+from harness.stats import minimum_seeds
 from harness.stats.paired import ROUNDING
 from harness.stats.power import detectable_difference, power_of
 from harness.stats.spread import sd_interval
@@ -112,7 +112,7 @@ def _row(comparison: Comparison, seeds: tuple[int, ...], level: float) -> dict[s
 
 
 def _curves(sd: float, seeds: tuple[int, ...], level: float) -> pd.DataFrame:
-    able = [n for n in seeds if n >= least_seeds(1, level)]
+    able = [n for n in seeds if n >= minimum_seeds(1, level)]
     far = max(detectable_difference(1.0, n, level, WANTED) for n in able)
     rows = [
         (n, sd * effect, power)
@@ -215,7 +215,7 @@ def _notes(power: TaskPower) -> tuple[str, ...]:
         f"{'' if len(power.comparisons) == 1 else 's'}, each at level {power.level:.2g}: its share, "
         "which is Holm's worst case."
     ]
-    least = least_seeds(1, power.level)
+    least = minimum_seeds(1, power.level)
     unable = [str(n) for n in power.seeds if n < least]
     if unable:
         notes.append(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.stats.tuning import TuningCurve, least_trials, tuning_curve
+from harness.stats.tuning import TuningCurve, minimum_trials, tuning_curve
 from reports.evidence import Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Panel, Section, by_task, method_key, panel
@@ -85,7 +85,7 @@ def _curve(drawn: pd.DataFrame, random: int, seeds: int, confidence: float) -> T
         return f"all of {random} random trials failed"
     curve = tuning_curve(scores, random - len(scores), confidence)
     if not np.isfinite(curve.band).any():
-        failed = f", {curve.failed} of which failed," if curve.failed else ""
+        failed = f", {curve.failures} of which failed," if curve.failures else ""
         return f"{random} random trials{failed} bound the curve nowhere"
     return curve
 
@@ -100,7 +100,7 @@ def curve_frame(curves: Mapping[str, TuningCurve]) -> pd.DataFrame:
         (method, trials, expected, median, *ends)
         for method, curve in curves.items()
         for trials, (expected, median, ends) in enumerate(
-            zip(curve.expected, curve.median, curve.band, strict=True), start=1
+            zip(curve.expected_best, curve.median, curve.band, strict=True), start=1
         )
     ]
     return pd.DataFrame(rows, columns=pd.Index(CURVE_COLUMNS))
@@ -215,7 +215,7 @@ def _trials_text(tuning: TaskTuning, trials: int) -> str:
 
 
 def _few(tuning: TaskTuning) -> list[str]:
-    least = least_trials(tuning.confidence)
+    least = minimum_trials(tuning.confidence)
     if tuning.random >= least:
         return []
     return [

@@ -13,7 +13,7 @@ from statsmodels.stats.power import TTestPower
 
 from harness.metric_table import METRICS
 from harness.power import SEEDS, main
-from harness.stats import least_seeds
+from harness.stats import minimum_seeds
 from harness.stats.power import detectable_difference, power_of, seeds_needed
 from harness.stats.spread import sd_interval
 from harness.storage.ledger import Ledger
@@ -96,7 +96,7 @@ def test_the_numbers_are_the_statistics_own(answer: Answer) -> None:
     assert plan["needed"] == seeds_needed(0.012, margin, level, 0.7)
     assert plan["needed_interval"] == [seeds_needed(e, margin, level, 0.7) for e in (low, high)]
     few, *others = plan["outlooks"]
-    assert few["seeds"] == 5 < least_seeds(3, 0.1)
+    assert few["seeds"] == 5 < minimum_seeds(3, 0.1)
     assert (few["detectable"], few["detectable_interval"]) == (None, [None, None])
     assert (few["power"], few["power_interval"]) == (0, [0, 0])
     for outlook, n in zip(others, (9, 12), strict=True):

@@ -93,8 +93,8 @@ def effect_frame(effects: Iterable[CrossTaskEffect]) -> pd.DataFrame:
         if meta is not None:
             rows += [(*names, *row) for row in _task_effects(meta)]
             pairs = sum(meta.seeds)
-            rows.append((*names, "fixed", "", *_ends(meta.fixed), pairs))
-            rows.append((*names, "random", "", *_ends(meta.random), pairs))
+            rows.append((*names, "fixed", "", *_ends(meta.fixed_effect), pairs))
+            rows.append((*names, "random", "", *_ends(meta.random_effect), pairs))
         if mixed is not None:
             rows.append((*names, "mixed", "", *_ends(mixed.effect), mixed.pairs))
     return pd.DataFrame(rows, columns=pd.Index(EFFECT_COLUMNS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.stats.importance import LEAST_TRIALS
+from harness.stats.importance import MINIMUM_TRIALS
 from reports.evidence import Evidence
 from reports.kit.blocks import Block, Panel, Section, by_task, panel
 from reports.kit.palette import Styles
@@ -75,11 +75,11 @@ def _importances(searched: Searched) -> tuple[list[Panel], list[str]]:
 def _few(searched: Searched) -> list[str]:
     """The methods with too few trials for importances of their own."""
     counts = {method: len(searched.of(method)) for method in searched.scales}
-    few = [method for method, count in counts.items() if count < LEAST_TRIALS]
+    few = [method for method, count in counts.items() if count < MINIMUM_TRIALS]
     if not few:
         return []
     return [
-        f"Importances of a single method need {LEAST_TRIALS} complete trials; with fewer they are "
+        f"Importances of a single method need {MINIMUM_TRIALS} complete trials; with fewer they are "
         f"mostly chance. Not drawn: {_listed(few, searched)}."
     ]
 

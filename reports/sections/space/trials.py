@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 from harness.analysis.results import MethodResult
 from harness.errors import StorageError
 from harness.stats.arrays import Floats
-from harness.stats.importance import LEAST_TRIALS, importances
+from harness.stats.importance import MINIMUM_TRIALS, importances
 from reports.evidence import Evidence
 from reports.kit.trials import search_history
 
@@ -184,10 +184,10 @@ def importance_frame(searched: Searched) -> pd.DataFrame:
 def _shares(
     method: str, trials: pd.DataFrame, scales: Mapping[str, Scale]
 ) -> list[tuple[str, str, float, float, int]]:
-    if len(trials) < LEAST_TRIALS or len(scales) < 2:
+    if len(trials) < MINIMUM_TRIALS or len(scales) < 2:
         return []
     known = trials.dropna(subset=[f"setting.{name}" for name in scales])
-    if len(known) < LEAST_TRIALS:
+    if len(known) < MINIMUM_TRIALS:
         return []
     values = {name: _values(known[f"setting.{name}"], scale) for name, scale in scales.items()}
     found = importances(values, known["rank"].to_numpy(dtype=np.float64))

@@ -273,7 +273,7 @@ def test_effects_combine_the_differences_in_shares(ledger: Ledger) -> None:
     assert (meta.tasks, meta.seeds) == (("a", "b"), (3, 3))
     assert meta.effects == pytest.approx((0.2, 0.1))
     assert meta.variances == pytest.approx((0.01 / 3, 0.01 / 3))
-    assert (meta.fixed.mean, meta.random.mean) == pytest.approx((0.15, 0.15))
+    assert (meta.fixed_effect.mean, meta.random_effect.mean) == pytest.approx((0.15, 0.15))
     assert meta.q == pytest.approx(1.5)
     assert meta.i_squared == pytest.approx(1 / 3)
     differences = [0.1, 0.2, 0.3, 0.0, 0.1, 0.2]

@@ -10,7 +10,7 @@ from harness.analysis.answers import StoredAnswers
 from harness.analysis.compare import AblationResult, summarise
 from harness.analysis.examples import ByExample, by_example
 from harness.metric_table import METRICS
-from harness.stats.examples import examples_bootstraps_per_seed
+from harness.stats.bootstrap import examples_bootstraps_per_seed
 from harness.storage.ledger import Ledger, Predictions, Record, Result
 
 LABELS = np.array([0.0, 1.0] * 5)
@@ -81,7 +81,7 @@ def test_each_seed_is_tested_on_its_own(ledger: Ledger) -> None:
     (pair,) = found.pairs
     assert (pair.method, pair.baseline, pair.metric) == ("alp", "kd", "accuracy")
     assert (pair.examples, pair.seeds) == (10, (1, 2))
-    counts = [(t.both, t.method_only, t.baseline_only, t.neither) for t in pair.mcnemar]
+    counts = [(t.both_right, t.method_only, t.baseline_only, t.neither_right) for t in pair.mcnemar]
     assert counts == [(4, 5, 0, 1), (6, 2, 2, 0)]
     assert [t.p_value for t in pair.mcnemar] == pytest.approx([2 / 32, 1])
     assert [t.mid_p_value for t in pair.mcnemar] == pytest.approx([1 / 32, 1])
@@ -125,9 +125,9 @@ def test_cochrans_q_is_over_all_methods_by_seed(ledger: Ledger) -> None:
     (found,) = found_in(ledger, answers).methods
     assert (found.task, found.methods, found.examples) == ("rte", ("kd", "alp", "pkd"), 10)
     assert found.seeds == (1, 2)
-    assert [test.right for test in found.cochran] == [(0, 10, 5), (7, 7, 7)]
+    assert [test.right_counts for test in found.cochran] == [(0, 10, 5), (7, 7, 7)]
     assert [test.q for test in found.cochran] == pytest.approx([15, 0])
-    assert [test.discordant for test in found.cochran] == [10, 0]
+    assert [test.discordant_examples for test in found.cochran] == [10, 0]
 
 
 def test_methods_without_a_seed_in_common_have_no_q(ledger: Ledger) -> None:

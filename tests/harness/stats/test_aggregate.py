@@ -123,7 +123,9 @@ def test_probability_of_improvement_by_hand() -> None:
 
 def test_probability_of_improvement_is_mann_whitneys() -> None:
     method, baseline = runs(8, (7, 3), ahead=0.01), runs(9, (5, 3))
-    result = probability_of_improvement(method, baseline, np.random.default_rng(0), paired=False)
+    result = probability_of_improvement(
+        method, baseline, np.random.default_rng(0), pair_seeds=False
+    )
     u = scipy.stats.mannwhitneyu(method, baseline).statistic
     assert result.value == pytest.approx((u / 35).mean())
 
@@ -132,7 +134,7 @@ def test_probability_of_improvement_is_mann_whitneys() -> None:
 def test_probability_of_improvement_equals_a_plain_loop(paired: bool) -> None:
     method, baseline = runs(10, ahead=0.01), runs(11)
     result = probability_of_improvement(
-        method, baseline, np.random.default_rng(12), 199, paired=paired
+        method, baseline, np.random.default_rng(12), 199, pair_seeds=paired
     )
     generator = np.random.default_rng(12)
     methods = drawn(method, generator, 199)
@@ -162,7 +164,7 @@ def test_the_same_seeds_are_drawn_for_both() -> None:
     scores = runs(16)
     same = probability_of_improvement(scores, scores, np.random.default_rng(17))
     assert same.interval == Interval(0.5, 0.5)
-    apart = probability_of_improvement(scores, scores, np.random.default_rng(17), paired=False)
+    apart = probability_of_improvement(scores, scores, np.random.default_rng(17), pair_seeds=False)
     assert apart.interval.low < 0.5 < apart.interval.high
 
 
@@ -177,7 +179,7 @@ def test_one_seed_says_nothing_of_others() -> None:
     profile = performance_profile(one, [0.6], generator)
     assert (profile.shares, profile.intervals) == ((0.5,), (Interval(0, 1),))
     assert probability_of_improvement(one, one, generator).interval == Interval(0, 1)
-    many = probability_of_improvement(runs(19, (5, 2)), one, generator, paired=False)
+    many = probability_of_improvement(runs(19, (5, 2)), one, generator, pair_seeds=False)
     assert many.interval == Interval(0, 1)
 
 
@@ -226,7 +228,7 @@ def test_bad_thresholds_and_shapes_are_named() -> None:
     with pytest.raises(
         ValueError, match=r"\(6, 2\) do not match \(seeds, tasks\) of the same task"
     ):
-        probability_of_improvement(runs(0), runs(1, (6, 2)), generator, paired=False)
+        probability_of_improvement(runs(0), runs(1, (6, 2)), generator, pair_seeds=False)
 
 
 # Effects across tasks.
@@ -275,17 +277,17 @@ def test_meta_analysis_by_hand() -> None:
     assert result.seeds == (2, 2)
     assert result.effects == pytest.approx((1, 4))
     assert result.variances == pytest.approx((1, 1))
-    assert result.fixed.mean == result.random.mean == pytest.approx(2.5)
+    assert result.fixed_effect.mean == result.random_effect.mean == pytest.approx(2.5)
     assert result.q == pytest.approx(2 * 1.5**2)
     assert result.q_p_value == pytest.approx(scipy.stats.chi2.sf(4.5, 1))
     assert result.i_squared == pytest.approx(1 - 1 / 4.5)
     # Paule and Mandel: 4.5 / (1 + tau^2) = 1.
     assert result.tau_squared == pytest.approx(3.5, rel=1e-4)
     # Meier: 1 / 2 * (1 + 4 * 2 * 1/2 * 1/2 / 1).
-    assert result.fixed.standard_error == pytest.approx(math.sqrt(0.5 * 3))
-    assert result.random.standard_error == pytest.approx(math.sqrt(4.5 / 2), rel=1e-4)
-    half = scipy.stats.t.ppf(0.975, 1) * result.random.standard_error
-    assert result.random.interval == pytest.approx((2.5 - half, 2.5 + half))
+    assert result.fixed_effect.standard_error == pytest.approx(math.sqrt(0.5 * 3))
+    assert result.random_effect.standard_error == pytest.approx(math.sqrt(4.5 / 2), rel=1e-4)
+    half = scipy.stats.t.ppf(0.975, 1) * result.random_effect.standard_error
+    assert result.random_effect.interval == pytest.approx((2.5 - half, 2.5 + half))
 
 
 @pytest.mark.parametrize("between", [0.0, 0.01])
@@ -310,12 +312,12 @@ def test_meta_analysis_equals_its_equations(between: float) -> None:
         assert result.q == pytest.approx(q(0))
         assert result.i_squared == pytest.approx(max(0, 1 - 4 / q(0)))
         assert result.tau_squared == pytest.approx(tau, rel=1e-3)
-        assert result.random.mean == pytest.approx(mean, rel=1e-3)
+        assert result.random_effect.mean == pytest.approx(mean, rel=1e-3)
         error = math.sqrt(max(hartung_knapp, 1 / weights.sum()))
-        assert result.random.standard_error == pytest.approx(error, rel=1e-3)
-        assert result.fixed.mean == pytest.approx(np.average(effects, weights=1 / variances))
-        half = scipy.stats.t.ppf(0.95, 4) * result.random.standard_error
-        assert np.ptp(result.random.interval) == pytest.approx(2 * half)
+        assert result.random_effect.standard_error == pytest.approx(error, rel=1e-3)
+        assert result.fixed_effect.mean == pytest.approx(np.average(effects, weights=1 / variances))
+        half = scipy.stats.t.ppf(0.95, 4) * result.random_effect.standard_error
+        assert np.ptp(result.random_effect.interval) == pytest.approx(2 * half)
         found.append(tau)
     assert (0 < np.count_nonzero(found) < 20) if between == 0 else np.count_nonzero(found) > 10
 
@@ -326,7 +328,7 @@ def test_effects_that_agree_do_not_narrow_the_interval() -> None:
     result = combined(1 + spread * np.ones(3))
     assert (result.q, result.i_squared, result.tau_squared) == pytest.approx((0, 0, 0), abs=1e-12)
     assert result.q_p_value == pytest.approx(1)
-    assert result.random.standard_error == pytest.approx(math.sqrt(2 / 3 / 4 / 3))
+    assert result.random_effect.standard_error == pytest.approx(math.sqrt(2 / 3 / 4 / 3))
 
 
 def test_tasks_may_have_different_numbers_of_seeds() -> None:
@@ -334,11 +336,11 @@ def test_tasks_may_have_different_numbers_of_seeds() -> None:
     result = meta_analysis(method, baseline, tasks).result
     assert result is not None
     assert result.seeds == (4, 3, 3)
-    assert result.fixed.df == 2
+    assert result.fixed_effect.df == 2
     # In any order.
     turned = meta_analysis(method[::-1], baseline[::-1], tasks[::-1]).result
     assert turned is not None
-    assert turned.random.mean == pytest.approx(result.random.mean)
+    assert turned.random_effect.mean == pytest.approx(result.random_effect.mean)
 
 
 def test_meta_analysis_covers_where_normal_intervals_do_not() -> None:
@@ -347,11 +349,11 @@ def test_meta_analysis_covers_where_normal_intervals_do_not() -> None:
     for _ in range(600):
         differences = generator.normal(size=(6, 4)) * [0.5, 0.8, 1.2, 1.5]
         result = combined(differences)
-        covered += result.fixed.interval.low <= 0 <= result.fixed.interval.high
+        covered += result.fixed_effect.interval.low <= 0 <= result.fixed_effect.interval.high
         variance = 1 / sum(1 / v for v in result.variances)
-        naive += abs(result.fixed.mean) <= 1.96 * math.sqrt(variance)
+        naive += abs(result.fixed_effect.mean) <= 1.96 * math.sqrt(variance)
         # The effect of the tasks has an effect of its own to cover.
-        shifted = combined(differences + generator.normal(0, 1, size=4)).random.interval
+        shifted = combined(differences + generator.normal(0, 1, size=4)).random_effect.interval
         random += shifted.low <= 0 <= shifted.high
     # 95% of 600 is 570, with a standard error of 5.3.
     assert covered >= 554
@@ -364,7 +366,10 @@ def test_effects_scale_with_the_scores(effect: Callable[[np.ndarray], Any]) -> N
     shares, points = (effect(scale * table(22)) for scale in (1, 1e4))
     unit = 1e4
     if effect is combined:
-        pairs_of_effects = [(shares.random, points.random), (shares.fixed, points.fixed)]
+        pairs_of_effects = [
+            (shares.random_effect, points.random_effect),
+            (shares.fixed_effect, points.fixed_effect),
+        ]
         assert points.q == pytest.approx(shares.q)
         assert points.tau_squared == pytest.approx(unit**2 * shares.tau_squared)
     else:

@@ -32,7 +32,7 @@ def test_six_seeds_by_hand() -> None:
     # The second loses every seed to the first: 1 of 64 patterns, for two others.
     assert found.p_values == (1.0, 2 / 64, 1.0)
     assert found.members == (True, False, True)
-    assert found.least_p == 2 / 64
+    assert found.minimum_p == 2 / 64
 
 
 def test_p_values_are_those_of_brute_force_and_of_scipy() -> None:
@@ -59,7 +59,7 @@ def test_equal_methods_are_all_members() -> None:
 def test_too_few_seeds_can_leave_nothing_out() -> None:
     scores = np.array([[0.0, 1.0, 2.0]] * 5)
     found = best_set(scores, alpha=0.05)
-    assert found.least_p == 2 / 32 > found.alpha
+    assert found.minimum_p == 2 / 32 > found.alpha
     assert found.members == (True, True, True)
     assert best_set(np.vstack([scores, scores[:1]])).members == (False, False, True)
 
@@ -92,7 +92,7 @@ def test_above_twenty_seeds_patterns_are_sampled() -> None:
     p = float(reached.mean())
     found = best_set(scores, generator=np.random.default_rng(3))
     assert found.p_values[0] == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / 9999))
-    assert found.least_p == 1 / 10_000
+    assert found.minimum_p == 1 / 10_000
     with pytest.raises(ValueError, match="pass a generator"):
         best_set(scores)
 

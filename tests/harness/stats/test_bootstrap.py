@@ -64,7 +64,7 @@ def test_equals_a_plain_loop_over_the_same_draws() -> None:
     assert (result.low, result.high) == pytest.approx((means[4], means[-5]))
     observed = [sklearn.metrics.matthews_corrcoef(LABELS, p) for p in (*method, *baseline)]
     assert result.mean == pytest.approx(np.mean(observed[:4]) - np.mean(observed[4:]))
-    assert (result.resamples, result.undefined, result.confidence) == (199, 0, 0.95)
+    assert (result.resamples, result.undefined_resamples, result.confidence) == (199, 0, 0.95)
 
 
 def test_a_function_equals_the_metric_of_that_name() -> None:
@@ -114,7 +114,7 @@ def test_undefined_resamples_are_counted_and_widen_the_interval() -> None:
         return math.nan if np.ptp(true) == 0 else float(np.corrcoef(true, predicted)[0, 1])
 
     result = crossed(pearson, method, baseline, labels, np.random.default_rng(9), 999)
-    assert 250 < result.undefined < 400
+    assert 250 < result.undefined_resamples < 400
     assert (result.low, result.high) == (-math.inf, math.inf)
 
 
@@ -143,11 +143,11 @@ def test_a_few_undefined_resamples_move_the_ends_outward() -> None:
             if (labels[e] <= 3).any()
         ]
     )
-    assert 0 < some.undefined < 24
-    assert some.undefined == 999 - len(defined)
+    assert 0 < some.undefined_resamples < 24
+    assert some.undefined_resamples == 999 - len(defined)
     # 1000 * 0.025 = 25: undefined resamples take the first places at either end.
-    assert some.low == pytest.approx(defined[24 - some.undefined])
-    assert some.high == pytest.approx(defined[some.undefined - 25])
+    assert some.low == pytest.approx(defined[24 - some.undefined_resamples])
+    assert some.high == pytest.approx(defined[some.undefined_resamples - 25])
     assert some.low < everywhere.low
     assert some.high > everywhere.high
 

@@ -29,8 +29,8 @@ def test_by_hand() -> None:
     # About -4 the differences are 3, 4, 5, 4, 4: no flip reaches their sum but the one of nothing.
     # About +4 they are -5, -4, -3, -4, -4, likewise.
     result = paired_equivalence([-1, 0, 1, 0, 0], margin=4)
-    assert result.p_value == result.least_p == 1 / 32
-    assert result.exact
+    assert result.p_value == result.minimum_p == 1 / 32
+    assert result.is_exact
     # 2 alpha = .1 of 16 pairs: only the identity pair may miss, the ends are the extremes.
     assert result.interval == (-1, 1)
     assert (result.n, result.margin, result.alpha) == (5, 4, 0.05)
@@ -163,8 +163,8 @@ def test_many_seeds_are_sampled_from_the_generator() -> None:
 
     result = run(5)
     assert result == run(5)
-    assert not result.exact
-    assert result.least_p == 1 / 20_000
+    assert not result.is_exact
+    assert result.minimum_p == 1 / 20_000
     signs = np.random.default_rng(6).choice([-1.0, 1.0], size=(100_000, 24))
     above, below = differences + 0.5, differences - 0.5
     expected = max(np.mean(signs @ above >= above.sum()), np.mean(signs @ below <= below.sum()))

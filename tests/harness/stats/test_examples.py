@@ -10,14 +10,12 @@ import sklearn.metrics
 
 from harness.metric_table import Score
 from harness.stats import bootstrap
-from harness.stats.bootstrap import crossed_bootstraps
-from harness.stats.examples import (
+from harness.stats.bootstrap import (
     ExamplesBootstrap,
-    cochran_q,
+    crossed_bootstraps,
     examples_bootstraps_per_seed,
-    mcnemar,
-    mcnemar_per_seed,
 )
+from harness.stats.examples import cochran_q, mcnemar, mcnemar_per_seed
 
 LABELS = np.array([0, 1] * 20)
 
@@ -35,8 +33,8 @@ def classes(seed: int, right: float, shape: tuple[int, ...] = (4, 40)) -> np.nda
 
 def test_mcnemar_published_value() -> None:
     result = mcnemar(*counted(9959, 11, 1, 29))
-    assert (result.both, result.method_only) == (9959, 11)
-    assert (result.baseline_only, result.neither) == (1, 29)
+    assert (result.both_right, result.method_only) == (9959, 11)
+    assert (result.baseline_only, result.neither_right) == (1, 29)
     assert result.examples == 10_000
     assert result.p_value == pytest.approx(0.0063476563, abs=5e-11)
     # Less C(12, 1) / 2^12.
@@ -125,11 +123,11 @@ def test_each_seed_is_tested_on_its_own() -> None:
 @pytest.mark.parametrize(
     ("method", "baseline", "message"),
     [
-        ([1, 0, 2], [1, 0, 1], r"method_right\[2\] is 2; it must be true or false"),
-        ([1, 0], [1, math.nan], r"baseline_right\[1\] is nan"),
-        ([1, 0], [1, 0, 1], r"method_right \(2,\) and baseline_right \(3,\) differ in shape"),
-        ([], [], r"method_right must have the shape \(examples,\), got \(0,\)"),
-        ([[1]], [[1]], r"method_right must have the shape \(examples,\), got \(1, 1\)"),
+        ([1, 0, 2], [1, 0, 1], r"method_answers\[2\] is 2; it must be true or false"),
+        ([1, 0], [1, math.nan], r"baseline_answers\[1\] is nan"),
+        ([1, 0], [1, 0, 1], r"method_answers \(2,\) and baseline_answers \(3,\) differ in shape"),
+        ([], [], r"method_answers must have the shape \(examples,\), got \(0,\)"),
+        ([[1]], [[1]], r"method_answers must have the shape \(examples,\), got \(1, 1\)"),
     ],
 )
 def test_bad_answers_are_named(method: list[float], baseline: list[float], message: str) -> None:
@@ -138,17 +136,17 @@ def test_bad_answers_are_named(method: list[float], baseline: list[float], messa
 
 
 def test_different_numbers_of_seeds_are_named() -> None:
-    with pytest.raises(ValueError, match=r"\(3, 9\) and baseline_right \(2, 9\) differ in shape"):
+    with pytest.raises(ValueError, match=r"\(3, 9\) and baseline_answers \(2, 9\) differ in shape"):
         mcnemar_per_seed(np.ones((3, 9)), np.ones((2, 9)))
-    with pytest.raises(ValueError, match=r"method_right must have the shape \(seeds, examples\)"):
+    with pytest.raises(ValueError, match=r"method_answers must have the shape \(seeds, examples\)"):
         mcnemar_per_seed(np.ones(9), np.ones(9))
 
 
 def test_cochran_q_by_hand() -> None:
     right = [[1, 1, 1, 1, 1, 0], [1, 1, 0, 0, 0, 0], [1, 0, 0, 1, 0, 0]]
     result = cochran_q(right)
-    assert result.right == (5, 2, 2)
-    assert (result.examples, result.discordant, result.df) == (6, 4, 2)
+    assert result.right_counts == (5, 2, 2)
+    assert (result.examples, result.discordant_examples, result.df) == (6, 4, 2)
     # 2 (3 (25 + 4 + 4) - 81) / (3 * 9 - (9 + 4 + 1 + 4 + 1)).
     assert result.q == pytest.approx(2 * 18 / 8)
     assert result.p_value == pytest.approx(math.exp(-4.5 / 2))
@@ -172,21 +170,21 @@ def test_cochran_q_ignores_the_order_of_methods() -> None:
     right = np.random.default_rng(4).random((4, 60)) < 0.7
     first, second = cochran_q(right), cochran_q(right[[2, 0, 3, 1]])
     assert second.q == pytest.approx(first.q)
-    assert second.right == tuple(first.right[i] for i in (2, 0, 3, 1))
+    assert second.right_counts == tuple(first.right_counts[i] for i in (2, 0, 3, 1))
 
 
 @pytest.mark.parametrize("right", [np.zeros((3, 5)), np.ones((3, 5)), [[0, 1, 1]] * 3])
 def test_cochran_q_without_discordant_examples(right: np.ndarray) -> None:
     result = cochran_q(right)
-    assert (result.q, result.p_value, result.discordant, result.df) == (0, 1, 0, 2)
+    assert (result.q, result.p_value, result.discordant_examples, result.df) == (0, 1, 0, 2)
 
 
 @pytest.mark.parametrize(
     ("right", "message"),
     [
         ([[1, 0]], "Cochran's Q needs at least two methods, got 1"),
-        ([1, 0], r"right must have the shape \(methods, examples\), got \(2,\)"),
-        ([[1, 0], [1, -1]], r"right\[1, 1\] is -1; it must be true or false"),
+        ([1, 0], r"answers must have the shape \(methods, examples\), got \(2,\)"),
+        ([[1, 0], [1, -1]], r"answers\[1, 1\] is -1; it must be true or false"),
     ],
 )
 def test_bad_tables_are_named(right: list[list[int]], message: str) -> None:
@@ -223,7 +221,11 @@ def test_examples_bootstraps_equal_a_plain_loop_over_the_same_draws() -> None:
         # 200 * 0.025 = 5: the fifth from either end.
         assert (interval.low, interval.high) == pytest.approx((gains[4], gains[-5]))
         assert interval.mean == pytest.approx(score(LABELS, m) - score(LABELS, b))
-        assert (interval.resamples, interval.undefined, interval.confidence) == (199, 0, 0.95)
+        assert (interval.resamples, interval.undefined_resamples, interval.confidence) == (
+            199,
+            0,
+            0.95,
+        )
 
 
 def test_examples_bootstrap_of_one_seed_is_the_crossed_one() -> None:
@@ -277,7 +279,12 @@ def test_constant_predictions_have_no_spread() -> None:
     constant = np.zeros((2, 40), dtype=int)
     intervals = of_one_pair("matthews", constant, constant, LABELS, np.random.default_rng(1))
     for interval in intervals:
-        assert (interval.mean, interval.low, interval.high, interval.undefined) == (0, 0, 0, 0)
+        assert (interval.mean, interval.low, interval.high, interval.undefined_resamples) == (
+            0,
+            0,
+            0,
+            0,
+        )
 
 
 @pytest.mark.parametrize("metric", ["f1", "matthews", "accuracy"])

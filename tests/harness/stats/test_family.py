@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from harness.stats import holm, least_seeds, paired_difference
+from harness.stats import holm, minimum_seeds, paired_difference
 
 
 def test_holm_by_hand() -> None:
@@ -26,17 +26,17 @@ def test_holm_names_a_bad_p_value(bad: float) -> None:
 
 @pytest.mark.parametrize(("comparisons", "seeds"), [(1, 6), (6, 8), (15, 10)])
 def test_least_seeds_by_hand(comparisons: int, seeds: int) -> None:
-    assert least_seeds(comparisons) == seeds
+    assert minimum_seeds(comparisons) == seeds
 
 
 def test_least_seeds_needs_a_p_value_below_alpha() -> None:
     # 2 / 2^3 = 0.25 is not below 0.25.
-    assert least_seeds(1, alpha=0.25) == 4
+    assert minimum_seeds(1, alpha=0.25) == 4
 
 
 def test_least_seeds_is_the_least_that_can_reject() -> None:
     for comparisons in (1, 2, 6, 15):
-        seeds = least_seeds(comparisons)
+        seeds = minimum_seeds(comparisons)
         reached = [paired_difference([1.0] * n, [0.0] * n).p_value for n in (seeds - 1, seeds)]
         fewer, enough = (holm([p] * comparisons)[0] for p in reached)
         assert enough < 0.05 <= fewer
@@ -48,4 +48,4 @@ def test_least_seeds_is_the_least_that_can_reject() -> None:
 )
 def test_least_seeds_names_bad_input(comparisons: int, alpha: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        least_seeds(comparisons, alpha)
+        minimum_seeds(comparisons, alpha)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import fisher_exact
 
-from harness.stats.importance import BEST, LEAST_TRIALS, importances
+from harness.stats.importance import BEST_SHARE, MINIMUM_TRIALS, importances
 
 TRIALS = 80
 
@@ -68,8 +68,8 @@ def test_what_matters_is_found_and_the_rest_is_not() -> None:
 def test_p_values_of_what_does_not_matter_are_even() -> None:
     below = []
     for seed in range(60):
-        scores = np.random.default_rng(1000 + seed).normal(size=LEAST_TRIALS)
-        found = importances(uniform(seed, "abcd", LEAST_TRIALS), scores)
+        scores = np.random.default_rng(1000 + seed).normal(size=MINIMUM_TRIALS)
+        found = importances(uniform(seed, "abcd", MINIMUM_TRIALS), scores)
         assert found is not None
         below += [one.p_value < 0.2 for one in found.values()]
     # 240 of them: the standard error is 2.6 %.
@@ -92,12 +92,12 @@ def test_choices_are_tested_too() -> None:
 
 
 def test_the_good_are_a_quarter_and_what_ties_with_them() -> None:
-    values = uniform(2, "ab", LEAST_TRIALS)
-    scores = np.zeros(LEAST_TRIALS)
+    values = uniform(2, "ab", MINIMUM_TRIALS)
+    scores = np.zeros(MINIMUM_TRIALS)
     assert importances(values, scores) is None
     scores[0] = 1.0
     assert importances(values, scores) is None
-    scores[: math.ceil(BEST * LEAST_TRIALS)] = 1.0
+    scores[: math.ceil(BEST_SHARE * MINIMUM_TRIALS)] = 1.0
     assert importances(values, scores) is not None
 
 

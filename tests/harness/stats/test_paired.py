@@ -30,8 +30,8 @@ def test_six_positive_differences_by_hand() -> None:
     assert result.differences == (1, 2, 3, 4, 5, 6)
     assert result.mean == 3.5
     assert result.sd == pytest.approx(math.sqrt(3.5))
-    assert result.exact
-    assert result.p_value == result.least_p == 2 / 64
+    assert result.is_exact
+    assert result.p_value == result.minimum_p == 2 / 64
     # Only the two patterns that flip nothing or everything may miss theta: the ends are the
     # extreme subset means, the smallest and the largest difference.
     assert result.interval == Interval(1, 6)
@@ -110,7 +110,7 @@ def test_the_test_keeps_its_level() -> None:
 
 def test_one_seed_says_nothing() -> None:
     result = compare([0.3])
-    assert result.p_value == result.least_p == 1
+    assert result.p_value == result.minimum_p == 1
     assert result.interval == result.t_interval == Interval(-math.inf, math.inf)
     assert math.isnan(result.sd)
 
@@ -148,8 +148,8 @@ def test_many_seeds_are_sampled_from_the_generator() -> None:
     result = compare(differences, generator=np.random.default_rng(6), resamples=9999)
     again = compare(differences, generator=np.random.default_rng(6), resamples=9999)
     assert result == again
-    assert not result.exact
-    assert result.least_p == 1 / 10_000
+    assert not result.is_exact
+    assert result.minimum_p == 1 / 10_000
     expected = scipy.stats.permutation_test(
         (differences,),
         np.mean,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from statsmodels.stats.power import TTestPower
 
-from harness.stats import least_seeds, paired_difference, signflip
+from harness.stats import minimum_seeds, paired_difference, signflip
 from harness.stats.power import (
     FEW_PATTERNS,
     detectable_difference,
@@ -46,7 +46,7 @@ def test_the_known_number_of_seeds() -> None:
 @pytest.mark.parametrize("comparisons", [1, 6, 15])
 @pytest.mark.parametrize("effect", [0.5, 0.8, 1.2, 2.0])
 def test_the_least_seeds_decide_only_if_none_disagrees(comparisons: int, effect: float) -> None:
-    alpha, n = 0.05 / comparisons, least_seeds(comparisons)
+    alpha, n = 0.05 / comparisons, minimum_seeds(comparisons)
     # One pair of patterns can reject: all differences must be positive.
     assert math.ceil(alpha * 2 ** (n - 1)) - 1 == 1
     assert power_of(0.02, 0.02 * effect, n, alpha) == pytest.approx(norm.cdf(effect) ** n, abs=0.01)
@@ -124,7 +124,7 @@ def test_many_p_values_equal_those_of_one_sample(n: int) -> None:
 )
 def test_seeds_needed_are_the_fewest(effect: float, alpha: float, power: float) -> None:
     n = seeds_needed(0.02, 0.02 * effect, alpha, power)
-    assert n >= least_seeds(1, alpha)
+    assert n >= minimum_seeds(1, alpha)
     assert power_of(0.02, 0.02 * effect, n, alpha) >= power
     assert power_of(0.02, 0.02 * effect, n - 1, alpha) < power
 

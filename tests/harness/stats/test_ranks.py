@@ -14,12 +14,12 @@ from statsmodels.stats.multitest import fdrcorrection
 
 from harness.stats.family import benjamini_hochberg, holm
 from harness.stats.ranks import (
-    alike_groups,
     average_ranks,
     critical_difference,
     friedman,
     nemenyi,
     rank_comparisons,
+    rank_groups,
 )
 
 # Demsar (2006), table 6: AUC of four variants of C4.5 on 14 data sets. On the last but one he prints
@@ -255,7 +255,7 @@ def brute_groups(ranks: np.ndarray, difference: float) -> set[frozenset[int]]:
 )
 def test_groups_equal_brute_force(halves: list[int], difference: float) -> None:
     ranks = np.array(halves) / 2
-    groups = alike_groups(ranks, difference)
+    groups = rank_groups(ranks, difference)
     # Methods of equal rank belong to the same groups, so the sets are the same intervals.
     assert {frozenset(group) for group in groups} == brute_groups(ranks, difference)
     assert len(set(groups)) == len(groups)
@@ -265,9 +265,9 @@ def test_groups_equal_brute_force(halves: list[int], difference: float) -> None:
 
 
 def test_groups_by_hand() -> None:
-    assert alike_groups([2.0, 1.0, 3.5, 2.5], 1.2) == ((1, 0), (0, 3), (3, 2))
-    assert alike_groups([2.0, 1.0, 3.5, 2.5], 1.5) == ((1, 0, 3), (0, 3, 2))
-    assert alike_groups([1.0, 3.0, 5.0], 1.5) == ()
+    assert rank_groups([2.0, 1.0, 3.5, 2.5], 1.2) == ((1, 0), (0, 3), (3, 2))
+    assert rank_groups([2.0, 1.0, 3.5, 2.5], 1.5) == ((1, 0, 3), (0, 3, 2))
+    assert rank_groups([1.0, 3.0, 5.0], 1.5) == ()
 
 
 @settings(deadline=None)

@@ -25,7 +25,7 @@ def test_over_all_patterns_of_signs_the_level_holds_exactly(kind: Alternative, s
         rejects(np.array(signs) * sizes, 8, 0.2, kind)
         for signs in itertools.product([1.0, -1.0], repeat=8)
     ]
-    spent = sequential_sign_flip(sizes, 8, 0.2, alternative=kind).spent[-1]
+    spent = sequential_sign_flip(sizes, 8, 0.2, alternative=kind).rejected_shares[-1]
     assert np.mean(found) == pytest.approx(spent)
     assert 0.1 < spent <= 0.2
 
@@ -37,7 +37,7 @@ def test_boundaries_do_not_depend_on_signs_or_on_what_comes_later() -> None:
     for pairs in (4, 7):
         part = sequential_sign_flip(path[:pairs], 10, 0.1)
         assert part.boundaries == whole.boundaries[:pairs]
-        assert part.spent == whole.spent[:pairs]
+        assert part.rejected_shares == whole.rejected_shares[:pairs]
     flipped = sequential_sign_flip(path * rng.choice([-1, 1], size=10), 10, 0.1)
     assert flipped.boundaries == pytest.approx(whole.boundaries)
 
@@ -79,7 +79,7 @@ def test_sampled_patterns_give_nearly_the_boundaries_of_all_patterns() -> None:
     path = np.random.default_rng(3).normal(size=14)
     exact = sequential_sign_flip(path, 18, 0.05)
     sampled = sequential_sign_flip(path, 19, 0.05, generator=np.random.default_rng(4))
-    assert (exact.exact, sampled.exact) == (True, False)
+    assert (exact.is_exact, sampled.is_exact) == (True, False)
     for pairs in range(9, 14):
         assert sampled.boundaries[pairs] == pytest.approx(exact.boundaries[pairs], rel=0.06)
 

@@ -22,11 +22,11 @@ def test_sampled_segments_approach_all_of_them() -> None:
     p_value = signflip.p_value(exact, 0.0)
     error = math.sqrt(p_value * (1 - p_value) / 20_000)
     assert signflip.p_value(sampled, 0.0) == pytest.approx(p_value, abs=4 * error)
-    expected = signflip.inverted(exact, 0.05, 0.0)
-    assert signflip.inverted(sampled, 0.05, 0.0) == pytest.approx(expected, abs=0.05)
+    expected = signflip.interval(exact, 0.05, 0.0)
+    assert signflip.interval(sampled, 0.05, 0.0) == pytest.approx(expected, abs=0.05)
 
 
 def test_a_sampled_identity_pattern_covers_everything() -> None:
     # One of eight patterns of four differences flips nothing: p stays above 0.05 everywhere.
     sampled = signflip.sampled_segments(np.arange(4.0), np.random.default_rng(2), 999)
-    assert signflip.inverted(sampled, 0.05, 0.0) == (-math.inf, math.inf)
+    assert signflip.interval(sampled, 0.05, 0.0) == (-math.inf, math.inf)

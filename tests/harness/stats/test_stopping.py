@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.stats import Interval, first_look, least_most, repeated_interval, stopping
+from harness.stats import Interval, first_look, minimum_pairs, repeated_interval, stopping
 from harness.stats.sequential import sequential_sign_flip, spending
 from harness.stats.stopping import PATTERNS_SEED, STEP
 
@@ -19,7 +19,7 @@ def test_the_first_look_is_the_first_that_can_decide_anything() -> None:
 
 def test_the_least_most_can_just_find_a_difference() -> None:
     for comparisons in (1, 3, 15):
-        most = least_most(comparisons, 0.05)
+        most = minimum_pairs(comparisons, 0.05)
         steady = [0.1] * most
         assert stopping(steady, most, 0.05 / comparisons, 0.01).decision == "better"
         fewer = stopping(steady[1:], most - 1, 0.05 / comparisons, 0.01)
@@ -110,7 +110,7 @@ def test_the_interval_leaves_out_what_the_look_rejects() -> None:
         interval = repeated_interval(path, 12, 0.1)
         options = {"first": first_look(12, 0.1), "step": STEP}
         for theta in np.linspace(path.min() - 0.1, path.max() + 0.1, 41):
-            beyond = sequential_sign_flip(path, 12, 0.1, theta=theta, **options).beyond[-1]
+            beyond = sequential_sign_flip(path, 12, 0.1, theta=theta, **options).crossings[-1]
             near = min(abs(theta - end) for end in interval) < 2e-3
             assert near or beyond == (not interval.low <= theta <= interval.high)
 
@@ -142,7 +142,7 @@ def test_with_pairs_lost_there_is_a_look_at_what_is_left() -> None:
     # Unanimous, two-sided: 2 of 64 patterns are more than .04 (6 / 8)^1.5 of them, 2 of 128 less.
     path = [0.05] * 7
     assert stopping(path, 8, 0.04, 0.01).decision is None
-    ended = stopping(path, 8, 0.04, 0.01, last=True)
+    ended = stopping(path, 8, 0.04, 0.01, is_final=True)
     assert (ended.decision, ended.pairs, ended.next_look) == ("better", 7, None)
 
 
@@ -170,7 +170,7 @@ def test_the_interval_is_unbounded_before_the_first_look() -> None:
     [
         ([0.1, math.nan], 5, 0.05, 0.01, r"differences\[1\] is nan"),
         ([0.1] * 6, 5, 0.05, 0.01, "6 differences are more than 5"),
-        ([0.1], 0, 0.05, 0.01, "most must be at least 1"),
+        ([0.1], 0, 0.05, 0.01, "max_pairs must be at least 1"),
         ([0.1], 5, 1.0, 0.01, "alpha must be between 0 and 1"),
         ([0.1], 5, 0.05, 0.0, "margin must be positive"),
     ],

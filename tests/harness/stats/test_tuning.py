@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.stats.tuning import TuningCurve, least_trials, tuning_curve
+from harness.stats.tuning import TuningCurve, minimum_trials, tuning_curve
 
 DETERMINISTIC = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 scores = st.lists(st.integers(-3, 3), min_size=1, max_size=6)
@@ -54,16 +54,16 @@ def ranks(n: int, confidence: float) -> tuple[np.ndarray, np.ndarray]:
 def test_by_hand() -> None:
     curve = tuning_curve([3, 1, 2])
     # The best of two of three: 3, 3 and 2. Drawn anew, the best is at most 2 with chance (2/3)^k.
-    assert curve.expected == pytest.approx((2, 8 / 3, 3))
+    assert curve.expected_best == pytest.approx((2, 8 / 3, 3))
     assert curve.median == (2, 3, 3)
-    assert (curve.n, curve.failed, curve.confidence) == (3, 0, 0.95)
+    assert (curve.n, curve.failures, curve.confidence) == (3, 0, 0.95)
 
 
 @DETERMINISTIC
 @given(scores)
 def test_expected_best_equals_the_mean_over_all_subsets(values: list[int]) -> None:
     curve = tuning_curve(values)
-    for k, expected in enumerate(curve.expected, start=1):
+    for k, expected in enumerate(curve.expected_best, start=1):
         best = [max(chosen) for chosen in combinations(values, k)]
         assert expected == pytest.approx(np.mean(best), abs=1e-12)
 
@@ -80,11 +80,11 @@ def test_median_best_equals_enumeration_of_all_draws(values: list[int], failed: 
 def test_expected_best_is_without_bias_and_drawing_again_is_not() -> None:
     generator = np.random.default_rng(0)
     drawn = generator.random((1000, 5))
-    found = np.mean([tuning_curve(row).expected for row in drawn], axis=0)
+    found = np.mean([tuning_curve(row).expected_best for row in drawn], axis=0)
     # The best of k uniform numbers has the mean k / (k + 1).
     assert found == pytest.approx([k / (k + 1) for k in range(1, 6)], abs=0.015)
     again = np.mean([[max(d) for d in product(row, repeat=5)] for row in drawn[:20]])
-    assert again < np.mean([tuning_curve(row).expected[-1] for row in drawn[:20]]) - 0.03
+    assert again < np.mean([tuning_curve(row).expected_best[-1] for row in drawn[:20]]) - 0.03
 
 
 @pytest.mark.parametrize("n", [4, 8, 10, 20, 40])
@@ -129,8 +129,8 @@ def test_the_band_covers_scores_with_ties_and_failures() -> None:
 
 def test_failed_trials_rank_below_every_score() -> None:
     curve, last = tuning_curve([3.0, 2, 1, 5, 4, 6, 7, 8], 2), tuning_curve(range(-1, 9))
-    assert np.isnan(curve.expected).all()
-    assert (curve.n, curve.failed) == (10, 2)
+    assert np.isnan(curve.expected_best).all()
+    assert (curve.n, curve.failures) == (10, 2)
     places = {-1.0: -math.inf, 0.0: -math.inf}
     assert curve.median == tuple(places.get(value, value) for value in last.median)
     mapped = [(places.get(low, low), places.get(high, high)) for low, high in last.band]
@@ -142,7 +142,7 @@ def test_failed_trials_rank_below_every_score() -> None:
 @given(st.lists(st.integers(0, 20), min_size=2, max_size=24), st.integers(0, 3))
 def test_the_curve_rises_within_its_band(values: list[int], failed: int) -> None:
     curve = tuning_curve(values, failed)
-    assert len(curve.expected) == len(curve.median) == len(curve.band) == curve.n
+    assert len(curve.expected_best) == len(curve.median) == len(curve.band) == curve.n
     low, high = np.transpose(curve.band)
     assert (low <= curve.median).all()
     assert (curve.median <= high).all()
@@ -160,9 +160,9 @@ def test_order_and_unit_of_the_scores_do_not_matter(values: list[int], random: A
     curve, other = tuning_curve(values), tuning_curve(shuffled)
     points = tuning_curve([100.0 * value - 3 for value in values])
     assert (other.median, other.band) == (curve.median, curve.band)
-    assert other.expected == pytest.approx(curve.expected)
+    assert other.expected_best == pytest.approx(curve.expected_best)
     assert points.median == pytest.approx([100 * value - 3 for value in curve.median])
-    assert points.expected == pytest.approx([100 * value - 3 for value in curve.expected])
+    assert points.expected_best == pytest.approx([100 * value - 3 for value in curve.expected_best])
     assert np.array(points.band) == pytest.approx(100 * np.array(curve.band) - 3)
 
 
@@ -171,15 +171,15 @@ def bounded(curve: TuningCurve) -> list[bool]:
 
 
 def test_the_least_trials_are_the_least() -> None:
-    assert least_trials(0.95) == 8
+    assert minimum_trials(0.95) == 8
     assert bounded(tuning_curve(range(8))) == [True] + [False] * 7
     assert not any(any(bounded(tuning_curve(range(n)))) for n in range(1, 8))
-    assert least_trials(0.99) > 8 > least_trials(0.8)
+    assert minimum_trials(0.99) > 8 > minimum_trials(0.8)
 
 
 def test_one_trial_bounds_nothing() -> None:
     curve = tuning_curve([0.7])
-    assert (curve.expected, curve.median) == ((0.7,), (0.7,))
+    assert (curve.expected_best, curve.median) == ((0.7,), (0.7,))
     assert curve.band == ((-math.inf, math.inf),)
 
 
@@ -198,10 +198,10 @@ def test_bad_scores_are_named(values: Any, message: str) -> None:
 
 
 def test_bad_counts_and_levels_are_named() -> None:
-    with pytest.raises(ValueError, match="failed must not be negative, got -1"):
+    with pytest.raises(ValueError, match="failures must not be negative, got -1"):
         tuning_curve([1.0], -1)
     for confidence in (0.0, 1.0, 95):
         with pytest.raises(ValueError, match=f"between 0 and 1, got {confidence}"):
             tuning_curve([1.0], 0, confidence)
         with pytest.raises(ValueError, match=f"between 0 and 1, got {confidence}"):
-            least_trials(confidence)
+            minimum_trials(confidence)

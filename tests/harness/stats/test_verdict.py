@@ -24,7 +24,9 @@ def compare(differences: list[float]) -> PairedDifference:
 
 
 def crossed(low: float, high: float) -> CrossedBootstrap:
-    return CrossedBootstrap((low + high) / 2, low, high, 0.95, resamples=2000, undefined=0)
+    return CrossedBootstrap(
+        (low + high) / 2, low, high, 0.95, resamples=2000, undefined_resamples=0
+    )
 
 
 def judge(
@@ -131,7 +133,9 @@ def test_in_a_family_the_interval_is_called_unadjusted() -> None:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_side_that_lost_runs_does_not_win(sign: int) -> None:
     difference = compare([sign * d for d in AHEAD])
-    lost, kept = ("failed", "baseline_failed") if sign == 1 else ("baseline_failed", "failed")
+    lost, kept = (
+        ("failures", "baseline_failures") if sign == 1 else ("baseline_failures", "failures")
+    )
     name = "alp" if sign == 1 else "pkd"
     withheld = judge(difference, over_examples=crossed(sign * 0.03, sign * 0.04), **{lost: 2})
     assert (withheld.outcome, withheld.scope) == ("not decided", "examples")
@@ -172,13 +176,13 @@ def test_a_difference_within_the_margin_is_both() -> None:
     assert result.outcome == "better"
     assert "alp is better than pkd on rte, by less than 1 point of accuracy, on" in result.sentence
     lost = judge(
-        compare(differences), equivalence=test, equivalence_p=test.p_value, baseline_failed=1
+        compare(differences), equivalence=test, equivalence_p=test.p_value, baseline_failures=1
     )
     assert lost.outcome == "better"
     assert "by less than" not in lost.sentence
 
 
-@pytest.mark.parametrize("lost", ["failed", "baseline_failed"])
+@pytest.mark.parametrize("lost", ["failures", "baseline_failures"])
 def test_methods_that_lost_runs_are_not_called_equivalent(lost: str) -> None:
     test = paired_equivalence(CLOSE, 0.01)
     options = {"equivalence": test, "equivalence_p": test.p_value, lost: 1}
