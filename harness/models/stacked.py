@@ -18,7 +18,8 @@ from transformers.activations import ACT2FN
 from harness.method import Layers, Need, Pooling
 from harness.models.attention import Held, finite_scores, masked_product
 from harness.models.flat_weights import LAYER_WEIGHTS, layout
-from harness.models.reference import Leaf, pool
+from harness.models.network import Leaf, pool
+from harness.pooling_table import pooling_row
 from harness.runtime.randomness import DropoutKey, dropped_levels
 
 HEADS: Mapping[str, Literal["pooler", "dense"]] = {
@@ -139,7 +140,8 @@ class StackedClassifier:
     ) -> Layers:
         """As `Network.forward`."""
         held = Held(needs)
-        states = self._encode(batch, key, pooling != "mean" and not needs, held)
+        first_only = not needs and (pooling is None or pooling_row(pooling).tokens == "first")
+        states = self._encode(batch, key, first_only, held)
         logits = self._head(states[-1][:, :, 0], key)
         members, examples, _ = batch["input_ids"].shape
         pooled = logits.new_zeros(members, examples, 0, 0)

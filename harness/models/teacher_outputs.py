@@ -17,11 +17,11 @@ from harness.data.batches import LengthSchedule
 from harness.data.tokens import EncodedSplit
 from harness.errors import TeacherError
 from harness.method import Layers, Pooling
-from harness.models.reference import pool
+from harness.models.network import pool
+from harness.pooling_table import POOLINGS
 from harness.runtime.device import Arithmetic
 from harness.storage.folders import cached
 
-POOLINGS: tuple[Pooling, ...] = ("cls", "mean")
 SHARE_SAMPLE = 4096
 SHARE_OF_GPU = 0.25
 """Of a GPU's free memory: what a split's outputs may take of it."""

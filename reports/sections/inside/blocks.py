@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.inside import Key, Likeness, Mixture, Projection, Seen
+from harness.pooling_table import pooling_row
 from reports.evidence import Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Panel
@@ -21,7 +22,6 @@ from reports.sections.inside.numbers import ALL_LAYERS
 
 Found = TypeVar("Found")
 
-POOLED = {"cls": "[CLS] states", "mean": "mean-pooled states"}
 NOT_RECORDED = "Not recorded: these runs were trained by an earlier version, which did not look."
 
 
@@ -90,7 +90,8 @@ def states_block(evidence: Evidence, task: str, styles: dict[str, Style]) -> Blo
     notes = [_drawn_text(found, len(evidence.results(task)))]
     mixed = (name for name, own in found.items() if own.fused is not None)
     first = next(mixed, _compared(evidence, found))
-    caption = f"{POOLED[found[first].pooling]} of {len(labels)} examples of {found[first].split}"
+    pooled = pooling_row(found[first].pooling).words
+    caption = f"{pooled} of {len(labels)} examples of {found[first].split}"
     panel = Panel(
         caption,
         f"{caption}, coloured by label. {notes[0]}",
@@ -239,7 +240,7 @@ def _compared(evidence: Evidence, found: Iterable[str]) -> str:
 
 def _where(found: Mapping[str, Likeness]) -> str:
     pooling = next(iter(found.values())).pooling
-    return f"{POOLED[pooling]} of {_seen_text(*(one.seen for one in found.values()))}"
+    return f"{pooling_row(pooling).words} of {_seen_text(*(one.seen for one in found.values()))}"
 
 
 def _seen_text(*seen: Seen) -> str:
