@@ -9,7 +9,8 @@ from torch.utils._pytree import tree_map
 from transformers import PreTrainedModel
 
 from harness.method import Layers, Need, Pooling
-from harness.models.attention import check_needs, finite_scores, holding
+from harness.models.attention import finite_scores, holding
+from harness.models.families import check_needs, family_of
 from harness.models.network import Leaf, pool
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import DropoutKey, key_dropout
@@ -28,7 +29,8 @@ class ReferenceClassifier:
         self.key = DropoutKey([0], arithmetic.device)
         key_dropout(model, self.key)
         if frozen_embeddings:
-            model.base_model.embeddings.requires_grad_(False)
+            embeddings = model.base_model.get_submodule(family_of(model.config).embeddings)
+            embeddings.requires_grad_(False)
 
     def leaves(self) -> list[Leaf]:
         """Every parameter that is trained; no decay for biases and normalisations."""
@@ -80,7 +82,8 @@ def layers_of(
     check_needs(model.config, needs)
     with holding(needs) as held:
         wanted = pooling is not None or "tokens" in needs
-        outputs = model(**batch, output_hidden_states=wanted)
+        inputs = family_of(model.config).model_inputs(batch)
+        outputs = model(**inputs, output_hidden_states=wanted)
     logits, mask = outputs.logits.float(), batch["attention_mask"]
     states = logits.new_zeros(len(logits), 0, 0)
     if pooling is not None:
