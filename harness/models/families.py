@@ -53,7 +53,7 @@ class Family:
     model_type: str
     """Its name in a config.json."""
     head: Head
-    positions_from: Literal["zero", "padding"] = "zero"
+    positions_from: Literal["zero", "padding"]
     """Row of the first token's position. From `padding` it is the one after the padding id's; padding
     tokens have the padding id's row."""
     attention: bool = True
@@ -90,8 +90,8 @@ class Family:
         return {name: values for name, values in batch.items() if name not in left_out}
 
 
-_BERT = Family("bert", ON_POOLER, stackable=True)
-_ROBERTA = Family("roberta", OF_TWO_LAYERS, positions_from="padding", stackable=True)
+_BERT = Family("bert", ON_POOLER, "zero", stackable=True)
+_ROBERTA = Family("roberta", OF_TWO_LAYERS, "padding", stackable=True)
 _ROWS = (
     _BERT,
     _ROBERTA,
@@ -99,9 +99,9 @@ _ROWS = (
     replace(_ROBERTA, model_type="camembert"),
     replace(_ROBERTA, model_type="data2vec-text"),
     replace(_ROBERTA, model_type="roberta-prelayernorm", stackable=False),
-    Family("electra", replace(OF_TWO_LAYERS, activation=F.gelu), stackable=True),
+    Family("electra", replace(OF_TWO_LAYERS, activation=F.gelu), "zero", stackable=True),
     replace(_BERT, model_type="ernie", unstackable_with="use_task_id"),
-    Family("megatron-bert", ON_POOLER, attention=False),
+    Family("megatron-bert", ON_POOLER, "zero", attention=False),
 )
 FAMILIES: dict[str, Family] = {row.model_type: row for row in _ROWS}
 """The families by their model type."""

@@ -61,10 +61,11 @@ class CopycatForSequenceClassification(BertForSequenceClassification):
         self.bert.pooler.activation = nn.GELU()
 
 
-COPYCAT = Family("copycat", replace(ON_POOLER, activation=F.gelu), stackable=True)
+COPYCAT = Family("copycat", replace(ON_POOLER, activation=F.gelu), "zero", stackable=True)
 DISTILBERT = Family(
     "distilbert",
     Head("pre_classifier", "classifier", pooled=False, activation=F.relu, drops_input=False),
+    "zero",
     layers="transformer.layer",
     types=None,
 )
@@ -109,7 +110,7 @@ def test_the_first_position_of_a_row_is_hugging_faces(family: str) -> None:
 
 def test_a_row_that_cannot_be_stacked_is_refused() -> None:
     with pytest.raises(ValueError, match="odd: the stacked engine adds embeddings of token types"):
-        Family("odd", ON_POOLER, stackable=True, types=None)
+        Family("odd", ON_POOLER, "zero", stackable=True, types=None)
 
 
 @pytest.mark.usefixtures("copycat")

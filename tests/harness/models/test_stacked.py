@@ -26,7 +26,7 @@ from transformers import (
 from harness.errors import MethodError
 from harness.method import Layers, Need, Pooling
 from harness.models.attention import ATTENTION
-from harness.models.families import stackable
+from harness.models.families import FAMILIES, stackable
 from harness.models.flat_weights import Flat
 from harness.models.reference import ReferenceClassifier
 from harness.models.stacked import StackedClassifier
@@ -342,6 +342,12 @@ def test_members_that_stay_are_who_they_were() -> None:
     for member, former in enumerate((1, 3)):
         after = network.weights(member)
         assert all(torch.equal(value, before[former][name]) for name, value in after.items())
+
+
+def test_every_row_that_can_be_stacked_is_compared_with_hugging_face() -> None:
+    assert {config.model_type for config in CONFIGS.values()} == {
+        family.model_type for family in FAMILIES.values() if family.stackable
+    }
 
 
 def test_what_cannot_be_stacked_is_known() -> None:
