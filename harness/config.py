@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.errors import ConfigError
 from harness.metric_table import default_margins, metric_of
+from harness.pooling_table import pooling_row
 
 Natural = Annotated[int, Field(ge=0, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
@@ -199,7 +200,7 @@ class StudyConfig:
     methods: Annotated[tuple[str, ...], Field(min_length=1)]
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     baseline: str | None = None
-    pooling: Literal["cls", "mean"] = "cls"
+    pooling: Annotated[str, AfterValidator(lambda name: pooling_row(name).name)] = "cls"
     task_files: Mapping[str, str] = Field(default_factory=dict)
     source: SourceConfig = Field(default_factory=SourceConfig)
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)

@@ -1,5 +1,6 @@
 """What the documents show is executed."""
 
+import ast
 import csv
 import json
 import os
@@ -9,18 +10,28 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import methods
 import reports.sections
+from harness import metric_table, pooling_table
 from harness.demo.examples import generate
+from harness.metric_table import METRICS
+from harness.models import families
+from harness.models.families import FAMILIES
+from harness.pooling_table import POOLINGS
 from harness.registry.cards import document
 from harness.registry.discovery import registry
 from harness.storage.ledger import Ledger
 from harness.study import main
 from reports.build import build_report
 from reports.page import contents, page
+from tests.harness.models.test_new_family import DISTILBERT
 from tests.reports.conftest import Scribe
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -74,6 +85,33 @@ def test_the_tasks_of_the_document_run(
     summary = json.loads(capsys.readouterr().out)
     assert [(r["task"], r["metric"]) for r in summary["results"]] == [("jobs", metric)] * 2
     assert Path(summary["report"]).is_file()
+
+
+def rows_of(module: ModuleType, block: str) -> list[Any]:
+    """The rows that a block of code adds to a module's table, made as in the module itself."""
+    rows: list[Any] = []
+    namespace = {**vars(module), "add": rows.append}
+    tree = ast.parse(block)
+    for statement in tree.body:
+        if isinstance(statement, ast.Expr):
+            statement.value = ast.Call(ast.Name("add", ast.Load()), [statement.value], [])
+    source = f"from __future__ import annotations\n{ast.unparse(tree)}"
+    exec(compile(source, "CONTRIBUTING.md", "exec"), namespace)
+    return rows
+
+
+def test_the_rows_of_the_document_are_rows() -> None:
+    _, *shown = blocks("../CONTRIBUTING.md")
+    modules = (metric_table, pooling_table, families)
+    (metric,), (pooling,), (family,) = map(rows_of, modules, shown)
+    labels, predictions = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
+    assert metric.score(labels, predictions) == pytest.approx((2 / 3 + 1) / 2)
+    assert metric.name not in METRICS
+    states, mask = torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]])
+    assert pooling.pooled((states, -states), mask).tolist() == [[[3.0], [-1.0]]]
+    assert pooling.name not in POOLINGS
+    assert family == DISTILBERT
+    assert family.model_type not in FAMILIES
 
 
 def test_the_table_of_methods_is_what_the_cards_say() -> None:

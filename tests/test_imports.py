@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"errors", "metric_table"},
+    {"errors", "metric_table", "pooling_table"},
     {"config"},
     {"compose"},
     {"runtime", "method", "stats"},
@@ -41,12 +41,15 @@ ALLOWED_IN_REPORTS = {
     "harness.stats",
     "harness.errors",
     "harness.config",
+    "harness.pooling_table",
 }
 WITHOUT_TORCH = (
     "harness.analysis",
     "harness.storage",
     "harness.stats",
     "harness.config",
+    "harness.metric_table",
+    "harness.pooling_table",
     "reports",
 )
 

@@ -8,7 +8,6 @@ from harness.method.contract import (
     Layers,
     Method,
     Need,
-    Pooling,
     Shapes,
     Value,
     View,
@@ -19,6 +18,7 @@ from harness.method.contract import (
     require_pair,
     weight,
 )
+from harness.pooling_table import Pooling
 
 __all__ = [
     "DISTILLATION",

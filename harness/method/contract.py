@@ -18,9 +18,9 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from torch import Tensor, nn
 
 from harness.errors import MethodError
+from harness.pooling_table import Pooling
 
 Value = float | int | str | bool
-Pooling = Literal["cls", "mean"]
 Form = Literal["verified", "second-hand", "ours"]
 Need = Literal["tokens", "scores", "qkv", "last-qkv"]
 """Tensors that a method can ask for beside pooled states: token states, attention scores, Q/K/V."""

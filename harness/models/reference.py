@@ -1,81 +1,19 @@
-"""The reference engine: Hugging Face's own classes, with counter-based dropout and pooled layers.
-
-What a population trains is a `Network`; this one has a single member, of any kind of encoder.
-"""
+"""The reference engine: Hugging Face's own classes, with counter-based dropout and pooled layers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
-import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 from transformers import PreTrainedModel
 
 from harness.method import Layers, Need, Pooling
-from harness.models.attention import check_needs, finite_scores, holding
+from harness.models.attention import finite_scores, holding
+from harness.models.families import check_needs, family_of
+from harness.models.network import Leaf, pool
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import DropoutKey, key_dropout
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A tensor that is trained: a row for each member, or, not `stacked`, one member's alone.
-
-    `first` is the first member that it belongs to; the others follow.
-    """
-
-    tensor: Tensor
-    decayed: bool
-    first: int = 0
-    stacked: bool = True
-
-    @property
-    def values(self) -> Tensor:
-        """The numbers (members, ...), outside the graph, in the same memory."""
-        own = self.tensor.detach()
-        return own if self.stacked else own[None]
-
-    @property
-    def gradients(self) -> Tensor | None:
-        """The gradients (members, ...), in the same memory."""
-        own = self.tensor.grad
-        return own if own is None or self.stacked else own[None]
-
-
-class Network(Protocol):
-    """Classifiers of one shape that are trained together."""
-
-    @property
-    def members(self) -> int:
-        """How many there are."""
-
-    def leaves(self) -> list[Leaf]:
-        """The tensors that are trained."""
-
-    def forward(
-        self,
-        batch: Mapping[str, Tensor],
-        key: DropoutKey | None,
-        pooling: Pooling | None,
-        needs: frozenset[Need] = frozenset(),
-    ) -> Layers:
-        """What methods see, with a leading member dimension; with a key there is dropout.
-
-        `batch` holds `input_ids`, `token_type_ids` and `attention_mask`, each (members, B, T). Without
-        pooling `states` has no layers.
-        """
-
-    def decay_unused(self, factors: Sequence[float]) -> None:
-        """Note each member's weight decay of one step for what the step left out."""
-
-    def keep(self, positions: Sequence[int]) -> None:
-        """Go on with some members only."""
-
-    def weights(self, member: int) -> dict[str, Tensor]:
-        """One member's weights by their names in a checkpoint."""
 
 
 class ReferenceClassifier:
@@ -91,7 +29,8 @@ class ReferenceClassifier:
         self.key = DropoutKey([0], arithmetic.device)
         key_dropout(model, self.key)
         if frozen_embeddings:
-            model.base_model.embeddings.requires_grad_(False)
+            embeddings = model.base_model.get_submodule(family_of(model.config).embeddings)
+            embeddings.requires_grad_(False)
 
     def leaves(self) -> list[Leaf]:
         """Every parameter that is trained; no decay for biases and normalisations."""
@@ -143,7 +82,8 @@ def layers_of(
     check_needs(model.config, needs)
     with holding(needs) as held:
         wanted = pooling is not None or "tokens" in needs
-        outputs = model(**batch, output_hidden_states=wanted)
+        inputs = family_of(model.config).model_inputs(batch)
+        outputs = model(**inputs, output_hidden_states=wanted)
     logits, mask = outputs.logits.float(), batch["attention_mask"]
     states = logits.new_zeros(len(logits), 0, 0)
     if pooling is not None:
@@ -158,13 +98,3 @@ def layers_of(
         tuple(held.keys),
         tuple(held.values),
     )
-
-
-def pool(hidden_states: Sequence[Tensor], mask: Tensor, pooling: Pooling) -> Tensor:
-    """Pooled states (B, layers, width) in fp32 from layers of (B, T, width) and a mask (B, T)."""
-    if pooling == "cls":
-        return torch.stack([states[:, 0] for states in hidden_states], dim=1).float()
-    share = (mask / mask.sum(dim=1, keepdim=True)).to(hidden_states[0].dtype)
-    return torch.stack(
-        [torch.einsum("bt,btd->bd", share, states) for states in hidden_states], dim=1
-    ).float()

@@ -7,7 +7,6 @@ one operation, and not one for each of a hundred weights. Names are those of Hug
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,29 +16,19 @@ from transformers.activations import ACT2FN
 
 from harness.method import Layers, Need, Pooling
 from harness.models.attention import Held, finite_scores, masked_product
+from harness.models.families import family_of
 from harness.models.flat_weights import LAYER_WEIGHTS, layout
-from harness.models.reference import Leaf, pool
+from harness.models.network import Leaf, pool
+from harness.models.word_table import WordTable, looked_up, selected
+from harness.pooling_table import pooling_row
 from harness.runtime.randomness import DropoutKey, dropped_levels
-
-HEADS: Mapping[str, Literal["pooler", "dense"]] = {
-    **dict.fromkeys(("bert", "ernie"), "pooler"),
-    **dict.fromkeys(("roberta", "xlm-roberta", "camembert", "data2vec-text", "electra"), "dense"),
-}
-"""The kinds of encoders that can be stacked, with their heads: on a pooler, or of two layers."""
-WORDS = "embeddings.word_embeddings.weight"
-
-
-def stackable(config: PretrainedConfig) -> bool:
-    """Whether a classifier of this configuration can be stacked; others train one at a time."""
-    return config.model_type in HEADS and not getattr(config, "use_task_id", False)
 
 
 class StackedClassifier:
     """Classifiers of one configuration, one for each of `weights`, as one network.
 
-    With `vocabulary` (sorted token ids) only those rows of the word embeddings have gradients. No
-    other row may occur in training: weight decay is all that happens to it, and is applied as one
-    factor, which `decay_unused` keeps. So a step costs no more than the training split's words.
+    With `vocabulary` (sorted token ids) only those rows of the word embeddings have gradients, and no
+    other token may occur in training (`WordTable`).
     """
 
     def __init__(
@@ -57,7 +46,7 @@ class StackedClassifier:
         self.heads = int(config.num_attention_heads)
         self.eps = float(config.layer_norm_eps)
         self.activation = ACT2FN[config.hidden_act]
-        self.prefix = next(name for name in weights[0] if name.endswith(WORDS))[: -len(WORDS)]
+        self.family = family_of(config)
         head_rate = getattr(config, "classifier_dropout", None)
         self.rates = {
             "hidden": dropped_levels(config.hidden_dropout_prob),
@@ -66,66 +55,41 @@ class StackedClassifier:
                 config.hidden_dropout_prob if head_rate is None else float(head_rate)
             ),
         }
-        self._load(weights, device, vocabulary, frozen_embeddings)
-
-    def _load(
-        self,
-        weights: Sequence[Mapping[str, Tensor]],
-        device: torch.device,
-        vocabulary: Tensor | None,
-        frozen: bool,
-    ) -> None:
+        words = f"{self.family.words}.weight"
+        self.word_name = next(name for name in weights[0] if name.endswith(words))
         shapes = {name: tuple(value.shape) for name, value in weights[0].items()}
-        self.flats = layout(self.prefix, self.layers, shapes)
-        for flat in self.flats.values():
-            flat.load(weights, device)
-        tables = [own[self.prefix + WORDS] for own in weights]
-        # Students that start from one encoder share its table: then there is one row for all.
-        shared = all(table.data_ptr() == tables[0].data_ptr() for table in tables)
-        self.table = torch.stack(tables[:1] if shared else tables).to(device, torch.float32)
-        rows = self.table.shape[1]
-        used = torch.arange(rows) if vocabulary is None else vocabulary
-        used = used[:0] if frozen else used
-        self.place = torch.full((rows,), -1, device=device)
-        self.place[used.to(device)] = torch.arange(len(used), device=device)
-        self.used = used.to(device)
-        self.words = self.table[:, self.used].repeat(len(weights) // len(self.table), 1, 1)
-        self.unused_factor = [1.0] * len(weights)
+        prefix = self.word_name.removesuffix(words)
+        self.flats = layout(self.family, prefix, self.layers, shapes)
         for key, flat in self.flats.items():
-            flat.values.requires_grad_(not (frozen and key.startswith("embedding")))
-        self.words.requires_grad_(not frozen)
+            flat.load(weights, device)
+            flat.values.requires_grad_(not (frozen_embeddings and key.startswith("embedding")))
+        tables = [member[self.word_name] for member in weights]
+        self.words = WordTable(tables, device, vocabulary, frozen_embeddings)
 
     @property
     def members(self) -> int:
-        """How many classifiers there are."""
-        return len(self.words)
+        """The number of classifiers."""
+        return self.words.members
 
     def leaves(self) -> list[Leaf]:
         """The tensors that are trained."""
-        own = [Leaf(flat.values, flat.decayed) for flat in self.flats.values()]
-        return [leaf for leaf in [Leaf(self.words, True), *own] if leaf.tensor.requires_grad]
+        flats = [Leaf(flat.values, flat.decayed) for flat in self.flats.values()]
+        return [*self.words.leaves(), *(leaf for leaf in flats if leaf.tensor.requires_grad)]
 
     def decay_unused(self, factors: Sequence[float]) -> None:
-        """Note a step's weight decay, 1 − rate · decay, of each member for its unused rows."""
-        if self.words.requires_grad:
-            pairs = zip(self.unused_factor, factors, strict=True)
-            self.unused_factor = [done * factor for done, factor in pairs]
+        """Note a step's weight decay, 1 − rate · decay, of each member for its unused words."""
+        self.words.decay_unused(factors)
 
-    def keep(self, positions: Sequence[int]) -> None:
+    def keep(self, rows: Sequence[int]) -> None:
         """Go on with some members only. The leaves are new tensors afterwards."""
-        index = torch.tensor(positions, device=self.words.device)
+        index = torch.tensor(rows, device=self.words.vectors.device)
         for flat in self.flats.values():
-            flat.values = _selected(flat.values, index)
-        self.words = _selected(self.words, index)
-        if len(self.table) > 1:
-            self.table = self.table[index]
-        self.unused_factor = [self.unused_factor[position] for position in positions]
+            flat.values = selected(flat.values, index)
+        self.words.keep(rows)
 
     def weights(self, member: int) -> dict[str, Tensor]:
         """One member's weights on the CPU, by the names that Hugging Face's class has for them."""
-        table = self.table[member % len(self.table)] * self.unused_factor[member]
-        table[self.used] = self.words[member].detach()
-        named = {self.prefix + WORDS: table}
+        named = {self.word_name: self.words.table(member)}
         for flat in self.flats.values():
             named.update(flat.named(member))
         return {name: value.cpu().clone() for name, value in named.items()}
@@ -139,7 +103,8 @@ class StackedClassifier:
     ) -> Layers:
         """As `Network.forward`."""
         held = Held(needs)
-        states = self._encode(batch, key, pooling != "mean" and not needs, held)
+        first_only = not needs and (pooling is None or pooling_row(pooling).tokens == "first")
+        states = self._encode(batch, key, first_only, held)
         logits = self._head(states[-1][:, :, 0], key)
         members, examples, _ = batch["input_ids"].shape
         pooled = logits.new_zeros(members, examples, 0, 0)
@@ -198,9 +163,9 @@ class StackedClassifier:
     ) -> Tensor:
         tables = self.flats["embedding_tables"].split(torch.float32)
         norm = self.flats["embedding_scales"].split(torch.float32)
-        positions = _looked_up(tables["positions"], self._positions(batch["input_ids"]))
-        words = self._words(batch["input_ids"], trained=key is not None)
-        summed = words + _looked_up(tables["types"], batch["token_type_ids"]) + positions
+        positions = looked_up(tables["positions"], self._positions(batch["input_ids"]))
+        words = self.words.look_up(batch["input_ids"], training=key is not None)
+        summed = words + looked_up(tables["types"], batch["token_type_ids"]) + positions
         states = _normalised(summed, norm["scale"], norm["shift"], self.eps)
         states = self._dropped(states, key, 0, "hidden")
         if "projection" in weights:
@@ -208,20 +173,9 @@ class StackedClassifier:
             states = _linear(given, weights["projection"], weights["projection_bias"]).float()
         return states
 
-    def _words(self, ids: Tensor, trained: bool) -> Tensor:
-        """Word vectors (members, B, T, width); `trained`: all ids are of the vocabulary."""
-        if not len(self.used):
-            return _looked_up(self.table, ids)
-        place = self.place[ids]
-        if trained:
-            return _looked_up(self.words, place)
-        found = _looked_up(self.words, place.clamp(min=0))
-        factor = torch.tensor(self.unused_factor, device=ids.device)[:, None, None, None]
-        return torch.where((place >= 0)[..., None], found, _looked_up(self.table, ids) * factor)
-
     def _positions(self, ids: Tensor) -> Tensor:
         """Rows of the position embeddings; RoBERTa counts from its padding's row, and words only."""
-        if HEADS[self.config.model_type] == "pooler" or self.config.model_type == "electra":
+        if self.family.positions_from == "zero":
             return torch.arange(ids.shape[-1], device=ids.device).expand(1, 1, -1)
         pad = int(self.config.pad_token_id)
         real = (ids != pad).long()
@@ -297,11 +251,11 @@ class StackedClassifier:
         weights = self.flats["exact"].split(torch.float32)
         biases = self.flats["exact_biases"].split(torch.float32)
         site = 1 + 3 * self.layers
-        if HEADS[self.config.model_type] == "dense":
+        head = self.family.head
+        if head.drops_input:
             first = self._dropped(first, key, site, "head")
         dense = _linear(first, weights["dense"], biases["dense_bias"])
-        active = F.gelu(dense) if self.config.model_type == "electra" else torch.tanh(dense)
-        active = self._dropped(active, key, site, "head")
+        active = self._dropped(head.activation(dense), key, site, "head")
         return _linear(active, weights["outputs"], biases["outputs_bias"])
 
     def _dropped(
@@ -324,19 +278,6 @@ class StackedClassifier:
         if key is None or self.rates[rate] == 0:
             return None
         return key.mask(site, shape, self.rates[rate], dtype, of)
-
-
-def _selected(values: Tensor, index: Tensor) -> Tensor:
-    return values.detach()[index].requires_grad_(values.requires_grad)
-
-
-def _looked_up(tables: Tensor, ids: Tensor) -> Tensor:
-    """Rows (members, ..., width) of tables (members or 1, rows, width) by ids (members or 1, ...)."""
-    members, rows, width = tables.shape
-    if members > 1:
-        offsets = torch.arange(members, device=ids.device) * rows
-        ids = ids + offsets.view(-1, *[1] * (ids.ndim - 1))
-    return F.embedding(ids, tables.reshape(members * rows, width))
 
 
 def _linear(states: Tensor, weights: Tensor, bias: Tensor) -> Tensor:

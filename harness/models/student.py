@@ -24,6 +24,7 @@ from harness.method import Method
 from harness.method.layer_maps import skip_map
 from harness.models.attention import ATTENTION
 from harness.models.checkpoints import read_config
+from harness.models.families import family_of
 from harness.runtime.randomness import generator, global_seed
 
 TOKENIZER_FILES = (
@@ -136,38 +137,33 @@ def centre_head(model: PreTrainedModel, mean_score: float) -> None:
 
 
 def head_of(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
-    """The linear layers of a classifier that are not its encoder's, by name, in order."""
-    encoder = f"{model.base_model_prefix}."
-    return [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and not name.startswith(encoder)
-    ]
+    """The linear layers of a classifier that are drawn for each student, by name, in order."""
+    layers = []
+    for name in family_of(model.config).head.fresh():
+        layer = model.get_submodule(name)
+        assert isinstance(layer, nn.Linear)
+        layers.append((name, layer))
+    return layers
 
 
 def last_linear(model: PreTrainedModel) -> nn.Linear:
-    """The layer of a classifier's head that gives its outputs.
-
-    Raises:
-        TeacherError: the head does not end in one.
-    """
-    found = head_of(model)
-    if not found or found[-1][1].out_features != model.config.num_labels:
-        raise TeacherError(f"'{model.config.model_type}' has no head that ends in a linear layer")
-    return found[-1][1]
+    """The layer of a classifier's head that gives its outputs."""
+    return head_of(model)[-1][1]
 
 
 def _copy(teacher: PreTrainedModel, student: PreTrainedModel, layers: Sequence[int]) -> None:
-    own = student.base_model.state_dict()
-    for name, value in teacher.base_model.state_dict().items():
-        if not name.startswith("encoder.layer.") and name in own:
-            own[name] = value
+    prefix = family_of(teacher.config).layers
+    weights = teacher.base_model.state_dict()
+    copied = student.base_model.state_dict()
+    for name, value in weights.items():
+        if not name.startswith(f"{prefix}.") and name in copied:
+            copied[name] = value
     for target, source in enumerate(layers):
-        prefix = f"encoder.layer.{source}."
-        for name, value in teacher.base_model.state_dict().items():
-            if name.startswith(prefix):
-                own[f"encoder.layer.{target}.{name.removeprefix(prefix)}"] = value
-    student.base_model.load_state_dict(own)
+        layer = f"{prefix}.{source}."
+        for name, value in weights.items():
+            if name.startswith(layer):
+                copied[f"{prefix}.{target}.{name.removeprefix(layer)}"] = value
+    student.base_model.load_state_dict(copied)
 
 
 def save_student(
@@ -211,19 +207,21 @@ def read_weights(folder: Path, config: PretrainedConfig | None) -> PreTrainedMod
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise TeacherError(f"{folder}: its weights cannot be read ({first_line(error)})") from error
-    encoder = f"{model.base_model_prefix}."
+    family, encoder = family_of(model.config), f"{model.base_model_prefix}."
     missing = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
     if config is not None:
+        head = family.head
+        pooler = f"{encoder}{head.dense}."
         missing = [
             name
             for name in missing
-            if name.startswith(encoder) and not name.startswith(f"{encoder}pooler.")
+            if name.startswith(encoder) and not (head.pooled and name.startswith(pooler))
         ]
     if missing:
         raise TeacherError(
             f"{folder}: {len(missing)} weights do not fit or are missing, {missing[0]} first"
         )
-    unread = sorted(name for name in report["unexpected_keys"] if "encoder.layer." in name)
+    unread = sorted(name for name in report["unexpected_keys"] if f"{family.layers}." in name)
     if unread:
         raise TeacherError(
             f"{folder}: its config.json has {model.config.num_hidden_layers} layers, its weights have "

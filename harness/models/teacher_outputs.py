@@ -17,11 +17,12 @@ from harness.data.batches import LengthSchedule
 from harness.data.tokens import EncodedSplit
 from harness.errors import TeacherError
 from harness.method import Layers, Pooling
-from harness.models.reference import pool
+from harness.models.families import family_of
+from harness.models.network import pool
+from harness.pooling_table import POOLINGS
 from harness.runtime.device import Arithmetic
 from harness.storage.folders import cached
 
-POOLINGS: tuple[Pooling, ...] = ("cls", "mean")
 SHARE_SAMPLE = 4096
 SHARE_OF_GPU = 0.25
 """Of a GPU's free memory: what a split's outputs may take of it."""
@@ -107,6 +108,7 @@ def _compute(
     if model.training:
         raise TeacherError("a teacher must be in eval mode when it teaches")
     examples, config = len(inputs.lengths), model.config
+    family = family_of(config)
     shape = (examples, config.num_hidden_layers, config.hidden_size)
     create = np.lib.format.open_memmap
     logits = create(folder / "logits.npy", "w+", np.float32, (examples, int(config.num_labels)))
@@ -119,7 +121,7 @@ def _compute(
     for batch in LengthSchedule(inputs.lengths, 64).in_order():
         tensors = tokens.batch(torch.from_numpy(batch.rows), batch.width)
         with arithmetic.autocast():
-            outputs = model(**tensors, output_hidden_states=True)
+            outputs = model(**family.model_inputs(tensors), output_hidden_states=True)
         logits[batch.rows] = outputs.logits.float().cpu().numpy()
         if not np.isfinite(logits[batch.rows]).all():
             raise TeacherError("the teacher's logits are not finite numbers")

@@ -16,6 +16,7 @@ from harness.compose import names
 from harness.config import StudyConfig
 from harness.errors import MethodError
 from harness.method import Method
+from harness.pooling_table import POOLINGS
 from harness.runtime import interrupt
 
 GROUP = "harness.methods"
@@ -110,6 +111,10 @@ def _methods_of(found: ModuleType | type) -> list[type[Method]]:
         for attribute in ("name", "summary", "paper"):
             if not isinstance(getattr(method, attribute, None), str):
                 raise MethodError(f"{method.__name__} has no {attribute}")
+        if method.pooling is not None and method.pooling not in POOLINGS:
+            raise MethodError(
+                f"{method.__name__}: unknown pooling {method.pooling!r}; known are {', '.join(POOLINGS)}"
+            )
     return methods
 
 

@@ -9,7 +9,7 @@ from transformers import PretrainedConfig
 from harness.config import StudyConfig
 from harness.errors import MethodError
 from harness.method import Method, Shapes, Value
-from harness.models.attention import check_needs
+from harness.models.families import check_needs
 from harness.registry.space import any_value
 from harness.runtime.failures import RunFailed, convert_failures
 from harness.runtime.randomness import generator, global_seed

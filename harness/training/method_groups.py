@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map
 
 from harness.method import Context, Layers, Method
 from harness.method.losses import distillation_loss, label_loss, objective
-from harness.models.reference import Leaf
+from harness.models.network import Leaf
 from harness.training.recipe import Member, Recipe
 
 _MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))

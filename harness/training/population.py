@@ -20,7 +20,8 @@ from transformers import PreTrainedModel
 from harness.data.batches import LengthSchedule
 from harness.data.tokens import EncodedSplit
 from harness.method import Layers, Method, Pooling
-from harness.models.reference import Leaf, Network, ReferenceClassifier
+from harness.models.network import Leaf, Network
+from harness.models.reference import ReferenceClassifier
 from harness.models.stacked import StackedClassifier
 from harness.models.student import build_classifier
 from harness.runtime.cpu import release_memory

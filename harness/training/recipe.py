@@ -15,7 +15,7 @@ from harness.data.batches import LengthSchedule
 from harness.data.tokens import EncodedSplit, Tokens
 from harness.errors import MethodError
 from harness.method import Method, Value, View
-from harness.models.stacked import stackable
+from harness.models.families import stackable
 from harness.models.teacher_outputs import TeacherOutputs
 from harness.runtime.device import Arithmetic
 

@@ -25,6 +25,7 @@ from harness.models.checkpoints import (
     tokenizer_of,
 )
 from harness.models.teacher_outputs import TeacherOutputs, teacher_outputs
+from harness.pooling_table import POOLINGS
 from harness.registry.instantiate import shapes_of
 from harness.runtime.device import Arithmetic
 from harness.runtime.progress import progress, say
@@ -150,6 +151,7 @@ def _outputs(
                     "split": split.sha256,
                     "max_length": config.training.max_length,
                     "precision": arithmetic.name,
+                    "poolings": sorted(POOLINGS),
                 }
             )
             folder = out / "cache" / "teacher-outputs" / key[:32]

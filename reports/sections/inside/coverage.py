@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from harness.analysis.inside import Key, Likeness, Seen
+from harness.pooling_table import pooling_row
 from reports.evidence import Evidence
 from reports.kit.blocks import Block
 from reports.kit.palette import Styles
 
 T = TypeVar("T")
 
-POOLED = {"cls": "[CLS] states", "mean": "mean-pooled states"}
 NOT_RECORDED = "Not recorded: these runs were trained by an earlier version, which did not look."
 
 
@@ -36,7 +36,9 @@ def first_method(evidence: Evidence, methods: Iterable[str]) -> str:
 def pooled_states_text(likeness: Mapping[str, Likeness]) -> str:
     """The pooling, the examples and the seeds of some methods' records."""
     pooling = next(iter(likeness.values())).pooling
-    return f"{POOLED[pooling]} of {coverage_text(*(one.seen for one in likeness.values()))}"
+    return (
+        f"{pooling_row(pooling).words} of {coverage_text(*(one.seen for one in likeness.values()))}"
+    )
 
 
 def coverage_text(*coverages: Seen) -> str:

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from harness.analysis.inside import Projection
+from harness.pooling_table import pooling_row
 from reports.evidence import Evidence
 from reports.kit.blocks import Block, Panel, Section, by_task
 from reports.kit.choices import choice_of
 from reports.kit.display import Numbers
 from reports.kit.palette import Styles
 from reports.sections.inside import plane
-from reports.sections.inside.coverage import POOLED, first_method, not_recorded, of_task
+from reports.sections.inside.coverage import first_method, not_recorded, of_task
 
 
 def states_block(evidence: Evidence, task: str, styles: Styles) -> Block:
@@ -28,7 +29,7 @@ def states_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     notes = [_drawn_text(projections, len(evidence.results(task)))]
     mixed = (name for name, projection in projections.items() if projection.fused is not None)
     first = next(mixed, first_method(evidence, projections))
-    pooled = POOLED[projections[first].pooling]
+    pooled = pooling_row(projections[first].pooling).words
     caption = f"{pooled} of {len(labels)} examples of {projections[first].split}"
     states = Panel(
         caption,

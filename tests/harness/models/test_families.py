@@ -29,7 +29,8 @@ from harness.data.tokens import encode
 from harness.demo.encoder import build_tokenizer
 from harness.demo.examples import generate
 from harness.errors import ConfigError, TeacherError
-from harness.models.checkpoints import FAMILIES, check_fits, checkpoint_fingerprint, tokenizer_of
+from harness.models.checkpoints import check_fits, checkpoint_fingerprint, tokenizer_of
+from harness.models.families import FAMILIES
 from harness.models.student import centre_head
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import global_seed
@@ -84,10 +85,8 @@ def named(task: str, order: list[int]) -> dict[str, object]:
 
 
 MAKERS = {
-    kind: partial(
-        electra if kind in ("bert", "electra", "ernie", "megatron-bert") else roberta, kind=kind
-    )
-    for kind in FAMILIES
+    kind: partial(electra if row.positions_from == "zero" else roberta, kind=kind)
+    for kind, row in FAMILIES.items()
 }
 
 

@@ -13,7 +13,8 @@ from transformers import (
 )
 
 from harness.models.attention import ATTENTION
-from harness.models.reference import layers_of, pool
+from harness.models.network import pool
+from harness.models.reference import layers_of
 from harness.runtime.randomness import CounterDropout, DropoutKey, key_dropout
 from tests.conftest import SIZES, tiny_batch, tiny_bert, tiny_inputs
 

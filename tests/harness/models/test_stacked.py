@@ -26,9 +26,10 @@ from transformers import (
 from harness.errors import MethodError
 from harness.method import Layers, Need, Pooling
 from harness.models.attention import ATTENTION
+from harness.models.families import FAMILIES, stackable
 from harness.models.flat_weights import Flat
 from harness.models.reference import ReferenceClassifier
-from harness.models.stacked import WORDS, StackedClassifier, stackable
+from harness.models.stacked import StackedClassifier
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import DropoutKey
 from tests.conftest import SIZES, VOCABULARY
@@ -83,10 +84,10 @@ def batch_of(config: PreTrainedConfig, members: int, width: int = 11) -> dict[st
 
 
 def gradients(network: StackedClassifier, member: int) -> Iterator[tuple[str, Tensor]]:
-    words = torch.zeros_like(network.table[member])
-    assert network.words.grad is not None
-    words[network.used] = network.words.grad[member]
-    yield network.prefix + WORDS, words
+    words = torch.zeros_like(network.words.start[member])
+    assert network.words.vectors.grad is not None
+    words[network.words.ids] = network.words.vectors.grad[member]
+    yield network.word_name, words
     for flat in network.flats.values():
         assert flat.values.grad is not None
         yield from Flat(flat.pieces, flat.decayed, flat.values.grad).named(member)
@@ -341,6 +342,12 @@ def test_members_that_stay_are_who_they_were() -> None:
     for member, former in enumerate((1, 3)):
         after = network.weights(member)
         assert all(torch.equal(value, before[former][name]) for name, value in after.items())
+
+
+def test_every_row_that_can_be_stacked_is_compared_with_hugging_face() -> None:
+    assert {config.model_type for config in CONFIGS.values()} == {
+        family.model_type for family in FAMILIES.values() if family.stackable
+    }
 
 
 def test_what_cannot_be_stacked_is_known() -> None:

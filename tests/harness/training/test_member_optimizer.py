@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from harness.config import TrainingConfig
-from harness.models.reference import Leaf
+from harness.models.network import Leaf
 from harness.training.member_optimizer import MemberOptimizer
 
 STEPS = 6

@@ -1,0 +1,179 @@
+"""A family of encoders is one row: what the rows say is so, and new ones train on both engines."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    PreTrainedModel,
+)
+
+from harness.config import StudentConfig
+from harness.demo.encoder import build_tokenizer
+from harness.errors import TeacherError
+from harness.models.checkpoints import check_fits
+from harness.models.families import FAMILIES, ON_POOLER, Family, Head, stackable
+from harness.models.student import Blueprint, head_of
+from harness.runtime.device import Arithmetic
+from harness.study import main
+from tests.conftest import SIZES
+from tests.harness.models.test_families import SHAPE
+from tests.harness.training.test_loop import close, mixed, recipe, trained
+
+
+class CopycatConfig(BertConfig):
+    """BERT under another name, and with another activation after its pooler."""
+
+    model_type = "copycat"
+
+
+class CopycatModel(BertModel):
+    config_class = CopycatConfig
+
+    def __init__(self, config: CopycatConfig, **options: Any) -> None:
+        super().__init__(config, **options)
+        if self.pooler is not None:
+            self.pooler.activation = nn.GELU()
+
+
+class CopycatForSequenceClassification(BertForSequenceClassification):
+    config_class = CopycatConfig
+
+    def __init__(self, config: CopycatConfig) -> None:
+        super().__init__(config)
+        self.bert.pooler.activation = nn.GELU()
+
+
+COPYCAT = Family("copycat", replace(ON_POOLER, activation=F.gelu), "zero", stackable=True)
+DISTILBERT = Family(
+    "distilbert",
+    Head("pre_classifier", "classifier", pooled=False, activation=F.relu, drops_input=False),
+    "zero",
+    layers="transformer.layer",
+    types=None,
+)
+
+
+@pytest.fixture
+def copycat() -> Iterator[None]:
+    """The family's classes are registered with transformers, as a package of one's own would do."""
+    AutoConfig.register("copycat", CopycatConfig)
+    AutoModel.register(CopycatConfig, CopycatModel)
+    AutoModelForSequenceClassification.register(CopycatConfig, CopycatForSequenceClassification)
+    yield
+    del CONFIG_MAPPING._extra_content["copycat"]
+    for mapping in (MODEL_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING):
+        del mapping._extra_content[CopycatConfig]
+
+
+def classifier(model_type: str) -> PreTrainedModel:
+    """A random classifier of three layers."""
+    torch.manual_seed(0)
+    return AutoModelForSequenceClassification.from_config(CONFIG_MAPPING[model_type](**SIZES))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_head_of_a_row_is_all_that_is_linear_outside_the_encoder(family: str) -> None:
+    model = classifier(family)
+    outside = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not name.startswith(f"{model.base_model_prefix}.")
+    ]
+    assert [name for name, _ in head_of(model)] == outside
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_first_position_of_a_row_is_hugging_faces(family: str) -> None:
+    embeddings = classifier(family).base_model.embeddings.position_embeddings
+    padding = embeddings.padding_idx
+    config = CONFIG_MAPPING[family](**SIZES)
+    assert FAMILIES[family].first_position(config) == (0 if padding is None else padding + 1)
+
+
+def test_a_row_that_cannot_be_stacked_is_refused() -> None:
+    with pytest.raises(ValueError, match="odd: the stacked engine adds embeddings of token types"):
+        Family("odd", ON_POOLER, "zero", stackable=True, types=None)
+
+
+@pytest.mark.usefixtures("copycat")
+@pytest.mark.parametrize("size", [1, 5])
+def test_a_new_row_trains_with_equal_losses_on_both_engines(
+    arithmetic: Arithmetic, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setitem(FAMILIES, "copycat", COPYCAT)
+    blueprint = Blueprint(classifier("copycat"), StudentConfig(layers=2))
+    members = [replace(own, weights=blueprint.weights(own.seed)) for own in mixed(size)]
+    shared = replace(recipe(arithmetic, examples=16, epochs=10), model=blueprint.config)
+    assert stackable(blueprint.config)
+    together, _ = trained(members, shared)
+    alone = replace(shared, training=replace(shared.training, engine="reference"))
+    for row, member in enumerate(members):
+        (expected,), _ = trained([member], alone)
+        close(together[row], expected)
+
+
+def small(out: Path, encoder: Path) -> list[str]:
+    flags = "--preset demo --method alp,kd --task rte --trials 1 --seeds 1 --json --keep report"
+    short = "teacher.epochs=1 training.epochs=1 student.layers=2 training.batch_size=64 threads=1"
+    words = f"{flags} --out {out} --allow-weak-teacher {short} teacher.pretrained={encoder}"
+    return words.split()
+
+
+@pytest.mark.usefixtures("copycat")
+@pytest.mark.parametrize("row", [COPYCAT, DISTILBERT], ids=lambda row: row.model_type)
+def test_a_new_row_is_all_that_a_study_needs(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    row: Family,
+) -> None:
+    """DistilBERT's layers and head have other names, and its class takes no token types."""
+    tokenizer = build_tokenizer()
+    encoder = tmp_path / "encoder"
+    tokenizer.save_pretrained(encoder)
+    shape = {**SHAPE, "hidden_size": 16, "vocab_size": len(tokenizer), "hidden_dim": 32}
+    config = CONFIG_MAPPING[row.model_type](**shape)
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(encoder)
+    with pytest.raises(TeacherError, match=f"'{row.model_type}' is not an encoder of the BERT"):
+        check_fits(encoder, [], 64)
+    monkeypatch.setitem(FAMILIES, row.model_type, row)
+    given: set[str] = set()
+    forward = DistilBertForSequenceClassification.forward
+
+    def noting(self: PreTrainedModel, **inputs: Any) -> Any:
+        given.update(inputs)
+        return forward(self, **inputs)
+
+    monkeypatch.setattr(DistilBertForSequenceClassification, "forward", noting)
+    assert main(small(tmp_path / "runs", encoder)) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert [len(result["scores"]) for result in summary["results"]] == [1, 1]
+    students = sorted((tmp_path / "runs" / "students").glob("*/*"))
+    assert len(students) == 2
+    for folder in students:
+        config = json.loads((folder / "config.json").read_text())
+        assert config["model_type"] == row.model_type
+        layers = config["n_layers" if row is DISTILBERT else "num_hidden_layers"]
+        assert layers == 2
+    if row is DISTILBERT:
+        assert not stackable(DistilBertConfig())
+        assert given == {"input_ids", "attention_mask", "output_hidden_states"}

@@ -1,0 +1,112 @@
+"""The table of poolings: what is refused, and a new row on both engines and in an older runs folder."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness.compose import compose_config
+from harness.errors import ConfigError, MethodError
+from harness.method import Context, Layers, Method, View
+from harness.models.network import pool
+from harness.pooling_table import POOLINGS, PoolingRow
+from harness.registry.discovery import _methods_of as methods_of
+from harness.runtime.device import Arithmetic
+from harness.study import main
+from tests.conftest import small_study
+from tests.harness.models import test_stacked as engines
+from tests.harness.training.test_loop import close, mixed, recipe, trained
+
+
+def largest(layers: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """The largest of the tokens' values, (B, layers, width)."""
+    padding = mask[..., None] == 0
+    return torch.stack([own.masked_fill(padding, -torch.inf).amax(dim=1) for own in layers], dim=1)
+
+
+@pytest.fixture
+def max_row(monkeypatch: pytest.MonkeyPatch) -> PoolingRow:
+    """A third pooling, in the table."""
+    row = PoolingRow(name="max", words="max-pooled states", tokens="all", pooled=largest)
+    monkeypatch.setitem(POOLINGS, "max", row)
+    return row
+
+
+def test_an_unknown_pooling_is_refused_wherever_it_is_named() -> None:
+    asked = ["methods=[alp]", "tasks=[rte]", "pooling=max"]
+    with pytest.raises(ConfigError, match=r"^pooling: unknown pooling 'max'; known are cls, mean$"):
+        compose_config(asked)
+    with pytest.raises(ValueError, match="unknown pooling 'max'"):
+        pool([torch.zeros(1, 2, 3)], torch.ones(1, 2), "max")
+
+    class Plugin(Method):
+        name, summary, paper = "plugin", "-", "-"
+        pooling: ClassVar[str | None] = "max"
+
+        def terms(
+            self, student: Layers, teacher: Layers, labels: Tensor, context: Context
+        ) -> dict[str, Tensor]:
+            return {}
+
+    with pytest.raises(MethodError, match=r"^Plugin: unknown pooling 'max'; known are cls, mean$"):
+        methods_of(Plugin)
+
+
+@pytest.mark.usefixtures("max_row")
+@pytest.mark.parametrize("dropout", [False, True], ids=["no dropout", "dropout"])
+@pytest.mark.parametrize("name", ["bert", "roberta"])
+def test_a_new_row_gives_the_same_states_and_gradients_on_both_engines(
+    name: str, dropout: bool
+) -> None:
+    engines.test_forward_and_gradients_equal_hugging_faces(name, 3, dropout, True, "max")
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_a_new_row_trains_the_same_on_both_engines(
+    arithmetic: Arithmetic, max_row: PoolingRow, size: int
+) -> None:
+    shared = replace(recipe(arithmetic, examples=16, epochs=10), view=View(max_row.name))
+    together, _ = trained(mixed(size), shared)
+    alone = replace(shared, training=replace(shared.training, engine="reference"))
+    for place in range(size):
+        (expected,), _ = trained([mixed(size)[place]], alone)
+        close(together[place], expected)
+    (with_means,), _ = trained(mixed(1), replace(shared, view=View("mean")))
+    assert with_means != together[0]
+
+
+def test_an_older_runs_folder_gets_teacher_outputs_of_a_new_row(
+    tmp_path: Path,
+    tiny_encoder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The outputs that were cached before the row existed are left, and nothing is missing."""
+    out = tmp_path / "runs"
+
+    def study(pooling: str) -> dict[str, Any]:
+        more = ("--trials", "1", "--seeds", "1", f"pooling={pooling}")
+        assert main(small_study(out, tiny_encoder, *more)) == 0
+        return dict(json.loads(capsys.readouterr().out))
+
+    def cached() -> dict[str, list[str]]:
+        folders = (out / "cache" / "teacher-outputs").iterdir()
+        return {f.name: sorted(p.stem for p in f.glob("*.npy")) for f in folders if f.is_dir()}
+
+    study("mean")
+    before = cached()
+    row = PoolingRow(name="max", words="max-pooled states", tokens="all", pooled=largest)
+    monkeypatch.setitem(POOLINGS, "max", row)
+    page = Path(study("max")["report"]).read_text()
+    assert "max-pooled states of" in page
+    after = cached()
+    assert len(after) == 2 * len(before)
+    assert {name: after[name] for name in before} == before
+    assert {tuple(files) for files in before.values()} == {("cls", "logits", "mean")}
+    new = [files for name, files in after.items() if name not in before]
+    assert {tuple(files) for files in new} == {("cls", "logits", "max", "mean")}
