@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 Values = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
-Labels = Literal["classes", "two classes", "scores"]
+LabelKind = Literal["classes", "two classes", "scores"]
 Score = Callable[[Values, Values], float]
 """score(labels (examples,), predictions (examples,)), in [-1, 1]; a higher score is better."""
 ResampledScore = Callable[[Values, Values, Floats], Floats]
@@ -40,7 +40,7 @@ class Metric:
     """
 
     name: str
-    labels: Labels
+    labels: LabelKind
     """The tasks it is for: classification, classification with two classes, or regression."""
     margin: float
     """Default margin of equivalence, in score units: 0.01 is one point."""

@@ -155,7 +155,7 @@ def test_a_metric_is_one_row(
     (comparison,) = result.comparisons
     assert (comparison.metric, comparison.margin) == ("balanced", 0.4)
     assert comparison.crossed is not None
-    assert comparison.crossed.undefined == 0
+    assert comparison.crossed.undefined_resamples == 0
     assert comparison.crossed.low <= comparison.difference.mean <= comparison.crossed.high
     cards = [card.read_text() for card in out.glob("students/*/*/README.md")]
     assert len(cards) == 2
