@@ -1,10 +1,10 @@
-"""Whether tests and intervals do what they claim: `python -m benchmarks.calibration [--quick] [--json]`.
+"""Calibration of tests and intervals: `python -m benchmarks.calibration [--quick] [--json]`.
 
-On simulated scores: how often true hypotheses are rejected (by each test alone, in a family, with a
-look after every pair), how often intervals hold the truth, and how often differences that are there
-are found, against what is claimed. A share is off if it is beyond the claim by more than three standard
-errors of the simulation; then the exit code is 1. Where a test's assumptions are broken, or nothing
-is claimed, shares are shown beside, in brackets.
+The benchmark simulates scores and compares shares with claims: how often tests reject true
+hypotheses (each test alone, in a family, and with a look after every pair), how often intervals
+cover the true value, and how often tests find true differences. A share misses its claim if it is
+beyond the claim by more than three standard errors of the simulation; then the exit code is 1.
+Brackets mark shares without a claim, such as those of data that break a test's assumptions.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from benchmarks import checks, multiple_checks, power_checks, simulated
 from benchmarks.rates import STANDARD_ERRORS, Rate, Size
 from harness.runtime.progress import progress, say
 
-FULL = Size(20_000, 4000, 40, 4000, 4000, 1500)
-QUICK = Size(4000, 200, 4, 250, 250, 100)
+FULL_SIZE = Size(20_000, 4000, 40, 4000, 4000, 1500)
+QUICK_SIZE = Size(4000, 200, 4, 250, 250, 100)
 SEEDS = (6, 8, 10, 20)
-PLANNED_POWER = (
+POWER_CASES = (
     *((effect, 6, 1) for effect in (1.5, 2.5)),
     *((effect, 8, 1) for effect in (1.0, 1.5)),
     *((effect, 10, 1) for effect in (-0.7, 1.0, 1.5)),
@@ -42,10 +42,11 @@ PLANNED_POWER = (
     *((effect, 20, 15) for effect in (0.7, 1.0)),
     (0.8, 25, 15),
 )
-"""True mean in standard deviations, seeds, comparisons."""
-PLANNED_SEEDS = ((0.7, 1), (1.0, 1), (1.5, 1), (1.0, 15), (1.5, 15))
-LOOKED_AT = ((30, 1), (20, 1), (20, 6), (10, 1), (10, 6))
-"""Most pairs, and the first that is looked at."""
+"""Cases of a true mean in standard deviations, seeds, comparisons."""
+SEED_CASES = ((0.7, 1), (1.0, 1), (1.5, 1), (1.0, 15), (1.5, 15))
+"""Cases of a true mean in standard deviations, comparisons."""
+LOOK_CASES = ((30, 1), (20, 1), (20, 6), (10, 1), (10, 6))
+"""Cases of the maximum number of pairs, and the number of pairs at the first look."""
 PARTS = (
     "false positives",
     "false positives over examples",
@@ -54,85 +55,92 @@ PARTS = (
     "coverage",
     "power",
 )
-REACHABLE = "the level that n can have"
+LEVEL_ROW = "the level that n can have"
 Cell = Callable[..., list[Rate]]
-"""Called with `rng`."""
+"""A function of `rng`, the generator, that simulates and returns rates."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Simulate and print."""
+    """Simulate and print; the exit code is 1 if a claim does not hold."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer simulations: two minutes")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: the cores")
-    parser.add_argument("--seed", type=int, default=0, help="of the simulations")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the simulations")
     parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args(arguments)
-    for flag, given, least in (("processes", asked.processes, 1), ("seed", asked.seed, 0)):
-        if given < least:
-            say(f"--{flag}: {given} is below {least}")
+    options = parser.parse_args(arguments)
+    for flag, value, minimum in (("processes", options.processes, 1), ("seed", options.seed, 0)):
+        if value < minimum:
+            say(f"--{flag}: {value} is below {minimum}")
             return 2
     started = time.monotonic()
-    size = QUICK if asked.quick else FULL
-    rates = measure(plan(size), asked.processes, asked.seed)
+    size = QUICK_SIZE if options.quick else FULL_SIZE
+    rates = measure(plan(size), options.processes, options.seed)
     say(f"{len(rates)} shares in {time.monotonic() - started:.0f} s")
-    if asked.json:
-        print(json.dumps({"seed": asked.seed, **vars(size), "rates": [r.as_dict() for r in rates]}))
+    if options.json:
+        print(
+            json.dumps({"seed": options.seed, **vars(size), "rates": [r.as_dict() for r in rates]})
+        )
     else:
         _show(rates)
-    return 1 if missed(rates) else 0
+    return 1 if missed_claims(rates) else 0
 
 
 def plan(size: Size) -> list[Cell]:
-    """Everything that is simulated, each with random numbers of its own; slow ones first."""
-    laws = (*simulated.SYMMETRIC, *simulated.SKEWED)
+    """All simulations, each with a generator of its own; slow simulations come first."""
+    laws = (*simulated.SYMMETRIC_LAWS, *simulated.SKEWED_LAWS)
     cells: list[Cell] = [
-        partial(multiple_checks.sequential_rates, law, most, first)
+        partial(multiple_checks.sequential_rates, law, max_pairs, first)
         for law in ("normal", simulated.ACCURACIES)
-        for most, first in LOOKED_AT
+        for max_pairs, first in LOOK_CASES
     ]
     cells += [
-        partial(multiple_checks.repeated_rates, law, most)
+        partial(multiple_checks.repeated_rates, law, max_pairs)
         for law in ("normal", simulated.ACCURACIES)
-        for most in (30, 20, 10)
+        for max_pairs in (30, 20, 10)
     ]
     cells += [
-        partial(multiple_checks.one_sided_rates, law, most)
+        partial(multiple_checks.one_sided_rates, law, max_pairs)
         for law in ("normal", simulated.ACCURACIES)
-        for most in (20, 10)
+        for max_pairs in (20, 10)
     ]
     cells += [
-        partial(multiple_checks.stopping_rates, law, most)
-        for law, most in ((simulated.ACCURACIES, 20), (simulated.ACCURACIES, 10), ("normal", 10))
+        partial(multiple_checks.stopping_rates, law, max_pairs)
+        for law, max_pairs in (
+            (simulated.ACCURACIES, 20),
+            (simulated.ACCURACIES, 10),
+            ("normal", 10),
+        )
     ]
     cells += [
         partial(multiple_checks.repeated_interval_rates, law, 10)
         for law in ("normal", simulated.ACCURACIES)
     ]
-    cells += [partial(power_checks.power_rates, "normal", *planned) for planned in PLANNED_POWER]
+    cells += [partial(power_checks.power_rates, "normal", *case) for case in POWER_CASES]
     cells += [
         partial(power_checks.power_rates, law, effect, 10, 1)
         for law in ("Laplace", "exponential")
         for effect in (1.0, -1.0)
     ]
-    cells += [partial(power_checks.seeds_rates, *planned) for planned in PLANNED_SEEDS]
+    cells += [partial(power_checks.seeds_rates, *case) for case in SEED_CASES]
     for check in (checks.paired_rates, checks.effect_rates):
         cells += [partial(check, law, n) for n in reversed(SEEDS) for law in laws]
     with_sd = simulated.STANDARD_DEVIATIONS
     cells += [partial(checks.spread_rates, law, n) for n in SEEDS for law in with_sd]
     cells += [partial(checks.crossed_rates, mix, n) for n in (10, 6) for mix in simulated.MIXTURES]
     cells += [
-        partial(multiple_checks.family_rates, law, 10, real, shared)
+        partial(multiple_checks.family_rates, law, 10, true_effects, shared_baseline)
         for law in ("normal", "t, 2 df", simulated.ACCURACIES)
-        for real, shared in ((0, True), (0, False), (5, True))
+        for true_effects, shared_baseline in ((0, True), (0, False), (5, True))
     ]
     cells.append(partial(multiple_checks.family_rates, "normal", 20, 0, True))
-    some = (simulated.FEW, simulated.SOME, simulated.MANY)
-    cells += [partial(checks.mcnemar_rates, concentration) for concentration in some]
+    cells += [
+        partial(checks.mcnemar_rates, concentration) for concentration in simulated.CONCENTRATIONS
+    ]
     return [partial(cell, size=size) for cell in cells]
 
 
 def measure(cells: list[Cell], processes: int, seed: int) -> list[Rate]:
-    """The rates of all cells, the same with any number of processes."""
+    """The rates of all cells, equal for any number of processes."""
     sequences = np.random.SeedSequence(seed).spawn(len(cells))
     rates: list[Rate] = []
     with progress("simulations", len(cells)) as advance:
@@ -141,84 +149,84 @@ def measure(cells: list[Cell], processes: int, seed: int) -> list[Rate]:
                 rates += _run(cell, sequence)
                 advance(1)
             return rates
-        os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each process, read when it starts
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # each process reads it at its start
         with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-            for found in pool.map(_run, cells, sequences):
-                rates += found
+            for cell_rates in pool.map(_run, cells, sequences):
+                rates += cell_rates
                 advance(1)
     return rates
 
 
 def _run(cell: Cell, sequence: np.random.SeedSequence) -> list[Rate]:
-    """One cell with a generator of its own."""
+    """The rates of one cell, with a generator of its own."""
     return cell(rng=np.random.default_rng(sequence))
 
 
-def missed(rates: list[Rate]) -> list[Rate]:
-    """What is promised and not kept."""
-    return [rate for rate in rates if rate.promised and not rate.holds]
+def missed_claims(rates: list[Rate]) -> list[Rate]:
+    """The rates that miss their claims."""
+    return [rate for rate in rates if rate.is_claimed and not rate.holds]
 
 
 def _show(rates: list[Rate]) -> None:
     console = Console()
     for part in sorted({rate.part for rate in rates}, key=PARTS.index):
-        chosen = [rate for rate in rates if rate.part == part]
-        console.print(_claims(part, chosen) if part == "power" else _by_seeds(part, chosen))
+        part_rates = [rate for rate in rates if rate.part == part]
+        console.print(_claims(part, part_rates) if part == "power" else _by_seeds(part, part_rates))
     print(
-        "In %; s.e.: of the simulation. (brackets): shown beside, nothing is claimed. "
-        f"!: off the claim by more than {STANDARD_ERRORS} s.e. (power: and 3 points)."
+        "In %; s.e.: standard error of the simulation. (brackets): no claim. "
+        f"!: misses the claim by more than {STANDARD_ERRORS} s.e. (power: plus 3 points)."
     )
-    bad = missed(rates)
-    claimed = sum(rate.promised for rate in rates)
-    print(f"{claimed - len(bad)} of {claimed} claims hold.")
-    for rate in bad:
-        print(f"does not hold: {rate.statistic}, {rate.data}, n = {rate.n}: {_shown(rate)}")
+    misses = missed_claims(rates)
+    claims = sum(rate.is_claimed for rate in rates)
+    print(f"{claims - len(misses)} of {claims} claims hold.")
+    for rate in misses:
+        print(f"does not hold: {rate.statistic}, {rate.data}, n = {rate.n}: {_rate_text(rate)}")
 
 
 def _by_seeds(part: str, rates: list[Rate]) -> Table:
-    """A row for each test or interval and data, a column for each n."""
+    """A table with a row for each statistic and data, and a column for each n."""
     columns = sorted({rate.n for rate in rates})
     table = Table(part, "of", *(f"n = {n}" for n in columns), "claim", "s.e.")
     rows: dict[tuple[str, str], dict[int, Rate]] = {}
     for rate in sorted(rates, key=lambda rate: (rate.statistic, rate.n)):
-        if rate.reachable is not None:
-            rows.setdefault((rate.statistic, REACHABLE), {})[rate.n] = rate
+        if rate.attainable_level is not None:
+            rows.setdefault((rate.statistic, LEVEL_ROW), {})[rate.n] = rate
         rows.setdefault((rate.statistic, rate.data), {})[rate.n] = rate
-    for (statistic, data), found in rows.items():
-        shown = _reachable if data == REACHABLE else _shown
-        cells = (shown(found[n]) if n in found else "" for n in columns)
-        claimed = [rate for rate in found.values() if rate.promised] or list(found.values())
-        claims = " / ".join(dict.fromkeys(_claim(rate) for rate in claimed))
-        error = max(rate.standard_error for rate in found.values())
+    for (statistic, data), row in rows.items():
+        text = _level_text if data == LEVEL_ROW else _rate_text
+        cells = (text(row[n]) if n in row else "" for n in columns)
+        row_claims = [rate for rate in row.values() if rate.is_claimed] or list(row.values())
+        claims = " / ".join(dict.fromkeys(_claim(rate) for rate in row_claims))
+        error = max(rate.standard_error for rate in row.values())
         table.add_row(statistic, data, *cells, claims, f"{100 * error:.2f}")
     return table
 
 
 def _claims(part: str, rates: list[Rate]) -> Table:
-    """A row for each rate, with what is claimed of it."""
-    table = Table(part, "of", "n", "found", "claim", "s.e.")
+    """A table with a row for each rate and its claim."""
+    table = Table(part, "of", "n", "share", "claim", "s.e.")
     for rate in rates:
         error = f"{100 * rate.standard_error:.2f}"
-        table.add_row(rate.statistic, rate.data, str(rate.n), _shown(rate), _claim(rate), error)
+        table.add_row(rate.statistic, rate.data, str(rate.n), _rate_text(rate), _claim(rate), error)
     return table
 
 
-def _shown(rate: Rate) -> str:
+def _rate_text(rate: Rate) -> str:
     number = f"{100 * rate.rate:.1f}"
-    if not rate.promised:
+    if not rate.is_claimed:
         return f"({number})"
     return number if rate.holds else f"{number} !"
 
 
-def _reachable(rate: Rate) -> str:
-    assert rate.reachable is not None
-    return f"{100 * rate.reachable:.1f}"
+def _level_text(rate: Rate) -> str:
+    assert rate.attainable_level is not None
+    return f"{100 * rate.attainable_level:.1f}"
 
 
 def _claim(rate: Rate) -> str:
     sign = {"at most": "≤", "at least": "≥", "about": "≈"}[rate.bound]
     claim = f"{sign} {100 * rate.claim:.3g}"
-    return claim if rate.promised else f"({claim})"
+    return claim if rate.is_claimed else f"({claim})"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""An ablation on a GPU: `python -m benchmarks.gpu [--json]`, in one command.
+"""An ablation on a GPU: `python -m benchmarks.gpu [--json]`.
 
-The grid of PKD's paper, 216 settings trained for four epochs on as many examples as RTE has, BERT-base
-shapes, 12 layers to 4: seconds by phase, beside the floor by counted operations at the device's own
-rate of products, and the plain loop's time, measured for a few steps and extrapolated. Then examples a
-second by the population's size, against the plain loop. Random weights do for speed.
+The benchmark trains the grid of PKD's paper: 216 settings for four epochs, on as many examples as
+RTE has, with BERT-base shapes and 12 layers to 4. It prints the seconds of each phase, the floor
+(the counted operations at the device's rate of matrix products), and the time of a plain loop,
+extrapolated from a few steps. Then it prints examples a second by population size, against the
+plain loop. The weights are random, because they do not change the speed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import peers, scale
-from benchmarks.workload import SHAPES, Workload, make_workload, now
+from benchmarks.workload import SHAPES, Workload, clock_seconds, make_workload
 from harness.runtime.cpu import hold_memory, set_threads
 from harness.training.population import Population
 from harness.training.recipe import Member, Recipe
@@ -35,7 +36,7 @@ GRID = {
     "learning_rate": (5e-5, 2e-5, 1e-5),
     "normalised": (True, False),
 }
-"""216 settings. States are normalised or not by a method's option: both kinds are in one population."""
+"""216 settings. `normalised` is an option of the method; one population has runs with both values."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,46 +45,46 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--shape", default="bert-base", choices=sorted(SHAPES))
     parser.add_argument("--examples", type=int, default=2490)
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--runs", type=int, default=216, help="of the grid")
+    parser.add_argument("--runs", type=int, default=216, help="runs of the grid")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--members", default="1,2,4,8,16,32,64")
-    parser.add_argument("--steps", type=int, default=8, help="of the other measurements")
+    parser.add_argument("--steps", type=int, default=8, help="steps of the other measurements")
     parser.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=0, help="0: the cores")
     parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args(arguments)
-    set_threads(asked.threads)
+    options = parser.parse_args(arguments)
+    set_threads(options.threads)
     hold_memory()
-    result = measure(asked)
-    if asked.json:
+    result = measure(options)
+    if options.json:
         print(json.dumps(result))
     else:
         _show(result)
     return 0
 
 
-def measure(asked: argparse.Namespace) -> dict[str, Any]:
-    """The grid's phases in seconds, the floor, the plain loop, and one row for each population size."""
-    work = make_workload(asked.shape, asked.examples, asked.batch_size, device=asked.device)
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of the grid's phases, the floor, the plain loop, and a row for each population size."""
+    work = make_workload(options.shape, options.examples, options.batch_size, device=options.device)
     phases: dict[str, float] = {}
     clock = _Clock(work, phases)
     with tempfile.TemporaryDirectory() as folder:
-        recipe = work.recipe(work.outputs(Path(folder)), epochs=asked.epochs)
+        recipe = work.recipe(work.outputs(Path(folder)), epochs=options.epochs)
         clock.lap("teacher's outputs")
-        members = _members(work)[: asked.runs]
+        members = _members(work)[: options.runs]
         clock.lap("initial weights")
         size = population_size(recipe, members[0])
         clock.lap("population's size")
         for first in range(0, len(members), size):
             _train(members[first : first + size], recipe, clock)
-        with FlopCounterMode(display=False) as counted:
+        with FlopCounterMode(display=False) as counter:
             Population(members[:1], recipe).epoch(0, lambda steps: None)
-        operations = counted.get_total_flops() * asked.epochs * len(members)
+        operations = counter.get_total_flops() * options.epochs * len(members)
     products = scale.product_rate(work.arithmetic)
-    rate = _plain_rate(asked)
-    examples = asked.examples * asked.epochs * len(members)
-    sizes = [int(member) for member in asked.members.split(",")]
-    by_size = scale.measure_sizes(work, sizes, asked.steps)
+    rate = _plain_rate(options)
+    examples = options.examples * options.epochs * len(members)
+    sizes = [int(member) for member in options.members.split(",")]
+    by_size = scale.measure_sizes(work, sizes, options.steps)
     for row in by_size:
         row["share_of_products"] = row["operations"] / products / row["seconds"]
     on_gpu = work.arithmetic.device.type == "cuda"
@@ -104,17 +105,17 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 class _Clock:
-    """Adds the seconds since the last lap to a phase; a GPU is waited for."""
+    """Adds the seconds since the last lap to a phase, after the GPU has finished its work."""
 
     def __init__(self, work: Workload, phases: dict[str, float]) -> None:
         self.device = work.arithmetic.device
         self.phases = phases
-        self.last = now(self.device)
+        self.last = clock_seconds(self.device)
 
     def lap(self, phase: str) -> None:
-        ended = now(self.device)
-        self.phases[phase] = self.phases.get(phase, 0.0) + ended - self.last
-        self.last = ended
+        end = clock_seconds(self.device)
+        self.phases[phase] = self.phases.get(phase, 0.0) + end - self.last
+        self.last = end
 
 
 def _members(work: Workload) -> list[Member]:
@@ -126,7 +127,7 @@ def _members(work: Workload) -> list[Member]:
 
 
 def _train(members: list[Member], recipe: Recipe, clock: _Clock) -> None:
-    """Train one population, and predict as many examples as RTE's validation split has."""
+    """Train one population and predict 277 examples, the size of RTE's validation split."""
     population = Population(members, recipe)
     clock.lap("populations' making")
     for epoch in range(recipe.training.epochs):
@@ -136,10 +137,15 @@ def _train(members: list[Member], recipe: Recipe, clock: _Clock) -> None:
     clock.lap("evaluation")
 
 
-def _plain_rate(asked: argparse.Namespace) -> float:
+def _plain_rate(options: argparse.Namespace) -> float:
     """Examples a second of the plain loop on the same device."""
     return peers.plain_rate(
-        asked.shape, asked.threads, asked.device, asked.examples, asked.batch_size, asked.steps
+        options.shape,
+        options.threads,
+        options.device,
+        options.examples,
+        options.batch_size,
+        options.steps,
     )
 
 

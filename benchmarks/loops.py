@@ -1,7 +1,7 @@
-"""One student's training as this project does it, as TextBrewer does it, and as papers' plain loops do.
+"""The training of one student by this project, by TextBrewer and by the plain loop of papers.
 
-All see the same work, and say when each step has ended. Their losses on one batch stand beside them, so
-that it can be checked that the work is the same.
+All loops do the same work and report the end of each step. A function for each loop returns its
+losses on one batch, to check that the work is the same.
 """
 
 from __future__ import annotations
@@ -32,44 +32,44 @@ WARM_UP = 2
 
 
 class Clock:
-    """When the steps ended. A GPU is waited for twice: after those that warm up, and at the end."""
+    """The times at which steps end. It waits for a GPU twice: after the warm-up and at the end."""
 
     def __init__(self, device: torch.device) -> None:
         self.cuda = device.type == "cuda"
         self.started = time.perf_counter()
-        self.once = 0.0
+        self.preparation = 0.0
         self.ticks: list[tuple[float, int]] = []
 
     def prepared(self) -> None:
-        """The work that is done once for all runs is done."""
-        self.once = time.perf_counter() - self.started
+        """Record the end of the work that is done once for all runs."""
+        self.preparation = time.perf_counter() - self.started
 
     def tick(self, examples: int) -> None:
-        """A step of that many examples is done."""
+        """Record the end of a step with this number of examples."""
         if self.cuda and len(self.ticks) + 1 == WARM_UP:
             torch.cuda.synchronize()
         self.ticks.append((time.perf_counter(), examples))
 
     def result(self) -> dict[str, float]:
-        """Examples and seconds of the steps after those that warm up."""
+        """Examples and seconds of the steps after the warm-up, and seconds of the preparation."""
         if self.cuda:
             torch.cuda.synchronize()
         end = time.perf_counter() if self.cuda else self.ticks[-1][0]
         examples = sum(count for _, count in self.ticks[WARM_UP:])
         seconds = end - self.ticks[WARM_UP - 1][0]
-        return {"examples": examples, "seconds": seconds, "once": self.once}
+        return {"examples": examples, "seconds": seconds, "preparation": self.preparation}
 
 
-def _matched(work: Workload) -> list[int]:
-    """Teacher layers (0-based) of the student layers but the last, as `pkd-skip` maps them."""
+def _teacher_layers(work: Workload) -> list[int]:
+    """Teacher layers, counted from 0, of `pkd-skip`'s map: for each student layer but the last."""
     return copied_layers("skip", work.layers, int(work.teacher.config.num_hidden_layers))[:-1]
 
 
-def ours(work: Workload, folder: Path, clock: Clock, steps: int) -> None:
-    """One student by this project, as a population of one; batches evenly from all lengths."""
+def harness_loop(work: Workload, folder: Path, clock: Clock, steps: int) -> None:
+    """Train a population of one student, on batches that are spread evenly over all lengths."""
     outputs = work.outputs(folder)
     clock.prepared()
-    population = Population([our_member(work)], work.recipe(outputs, epochs=2))
+    population = Population([harness_member(work)], work.recipe(outputs, epochs=2))
     batches = batches_of_all_lengths(population, steps)
     epoch = torch.tensor(0, device=work.arithmetic.device)
     for batch in batches[:WARM_UP] + batches:
@@ -77,8 +77,8 @@ def ours(work: Workload, folder: Path, clock: Clock, steps: int) -> None:
         clock.tick(len(batch.rows))
 
 
-def our_member(work: Workload) -> Member:
-    """The one student, as a member of a population."""
+def harness_member(work: Workload) -> Member:
+    """The student as a member of a population."""
     setting = {
         "temperature": TEMPERATURE,
         "kd_weight": KD_WEIGHT,
@@ -88,8 +88,8 @@ def our_member(work: Workload) -> Member:
     return work.member("pkd-skip", 1, **setting)
 
 
-def plain(work: Workload, folder: Path, clock: Clock, steps: int, pad_to: int | None) -> None:
-    """The loop of Hugging Face and PyTorch that is published with papers."""
+def plain_loop(work: Workload, folder: Path, clock: Clock, steps: int, pad_to: int | None) -> None:
+    """Train the student by the loop of Hugging Face and PyTorch that papers publish."""
     device = work.arithmetic.device
     student = new_student(work).to(device).train()
     loader = list(islice(_loader(work, pad_to), WARM_UP + steps))
@@ -105,46 +105,46 @@ def plain(work: Workload, folder: Path, clock: Clock, steps: int, pad_to: int | 
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad()
-        loss.item()  # as loops do, for the progress bar
+        loss.item()  # loops do so for the progress bar
         clock.tick(len(batch["labels"]))
 
 
 def plain_terms(
     work: Workload, student: PreTrainedModel, batch: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The three losses, written as in the published loops."""
+    """The plain loop's three losses on a batch, as in published loops."""
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     with torch.no_grad():
         teacher = work.teacher(**inputs, output_hidden_states=True)
-    own = student(**inputs, output_hidden_states=True)
+    outputs = student(**inputs, output_hidden_states=True)
     kd = F.kl_div(
-        F.log_softmax(own.logits / TEMPERATURE, dim=-1),
+        F.log_softmax(outputs.logits / TEMPERATURE, dim=-1),
         F.softmax(teacher.logits / TEMPERATURE, dim=-1),
         reduction="batchmean",
     )
     distances = [
         F.mse_loss(
-            F.normalize(own.hidden_states[layer + 1][:, 0], dim=-1),
-            F.normalize(teacher.hidden_states[matched + 1][:, 0], dim=-1),
+            F.normalize(outputs.hidden_states[layer + 1][:, 0], dim=-1),
+            F.normalize(teacher.hidden_states[teacher_layer + 1][:, 0], dim=-1),
         )
-        for layer, matched in enumerate(_matched(work))
+        for layer, teacher_layer in enumerate(_teacher_layers(work))
     ]
     return {
-        "label": F.cross_entropy(own.logits, batch["labels"]),
+        "label": F.cross_entropy(outputs.logits, batch["labels"]),
         "kd": kd * TEMPERATURE**2,
         "layer": torch.stack(distances).mean(),
     }
 
 
 def textbrewer(work: Workload, folder: Path, clock: Clock, steps: int, pad_to: int | None) -> None:
-    """TextBrewer's own `GeneralDistiller.train`, as in its examples; no checkpoint is written."""
+    """Train the student by TextBrewer's `GeneralDistiller.train`, without checkpoints."""
     student = new_student(work).to(work.arithmetic.device)
     distiller = _distiller(work, student, folder)
     loader = list(islice(_loader(work, pad_to), WARM_UP + steps))
     total = len(loader)
 
-    class Ticking:
-        """A batch that is asked for says that the one before is done."""
+    class TickingBatches:
+        """Batches; a request for the next batch ends the step before."""
 
         def __len__(self) -> int:
             return total
@@ -158,7 +158,7 @@ def textbrewer(work: Workload, folder: Path, clock: Clock, steps: int, pad_to: i
     with distiller:
         distiller.train(
             _optimizer(student, total)[0],
-            Ticking(),
+            TickingBatches(),
             num_epochs=1,
             scheduler_class=get_linear_schedule_with_warmup,
             scheduler_args={"num_warmup_steps": total // 10, "num_training_steps": total},
@@ -171,24 +171,24 @@ def textbrewer(work: Workload, folder: Path, clock: Clock, steps: int, pad_to: i
 def _distiller(work: Workload, student: PreTrainedModel, folder: Path) -> Any:
     import textbrewer
 
-    # The distance is of states scaled to unit length, of the first token, as everyone's here.
-    def adapted(batch: dict[str, Tensor], outputs: Any) -> dict[str, Any]:
-        states = [F.normalize(own[:, 0], dim=-1) for own in outputs.hidden_states[1:]]
+    # The distance is between states of the first token, scaled to unit length, as in the other loops.
+    def adaptor(batch: dict[str, Tensor], outputs: Any) -> dict[str, Any]:
+        states = [F.normalize(state[:, 0], dim=-1) for state in outputs.hidden_states[1:]]
         return {
             "logits": (outputs.logits,),
-            "hidden": [own[:, None] for own in states],
+            "hidden": [state[:, None] for state in states],
             "losses": (outputs.loss,),
         }
 
     matches = [
         {
-            "layer_T": matched,
+            "layer_T": teacher_layer,
             "layer_S": layer,
             "feature": "hidden",
             "loss": "hidden_mse",
-            "weight": LAYER_WEIGHT / len(_matched(work)),
+            "weight": LAYER_WEIGHT / len(_teacher_layers(work)),
         }
-        for layer, matched in enumerate(_matched(work))
+        for layer, teacher_layer in enumerate(_teacher_layers(work))
     ]
     config = textbrewer.DistillationConfig(
         temperature=TEMPERATURE,
@@ -200,37 +200,37 @@ def _distiller(work: Workload, student: PreTrainedModel, folder: Path) -> Any:
         device=str(work.arithmetic.device), output_dir=str(folder), log_dir=None
     )
     distiller = textbrewer.GeneralDistiller(
-        training, config, work.teacher, student, adapted, adapted
+        training, config, work.teacher, student, adaptor, adaptor
     )
-    distiller.save_and_callback = lambda *unused: None
+    distiller.save_and_callback = lambda *arguments: None
     return distiller
 
 
 def new_student(work: Workload) -> PreTrainedModel:
-    """The one student, as a peer trains it; the teacher's attention becomes the same kind."""
+    """The student of a peer; the teacher gets the same kind of attention."""
     config = work.blueprint.config
     model = build_classifier(config, work.blueprint.weights(1))
-    # Hugging Face's own attention: what a peer's user gets without asking.
+    # Hugging Face's default attention, which a peer's user gets.
     model.set_attn_implementation("sdpa")
     work.teacher.set_attn_implementation("sdpa")
     return model
 
 
 def _optimizer(student: PreTrainedModel, total: int) -> tuple[Any, Any]:
-    decayed = [p for p in student.parameters() if p.ndim > 1]
-    plain_ones = [p for p in student.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed}, {"params": plain_ones, "weight_decay": 0.0}]
+    matrices = [p for p in student.parameters() if p.ndim > 1]
+    vectors = [p for p in student.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=RATE, weight_decay=0.01)
     return optimizer, get_linear_schedule_with_warmup(optimizer, total // 10, total)
 
 
 def _loader(work: Workload, pad_to: int | None) -> Any:
-    """Batches in random order, padded to `pad_to` or to their longest example."""
+    """Batches in random order, padded to `pad_to` or to the longest example of the batch."""
     inputs = work.inputs
 
     def collate(rows: list[int]) -> dict[str, Tensor]:
-        longest = int(inputs.lengths[rows].max())
-        batch = inputs.tokens(torch.device("cpu")).batch(torch.tensor(rows), pad_to or longest)
+        width = int(inputs.lengths[rows].max())
+        batch = inputs.tokens(torch.device("cpu")).batch(torch.tensor(rows), pad_to or width)
         return {**batch, "labels": work.labels[rows]}
 
     return DataLoader(
@@ -243,9 +243,9 @@ def _loader(work: Workload, pad_to: int | None) -> Any:
     )
 
 
-def our_terms(work: Workload, folder: Path, rows: Any) -> dict[str, float]:
+def harness_terms(work: Workload, folder: Path, rows: Any) -> dict[str, float]:
     """This project's three losses on some rows, without dropout."""
-    population = Population([our_member(work)], work.recipe(work.outputs(folder), epochs=1))
+    population = Population([harness_member(work)], work.recipe(work.outputs(folder), epochs=1))
     method = population.members[0].method
     assert method is not None
     index = torch.from_numpy(rows)
@@ -265,7 +265,7 @@ def our_terms(work: Workload, folder: Path, rows: Any) -> dict[str, float]:
 def textbrewer_terms(
     work: Workload, student: PreTrainedModel, batch: dict[str, Tensor], folder: Path
 ) -> dict[str, float]:
-    """TextBrewer's three losses on a batch; its KD is a cross-entropy, less the teacher's entropy."""
+    """TextBrewer's three losses on a batch; the teacher's entropy turns its cross-entropy into KD."""
     distiller = _distiller(work, student, folder)
     _, losses = distiller.train_on_batch(batch, {"output_hidden_states": True})
     inputs = {name: value for name, value in batch.items() if name != "labels"}
@@ -280,9 +280,9 @@ def textbrewer_terms(
 
 
 RUNNERS: dict[str, Callable[[Workload, Path, Clock, int], None]] = {
-    "harness": ours,
-    "plain": partial(plain, pad_to=MAX_LENGTH),
-    "plain-dynamic": partial(plain, pad_to=None),
+    "harness": harness_loop,
+    "plain": partial(plain_loop, pad_to=MAX_LENGTH),
+    "plain-dynamic": partial(plain_loop, pad_to=None),
     "textbrewer": partial(textbrewer, pad_to=MAX_LENGTH),
     "textbrewer-dynamic": partial(textbrewer, pad_to=None),
 }

@@ -1,4 +1,4 @@
-"""The most memory that another process holds while it runs."""
+"""The peak memory of another process."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from threading import Thread
 
 import psutil
 
-SAMPLED = 0.02
-"""Seconds between two looks at a process."""
+INTERVAL = 0.02
+"""Seconds between two samples."""
 
 
 class PeakMemory:
-    """Looks at a process's resident memory, in a thread of its own, until the process ends."""
+    """Samples a process's resident memory in a thread, until the process ends."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
-        self._most = 0
+        self._peak = 0
         self._thread = Thread(target=self._watch, daemon=True)
         self._thread.start()
 
     def mebibytes(self) -> float:
-        """The most that was seen; waits for the process's end."""
+        """The peak; the call waits for the end of the process."""
         self._thread.join()
-        return self._most / 2**20
+        return self._peak / 2**20
 
     def _watch(self) -> None:
-        while held := self._held():
-            self._most = max(self._most, held)
-            time.sleep(SAMPLED)
+        while resident := self._resident_bytes():
+            self._peak = max(self._peak, resident)
+            time.sleep(INTERVAL)
 
-    def _held(self) -> int:
-        """Resident bytes, 0 once the process has ended."""
+    def _resident_bytes(self) -> int:
+        """Resident bytes; 0 after the end of the process."""
         try:
             return int(self._process.memory_info().rss)
         except psutil.NoSuchProcess:

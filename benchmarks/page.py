@@ -1,10 +1,10 @@
-"""What a report's page costs: `python -m benchmarks.page [--json]`.
+"""The cost of a report's page: `python -m benchmarks.page [--json]`.
 
-A ledger is made up for 22 methods on 8 tasks with 10 report seeds and 8 trials each, and its report is
-built as a user does, by `python -m reports.build` in a process of its own: seconds, processor seconds
-and peak memory, and the size of the page. Then a headless Chromium opens it: milliseconds until the
-load event, and until the first figure is drawn when the page is opened there.
-Medians of `--repeats`; builds and openings take turns.
+The benchmark writes a synthetic ledger of 22 methods on 8 tasks with 10 report seeds and 8 trials
+each. It builds the report as a user does, by `python -m reports.build` in a process of its own, and
+measures seconds, processor seconds, peak memory and the size of the page. Then a headless Chromium
+opens the page: milliseconds until the load event, and until the first figure is drawn. The numbers
+are medians of `--repeats`; builds and openings take turns.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ TARGETS = {
     "load_milliseconds": 3000.0,
     "first_figure_milliseconds": 3000.0,
 }
-"""The most that a page of 22 methods, 8 tasks and 10 seeds may take on 2 cores."""
+"""Upper limits for a page of 22 methods, 8 tasks and 10 seeds on 2 cores."""
 LABELS = {
     "build_seconds": "build, s",
     "processor_seconds": "build, processor s",
     "peak_mebibytes": "build, peak memory, MiB",
     "page_megabytes": "page, MB",
     "gzipped_megabytes": "page in gzip, MB",
-    "load_milliseconds": "opens: load event, ms",
-    "first_figure_milliseconds": "opens: first figure drawn, ms",
+    "load_milliseconds": "opening: load event, ms",
+    "first_figure_milliseconds": "opening: first figure, ms",
 }
-LONGEST = 120_000
-"""Milliseconds that a browser is given."""
-DRAWN = "() => document.querySelector('.plot[data-drawn=done]') && performance.now()"
+TIMEOUT = 120_000
+"""Milliseconds that the browser may take."""
+FIRST_FIGURE = "() => document.querySelector('.plot[data-drawn=done]') && performance.now()"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,27 +64,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, help="runs folder that keeps the ledger and the page")
     parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args(arguments)
-    size = Size(asked.methods, asked.tasks, asked.seeds, asked.trials)
+    options = parser.parse_args(arguments)
+    size = Size(options.methods, options.tasks, options.seeds, options.trials)
     with tempfile.TemporaryDirectory() as scratch:
-        runs = asked.out or Path(scratch) / "runs"
+        runs = options.out or Path(scratch) / "runs"
         started = time.perf_counter()
         try:
             name = write_ledger(runs, size)
         except ValueError as error:
             say(f"--{error}")
             return 2
-        say(f"the ledger of {name} is written: {time.perf_counter() - started:.0f} s")
-        found = measure(runs, runs / name / "report.html", asked.repeats)
-    if asked.json:
-        print(json.dumps(found))
+        say(f"wrote the ledger of {name}: {time.perf_counter() - started:.0f} s")
+        result = measure(runs, runs / name / "report.html", options.repeats)
+    if options.json:
+        print(json.dumps(result))
     else:
-        _show(found)
+        _show(result)
     return 0
 
 
 def measure(runs: Path, page: Path, repeats: int) -> dict[str, Any]:
-    """Medians of all numbers, with the repeats; a browser's are left out where there is none."""
+    """Medians of all numbers, with the repeats; without Chromium the browser's numbers are missing."""
     rows: list[dict[str, float]] = []
     with _chromium() as browser:
         for _ in range(repeats):
@@ -93,7 +93,7 @@ def measure(runs: Path, page: Path, repeats: int) -> dict[str, Any]:
             row["page_megabytes"] = len(text) / 1e6
             row["gzipped_megabytes"] = len(gzip.compress(text, 6)) / 1e6
             if browser is not None:
-                row |= opened(browser, page)
+                row |= open_times(browser, page)
             rows.append(row)
     return {
         "medians": {name: median(row[name] for row in rows) for name in rows[0]},
@@ -105,27 +105,30 @@ def measure(runs: Path, page: Path, repeats: int) -> dict[str, Any]:
 def build(runs: Path) -> dict[str, float]:
     """Seconds, processor seconds and peak memory (MiB) of the command that builds the reports."""
     command = [sys.executable, "-m", "reports.build", str(runs)]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    usage_before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         peak = PeakMemory(process.pid)
     seconds = time.perf_counter() - started
     if process.returncode:
         raise SystemExit(f"reports.build ended with exit code {process.returncode}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    usage_after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "build_seconds": seconds,
-        "processor_seconds": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "processor_seconds": usage_after.ru_utime
+        + usage_after.ru_stime
+        - usage_before.ru_utime
+        - usage_before.ru_stime,
         "peak_mebibytes": peak.mebibytes(),
     }
 
 
 @contextmanager
 def _chromium() -> Iterator[Browser | None]:
-    """A headless Chromium, or None, with a word, where there is none."""
+    """A headless Chromium; None, with a message, if Chromium is not installed."""
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
-        say("there is no chromium: how fast the page opens is not measured")
+        say("chromium is not installed: the opening of the page is not measured")
         yield None
         return
     with sync_playwright() as playwright:
@@ -134,19 +137,19 @@ def _chromium() -> Iterator[Browser | None]:
         browser.close()
 
 
-def opened(browser: Browser, page: Path) -> dict[str, float]:
-    """Milliseconds from the navigation's start, each in a fresh context."""
+def open_times(browser: Browser, page: Path) -> dict[str, float]:
+    """Milliseconds from the start of the navigation, each in a fresh context."""
     load = "() => performance.getEntriesByType('navigation')[0].loadEventEnd"
     return {
         "load_milliseconds": _until(browser, page.as_uri(), load),
-        "first_figure_milliseconds": _until(browser, f"{page.as_uri()}#figure-1", DRAWN),
+        "first_figure_milliseconds": _until(browser, f"{page.as_uri()}#figure-1", FIRST_FIGURE),
     }
 
 
 def _until(browser: Browser, address: str, moment: str) -> float:
-    """The first value of a script's function that is not falsy, once the page is open."""
+    """The first value of a script's function that is not falsy, after the page opens."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, offline=True)
-    context.set_default_timeout(LONGEST)
+    context.set_default_timeout(TIMEOUT)
     try:
         page = context.new_page()
         page.goto(address)
@@ -155,11 +158,11 @@ def _until(browser: Browser, address: str, moment: str) -> float:
         context.close()
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(result: dict[str, Any]) -> None:
     table = Table("", "median", "lowest to highest", "target")
-    for name, middle in found["medians"].items():
-        of_repeats = [row[name] for row in found["repeats"]]
-        target = found["targets"].get(name)
+    for name, middle in result["medians"].items():
+        of_repeats = [row[name] for row in result["repeats"]]
+        target = result["targets"].get(name)
         table.add_row(
             LABELS[name],
             f"{middle:.4g}",

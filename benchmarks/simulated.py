@@ -1,6 +1,6 @@
-"""Scores and answers of simulated runs, of which the true difference is known.
+"""Scores and answers of simulated runs with a known true difference.
 
-Differences are drawn in units of `UNIT`, about the spread that two seeds of one method have.
+The unit of the differences is `UNIT`, about the spread between two seeds of one method.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Shape = tuple[int, int]
 
 UNIT = 0.01
 EXAMPLES = 277
-"""As RTE's validation split."""
-FEW, SOME, MANY = 0.06, 0.5, 1e6
+"""The size of RTE's validation split."""
+CONCENTRATIONS = (0.06, 0.5, 1e6)
 """Concentrations of `answers`: two models disagree on 7, 41 and 123 of the 277 examples on average."""
 BLOCK = 2**24
-"""Answers held at once: bounds the memory."""
+"""Answers in memory at once."""
 
 DIFFERENCES: dict[str, Callable[[np.random.Generator, Shape], Floats]] = {
     "normal": lambda rng, shape: rng.normal(size=shape),
@@ -34,15 +34,15 @@ DIFFERENCES: dict[str, Callable[[np.random.Generator, Shape], Floats]] = {
     "exponential": lambda rng, shape: rng.exponential(size=shape) - 1,
     "lognormal": lambda rng, shape: rng.lognormal(size=shape) - math.exp(0.5),
 }
-"""Differences (simulations, seeds) with mean zero where there is one, by the name of their law."""
+"""Differences (simulations, seeds) by the name of their law; the mean is zero if it exists."""
 ACCURACIES = "accuracies"
-"""Of models on 277 examples, most of which all of them answer alike: few values, many ties."""
-SYMMETRIC = ("normal", "t, 2 df", "Laplace", ACCURACIES, "unequal spread")
-"""Both methods are exchangeable: the differences are symmetric about zero."""
-SKEWED = ("exponential", "lognormal")
-"""Mean zero, but not symmetric: what the sign-flip test assumes does not hold."""
+"""The law of accuracies on 277 examples. Most examples all models answer alike: many ties."""
+SYMMETRIC_LAWS = ("normal", "t, 2 df", "Laplace", ACCURACIES, "unequal spread")
+"""Laws of exchangeable methods: the differences are symmetric about zero."""
+SKEWED_LAWS = ("exponential", "lognormal")
+"""Laws with mean zero that are not symmetric: they break the assumption of the sign-flip test."""
 WINS = {"exponential": math.exp(-1), "lognormal": float(norm.sf(0.5))}
-"""The chance of a positive difference, where it is not one half (a tie counting half)."""
+"""The chance of a positive difference, for laws where the chance is not one half (a tie counts half)."""
 
 STANDARD_DEVIATIONS = {"normal": 1.0, "Laplace": math.sqrt(2), "exponential": 1.0}
 
@@ -57,7 +57,7 @@ class Scores(NamedTuple):
 
 
 def paired_scores(law: str, simulations: int, seeds: int, rng: np.random.Generator) -> Scores:
-    """Scores whose differences have a law of `DIFFERENCES`, or accuracies of exchangeable models."""
+    """Scores whose differences have the law, or accuracies of exchangeable models."""
     if law == ACCURACIES:
         return Scores(*accuracies(simulations, 2, seeds, rng).swapaxes(0, 1))
     differences = UNIT * DIFFERENCES[law](rng, (simulations, seeds))
@@ -65,7 +65,7 @@ def paired_scores(law: str, simulations: int, seeds: int, rng: np.random.Generat
     return Scores(baseline + differences, baseline)
 
 
-def standardised(law: str, simulations: int, seeds: int, rng: np.random.Generator) -> Floats:
+def standard_draws(law: str, simulations: int, seeds: int, rng: np.random.Generator) -> Floats:
     """Draws (simulations, seeds) with mean 0 and variance 1, of a law in `STANDARD_DEVIATIONS`."""
     return DIFFERENCES[law](rng, (simulations, seeds)) / STANDARD_DEVIATIONS[law]
 
@@ -73,7 +73,7 @@ def standardised(law: str, simulations: int, seeds: int, rng: np.random.Generato
 def family_scores(
     law: str, simulations: int, methods: int, seeds: int, rng: np.random.Generator
 ) -> Floats:
-    """Scores (simulations, methods, seeds) of methods that are all alike."""
+    """Scores (simulations, methods, seeds) of equal methods."""
     if law == ACCURACIES:
         return accuracies(simulations, methods, seeds, rng)
     noise = DIFFERENCES[law](rng, (simulations * methods, seeds))
@@ -81,43 +81,43 @@ def family_scores(
 
 
 def accuracies(simulations: int, methods: int, seeds: int, rng: np.random.Generator) -> Floats:
-    """Accuracies (simulations, methods, seeds) on 277 examples, most of which all models share."""
-    right = np.empty((simulations, methods, seeds), dtype=np.int64)
+    """Accuracies (simulations, methods, seeds) on 277 examples with the law `ACCURACIES`."""
+    right_counts = np.empty((simulations, methods, seeds), dtype=np.int64)
     rows = max(1, BLOCK // (methods * seeds * EXAMPLES))
     for start in range(0, simulations, rows):
-        block = right[start : start + rows]
-        answered = answers(len(block), methods * seeds, FEW, rng)
-        block[:] = answered.sum(axis=2).reshape(block.shape)
-    return right / EXAMPLES
+        block = right_counts[start : start + rows]
+        block_answers = answers(len(block), methods * seeds, CONCENTRATIONS[0], rng)
+        block[:] = block_answers.sum(axis=2).reshape(block.shape)
+    return right_counts / EXAMPLES
 
 
 def answers(
     simulations: int, models: int, concentration: float, rng: np.random.Generator
 ) -> Answers:
-    """Which of 277 examples models have right: (simulations, models, examples).
+    """Answers of models to 277 examples (simulations, models, examples), true if right.
 
-    Each example has a chance of its own, the same for all models: two thirds on average, from a
-    beta distribution. The lower its concentration, the nearer to 0 and 1 the chances lie, and the
-    fewer examples two models disagree on.
+    Each example has one chance of a right answer for all models, drawn from a beta distribution
+    with mean two thirds. A lower concentration moves the chances towards 0 and 1, and two models
+    then disagree on fewer examples.
     """
     parameters = (2 * concentration / 3, concentration / 3)
     chances = rng.beta(*parameters, size=(simulations, 1, EXAMPLES)).astype(np.float32)
-    drawn = rng.random(size=(simulations, models, EXAMPLES), dtype=np.float32)
-    right: Answers = drawn < chances
-    return right
+    uniforms = rng.random(size=(simulations, models, EXAMPLES), dtype=np.float32)
+    right_answers: Answers = uniforms < chances
+    return right_answers
 
 
 class Variances(NamedTuple):
-    """Of the hidden quality of an answer, by what it depends on; they sum to one."""
+    """Variances of the effects that make the latent quality of an answer; the sum is one."""
 
     difficulty: float
-    """The example, alike for both methods."""
+    """Effect of the example, equal for both methods."""
     example: float
-    """The example and the method."""
+    """Effect of the example for one method."""
     seed: float
-    """The seed and the method."""
+    """Effect of the seed for one method."""
     luck: float
-    """The answer alone."""
+    """Effect of the single answer."""
 
 
 MIXTURES = {
@@ -127,25 +127,25 @@ MIXTURES = {
     "luck dominates": Variances(0.2, 0.0, 0.0, 0.8),
 }
 METHOD_ACCURACY, BASELINE_ACCURACY = 0.70, 0.67
-"""Over all seeds and examples, whatever the variances."""
+"""Expected accuracies over all seeds and examples, for all variances."""
 CROSSED_DIFFERENCE = METHOD_ACCURACY - BASELINE_ACCURACY
 
 
 def crossed_answers(
     variances: Variances, seeds: int, rng: np.random.Generator
 ) -> tuple[Answers, Answers]:
-    """Which examples the method and the baseline have right, (seeds, examples) each.
+    """Answers of method and baseline, each (seeds, examples), true if right.
 
-    An answer is right if its hidden quality, a standard normal sum of the effects, is below the
-    threshold of its method.
+    An answer is right if its latent quality, a standard normal sum of the effects, is below the
+    threshold of the method.
     """
     difficulty = math.sqrt(variances.difficulty) * rng.normal(size=EXAMPLES)
 
-    def right(accuracy: float) -> Answers:
+    def draw(accuracy: float) -> Answers:
         quality = difficulty + math.sqrt(variances.example) * rng.normal(size=EXAMPLES)
         quality = quality + math.sqrt(variances.seed) * rng.normal(size=(seeds, 1))
         quality = quality + math.sqrt(variances.luck) * rng.normal(size=(seeds, EXAMPLES))
-        below: npt.NDArray[Any] = quality < norm.ppf(accuracy)
-        return below
+        right_answers: npt.NDArray[Any] = quality < norm.ppf(accuracy)
+        return right_answers
 
-    return right(METHOD_ACCURACY), right(BASELINE_ACCURACY)
+    return draw(METHOD_ACCURACY), draw(BASELINE_ACCURACY)

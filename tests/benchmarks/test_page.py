@@ -106,7 +106,7 @@ def test_without_a_browser_the_build_alone_is_measured(
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert page.main([*FLAGS.removesuffix("--json").split(), "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr()
-    assert "there is no chromium" in printed.err
+    assert "chromium is not installed" in printed.err
     assert "build, processor s" in printed.out
     assert "opens" not in printed.out
 
