@@ -141,34 +141,38 @@ class Inspector:
         the others are then None.
         """
         states, (teacher, products) = student.states, self._teacher(pooling)
-        comparable = states.shape[-1] == teacher.states.shape[-1]
+        same_width = states.shape[-1] == teacher.states.shape[-1]
         return {
-            "cka": _rounded(linear_cka(centred_products(states), products)),
-            "cosine": _rounded(mean_cosines(states, teacher.states)) if comparable else None,
-            "angles": _rounded(teacher_angles(states, teacher.states)) if comparable else None,
+            "cka": _round(linear_cka(centred_products(states), products)),
+            "cosine": _round(mean_cosines(states, teacher.states)) if same_width else None,
+            "angles": _round(teacher_angles(states, teacher.states)) if same_width else None,
         }
 
     @torch.inference_mode()
-    def projection(self, student: Layers, fused: Tensor | None, pooling: Pooling) -> dict[str, Any]:
+    def projection(
+        self, student: Layers, mixtures: Tensor | None, pooling: Pooling
+    ) -> dict[str, Any]:
         """Points on the plane of the states' first two principal components.
 
-        `fused` (examples, m, the teacher's width) are mixtures of the teacher's states, if any. Students
-        of another width than the teacher have a plane of their own.
+        `mixtures` (examples, m, the teacher's width) are weighted means of the teacher's states, if the
+        method has any. Students of another width than the teacher have a plane of their own.
         """
         student_states = student.states[self.points]
         teacher_states = self.teacher(pooling).states[self.points]
-        joint = student_states.shape[-1] == teacher_states.shape[-1]
-        states = torch.cat([student_states, teacher_states], dim=1) if joint else teacher_states
+        same_width = student_states.shape[-1] == teacher_states.shape[-1]
+        states = (
+            torch.cat([student_states, teacher_states], dim=1) if same_width else teacher_states
+        )
         plane = principal_plane(states.flatten(0, 1))
-        student_plane = plane if joint else principal_plane(student_states.flatten(0, 1))
+        student_plane = plane if same_width else principal_plane(student_states.flatten(0, 1))
         labels = self.materials.data.splits[self.split].labels[self.examples[self.points]]
         return {
-            "joint": joint,
+            "joint": same_width,
             "labels": labels.tolist(),
-            "explained": {"student": _rounded(student_plane[2]), "teacher": _rounded(plane[2])},
+            "explained": {"student": _round(student_plane[2]), "teacher": _round(plane[2])},
             "student": _points(student_states, student_plane),
             "teacher": _points(teacher_states, plane),
-            "fused": None if fused is None else _points(fused[self.points], plane),
+            "fused": None if mixtures is None else _points(mixtures[self.points], plane),
         }
 
     def _teacher(self, pooling: Pooling) -> tuple[Layers, Tensor]:
@@ -204,19 +208,19 @@ class InspectionRecorder:
 
     def __call__(self, epoch: int, population: Population) -> None:
         """Inspect the members that are left after an epoch (from 1)."""
-        last = epoch == population.recipe.training.epochs
-        attentive = [bool(self.attention[index]) for index in population.indices]
-        if not (last or any(attentive)):
+        is_last = epoch == population.recipe.training.epochs
+        has_attention = [bool(self.attention[index]) for index in population.indices]
+        if not (is_last or any(has_attention)):
             return
         outputs = population.predict(self.inspector.inputs, self.pooling)
         for row, index in enumerate(population.indices):
-            student, fused = outputs[row], None
-            if attentive[row]:
+            student, mixtures = outputs[row], None
+            if has_attention[row]:
                 with population.lend_method(row) as method:
                     record = partial(self._record_attention, index, epoch, method, student)
-                    fused = self._guard(index, epoch, record)
-            if last:
-                self._guard(index, epoch, partial(self._record_layers, index, student, fused))
+                    mixtures = self._guard(index, epoch, record)
+            if is_last:
+                self._guard(index, epoch, partial(self._record_layers, index, student, mixtures))
 
     def records(self, index: int) -> dict[str, object]:
         """The inspections of a run, by name."""
@@ -257,21 +261,21 @@ class InspectionRecorder:
         tensors = _inspect(method, student, teacher)
         if (attention := tensors.get("attention")) is None:
             return None
-        self.attention[index][epoch] = _rounded(attention_facts(method, attention))
+        self.attention[index][epoch] = _round(attention_facts(method, attention))
         _, layers, width = teacher.states.shape
         target = tensors["target"]
         mixture = attention.shape[-1] == layers and target.shape[-1] == width
         return target if mixture and target.isfinite().all() else None
 
-    def _record_layers(self, index: int, student: Layers, fused: Tensor | None) -> None:
+    def _record_layers(self, index: int, student: Layers, mixtures: Tensor | None) -> None:
         """Record how alike layers of student and teacher are before and after training, and points."""
-        _, before = self.inspector.initial_student(self.runs[index].seed, self.pooling)
-        after = self.inspector.similarities(student, self.pooling)
+        _, start_values = self.inspector.initial_student(self.runs[index].seed, self.pooling)
+        end_values = self.inspector.similarities(student, self.pooling)
         pairs = {
-            name: None if values is None else {"before": before[name], "after": values}
-            for name, values in after.items()
+            name: None if values is None else {"before": start_values[name], "after": values}
+            for name, values in end_values.items()
         }
-        points = self.inspector.projection(student, fused, self.pooling)
+        points = self.inspector.projection(student, mixtures, self.pooling)
         self.comparisons[index] = {
             "layers": {**self._facts(), **pairs},
             "projection": {**self._facts(), **points},
@@ -282,23 +286,23 @@ class InspectionRecorder:
         return {"split": self.inspector.split, "examples": examples, "pooling": self.pooling}
 
 
-def _spread(count: int, most: int) -> npt.NDArray[np.int64]:
-    """Numbers of at most `most` of `count` examples, evenly spaced, in rising order."""
-    return np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)
+def _spread(count: int, limit: int) -> npt.NDArray[np.int64]:
+    """Numbers of at most `limit` of `count` examples, evenly spaced, in rising order."""
+    return np.linspace(0, count - 1, min(limit, count)).round().astype(np.int64)
 
 
 def _points(states: Tensor, plane: tuple[Tensor, Tensor, Tensor]) -> Any:
     """States (examples, layers, width) on a `principal_plane`, as nested lists (layers, examples, 2)."""
     mean, components, _ = plane
-    return _rounded(((states.double() - mean) @ components).transpose(0, 1))
+    return _round(((states.double() - mean) @ components).transpose(0, 1))
 
 
-def _rounded(values: Any) -> Any:
+def _round(values: Any) -> Any:
     """Numbers in nested lists with four significant digits, more than a figure shows; None for NaN."""
     if isinstance(values, dict):
-        return {name: _rounded(value) for name, value in values.items()}
+        return {name: _round(value) for name, value in values.items()}
     if isinstance(values, Tensor):
         values = values.tolist()
     if isinstance(values, list):
-        return [_rounded(value) for value in values]
+        return [_round(value) for value in values]
     return float(f"{values:.4g}") if math.isfinite(values) else None

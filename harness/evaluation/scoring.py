@@ -74,11 +74,11 @@ class Evaluation:
         pooling = population.recipe.view.pooling if with_states else None
         if pooling is None or len(inputs.lengths) <= INSPECTED_EXAMPLES:
             return population.predict(inputs, pooling)
-        first = population.predict(inputs.part(np.arange(INSPECTED_EXAMPLES)), pooling)
-        whole = population.predict(inputs, None)
+        states = population.predict(inputs.part(np.arange(INSPECTED_EXAMPLES)), pooling)
+        logits = population.predict(inputs, None)
         return [
-            Layers(all_examples.logits, first_examples.states)
-            for all_examples, first_examples in zip(whole, first, strict=True)
+            Layers(row_logits.logits, row_states.states)
+            for row_logits, row_states in zip(logits, states, strict=True)
         ]
 
     def score(

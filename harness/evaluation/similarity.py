@@ -30,8 +30,8 @@ def centred_products(states: Tensor) -> Tensor:
     layers = layers - layers.mean(dim=1, keepdim=True)
     scale = layers.square().sum(dim=(1, 2), keepdim=True)
     # The remainder of a constant layer is rounding.
-    constant = scale <= 1e-20 * energy
-    products = layers @ layers.transpose(1, 2) / scale.masked_fill(constant, torch.nan)
+    is_constant = scale <= 1e-20 * energy
+    products = layers @ layers.transpose(1, 2) / scale.masked_fill(is_constant, torch.nan)
     diagonal = torch.eye(examples, dtype=torch.bool)
     products = products.masked_fill(diagonal, 0.0)
     means = products.sum(dim=2) / (examples - 2)
@@ -88,12 +88,12 @@ def teacher_angles(students: Tensor, teachers: Tensor) -> Tensor:
         (`ROUNDING`) have no direction and do not count; NaN where none counts.
     """
     teacher = teachers.double()
-    least = ROUNDING * teacher.norm(dim=-1)
+    radius = ROUNDING * teacher.norm(dim=-1)
     angles = []
     for student in students.double().unbind(1):
         differences = teacher - student[:, None]
-        equal = differences.norm(dim=-1) <= least
-        directions = F.normalize(differences, dim=-1).masked_fill(equal[..., None], torch.nan)
+        coincides = differences.norm(dim=-1) <= radius
+        directions = F.normalize(differences, dim=-1).masked_fill(coincides[..., None], torch.nan)
         cosines = (directions @ directions.transpose(1, 2)).clamp(-1.0, 1.0)
         angles.append(torch.rad2deg(cosines.arccos()).nanmean(0).fill_diagonal_(0.0))
     return torch.stack(angles)
@@ -110,5 +110,5 @@ def principal_plane(states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     centred = states.double() - mean
     values, vectors = torch.linalg.eigh(centred.T @ centred)
     plane = vectors[:, [-1, -2]]
-    largest = plane.gather(0, plane.abs().argmax(0, keepdim=True))
-    return mean, plane * largest.sign(), values[[-1, -2]] / values.sum()
+    peaks = plane.gather(0, plane.abs().argmax(0, keepdim=True))
+    return mean, plane * peaks.sign(), values[[-1, -2]] / values.sum()

@@ -12,10 +12,12 @@ DEMO = "DEMO DATA: procedural tasks that only share GLUE's schemas. Nothing here
 PAPER = "PROTOCOL paper: settings were selected on the split that is reported, so scores are optimistic."
 
 
-def all_banners(config: StudyConfig, ready: Mapping[str, Materials]) -> list[str]:
-    """The banners of every task, then those of each task in `ready`."""
-    of_tasks = [text for materials in ready.values() for text in task_banners(config, materials)]
-    return study_banners(config) + of_tasks
+def all_banners(config: StudyConfig, materials_by_task: Mapping[str, Materials]) -> list[str]:
+    """The banners of every task, then those of each task in `materials_by_task`."""
+    banners = study_banners(config)
+    for materials in materials_by_task.values():
+        banners += task_banners(config, materials)
+    return banners
 
 
 def study_banners(config: StudyConfig) -> list[str]:
@@ -28,7 +30,7 @@ def task_banners(config: StudyConfig, materials: Materials) -> list[str]:
     """Banners of one task and its teacher."""
     task = materials.data.task.name
     banners = []
-    if materials.teacher.outside and config.protocol.name == "clean":
+    if materials.teacher.from_outside and config.protocol.name == "clean":
         banners.append(
             f"{task}: the teacher comes from outside and may have seen the selection data."
         )

@@ -51,9 +51,9 @@ class Executor:
         """The number of runs of one view that are trained together. No setting depends on it."""
         view = self.trainer.view(runs[0])
         if view not in self._sizes:
-            largest = next((run for run in runs if run.method.matches_layers()), runs[0])
+            sizing_run = next((run for run in runs if run.method.matches_layers()), runs[0])
             self._sizes[view] = population_size(
-                self.trainer.recipe(view), self.trainer.member(largest)
+                self.trainer.recipe(view), self.trainer.member(sizing_run)
             )
         return self._sizes[view]
 
@@ -85,20 +85,20 @@ class Executor:
         """
         by_fingerprint = {run.fingerprint: run for run in runs}
         records = self._final_records(self._records(runs))
-        missing = [run for key, run in by_fingerprint.items() if key not in records]
-        if not missing:
+        missing_runs = [run for key, run in by_fingerprint.items() if key not in records]
+        if not missing_runs:
             return records
         # Populations are made of all runs, not of the missing ones: so a study that goes on after a
         # kill, or that several workers share, has the populations of an undisturbed one.
         populations = self._populations([*by_fingerprint.values()])
-        with progress(label, self.trainer.steps * len(missing)) as advance:
-            while missing:
-                self._train_claimed(populations, {run.fingerprint for run in missing}, advance)
-                records = self._final_records(self._records(missing))
-                still_missing = [run for run in missing if run.fingerprint not in records]
-                if len(still_missing) == len(missing):
+        with progress(label, self.trainer.steps * len(missing_runs)) as advance:
+            while missing_runs:
+                self._train_claimed(populations, {run.fingerprint for run in missing_runs}, advance)
+                records = self._final_records(self._records(missing_runs))
+                unfinished_runs = [run for run in missing_runs if run.fingerprint not in records]
+                if len(unfinished_runs) == len(missing_runs):
                     time.sleep(POLL_SECONDS)
-                missing = still_missing
+                missing_runs = unfinished_runs
         return self._records(runs)
 
     def _records(self, runs: Sequence[Run]) -> dict[str, Record]:
@@ -112,12 +112,12 @@ class Executor:
     def _train_claimed(
         self,
         populations: Sequence[Sequence[Run]],
-        missing: set[str],
+        missing_keys: set[str],
         advance: Callable[[int], None],
     ) -> None:
         """Train the first population whose missing runs can all be claimed."""
         for population in populations:
-            runs = [run for run in population if run.fingerprint in missing]
+            runs = [run for run in population if run.fingerprint in missing_keys]
             with ExitStack() as stack:
                 claims = (stack.enter_context(self.claims.claim(run.fingerprint)) for run in runs)
                 if not runs or not all(claims):
@@ -216,12 +216,12 @@ class Executor:
                 results = self.trainer.train(runs, advance)
         except RunFailed as error:
             return {run.fingerprint: failed_result(run, str(error)) for run in runs}
-        return {each.run.fingerprint: each.result for each in results}
+        return {entry.run.fingerprint: entry.result for entry in results}
 
     def _write(self, results: Sequence[RunResult]) -> None:
         """Write a population's results in one transaction: all of them, or none after a kill."""
-        for run, record in ((each.run, each.result.record) for each in results):
+        for run, record in ((entry.run, entry.result.record) for entry in results):
             if record.status == "failed":
                 say(f"warning: {run.method.name}, seed {run.seed}: failed: {record.reason}")
             self._attempts.add(run.fingerprint)
-        self.ledger.write_runs([each.result for each in results])
+        self.ledger.write_runs([entry.result for entry in results])

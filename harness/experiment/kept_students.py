@@ -53,10 +53,10 @@ class KeptStudents:
         stay. A line warns of students that should be there and are not, since an earlier command
         finished their runs without keeping them.
         """
-        complete = [key for key, record in records.items() if record.status == "complete"]
-        keepers = set(complete if self.keep == "report" else [])
-        if self.keep == "best" and complete:
-            keepers = {max(complete, key=lambda key: (records[key].metrics[metric], key))}
+        complete_keys = [key for key, record in records.items() if record.status == "complete"]
+        keepers = set(complete_keys if self.keep == "report" else [])
+        if self.keep == "best" and complete_keys:
+            keepers = {max(complete_keys, key=lambda key: (records[key].metrics[metric], key))}
         if self.keep == "best":
             other_trials = {
                 run.record.fingerprint
@@ -65,11 +65,11 @@ class KeptStudents:
             }
             self._remove((other_trials | set(records)) - keepers)
         self._clear_leftovers()
-        lacking = [key for key in keepers if not self._folder_of(key).is_dir()]
-        if lacking:
+        missing_keys = [key for key in keepers if not self._folder_of(key).is_dir()]
+        if missing_keys:
             say(
-                f"warning: {len(lacking)} of {len(keepers)} students to keep are not there: their runs "
-                "were finished earlier, without keeping them; another --out trains them again"
+                f"warning: {len(missing_keys)} of {len(keepers)} students to keep are not there: their "
+                "runs were finished earlier, without keeping them; another --out trains them again"
             )
 
     def _folder_of(self, fingerprint: str) -> Path:

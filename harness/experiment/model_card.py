@@ -27,9 +27,9 @@ from harness.training.task_setup import Materials
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 LICENSE = """Not chosen: whoever publishes this student chooses one and adds it to the head of this file,
 as `license:`. The licenses of its encoder, its teacher and its data apply."""
-CHOSEN = """One run with one seed. Where a student was kept as the best of several seeds, these very
-scores chose it, and they are optimistic. Means over seeds and the comparison with a baseline are in the
-report."""
+SELECTION_NOTE = """One run with one seed. Where a student was kept as the best of several seeds, these
+very scores chose it, and they are optimistic. Means over seeds and the comparison with a baseline are in
+the report."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _sections(
     yield _summary(run, materials, config)
     yield "## Scores"
     yield _scores(record)
-    yield CHOSEN
+    yield SELECTION_NOTE
     yield "## Use"
     yield _use(materials, config.training.max_length)
     yield "## Data"

@@ -62,18 +62,18 @@ class ReportRuns:
             ]
             if all(run.fingerprint in records for run in runs):
                 return records
-            most = max(counts.values())
+            count = max(counts.values())
             records |= self.executor.execute(
-                runs, f"{label}, {most} of at most {len(looks.seeds)} report seeds"
+                runs, f"{label}, {count} of at most {len(looks.seeds)} report seeds"
             )
 
     def _tidy_students(self, records: Mapping[str, Record]) -> None:
         """Remove the students of these runs that are not to be kept."""
         for selection in self.selections:
             fingerprints = [run.fingerprint for run in self.runs[selection.study.method.name]]
-            trained = {key: records[key] for key in fingerprints if key in records}
+            seed_records = {key: records[key] for key in fingerprints if key in records}
             students = self.executor.students(selection.study.name)
-            students.tidy(selection.trial, trained, self.metric)
+            students.tidy(selection.trial, seed_records, self.metric)
 
     def _run(self, selection: Selection, seed: int) -> Run:
         study = selection.study

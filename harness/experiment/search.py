@@ -88,12 +88,12 @@ class Search:
 
     def round(self, number: int) -> list[Trial]:
         """The trials of a round (from 0), asked now or read back. Earlier rounds must have been told."""
-        first = number * ROUND
-        if len(self._trials()) < first + ROUND:
+        start = number * ROUND
+        if len(self._trials()) < start + ROUND:
             with self.claims.held(f"ask:{self.name}:{number}"):
                 self._ask(number)
         trials = self._trials()
-        return [Trial(trial.number, dict(trial.params)) for trial in trials[first : first + ROUND]]
+        return [Trial(trial.number, dict(trial.params)) for trial in trials[start : start + ROUND]]
 
     def tell(self, number: int, score: TrialScore) -> None:
         """Report the score of a trial. A trial that has been told before stays as it is."""

@@ -52,14 +52,14 @@ class SearchRuns:
                 for run in self.executor.ledger.study_runs(study.name)
                 if run.role == "search" and run.trial < self.config.trials
             ]
-            best = best_trial(runs, self.task.metrics[0])
-            if best is None:
+            trial = best_trial(runs, self.task.metrics[0])
+            if trial is None:
                 say(
                     f"{self.task.name}: {method}: every setting failed; see the report for the reasons"
                 )
                 continue
-            inputs = next(run.record.inputs for run in runs if run.trial == best)
-            selections.append(Selection(study, best, inputs["setting"]))
+            inputs = next(run.record.inputs for run in runs if run.trial == trial)
+            selections.append(Selection(study, trial, inputs["setting"]))
         return selections
 
     def _evaluate(self, trials: Mapping[str, Sequence[Trial]]) -> dict[str, dict[int, TrialScore]]:

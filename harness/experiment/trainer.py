@@ -97,7 +97,7 @@ class Trainer:
         if self.rungs and role == "search":
             inputs["halving"] = {
                 "rungs": list(self.rungs),
-                "round": [dict(other) for other in round_settings],
+                "round": [dict(round_setting) for round_setting in round_settings],
             }
         return Run(method, study, trial, seed, role, setting, inputs)
 

@@ -34,10 +34,12 @@ class Registry:
         for method in self.methods.values():
             if name in names_of(method):
                 return method
-        known = [own for method in self.methods.values() for own in names_of(method)]
-        known += ["all", *names("ablation")]
-        near = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(known)}"
+        known_names = [n for method in self.methods.values() for n in names_of(method)]
+        known_names += ["all", *names("ablation")]
+        suggestions = difflib.get_close_matches(name, known_names, n=3)
+        hint = f"choose from {', '.join(known_names)}"
+        if suggestions:
+            hint = f"did you mean {' or '.join(suggestions)}?"
         raise MethodError(f"--method {name}: no such method; {hint}")
 
 
@@ -46,14 +48,14 @@ def registry() -> Registry:
     """Scan once. A plug-in that fails to import is reported by name and does not stop the others."""
     methods: dict[str, type[Method]] = {}
     broken: dict[str, str] = {}
-    for place, load in _candidates():
+    for origin, load in _candidates():
         try:
-            found = _methods_of(load())
+            candidates = _methods_of(load())
         except Exception as error:  # a plug-in may fail in any way
             interrupt.check(error)
-            broken[place] = f"{type(error).__name__}: {error}"
+            broken[origin] = f"{type(error).__name__}: {error}"
             continue
-        for method in found:
+        for method in candidates:
             register(methods, method)
     return Registry(dict(sorted(methods.items())), broken)
 
@@ -66,14 +68,17 @@ def chosen_methods(config: StudyConfig) -> list[type[Method]]:
 def register(methods: dict[str, type[Method]], method: type[Method]) -> None:
     """Add a method. Raises `MethodError` when another one has its name or an alias."""
     for other in methods.values():
-        taken = {*names_of(other)} & {*names_of(method)}
-        if taken and other is not method:
+        shared_names = {*names_of(other)} & {*names_of(method)}
+        if shared_names and other is not method:
             raise MethodError(
-                f"two methods are named '{min(taken)}': {_place(other)} and {_place(method)}"
+                f"two methods are named '{min(shared_names)}': "
+                f"{_full_name(other)} and {_full_name(method)}"
             )
     reserved = {"all", *names("ablation")} & {*names_of(method)}
     if reserved:
-        raise MethodError(f"{_place(method)}: '{min(reserved)}' is the name of a set of methods")
+        raise MethodError(
+            f"{_full_name(method)}: '{min(reserved)}' is the name of a set of methods"
+        )
     methods[method.name] = method
 
 
@@ -94,19 +99,19 @@ def _importer(name: str) -> Callable[[], ModuleType | type]:
     return lambda: importlib.import_module(name)
 
 
-def _methods_of(found: ModuleType | type) -> list[type[Method]]:
+def _methods_of(candidate: ModuleType | type) -> list[type[Method]]:
     """The concrete methods that a module defines, or the class an entry point names."""
-    members = [found] if isinstance(found, type) else list(vars(found).values())
+    members = [candidate] if isinstance(candidate, type) else list(vars(candidate).values())
     methods = [
         member
         for member in members
         if isinstance(member, type)
         and issubclass(member, Method)
         and not inspect.isabstract(member)
-        and (member is found or member.__module__ == found.__name__)
+        and (member is candidate or member.__module__ == candidate.__name__)
     ]
-    if isinstance(found, type) and not methods:
-        raise MethodError(f"{found.__name__} is not a concrete Method")
+    if isinstance(candidate, type) and not methods:
+        raise MethodError(f"{candidate.__name__} is not a concrete Method")
     for method in methods:
         for attribute in ("name", "summary", "paper"):
             if not isinstance(getattr(method, attribute, None), str):
@@ -118,5 +123,5 @@ def _methods_of(found: ModuleType | type) -> list[type[Method]]:
     return methods
 
 
-def _place(method: type[Method]) -> str:
+def _full_name(method: type[Method]) -> str:
     return f"{method.__module__}.{method.__qualname__}"

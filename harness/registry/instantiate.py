@@ -73,7 +73,7 @@ def usable(
     Raises:
         MethodError: nothing is left to compare: all methods are refused, or the baseline is.
     """
-    found: list[type[Method]] = []
+    kinds_in_use: list[type[Method]] = []
     errors: dict[str, MethodError] = {}
     for kind in kinds:
         try:
@@ -81,7 +81,7 @@ def usable(
         except MethodError as error:
             errors[kind.name] = error
         else:
-            found.append(kind)
-    if errors and (baseline in errors or not {kind.name for kind in found} - {baseline}):
+            kinds_in_use.append(kind)
+    if errors and (baseline in errors or not {kind.name for kind in kinds_in_use} - {baseline}):
         raise next(iter(errors.values()))
-    return found, errors
+    return kinds_in_use, errors

@@ -58,21 +58,21 @@ def space_of(method: type[Method], search: SearchConfig, regression: bool) -> Sp
     distributions: dict[str, BaseDistribution] = {}
     fixed: dict[str, Value] = {}
     for name, hyper in hypers.items():
-        chosen = _narrowed(name, hyper, search.space.get(name))
-        if isinstance(chosen, BaseDistribution):
-            distributions[name] = chosen
+        domain = _narrow(name, hyper, search.space.get(name))
+        if isinstance(domain, BaseDistribution):
+            distributions[name] = domain
         else:
-            fixed[name] = chosen
+            fixed[name] = domain
     return Space(distributions, fixed)
 
 
 def _check_simplex(method: type[Method]) -> None:
     weights = {name for name in method.space if name.endswith("_weight")}
-    more = sorted(weights - {"kd_weight", "layer_weight"})
-    if more:
+    other_weights = sorted(weights - {"kd_weight", "layer_weight"})
+    if other_weights:
         raise ConfigError(
             f"search.weights=simplex shares weights between labels, logits and layers: {method.name}, "
-            f"with its {more[0]}, needs convex ones"
+            f"with its {other_weights[0]}, needs convex ones"
         )
 
 
@@ -91,28 +91,26 @@ def any_value(hyper: Hyper) -> Value:
 
 def check_names(methods: Sequence[type[Method]], search: SearchConfig) -> None:
     """Refuse a narrowing that no chosen method reads. Raises `ConfigError`."""
-    known = {"learning_rate"}.union(*(method.space for method in methods))
+    names = {"learning_rate"}.union(*(method.space for method in methods))
     if search.weights == "simplex":
-        known = (known - {"layer_weight"}) | {"layer_share"}
-    unknown = sorted(set(search.space) - known)
+        names = (names - {"layer_weight"}) | {"layer_share"}
+    unknown = sorted(set(search.space) - names)
     if unknown:
         raise ConfigError(
             f"search.space.{unknown[0]}: none of the methods has it (they have "
-            f"{', '.join(sorted(known))})"
+            f"{', '.join(sorted(names))})"
         )
 
 
-def _narrowed(
-    name: str, hyper: Hyper, choices: Sequence[Choice] | None
-) -> BaseDistribution | Value:
+def _narrow(name: str, hyper: Hyper, choices: Sequence[Choice] | None) -> BaseDistribution | Value:
     if choices is None:
         return hyper.distribution if hyper.default is None else hyper.default
     distribution = hyper.distribution
     if isinstance(distribution, CategoricalDistribution):
-        wrong = [choice for choice in choices if choice not in distribution.choices]
-        if wrong:
+        unknown = [choice for choice in choices if choice not in distribution.choices]
+        if unknown:
             raise ConfigError(
-                f"search.space.{name}: {wrong[0]!r} is not one of {list(distribution.choices)}"
+                f"search.space.{name}: {unknown[0]!r} is not one of {list(distribution.choices)}"
             )
         return choices[0] if len(choices) == 1 else CategoricalDistribution(list(choices))
     numbers = [c for c in choices if isinstance(c, int | float) and not isinstance(c, bool)]

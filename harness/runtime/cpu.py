@@ -27,12 +27,12 @@ def set_threads(threads: int) -> None:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Use one thread of products in the block, for tensors so small that threads would only wait."""
-    before = torch.get_num_threads()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
 
 
 def hold_memory() -> None:

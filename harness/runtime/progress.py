@@ -41,11 +41,11 @@ class _PlainProgress:
 
     def advance(self, steps: int) -> None:
         self.steps += steps
-        now = time.monotonic()
-        if now - self.last_line >= PLAIN_SECONDS and self.steps < self.total:
-            self.last_line = now
-            left = (now - self.start) / self.steps * (self.total - self.steps)
-            say(f"{self.label}: {self.steps}/{self.total} steps, {left:.0f} s left")
+        moment = time.monotonic()
+        if moment - self.last_line >= PLAIN_SECONDS and self.steps < self.total:
+            self.last_line = moment
+            seconds = (moment - self.start) / self.steps * (self.total - self.steps)
+            say(f"{self.label}: {self.steps}/{self.total} steps, {seconds:.0f} s left")
 
     def end(self) -> None:
         say(f"{self.label}: {self.steps} steps in {time.monotonic() - self.start:.1f} s")

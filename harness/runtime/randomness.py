@@ -62,8 +62,8 @@ class DropoutKey:
         """
         members, *inner = shape
         if of is not None and (of * inner[-1]) % 8:
-            whole = (members, *inner[:-2], of, inner[-1])
-            return self.mask(site, whole, dropped, dtype)[..., :1, :]
+            full_shape = (members, *inner[:-2], of, inner[-1])
+            return self.mask(site, full_shape, dropped, dtype)[..., :1, :]
         columns = math.prod(inner) if of is None else inner[-1]
         rows = math.prod(inner) // columns
         stride = 0 if of is None else of * inner[-1] // 8
@@ -86,9 +86,11 @@ def _counters(stride: int, rows: int, columns: int, device: torch.device) -> Ten
 
     Row r begins with the multiple r · `stride`.
     """
-    count, last = -(-columns // 8), (rows - 1) * stride
-    if device not in _counter_tables or len(_counter_tables[device]) < last + count:
-        _counter_tables[device] = torch.arange(max(last + count, 1 << 16), device=device) * _WEYL
+    count, last_start = -(-columns // 8), (rows - 1) * stride
+    if device not in _counter_tables or len(_counter_tables[device]) < last_start + count:
+        _counter_tables[device] = (
+            torch.arange(max(last_start + count, 1 << 16), device=device) * _WEYL
+        )
     return _counter_tables[device].as_strided((rows, count), (stride, 1))
 
 

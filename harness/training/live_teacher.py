@@ -33,7 +33,7 @@ class LiveTeacher:
         device = recipe.arithmetic.device
         self.first_rows = torch.tensor([*first_rows.values()], device=device)
         self.seed_numbers = torch.tensor([numbers[seed] for seed in seeds], device=device)
-        self.distinct = len(first_rows) == len(seeds)
+        self.seeds_differ = len(first_rows) == len(seeds)
 
     @torch.no_grad()
     def layers(self, batch: Mapping[str, Tensor]) -> Layers:
@@ -43,7 +43,7 @@ class LiveTeacher:
             `Layers` with tensors (members, B, ...).
         """
         inputs = dict(batch)
-        if not self.distinct:
+        if not self.seeds_differ:
             inputs = {name: values[self.first_rows] for name, values in batch.items()}
         shape = inputs["input_ids"].shape[:2]
         with self.arithmetic.autocast():
@@ -52,7 +52,7 @@ class LiveTeacher:
 
         def by_member(values: Tensor) -> Tensor:
             values = values.unflatten(0, shape)
-            return values if self.distinct else values[self.seed_numbers]
+            return values if self.seeds_differ else values[self.seed_numbers]
 
         layers: Layers = tree_map(by_member, teacher)
         return layers

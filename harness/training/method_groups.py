@@ -29,7 +29,7 @@ def group_members(members: Sequence[Member]) -> list[list[int]]:
 
 
 class MethodGroup:
-    """Neighbours in a population whose methods differ in numbers only; `first` is their first row.
+    """Neighbours in a population whose methods differ in numbers only, from `first_row` on.
 
     `parameters` and `buffers` are those of the members' methods, stacked (members, ...). `scalars` are
     the members' numeric hyper-parameters (members,).
@@ -37,7 +37,7 @@ class MethodGroup:
 
     def __init__(self, members: list[Member], recipe: Recipe) -> None:
         self.members = members
-        self.first = 0
+        self.first_row = 0
         self.recipe = recipe
         self.template = members[0].method
         self.sums: dict[str, Tensor] = {}
@@ -56,7 +56,7 @@ class MethodGroup:
     def leaves(self) -> list[Leaf]:
         """The stacked projections that are trained; weight decay is for matrices only."""
         return [
-            Leaf(values, values.ndim > 2, self.first)
+            Leaf(values, values.ndim > 2, self.first_row)
             for values in self.parameters.values()
             if values.requires_grad
         ]
@@ -75,8 +75,8 @@ class MethodGroup:
         """A member's method with the parameters that it has now, on the CPU, in eval mode."""
         method = self.members[row].method
         if method is not None:
-            stacked = {**self.parameters, **self.buffers}
-            state = {name: values[row] for name, values in stacked.items()}
+            tensors = {**self.parameters, **self.buffers}
+            state = {name: values[row] for name, values in tensors.items()}
             method.load_state_dict(state, strict=False)  # a method's state may lack its buffers
             method = method.cpu().eval()
         return method
@@ -196,8 +196,8 @@ def _signature(method: Method | None) -> object:
         return None
     parts: list[object] = []
     for name, module in method.named_modules():
-        plain = {key: value for key, value in vars(module).items() if key not in _MODULE_ATTRIBUTES}
-        parts.append((name, type(module), sorted(plain.items(), key=lambda item: item[0])))
+        attributes = {k: v for k, v in vars(module).items() if k not in _MODULE_ATTRIBUTES}
+        parts.append((name, type(module), sorted(attributes.items(), key=lambda item: item[0])))
     for name, parameter in method.named_parameters():
         parts.append((name, tuple(parameter.shape), parameter.dtype, parameter.requires_grad))
     for name, buffer in method.named_buffers():

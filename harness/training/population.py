@@ -142,8 +142,8 @@ class Population:
             return
         groups = []
         for group in self.groups:
-            end = group.first + len(group.members)
-            group_rows = [row - group.first for row in rows if group.first <= row < end]
+            end = group.first_row + len(group.members)
+            group_rows = [row - group.first_row for row in rows if group.first_row <= row < end]
             if group_rows:
                 group.keep(group_rows)
                 groups.append(group)
@@ -161,8 +161,8 @@ class Population:
 
     def method(self, row: int) -> Method | None:
         """The method of a row's member with the projections that it has learned, on the CPU."""
-        group = next(g for g in reversed(self.groups) if g.first <= row)
-        return group.method(row - group.first)
+        group = next(g for g in reversed(self.groups) if g.first_row <= row)
+        return group.method(row - group.first_row)
 
     @contextmanager
     def lend_method(self, row: int) -> Iterator[Method]:
@@ -175,10 +175,10 @@ class Population:
             method.train().to(self.device)
 
     def _number_groups(self) -> None:
-        first = 0
+        row = 0
         for group in self.groups:
-            group.first = first
-            first += len(group.members)
+            group.first_row = row
+            row += len(group.members)
 
     def _leaves(self) -> list[Leaf]:
         return self.network.leaves() + [leaf for group in self.groups for leaf in group.leaves()]
@@ -187,22 +187,22 @@ class Population:
         """Make what depends on the members' seeds: dropout keys, and a live teacher's batches."""
         seeds = [member.seed for member in self.members]
         self.key = DropoutKey(seeds, self.device)
-        live = self.teacher is not None and self.recipe.view.needs
-        self.live_teacher = LiveTeacher(self.recipe, seeds) if live else None
+        needs_teacher = self.teacher is not None and self.recipe.view.needs
+        self.live_teacher = LiveTeacher(self.recipe, seeds) if needs_teacher else None
 
 
 def _network(members: Sequence[Member], recipe: Recipe) -> Network:
     arithmetic, training = recipe.arithmetic, recipe.training
-    frozen = training.embeddings == "frozen"
+    frozen_embeddings = training.embeddings == "frozen"
     weights = [member.weights for member in members]
     if engine_of(training.engine, recipe.model) == "stacked":
         dtype = torch.bfloat16 if arithmetic.bf16 else torch.float32
         return StackedClassifier(
-            recipe.model, weights, arithmetic.device, dtype, recipe.vocabulary, frozen
+            recipe.model, weights, arithmetic.device, dtype, recipe.vocabulary, frozen_embeddings
         )
     (member_weights,) = weights
     model = build_classifier(recipe.model, member_weights).to(arithmetic.device)
-    return ReferenceClassifier(model, arithmetic, frozen)
+    return ReferenceClassifier(model, arithmetic, frozen_embeddings)
 
 
 @torch.inference_mode()

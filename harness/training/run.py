@@ -36,11 +36,11 @@ class Run:
 
 def report_seeds(count: int, repeat: int = 0) -> list[int]:
     """The seeds of report runs, the same for every method; each repeat has its own."""
-    first = 1 + repeat * REPEAT_SEEDS
-    return list(range(first, first + count))
+    start = 1 + repeat * REPEAT_SEEDS
+    return list(range(start, start + count))
 
 
 def search_seeds(count: int, repeat: int = 0) -> list[int]:
     """The seeds of search runs, the same for every method and trial; each repeat has its own."""
-    first = SEARCH_SEED + repeat * REPEAT_SEEDS
-    return list(range(first, first + count))
+    start = SEARCH_SEED + repeat * REPEAT_SEEDS
+    return list(range(start, start + count))

@@ -31,8 +31,8 @@ def population_size(recipe: Recipe, member: Member) -> int:
     numbers = [len(bucket.rows) * bucket.width for bucket in schedule.buckets]
     states = sum(numbers) / schedule.steps_per_epoch * int(recipe.model.hidden_size)
     weights = sum(value.numel() for value in member.weights.values())
-    most = _most_members(psutil.virtual_memory().available, weights * WEIGHT_BYTES)
-    return max(1, min(most, round(STATE_NUMBERS / states)))
+    limit = _most_members(psutil.virtual_memory().available, weights * WEIGHT_BYTES)
+    return max(1, min(limit, round(STATE_NUMBERS / states)))
 
 
 def _most_members(free_bytes: int, member_bytes: int) -> int:
@@ -42,12 +42,12 @@ def _most_members(free_bytes: int, member_bytes: int) -> int:
 def _size_on_gpu(recipe: Recipe, member: Member) -> int:
     """The number of members that fit; 1 where a second member does not fit."""
     try:
-        one, two = (_bytes_on_gpu(recipe, member, size) for size in (1, 2))
+        single_bytes, pair_bytes = (_bytes_on_gpu(recipe, member, size) for size in (1, 2))
     except torch.OutOfMemoryError:
         return 1
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(recipe.arithmetic.device)
-    return _most_members(free, two - one)
+    return _most_members(free, pair_bytes - single_bytes)
 
 
 def _bytes_on_gpu(recipe: Recipe, member: Member, size: int) -> int:

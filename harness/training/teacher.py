@@ -51,7 +51,7 @@ class Origin:
     """
 
     folder: Path
-    outside: bool
+    from_outside: bool
     recipe: str
     outputs: tuple[int, ...] = ()
 
@@ -67,7 +67,7 @@ class Teacher:
     model: PreTrainedModel
     folder: Path
     fingerprint: str
-    outside: bool
+    from_outside: bool
     seconds: float
 
 
@@ -128,7 +128,7 @@ def _match_labels(folder: Path, task: Task, override: Sequence[str] | None) -> t
         return (0,)
     labels, outputs = list(task.labels), list(override or names)
     if sorted(outputs) != sorted(labels):
-        labels, outputs = [[_plain(name) for name in side] for side in (labels, outputs)]
+        labels, outputs = [[_one_spelling(name) for name in side] for side in (labels, outputs)]
     if sorted(outputs) != sorted(labels) or len(set(labels)) < len(labels):
         source = f"teacher.labels.{task.name}" if override else f"--teacher {folder}"
         quoted = ",".join(json.dumps(label, ensure_ascii=False) for label in task.labels)
@@ -154,7 +154,7 @@ def _checkpoint_outputs(path: Path) -> list[str]:
     return [str(names[str(index)]) for index in range(len(names))]
 
 
-def _plain(name: str) -> str:
+def _one_spelling(name: str) -> str:
     """A label's name in one spelling: NOT-ENTAILMENT and not_entailment are the same label."""
     return re.sub(r"[\W_]+", "_", name.casefold())
 
@@ -180,7 +180,7 @@ def prepare_teacher(
     advance: Callable[[int], None],
 ) -> Teacher:
     """The teacher of a task, fine-tuned on the training split unless its folder is already sealed."""
-    if origin.outside:
+    if origin.from_outside:
         model = load_classifier(origin.folder, arithmetic.device)
         _reorder_outputs(model, data.task, origin.outputs)
         return Teacher(model, origin.folder, origin.recipe, True, 0.0)
@@ -268,20 +268,20 @@ def judge_teacher(
         for name, split in data.splits.items()
         if name != "train"
     }
-    constant = constant_score(task, data.train.labels, data.selection.labels)
+    floor = constant_score(task, data.train.labels, data.selection.labels)
     score = scores["selection"][metric]
-    weak = not score > constant  # also when it is not a number
+    weak = not score > floor  # also when it is not a number
     if weak and not config.allow_weak:
         raise TeacherError(
             f"{task.name}: the teacher's {metric} on the selection split is {score:.3f}, a constant "
-            f"prediction's {constant:.3f}; train it longer, or pass --allow-weak-teacher"
+            f"prediction's {floor:.3f}; train it longer, or pass --allow-weak-teacher"
         )
     return {
         "task": task.name,
         "name": config.checkpoint or config.pretrained,
-        "origin": "from outside" if teacher.outside else "fine-tuned here",
+        "origin": "from outside" if teacher.from_outside else "fine-tuned here",
         "metrics": scores,
-        "constant": constant,
+        "constant": floor,
         "weak": weak,
         "layers": int(teacher.model.config.num_hidden_layers),
         "width": int(teacher.model.config.hidden_size),

@@ -12,7 +12,7 @@ import torch
 
 from harness.analysis.compare import summarise
 from harness.errors import UserError
-from harness.evaluation.inspection import COMPARED_EXAMPLES, _rounded, _spread
+from harness.evaluation.inspection import COMPARED_EXAMPLES, _round, _spread
 from harness.registry.discovery import registry
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
@@ -195,6 +195,6 @@ def test_examples_are_spread_over_the_split() -> None:
     assert _spread(1, 3).tolist() == [0]
 
 
-def test_numbers_are_rounded_and_what_is_none_is_null() -> None:
+def test_numbers_are_round_and_what_is_none_is_null() -> None:
     given = {"a": torch.tensor([[0.123456, math.nan]]), "b": [1e-9, 12345.6]}
-    assert _rounded(given) == {"a": [[0.1235, None]], "b": [1e-9, 12350.0]}
+    assert _round(given) == {"a": [[0.1235, None]], "b": [1e-9, 12350.0]}
