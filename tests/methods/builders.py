@@ -14,23 +14,23 @@ from harness.registry.space import any_value
 from harness.runtime.randomness import generator, global_seed
 
 METHODS = registry().methods
-SAME = Shapes(6, 8, 3, 8, 3, teacher_heads=2, student_heads=2, epochs=3)
-WIDER = replace(SAME, student_width=6)
+EQUAL_SHAPES = Shapes(6, 8, 3, 8, 3, teacher_heads=2, student_heads=2, epochs=3)
+UNEQUAL_SHAPES = replace(EQUAL_SHAPES, student_width=6)
 EXAMPLES = 7
 PLACES = 5
 LENGTHS = (5, 2, 4, 5, 1, 3, 5)
 MASK = torch.arange(PLACES) < torch.tensor(LENGTHS)[:, None]
 
 
-def build(name: str, shapes: Shapes = SAME, seed: int = 0, **structure: Value) -> Method:
+def build(name: str, shapes: Shapes = EQUAL_SHAPES, seed: int = 0, **structure: Value) -> Method:
     """A method made as the executor makes it."""
     method = METHODS[name]
-    chosen = {h: any_value(d) for h, d in method.space.items() if d.kind == "structural"}
+    options = {h: any_value(d) for h, d in method.space.items() if d.kind == "structural"}
     with global_seed("contract", seed):
-        return method(shapes, {**chosen, **structure}, generator("contract", seed))
+        return method(shapes, {**options, **structure}, generator("contract", seed))
 
 
-def moved(method: Method, seed: int = 0) -> Method:
+def shift_parameters(method: Method, seed: int = 0) -> Method:
     """The same method in float64 with its parameters away from where they start."""
     source = generator("moved", seed)
     for parameter in method.parameters():
@@ -38,43 +38,45 @@ def moved(method: Method, seed: int = 0) -> Method:
     return method.double()
 
 
-def batch(shapes: Shapes = SAME, seed: int = 0) -> tuple[Layers, Layers, Tensor]:
+def batch(shapes: Shapes = EQUAL_SHAPES, seed: int = 0) -> tuple[Layers, Layers, Tensor]:
     """Student, teacher and labels in float64; the student's tensors are leaves."""
     source = generator("batch", seed)
-    student = drawn(
+    student = random_layers(
         source, shapes.student_layers, shapes.student_width, shapes.student_heads, shapes.outputs
     )
     for tensor in tensors(student):
         tensor.requires_grad_()
-    teacher = drawn(
+    teacher = random_layers(
         source, shapes.teacher_layers, shapes.teacher_width, shapes.teacher_heads, shapes.outputs
     )
     return student, teacher, torch.randint(shapes.outputs, (EXAMPLES,), generator=source)
 
 
-def drawn(source: torch.Generator, layers: int, width: int, heads: int, outputs: int) -> Layers:
+def random_layers(
+    source: torch.Generator, layers: int, width: int, heads: int, outputs: int
+) -> Layers:
     """Everything that a model of this shape could hand out, at random."""
 
-    def normal(*size: int) -> Tensor:
+    def random_normal(*size: int) -> Tensor:
         return torch.randn(EXAMPLES, *size, generator=source, dtype=torch.float64)
 
-    def each(count: int, *size: int) -> tuple[Tensor, ...]:
-        return tuple(normal(*size) for _ in range(count))
+    def random_tuple(count: int, *size: int) -> tuple[Tensor, ...]:
+        return tuple(random_normal(*size) for _ in range(count))
 
-    parts = [each(layers, heads, PLACES, width // heads) for _ in range(3)]
+    parts = [random_tuple(layers, heads, PLACES, width // heads) for _ in range(3)]
     return Layers(
-        normal(outputs),
-        normal(layers, width),
-        each(layers + 1, PLACES, width),
-        each(layers, heads, PLACES, PLACES),
+        random_normal(outputs),
+        random_normal(layers, width),
+        random_tuple(layers + 1, PLACES, width),
+        random_tuple(layers, heads, PLACES, PLACES),
         *parts,
     )
 
 
 def tensors(layers: Layers) -> list[Tensor]:
     """All tensors of what a model hands out."""
-    found: list[Tensor] = tree_leaves(layers)
-    return found
+    leaves: list[Tensor] = tree_leaves(layers)
+    return leaves
 
 
 def middle(method: type[Method], share: float = 0.4) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""METHODS' formulas a second time: float64, plain loops over examples and layers."""
+"""A second implementation of the formulas in methods/: float64, plain loops over examples and layers."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -59,8 +59,8 @@ Oracle = Callable[[Batch, Weights, Options], float]
 
 
 def average(values: Iterable[float]) -> float:
-    listed = list(values)
-    return sum(listed) / len(listed)
+    items = list(values)
+    return sum(items) / len(items)
 
 
 def squared(a: Array, b: Array) -> float:
@@ -73,17 +73,17 @@ def unit(a: Array) -> Array:
 
 
 def softmax(energies: Iterable[float]) -> list[float]:
-    listed = [float(energy) for energy in energies]
-    powers = [math.exp(energy - max(listed)) for energy in listed]
+    items = [float(energy) for energy in energies]
+    powers = [math.exp(energy - max(items)) for energy in items]
     return [power / sum(powers) for power in powers]
 
 
-def divergence(target: Sequence[float], found: Sequence[float]) -> float:
+def divergence(target: Sequence[float], student: Sequence[float]) -> float:
     """KL(target ‖ found) of two distributions, summed."""
-    return sum(p * (math.log(p) - math.log(q)) for p, q in zip(target, found, strict=True))
+    return sum(p * (math.log(p) - math.log(q)) for p, q in zip(target, student, strict=True))
 
 
-def weighted(weights: Iterable[float], layers: Iterable[Array]) -> Array:
+def weighted_sum(weights: Iterable[float], layers: Iterable[Array]) -> Array:
     parts = [weight * layer for weight, layer in zip(weights, layers, strict=True)]
     return sum(parts[1:], parts[0])
 
@@ -97,9 +97,9 @@ def half_up(j: int, n: int, m: int) -> int:
     return math.floor(Fraction(j * n, m) + Fraction(1, 2))
 
 
-def bucket(j: int, m: int, n: int, overlapping: bool) -> list[int]:
+def bucket(j: int, m: int, n: int, overlap: bool) -> list[int]:
     """C(j), 1-based: the layers between two cuts, and the first one of the next bucket."""
-    last = half_up(j, n, m) + (1 if overlapping and j < m else 0)
+    last = half_up(j, n, m) + (1 if overlap and j < m else 0)
     return list(range(half_up(j - 1, n, m) + 1, last + 1))
 
 
@@ -112,28 +112,30 @@ def alp(batch: Batch, weights: Weights, options: Options, kind: str = "all") -> 
     losses = []
     for states, layers in batch.examples():
         for j in range(1, m + 1):
-            own = range(1, n + 1) if kind == "all" else bucket(j, m, n, kind == "overlapping")
-            asked = query(weights, states[j - 1])
-            keys = [phi @ layers[i - 1] for i in own]
-            attention = softmax(float(asked @ key) / root for key in keys)
-            raw = [layers[i - 1] for i in own]
-            fused = weighted(attention, keys if options["value"] == "projected" else raw)
-            losses.append(squared(asked, fused))
+            members = range(1, n + 1) if kind == "all" else bucket(j, m, n, kind == "overlapping")
+            query_state = query(weights, states[j - 1])
+            keys = [phi @ layers[i - 1] for i in members]
+            attention = softmax(float(query_state @ key) / root for key in keys)
+            states_of_layers = [layers[i - 1] for i in members]
+            mixture = weighted_sum(
+                attention, keys if options["value"] == "projected" else states_of_layers
+            )
+            losses.append(squared(query_state, mixture))
     return average(losses)
 
 
-def ckd(batch: Batch, weights: Weights, options: Options, overlapping: bool) -> float:
+def ckd(batch: Batch, weights: Weights, options: Options, overlap: bool) -> float:
     """Mean over examples and j of MSE(W_j s_j, concat_{i ∈ C(j)} t_i), or MSE(s_j, V_j concat)."""
     m, n = batch.depths
     losses = []
     for states, layers in batch.examples():
         for j in range(1, m + 1):
-            joined = np.concatenate([layers[i - 1] for i in bucket(j, m, n, overlapping)])
-            own, linear = states[j - 1], weights[f"maps.{j - 1}.weight"]
+            concatenation = np.concatenate([layers[i - 1] for i in bucket(j, m, n, overlap)])
+            state, linear = states[j - 1], weights[f"maps.{j - 1}.weight"]
             if options["direction"] == "to-teacher":
-                losses.append(squared(linear @ own, joined))
+                losses.append(squared(linear @ state, concatenation))
             else:
-                losses.append(squared(own, linear @ joined))
+                losses.append(squared(state, linear @ concatenation))
     return average(losses)
 
 
@@ -148,7 +150,7 @@ MAPS: dict[str, Map] = {
 """Teacher layers, 1-based, of student layers 1, 2, ..; what the list does not reach is left out."""
 
 
-def mapped(batch: Batch, weights: Weights, options: Options, layer_map: Map) -> float:
+def mapped_layers(batch: Batch, weights: Weights, options: Options, layer_map: Map) -> float:
     """Mean over examples and j of MSE(s_j, t_A(j)), both of unit length or as they are."""
     numbers = layer_map(*batch.depths, weights)
     losses = []
@@ -170,13 +172,13 @@ MIXTURES: dict[str, Mixture] = {
 """ε_j, one row for each student layer."""
 
 
-def mixed(batch: Batch, weights: Weights, options: Options, mixture: Mixture) -> float:
+def mixed_layers(batch: Batch, weights: Weights, options: Options, mixture: Mixture) -> float:
     """Mean over examples and j of MSE(u_j, Σ_i ε_ji t_i), ε the same for every example."""
     rows = mixture(*batch.depths, weights)
     losses = []
     for states, layers in batch.examples():
         for state, row in zip(states, rows, strict=True):
-            losses.append(squared(query(weights, state), weighted(row, layers)))
+            losses.append(squared(query(weights, state), weighted_sum(row, layers)))
     return average(losses)
 
 
@@ -184,9 +186,9 @@ def random_projection(batch: Batch, weights: Weights, options: Options) -> float
     """R_j · concat(t_1..t_n), with R_j (d, n·d) the transpose of the kept buffer."""
     losses = []
     for states, layers in batch.examples():
-        joined = np.concatenate(list(layers))
-        for state, drawn in zip(states, weights["projection"], strict=True):
-            losses.append(squared(query(weights, state), drawn.T @ joined))
+        concatenation = np.concatenate(list(layers))
+        for state, projection in zip(states, weights["projection"], strict=True):
+            losses.append(squared(query(weights, state), projection.T @ concatenation))
     return average(losses)
 
 
@@ -195,18 +197,21 @@ def rail(batch: Batch, weights: Weights, options: Options) -> float:
     layer_numbers = [int(index) + 1 for index in weights["epoch_layers"][batch.epoch]]
     losses = []
     for states, layers in batch.examples():
-        ours = [states[j] for j in range(len(layer_numbers))]
-        theirs = [layers[number - 1] for number in layer_numbers]
+        student_states = [states[j] for j in range(len(layer_numbers))]
+        teacher_states = [layers[number - 1] for number in layer_numbers]
         if options["compared"] == "concatenated":
-            ours, theirs = [np.concatenate(ours)], [np.concatenate(theirs)]
-        for j, (one, two) in enumerate(zip(ours, theirs, strict=True)):
-            here = unit(weights["student_maps"][j].T @ one)
-            there = unit(weights["teacher_maps"][j].T @ two)
-            losses.append(128 * squared(here, there))
+            student_states, teacher_states = (
+                [np.concatenate(student_states)],
+                [np.concatenate(teacher_states)],
+            )
+        for j, (one, two) in enumerate(zip(student_states, teacher_states, strict=True)):
+            student_vector = unit(weights["student_maps"][j].T @ one)
+            teacher_vector = unit(weights["teacher_maps"][j].T @ two)
+            losses.append(128 * squared(student_vector, teacher_vector))
     return average(losses)
 
 
-def guesses(weights: Weights, side: str, layers: Array) -> list[Array]:
+def pseudo_outputs(weights: Weights, side: str, layers: Array) -> list[Array]:
     """What the pseudo-classifiers of a side make of all its layers but the last."""
     heads, biases = weights[f"{side}_heads"], weights[f"{side}_biases"]
     return [
@@ -218,24 +223,24 @@ def universal(batch: Batch, weights: Weights, options: Options) -> float:
     """mean_j T²·KL(Σ_i ε_ji softmax(p_i/T) ‖ softmax(q_j/T)) + mean_i label(p_i), or squared errors."""
     heat = batch.temperature
     regression = batch.labels.dtype.kind == "f"
-    matches, labelled = [], []
+    matches, label_losses = [], []
     for (states, layers), label in zip(batch.examples(), batch.labels.tolist(), strict=True):
-        theirs = guesses(weights, "teacher", layers)
-        for theirs_i in theirs:
+        teacher_outputs = pseudo_outputs(weights, "teacher", layers)
+        for p in teacher_outputs:
             if regression:
-                labelled.append((float(theirs_i[0]) - label) ** 2)
+                label_losses.append((float(p[0]) - label) ** 2)
             else:
-                labelled.append(-math.log(softmax(theirs_i)[label]))
-        for ours_j in guesses(weights, "student", states):
-            root = math.sqrt(len(ours_j))
-            attention = softmax(float(ours_j @ theirs_i) / root for theirs_i in theirs)
+                label_losses.append(-math.log(softmax(p)[label]))
+        for q in pseudo_outputs(weights, "student", states):
+            root = math.sqrt(len(q))
+            attention = softmax(float(q @ p) / root for p in teacher_outputs)
             if regression:
-                matches.append(squared(ours_j, weighted(attention, theirs)))
+                matches.append(squared(q, weighted_sum(attention, teacher_outputs)))
             else:
-                soft = [np.array(softmax(theirs_i / heat)) for theirs_i in theirs]
-                target = weighted(attention, soft).tolist()
-                matches.append(heat**2 * divergence(target, softmax(ours_j / heat)))
-    return average(matches) + average(labelled)
+                shares = [np.array(softmax(p / heat)) for p in teacher_outputs]
+                target = weighted_sum(attention, shares).tolist()
+                matches.append(heat**2 * divergence(target, softmax(q / heat)))
+    return average(matches) + average(label_losses)
 
 
 def transport(costs: Array, rows: Array, columns: Array) -> Array:
@@ -243,11 +248,11 @@ def transport(costs: Array, rows: Array, columns: Array) -> Array:
     m, n = costs.shape
     row_sums = [[float(k // n == j) for k in range(m * n)] for j in range(m)]
     column_sums = [[float(k % n == i) for k in range(m * n)] for i in range(n)]
-    found = linprog(
+    solution = linprog(
         costs.ravel(), A_eq=row_sums + column_sums, b_eq=np.concatenate([rows, columns])
     )
-    assert found.success
-    plan: Array = found.x.reshape(m, n)
+    assert solution.success
+    plan: Array = solution.x.reshape(m, n)
     return plan
 
 
@@ -278,30 +283,37 @@ def tinybert(batch: Batch, weights: Weights, options: Options) -> float:
     scores, states = [], []
     for j in range(m + 1):
         i = half_up(j, n, m)
-        found = []
+        distances = []
         for b, length in enumerate(batch.lengths):
             for place in range(length):
                 mapped_state = weights["state_map.weight"] @ student.tokens[j, b, place]
-                found.append(squared(mapped_state, teacher.tokens[i, b, place]))
-        states.append(average(found))
+                distances.append(squared(mapped_state, teacher.tokens[i, b, place]))
+        states.append(average(distances))
     for j in range(1, m + 1):
         i = half_up(j, n, m)
-        found = []
+        distances = []
         for b, length in enumerate(batch.lengths):
             for head in range(student.scores.shape[2]):
-                ours, theirs = student.scores[j - 1, b, head], teacher.scores[i - 1, b, head]
+                student_scores, teacher_scores = (
+                    student.scores[j - 1, b, head],
+                    teacher.scores[i - 1, b, head],
+                )
                 for pair in product(range(length), repeat=2):
-                    found.append((float(ours[pair]) - float(theirs[pair])) ** 2)
-        scores.append(average(found))
+                    distances.append(
+                        (float(student_scores[pair]) - float(teacher_scores[pair])) ** 2
+                    )
+        scores.append(average(distances))
     return average(scores) + average(states)
 
 
 def relation(heads: Array, length: int, relations: int, head: int) -> list[list[float]]:
     """softmax(A Aᵀ / √d_r) of one relation head; A is cut out of the joined `heads` (heads, T, d)."""
-    joined = [np.concatenate([own[place] for own in heads]) for place in range(length)]
-    width = len(joined[0]) // relations
-    cut = [token[head * width : (head + 1) * width] for token in joined]
-    return [softmax(float(a @ b) / math.sqrt(width) for b in cut) for a in cut]
+    tokens = [
+        np.concatenate([head_parts[place] for head_parts in heads]) for place in range(length)
+    ]
+    width = len(tokens[0]) // relations
+    parts = [token[head * width : (head + 1) * width] for token in tokens]
+    return [softmax(float(a @ b) / math.sqrt(width) for b in parts) for a in parts]
 
 
 def minilm(batch: Batch, weights: Weights, options: Options) -> float:
@@ -309,13 +321,20 @@ def minilm(batch: Batch, weights: Weights, options: Options) -> float:
     relations = batch.student.queries.shape[2]
     total = 0.0
     for part in ("queries", "keys", "values"):
-        found = []
+        divergences = []
         for b, length in enumerate(batch.lengths):
             for head in range(relations):
-                ours = relation(getattr(batch.student, part)[-1, b], length, relations, head)
-                theirs = relation(getattr(batch.teacher, part)[-1, b], length, relations, head)
-                found += [divergence(t, s) for t, s in zip(theirs, ours, strict=True)]
-        total += average(found)
+                student_relation = relation(
+                    getattr(batch.student, part)[-1, b], length, relations, head
+                )
+                teacher_relation = relation(
+                    getattr(batch.teacher, part)[-1, b], length, relations, head
+                )
+                divergences += [
+                    divergence(t, s)
+                    for t, s in zip(teacher_relation, student_relation, strict=True)
+                ]
+        total += average(divergences)
     return total
 
 
@@ -324,10 +343,10 @@ ORACLES: dict[str, Oracle] = {
     "alp-np": alp,
     "alp-no": partial(alp, kind="apart"),
     "alp-po": partial(alp, kind="overlapping"),
-    "ckd-no": partial(ckd, overlapping=False),
-    "ckd-po": partial(ckd, overlapping=True),
-    **{name: partial(mapped, layer_map=layer_map) for name, layer_map in MAPS.items()},
-    **{name: partial(mixed, mixture=mixture) for name, mixture in MIXTURES.items()},
+    "ckd-no": partial(ckd, overlap=False),
+    "ckd-po": partial(ckd, overlap=True),
+    **{name: partial(mapped_layers, layer_map=layer_map) for name, layer_map in MAPS.items()},
+    **{name: partial(mixed_layers, mixture=mixture) for name, mixture in MIXTURES.items()},
     "random-projection": random_projection,
     "rail": rail,
     "universal": universal,

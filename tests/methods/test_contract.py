@@ -18,16 +18,16 @@ from harness.registry.cards import card
 from harness.registry.discovery import registry
 from harness.runtime.randomness import generator
 from tests.methods.builders import (
+    EQUAL_SHAPES,
     EXAMPLES,
     MASK,
     METHODS,
-    SAME,
-    WIDER,
+    UNEQUAL_SHAPES,
     batch,
     build,
     context,
     middle,
-    moved,
+    shift_parameters,
     tensors,
 )
 
@@ -62,7 +62,9 @@ def total(
     return objective(terms, scalars, "convex")
 
 
-def gradient(method: Method, scalars: Mapping[str, Tensor], shapes: Shapes = SAME) -> Tensor:
+def gradient(
+    method: Method, scalars: Mapping[str, Tensor], shapes: Shapes = EQUAL_SHAPES
+) -> Tensor:
     """Gradient of the objective for the student and all parameters of the method, in one vector."""
     student, teacher, labels = batch(shapes)
     leaves = [*tensors(student), *method.parameters()]
@@ -73,10 +75,10 @@ def gradient(method: Method, scalars: Mapping[str, Tensor], shapes: Shapes = SAM
 
 def widths_of(name: str) -> list[Shapes]:
     try:
-        build(name, WIDER)
+        build(name, UNEQUAL_SHAPES)
     except MethodError:
-        return [SAME]
-    return [SAME, WIDER]
+        return [EQUAL_SHAPES]
+    return [EQUAL_SHAPES, UNEQUAL_SHAPES]
 
 
 @pytest.fixture
@@ -121,12 +123,12 @@ def test_the_card_names_every_hyper_parameter(name: str) -> None:
 @pytest.mark.parametrize("name", MATCHING)
 def test_gradients_reach_the_student_and_every_parameter(name: str) -> None:
     for shapes in widths_of(name):
-        method = moved(build(name, shapes))
+        method = shift_parameters(build(name, shapes))
         student, teacher, labels = batch(shapes)
         terms = method(student, teacher, labels, context(middle(METHODS[name])))
         sum(terms.values(), torch.zeros(())).backward()
-        reached = [own.grad for own in tensors(student) if own.grad is not None]
-        assert any(grad.abs().sum() > 0 for grad in reached)
+        gradients_reached = [own.grad for own in tensors(student) if own.grad is not None]
+        assert any(grad.abs().sum() > 0 for grad in gradients_reached)
         for parameter, value in method.named_parameters():
             assert value.grad is not None, parameter
             assert value.grad.abs().sum() > 0, parameter
@@ -134,14 +136,14 @@ def test_gradients_reach_the_student_and_every_parameter(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_objective_moves_the_logits(name: str) -> None:
-    found = gradient(moved(build(name)), middle(METHODS[name]))
-    assert found[: EXAMPLES * SAME.outputs].abs().sum() > 0
+    found = gradient(shift_parameters(build(name)), middle(METHODS[name]))
+    assert found[: EXAMPLES * EQUAL_SHAPES.outputs].abs().sum() > 0
     assert torch.isfinite(found).all()
 
 
 @pytest.mark.parametrize(("name", "hyper"), SCALARS)
 def test_every_scalar_changes_the_gradient(name: str, hyper: str) -> None:
-    method = moved(build(name))
+    method = shift_parameters(build(name))
     scalars = middle(METHODS[name])
     other = {**scalars, hyper: middle(METHODS[name], share=0.7)[hyper]}
     assert not torch.allclose(gradient(method, scalars), gradient(method, other), rtol=1e-6)
@@ -156,7 +158,7 @@ def test_every_choice_changes_the_gradient(name: str, hyper: str) -> None:
     for choice in distribution.choices:
         assert isinstance(choice, bool | int | float | str)
         chosen = {hyper: choice}
-        gradients.append(gradient(moved(build(name, **chosen)), middle(METHODS[name])))
+        gradients.append(gradient(shift_parameters(build(name, **chosen)), middle(METHODS[name])))
     for one, two in pairwise(gradients):
         assert one.shape != two.shape or not torch.allclose(one, two, rtol=1e-6)
 
@@ -200,17 +202,17 @@ def test_inputs_are_not_written_to(name: str) -> None:
     versions = [tensor._version for tensor in inputs]
     with torch.no_grad():  # autograd itself refuses to write to leaves
         method(student, teacher, labels, context(scalars))
-        shown = [Layers(side.logits, side.states) for side in (student, teacher)]
-        seen = method.inspect(*shown)
-    assert method.inspects() or not seen
-    if seen:
-        layers = seen["target"].shape[1]
-        assert seen["target"].ndim == 3
-        assert set(seen) <= {"target", "attention"}
-        if "attention" in seen:
-            assert seen["attention"].shape[:2] == (EXAMPLES, layers)
+        contents = [Layers(side.logits, side.states) for side in (student, teacher)]
+        outputs = method.inspect(*contents)
+    assert method.inspects() or not outputs
+    if outputs:
+        layers = outputs["target"].shape[1]
+        assert outputs["target"].ndim == 3
+        assert set(outputs) <= {"target", "attention"}
+        if "attention" in outputs:
+            assert outputs["attention"].shape[:2] == (EXAMPLES, layers)
             torch.testing.assert_close(
-                seen["attention"].sum(-1), torch.ones(EXAMPLES, layers, dtype=torch.float64)
+                outputs["attention"].sum(-1), torch.ones(EXAMPLES, layers, dtype=torch.float64)
             )
     assert [tensor._version for tensor in inputs] == versions
     for tensor, copy in zip(inputs, before, strict=True):
@@ -219,7 +221,7 @@ def test_inputs_are_not_written_to(name: str) -> None:
 
 @pytest.mark.parametrize("name", MATCHING)
 def test_the_order_of_a_batch_does_not_matter(name: str) -> None:
-    method = moved(build(name))
+    method = shift_parameters(build(name))
     student, teacher, labels = batch()
     rows = torch.randperm(EXAMPLES, generator=generator("rows"))
     assert not torch.equal(rows, torch.arange(EXAMPLES))
@@ -235,24 +237,24 @@ def test_the_order_of_a_batch_does_not_matter(name: str) -> None:
         torch.testing.assert_close(shuffled[term], value, rtol=1e-10, atol=1e-12)
 
 
-def _repeated(values: Tensor, times: int) -> Tensor:
+def _repeat(values: Tensor, times: int) -> Tensor:
     return torch.cat([values] * times)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_batch_that_is_doubled_has_the_same_terms_and_gradients(name: str) -> None:
     """Losses are means: nothing is divided later, or twice."""
-    method = moved(build(name))
+    method = shift_parameters(build(name))
     scalars = middle(METHODS[name])
     losses, gradients = [], []
     for times in (1, 2):
         student, teacher, labels = batch()
         leaves = [*tensors(student), *method.parameters()]
-        repeat = partial(_repeated, times=times)
-        doubled = [tree_map(repeat, part) for part in (student, teacher)]
-        terms = {"label": label_loss(doubled[0].logits, repeat(labels), False)}
+        repeat = partial(_repeat, times=times)
+        repeated_batch = [tree_map(repeat, part) for part in (student, teacher)]
+        terms = {"label": label_loss(repeated_batch[0].logits, repeat(labels), False)}
         given = replace(context(scalars), mask=repeat(MASK))
-        terms |= method(*doubled, repeat(labels), given)
+        terms |= method(*repeated_batch, repeat(labels), given)
         total = sum(terms.values(), torch.zeros(()))
         found = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
         losses.append(total.detach())
@@ -273,7 +275,7 @@ def test_a_stacked_population_equals_a_loop_over_its_members(name: str) -> None:
     if not METHODS[name].supports_vmap:
         pytest.skip("its terms are computed member by member")
     for shapes in widths_of(name):
-        members = [moved(build(name, shapes, seed=seed), seed) for seed in range(3)]
+        members = [shift_parameters(build(name, shapes, seed=seed), seed) for seed in range(3)]
         batches = [batch(shapes, seed) for seed in range(3)]
         settings = [middle(METHODS[name], share) for share in (0.2, 0.5, 0.8)]
         expected = torch.stack(
@@ -335,8 +337,8 @@ def test_the_cores_losses_batch_like_a_loop(regression: bool, weights: str) -> N
             "kd": distillation_loss(s, t, heat, regression),
             "layer": (s - t).abs().mean(),
         }
-        named = {"kd_weight": weight[0], "layer_weight": weight[1]}
-        return torch.stack([*terms.values(), objective(terms, named, weights)])
+        scalars_by_name = {"kd_weight": weight[0], "layer_weight": weight[1]}
+        return torch.stack([*terms.values(), objective(terms, scalars_by_name, weights)])
 
     batched = torch.func.vmap(one)(student, teacher, labels, temperature, scalars)
     looped = torch.stack(

@@ -17,7 +17,16 @@ from harness.method.layer_maps import buckets, skip_map
 from harness.method.losses import mean_squared_error
 from harness.models.teacher_outputs import TeacherOutputs
 from harness.runtime.randomness import generator
-from tests.methods.builders import EXAMPLES, METHODS, SAME, WIDER, batch, build, context, moved
+from tests.methods.builders import (
+    EQUAL_SHAPES,
+    EXAMPLES,
+    METHODS,
+    UNEQUAL_SHAPES,
+    batch,
+    build,
+    context,
+    shift_parameters,
+)
 
 
 def layer_term(method: Method, student: Tensor, teacher: Tensor) -> float:
@@ -32,30 +41,34 @@ def layer_term(method: Method, student: Tensor, teacher: Tensor) -> float:
 def test_alp_starts_as_alp_np(scaled: bool, value: str) -> None:
     student, teacher, _ = batch()
     learned = build("alp", scaled=scaled, value=value).double()
-    plain = build("alp-np", scaled=scaled).double()
-    expected = layer_term(plain, student.states, teacher.states)
+    plain_method = build("alp-np", scaled=scaled).double()
+    expected = layer_term(plain_method, student.states, teacher.states)
     assert layer_term(learned, student.states, teacher.states) == pytest.approx(expected, abs=1e-12)
-    assert layer_term(moved(learned), student.states, teacher.states) != pytest.approx(expected)
+    assert layer_term(shift_parameters(learned), student.states, teacher.states) != pytest.approx(
+        expected
+    )
 
 
 def test_alp_np_with_equal_teacher_layers_is_uniform() -> None:
     student, teacher, _ = batch()
-    same = teacher.states[:, :1].expand(-1, SAME.teacher_layers, -1)
-    attentive, flat = build("alp-np").double(), build("uniform").double()
-    expected = layer_term(flat, student.states, same)
-    assert layer_term(attentive, student.states, same) == pytest.approx(expected, abs=1e-12)
-    different = layer_term(flat, student.states, teacher.states)
-    assert layer_term(attentive, student.states, teacher.states) != pytest.approx(different)
+    same = teacher.states[:, :1].expand(-1, EQUAL_SHAPES.teacher_layers, -1)
+    attention_method, flat_method = build("alp-np").double(), build("uniform").double()
+    expected = layer_term(flat_method, student.states, same)
+    assert layer_term(attention_method, student.states, same) == pytest.approx(expected, abs=1e-12)
+    different = layer_term(flat_method, student.states, teacher.states)
+    assert layer_term(attention_method, student.states, teacher.states) != pytest.approx(different)
 
 
 def test_alp_np_with_equal_energies_is_uniform() -> None:
     """States of zero have the same energy with every teacher layer."""
     _, teacher, _ = batch()
-    nothing = torch.zeros(EXAMPLES, SAME.student_layers, SAME.student_width, dtype=torch.float64)
-    expected = layer_term(build("uniform").double(), nothing, teacher.states)
+    zero_states = torch.zeros(
+        EXAMPLES, EQUAL_SHAPES.student_layers, EQUAL_SHAPES.student_width, dtype=torch.float64
+    )
+    expected = layer_term(build("uniform").double(), zero_states, teacher.states)
     assert expected > 1e-3
     for name in ("alp", "alp-np"):
-        found = layer_term(build(name).double(), nothing, teacher.states)
+        found = layer_term(build(name).double(), zero_states, teacher.states)
         assert found == pytest.approx(expected, abs=1e-12)
 
 
@@ -73,20 +86,20 @@ def test_alp_with_its_keys_frozen_has_the_gradients_of_alp_np(scaled: bool) -> N
 
 @pytest.mark.parametrize("name", ["alp-no", "alp-po"])
 def test_one_bucket_of_all_layers_makes_it_alp(name: str) -> None:
-    shapes = replace(SAME, student_layers=1)
+    shapes = replace(EQUAL_SHAPES, student_layers=1)
     student, teacher, _ = batch(shapes)
-    expected = layer_term(moved(build("alp", shapes)), student.states, teacher.states)
-    found = layer_term(moved(build(name, shapes)), student.states, teacher.states)
+    expected = layer_term(shift_parameters(build("alp", shapes)), student.states, teacher.states)
+    found = layer_term(shift_parameters(build(name, shapes)), student.states, teacher.states)
     assert found == pytest.approx(expected, abs=1e-12)
     assert buckets(1, 6, overlap=name == "alp-po") == [[1, 2, 3, 4, 5, 6]]
 
 
 def test_buckets_of_one_layer_are_one_to_one() -> None:
-    shapes = replace(SAME, student_layers=SAME.teacher_layers)
+    shapes = replace(EQUAL_SHAPES, student_layers=EQUAL_SHAPES.teacher_layers)
     student, teacher, _ = batch(shapes)
     expected = mean_squared_error(student.states, teacher.states).item()
-    attentive = moved(build("alp-no", shapes))
-    assert layer_term(attentive, student.states, teacher.states) == pytest.approx(expected)
+    attention_method = shift_parameters(build("alp-no", shapes))
+    assert layer_term(attention_method, student.states, teacher.states) == pytest.approx(expected)
     for direction in ("to-teacher", "to-student"):
         joined = build("ckd-no", shapes, direction=direction).double()
         for parameter in joined.parameters():
@@ -96,8 +109,8 @@ def test_buckets_of_one_layer_are_one_to_one() -> None:
 
 def test_static_mix_starts_as_uniform_and_can_become_all_to_last() -> None:
     student, teacher, _ = batch()
-    mixed, flat = build("static-mix").double(), build("uniform").double()
-    expected = layer_term(flat, student.states, teacher.states)
+    mixed, flat_method = build("static-mix").double(), build("uniform").double()
+    expected = layer_term(flat_method, student.states, teacher.states)
     assert layer_term(mixed, student.states, teacher.states) == pytest.approx(expected, abs=1e-12)
     mixed.get_parameter("logits").data[:, -1] = 10.0
     last = build("all-to-last", normalised=False).double()
@@ -107,7 +120,7 @@ def test_static_mix_starts_as_uniform_and_can_become_all_to_last() -> None:
 
 def test_emd_of_copied_layers_is_zero() -> None:
     """A student whose layers are all of the teacher's, in any order, moves nothing."""
-    shapes = replace(SAME, student_layers=SAME.teacher_layers)
+    shapes = replace(EQUAL_SHAPES, student_layers=EQUAL_SHAPES.teacher_layers)
     _, teacher, _ = batch(shapes)
     method = build("emd", shapes).double()
     copied = teacher.states[:, [3, 0, 5, 1, 4, 2]].clone()
@@ -117,7 +130,7 @@ def test_emd_of_copied_layers_is_zero() -> None:
 
 @pytest.mark.parametrize("name", ["tinybert", "minilm"])
 def test_a_student_with_the_teachers_tokens_has_no_loss(name: str) -> None:
-    shapes = replace(SAME, student_layers=SAME.teacher_layers)
+    shapes = replace(EQUAL_SHAPES, student_layers=EQUAL_SHAPES.teacher_layers)
     _, teacher, labels = batch(shapes)
     method = build(name, shapes).double()
     found = method(teacher, teacher, labels, context({}))["layer"]
@@ -132,7 +145,7 @@ def test_a_student_with_the_matched_layers_has_no_loss(name: str) -> None:
     _, teacher, _ = batch()
     method = build(name).double()
     layers = [layer - 1 for layer in MAPS[name]]
-    layers += [0] * (SAME.student_layers - len(layers))
+    layers += [0] * (EQUAL_SHAPES.student_layers - len(layers))
     copied = teacher.states[:, layers].clone()
     assert layer_term(method, 3 * copied, teacher.states) == pytest.approx(0.0, abs=1e-24)
     others = teacher.states[:, [layers[0] - 1, *layers[1:]]]
@@ -141,7 +154,7 @@ def test_a_student_with_the_matched_layers_has_no_loss(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["pkd-skip", "pkd-last"])
 def test_a_student_equal_to_its_teacher_has_no_loss(name: str) -> None:
-    shapes = replace(SAME, student_layers=SAME.teacher_layers)
+    shapes = replace(EQUAL_SHAPES, student_layers=EQUAL_SHAPES.teacher_layers)
     _, teacher, _ = batch(shapes)
     method = build(name, shapes).double()
     assert layer_term(method, teacher.states.clone(), teacher.states) == 0.0
@@ -153,10 +166,10 @@ def test_a_student_equal_to_its_teacher_has_no_loss(name: str) -> None:
 )
 def test_without_a_pair_of_layers_a_method_is_refused(name: str) -> None:
     with pytest.raises(MethodError, match=f"^{name} .* at least 2"):
-        build(name, replace(SAME, student_layers=1))
+        build(name, replace(EQUAL_SHAPES, student_layers=1))
 
 
-DEEPER = {
+DEEP_STUDENT_METHODS = {
     *("finetune", "kd", "alp", "alp-np", "uniform", "random-mix", "static-mix"),
     *("random-projection", "emd", "minilm"),
 }
@@ -164,13 +177,13 @@ DEEPER = {
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_student_deeper_than_its_teacher_is_refused_or_works(name: str) -> None:
-    deeper = replace(SAME, student_layers=7)
-    if name in DEEPER:
-        terms = build(name, deeper).double()(*batch(deeper), context({}))
+    deep_shapes = replace(EQUAL_SHAPES, student_layers=7)
+    if name in DEEP_STUDENT_METHODS:
+        terms = build(name, deep_shapes).double()(*batch(deep_shapes), context({}))
         assert all(torch.isfinite(term) for term in terms.values())
         return
     with pytest.raises(MethodError, match=f"^{name} needs a student no deeper than its teacher$"):
-        build(name, deeper)
+        build(name, deep_shapes)
 
 
 @pytest.mark.parametrize(
@@ -180,11 +193,13 @@ def test_maps_and_buckets_cover_the_teacher(students: int, teachers: int) -> Non
     layers = skip_map(students, teachers)
     assert layers[-1] == teachers
     assert layers == sorted(set(layers))
-    apart = buckets(students, teachers, overlap=False)
-    assert [layer for bucket in apart for layer in bucket] == list(range(1, teachers + 1))
-    assert [bucket[-1] for bucket in apart] == layers
-    shared = buckets(students, teachers, overlap=True)
-    for one, other in pairwise(shared):
+    buckets_without_overlap = buckets(students, teachers, overlap=False)
+    assert [layer for bucket in buckets_without_overlap for layer in bucket] == list(
+        range(1, teachers + 1)
+    )
+    assert [bucket[-1] for bucket in buckets_without_overlap] == layers
+    buckets_with_overlap = buckets(students, teachers, overlap=True)
+    for one, other in pairwise(buckets_with_overlap):
         assert set(one) & set(other) == {other[0]}
 
 
@@ -201,18 +216,22 @@ def test_maps_and_buckets_of_twelve_layers_for_four() -> None:
 )
 def test_different_widths_are_refused_naming_alp(name: str) -> None:
     with pytest.raises(MethodError, match=rf"^{name} needs .*\(6 and 8\); use alp$"):
-        build(name, WIDER)
-    build("alp", WIDER)
+        build(name, UNEQUAL_SHAPES)
+    build("alp", UNEQUAL_SHAPES)
 
 
-@pytest.mark.parametrize("attentive", ["alp", "alp-np"])
-def test_attention_is_a_distribution_and_scaling_flattens_it(attentive: str) -> None:
+@pytest.mark.parametrize("attention_method", ["alp", "alp-np"])
+def test_attention_is_a_distribution_and_scaling_flattens_it(attention_method: str) -> None:
     student, teacher, _ = batch()
     entropies = []
     for scaled in (True, False):
-        found = build(attentive, scaled=scaled).double().inspect(student, teacher)
+        found = build(attention_method, scaled=scaled).double().inspect(student, teacher)
         attention = found["attention"]
-        assert attention.shape == (EXAMPLES, SAME.student_layers, SAME.teacher_layers)
+        assert attention.shape == (
+            EXAMPLES,
+            EQUAL_SHAPES.student_layers,
+            EQUAL_SHAPES.teacher_layers,
+        )
         torch.testing.assert_close(attention.sum(-1), torch.ones_like(attention[..., 0]))
         mixed = torch.einsum("bmn,bnd->bmd", attention, teacher.states)
         torch.testing.assert_close(found["target"], mixed)
@@ -244,11 +263,11 @@ def test_universal_stays_finite_when_a_share_is_too_small_for_a_number(
 @pytest.mark.parametrize("name", ["alp", "alp-np", "alp-no", "alp-po", "uniform"])
 def test_equal_weights_have_all_of_the_entropy_that_there_can_be(name: str) -> None:
     _, teacher, _ = batch()
-    nothing = torch.zeros(EXAMPLES, SAME.student_layers, SAME.student_width)
+    zero_states = torch.zeros(EXAMPLES, EQUAL_SHAPES.student_layers, EQUAL_SHAPES.student_width)
     outputs = TeacherOutputs(teacher.logits.float(), teacher.states.float())
-    student = Layers(torch.zeros(EXAMPLES, 3), nothing)
+    student = Layers(torch.zeros(EXAMPLES, 3), zero_states)
     facts = inspect_run(build(name), "validation", student, outputs)["targets"]
-    assert facts["entropy"] == pytest.approx([1.0] * SAME.student_layers, abs=1e-6)
+    assert facts["entropy"] == pytest.approx([1.0] * EQUAL_SHAPES.student_layers, abs=1e-6)
     assert np.sum(facts["map"], axis=1) == pytest.approx(1.0, abs=1e-6)
 
 
@@ -261,8 +280,8 @@ def test_a_peaked_attention_has_less_entropy_and_one_layer_of_many_none() -> Non
 
     _, teacher, _ = batch()
     outputs = TeacherOutputs(teacher.logits.float(), teacher.states.float())
-    student = Layers(torch.zeros(EXAMPLES, 3), torch.zeros(EXAMPLES, 3, SAME.student_width))
-    method = Fixed(SAME, {}, generator("fixed"))
+    student = Layers(torch.zeros(EXAMPLES, 3), torch.zeros(EXAMPLES, 3, EQUAL_SHAPES.student_width))
+    method = Fixed(EQUAL_SHAPES, {}, generator("fixed"))
     facts = inspect_run(method, "validation", student, outputs)["targets"]
     peaked = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
     expected = [peaked / math.log(6), 0.0, math.log(2) / math.log(6)]
@@ -271,13 +290,13 @@ def test_a_peaked_attention_has_less_entropy_and_one_layer_of_many_none() -> Non
 
 def test_the_only_layer_of_a_bucket_has_all_of_the_entropy() -> None:
     """Buckets of 2, 2 and 1 layers; nearly one-hot attention has none where there is a choice."""
-    shapes = replace(SAME, teacher_layers=5)
+    shapes = replace(EQUAL_SHAPES, teacher_layers=5)
     method = build("alp-no", shapes, scaled=False)
     generator = torch.Generator().manual_seed(0)
-    states = 100 * torch.randn(4, 5, SAME.teacher_width, generator=generator)
+    states = 100 * torch.randn(4, 5, EQUAL_SHAPES.teacher_width, generator=generator)
     outputs = TeacherOutputs(torch.zeros(4, 3), states)
     student = Layers(
-        torch.zeros(4, 3), 100 * torch.randn(4, 3, SAME.student_width, generator=generator)
+        torch.zeros(4, 3), 100 * torch.randn(4, 3, EQUAL_SHAPES.student_width, generator=generator)
     )
     facts = inspect_run(method, "validation", student, outputs)["targets"]
     sizes = method.get_buffer("layer_mask").sum(1).tolist()
@@ -290,7 +309,7 @@ def test_tinybert_needs_the_teachers_heads_and_minilm_does_not() -> None:
     with pytest.raises(
         MethodError, match=r"tinybert needs a student with as many .*\(1 and 2\); use minilm"
     ):
-        build("tinybert", replace(SAME, student_heads=1))
-    build("minilm", replace(SAME, student_heads=1))
+        build("tinybert", replace(EQUAL_SHAPES, student_heads=1))
+    build("minilm", replace(EQUAL_SHAPES, student_heads=1))
     with pytest.raises(MethodError, match=r"heads divide \(8 and 3\)"):
-        build("minilm", replace(SAME, student_heads=3))
+        build("minilm", replace(EQUAL_SHAPES, student_heads=3))

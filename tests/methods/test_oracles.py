@@ -20,7 +20,7 @@ from tests.methods.oracles import (
     Side,
     Weights,
     emd_plan,
-    guesses,
+    pseudo_outputs,
     softmax,
 )
 
@@ -241,7 +241,7 @@ def test_universals_target_teaches_its_classifiers_nothing() -> None:
     (found,) = torch.autograd.grad(term(method, batch), own)
     expected = np.zeros(own.shape)
     for (_, states), label in zip(batch.examples(), batch.labels.tolist(), strict=True):
-        for i, guess in enumerate(guesses(weights_of(method), "teacher", states)):
+        for i, guess in enumerate(pseudo_outputs(weights_of(method), "teacher", states)):
             error = np.array(softmax(guess)) - np.eye(SHAPE.outputs)[label]
             expected[i] += np.outer(states[i], error) / (7 * len(own))
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-9)
