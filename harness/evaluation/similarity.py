@@ -1,4 +1,4 @@
-"""How alike the layers of two models are: kernel alignment, cosines, angles, principal components."""
+"""Similarity of two models' layers: kernel alignment, cosines, angles, principal components."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def model_card(run: Run, record: Record, materials: Materials, config: StudyConf
 
 
 def data_source(config: StudyConfig, task: Task) -> DataSource:
-    """Where a task's examples come from."""
+    """The source of a task's examples."""
     kind, title = config.source.kind, task.title
     if kind == "demo":
         return DataSource(

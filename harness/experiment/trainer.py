@@ -1,4 +1,4 @@
-"""How runs on one task are trained. Nothing is written here: the executor writes results."""
+"""The trainer of runs on one task. It writes nothing: the executor writes results."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Trainer:
         return schedule.steps_per_epoch * self.config.training.epochs
 
     def recipe(self, view: View) -> Recipe:
-        """How the runs of methods with that view are trained."""
+        """The recipe of runs whose methods have that view."""
         if view not in self._recipes:
             materials, config = self.materials, self.config
             self._recipes[view] = Recipe(
@@ -133,7 +133,7 @@ class Trainer:
         return self._device_outputs[pooling]
 
     def view(self, run: Run) -> View:
-        """What the models of a run hand out."""
+        """The outputs of the models that a run's method needs."""
         return run.method.view(self.config.pooling)
 
     def check(self, method: type[Method], fixed: Mapping[str, Value]) -> None:

@@ -1,1 +1,1 @@
-"""How methods are found, described, narrowed and made."""
+"""Methods as the harness sees them: discovery, cards, search spaces, identity, instances."""

@@ -24,7 +24,7 @@ SHARE = Hyper(
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched (`distributions`) and what is fixed, by hyper-parameter name."""
+    """Distributions of hyper-parameters that are searched, and values of fixed ones, by name."""
 
     distributions: dict[str, BaseDistribution]
     fixed: dict[str, Value]

@@ -1,4 +1,4 @@
-"""What is trained: the members of a population, and what all of them share."""
+"""The members of a population, and the recipe that all of them share."""
 
 from __future__ import annotations
 
