@@ -42,12 +42,12 @@ def measure(task: str, out: Path, trials: int, seeds: int) -> dict[str, Any]:
     summary = json.loads(printed.getvalue())
     ledger = Ledger(storage_url(out, None))
     manifest = ledger.manifest(summary["ablation"])
-    teacher = manifest["teachers"][task]
+    teacher = manifest.teachers[task]
     ledger.close()
     scores = {r["method"]: 100 * np.array(r["scores"]) for r in summary["results"]}
-    metric = manifest["tasks"][task]["metrics"][0]
-    split = next(name for name in teacher["metrics"] if name.startswith("validation"))
-    reached = 100 * teacher["metrics"][split][metric]
+    metric = manifest.primary_metric(task)
+    split = next(name for name in teacher.metrics if name.startswith("validation"))
+    reached = 100 * teacher.metrics[split][metric]
     gap = reached - float(scores["finetune"].mean())
     methods_differ = any(
         abs(a.mean() - b.mean()) > max(a.std(ddof=1), b.std(ddof=1))
@@ -57,11 +57,11 @@ def measure(task: str, out: Path, trials: int, seeds: int) -> dict[str, Any]:
         "task": task,
         "metric": metric,
         "teacher": reached,
-        "teacher_is_weak": teacher["weak"],
+        "teacher_is_weak": teacher.weak,
         "gap": gap,
         "scores": {m: [float(s.mean()), float(s.std(ddof=1))] for m, s in scores.items()},
         "methods_differ": methods_differ,
-        "aim_reached": not teacher["weak"] and gap >= LEAST_GAP and methods_differ,
+        "aim_reached": not teacher.weak and gap >= LEAST_GAP and methods_differ,
         "seconds": summary["seconds"],
     }
 

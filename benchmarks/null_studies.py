@@ -17,8 +17,9 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
@@ -28,10 +29,13 @@ from scipy.stats import binom
 from harness.analysis.compare import summarise
 from harness.runtime.progress import progress, say
 from harness.storage.database import storage_url
-from harness.storage.ledger import Ledger, Result, StudyRun
+from harness.storage.ledger import Ledger
+from harness.storage.manifest import Contrast, Manifest, StudyManifest
+from harness.storage.record import Result, StudyRun
 from harness.study import main as study
 
 SIDES = ("one half", "other half")
+Stopping = Literal["fixed", "sequential"]
 TOLERATED = 0.999
 
 
@@ -57,9 +61,13 @@ def main(arguments: list[str] | None = None) -> int:
         out = asked.out or Path(scratch) / "runs"
         ledger, ablation = _pool(asked, out)
         drawn = Ledger(storage_url(Path(scratch), None))
+        designs: list[tuple[int, Stopping]] = [
+            (asked.seeds, "fixed"),
+            (asked.most, "sequential"),
+        ]
         rows = [
             _verdicts(ledger, ablation, drawn, asked.studies, seeds, stopping)
-            for seeds, stopping in ((asked.seeds, "fixed"), (asked.most, "sequential"))
+            for seeds, stopping in designs
         ]
         drawn.close()
         ledger.close()
@@ -83,7 +91,7 @@ def _pool(asked: argparse.Namespace, out: Path) -> tuple[Ledger, str]:
 
 
 def _verdicts(
-    pool: Ledger, ablation: str, drawn: Ledger, studies: int, seeds: int, stopping: str
+    pool: Ledger, ablation: str, drawn: Ledger, studies: int, seeds: int, stopping: Stopping
 ) -> dict[str, Any]:
     """Count the verdicts of studies that the ledger `drawn` is given."""
     manifest = pool.manifest(ablation)
@@ -91,7 +99,7 @@ def _verdicts(
     runs = [run for run in result.report if run.record.status == "complete"]
     if len(runs) < 2 * seeds:
         raise SystemExit(f"only {len(runs)} runs of the pool are complete")
-    split = runs[0].record.inputs["evaluation"][0][0]
+    split = runs[0].record.inputs.split.name
     for run in (*runs, *result.search):
         stored = pool.predictions(run.record.fingerprint, split)
         drawn.write_runs([Result(run.record, {} if stored is None else {split: stored}, {})])
@@ -108,7 +116,7 @@ def _verdicts(
             pairs.append(comparison.difference.n)
             advance(1)
     errors = outcomes["better"] + outcomes["worse"]
-    alpha = float(manifest["alpha"])
+    alpha = manifest.alpha
     return {
         "seeds": seeds,
         "stopping": stopping,
@@ -131,23 +139,32 @@ def _draw(
 def _write_study(
     ledger: Ledger,
     name: str,
-    manifest: Mapping[str, Any],
+    manifest: Manifest,
     halves: Sequence[Sequence[StudyRun]],
     search: Sequence[StudyRun],
-    stopping: str,
+    stopping: Stopping,
 ) -> None:
-    (task,) = manifest["studies"]
+    (task,) = manifest.studies
     seeds = list(range(1, len(halves[0]) + 1))
     for side, half in zip(SIDES, halves, strict=True):
         study_name = f"{name}-{side}"
-        ledger.write_study(study_name, {})
+        ledger.write_study(study_name, StudyManifest({}, {}, {}))
         for run in search:
             ledger.use_run(study_name, "search", run.trial, run.seed, run.record.fingerprint)
         for seed, run in zip(seeds, half, strict=True):
             ledger.use_run(study_name, "report", run.trial, seed, run.record.fingerprint)
-    family = {"studies": {task: {side: f"{name}-{side}" for side in SIDES}}}
-    rule = {"family": [[task, *SIDES]], "report_seeds": seeds, "stopping": stopping}
-    ledger.write_ablation(name, {**manifest, **family, **rule, "name": name, "baseline": SIDES[1]})
+    protocol = replace(manifest.config.protocol, stopping=stopping, seeds=len(seeds))
+    (card,) = manifest.methods.values()
+    drawn = replace(
+        manifest,
+        name=name,
+        config=replace(manifest.config, protocol=protocol, baseline=SIDES[1]),
+        methods={side: replace(card, name=side) for side in SIDES},
+        studies={task: {side: f"{name}-{side}" for side in SIDES}},
+        family=(Contrast(task, *SIDES),),
+        report_seeds=tuple(seeds),
+    )
+    ledger.write_ablation(drawn)
 
 
 def _show(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -108,11 +108,9 @@ def _phases(lines: Sequence[str], out: Path, ablation: str) -> tuple[dict[str, f
         else:
             blocks += float(found["seconds"])
     ledger = Ledger(storage_url(out, None))
-    manifest = ledger.manifest(ablation)
     records = {
         run.record.fingerprint: run.record
-        for studies in manifest["studies"].values()
-        for study in studies.values()
+        for study in ledger.manifest(ablation).study_names
         for run in ledger.study_runs(study)
     }
     ledger.close()

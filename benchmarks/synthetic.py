@@ -16,17 +16,42 @@ import numpy as np
 import numpy.typing as npt
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from harness.config import SearchConfig
+from harness.config import (
+    ProtocolConfig,
+    SearchConfig,
+    StudentConfig,
+    StudyConfig,
+    TrainingConfig,
+)
 from harness.data.scores import constant_score, evaluate
 from harness.data.tasks import LEFT_OUT, Task, load_task, task_names
 from harness.method import Method
-from harness.metric_table import default_margins
 from harness.registry.cards import card
 from harness.registry.discovery import registry
 from harness.registry.space import space_of
 from harness.runtime.provenance import provenance
+from harness.stats.arrays import Floats
 from harness.storage.database import storage_url
-from harness.storage.ledger import Ledger, Predictions, Record, Result, Role
+from harness.storage.fingerprint import fingerprint
+from harness.storage.ledger import Ledger
+from harness.storage.manifest import (
+    Contrast,
+    Manifest,
+    SeedRequest,
+    Source,
+    StudyManifest,
+    TaskFacts,
+    TeacherFacts,
+)
+from harness.storage.record import (
+    Predictions,
+    Record,
+    Result,
+    Role,
+    RunInputs,
+    RunProvenance,
+    SplitHash,
+)
 from harness.training.run import report_seeds, search_seeds
 
 BASELINE = "kd"
@@ -39,9 +64,7 @@ TOGETHER = 24
 """Runs that were trained in one population."""
 SELECTION = {"selection": "s"}
 """What search runs are scored on, by digest."""
-TRAINING = {"batch_size": 16, "precision": "fp32", "engine": "stacked"}
 
-Values = npt.NDArray[np.float64]
 T = TypeVar("T")
 
 
@@ -71,22 +94,23 @@ def write_ledger(folder: Path, size: Size) -> str:
     ledger = Ledger(storage_url(folder, None))
     splits = {task.name: _splits(task, generator) for task in tasks}
     manifest = _manifest(size, methods, tasks, splits)
-    ledger.write_ablation(manifest["name"], manifest)
+    ledger.write_ablation(manifest)
     for task in tasks:
         for split in splits[task.name].values():
             ids = np.arange(len(split.labels))
             ledger.write_texts(split.sha256, ids, _texts(len(ids), generator))
         for place, method in enumerate(methods):
-            study = manifest["studies"][task.name][method.name]
+            study = manifest.studies[task.name][method.name]
             space = space_of(method, SearchConfig(), task.regression).distributions
-            ledger.write_study(study, {"space": {name: repr(d) for name, d in space.items()}})
+            shown = {name: repr(distribution) for name, distribution in space.items()}
+            ledger.write_study(study, StudyManifest(identity={}, space=shown, shapes={}))
             skill = 1.5 + 0.05 * (place % 7)
             runs = list(_runs(size, study, task, splits[task.name], method, skill, generator))
             ledger.write_runs([result for *_, result in runs])
             for role, trial, seed, result in runs:
                 ledger.use_run(study, role, trial, seed, result.record.fingerprint)
     ledger.close()
-    return str(manifest["name"])
+    return manifest.name
 
 
 def _methods(count: int) -> list[type[Method]]:
@@ -112,7 +136,7 @@ class _Split:
     """Labels (examples,) and how hard each example is (examples,)."""
 
     labels: npt.NDArray[Any]
-    difficulty: Values
+    difficulty: Floats
     sha256: str
 
 
@@ -144,64 +168,69 @@ def _manifest(
     methods: list[type[Method]],
     tasks: list[Task],
     splits: Mapping[str, Mapping[str, _Split]],
-) -> dict[str, Any]:
+) -> Manifest:
     names = [method.name for method in methods]
-    text = f"{len(tasks)}-tasks-{len(names)}-methods"
-    return {
-        "name": f"synthetic-{text}",
-        "source": {"kind": "demo", "folder": None},
-        "banners": ["MADE-UP NUMBERS: a benchmark of the report. Nothing here was trained."],
-        "preset": "demo",
-        "command": "python -m benchmarks.page",
-        "protocol": "clean",
-        "tasks": {task.name: _facts(task, splits[task.name]) for task in tasks},
-        "studies": {
+    search = SearchConfig(trials=size.trials)
+    config = StudyConfig(
+        preset="demo",
+        methods=tuple(names),
+        tasks=tuple(task.name for task in tasks),
+        baseline=BASELINE,
+        training=TrainingConfig(epochs=size.epochs),
+        search=search,
+        protocol=ProtocolConfig(seeds=size.seeds),
+    )
+    return Manifest(
+        name=f"synthetic-{len(tasks)}-tasks-{len(names)}-methods",
+        command="python -m benchmarks.page",
+        source=Source("demo", None),
+        config=config,
+        students=f"{STUDENT_LAYERS}-layer students (skip layers of the pre-trained encoder)",
+        banners=("MADE-UP NUMBERS: a benchmark of the report. Nothing here was trained.",),
+        tasks={task.name: _facts(task, splits[task.name]) for task in tasks},
+        teachers={task.name: _teacher(task, splits[task.name]) for task in tasks},
+        methods={method.name: card(method) for method in methods},
+        studies={
             task.name: {name: f"synthetic-{task.name}-{name}" for name in names} for task in tasks
         },
-        "methods": {method.name: card(method) for method in methods},
-        "family": [[task.name, name, BASELINE] for task in tasks for name in names[1:]],
-        "trials": size.trials,
-        "random_trials": SearchConfig(trials=size.trials).random_trials,
-        "search_seeds": search_seeds(1),
-        "report_seeds": report_seeds(size.seeds),
-        "stopping": "fixed",
-        "seeds_asked": [["fixed", size.seeds]],
-        "repeat": None,
-        "alpha": 0.05,
-        "margins": default_margins(),
-        "baseline": BASELINE,
-        "teachers": {task.name: _teacher(task, splits[task.name]) for task in tasks},
-        "config": {"training": {"epochs": size.epochs}, "search": {"trials": size.trials}},
-        "provenance": provenance(),
-        "refused": {},
-        "broken_plugins": {},
-    }
+        family=tuple(Contrast(task.name, name, BASELINE) for task in tasks for name in names[1:]),
+        random_trials=search.random_trials,
+        search_seeds=tuple(search_seeds(1)),
+        report_seeds=tuple(report_seeds(size.seeds)),
+        seed_requests=(SeedRequest("fixed", size.seeds),),
+        storage="none",
+        provenance=provenance(),
+        refused={},
+        broken_plugins={},
+    )
 
 
-def _facts(task: Task, splits: Mapping[str, _Split]) -> dict[str, Any]:
+def _facts(task: Task, splits: Mapping[str, _Split]) -> TaskFacts:
     labels = next(iter(splits.values())).labels
-    return {
-        "title": task.title,
-        "metrics": list(task.metrics),
-        "sizes": {"train": 700, "selection": 100, **{n: len(s.labels) for n, s in splits.items()}},
-        "constant": constant_score(task, labels, labels),
-    }
+    return TaskFacts(
+        title=task.title,
+        labels=task.labels,
+        metrics=task.metrics,
+        sizes={"train": 700, "selection": 100, **{n: len(s.labels) for n, s in splits.items()}},
+        sha256={name: split.sha256 for name, split in splits.items()},
+        constant=constant_score(task, labels, labels),
+    )
 
 
-def _teacher(task: Task, splits: Mapping[str, _Split]) -> dict[str, Any]:
-    return {
-        "fingerprint": hashlib.sha256(task.name.encode()).hexdigest(),
-        "task": task.name,
-        "name": "made up",
-        "origin": "nowhere",
-        "metrics": {split: dict.fromkeys(task.metrics, 0.9) for split in splits},
-        "constant": 0.5,
-        "weak": False,
-        "layers": TEACHER_LAYERS,
-        "width": 48,
-        "seconds": 5.0,
-        "variance_shares": np.linspace(0.005, 0.8, TEACHER_LAYERS).tolist(),
-    }
+def _teacher(task: Task, splits: Mapping[str, _Split]) -> TeacherFacts:
+    return TeacherFacts(
+        fingerprint=hashlib.sha256(task.name.encode()).hexdigest(),
+        task=task.name,
+        name="made up",
+        origin="nowhere",
+        metrics={split: dict.fromkeys(map(str, task.metrics), 0.9) for split in splits},
+        constant=0.5,
+        weak=False,
+        layers=TEACHER_LAYERS,
+        width=48,
+        seconds=5.0,
+        variance_shares=tuple(np.linspace(0.005, 0.8, TEACHER_LAYERS).tolist()),
+    )
 
 
 def _runs(
@@ -221,15 +250,15 @@ def _runs(
         scores.append(score)
         metrics: dict[str, float] = dict.fromkeys(map(str, task.metrics), score)
         (seed,) = search_seeds(1)
-        inputs = _inputs(size, study, task, method, settings[trial], seed, "search", SELECTION)
-        record = _record(size, method, inputs, metrics, generator)
+        inputs = _inputs(size, task, method, settings[trial], seed, "search", SELECTION)
+        record = _record(size, method, study, inputs, metrics, generator)
         yield "search", trial, seed, Result(record, {}, {})
     best = int(np.argmax(scores))
     for seed in report_seeds(size.seeds):
         predictions, metrics = _predicted(task, splits, skill, generator)
         digests = {name: split.sha256 for name, split in splits.items()}
-        inputs = _inputs(size, study, task, method, settings[best], seed, "report", digests)
-        record = _record(size, method, inputs, metrics, generator)
+        inputs = _inputs(size, task, method, settings[best], seed, "report", digests)
+        record = _record(size, method, study, inputs, metrics, generator)
         seen = _inspections(size, task, method, next(iter(splits)), generator)
         yield "report", best, seed, Result(record, predictions, seen)
 
@@ -250,36 +279,41 @@ def _setting(method: type[Method], task: Task, generator: np.random.Generator) -
 
 def _inputs(
     size: Size,
-    study: str,
     task: Task,
     method: type[Method],
     setting: Mapping[str, Any],
     seed: int,
     role: Role,
     evaluation: Mapping[str, str],
-) -> dict[str, Any]:
-    return {
-        "results_version": 1,
-        "task": task.name,
-        "source": "demo",
-        "method": method.name,
-        "study": study,
-        "setting": dict(setting),
-        "seed": seed,
-        "role": role,
-        "teacher": hashlib.sha256(task.name.encode()).hexdigest(),
-        "student": {"layers": STUDENT_LAYERS, "init": "skip", "origin": "pretrained"},
-        "pooling": "cls",
-        "training": TRAINING | {"epochs": size.epochs},
-        "device": "cpu",
-        "evaluation": [list(split) for split in evaluation.items()],
-    }
+) -> RunInputs:
+    return RunInputs(
+        results_version=1,
+        task=task.name,
+        source="demo",
+        method=method.name,
+        method_source=hashlib.sha256(method.name.encode()).hexdigest(),
+        setting=setting,
+        seed=seed,
+        role=role,
+        teacher=hashlib.sha256(task.name.encode()).hexdigest(),
+        student=StudentConfig(layers=STUDENT_LAYERS, origin="pretrained"),
+        start="made up",
+        pooling="cls",
+        training=TrainingConfig(
+            epochs=size.epochs, batch_size=16, precision="fp32", engine="stacked"
+        ),
+        weights="convex",
+        device="cpu",
+        train="made up",
+        evaluation=tuple(SplitHash(*split) for split in evaluation.items()),
+    )
 
 
 def _record(
     size: Size,
     method: type[Method],
-    inputs: dict[str, Any],
+    study: str,
+    inputs: RunInputs,
     metrics: dict[str, float],
     generator: np.random.Generator,
 ) -> Record:
@@ -295,20 +329,20 @@ def _record(
         for epoch in range(size.epochs)
     ]
     return Record(
-        fingerprint=hashlib.sha256(repr(inputs).encode()).hexdigest(),
+        fingerprint=fingerprint([study, inputs.plain()]),
         inputs=inputs,
         status="complete",
         reason=None,
         metrics=metrics,
-        curves=curves,
+        curves=tuple(curves),
         seconds=float(generator.uniform(0.8, 1.2)),
         examples_per_second=float(generator.uniform(2500, 3500)),
         peak_memory=float(generator.integers(2**30)),
-        provenance={
-            **provenance(),
-            "threads": 2,
-            "population": [f"{i:064x}" for i in range(TOGETHER)],
-        },
+        provenance=RunProvenance(
+            **vars(provenance()),
+            threads=2,
+            population=tuple(f"{number:064x}" for number in range(TOGETHER)),
+        ),
     )
 
 

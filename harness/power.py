@@ -174,10 +174,10 @@ def _observed(options: argparse.Namespace) -> Question:
     return Question(
         spreads=spreads,
         without=without,
-        alpha=manifest["alpha"] if options.alpha is None else options.alpha,
-        comparisons=options.comparisons or len(manifest["family"]),
+        alpha=manifest.alpha if options.alpha is None else options.alpha,
+        comparisons=options.comparisons or len(manifest.family),
         power=options.power,
-        unit="repeats" if "repeats" in manifest else "seeds",
+        unit=f"{manifest.unit}s",
     )
 
 

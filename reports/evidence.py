@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
-
-import numpy as np
 
 from harness.analysis.aggregation import Across, across, false_discovery
 from harness.analysis.answers import StoredAnswers
@@ -17,7 +14,9 @@ from harness.analysis.examples import ByExample, by_example
 from harness.analysis.inside import Inside, read_inside
 from harness.analysis.repeats import read_parts
 from harness.analysis.results import MethodResult
-from harness.storage.ledger import Ledger, Record
+from harness.storage.ledger import Ledger
+from harness.storage.manifest import Manifest, TeacherFacts
+from harness.storage.record import Record
 
 POINTS = 100.0
 """Scores are printed in points: hundredths."""
@@ -36,7 +35,7 @@ class Evidence:
     by_example: ByExample
     disagreements: tuple[Disagreements, ...]
     texts: Mapping[str, Mapping[int, tuple[str, ...]]]
-    """By task, the texts of the examples that report runs are scored on, by id; where they are kept."""
+    """By task with report runs, the texts of the examples that those are scored on, by id."""
     discovery_p: Mapping[tuple[str, str, str], float]
     repeats: Mapping[str, tuple[MethodResult, ...]]
     """The results of each repeat by its ablation's name, where the whole was repeated."""
@@ -44,7 +43,7 @@ class Evidence:
     """What was searched by (task, method): each hyper-parameter's distribution as Optuna prints it."""
 
     @property
-    def manifest(self) -> Mapping[str, Any]:
+    def manifest(self) -> Manifest:
         """What the command that made the ablation wrote about it."""
         return self.result.manifest
 
@@ -54,21 +53,20 @@ class Evidence:
         return self.result.sequential
 
     @property
-    def teachers(self) -> Mapping[str, Mapping[str, Any]]:
-        """What is known of each task's teacher: fingerprint, scores, shape, variance shares."""
-        found: Mapping[str, Mapping[str, Any]] = self.manifest["teachers"]
-        return found
+    def teachers(self) -> Mapping[str, TeacherFacts]:
+        """Each task's teacher."""
+        return self.manifest.teachers
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Tasks with studies, in the manifest's order."""
-        return tuple(self.manifest["studies"])
+        return tuple(self.manifest.studies)
 
     @property
     def methods(self) -> tuple[str, ...]:
         """Methods of all tasks; the baseline first, then in the manifest's order."""
         found = dict.fromkeys(result.method for result in self.result.results)
-        return tuple(sorted(found, key=lambda method: method != self.manifest.get("baseline")))
+        return tuple(sorted(found, key=lambda method: method != self.manifest.baseline))
 
     def results(self, task: str) -> tuple[MethodResult, ...]:
         """The task's results, in the order of `methods`."""
@@ -77,12 +75,12 @@ class Evidence:
 
     def task_label(self, task: str) -> str:
         """The task's title with its name."""
-        title = str(self.manifest["tasks"][task].get("title", task))
+        title = self.manifest.tasks[task].title
         return title if title.lower() == task.lower() else f"{title} ({task})"
 
     def metric(self, task: str) -> str:
         """The task's primary metric."""
-        return str(self.manifest["tasks"][task]["metrics"][0])
+        return self.manifest.primary_metric(task)
 
     def comparisons(self, task: str) -> tuple[Comparison, ...]:
         """The task's comparisons, in the family's order."""
@@ -93,21 +91,19 @@ class Evidence:
 
         Before there is a report run, on the last split that the teacher was scored on.
         """
-        by_split: Mapping[str, Mapping[str, float]] = self.teachers[task]["metrics"]
+        by_split = self.teachers[task].metrics
         split = self.evaluation_split(task)
         scores = by_split.get(split or "", list(by_split.values())[-1])
-        return POINTS * float(scores.get(self.metric(task), np.nan))
+        return POINTS * scores[self.metric(task)]
 
     def constant_score(self, task: str) -> float:
-        """The score of the same prediction for every example, in points; NaN when not recorded."""
-        recorded = self.manifest["tasks"][task].get("constant")
-        return POINTS * float(recorded) if recorded is not None else float("nan")
+        """The score of the same prediction for every example, in points."""
+        return POINTS * self.manifest.tasks[task].constant
 
     def evaluation_split(self, task: str) -> str | None:
         """The split that the report runs are scored on; None before there is one."""
         runs = (run for result in self.results(task) for run in result.report)
-        splits = (split for run in runs for split, _ in run.record.inputs.get("evaluation", ()))
-        return next(splits, None)
+        return next((run.record.inputs.split.name for run in runs), None)
 
     def records(self) -> tuple[Record, ...]:
         """The records of all runs, search and report, of repeats too."""
@@ -136,13 +132,11 @@ def _texts(ledger: Ledger, result: AblationResult) -> dict[str, Mapping[int, tup
     found: dict[str, Mapping[int, tuple[str, ...]]] = {}
     for own in result.results:
         if own.report and own.task not in found:
-            texts = ledger.texts(own.report[0].record.inputs["evaluation"][0][1])
-            if texts is not None:
-                found[own.task] = texts
+            found[own.task] = ledger.texts(own.report[0].record.inputs.split.sha256)
     return found
 
 
 def _space(ledger: Ledger, result: MethodResult) -> Mapping[str, str]:
     """Empty for repeats, whose joint result belongs to no one study."""
-    space: Mapping[str, str] = (ledger.study_manifest(result.study) or {}).get("space", {})
-    return space
+    study = ledger.study_manifest(result.study)
+    return {} if study is None else study.space

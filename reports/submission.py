@@ -7,13 +7,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.analysis.repeats import read_parts
 from harness.analysis.results import MethodResult, read_results
 from harness.errors import DataError, StorageError, UserError, one_line
 from harness.storage.database import existing_url
-from harness.storage.ledger import Ledger, StudyRun
+from harness.storage.ledger import Ledger
+from harness.storage.manifest import Manifest
+from harness.storage.record import StudyRun
 from reports.export.glue import FILES, OfficialFile, zipped
 from reports.kit.files import is_file_name, write_whole
 
@@ -136,7 +137,7 @@ def _chosen_ablations(ledger: Ledger, wanted: Sequence[str] | None, runs: Path) 
     unknown = [name for name in wanted or () if name not in found]
     if unknown:
         raise UserError(f"--ablation {unknown[0]}: not in the ledger, which has {', '.join(found)}")
-    repeats = {part for name in found for part in ledger.manifest(name).get("repeats", ())}
+    repeats = {part for name in found for part in ledger.manifest(name).repeats}
     return list(dict.fromkeys(wanted or [name for name in found if name not in repeats]))
 
 
@@ -146,14 +147,14 @@ def _place(runs: Path, method: str) -> Path:
     return runs / f"{method}-glue.zip"
 
 
-def _by_task(ledger: Ledger, ablations: Sequence[str], method: str) -> dict[str, dict[str, Any]]:
+def _by_task(ledger: Ledger, ablations: Sequence[str], method: str) -> dict[str, Manifest]:
     """The manifest with the method's study on each of GLUE's tasks."""
     glue = {official.task for official in FILES}
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Manifest] = {}
     methods: dict[str, None] = {}
     for name in ablations:
         manifest = ledger.manifest(name)
-        for task, studies in manifest["studies"].items():
+        for task, studies in manifest.studies.items():
             methods |= dict.fromkeys(studies)
             if task not in glue or method not in studies:
                 continue
@@ -161,24 +162,22 @@ def _by_task(ledger: Ledger, ablations: Sequence[str], method: str) -> dict[str,
                 continue
             if task in found and not _is_demo(found[task]):
                 raise UserError(
-                    f"--method {method}: on {task} it is in {found[task]['name']} and in {name}; choose "
+                    f"--method {method}: on {task} it is in {found[task].name} and in {name}; choose "
                     "with --ablation"
                 )
-            found[task] = {**manifest, "name": name}
+            found[task] = manifest
     if method not in methods:
         known = ", ".join(methods) or "none"
         raise UserError(f"--method {method}: not in the ledger, which has {known}")
     return found
 
 
-def _is_demo(manifest: dict[str, Any]) -> bool:
+def _is_demo(manifest: Manifest) -> bool:
     """What cannot be submitted, and so is never in the way of what can."""
-    return bool(manifest["source"]["kind"] == "demo")
+    return manifest.source.kind == "demo"
 
 
-def _choose(
-    ledger: Ledger, manifest: dict[str, Any], task: str, method: str, seed: int | None
-) -> Chosen:
+def _choose(ledger: Ledger, manifest: Manifest, task: str, method: str, seed: int | None) -> Chosen:
     """Raises `DataError` when there is no such run."""
     if _is_demo(manifest):
         raise DataError("the demo's data are made up and have no test split")
@@ -190,16 +189,16 @@ def _choose(
         raise DataError(f"no report run{which} is complete")
     metric = results[0].metric
     best = max(wanted, key=lambda run: (run.record.metrics[metric], -run.seed))
-    split = best.record.inputs["evaluation"][0][0]
+    split = best.record.inputs.split.name
     return Chosen(best, len(runs), metric, best.record.metrics[metric], split)
 
 
-def _results(ledger: Ledger, manifest: dict[str, Any], task: str) -> list[MethodResult]:
+def _results(ledger: Ledger, manifest: Manifest, task: str) -> list[MethodResult]:
     """The results on a task, of all repeats where the whole was repeated."""
-    if "repeats" in manifest:
+    if manifest.joint:
         parts = read_parts(ledger, manifest).values()
         return [result for part in parts for result in part if result.task == task]
-    return read_results(ledger, manifest, task, manifest["studies"][task])
+    return read_results(ledger, manifest, task, manifest.studies[task])
 
 
 def _table(ledger: Ledger, official: OfficialFile, run: StudyRun) -> str:

@@ -17,9 +17,12 @@ import numpy as np
 from harness.analysis.compare import BOOTSTRAP_SEED, AblationResult, uncompared
 from harness.analysis.repeats import read_parts
 from harness.analysis.results import MethodResult, search_ended
+from harness.config import plain
 from harness.errors import UserError
 from harness.stats import PairedDifference, holm, paired_difference
-from harness.storage.ledger import Ledger, Record
+from harness.storage.ledger import Ledger
+from harness.storage.manifest import Manifest
+from harness.storage.record import Record
 
 NOT_SET = "not set"
 Place = tuple[str, str]
@@ -77,7 +80,7 @@ class SideBySide:
     @property
     def alpha(self) -> float:
         """The stricter of the two levels."""
-        return min(float(side.manifest["alpha"]) for side in (self.first, self.second))
+        return min(side.manifest.alpha for side in (self.first, self.second))
 
 
 def side_by_side(ledger: Ledger, first: str, second: str) -> SideBySide:
@@ -88,7 +91,7 @@ def side_by_side(ledger: Ledger, first: str, second: str) -> SideBySide:
         UserError: they are of different sources, which are never compared.
     """
     sides = uncompared(ledger, first), uncompared(ledger, second)
-    kinds = [side.manifest.get("source", {}).get("kind") for side in sides]
+    kinds = [side.manifest.source.kind for side in sides]
     if kinds[0] != kinds[1]:
         raise UserError(
             f"--compare: {first} is of the source {kinds[0]}, {second} of {kinds[1]}; "
@@ -118,7 +121,7 @@ def _common(first: AblationResult, second: AblationResult) -> list[Place]:
 def _alone(first: AblationResult, second: AblationResult) -> tuple[str, ...]:
     common = set(_common(first, second))
     return tuple(
-        f"{result.method} on {result.task} is in {side.manifest['name']} only"
+        f"{result.method} on {result.task} is in {side.manifest.name} only"
         for side in (first, second)
         for result in side.results
         if (result.task, result.method) not in common
@@ -148,9 +151,9 @@ def _reason(
 ) -> str:
     """Why there is no paired difference; empty where there is one."""
     sides = (found.first, first), (found.second, second)
-    repeats = ["repeats" in side.manifest for side, _ in sides]
+    repeats = [side.manifest.joint for side, _ in sides]
     for side, result in sides:
-        name = side.manifest["name"]
+        name = side.manifest.name
         if not search_ended(result, side.manifest):
             return f"the search of {name} has not ended"
         if not result.seeds:
@@ -168,9 +171,7 @@ def _reason(
 
 def _same_runs_or_other_examples(first: Mapping[int, Record], second: Mapping[int, Record]) -> str:
     """Why report runs by seed say nothing of a difference; empty where they do."""
-    splits = [
-        {str(record.inputs["evaluation"][0]) for record in own.values()} for own in (first, second)
-    ]
+    splits = [{record.inputs.split for record in own.values()} for own in (first, second)]
     if splits[0] != splits[1]:
         return "evaluated on different examples"
     common = first.keys() & second.keys()
@@ -189,7 +190,7 @@ def _adjusted(pairs: list[Both]) -> tuple[Both, ...]:
     )
 
 
-def _changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Change, ...]:
+def _changes(first: Manifest, second: Manifest) -> tuple[Change, ...]:
     before, after = (dict(_flat(_design(manifest))) for manifest in (first, second))
     return tuple(
         Change(name, before.get(name, NOT_SET), after.get(name, NOT_SET))
@@ -198,18 +199,22 @@ def _changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Chang
     )
 
 
-def _design(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _design(manifest: Manifest) -> dict[str, Any]:
     """What may make scores differ: the configuration, teachers, seeds and versions."""
-    provenance = manifest.get("provenance", {})
-    machine = ("python", "libraries", "processor", "revision")
+    provenance = manifest.provenance
     return {
-        **manifest.get("config", {}),
-        "report seeds": manifest["report_seeds"],
-        "search seeds": manifest.get("search_seeds", []),
+        **plain(manifest.config),
+        "report seeds": manifest.report_seeds,
+        "search seeds": manifest.search_seeds,
         "teacher fingerprint": {
-            task: teacher["fingerprint"] for task, teacher in manifest["teachers"].items()
+            task: teacher.fingerprint for task, teacher in manifest.teachers.items()
         },
-        "provenance": {name: provenance[name] for name in machine if name in provenance},
+        "provenance": {
+            "python": provenance.python,
+            "libraries": provenance.libraries,
+            "processor": provenance.processor,
+            "revision": provenance.revision,
+        },
     }
 
 

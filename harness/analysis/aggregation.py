@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from harness.analysis.common_runs import (
     CompleteRuns,
@@ -28,6 +27,7 @@ from harness.stats.aggregate import (
     performance_profile,
     probability_of_improvement,
 )
+from harness.stats.arrays import Floats
 from harness.stats.family import benjamini_hochberg
 from harness.stats.meta_analysis import (
     Attempt,
@@ -44,8 +44,6 @@ from harness.stats.ranks import (
     nemenyi,
     rank_comparisons,
 )
-
-Floats = npt.NDArray[np.float64]
 
 LEAST_METHODS = 3
 """The fewest methods that are ranked: of two, their paired difference says more."""
@@ -144,7 +142,7 @@ def false_discovery(result: AblationResult) -> dict[tuple[str, str, str], float]
     if any(comparison.adjusted_p is None for comparison in result.comparisons):
         return {}
     found = [comparison.difference.p_value for comparison in result.comparisons]
-    padding = [1.0] * (len(result.manifest["family"]) - len(found))
+    padding = [1.0] * (len(result.manifest.family) - len(found))
     names = [(c.task, c.method, c.baseline) for c in result.comparisons]
     return dict(zip(names, benjamini_hochberg(found + padding), strict=False))
 
@@ -175,7 +173,7 @@ def _ranking(result: AblationResult, runs: CompleteRuns) -> Attempt[Ranking]:
         blocks=blocks,
         friedman=friedman(scores, _generator(), PERMUTATIONS),
         least_p=least_p,
-        nemenyi=nemenyi(scores, float(result.manifest["alpha"])),
+        nemenyi=nemenyi(scores, result.manifest.alpha),
         against_baseline=() if control is None else rank_comparisons(scores, control),
     )
     return Attempt(ranking, "")
@@ -199,7 +197,7 @@ def _aggregates(result: AblationResult, runs: CompleteRuns, scale: Scales) -> At
     control = _control(result, runs.methods)
     baseline = None if control is None else runs.methods[control]
     thresholds = _thresholds(np.stack(list(shown.values())))
-    confidence = 1 - float(result.manifest["alpha"])
+    confidence = 1 - result.manifest.alpha
     methods = tuple(
         _aggregate(
             method,
@@ -269,7 +267,7 @@ def _effect(
     )
     tasks = [comparison.task for comparison in used for _ in comparison.seeds]
     seeds = [seed for comparison in used for seed in comparison.seeds]
-    confidence = 1 - float(result.manifest["alpha"])
+    confidence = 1 - result.manifest.alpha
     return CrossTaskEffect(
         method,
         baseline,
@@ -293,7 +291,7 @@ def _thresholds(scores: Floats) -> Floats:
 
 def _control(result: AblationResult, methods: Sequence[str]) -> int | None:
     """The baseline's position among the methods."""
-    baseline = result.manifest.get("baseline")
+    baseline = result.manifest.baseline
     return methods.index(baseline) if baseline in methods else None
 
 

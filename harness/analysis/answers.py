@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from harness.analysis.results import MethodResult
 from harness.metric_table import metric_of
-from harness.storage.ledger import Ledger, Predictions, Record
+from harness.stats.arrays import Floats
+from harness.storage.ledger import Ledger
+from harness.storage.record import Predictions, Record
 
-Values = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
 
 
@@ -25,9 +26,9 @@ class Answers:
     """
 
     metric: str
-    labels: Values
+    labels: Floats
     ids: Mapping[int, Ids]
-    by_seed: Mapping[int, Values]
+    by_seed: Mapping[int, Floats]
 
     @property
     def scored(self) -> bool:
@@ -38,7 +39,7 @@ class Answers:
         """Whether all of these seeds have some stored."""
         return set(seeds) <= set(self.by_seed)
 
-    def of(self, seeds: Sequence[int]) -> Values:
+    def of(self, seeds: Sequence[int]) -> Floats:
         """(seeds, examples) in the order of `seeds`. Raises `KeyError` for one that has none stored."""
         return np.stack([self.by_seed[seed] for seed in seeds])
 
@@ -63,7 +64,7 @@ class StoredAnswers:
         """By seed, on the first split of their evaluation; all runs of a study have the same one."""
         if not records:
             return {}
-        split = next(iter(records.values())).inputs["evaluation"][0][0]
+        split = next(iter(records.values())).inputs.split.name
         found = self._ledger.predictions_of((r.fingerprint for r in records.values()), split)
         return {
             seed: found[record.fingerprint]

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from harness.analysis.compare import AblationResult
 from harness.analysis.results import search_ended
-
-Floats = npt.NDArray[np.float64]
+from harness.stats.arrays import Floats
 
 
 @dataclass(frozen=True)
@@ -38,16 +36,14 @@ class CompleteRuns:
 def complete_runs(result: AblationResult) -> CompleteRuns:
     """The seeds that all methods finished, by task."""
     named = dict.fromkeys(found.method for found in result.results)
-    finished = {
-        m for m in named for t in result.manifest["studies"] if _finished_seeds(result, t, m)
-    }
-    baseline = result.manifest.get("baseline")
+    finished = {m for m in named for t in result.manifest.studies if _finished_seeds(result, t, m)}
+    baseline = result.manifest.baseline
     methods = sorted((m for m in named if m in finished), key=lambda method: method != baseline)
     left_out = [
         f"{method} (not finished on any task)" for method in named if method not in finished
     ]
     seeds: dict[str, tuple[int, ...]] = {}
-    for task in result.manifest["studies"]:
+    for task in result.manifest.studies:
         of_methods = {method: _finished_seeds(result, task, method) for method in methods}
         lacking = [method for method, its in of_methods.items() if not its]
         common = sorted(set.intersection(*of_methods.values())) if methods else []
@@ -61,8 +57,7 @@ def complete_runs(result: AblationResult) -> CompleteRuns:
             left_out.append(f"seeds {listed} of {task} (not finished by every method)")
         if common:
             seeds[task] = tuple(common)
-    unit = "repeat" if "repeats" in result.manifest else "seed"
-    return CompleteRuns(tuple(methods), seeds, tuple(left_out), unit)
+    return CompleteRuns(tuple(methods), seeds, tuple(left_out), result.manifest.unit)
 
 
 def scores_by_method(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from harness.analysis import looks as seeds
 from harness.analysis.answers import StoredAnswers
 from harness.analysis.crossed import crossed
 from harness.analysis.pairs import Pair, paired
@@ -33,6 +32,7 @@ from harness.stats import (
 from harness.stats.paired import ROUNDING
 from harness.stats.power import detectable_difference
 from harness.storage.ledger import Ledger
+from harness.storage.manifest import Manifest
 
 BOOTSTRAP_SEED = 0
 
@@ -41,10 +41,10 @@ BOOTSTRAP_SEED = 0
 class Comparison:
     """One method against one baseline on one task. `unpaired` seeds lack a partner and are left out.
 
-    `equivalence` is None in ablations of earlier versions, which fixed no margin; `equivalence_p` is
-    adjusted in the family of the tests of equivalence. `interval` is the one the verdict's test
-    inverts. Where seeds were added until they decided, `looked` says how it went, `interval` is the
-    repeated one, and there is no `adjusted_p`: a p value for a fixed number of seeds is not one.
+    `equivalence_p` is adjusted in the family of the tests of equivalence. `interval` is the one the
+    verdict's test inverts. Where seeds were added until they decided, `looked` says how it went,
+    `interval` is the repeated one, and there are no `equivalence` and no `adjusted_p`: a p value for a
+    fixed number of seeds is not one.
     """
 
     task: str
@@ -68,11 +68,11 @@ class Comparison:
     unpaired: tuple[int, ...]
 
     @property
-    def margin(self) -> float | None:
-        """The margin of equivalence, in the unit of the scores; None where none was fixed."""
-        if self.looked is not None:
-            return self.looked.margin
-        return None if self.equivalence is None else self.equivalence.margin
+    def margin(self) -> float:
+        """The margin of equivalence, in the unit of the scores."""
+        test = self.equivalence if self.looked is None else self.looked
+        assert test is not None
+        return test.margin
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class AblationResult:
     `missing` says in words what cannot be compared yet, and why.
     """
 
-    manifest: dict[str, Any]
+    manifest: Manifest
     results: tuple[MethodResult, ...]
     comparisons: tuple[Comparison, ...]
     missing: tuple[str, ...]
@@ -90,12 +90,7 @@ class AblationResult:
     @property
     def sequential(self) -> bool:
         """Whether seeds were added until the comparisons were decided."""
-        return seeds.sequential(self.manifest)
-
-    @property
-    def share(self) -> float:
-        """One comparison's share of the level, where the family divides it evenly."""
-        return seeds.share(self.manifest)
+        return self.manifest.sequential
 
     def result(self, task: str, method: str) -> MethodResult | None:
         """The result of a method on a task, or None."""
@@ -120,10 +115,10 @@ def uncompared(ledger: Ledger, ablation: str) -> AblationResult:
     manifest = ledger.manifest(ablation)
     results = (
         read_repeats(ledger, manifest)
-        if "repeats" in manifest
+        if manifest.joint
         else tuple(
             result
-            for task, studies in manifest["studies"].items()
+            for task, studies in manifest.studies.items()
             for result in read_results(ledger, manifest, task, studies)
         )
     )
@@ -135,10 +130,10 @@ def collapses(result: AblationResult) -> list[str]:
 
     Of repeats, each one's own result says it.
     """
-    if "repeats" in result.manifest:
+    if result.manifest.joint:
         return []
-    tasks = result.manifest["tasks"]
-    sentences = (collapsed(found, tasks[found.task].get("constant")) for found in result.results)
+    tasks = result.manifest.tasks
+    sentences = (collapsed(found, tasks[found.task].constant) for found in result.results)
     return [sentence for sentence in sentences if sentence is not None]
 
 
@@ -146,16 +141,16 @@ def _compare(
     partial: AblationResult, stored: StoredAnswers
 ) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
     pairs, missing = [], []
-    for task, method, baseline in partial.manifest["family"]:
+    for task, method, baseline in partial.manifest.family:
         ours, theirs = partial.result(task, method), partial.result(task, baseline)
         pair = paired(ours, theirs, partial.manifest)
         if isinstance(pair, str):
             missing.append(f"{method} against {baseline} on {task}: {pair}")
             continue
         pairs.append(pair)
-        if "repeats" in partial.manifest:
+        if partial.manifest.joint:
             ended = {*pair.seeds, *pair.ours.failed_seeds, *pair.theirs.failed_seeds}
-            wanted = len(partial.manifest["report_seeds"])
+            wanted = len(partial.manifest.report_seeds)
             if len(ended) < wanted:
                 missing.append(
                     f"{method} against {baseline} on {task}: {len(ended)} of {wanted} repeats have ended"
@@ -172,7 +167,7 @@ class _Level(NamedTuple):
 
 
 def _level(partial: AblationResult) -> _Level:
-    return _Level(float(partial.manifest["alpha"]), partial.share)
+    return _Level(partial.manifest.alpha, partial.manifest.share)
 
 
 def _at_once(
@@ -180,16 +175,16 @@ def _at_once(
 ) -> tuple[Comparison, ...]:
     """The comparisons of a fixed number of seeds, by Holm's adjusted p values."""
     level, manifest = _level(partial), partial.manifest
-    family, margins = manifest["family"], manifest.get("margins", {})
+    family = manifest.family
     differences = [_difference(pair, level) for pair in pairs]
     tests = [
-        _equivalence(difference, margins.get(pair.ours.metric), level)
+        _equivalence(difference, manifest.margin(pair.ours.metric), level)
         for difference, pair in zip(differences, pairs, strict=True)
     ]
     # A comparison without data counts as p = 1: the family is the manifest's, not what finished.
     padding = [1.0] * (len(family) - len(differences))
     adjusted = holm([d.p_value for d in differences] + padding) if family else ()
-    close = holm([1.0 if t is None else t.p_value for t in tests] + padding) if family else ()
+    close = holm([test.p_value for test in tests] + padding) if family else ()
     over_examples = crossed(stored, pairs, confidence=1 - level.share, seed=BOOTSTRAP_SEED)
     found = []
     for pair, difference, p, test, test_p, bootstrap in zip(
@@ -204,7 +199,7 @@ def _at_once(
             comparisons=len(family),
             equivalence=test,
             equivalence_p=test_p,
-            repeat_scope=manifest.get("repeated"),
+            repeat_scope=manifest.replication,
         )
         found.append(
             _comparison(
@@ -251,11 +246,7 @@ def _difference(pair: Pair, level: _Level) -> PairedDifference:
     )
 
 
-def _equivalence(
-    difference: PairedDifference, margin: float | None, level: _Level
-) -> PairedEquivalence | None:
-    if margin is None:
-        return None
+def _equivalence(difference: PairedDifference, margin: float, level: _Level) -> PairedEquivalence:
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     return paired_equivalence(difference.differences, margin, level.alpha, generator)
 

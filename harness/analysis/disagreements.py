@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from harness.analysis.answers import Answers, StoredAnswers, Values
+from harness.analysis.answers import Answers, StoredAnswers
 from harness.analysis.compare import AblationResult, Comparison
 from harness.analysis.examples import answers_on
+from harness.stats.arrays import Floats
 
 Counts = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.intp]
@@ -29,9 +30,9 @@ class Side:
     the seeds whose error is less than the other side's: for classes, that alone are right.
     """
 
-    answers: Values
+    answers: Floats
     votes: Counts | None
-    errors: Values
+    errors: Floats
     closer: Counts
 
 
@@ -51,8 +52,8 @@ class Disagreements:
     scored: bool
     """Whether labels and answers are a regression's scores, not classes."""
     ids: npt.NDArray[np.int64]
-    labels: Values
-    advantage: Values
+    labels: Floats
+    advantage: Floats
     ours: Side
     theirs: Side
 
@@ -71,7 +72,7 @@ class Disagreements:
 def disagreements(stored: StoredAnswers, result: AblationResult) -> tuple[Disagreements, ...]:
     """Every comparison whose report runs have predictions stored, on the same examples."""
     found = []
-    for task in result.manifest["studies"]:
+    for task in result.manifest.studies:
         answers, _ = answers_on(stored, result, task)
         found += [
             _disagreements(compared, answers[compared.method], answers[compared.baseline])
@@ -105,15 +106,15 @@ def _disagreements(compared: Comparison, ours: Answers, theirs: Answers) -> Disa
     )
 
 
-def _errors(answers: Answers, seeds: Sequence[int]) -> Values:
+def _errors(answers: Answers, seeds: Sequence[int]) -> Floats:
     """(seeds, examples): the distance to the label, 0 or 1 for classes."""
     given = answers.of(seeds)
-    errors: Values = np.abs(given - answers.labels) if answers.scored else given != answers.labels
+    errors: Floats = np.abs(given - answers.labels) if answers.scored else given != answers.labels
     return errors.astype(np.float64)
 
 
 def _side(
-    answers: Answers, seeds: Sequence[int], errors: Values, closer: Counts, rows: Counts
+    answers: Answers, seeds: Sequence[int], errors: Floats, closer: Counts, rows: Counts
 ) -> Side:
     whole = answers.of(seeds)
     given, errors = whole[:, rows], errors[:, rows].mean(axis=0)

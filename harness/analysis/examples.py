@@ -67,7 +67,7 @@ def by_example(stored: StoredAnswers, result: AblationResult) -> ByExample:
     pairs: list[PairByExample] = []
     methods: list[MethodsByExample] = []
     missing: dict[str, tuple[str, ...]] = {}
-    for task in result.manifest["studies"]:
+    for task in result.manifest.studies:
         answers, problems = answers_on(stored, result, task)
         pairs += _pairs(result, task, answers)
         if (found := _all_methods(task, answers)) is not None:
@@ -87,7 +87,7 @@ def answers_on(
     for own in result.results:
         if own.task != task or not own.seeds:
             continue
-        if "repeats" in result.manifest:
+        if result.manifest.joint:
             problems.append(f"{own.method}: it is in the report of each repeat")
             continue
         answers = stored.of(own)
@@ -111,7 +111,7 @@ def _pairs(
     groups: dict[tuple[int, ...], list[Comparison]] = defaultdict(list)
     for comparison in compared:
         groups[comparison.seeds].append(comparison)
-    confidence = 1 - float(result.manifest["alpha"])
+    confidence = 1 - result.manifest.alpha
     drawn = {
         (comparison.method, comparison.baseline): bootstraps
         for group in groups.values()

@@ -55,7 +55,7 @@ class Targets:
     """What a method's student layers were matched to after training, each a mean over runs.
 
     `target_length` and `target_variance_share` (m,). `mixture` is None where nothing is mixed, and has
-    one epoch only in ledgers of earlier versions.
+    the last epoch only where looking inside failed during the training.
     """
 
     seen: Seen
@@ -132,7 +132,7 @@ def read_inside(ledger: Ledger, result: AblationResult) -> Inside:
     for task in dict.fromkeys(task for task, _ in runs):
         results = [found for found in result.results if found.task == task]
         matched = {method for own, method in known if own == task}
-        found = _projections(ledger, results, matched, result.manifest.get("baseline"))
+        found = _projections(ledger, results, matched, result.manifest.baseline)
         projections |= {(task, method): projection for method, projection in found.items()}
     return Inside(
         looked=frozenset(key for key, own in runs.items() if own),
@@ -151,7 +151,7 @@ class _Run:
 
 def _finished(result: MethodResult) -> list[_Run]:
     return [
-        _Run(run.record.fingerprint, run.seed, int(run.record.inputs["training"]["epochs"]))
+        _Run(run.record.fingerprint, run.seed, run.record.inputs.training.epochs)
         for run in result.report
         if run.record.status == "complete"
     ]
@@ -173,8 +173,7 @@ def _floats(values: Any) -> Floats:
 
 
 def _targets(ledger: Ledger, runs: Sequence[_Run]) -> Targets | None:
-    # "attention" is what ledgers of earlier versions call them.
-    found = _read(ledger, runs, "targets") or _read(ledger, runs, "attention")
+    found = _read(ledger, runs, "targets")
     if not found:
         return None
     facts = [fact for _, fact in found]

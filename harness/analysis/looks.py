@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
 
 from harness.stats import Stopping, first_look, stopping
+from harness.storage.manifest import Manifest
 
 Scores = Mapping[int, float | None]
 """A method's report scores by seed, of the runs that have ended; None where one failed."""
@@ -30,22 +30,11 @@ class Looks:
         return first_look(len(self.seeds), self.alpha)
 
 
-def sequential(manifest: Mapping[str, Any]) -> bool:
-    """Whether seeds are added until the comparisons are decided; earlier versions always fixed them."""
-    return bool(manifest.get("stopping", "fixed") != "fixed")
-
-
-def share(manifest: Mapping[str, Any]) -> float:
-    """One comparison's share of the level, where the family divides it evenly."""
-    return float(manifest["alpha"]) / max(len(manifest["family"]), 1)
-
-
-def looks_of(manifest: Mapping[str, Any], metric: str) -> Looks | None:
+def looks_of(manifest: Manifest, metric: str) -> Looks | None:
     """The looks of an ablation's comparisons by a metric; None where its seeds are fixed."""
-    if not sequential(manifest):
+    if not manifest.sequential:
         return None
-    margin = float(manifest["margins"][metric])
-    return Looks(tuple(manifest["report_seeds"]), share(manifest), margin)
+    return Looks(manifest.report_seeds, manifest.share, manifest.margin(metric))
 
 
 @dataclass(frozen=True)
@@ -90,7 +79,7 @@ def seeds_wanted(
 ) -> dict[str, int]:
     """How many of the first seeds each method of a task needs now, from the scores there are.
 
-    `family` are the task's comparisons, (method, baseline). A method stops at its own decision, a
+    `family` are the task's comparisons as (method, baseline). A method stops at its own decision, a
     baseline at the last one that is made against it. None needs fewer than the first look's.
     """
     wanted = dict.fromkeys(scores, looks.first)

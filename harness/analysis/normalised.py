@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.analysis.compare import AblationResult
+from harness.stats.arrays import Floats
 
 LEAST_GAP = 0.05
 """The least distance between teacher and constant prediction that a score is divided by. Below it
@@ -26,7 +27,7 @@ class Scale:
     constant: float
     teacher: float
 
-    def shares(self, scores: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def shares(self, scores: npt.ArrayLike) -> Floats:
         """Scores of any shape, on the scale."""
         values = np.asarray(scores, dtype=np.float64)
         return (values - self.constant) / (self.teacher - self.constant)
@@ -44,25 +45,24 @@ def scales(result: AblationResult) -> Scales:
     """The scales of an ablation's tasks, from what its manifest says of teachers and constants."""
     known: dict[str, Scale] = {}
     missing: dict[str, str] = {}
-    for task in result.manifest["studies"]:
-        constant = result.manifest["tasks"][task].get("constant")
+    for task in result.manifest.studies:
+        constant = result.manifest.tasks[task].constant
         teacher = _teacher_score(result, task)
-        if constant is None or teacher is None:
-            missing[task] = "no recorded score of the teacher or a constant prediction"
+        if teacher is None:
+            missing[task] = "no recorded score of the teacher"
         elif not teacher - constant >= LEAST_GAP:
             missing[task] = (
                 f"teacher {100 * teacher:.1f} and constant prediction {100 * constant:.1f} points "
                 f"are less than {100 * LEAST_GAP:.0f} apart"
             )
         else:
-            known[task] = Scale(float(constant), teacher)
+            known[task] = Scale(constant, teacher)
     return Scales(known, missing)
 
 
 def _teacher_score(result: AblationResult, task: str) -> float | None:
     """The teacher's primary metric on the split that report runs are scored on; None if unknown."""
     runs = (run for found in result.results if found.task == task for run in found.report)
-    split = next((run.record.inputs["evaluation"][0][0] for run in runs), None)
-    teacher = result.manifest["teachers"].get(task, {"metrics": {}})
-    score = teacher["metrics"].get(split, {}).get(result.manifest["tasks"][task]["metrics"][0])
-    return None if score is None else float(score)
+    split = next((run.record.inputs.split.name for run in runs), None)
+    scores = result.manifest.teachers[task].metrics.get(split or "", {})
+    return scores.get(result.manifest.primary_metric(task))

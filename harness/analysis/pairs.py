@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from harness.analysis.looks import look, looks_of
 from harness.analysis.results import MethodResult, report_scores, search_ended, trials_ended
 from harness.stats import Stopping
+from harness.storage.manifest import Manifest
 
 NO_PAIR = "no pair of finished report runs"
 
@@ -54,7 +54,7 @@ class Pair:
 
 
 def paired(
-    ours: MethodResult | None, theirs: MethodResult | None, manifest: Mapping[str, Any]
+    ours: MethodResult | None, theirs: MethodResult | None, manifest: Manifest
 ) -> Pair | str:
     """The pair, or in words why there is none."""
     if ours is None or theirs is None:
@@ -62,7 +62,7 @@ def paired(
     for result in (ours, theirs):
         if result.report and not search_ended(result, manifest):
             ended = trials_ended(result, manifest)
-            return f"{ended} of {manifest['trials']} search trials of {result.method} have ended"
+            return f"{ended} of {manifest.trials} search trials of {result.method} have ended"
     looks = looks_of(manifest, ours.metric)
     if looks is not None:
         looked = look(report_scores(ours), report_scores(theirs), looks)

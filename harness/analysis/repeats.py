@@ -7,20 +7,21 @@ is read here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from harness.analysis.results import MethodResult, read_results, search_ended
 from harness.storage.ledger import Ledger
+from harness.storage.manifest import Manifest
 
 
-def read_parts(ledger: Ledger, manifest: Mapping[str, Any]) -> dict[str, tuple[MethodResult, ...]]:
+def read_parts(ledger: Ledger, manifest: Manifest) -> dict[str, tuple[MethodResult, ...]]:
     """The results of each repeat by its ablation's name, in order; empty where nothing was repeated."""
     return {name: tuple(part.results.values()) for name, part in _parts(ledger, manifest).items()}
 
 
-def read_repeats(ledger: Ledger, manifest: Mapping[str, Any]) -> tuple[MethodResult, ...]:
+def read_repeats(ledger: Ledger, manifest: Manifest) -> tuple[MethodResult, ...]:
     """One result per task and method, whose "seeds" are the repeats and whose scores are their means.
 
     A repeat that could not be done, or of which a report run failed, is a failed one: what is left of
@@ -28,10 +29,10 @@ def read_repeats(ledger: Ledger, manifest: Mapping[str, Any]) -> tuple[MethodRes
     `report` and the setting are empty: each repeat has its own.
     """
     found = _parts(ledger, manifest)
-    parts = [None if name is None else found[name] for name in manifest["repeats"]]
+    parts = [None if name is None else found[name] for name in manifest.repeats]
     return tuple(
-        _joined(task, method, manifest["tasks"][task]["metrics"][0], parts)
-        for task, methods in manifest["studies"].items()
+        _joined(task, method, manifest.primary_metric(task), parts)
+        for task, methods in manifest.studies.items()
         for method in methods
     )
 
@@ -39,21 +40,19 @@ def read_repeats(ledger: Ledger, manifest: Mapping[str, Any]) -> tuple[MethodRes
 class _Part(NamedTuple):
     """A repeat: its manifest, and its results by task and method."""
 
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     results: Mapping[tuple[str, str], MethodResult]
 
 
-def _parts(ledger: Ledger, manifest: Mapping[str, Any]) -> dict[str, _Part]:
+def _parts(ledger: Ledger, manifest: Manifest) -> dict[str, _Part]:
     """The repeats that could be done by their ablations' names, in order."""
-    manifests = {
-        name: ledger.manifest(name) for name in manifest.get("repeats", ()) if name is not None
-    }
+    manifests = {name: ledger.manifest(name) for name in manifest.repeats if name is not None}
     return {
         name: _Part(
             part,
             {
                 (result.task, result.method): result
-                for task, studies in part["studies"].items()
+                for task, studies in part.studies.items()
                 for result in read_results(ledger, part, task, studies)
             },
         )
@@ -72,7 +71,7 @@ def _joined(task: str, method: str, metric: str, parts: Sequence[_Part | None]) 
         failures += [f"repeat {repeat}, {text}" for text in result.failures]
         if not search_ended(result, part.manifest):
             continue
-        if len(result.scores) == len(part.manifest["report_seeds"]):
+        if len(result.scores) == len(part.manifest.report_seeds):
             whole[repeat] = result
         elif result.failed_seeds or result.best_trial is None:
             lost.add(repeat)

@@ -6,13 +6,15 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from harness.analysis.looks import looks_of, seeds_wanted
-from harness.storage.ledger import Ledger, Record, StudyRun
+from harness.config import Choice
+from harness.stats.arrays import Floats
+from harness.storage.ledger import Ledger
+from harness.storage.manifest import Manifest
+from harness.storage.record import Record, StudyRun
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class MethodResult:
     search: tuple[StudyRun, ...]
     report: tuple[StudyRun, ...]
     best_trial: int | None
-    setting: dict[str, Any]
+    setting: Mapping[str, Choice]
     seeds: tuple[int, ...]
     scores: tuple[float, ...]
     metrics: dict[str, float]
@@ -49,7 +51,7 @@ class MethodResult:
         """Standard deviation over report seeds (n − 1); NaN below two."""
         return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else float("nan")
 
-    def scores_of(self, seeds: Sequence[int]) -> npt.NDArray[np.float64]:
+    def scores_of(self, seeds: Sequence[int]) -> Floats:
         """The scores (seeds,) in the order of `seeds`. Raises `KeyError` for one that has none."""
         by_seed = dict(zip(self.seeds, self.scores, strict=True))
         return np.array([by_seed[seed] for seed in seeds], dtype=np.float64)
@@ -60,25 +62,23 @@ def score_of(record: Record, metric: str) -> float | None:
     return record.metrics[metric] if record.status == "complete" else None
 
 
-def trials_ended(result: MethodResult, manifest: Mapping[str, Any]) -> int:
+def trials_ended(result: MethodResult, manifest: Manifest) -> int:
     """How many trials of the search have ended, with every search seed."""
-    seeds = max(len(manifest.get("search_seeds", ())), 1)
+    seeds = len(manifest.search_seeds)
     runs = Counter(run.trial for run in result.search)
     return sum(count >= seeds for count in runs.values())
 
 
-def search_ended(result: MethodResult, manifest: Mapping[str, Any]) -> bool:
+def search_ended(result: MethodResult, manifest: Manifest) -> bool:
     """Whether the setting was chosen among all trials; one chosen among fewer is not comparable.
 
     Of repeats only those are counted of which it was.
     """
-    return "repeats" in manifest or trials_ended(result, manifest) >= manifest["trials"]
+    return manifest.joint or trials_ended(result, manifest) >= manifest.trials
 
 
-def collapsed(result: MethodResult, constant: float | None) -> str | None:
+def collapsed(result: MethodResult, constant: float) -> str | None:
     """In words, how many report runs score what predicting one class for all does; None if none."""
-    if constant is None:
-        return None
     count = sum(math.isclose(score, constant, abs_tol=1e-9) for score in result.scores)
     if not count:
         return None
@@ -105,15 +105,15 @@ def report_scores(result: MethodResult) -> dict[int, float | None]:
 
 
 def read_results(
-    ledger: Ledger, manifest: dict[str, Any], task: str, studies: Mapping[str, str]
+    ledger: Ledger, manifest: Manifest, task: str, studies: Mapping[str, str]
 ) -> list[MethodResult]:
     """The results on a task; where seeds are added until they decide, without what was not asked for."""
     results = [_result(ledger, manifest, task, *named) for named in studies.items()]
-    looks = looks_of(manifest, manifest["tasks"][task]["metrics"][0])
+    looks = looks_of(manifest, manifest.primary_metric(task))
     if looks is None:
         return results
     scores = {result.method: report_scores(result) for result in results}
-    family = [pair for of, *pair in manifest["family"] if of == task]
+    family = [(method, baseline) for _, method, baseline in manifest.family_on(task)]
     wanted = seeds_wanted(scores, family, looks)
     asked = {method: set(looks.seeds[:count]) for method, count in wanted.items()}
     return [
@@ -122,19 +122,17 @@ def read_results(
     ]
 
 
-def _result(
-    ledger: Ledger, manifest: dict[str, Any], task: str, method: str, study: str
-) -> MethodResult:
-    metric = manifest["tasks"][task]["metrics"][0]
+def _result(ledger: Ledger, manifest: Manifest, task: str, method: str, study: str) -> MethodResult:
+    metric = manifest.primary_metric(task)
     runs = ledger.study_runs(study)
-    search = tuple(run for run in runs if run.role == "search" and run.trial < manifest["trials"])
+    search = tuple(run for run in runs if run.role == "search" and run.trial < manifest.trials)
     best = best_trial(search, metric)
-    wanted = set(manifest["report_seeds"])
+    wanted = set(manifest.report_seeds)
     report = [
         run for run in runs if run.role == "report" and run.trial == best and run.seed in wanted
     ]
-    setting: dict[str, Any] = next(
-        (run.record.inputs["setting"] for run in search if run.trial == best), {}
+    setting: Mapping[str, Choice] = next(
+        (run.record.inputs.setting for run in search if run.trial == best), {}
     )
     empty = MethodResult(
         task, method, study, metric, search, (), best, setting, (), (), {}, (), frozenset()

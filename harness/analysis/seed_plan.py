@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.analysis.compare import AblationResult
-from harness.metric_table import default_margins
 from harness.stats import Interval
 from harness.stats.paired import ROUNDING
 from harness.stats.power import detectable_difference, power_of, seeds_needed
@@ -91,10 +90,8 @@ def observed_spreads(
 ) -> tuple[list[Spread], list[str]]:
     """The spreads of an ablation's comparisons, and in words what has none.
 
-    The margin is the one given, else the one that the ablation fixed for the metric before its runs,
-    else (ablations of earlier versions fixed none) the configuration's default.
+    The margin is the one given, else the one that the ablation fixed for the metric before its runs.
     """
-    margins = {**default_margins(), **result.manifest.get("margins", {})}
     spreads, without = [], list(result.missing)
     for comparison in result.comparisons:
         difference = comparison.difference
@@ -104,7 +101,7 @@ def observed_spreads(
         elif not difference.sd > ROUNDING:
             without.append(f"{name}: all {difference.n} differences are equal")
         else:
-            chosen = margins[comparison.metric] if margin is None else margin
+            chosen = comparison.margin if margin is None else margin
             spreads.append(Spread(name, comparison.metric, difference.sd, difference.n, chosen))
     return spreads, without
 

@@ -144,7 +144,7 @@ def _replay(options: argparse.Namespace) -> int:
         raise UserError(f"--out {out}: has no ledger.db")
     ledger = Ledger(storage_url(out, storage))
     found = find_recorded(ledger, prefix)
-    _quieten(found.record.provenance.get("threads", found.config.threads))
+    _quieten(found.record.provenance.threads)
     answer = replay(ledger, found, out)
     ledger.close()
     if options.json:
@@ -157,7 +157,7 @@ def _report(ledger: Ledger, name: str, out: Path) -> tuple[AblationResult, Path]
     """Write the reports, of repeats too, and the index of all; returns what the first one shows."""
     from reports.build import build_index, build_report  # plotly is only needed here
 
-    for part in filter(None, ledger.manifest(name).get("repeats", ())):
+    for part in filter(None, ledger.manifest(name).repeats):
         build_report(ledger, part, out / part / "report.html")
     path = out / name / "report.html"
     result = build_report(ledger, name, path)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from harness.compose import ablation_methods, names, read_yaml
 from harness.data.tasks import load_task, task_names
+from harness.method import Method
 from harness.registry.cards import card
 from harness.registry.discovery import registry
 
@@ -16,7 +18,7 @@ def show_list(what: str, as_json: bool) -> None:
     """Print the names of one kind, as lines or as JSON."""
     cards: list[dict[str, Any]]
     if what == "methods":
-        cards = [card(method) for method in registry().methods.values()]
+        cards = [_card_values(method) for method in registry().methods.values()]
     elif what == "ablations":
         cards = [
             {
@@ -46,6 +48,11 @@ def show_list(what: str, as_json: bool) -> None:
                 print(f"{'':<20} runs the teacher in every step: reads {', '.join(entry['needs'])}")
             for name, distribution in entry["hyper-parameters"].items():
                 print(f"{'':<20}   {name}: {distribution}")
+
+
+def _card_values(method: type[Method]) -> dict[str, Any]:
+    values = asdict(card(method))
+    return {**values, "hyper-parameters": values.pop("hyper_parameters")}
 
 
 def _preset_line(name: str) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from harness.config import StudyConfig, validate
+from harness.config import StudyConfig
 from harness.errors import StorageError, UserError
 from harness.experiment.ablation import load_tasks
 from harness.experiment.executor import Executor
@@ -17,7 +16,8 @@ from harness.registry.discovery import registry
 from harness.runtime.device import choose_arithmetic
 from harness.runtime.progress import progress, say
 from harness.storage.claims import Claims
-from harness.storage.ledger import Ledger, Predictions, Record, Result
+from harness.storage.ledger import Ledger
+from harness.storage.record import Predictions, Record, Result, RunProvenance
 from harness.training.run import Run
 from harness.training.task_setup import prepare
 
@@ -69,8 +69,8 @@ def find_recorded(ledger: Ledger, prefix: str) -> Recorded:
     record, study = ledger.find_run(prefix)
     for name in ledger.ablations():
         manifest = ledger.manifest(name)
-        if any(study in studies.values() for studies in manifest["studies"].values()):
-            return Recorded(record, study, validate(manifest["config"]))
+        if study in manifest.study_names:
+            return Recorded(record, study, manifest.config)
     raise StorageError(f"--replay {prefix}: its study {study} is in no ablation of this ledger")
 
 
@@ -83,7 +83,7 @@ def replay(ledger: Ledger, found: Recorded, out: Path) -> Replay:
         UserError: something that the run depends on is no longer the same.
     """
     record, study = found.record, found.study
-    task, name = _task_of(record), str(record.inputs["method"])
+    task, name = record.inputs.task_name, record.inputs.method
     config = replace(found.config, out=str(out), tasks=(task,), methods=(name,), baseline=None)
     tasks, _ = load_tasks(config)
     arithmetic = choose_arithmetic(config.device, config.training.precision)
@@ -91,16 +91,14 @@ def replay(ledger: Ledger, found: Recorded, out: Path) -> Replay:
     executor = Executor(config, materials, ledger, Claims(ledger))
     run = _again(executor, record, study)
     if run.fingerprint != record.fingerprint:
-        raise UserError(
-            f"--replay {record.fingerprint[:16]}: {_other_inputs(record.inputs, run.inputs)}"
-        )
+        raise UserError(f"--replay {record.fingerprint[:16]}: {_other_inputs(record, run)}")
     runs = _with_its_population(executor, ledger, run, record)
     label = f"{task}: {name}, seed {run.seed}"
     label += f", and {len(runs) - 1} more that it was trained with" * (len(runs) > 1)
     with progress(label, executor.trainer.steps * len(runs)) as advance:
         result = executor.repeat(runs, advance)[record.fingerprint]
     # A test split is none of the run's inputs: it may be another one by now.
-    scored = [name for name, _ in record.inputs["evaluation"] if name in result.predictions]
+    scored = [name for name, _ in record.inputs.evaluation if name in result.predictions]
     stored = {name: ledger.predictions(record.fingerprint, name) for name in scored}
     return Replay(
         record.fingerprint,
@@ -112,10 +110,10 @@ def replay(ledger: Ledger, found: Recorded, out: Path) -> Replay:
 
 def _again(executor: Executor, record: Record, study: str) -> Run:
     inputs = record.inputs
-    method = registry().resolve(str(inputs["method"]))
-    round_settings = inputs.get("halving", {}).get("round", ())
+    method = registry().resolve(inputs.method)
+    settings = () if inputs.halving is None else inputs.halving.round
     return executor.trainer.run(
-        method, study, inputs["setting"], 0, inputs["seed"], inputs["role"], round_settings
+        method, study, inputs.setting, 0, inputs.seed, inputs.role, settings
     )
 
 
@@ -124,7 +122,7 @@ def _with_its_population(executor: Executor, ledger: Ledger, run: Run, record: R
 
     It is trained alone, and that is said, where one of the others can no longer be trained.
     """
-    names = record.provenance["population"]
+    names = record.provenance.population
     others = ledger.records(names)
     runs = []
     for name in names:
@@ -141,12 +139,8 @@ def _with_its_population(executor: Executor, ledger: Ledger, run: Run, record: R
     return runs
 
 
-def _task_of(record: Record) -> str:
-    task = record.inputs["task"]
-    return str(task["name"] if isinstance(task, Mapping) else task)
-
-
-def _other_inputs(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def _other_inputs(record: Record, run: Run) -> str:
+    then, now = record.inputs.plain(), run.inputs.plain()
     names = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
     parts = [
         f"{name} ({_short(then.get(name))} then, {_short(now.get(name))} now)" for name in names
@@ -162,7 +156,7 @@ def _short(value: object) -> str:
 def _compared(record: Record) -> str:
     if record.status == "failed":
         return f"it failed in the same way ({record.reason})"
-    predictions = " and predictions" if record.inputs["role"] == "report" else ""
+    predictions = " and predictions" if record.inputs.role == "report" else ""
     return f"metrics, losses{predictions} are equal to the last digit"
 
 
@@ -179,7 +173,7 @@ def _differences(
         if was != is_:
             found.append(f"{name} {was} then, {is_} now")
     for split, before in stored.items():
-        if before is None and record.inputs["role"] == "report":
+        if before is None and record.inputs.role == "report":
             found.append(f"{split}: the predictions then are not in the ledger")
         elif before is not None:
             found += _different_predictions(split, before, result.predictions[split])
@@ -205,15 +199,14 @@ def _different_predictions(split: str, then: Predictions, now: Predictions) -> l
     return [text]
 
 
-def _elsewhere(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    found = [
-        f"{name} {then.get(name)} and {now[name]}"
-        for name in ("python", "processor", "revision", "threads")
-        if then.get(name) != now[name]
-    ]
-    libraries = then.get("libraries", {})
-    return found + [
-        f"{name} {libraries.get(name)} and {version}"
-        for name, version in now["libraries"].items()
-        if libraries.get(name) != version
+def _elsewhere(then: RunProvenance, now: RunProvenance) -> list[str]:
+    pairs = {
+        "python": (then.python, now.python),
+        "processor": (then.processor, now.processor),
+        "revision": (then.revision, now.revision),
+        "threads": (then.threads, now.threads),
+        **{name: (then.libraries.get(name), version) for name, version in now.libraries.items()},
+    }
+    return [
+        f"{name} {before} and {after}" for name, (before, after) in pairs.items() if before != after
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,16 @@ def show(result: AblationResult, as_json: bool) -> None:
     console = Console(stderr=as_json, soft_wrap=True)
     if not console.is_terminal:
         console.width = 140
-    for banner in result.manifest["banners"]:
+    for banner in result.manifest.banners:
         console.print(banner, style="bold", markup=False)
-    unit = "repeats" if "repeats" in result.manifest else "seeds"
-    table = Table(title=f"{result.manifest['name']} (points, mean ± sd over {unit})")
+    units = f"{result.manifest.unit}s"
+    table = Table(title=f"{result.manifest.name} (points, mean ± sd over {units})")
     for column in (
         "task",
         "method",
         "metric",
         "score",
-        unit,
+        units,
         "difference",
         "looked at" if result.sequential else "p (Holm)",
         "verdict",
@@ -37,7 +38,7 @@ def show(result: AblationResult, as_json: bool) -> None:
         score = (
             f"{100 * found.mean:.1f} ± {100 * found.sd:.1f}" if found.scores else "none finished"
         )
-        cells = ("", "", "baseline" if found.method == result.manifest["baseline"] else "")
+        cells = ("", "", "baseline" if found.method == result.manifest.baseline else "")
         if comparison is not None:
             cells = (
                 f"{100 * comparison.difference.mean:+.1f} {_interval(comparison)}",
@@ -67,8 +68,8 @@ def _evidence(comparison: Comparison) -> str:
 def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any]:
     """The result as plain JSON values; `seconds` is the command's time."""
     return {
-        "ablation": result.manifest["name"],
-        "source": result.manifest["source"],
+        "ablation": result.manifest.name,
+        "source": asdict(result.manifest.source),
         "report": str(path.absolute()),
         "seconds": seconds,
         "results": [
@@ -108,7 +109,7 @@ def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any
         ],
         "missing": list(result.missing),
         "collapsed": collapses(result),
-        "refused": result.manifest["refused"],
+        "refused": dict(result.manifest.refused),
         "failures": [f"{r.task} {r.method}: {text}" for r in result.results for text in r.failures],
     }
 

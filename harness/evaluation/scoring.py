@@ -13,7 +13,7 @@ from harness.evaluation.inspection import inspect_run
 from harness.method import Layers, Method, Pooling
 from harness.runtime.failures import RunFailed, convert_failures
 from harness.runtime.progress import say
-from harness.storage.ledger import Predictions
+from harness.storage.record import Predictions
 from harness.training.population import Population
 from harness.training.run import Run
 from harness.training.task_setup import Materials
@@ -57,7 +57,7 @@ class Evaluation:
         inspecting = any(group.inspects for group in population.groups)
         outputs: dict[str, list[Layers]] = {}
         for run in runs:
-            for position, (name, _) in enumerate(run.inputs["evaluation"]):
+            for position, (name, _) in enumerate(run.inputs.evaluation):
                 if name not in outputs:
                     outputs[name] = self._predict_split(
                         population, name, with_states=inspecting and position == 0
@@ -94,7 +94,7 @@ class Evaluation:
         """
         scores = RunScores()
         data = self.materials.data
-        for position, name in enumerate(name for name, _ in run.inputs["evaluation"]):
+        for position, name in enumerate(name for name, _ in run.inputs.evaluation):
             split = data.splits[name]
             logits = outputs[name].logits.numpy()
             if not np.isfinite(logits).all():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.analysis.looks import looks_of
 from harness.config import ROUND, StudyConfig
@@ -26,6 +25,7 @@ from harness.runtime.progress import say
 from harness.storage.claims import Claims
 from harness.storage.fingerprint import fingerprint
 from harness.storage.ledger import Ledger
+from harness.storage.manifest import Manifest, StudyManifest
 from harness.training.task_setup import Materials, prepare
 
 REFUSALS = (TeacherError, MethodError, DataError)
@@ -37,7 +37,7 @@ class PreparedAblation:
     """An ablation whose manifest is written, and the executors of its tasks until they are trained."""
 
     name: str
-    manifest: dict[str, Any]
+    manifest: Manifest
     executors: dict[str, Executor]
 
 
@@ -90,18 +90,16 @@ class Ablation:
         for materials in task_materials.values():
             scored = next(iter(materials.data.evaluation.values()))
             self.ledger.write_texts(scored.sha256, scored.ids, scored.texts)
-        self.ledger.write_ablation(name, manifest)
+        self.ledger.write_ablation(manifest)
         return PreparedAblation(name, manifest, executors)
 
     def train(self, prepared: PreparedAblation) -> None:
         """Train every run that has no record yet, task by task."""
-        for task, names in prepared.manifest["studies"].items():
+        for task, names in prepared.manifest.studies.items():
             # Nothing keeps an executor after its task, for it holds a part of a GPU's memory.
             self._train_task(prepared.executors.pop(task), names, prepared.manifest)
 
-    def _train_task(
-        self, executor: Executor, names: Mapping[str, str], manifest: Mapping[str, Any]
-    ) -> None:
+    def _train_task(self, executor: Executor, names: Mapping[str, str], manifest: Manifest) -> None:
         """Train the search runs of a task, then the report runs of the settings they select."""
         task = executor.materials.data.task
         studies = studies_of(self.config, names, task.regression)
@@ -155,7 +153,9 @@ class Ablation:
         }
         kind = self.config.source.kind
         name = f"{kind}-{task.name}-{method.name}-{fingerprint(identity)[:8]}"
-        self.ledger.write_study(name, {**identity, "shapes": asdict(shapes)})
+        self.ledger.write_study(
+            name, StudyManifest(identity=identity, space=identity["space"], shapes=asdict(shapes))
+        )
         return name
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from harness.config import StudyConfig
+from harness.storage.manifest import Contrast, SeedRequest
 from harness.training.task_setup import Materials
 
 DEMO = "DEMO DATA: procedural tasks that only share GLUE's schemas. Nothing here is a GLUE result."
@@ -34,18 +34,15 @@ def task_banners(config: StudyConfig, materials: Materials) -> list[str]:
         banners.append(
             f"{task}: the teacher comes from outside and may have seen the selection data."
         )
-    if materials.facts["weak"]:
+    if materials.facts.weak:
         banners.append(f"{task}: the teacher is no better than a constant prediction.")
     if config.teacher.pretrained == "minilm" and task in ("mnli", "qqp"):
         banners.append(f"{task}: the MiniLM encoder was trained on data of this kind.")
     return banners
 
 
-def seed_banners(requests: Sequence[Sequence[Any]], family: Sequence[Sequence[Any]]) -> list[str]:
-    """A banner where commands asked for other numbers of report seeds, with results in between.
-
-    `requests` are pairs of a stopping rule and a number; `family` are the comparisons.
-    """
+def seed_banners(requests: Sequence[SeedRequest], family: Sequence[Contrast]) -> list[str]:
+    """A banner where commands asked for other numbers of report seeds, with results in between."""
     if len(requests) < 2 or not family:
         return []
     texts = [

@@ -20,7 +20,8 @@ from harness.method import Method, View
 from harness.runtime.failures import RunFailed, convert_failures, is_out_of_memory
 from harness.runtime.progress import progress, say
 from harness.storage.claims import Claims
-from harness.storage.ledger import Ledger, Record, Result
+from harness.storage.ledger import Ledger
+from harness.storage.record import Record, Result
 from harness.training.halving import round_of
 from harness.training.run import Run
 from harness.training.sizing import population_size

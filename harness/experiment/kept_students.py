@@ -16,7 +16,8 @@ from harness.models.student import build_classifier, save_student
 from harness.runtime.progress import say
 from harness.storage.claims import Claims
 from harness.storage.folders import replacing
-from harness.storage.ledger import Ledger, Record
+from harness.storage.ledger import Ledger
+from harness.storage.record import Record
 
 CARD = "README.md"
 

@@ -1,10 +1,11 @@
-"""What the ledger's manifest of an ablation says: what is compared, on what, how and with what."""
+"""The manifest of an ablation, made from its configuration, data and teachers."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ from harness.runtime.provenance import provenance
 from harness.storage.database import shown_url
 from harness.storage.fingerprint import fingerprint
 from harness.storage.ledger import Ledger
+from harness.storage.manifest import (
+    Contrast,
+    Manifest,
+    SeedRequest,
+    Source,
+    TaskFacts,
+)
 from harness.training.run import report_seeds, search_seeds
 from harness.training.task_setup import Materials
 
@@ -69,50 +77,40 @@ def ablation_manifest(
     *,
     command: str,
     repeat: int | None,
-) -> dict[str, Any]:
-    """The manifest, in plain JSON values; `ready` are the materials by task, `refused` reasons by name.
+) -> Manifest:
+    """The manifest; `ready` are the materials by task, `refused` the reasons by task or method.
 
     The ledger tells what report seeds earlier commands asked for.
     """
     family = [
-        [task, method, config.baseline]
-        for task, own in studies.items()
-        for method in own
+        Contrast(task, method, config.baseline)
+        for task, methods in studies.items()
+        for method in methods
         if config.baseline is not None and method != config.baseline
     ]
-    asked = _seeds_asked(config, ledger, name, studies)
-    return {
-        "name": name,
-        "source": {"kind": config.source.kind, "folder": config.source.folder},
-        "banners": [*all_banners(config, ready), *seed_banners(asked, family)],
-        "preset": config.preset,
-        "students": students_in_words(config),
-        "command": command,
-        "protocol": config.protocol.name,
-        "tasks": {task: _task_facts(materials.data) for task, materials in ready.items()},
-        "studies": studies,
-        "methods": {method.name: card(method) for method in chosen_methods(config)},
-        "family": family,
-        "trials": config.search.trials,
-        "random_trials": config.search.random_trials,
-        "search_seeds": search_seeds(config.search.seeds, repeat or 0),
-        "report_seeds": report_seeds(config.protocol.seeds, repeat or 0),
-        "stopping": config.protocol.stopping,
-        "seeds_asked": asked,
-        "repeat": repeat,
-        "alpha": config.protocol.alpha,
-        "margins": dict(config.protocol.margins),
-        "baseline": config.baseline,
-        "teachers": {
-            task: {"fingerprint": materials.teacher.fingerprint, **materials.facts}
-            for task, materials in ready.items()
-        },
-        "config": shown_config(config),
-        "storage": shown_url(ledger.url),
-        "provenance": provenance(),
-        "refused": dict(refused),
-        "broken_plugins": registry().broken,
-    }
+    requests = _seed_requests(config, ledger, name, studies)
+    return Manifest(
+        name=name,
+        command=command,
+        source=Source(config.source.kind, config.source.folder),
+        config=shown_config(config),
+        students=students_in_words(config),
+        banners=(*all_banners(config, ready), *seed_banners(requests, family)),
+        tasks={task: _task_facts(materials.data) for task, materials in ready.items()},
+        teachers={task: materials.facts for task, materials in ready.items()},
+        methods={method.name: card(method) for method in chosen_methods(config)},
+        studies=studies,
+        family=tuple(family),
+        random_trials=config.search.random_trials,
+        search_seeds=tuple(search_seeds(config.search.seeds, repeat or 0)),
+        report_seeds=tuple(report_seeds(config.protocol.seeds, repeat or 0)),
+        seed_requests=requests,
+        storage=shown_url(ledger.url),
+        provenance=provenance(),
+        refused=dict(refused),
+        broken_plugins=registry().broken,
+        repeat=repeat,
+    )
 
 
 def students_in_words(config: StudyConfig) -> str:
@@ -130,15 +128,25 @@ def command_line() -> str:
     return f"python -m harness.study {shlex.join(shown)}"
 
 
-def shown_config(config: StudyConfig) -> dict[str, Any]:
-    """The configuration for manifests and reports, without a storage password."""
-    shown = plain(config)
-    for group, name in (("source", "folder"), ("teacher", "checkpoint"), ("teacher", "pretrained")):
-        if shown[group][name] is not None and Path(shown[group][name]).is_dir():
-            shown[group][name] = str(Path(shown[group][name]).absolute())
-    if config.storage is not None:
-        shown["storage"] = shown_url(config.storage)
-    return shown
+def shown_config(config: StudyConfig) -> StudyConfig:
+    """The configuration for manifests and reports: absolute folders, no storage password."""
+    storage = None if config.storage is None else shown_url(config.storage)
+    folder, checkpoint = config.source.folder, config.teacher.checkpoint
+    return replace(
+        config,
+        source=replace(config.source, folder=folder and _absolute(folder)),
+        teacher=replace(
+            config.teacher,
+            checkpoint=checkpoint and _absolute(checkpoint),
+            pretrained=_absolute(config.teacher.pretrained),
+        ),
+        storage=storage,
+    )
+
+
+def _absolute(name: str) -> str:
+    """The absolute path of a folder; any other name as it is."""
+    return str(Path(name).absolute()) if Path(name).is_dir() else name
 
 
 def _without_password(argument: str) -> str:
@@ -151,28 +159,28 @@ def _without_password(argument: str) -> str:
         return "storage=***"
 
 
-def _seeds_asked(
+def _seed_requests(
     config: StudyConfig, ledger: Ledger, name: str, studies: Studies
-) -> list[list[Any]]:
+) -> tuple[SeedRequest, ...]:
     """The report seeds asked for: now, and by earlier commands that have left results."""
-    now = [config.protocol.stopping, config.protocol.seeds]
+    now = SeedRequest(config.protocol.stopping, config.protocol.seeds)
     if name not in ledger.ablations():
-        return [now]
-    before: list[list[Any]] = ledger.manifest(name).get("seeds_asked", [])
-    names = [study for own in studies.values() for study in own.values()]
+        return (now,)
+    before = ledger.manifest(name).seed_requests
+    names = [study for methods in studies.values() for study in methods.values()]
     runs = (run for study in names for run in ledger.study_runs(study))
     if not any(run.role == "report" for run in runs):
-        return [now]
-    return before if before and before[-1] == now else [*before, now]
+        return (now,)
+    return before if before[-1] == now else (*before, now)
 
 
-def _task_facts(data: TaskData) -> dict[str, Any]:
+def _task_facts(data: TaskData) -> TaskFacts:
     evaluation = next(iter(data.evaluation.values()))
-    return {
-        "title": data.task.title,
-        "labels": list(data.task.labels),
-        "metrics": list(data.task.metrics),
-        "sizes": {name: len(split) for name, split in data.splits.items()},
-        "sha256": {name: split.sha256 for name, split in data.splits.items()},
-        "constant": constant_score(data.task, data.train.labels, evaluation.labels),
-    }
+    return TaskFacts(
+        title=data.task.title,
+        labels=data.task.labels,
+        metrics=data.task.metrics,
+        sizes={name: len(split) for name, split in data.splits.items()},
+        sha256={name: split.sha256 for name, split in data.splits.items()},
+        constant=constant_score(data.task, data.train.labels, evaluation.labels),
+    )

@@ -20,7 +20,7 @@ from harness.data.tasks import Task
 from harness.experiment.banners import study_banners, task_banners
 from harness.metric_table import METRICS
 from harness.models.student import output_names
-from harness.storage.ledger import Record
+from harness.storage.record import Record
 from harness.training.run import Run
 from harness.training.task_setup import Materials
 
@@ -140,7 +140,7 @@ def _sections(
             "seed": run.seed,
             "student": asdict(config.student),
             "pooling": config.pooling,
-            "training": run.inputs["training"],
+            "training": asdict(run.inputs.training),
             "search": {"weights": config.search.weights},
         }
     )
@@ -154,7 +154,7 @@ def _summary(run: Run, materials: Materials, config: StudyConfig) -> str:
     method, title = run.method, _text(materials.data.task.title)
     how = "trained without a teacher"
     if method.uses_teacher():
-        how = f"distilled from a teacher of {materials.facts['layers']}"
+        how = f"distilled from a teacher of {materials.facts.layers}"
     paper = "" if method.paper == "-" else f" ({_text(method.paper)})"
     return (
         f"An encoder of {config.student.layers} layers for {title}, {how}, by the method "
@@ -206,14 +206,13 @@ def _teacher(materials: Materials) -> str:
     facts = materials.facts
     metric = materials.data.task.metrics[0]
     scores = ", ".join(
-        f"{100 * metrics[metric]:.2f} on {_text(split)}"
-        for split, metrics in facts["metrics"].items()
+        f"{100 * metrics[metric]:.2f} on {_text(split)}" for split, metrics in facts.metrics.items()
     )
-    teacher = Path(facts["name"].replace("{task}", facts["task"]))
+    teacher = Path(facts.name.replace("{task}", facts.task))
     name = teacher.name if teacher.is_dir() else str(teacher)
     return (
-        f"{_code(name)}, {facts['origin']}, {facts['layers']} layers of width {facts['width']}. "
-        f"{metric}, in points: {scores}; a constant prediction has {100 * facts['constant']:.2f} on "
+        f"{_code(name)}, {facts.origin}, {facts.layers} layers of width {facts.width}. "
+        f"{metric}, in points: {scores}; a constant prediction has {100 * facts.constant:.2f} on "
         f"selection. Fingerprint: `{materials.teacher.fingerprint}`."
     )
 

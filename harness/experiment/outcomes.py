@@ -13,7 +13,7 @@ from harness.evaluation.scoring import Evaluation, RunScores
 from harness.method import Method
 from harness.runtime.failures import RunFailed, convert_failures
 from harness.runtime.provenance import provenance
-from harness.storage.ledger import Record, Result, Status
+from harness.storage.record import Record, Result, RunProvenance, Status
 from harness.training.halving import Pruning
 from harness.training.loop import Outcome
 from harness.training.population import Population
@@ -105,18 +105,16 @@ def _record(
     reason: str | None,
     population: Sequence[str],
 ) -> Record:
-    surroundings = {
-        **provenance(),
-        "threads": torch.get_num_threads(),
-        "population": list(population),
-    }
+    surroundings = RunProvenance(
+        **vars(provenance()), threads=torch.get_num_threads(), population=tuple(population)
+    )
     return Record(
         fingerprint=run.fingerprint,
-        inputs=dict(run.inputs),
+        inputs=run.inputs,
         status=status,
         reason=reason,
         metrics=metrics,
-        curves=outcome.curves,
+        curves=tuple(outcome.curves),
         seconds=outcome.seconds,
         examples_per_second=outcome.examples_per_second,
         peak_memory=float(outcome.peak_memory),

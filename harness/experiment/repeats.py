@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -17,9 +16,7 @@ from harness.config import StudyConfig
 from harness.errors import UserError
 from harness.runtime.progress import say
 from harness.storage.ledger import Ledger
-
-REPEAT_KEYS = ("studies", "teachers", "report_seeds", "search_seeds", "repeat", "banners", "config")
-"""Keys of a manifest whose values belong to one repeat alone."""
+from harness.storage.manifest import Manifest, TeacherFacts
 
 
 def repeat_config(config: StudyConfig, repeat: int) -> StudyConfig:
@@ -68,55 +65,56 @@ class JointAblation:
     def _write(self) -> None:
         names = list(self.names)
         if self.name in self.ledger.ablations():  # an earlier or another command was further
-            names += self.ledger.manifest(self.name)["repeats"][len(names) :]
-        parts = {name: self.ledger.manifest(name) for name in names if name is not None}
-        joint = joint_manifest(self.config, parts)
-        joint |= {"name": self.name, "repeats": names, "command": self.command}
-        self.ledger.write_ablation(self.name, joint | {"refused": self.refused})
+            names += self.ledger.manifest(self.name).repeats[len(names) :]
+        parts = [self.ledger.manifest(name) for name in names if name is not None]
+        joint = joint_manifest(self.config, parts, self.name, names)
+        self.ledger.write_ablation(replace(joint, command=self.command, refused=self.refused))
 
 
-def joint_manifest(config: StudyConfig, parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The manifest over repeats, from the repeats' manifests by name; without its own name."""
-    manifests = list(parts.values())
-    shared = {key: value for key, value in manifests[0].items() if key not in REPEAT_KEYS}
-    first_config = manifests[0]["config"]
+def joint_manifest(
+    config: StudyConfig, parts: Sequence[Manifest], name: str, repeats: Sequence[str | None]
+) -> Manifest:
+    """The manifest over repeats, from the manifests `parts` of those that could be trained.
+
+    Tasks, methods, the family and the rest are those of the first repeat.
+    """
+    first = parts[0]
     outside = config.teacher.checkpoint is not None
-    varied = "searches and seeds, with this teacher" if outside else "teachers, searches and seeds"
-    banners = [banner for manifest in manifests for banner in manifest["banners"]]
-    return {
-        **shared,
-        "repeated": varied,
-        "studies": {
-            task: dict.fromkeys(studies, "") for task, studies in manifests[0]["studies"].items()
+    protocol = replace(first.config.protocol, repeats=config.protocol.repeats)
+    return replace(
+        first,
+        name=name,
+        config=replace(first.config, protocol=protocol),
+        banners=tuple(dict.fromkeys(banner for part in parts for banner in part.banners)),
+        teachers={
+            task: _mean_teacher([part.teachers[task] for part in parts if task in part.teachers])
+            for task in first.teachers
         },
-        "teachers": {
-            task: _mean_teacher(
-                [part["teachers"][task] for part in manifests if task in part["teachers"]]
-            )
-            for task in manifests[0]["teachers"]
-        },
-        "report_seeds": list(range(config.protocol.repeats)),
-        "search_seeds": [],
-        "banners": list(dict.fromkeys(banners)),
-        "config": {
-            **first_config,
-            "protocol": first_config["protocol"] | {"repeats": config.protocol.repeats},
-        },
-    }
+        studies={task: dict.fromkeys(studies, "") for task, studies in first.studies.items()},
+        search_seeds=(),
+        report_seeds=tuple(range(config.protocol.repeats)),
+        repeat=None,
+        repeats=tuple(repeats),
+        replication="searches and seeds, with this teacher"
+        if outside
+        else "teachers, searches and seeds",
+    )
 
 
-def _mean_teacher(teachers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _mean_teacher(teachers: Sequence[TeacherFacts]) -> TeacherFacts:
     """Facts of the repeats' teachers together, with their mean scores."""
-    splits = {split: list(scores) for split, scores in teachers[0]["metrics"].items()}
-    return {
-        "name": f"mean of {len(teachers)} teachers",
-        "fingerprint": ", ".join(str(teacher["fingerprint"]) for teacher in teachers),
-        "metrics": {
+    return replace(
+        teachers[0],
+        name=f"mean of {len(teachers)} teachers",
+        fingerprint=", ".join(teacher.fingerprint for teacher in teachers),
+        metrics={
             split: {
-                name: float(np.mean([teacher["metrics"][split][name] for teacher in teachers]))
-                for name in names
+                name: float(np.mean([teacher.metrics[split][name] for teacher in teachers]))
+                for name in scores
             }
-            for split, names in splits.items()
+            for split, scores in teachers[0].metrics.items()
         },
-        **{key: teachers[0][key] for key in ("layers", "width", "origin") if key in teachers[0]},
-    }
+        weak=all(teacher.weak for teacher in teachers),
+        seconds=sum(teacher.seconds for teacher in teachers),
+        variance_shares=(),
+    )

@@ -9,7 +9,7 @@ from harness.analysis.results import score_of
 from harness.config import StudyConfig
 from harness.experiment.executor import Executor
 from harness.experiment.studies import Selection
-from harness.storage.ledger import Record
+from harness.storage.record import Record
 from harness.training.run import Run, report_seeds
 
 

@@ -10,7 +10,7 @@ from harness.experiment.executor import Executor
 from harness.experiment.search import Search, Trial, TrialScore, open_optuna, run_search
 from harness.experiment.studies import Selection, Study, label_of
 from harness.runtime.progress import say
-from harness.storage.ledger import Record
+from harness.storage.record import Record
 from harness.training.run import Run, search_seeds
 
 
@@ -59,7 +59,7 @@ class SearchRuns:
                 )
                 continue
             inputs = next(run.record.inputs for run in runs if run.trial == trial)
-            selections.append(Selection(study, trial, inputs["setting"]))
+            selections.append(Selection(study, trial, inputs.setting))
         return selections
 
     def _evaluate(self, trials: Mapping[str, Sequence[Trial]]) -> dict[str, dict[int, TrialScore]]:

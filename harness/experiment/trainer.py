@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -20,7 +19,15 @@ from harness.models.teacher_outputs import TeacherOutputs
 from harness.registry.instantiate import check_method, make_method
 from harness.registry.source import method_source
 from harness.runtime.failures import RunFailed, convert_failures
-from harness.storage.ledger import Record, Result, Role
+from harness.storage.record import (
+    CustomTask,
+    HalvingRound,
+    Record,
+    Result,
+    Role,
+    RunInputs,
+    SplitHash,
+)
 from harness.training.halving import Halving
 from harness.training.loop import RESULTS_VERSION, train_population
 from harness.training.recipe import Member, Recipe, engine_of
@@ -72,33 +79,29 @@ class Trainer:
 
         With rungs that includes the settings of its round, `round_settings`.
         """
-        data, training = self.materials.data, asdict(self.config.training)
+        data, arithmetic = self.materials.data, self.materials.arithmetic
         splits = {"selection": data.selection} if role == "search" else data.evaluation
-        arithmetic = {"precision": self.materials.arithmetic.name, "engine": self.engine}
-        inputs = {
-            "results_version": RESULTS_VERSION,
-            "task": _task_identity(data.task),
-            "source": self.config.source.kind,
-            "method": method.name,
-            "method_source": method_source(method),
-            "setting": dict(setting),
-            "seed": seed,
-            "role": role,
-            "teacher": self.materials.teacher.fingerprint,
-            "student": asdict(self.config.student),
-            "start": self.materials.start_fingerprint,
-            "pooling": self.config.pooling,
-            "training": {**training, **arithmetic},
-            "weights": self.config.search.weights,
-            "device": self.materials.arithmetic.device.type,
-            "train": data.train.sha256,
-            "evaluation": [[name, split.sha256] for name, split in splits.items()],
-        }
-        if self.rungs and role == "search":
-            inputs["halving"] = {
-                "rungs": list(self.rungs),
-                "round": [dict(round_setting) for round_setting in round_settings],
-            }
+        competes = self.rungs and role == "search"
+        inputs = RunInputs(
+            results_version=RESULTS_VERSION,
+            task=_task_identity(data.task),
+            source=self.config.source.kind,
+            method=method.name,
+            method_source=method_source(method),
+            setting=setting,
+            seed=seed,
+            role=role,
+            teacher=self.materials.teacher.fingerprint,
+            student=self.config.student,
+            start=self.materials.start_fingerprint,
+            pooling=self.config.pooling,
+            training=replace(self.config.training, precision=arithmetic.name, engine=self.engine),
+            weights=self.config.search.weights,
+            device=arithmetic.device.type,
+            train=data.train.sha256,
+            evaluation=tuple(SplitHash(name, split.sha256) for name, split in splits.items()),
+            halving=HalvingRound(self.rungs, tuple(round_settings)) if competes else None,
+        )
         return Run(method, study, trial, seed, role, setting, inputs)
 
     @property
@@ -219,6 +222,6 @@ class Trainer:
         return InspectionRecorder(self.inspector, runs, methods, self.view(runs[0]).pooling)
 
 
-def _task_identity(task: Task) -> Any:
-    """A task's identity; that of a user's own task includes its metrics."""
-    return {**task.identity, "metrics": list(task.metrics)} if task.custom else task.identity
+def _task_identity(task: Task) -> str | CustomTask:
+    """The identity of a task in the inputs of runs."""
+    return CustomTask(task.name, task.labels, task.metrics) if task.custom else task.name

@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from harness.compose import ablation_methods, names, read_yaml
 from harness.method import Hyper, Method
 from harness.registry.discovery import names_of, registry
+from harness.storage.manifest import MethodCard
 
 OF_THE_CORE = ("temperature", "kd_weight")
 """Hyper-parameters of the logit distillation, which the core adds to a method."""
@@ -37,17 +37,17 @@ estimates the cost. With `search.weights=simplex`, as in `preset=paper`, the sea
 """
 
 
-def card(method: type[Method]) -> dict[str, Any]:
-    """Name, summary, paper, form, needs and hyper-parameters of a method as plain values."""
-    return {
-        "name": method.name,
-        "aliases": list(names_of(method)[1:]),
-        "summary": method.summary,
-        "paper": method.paper,
-        "form": method.form,
-        "needs": sorted(method.needs),
-        "hyper-parameters": {name: range_text(hyper) for name, hyper in method.space.items()},
-    }
+def card(method: type[Method]) -> MethodCard:
+    """The card of a method."""
+    return MethodCard(
+        name=method.name,
+        aliases=names_of(method)[1:],
+        summary=method.summary,
+        paper=method.paper,
+        form=method.form,
+        needs=tuple(sorted(method.needs)),
+        hyper_parameters={name: range_text(hyper) for name, hyper in method.space.items()},
+    )
 
 
 def range_text(hyper: Hyper) -> str:

@@ -27,7 +27,7 @@ class Arithmetic:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     @property
-    def name(self) -> str:
+    def name(self) -> Precision:
         """The precision's name, as fingerprints and reports show it."""
         return "bf16" if self.bf16 else "tf32" if self.tf32 else "fp32"
 

@@ -4,29 +4,44 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 LIBRARIES = ("torch", "transformers", "datasets", "optuna", "numpy", "scipy", "statsmodels")
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """Versions, machine and code revision. `revision` is None outside git, `cores` where unknown."""
+
+    python: str
+    libraries: Mapping[str, str]
+    machine: str
+    processor: str
+    cores: int | None
+    memory_bytes: int
+    system: str
+    revision: str | None
+
+
 @cache
-def provenance() -> dict[str, Any]:
-    """Versions, processor and code revision as plain values."""
-    return {
-        "python": platform.python_version(),
-        "libraries": {name: version(name) for name in LIBRARIES},
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "system": platform.platform(),
-        "revision": _revision(),
-    }
+def provenance() -> Provenance:
+    """The provenance of what this process makes."""
+    return Provenance(
+        python=platform.python_version(),
+        libraries={name: version(name) for name in LIBRARIES},
+        machine=platform.machine(),
+        processor=_processor(),
+        cores=psutil.cpu_count(logical=False) or psutil.cpu_count(),
+        memory_bytes=psutil.virtual_memory().total,
+        system=platform.platform(),
+        revision=_revision(),
+    )
 
 
 def _processor() -> str:

@@ -9,19 +9,22 @@ import gzip
 import json
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from json import JSONDecodeError
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Engine, select
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection, Engine, RowMapping, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from harness.config import fault_lines
 from harness.errors import StorageError
 from harness.storage.database import insert_new, open_engine, put, shown_url
+from harness.storage.manifest import MANIFEST, STUDY_MANIFEST, Manifest, StudyManifest
+from harness.storage.record import RECORD, Predictions, Record, Result, Role, StudyRun
 from harness.storage.schema import (
     ABLATIONS,
     INSPECTIONS,
@@ -35,67 +38,7 @@ from harness.storage.schema import (
     USES,
 )
 
-Role = Literal["search", "report"]
-Status = Literal["complete", "pruned", "failed"]
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """One report run on one split: `logits` (examples, outputs), `labels` and `ids` (examples,)."""
-
-    logits: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.float64]
-    ids: npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is kept of one run. `inputs` are the fingerprint's: task, method, setting, seed, role..."""
-
-    fingerprint: str
-    inputs: dict[str, Any]
-    status: Status
-    reason: str | None
-    metrics: dict[str, float]
-    curves: list[dict[str, float]]
-    seconds: float
-    examples_per_second: float
-    peak_memory: float
-    provenance: dict[str, Any] = field(default_factory=dict)
-    created: float | None = field(default=None, compare=False)
-    """When the ledger wrote it, in seconds since 1970; None before."""
-
-    @property
-    def split_metrics(self) -> dict[str, dict[str, float]]:
-        """The metrics by split, in the order of evaluation, and by name; empty for a failed run.
-
-        In `metrics` those of the first split have plain names, a further one's are `METRIC (SPLIT)`.
-        """
-        first, *further = (split for split, _ in self.inputs["evaluation"])
-        found: dict[str, dict[str, float]] = {split: {} for split in (first, *further)}
-        for name, value in self.metrics.items():
-            split = next((split for split in further if name.endswith(f" ({split})")), first)
-            found[split][name.removesuffix(f" ({split})")] = value
-        return found
-
-
-@dataclass(frozen=True)
-class Result:
-    """A run's record with its predictions, by split, and what was looked at inside."""
-
-    record: Record
-    predictions: Mapping[str, Predictions]
-    inspections: Mapping[str, object]
-
-
-@dataclass(frozen=True)
-class StudyRun:
-    """A record as one study uses it: the trial it belongs to (the best one for report runs)."""
-
-    role: Role
-    trial: int
-    seed: int
-    record: Record
+T = TypeVar("T")
 
 
 class Ledger:
@@ -134,23 +77,25 @@ class Ledger:
 
     def _check_version(self, connection: Connection) -> None:
         insert_new(connection, META, {"key": "schema", "value": SCHEMA_VERSION})
-        found = connection.scalar(select(META.c.value).where(META.c.key == "schema"))
-        if found != SCHEMA_VERSION:
+        version = connection.scalar(select(META.c.value).where(META.c.key == "schema"))
+        if version != SCHEMA_VERSION:
             raise StorageError(
-                f"ledger {shown_url(self.url)}: schema version {found}, this harness reads "
-                f"{SCHEMA_VERSION}; use the version that wrote it, or another --out"
+                f"ledger {shown_url(self.url)}: schema version {version}, this harness reads "
+                f"{SCHEMA_VERSION} only; give another folder with --out"
             )
 
-    def write_ablation(self, name: str, manifest: Mapping[str, Any]) -> None:
-        """Record what a command compares; the same name takes the new counts."""
+    def write_ablation(self, manifest: Manifest) -> None:
+        """Record what a command compares; the manifest replaces an earlier one of the same name."""
         with self.transaction() as connection:
-            row = {"name": name, "manifest": dict(manifest), "created": time.time()}
+            values = MANIFEST.dump_python(manifest, mode="json")
+            row = {"name": manifest.name, "manifest": values, "created": time.time()}
             put(connection, ABLATIONS, row)
 
-    def write_study(self, name: str, manifest: Mapping[str, Any]) -> None:
+    def write_study(self, name: str, manifest: StudyManifest) -> None:
         """Record a study once; its manifest never changes."""
         with self.transaction() as connection:
-            row = {"name": name, "manifest": dict(manifest), "created": time.time()}
+            values = STUDY_MANIFEST.dump_python(manifest, mode="json")
+            row = {"name": name, "manifest": values, "created": time.time()}
             insert_new(connection, STUDIES, row)
 
     def write_texts(
@@ -177,7 +122,7 @@ class Ledger:
         connection.execute(
             RUNS.delete().where(RUNS.c.fingerprint == record.fingerprint, RUNS.c.status == "failed")
         )
-        row = {**vars(record), "created": time.time()}
+        row = RECORD.dump_python(record, mode="json") | {"created": time.time()}
         if not insert_new(connection, RUNS, row):
             return False
         for split, predicted in result.predictions.items():
@@ -202,26 +147,45 @@ class Ledger:
             row = {"study": study, "role": role, "trial": trial, "seed": seed}
             put(connection, USES, {**row, "fingerprint": fingerprint})
 
-    def manifest(self, ablation: str) -> dict[str, Any]:
-        """An ablation's manifest. Raises `StorageError` when there is none of that name."""
+    def manifest(self, ablation: str) -> Manifest:
+        """An ablation's manifest. Raises `StorageError` where there is none, or a damaged one."""
         with self.transaction() as connection:
-            found = connection.scalar(
+            values = connection.scalar(
                 select(ABLATIONS.c.manifest).where(ABLATIONS.c.name == ablation)
             )
-        if found is None:
+        if values is None:
             raise StorageError(f"ledger {shown_url(self.url)}: no ablation '{ablation}'")
-        return dict(found)
+        return self._validated(MANIFEST, values, f"the manifest of the ablation '{ablation}'")
 
     def ablations(self) -> list[str]:
         """Names of all ablations, oldest first."""
         with self.transaction() as connection:
             return list(connection.scalars(select(ABLATIONS.c.name).order_by(ABLATIONS.c.created)))
 
-    def study_manifest(self, name: str) -> dict[str, Any] | None:
-        """A study's manifest, or None when it has not begun."""
+    def study_manifest(self, name: str) -> StudyManifest | None:
+        """A study's manifest, or None for an unknown name. Raises `StorageError` for a damaged one."""
         with self.transaction() as connection:
-            found = connection.scalar(select(STUDIES.c.manifest).where(STUDIES.c.name == name))
-        return None if found is None else dict(found)
+            values = connection.scalar(select(STUDIES.c.manifest).where(STUDIES.c.name == name))
+        if values is None:
+            return None
+        return self._validated(STUDY_MANIFEST, values, f"the manifest of the study '{name}'")
+
+    def _validated(self, adapter: TypeAdapter[T], values: Any, subject: str) -> T:
+        """The typed form of JSON values. Raises `StorageError` with the first fault."""
+        try:
+            return adapter.validate_python(values)
+        except ValidationError as error:
+            first, *others = fault_lines(error)
+            more = f" (and {len(others)} more)" if others else ""
+            raise StorageError(
+                f"ledger {shown_url(self.url)}: {subject} is damaged: {first}{more}"
+            ) from error
+
+    def _record(self, row: RowMapping) -> Record:
+        values = {column.name: row[column.name] for column in RUNS.columns}
+        return self._validated(
+            RECORD, values, f"the record of the run {values['fingerprint'][:16]}"
+        )
 
     def records(self, fingerprints: Iterable[str]) -> dict[str, Record]:
         """The records among those fingerprints that exist."""
@@ -229,7 +193,7 @@ class Ledger:
             rows = connection.execute(
                 select(RUNS).where(RUNS.c.fingerprint.in_(list(fingerprints)))
             )
-            return {row.fingerprint: _record(row) for row in rows}
+            return {row.fingerprint: self._record(row._mapping) for row in rows}
 
     def find_run(self, prefix: str) -> tuple[Record, str]:
         """The only run whose fingerprint begins with `prefix`, and a study that uses it.
@@ -245,7 +209,7 @@ class Ledger:
                     f"ledger {shown_url(self.url)}: {'several runs' if rows else 'no run'} whose "
                     f"fingerprint begins with '{prefix}'"
                 )
-            record = _record(rows[0])
+            record = self._record(rows[0]._mapping)
             study = connection.scalar(
                 select(USES.c.study)
                 .where(USES.c.fingerprint == record.fingerprint)
@@ -264,7 +228,9 @@ class Ledger:
                 .where(USES.c.study == study)
                 .order_by(USES.c.role, USES.c.trial, USES.c.seed)
             ).mappings()
-            return [StudyRun(row["role"], row["trial"], row["seed"], _record(row)) for row in rows]
+            return [
+                StudyRun(row["role"], row["trial"], row["seed"], self._record(row)) for row in rows
+            ]
 
     def predictions(self, fingerprint: str, split: str) -> Predictions | None:
         """A run's stored predictions on a split, or None."""
@@ -280,12 +246,14 @@ class Ledger:
             )
             return {row.fingerprint: _predictions(row) for row in rows}
 
-    def texts(self, sha256: str) -> dict[int, tuple[str, ...]] | None:
-        """The texts of a split's examples by their ids; None where no study stored them."""
+    def texts(self, sha256: str) -> dict[int, tuple[str, ...]]:
+        """The texts of a split's examples by id. Raises `StorageError` for none or damaged ones."""
         with self.transaction() as connection:
-            found = connection.scalar(select(TEXTS.c.texts).where(TEXTS.c.sha256 == sha256))
+            packed = connection.scalar(select(TEXTS.c.texts).where(TEXTS.c.sha256 == sha256))
+        if packed is None:
+            raise StorageError(f"ledger {shown_url(self.url)}: no texts of the split {sha256[:16]}")
         try:
-            return None if found is None else _unpacked(found)
+            return _unpacked(packed)
         except (OSError, EOFError, zlib.error, ValueError, KeyError) as error:
             reason = f"damaged texts ({error})"
             raise StorageError(f"ledger {shown_url(self.url)}: {reason}") from error
@@ -325,8 +293,3 @@ def _predictions(row: Any) -> Predictions:
     logits = np.frombuffer(row.logits, dtype="<f4").reshape(-1, row.outputs)
     labels = np.frombuffer(row.labels, dtype="<f8")
     return Predictions(logits, labels, np.frombuffer(row.ids, dtype="<i8"))
-
-
-def _record(row: Any) -> Record:
-    values = row if isinstance(row, Mapping) else row._mapping
-    return Record(**{name: values[name] for name in Record.__dataclass_fields__})

@@ -1,7 +1,7 @@
-"""The ledger's tables, in the database that Optuna's lie in too.
+"""The ledger's tables, in the database that holds Optuna's tables too.
 
-A change to a table raises SCHEMA_VERSION. A new one that reports can do without does not: it is made
-when an older ledger is opened, and older versions of the code leave it alone.
+A change to a table, or to the JSON in its columns, raises SCHEMA_VERSION. A ledger of another version is
+refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 TABLES = MetaData()
 META = Table(

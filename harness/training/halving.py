@@ -7,7 +7,7 @@ are compared within one method and round only, by the selection scores that they
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -33,13 +33,14 @@ class Pruning:
 
 def round_of(run: Run) -> str:
     """A key of the runs that are compared with each other: one method's runs of one round."""
-    return canonical([run.method.name, run.inputs["halving"]])
+    assert run.inputs.halving is not None
+    return canonical([run.method.name, asdict(run.inputs.halving)])
 
 
 def _setting_number(run: Run) -> int:
     """The number of a run's setting in its round, from 0."""
-    settings = [canonical(setting) for setting in run.inputs["halving"]["round"]]
-    return settings.index(canonical(dict(run.setting)))
+    assert run.inputs.halving is not None
+    return run.inputs.halving.round.index(run.inputs.setting)
 
 
 class Halving:

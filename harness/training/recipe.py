@@ -68,7 +68,9 @@ class Recipe:
         return LengthSchedule(self.inputs.lengths, self.training.batch_size)
 
 
-def engine_of(engine: Literal["auto", "stacked", "reference"], model: PretrainedConfig) -> str:
+def engine_of(
+    engine: Literal["auto", "stacked", "reference"], model: PretrainedConfig
+) -> Literal["stacked", "reference"]:
     """The engine that trains classifiers of a configuration: `engine`, with "auto" resolved.
 
     Raises:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from harness.method import Method, Value
-from harness.storage.fingerprint import fingerprint
-from harness.storage.ledger import Role
+from harness.storage.record import Role, RunInputs
 
 SEARCH_SEED = 1_000_000
 """Search seeds start here, report seeds at 1: they never meet."""
@@ -26,12 +24,12 @@ class Run:
     seed: int
     role: Role
     setting: Mapping[str, Value]
-    inputs: Mapping[str, Any]
+    inputs: RunInputs
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the inputs, which hold no counts of trials or seeds."""
-        return fingerprint(dict(self.inputs))
+        return self.inputs.fingerprint
 
 
 def report_seeds(count: int, repeat: int = 0) -> list[int]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +29,7 @@ from harness.registry.instantiate import shapes_of
 from harness.runtime.device import Arithmetic
 from harness.runtime.progress import progress, say
 from harness.storage.fingerprint import fingerprint
+from harness.storage.manifest import TeacherFacts
 from harness.training.teacher import (
     Teacher,
     find_origin,
@@ -54,7 +54,7 @@ class Materials:
     inputs: dict[str, EncodedSplit]
     labels: Tensor
     teacher: Teacher
-    facts: dict[str, Any]
+    facts: TeacherFacts
     outputs: dict[str, dict[Pooling, TeacherOutputs]]
     start: PreTrainedModel
     start_fingerprint: str
@@ -93,9 +93,10 @@ def prepare(config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Pa
     steps = LengthSchedule(inputs["train"].lengths, config.teacher.batch_size).steps_per_epoch
     with progress(f"{task.name}: teacher", steps * config.teacher.epochs) as advance:
         teacher = prepare_teacher(origin, config, data, inputs["train"], arithmetic, out, advance)
-    facts = judge_teacher(teacher, config.teacher, data, inputs, arithmetic)
+    scores = judge_teacher(teacher, config.teacher, data, inputs, arithmetic)
     outputs = _outputs(config, data, inputs, teacher, arithmetic, out)
-    facts["variance_shares"] = outputs["train"][config.pooling].variance_shares()
+    shares = outputs["train"][config.pooling].variance_shares()
+    facts = replace(scores, variance_shares=tuple(shares))
     _warn_of_constants(facts, config.pooling)
     start, start_fingerprint = teacher.model, teacher.fingerprint
     if own_start is not None:
@@ -161,13 +162,13 @@ def _outputs(
     return outputs
 
 
-def _warn_of_constants(facts: dict[str, Any], pooling: str) -> None:
+def _warn_of_constants(facts: TeacherFacts, pooling: str) -> None:
     constant_layers = [
-        i for i, share in enumerate(facts["variance_shares"], 1) if share < LEAST_VARIANCE
+        i for i, share in enumerate(facts.variance_shares, 1) if share < LEAST_VARIANCE
     ]
     if constant_layers:
         layers = ", ".join(map(str, constant_layers))
         say(
-            f"warning: {facts['task']}: under 1 % of the {pooling} states' energy in teacher layer(s) "
+            f"warning: {facts.task}: under 1 % of the {pooling} states' energy in teacher layer(s) "
             f"{layers} varies between examples: matching them teaches constants"
         )

@@ -36,6 +36,7 @@ from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import global_seed
 from harness.storage.fingerprint import file_sha256, fingerprint
 from harness.storage.folders import cached
+from harness.storage.manifest import TeacherFacts
 from harness.training.loop import RESULTS_VERSION, train_population
 from harness.training.population import predict
 from harness.training.recipe import Member, Recipe, engine_of
@@ -252,8 +253,10 @@ def judge_teacher(
     data: TaskData,
     inputs: dict[str, EncodedSplit],
     arithmetic: Arithmetic,
-) -> dict[str, Any]:
+) -> TeacherFacts:
     """Facts about a teacher: its scores on the held-out splits, a constant prediction's, its shape.
+
+    The variance shares are left empty: they are computed from the teacher's outputs.
 
     Raises:
         TeacherError: the teacher is no better than a constant, unless that is allowed.
@@ -276,14 +279,16 @@ def judge_teacher(
             f"{task.name}: the teacher's {metric} on the selection split is {score:.3f}, a constant "
             f"prediction's {floor:.3f}; train it longer, or pass --allow-weak-teacher"
         )
-    return {
-        "task": task.name,
-        "name": config.checkpoint or config.pretrained,
-        "origin": "from outside" if teacher.from_outside else "fine-tuned here",
-        "metrics": scores,
-        "constant": floor,
-        "weak": weak,
-        "layers": int(teacher.model.config.num_hidden_layers),
-        "width": int(teacher.model.config.hidden_size),
-        "seconds": teacher.seconds,
-    }
+    return TeacherFacts(
+        fingerprint=teacher.fingerprint,
+        task=task.name,
+        name=config.checkpoint or config.pretrained,
+        origin="from outside" if teacher.from_outside else "fine-tuned here",
+        metrics=scores,
+        constant=floor,
+        weak=weak,
+        layers=int(teacher.model.config.num_hidden_layers),
+        width=int(teacher.model.config.hidden_size),
+        seconds=teacher.seconds,
+        variance_shares=(),
+    )

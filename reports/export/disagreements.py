@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis.answers import Values
 from harness.analysis.disagreements import Disagreements, Rows, Side
+from harness.stats.arrays import Floats
 from reports.evidence import Evidence
 
 COLUMNS = (
@@ -25,13 +25,13 @@ TEXTS = ("text_1", "text_2")
 def columns_of(evidence: Evidence, found: Disagreements, rows: Rows) -> dict[str, list[Any]]:
     """`COLUMNS`, each a list with a value for each of those rows of a comparison.
 
-    Labels and answers are the label's words, or indices where the manifest names none, or scores. Votes
-    of scores and texts that are not stored or not there are None.
+    Labels and answers are the label's words, or scores. Votes of scores and texts that are not there
+    are None.
     """
-    words = evidence.manifest["tasks"][found.task].get("labels") or ()
+    words = evidence.manifest.tasks[found.task].labels
     constant = {
-        "ablation": evidence.manifest["name"],
-        "source": evidence.manifest["source"]["kind"],
+        "ablation": evidence.manifest.name,
+        "source": evidence.manifest.source.kind,
         "task": found.task,
         "method": found.method,
         "baseline": found.baseline,
@@ -58,16 +58,15 @@ def _side(name: str, side: Side, rows: Rows, words: Sequence[str]) -> dict[str, 
     }
 
 
-def _named(values: Values, words: Sequence[str], scored: bool) -> list[Any]:
+def _named(values: Floats, words: Sequence[str], scored: bool) -> list[Any]:
     if scored:
         return list(values.tolist())
-    known = dict(enumerate(words))
-    return [known.get(int(value), int(value)) for value in values]
+    return [words[int(value)] for value in values]
 
 
 def _texts(evidence: Evidence, found: Disagreements, rows: Rows) -> dict[str, list[str | None]]:
-    texts = evidence.texts.get(found.task)
-    told = [() if texts is None else texts[id] for id in found.ids[rows].tolist()]
+    texts = evidence.texts[found.task]
+    told = [texts[id] for id in found.ids[rows].tolist()]
     return {
         name: [own[place] if place < len(own) else None for own in told]
         for place, name in enumerate(TEXTS)

@@ -10,7 +10,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 import numpy as np
 
 from harness.errors import DataError
-from harness.storage.ledger import Predictions
+from harness.storage.record import Predictions
 
 SCORES = (0.0, 5.0)
 """STS-B's lowest and highest: the server refuses others."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from harness.analysis.results import MethodResult
-from harness.storage.ledger import StudyRun
+from harness.storage.manifest import Manifest
+from harness.storage.record import StudyRun
 from reports.evidence import Evidence
 
 FIRST = (
@@ -53,7 +53,7 @@ def results_csv(evidence: Evidence) -> str:
     return text
 
 
-def _row(manifest: Mapping[str, Any], found: MethodResult, run: StudyRun) -> dict[str, Any]:
+def _row(manifest: Manifest, found: MethodResult, run: StudyRun) -> dict[str, Any]:
     record, inputs = run.record, run.record.inputs
     metrics = {
         f"{split}.{name}": value
@@ -61,12 +61,12 @@ def _row(manifest: Mapping[str, Any], found: MethodResult, run: StudyRun) -> dic
         for name, value in own.items()
     }
     return {
-        "ablation": manifest["name"],
-        "source": manifest["source"]["kind"],
-        "protocol": manifest["protocol"],
+        "ablation": manifest.name,
+        "source": manifest.source.kind,
+        "protocol": manifest.protocol,
         "task": found.task,
         "method": found.method,
-        "is_baseline": found.method == manifest["baseline"],
+        "is_baseline": found.method == manifest.baseline,
         "study": found.study,
         "role": run.role,
         "trial": run.trial,
@@ -74,18 +74,18 @@ def _row(manifest: Mapping[str, Any], found: MethodResult, run: StudyRun) -> dic
         "seed": run.seed,
         "status": record.status,
         "reason": record.reason,
-        "split": inputs["evaluation"][0][0],
+        "split": inputs.split.name,
         "metric": found.metric,
         "score": record.metrics.get(found.metric),
         **metrics,
-        **{f"setting.{name}": value for name, value in inputs["setting"].items()},
+        **{f"setting.{name}": value for name, value in inputs.setting.items()},
         "seconds": record.seconds,
         "examples_per_second": record.examples_per_second,
         "peak_memory_bytes": int(record.peak_memory),
-        "runs_trained_together": len(record.provenance.get("population", [])) or None,
-        "device": inputs.get("device"),
-        "precision": inputs.get("training", {}).get("precision"),
-        "teacher": inputs.get("teacher"),
-        "revision": record.provenance.get("revision"),
+        "runs_trained_together": len(record.provenance.population),
+        "device": inputs.device,
+        "precision": inputs.training.precision,
+        "teacher": inputs.teacher,
+        "revision": record.provenance.revision,
         "fingerprint": record.fingerprint,
     }

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.results import MethodResult
-from harness.storage.ledger import StudyRun
+from harness.storage.record import StudyRun
 from reports.evidence import POINTS
 
 COLUMNS = ["method", "trial", "points", "seeds", "status", "best", "setting"]
@@ -31,7 +31,7 @@ def search_history(results: Iterable[MethodResult]) -> pd.DataFrame:
             statuses = {run.record.status for run in runs}
             status = next((s for s in ("failed", "pruned") if s in statuses), "complete")
             points = _selection_points(runs, result.metric) if status == "complete" else np.nan
-            setting = setting_text(runs[0].record.inputs.get("setting", {}))
+            setting = setting_text(runs[0].record.inputs.setting)
             best = trial == result.best_trial
             rows.append((result.method, trial, points, len(runs), status, best, setting))
     return pd.DataFrame(rows, columns=pd.Index(COLUMNS))

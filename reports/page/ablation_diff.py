@@ -31,7 +31,7 @@ def render(found: SideBySide) -> str:
     """The page's HTML."""
     styles = method_styles(list(dict.fromkeys(both.method for both in found.pairs)))
     frame = differences(found)
-    names = [str(side.manifest["name"]) for side in (found.first, found.second)]
+    names = [side.manifest.name for side in (found.first, found.second)]
     banners = dict.fromkeys(
         [*_protocols(found), *_banners(found.first), *_banners(found.second), NOT_PLANNED]
     )
@@ -43,7 +43,7 @@ def render(found: SideBySide) -> str:
         names=names,
         source=" and ".join(dict.fromkeys(_source(side) for side in (found.first, found.second))),
         banners=list(banners),
-        commands=[str(side.manifest.get("command", "")) for side in (found.first, found.second)],
+        commands=[side.manifest.command for side in (found.first, found.second)],
         changes=_changes_display(found, names),
         blocks=blocks,
         scores=_scores_display(frame, styles),
@@ -54,16 +54,16 @@ def render(found: SideBySide) -> str:
 
 
 def _source(side: AblationResult) -> str:
-    return source_text(side.manifest.get("source", {}))
+    return source_text(side.manifest.source)
 
 
 def _banners(side: AblationResult) -> list[str]:
-    return list(side.manifest.get("banners", ()))
+    return list(side.manifest.banners)
 
 
 def _protocols(found: SideBySide) -> list[str]:
     """A warning where the two chose and trained on other examples."""
-    names = [str(side.manifest.get("protocol")) for side in (found.first, found.second)]
+    names = [side.manifest.protocol for side in (found.first, found.second)]
     if names[0] == names[1]:
         return []
     return [

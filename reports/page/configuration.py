@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
+from harness.config import plain
 from reports.evidence import Evidence
 from reports.kit import display
 from reports.kit.display import Table
@@ -14,40 +16,35 @@ from reports.kit.display import Table
 
 def configuration_table(evidence: Evidence) -> Table:
     """The protocol and the configuration, as the manifest has them."""
-    return _named("Configuration", _protocol(evidence) | evidence.manifest.get("config", {}))
+    return _named("Configuration", _protocol(evidence) | plain(evidence.manifest.config))
 
 
 def provenance_table(evidence: Evidence) -> Table:
     """The machine, the libraries and the code that the command ran with."""
-    return _named("Provenance", evidence.manifest.get("provenance", {}))
+    return _named("Provenance", asdict(evidence.manifest.provenance))
 
 
 def method_cards(evidence: Evidence) -> list[tuple[str, str, str, Table]]:
     """Name with aliases, summary, paper and hyper-parameters of each method compared."""
-    cards = evidence.manifest.get("methods", {})
     shown = []
     for method in evidence.methods:
-        card = cards.get(method, {})
-        aliases = ", ".join(card.get("aliases", ()))
+        card = evidence.manifest.methods[method]
+        aliases = ", ".join(card.aliases)
         title = f"{method} (also {aliases})" if aliases else method
-        space = _named(f"Hyper-parameters of {method}", card.get("hyper-parameters", {}))
-        shown.append((title, card.get("summary", ""), card.get("paper") or "", space))
+        space = _named(f"Hyper-parameters of {method}", card.hyper_parameters)
+        shown.append((title, card.summary, card.paper, space))
     return shown
 
 
 def _protocol(evidence: Evidence) -> dict[str, Any]:
     manifest = evidence.manifest
-    sizes, hashes = (
-        {task: manifest["tasks"][task].get(fact, {}) for task in evidence.tasks}
-        for fact in ("sizes", "sha256")
-    )
     return {
-        "examples": sizes,
-        "SHA-256 of the data": hashes,
-        "search seeds": manifest.get("search_seeds", []),
-        "report seeds": manifest["report_seeds"],
+        "examples": {task: manifest.tasks[task].sizes for task in evidence.tasks},
+        "SHA-256 of the data": {task: manifest.tasks[task].sha256 for task in evidence.tasks},
+        "search seeds": manifest.search_seeds,
+        "report seeds": manifest.report_seeds,
         "teacher fingerprint": {
-            task: teacher["fingerprint"] for task, teacher in evidence.teachers.items()
+            task: teacher.fingerprint for task, teacher in evidence.teachers.items()
         },
     }
 

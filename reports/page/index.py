@@ -56,7 +56,7 @@ class Entry:
 
 
 def entries(runs: Path, ablations: Sequence[str]) -> dict[str, Entry | None]:
-    """Each ablation's entry; None where it has no report in its folder, or an earlier version's.
+    """Each ablation's entry; None where its folder has no report.
 
     Raises `StorageError` when a report cannot be read.
     """
@@ -96,7 +96,7 @@ def _entry(path: Path, ablation: str) -> Entry | None:
 
 
 def _summary(path: Path) -> dict[str, Any] | None:
-    """What a page says of itself; None where there is no page, or one of an earlier version."""
+    """A page's summary of itself; None where there is no page, or no summary in it."""
     if not path.is_file():
         return None
     try:

@@ -13,14 +13,13 @@ def gaps(evidence: Evidence) -> list[str]:
     """Sentences on everything that a finished ablation would have and this one lacks."""
     manifest = evidence.manifest
     sentences = []
-    joint = "repeats" in manifest
     if not evidence.records():
         sentences.append("No run has finished yet.")
-    if not manifest["family"]:
+    if not manifest.family:
         sentences.append("No comparison was asked for: there is no baseline to compare with.")
     sentences += [f"{sentence}." for sentence in evidence.result.missing]
     for task in evidence.tasks:
-        for result in () if joint else evidence.results(task):
+        for result in () if manifest.joint else evidence.results(task):
             sentences += _run_gaps(result, evidence)
     sentences += [f"{sentence}." for sentence in collapses(evidence.result)]
     for comparison in evidence.result.comparisons:
@@ -28,10 +27,11 @@ def gaps(evidence: Evidence) -> list[str]:
             names = f"{comparison.method} against {comparison.baseline} on {comparison.task}"
             seeds = _listed(comparison.unpaired)
             sentences.append(f"{names}: seeds without a partner are left out: {seeds}.")
-    refused = manifest.get("refused", {})
-    sentences += [f"Refused: {name}: {reason}" for name, reason in refused.items()]
-    broken = manifest.get("broken_plugins", {})
-    sentences += [f"Plugin {name} could not be loaded: {why}" for name, why in broken.items()]
+    sentences += [f"Refused: {name}: {reason}" for name, reason in manifest.refused.items()]
+    sentences += [
+        f"Plugin {name} could not be loaded: {reason}"
+        for name, reason in manifest.broken_plugins.items()
+    ]
     return sentences
 
 
@@ -49,11 +49,11 @@ def versions(evidence: Evidence) -> list[str]:
     """A warning for each thing that differs between runs that are compared here."""
     records = evidence.records()
     seen = {
-        "results version": {str(record.inputs.get("results_version")) for record in records},
-        "code revision": {str(record.provenance.get("revision")) for record in records},
-        "processor": {str(record.provenance.get("processor")) for record in records},
+        "results version": {str(record.inputs.results_version) for record in records},
+        "code revision": {str(record.provenance.revision) for record in records},
+        "processor": {record.provenance.processor for record in records},
         "set of library versions": {
-            ", ".join(f"{k} {v}" for k, v in sorted(record.provenance.get("libraries", {}).items()))
+            ", ".join(f"{k} {v}" for k, v in sorted(record.provenance.libraries.items()))
             for record in records
         },
     }
@@ -66,7 +66,7 @@ def versions(evidence: Evidence) -> list[str]:
 
 def _run_gaps(result: MethodResult, evidence: Evidence) -> list[str]:
     name, manifest = f"{result.method} on {result.task}", evidence.manifest
-    finished, asked = len({run.trial for run in result.search}), int(manifest["trials"])
+    finished, asked = len({run.trial for run in result.search}), manifest.trials
     sentences = []
     if finished < asked:
         sentences.append(f"{name}: {finished} of {asked} search trials are finished.")
@@ -80,11 +80,11 @@ def _run_gaps(result: MethodResult, evidence: Evidence) -> list[str]:
         sentences.append(f"{name}: {count} of {asked} search trials were pruned ({why}).")
     if finished >= asked and result.best_trial is None:
         sentences.append(f"{name}: no search trial is complete, so there is no best setting.")
-    missing = sorted(set(manifest["report_seeds"]) - set(result.seeds))
+    missing = sorted(set(manifest.report_seeds) - set(result.seeds))
     # Where seeds are added until they decide, each verdict says how many it rests on.
     if missing and not evidence.sequential:
         sentences.append(
-            f"{name}: {len(missing)} of {len(manifest['report_seeds'])} report seeds have no "
+            f"{name}: {len(missing)} of {len(manifest.report_seeds)} report seeds have no "
             f"finished run (seeds {_listed(missing)})."
         )
     return sentences

@@ -43,7 +43,7 @@ def standings(evidence: Evidence, task: str) -> dict[str, Standing]:
     rest = {result.method: "" for result in results}
     if not evidence.sequential:
         # Half the level: then one other method is compared at the level of a two-sided verdict.
-        half = float(evidence.manifest["alpha"]) / 2
+        half = evidence.manifest.alpha / 2
         found = best_set(_scores(results), half, np.random.default_rng(BOOTSTRAP_SEED))
         lower |= {r.method for r, kept in zip(results, found.members, strict=True) if not kept}
         rest = dict.fromkeys(rest, FEW if found.minimum_p >= half else TIED)

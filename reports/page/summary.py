@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+from harness.storage.manifest import Source
 from reports.evidence import POINTS, Evidence
 from reports.kit import display
 from reports.page import notes
@@ -13,9 +13,9 @@ from reports.page import notes
 def summary(evidence: Evidence) -> dict[str, Any]:
     """The report's entry in the index, in plain JSON values; the summary lies in the page itself."""
     return {
-        "name": str(evidence.manifest.get("name", "ablation")),
-        "source": source_text(evidence.manifest.get("source", {})),
-        "banners": list(evidence.manifest.get("banners", ())),
+        "name": evidence.manifest.name,
+        "source": source_text(evidence.manifest.source),
+        "banners": list(evidence.manifest.banners),
         "facts": facts(evidence),
         "tasks": list(evidence.tasks),
         "methods": list(evidence.methods),
@@ -34,23 +34,22 @@ def summary(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def source_text(source: Mapping[str, Any]) -> str:
+def source_text(source: Source) -> str:
     """The kind of a manifest's source, and its folder where it has one."""
-    kind, folder = source.get("kind", "unknown"), source.get("folder")
-    return f"{kind}, {folder}" if folder else str(kind)
+    return f"{source.kind}, {source.folder}" if source.folder else source.kind
 
 
 def facts(evidence: Evidence) -> dict[str, str]:
     """The design by name: preset, protocol, budget, comparisons."""
     manifest = evidence.manifest
-    searched = ", ".join(str(seed) for seed in manifest.get("search_seeds", ())) or "none"
-    seeds = str(len(manifest["report_seeds"]))
-    level = f"{len(manifest['family'])} at level {manifest['alpha']:g}"
+    searched = ", ".join(str(seed) for seed in manifest.search_seeds) or "none"
+    seeds = str(len(manifest.report_seeds))
+    level = f"{len(manifest.family)} at level {manifest.alpha:g}"
     return {
-        "preset": str(manifest.get("preset", "unknown")),
-        "students": str(manifest.get("students", "unknown")),
-        "protocol": str(manifest.get("protocol", "unknown")),
-        "trials of each method": str(manifest["trials"]),
+        "preset": manifest.preset,
+        "students": manifest.students,
+        "protocol": manifest.protocol,
+        "trials of each method": str(manifest.trials),
         "search seeds": searched,
         "report seeds": f"at most {seeds}, until decided" if evidence.sequential else seeds,
         "comparisons": f"{level}, split evenly" if evidence.sequential else f"{level}, Holm",

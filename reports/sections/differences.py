@@ -95,7 +95,7 @@ def _effects(comparison: Comparison) -> dict[str, float | None]:
         "superiority_low": 100 * effects.superiority_interval.low,
         "superiority_high": 100 * effects.superiority_interval.high,
         "detectable": None if comparison.detectable is None else POINTS * comparison.detectable,
-        "margin": None if comparison.margin is None else POINTS * comparison.margin,
+        "margin": POINTS * comparison.margin,
         "equivalence_p": None if within is None else comparison.equivalence_p,
     }
 

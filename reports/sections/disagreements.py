@@ -77,12 +77,8 @@ def disagreements_block(evidence: Evidence, task: str, styles: Styles) -> Block:
         shown = _printed(shown, kept, characters, scored)
         listed = display.table("On what", shown, _columns(scored, kept), styles)
         tables.append(replace(listed, searchable=True))
-    notes = [f"At most {most} examples of each comparison each way are shown here."]
-    if task not in evidence.texts:
-        notes.append(
-            "The ledger has no texts of these examples: a version that kept none wrote it."
-        )
-    return Block(evidence.task_label(task), (*notes, *missing), tables=tuple(tables))
+    note = f"At most {most} examples of each comparison each way are shown here."
+    return Block(evidence.task_label(task), (note, *missing), tables=tuple(tables))
 
 
 def _printed(frame: pd.DataFrame, texts: list[str], characters: int, scored: bool) -> pd.DataFrame:

@@ -123,7 +123,7 @@ def examples_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     missing = tuple(f"{text}." for text in found.missing.get(task, ()))
     if not pairs:
         return Block(evidence.task_label(task), missing) if missing else Block("")
-    alpha = float(evidence.manifest["alpha"])
+    alpha = evidence.manifest.alpha
     seeds = seed_frame(pairs)
     table = pair_table(seeds, alpha)
     counted = f"{pairs[0].examples} examples."

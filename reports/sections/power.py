@@ -75,8 +75,8 @@ def read_power(evidence: Evidence, task: str) -> TaskPower | None:
     spread = [one for one in comparisons if one.difference.n > 1 and one.difference.sd > ROUNDING]
     if not spread:
         return None
-    level = evidence.result.share
-    seeds = tuple(sorted({*SEEDS, len(evidence.manifest["report_seeds"])}))
+    level = evidence.manifest.share
+    seeds = tuple(sorted({*SEEDS, len(evidence.manifest.report_seeds)}))
     sd = float(np.median([one.difference.sd for one in spread]))
     return TaskPower(
         level,
@@ -137,7 +137,7 @@ def standard_curve(n: int, level: float, far: float) -> tuple[tuple[float, float
     return tuple(points)
 
 
-def power_figure(power: TaskPower, own: int, styles: Styles, margin: float | None) -> Drawing:
+def power_figure(power: TaskPower, own: int, styles: Styles, margin: float) -> Drawing:
     """A line per number of pairs, `own` the thickest, and a point per comparison with its own number.
 
     The points lie where that number finds 80 %. `margin` is in points.
@@ -168,13 +168,12 @@ def power_figure(power: TaskPower, own: int, styles: Styles, margin: float | Non
                 ],
             )  # fmt: skip
     figure.add_hline(y=100 * WANTED, line_width=1, line_dash="dash", line_color="#888888")
-    if margin is not None:
-        figure.add_vline(x=margin, line_width=1, line_dash="dot", line_color="#D55E00")
-        figure.add_annotation(
-            x=margin, y=1, yref="paper", yanchor="bottom", text="margin", showarrow=False
-        )
+    figure.add_vline(x=margin, line_width=1, line_dash="dot", line_color="#D55E00")
+    figure.add_annotation(
+        x=margin, y=1, yref="paper", yanchor="bottom", text="margin", showarrow=False
+    )
     figure.update_layout(margin={"t": 26})
-    ends = [*power.curves["difference"], *power.comparisons["detectable"], margin or 0.0]
+    ends = [*power.curves["difference"], *power.comparisons["detectable"], margin]
     reach = 1.05 * max(end for end in ends if np.isfinite(end))
     figure.update_xaxes(title_text="true difference, points", range=[0, reach])
     figure.update_yaxes(range=[-3, 104], tickvals=[0, 20, 40, 60, 80, 100])
@@ -193,10 +192,10 @@ def _power_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     power = read_power(evidence, task)
     if power is None:
         return Block("")
-    own = len(evidence.manifest["report_seeds"])
-    margin = evidence.manifest.get("margins", {}).get(evidence.metric(task))
+    own = len(evidence.manifest.report_seeds)
+    margin = POINTS * evidence.manifest.margin(evidence.metric(task))
     caption = f"Power at a spread of {power.sd:.2f} points"
-    figure = power_figure(power, own, styles, None if margin is None else POINTS * margin)
+    figure = power_figure(power, own, styles, margin)
     median = {n: power.comparisons[f"detectable_{n}"].median() for n in power.seeds}
     alt = "Found in four of five cases: " + "; ".join(
         f"{points:.2f} points with {n} pairs" if np.isfinite(points) else f"nothing with {n} pairs"

@@ -34,8 +34,9 @@ def repeats_table(evidence: Evidence, task: str) -> pd.DataFrame:
             setting_text(result.setting),
             name,
         )
-        for repeat, name in enumerate(evidence.manifest.get("repeats", ()))
-        for result in evidence.repeats.get(name, ())
+        for repeat, name in enumerate(evidence.manifest.repeats)
+        if name is not None
+        for result in evidence.repeats[name]
         if result.task == task
     ]
     return pd.DataFrame(rows, columns=pd.Index(COLUMNS))

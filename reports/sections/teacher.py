@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
+from harness.storage.manifest import TeacherFacts
 from reports.evidence import POINTS, Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Panel, Section, by_task, panel
@@ -19,30 +17,28 @@ LEAST_VARIANCE = 0.01
 """A layer whose states vary less than this share between examples would teach a constant."""
 
 
-def teacher_table(teacher: Mapping[str, Any]) -> pd.DataFrame:
+def teacher_table(teacher: TeacherFacts) -> pd.DataFrame:
     """One row per split that the teacher was scored on, every metric in points."""
-    by_split: Mapping[str, Mapping[str, float]] = teacher.get("metrics", {})
     rows = [
         {"split": split} | {name: POINTS * value for name, value in scores.items()}
-        for split, scores in by_split.items()
+        for split, scores in teacher.metrics.items()
     ]
     return pd.DataFrame(rows)
 
 
-def variance_shares(teacher: Mapping[str, Any]) -> pd.DataFrame:
+def variance_shares(teacher: TeacherFacts) -> pd.DataFrame:
     """One row per teacher layer (from 1): percent of its energy that varies between examples."""
-    shares = teacher.get("variance_shares") or []
-    rows = [(layer, 100 * share) for layer, share in enumerate(shares, start=1)]
+    rows = [(layer, 100 * share) for layer, share in enumerate(teacher.variance_shares, start=1)]
     return pd.DataFrame(rows, columns=pd.Index(["layer", "percent"]))
 
 
-def teacher_warnings(teacher: Mapping[str, Any]) -> list[str]:
+def teacher_warnings(teacher: TeacherFacts) -> list[str]:
     """What makes a teacher a doubtful source: it is weak, or layers hardly vary."""
     sentences = []
-    if teacher.get("weak"):
+    if teacher.weak:
         sentences.append("This teacher is no better than a constant prediction.")
-    shares = teacher.get("variance_shares") or []
-    flat = [layer for layer, share in enumerate(shares, start=1) if share < LEAST_VARIANCE]
+    shares = enumerate(teacher.variance_shares, start=1)
+    flat = [layer for layer, share in shares if share < LEAST_VARIANCE]
     if flat:
         which = "layer" if len(flat) == 1 else "layers"
         sentences.append(
@@ -70,8 +66,7 @@ def teacher_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     teacher = evidence.teachers[task]
     scores, shares = teacher_table(teacher), variance_shares(teacher)
     facts = (
-        f"{teacher.get('name', 'teacher')}: {teacher.get('layers', '?')} layers of width "
-        f"{teacher.get('width', '?')}, {teacher.get('origin', 'of unknown origin')}. "
+        f"{teacher.name}: {teacher.layers} layers of width {teacher.width}, {teacher.origin}. "
         f"A constant prediction scores {number(2)(evidence.constant_score(task))} points."
     )
     panels: tuple[Panel, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,21 +47,15 @@ class TaskTuning:
     missing: tuple[str, ...]
 
 
-def read_tuning(evidence: Evidence, task: str) -> TaskTuning | None:
-    """The curves of all methods on a task; None in ablations of earlier versions.
-
-    Their manifests do not say which trials were drawn at random.
-    """
+def read_tuning(evidence: Evidence, task: str) -> TaskTuning:
+    """The curves of all methods on a task."""
     manifest = evidence.manifest
-    random = manifest.get("random_trials")
-    if random is None:
-        return None
-    confidence = round(1 - float(manifest["alpha"]), 12)
+    random, confidence = manifest.random_trials, round(1 - manifest.alpha, 12)
     history = search_history(evidence.results(task))
     curves, missing = {}, []
     for result in evidence.results(task):
         drawn = history[(history["method"] == result.method) & (history["trial"] < random)]
-        found = _curve(drawn, random, len(manifest["search_seeds"]), confidence)
+        found = _curve(drawn, random, len(manifest.search_seeds), confidence)
         if isinstance(found, str):
             missing.append(f"{result.method}: {found}.")
         else:
@@ -109,20 +103,20 @@ def curve_frame(curves: Mapping[str, TuningCurve]) -> pd.DataFrame:
 def budget_table(evidence: Evidence, task: str) -> pd.DataFrame:
     """One row per method: what its search and report runs have used, counted from the records.
 
-    `random`, the trials that were drawn at random, is NaN in ablations of earlier versions.
+    `random` are the trials that were drawn at random.
     """
-    random = evidence.manifest.get("random_trials")
+    random = evidence.manifest.random_trials
     history = search_history(evidence.results(task))
     rows = []
     for result in evidence.results(task):
         own = history[history["method"] == result.method]
         runs = (*result.search, *result.report)
-        epochs = {run.record.inputs["training"]["epochs"] for run in runs}
+        epochs = {run.record.inputs.training.epochs for run in runs}
         rows.append(
             {
                 "method": result.method,
                 "trials": len(own),
-                "random": np.nan if random is None else int((own["trial"] < random).sum()),
+                "random": int((own["trial"] < random).sum()),
                 "failed": int((own["status"] == "failed").sum()),
                 "pruned": int((own["status"] == "pruned").sum()),
                 "search_seeds": len({run.seed for run in result.search}),
@@ -191,17 +185,10 @@ def tuning_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     shown = display.table("What each search has used", budget, BUDGET, styles)
     warnings = budget_warnings(budget)
     tuning = read_tuning(evidence, task)
-    if tuning is None:
-        notes: Sequence[str] = (
-            "The manifest does not say which trials were drawn at random, so there is no curve: run "
-            "the command again, which trains nothing.",
-        )
-        panels: tuple[Panel, ...] = ()
-    else:
-        notes = (_trials_text(tuning, int(evidence.manifest["trials"])), *tuning.missing)
-        warnings += _few(tuning)
-        panels = (_panel(tuning, styles, evidence.metric(task)),) if tuning.curves else ()
-    return Block(evidence.task_label(task), tuple(notes), tuple(warnings), panels, (shown,))
+    notes = (_trials_text(tuning, evidence.manifest.trials), *tuning.missing)
+    warnings += _few(tuning)
+    panels = (_panel(tuning, styles, evidence.metric(task)),) if tuning.curves else ()
+    return Block(evidence.task_label(task), notes, tuple(warnings), panels, (shown,))
 
 
 def _trials_text(tuning: TaskTuning, trials: int) -> str:

@@ -9,9 +9,12 @@ import pytest
 
 from benchmarks import null_studies
 from harness.storage.database import storage_url
-from harness.storage.ledger import Ledger, Result, StudyRun
+from harness.storage.ledger import Ledger
+from harness.storage.record import Result, StudyRun
 from tests.conftest import small_study
-from tests.harness.analysis.test_compare import predictions, record
+from tests.harness.analysis.test_compare import predictions
+from tests.manifests import STUDY, manifest
+from tests.records import record
 
 POOL = 30
 
@@ -20,7 +23,7 @@ POOL = 30
 def pool(tmp_path: Path) -> Ledger:
     """A ledger with a method's runs, whose accuracies are spread over two dozen values."""
     ledger = Ledger(storage_url(tmp_path, None))
-    ledger.write_study("s-kd", {})
+    ledger.write_study("s-kd", STUDY)
     scores = 0.7 + np.random.default_rng(0).integers(-12, 13, size=POOL) / 40
     for role, seed, score in (
         ("search", 0, 0.5),
@@ -30,17 +33,14 @@ def pool(tmp_path: Path) -> Ledger:
         kept = {"validation": predictions(score)} if role == "report" else {}
         ledger.write_runs([Result(record(name, float(score)), kept, {})])
         ledger.use_run("s-kd", role, 0, seed, name)
-    manifest = {
-        "tasks": {"rte": {"metrics": ["accuracy"]}},
-        "studies": {"rte": {"kd": "s-kd"}},
-        "margins": {"accuracy": 0.01},
-        "trials": 1,
-        "search_seeds": [0],
-        "report_seeds": list(range(POOL)),
-        "alpha": 0.05,
-        "family": [],
-    }
-    ledger.write_ablation("pool", manifest)
+    ledger.write_ablation(
+        manifest(
+            name="pool",
+            studies={"rte": {"kd": "s-kd"}},
+            trials=1,
+            report_seeds=list(range(POOL)),
+        )
+    )
     return ledger
 
 

@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +171,10 @@ def test_several_comparisons_take_the_seeds_of_the_widest(
 ) -> None:
     scores = {"alp": spread(0.8, 0.003), "pkd": spread(0.7, 0.006), "kd": FLAT}
     result = compared(ledger, scores, [("alp", "kd"), ("pkd", "kd")])
-    margins = {**result.manifest, "margins": {"accuracy": 0.005}}
-    ledger.write_ablation("strict", margins)
+    config = result.manifest.config
+    margins = {**config.protocol.margins, "accuracy": 0.005}
+    strict = replace(config, protocol=replace(config.protocol, margins=margins))
+    ledger.write_ablation(replace(result.manifest, name="strict", config=strict))
     flags = ("--runs", str(tmp_path), "--ablation", "strict", "--seeds", "30")
     alp, pkd = answer(*flags)["plans"]
     assert pkd["spread"]["sd"] == pytest.approx(2 * alp["spread"]["sd"])
@@ -260,7 +263,7 @@ def test_a_study_without_a_spread_says_why(
     result = compared(ledger, {"alp": FLAT, "kd": FLAT}, [("alp", "kd")])
     assert main(["--runs", str(tmp_path)]) == 2
     assert "no spread to plan from: alp against kd on rte: all 10" in capsys.readouterr().err
-    ledger.write_ablation("alone", {**result.manifest, "family": []})
+    ledger.write_ablation(replace(result.manifest, name="alone", family=()))
     assert main(["--runs", str(tmp_path), "--ablation", "alone"]) == 2
     assert "no spread to plan from: it compares nothing" in capsys.readouterr().err
     assert main(["--runs", str(tmp_path)]) == 2

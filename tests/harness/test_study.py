@@ -21,7 +21,7 @@ from transformers import AutoModelForSequenceClassification
 from harness.analysis.compare import summarise
 from harness.cli import command as study_command
 from harness.compose import compose_config
-from harness.config import ProtocolConfig, SourceConfig
+from harness.config import ProtocolConfig, SourceConfig, plain
 from harness.data.sources import load_task_data
 from harness.data.tasks import load_task
 from harness.data.tokens import encode
@@ -36,7 +36,8 @@ from harness.models.checkpoints import tokenizer_of
 from harness.registry import discovery as registry
 from harness.runtime.device import Arithmetic
 from harness.storage.database import storage_url
-from harness.storage.ledger import Ledger, Result
+from harness.storage.ledger import Ledger
+from harness.storage.record import Result
 from harness.study import main
 from harness.training.population import Population, predict
 from tests.conftest import small_study
@@ -89,18 +90,16 @@ def test_report_runs_are_paired_and_search_runs_never_see_validation(
         assert found.seeds == (1, 2)
         assert {run.seed for run in found.search}.isdisjoint(found.seeds)
         for run in found.search:
-            assert [name for name, _ in run.record.inputs["evaluation"]] == ["selection"]
+            assert [name for name, _ in run.record.inputs.evaluation] == ["selection"]
             assert ledger.predictions(run.record.fingerprint, "validation") is None
         for run in found.report:
-            assert run.record.inputs["setting"] == found.setting
-            ((name, digest),) = run.record.inputs["evaluation"]
+            assert run.record.inputs.setting == found.setting
+            ((name, digest),) = run.record.inputs.evaluation
             assert name == "validation"
             told = ledger.texts(digest)
     assert told == dict(enumerate(demo.generate("rte")["validation"].texts))
-    assert ledger.manifest(summary["ablation"])["tasks"]["rte"]["labels"] == [
-        "entailment",
-        "not_entailment",
-    ]
+    labels = ledger.manifest(summary["ablation"]).tasks["rte"].labels
+    assert labels == ("entailment", "not_entailment")
     ledger.close()
 
 
@@ -583,10 +582,10 @@ def test_a_run_that_raised_is_replayed(
 ) -> None:
     command("--method", "stumbling", "--baseline", "none", "--trials", "4", code=1)
     ledger = opened(tmp_path / "runs")
-    (study,) = ledger.manifest(ledger.ablations()[0])["studies"]["rte"].values()
+    (study,) = ledger.manifest(ledger.ablations()[0]).studies["rte"].values()
     (failed,) = [r.record for r in ledger.study_runs(study) if r.record.status == "failed"]
     ledger.close()
-    assert failed.provenance["population"] == [failed.fingerprint]
+    assert failed.provenance.population == (failed.fingerprint,)
     assert main(["--replay", failed.fingerprint, "--out", str(tmp_path / "runs")]) == 0
     assert "the same: it failed in the same way" in capsys.readouterr().out
 
@@ -724,7 +723,7 @@ def test_a_storage_password_is_never_recorded(
     monkeypatch.setattr("sys.argv", ["study", "--json", given])
     assert manifest.command_line() == f"python -m harness.study --json {shlex.quote(shown)}"
     config = compose_config(["methods=[kd]", "tasks=[rte]", "storage='postgresql://u:sesame@h/d'"])
-    assert "sesame" not in json.dumps(manifest.shown_config(config))
+    assert "sesame" not in json.dumps(plain(manifest.shown_config(config)))
 
 
 def test_the_number_of_search_seeds_makes_another_study(command: Command, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_the_card_names_every_hyper_parameter(name: str) -> None:
     assert all(hyper.why.strip() for hyper in method.space.values())
     assert method.summary.strip()
     assert method.paper.strip()
-    assert set(card(method)["hyper-parameters"]) == set(method.space)
+    assert set(card(method).hyper_parameters) == set(method.space)
 
 
 @pytest.mark.parametrize("name", MATCHING)

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 from harness.analysis.results import MethodResult
-from harness.storage.ledger import Ledger, Predictions, Record, Result
+from harness.storage.ledger import Ledger
+from harness.storage.manifest import StudyManifest
+from harness.storage.record import Predictions, Result
 from reports.evidence import Evidence, read_evidence
 from reports.kit.blocks import Block
 from reports.page.contents import sections
+from tests.manifests import manifest
+from tests.records import record
 
 LABELS = np.array([0, 1] * 5)
 MIB = 2**20
@@ -39,7 +43,7 @@ MANIFEST: dict[str, Any] = {
             "aliases": ["alp-kd"],
             "summary": "Attention over teacher layers.",
             "paper": "arXiv 2012.14022",
-            "hyper-parameters": {"layer_weight": "0 to 1"},
+            "hyper_parameters": {"layer_weight": "0 to 1"},
         }
     },
     "family": [["rte", "alp", "finetune"]],
@@ -123,12 +127,22 @@ class Scribe:
             "learning_rate": "FloatDistribution(high=0.001, log=True, low=0.0001, step=None)"
         }
         """Of every study that is begun: hyper-parameters and distributions, as Optuna prints them."""
+        self.texts: list[tuple[str, ...]] = [(f"premise {id}", f"guess {id}") for id in range(10)]
+        """Of the evaluation split."""
 
     def begin(self) -> None:
-        self.ledger.write_ablation(self.manifest["name"], self.manifest)
+        self.write()
+        self.ledger.write_texts("sha", np.arange(len(self.texts)), self.texts)
         for studies in self.manifest["studies"].values():
             for study in studies.values():
-                self.ledger.write_study(study, {"space": self.space})
+                self.study(study)
+
+    def write(self, **changes: Any) -> None:
+        """Write the manifest, with changes that are of this one only."""
+        self.ledger.write_ablation(manifest(**self.manifest | changes))
+
+    def study(self, name: str) -> None:
+        self.ledger.write_study(name, StudyManifest({}, self.space, {}))
 
     def teacher(self, **changes: Any) -> None:
         self.manifest["teachers"]["rte"] |= changes
@@ -152,11 +166,9 @@ class Scribe:
     ) -> None:
         name = f"{method}-{role}-{trial}-{seed}"
         finished = status == "complete"
-        record = Record(
-            fingerprint=name,
+        made = record(
+            name,
             inputs={
-                "results_version": 1,
-                "task": "rte",
                 "setting": setting or {"learning_rate": 1e-4 * (trial + 1)},
                 "training": {"epochs": epochs},
                 "evaluation": [["validation" if role == "report" else "select", "sha"]],
@@ -170,16 +182,12 @@ class Scribe:
             seconds=2.0 + trial,
             examples_per_second=50.0,
             peak_memory=3.0 * 2**20,
-            provenance={
-                "revision": revision,
-                "libraries": {"torch": "2.11"},
-                **(provenance or {}),
-            },
+            provenance={"revision": revision, **(provenance or {})},
         )
         predictions = {}
         if role == "report" and finished and predicted:
             predictions["validation"] = _predictions(score)
-        self.ledger.write_runs([Result(record, predictions, seen or {})])
+        self.ledger.write_runs([Result(made, predictions, seen or {})])
         self.ledger.use_run(f"s-{method}", role, trial, seed, name)
 
     def finished(self) -> None:

@@ -141,7 +141,7 @@ def test_hostile_names_are_escaped(scribe, tmp_path):
     scribe.manifest["banners"] = [HOSTILE]
     scribe.manifest["refused"] = {HOSTILE: HOSTILE}
     scribe.manifest["command"] = HOSTILE
-    scribe.manifest["config"] = {HOSTILE: HOSTILE}
+    scribe.manifest["config"] = {"task_files": {HOSTILE: HOSTILE}}
     scribe.finished()
     scribe.run("alp", "search", 0, 1, 0.0, status="failed", reason=HOSTILE)
     scribe.run("finetune", "search", 1, 1, 0.7, setting={HOSTILE: HOSTILE})
@@ -284,7 +284,7 @@ def test_the_command_runs_where_only_its_own_requirements_are(scribe, tmp_path):
 
 def test_the_command_writes_one_chosen_report(scribe, tmp_path, capsys):
     scribe.finished()
-    scribe.ledger.write_ablation("other", scribe.manifest)
+    scribe.write(name="other")
     out = tmp_path / "one.html"
     assert build.main([str(tmp_path), "--out", str(out), "--ablation", "other"]) == 0
     assert capsys.readouterr().out.split() == [str(out)]

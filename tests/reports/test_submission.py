@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from harness.data.tasks import load_task, task_names
-from harness.storage.ledger import Predictions, Record, Result
+from harness.storage.record import Predictions, Result
 from reports import submission
 from reports.export import glue
+from tests.manifests import STUDY, manifest
+from tests.records import record
 
 YES_NO, NLI = ["0", "1"], ["entailment", "neutral", "contradiction"]
 OFFICIAL: dict[str, tuple[str, str, int, list[str]]] = {
@@ -73,12 +75,11 @@ class Shelf:
         }
 
     def ablation(self, name: str, tasks: list[str], method: str = "alp", **changes: Any) -> None:
-        manifest = self.base | {"name": name, **changes}
-        manifest["tasks"] = {task: {"title": task, "metrics": ["accuracy"]} for task in tasks}
-        manifest["studies"] = {task: {method: f"{name}-{task}-{method}"} for task in tasks}
-        self.ledger.write_ablation(name, manifest)
+        values = self.base | {"name": name, **changes}
+        values["studies"] = {task: {method: f"{name}-{task}-{method}"} for task in tasks}
+        self.ledger.write_ablation(manifest(**values))
         for task in tasks:
-            self.ledger.write_study(f"{name}-{task}-{method}", {})
+            self.ledger.write_study(f"{name}-{task}-{method}", STUDY)
             self.run(name, task, 0, 0.5, {}, method, role="search")
 
     def run(
@@ -94,19 +95,9 @@ class Shelf:
         """A run with that score; one that failed without."""
         study = f"{ablation}-{task}-{method}"
         split = "validation_matched" if task == "mnli" else "validation"
-        record = Record(
-            fingerprint=f"{study}-{role}-{seed}",
-            inputs={"setting": {}, "evaluation": [[split, "sha"]]},
-            status="failed" if score is None else "complete",
-            reason="loss is NaN" if score is None else None,
-            metrics={} if score is None else {"accuracy": score},
-            curves=[],
-            seconds=1.0,
-            examples_per_second=1.0,
-            peak_memory=1.0,
-        )
-        self.ledger.write_runs([Result(record, predictions, {})])
-        self.ledger.use_run(study, role, 0, seed, record.fingerprint)
+        made = record(f"{study}-{role}-{seed}", score, inputs={"evaluation": [[split, "sha"]]})
+        self.ledger.write_runs([Result(made, predictions, {})])
+        self.ledger.use_run(study, role, 0, seed, made.fingerprint)
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def _ranks_block(evidence: Evidence, ranking: Ranking, styles: Styles) -> Block:
         f"That no method ranks better than another: permutation p = "
         f"{friedman.permutation_p_value:.2g} (Friedman's chi-square {friedman.chi2:.2f})."
     )
-    alpha = float(evidence.manifest["alpha"])
+    alpha = evidence.manifest.alpha
     warnings = []
     if ranking.least_p >= alpha:
         warnings.append(

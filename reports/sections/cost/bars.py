@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.storage.ledger import Record
+from harness.storage.record import Record
 from reports.evidence import Evidence
 from reports.kit import display
 from reports.kit.display import number
@@ -86,8 +86,7 @@ def _populations(evidence: Evidence) -> Iterable[_Population]:
             if record.created is None or record.fingerprint in seen:
                 continue
             seen.add(record.fingerprint)
-            together = tuple(record.provenance.get("population", ()))
-            key = together if record.fingerprint in together else (record.fingerprint,)
+            key = record.provenance.population
             one = found.setdefault(key, _Population(_machine(record), result.task))
             one.seconds = max(one.seconds, record.seconds * len(key))
             one.end = max(one.end, record.created)
@@ -97,11 +96,10 @@ def _populations(evidence: Evidence) -> Iterable[_Population]:
 
 def _machine(record: Record) -> str:
     """What a record says of where it was made; machines that are alike are one."""
-    facts = record.provenance
-    processor = facts.get("processor") or facts.get("machine") or "unknown processor"
-    cores = f", {facts['cores']} cores" if "cores" in facts else ""
-    device = record.inputs.get("device")
-    return f"{processor}{cores}" + (f", {device}" if device not in (None, "cpu") else "")
+    provenance, device = record.provenance, record.inputs.device
+    processor = provenance.processor or provenance.machine or "unknown processor"
+    cores = "" if provenance.cores is None else f", {provenance.cores} cores"
+    return f"{processor}{cores}" + ("" if device == "cpu" else f", {device}")
 
 
 def _joined(rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -68,7 +68,7 @@ def _cost_block(evidence: Evidence, task: str, styles: Styles) -> Block:
 
 def _costs(results: Iterable[MethodResult]) -> list[str]:
     """The costs that are a method's own: on a processor, memory is what the whole process held."""
-    devices = {run.record.inputs.get("device") for result in results for run in result.report}
+    devices = {run.record.inputs.device for result in results for run in result.report}
     return list(AXES) if devices == {"cuda"} else ["seconds"]
 
 

@@ -34,7 +34,7 @@ def quality_frame(results: Iterable[MethodResult]) -> pd.DataFrame:
     rows = []
     for result in scored:
         records = [run.record for run in result.report if run.record.status == "complete"]
-        together = {name for r in records for name in r.provenance.get("population", ())}
+        together = {name for r in records for name in r.provenance.population}
         others = {owners[name] for name in together if name in owners} - {result.method}
         seconds = float(np.mean([record.seconds for record in records]))
         memory = max(record.peak_memory for record in records) / MEBIBYTE

@@ -13,7 +13,7 @@ from reports.kit.palette import Styles
 
 T = TypeVar("T")
 
-NOT_RECORDED = "Not recorded: these runs were trained by an earlier version, which did not look."
+NOT_RECORDED = "Not recorded: looking inside these runs failed, and the command said why."
 
 
 def of_task(records: Mapping[Key, T], task: str, styles: Styles) -> dict[str, T]:
@@ -29,7 +29,7 @@ def not_recorded(evidence: Evidence, task: str) -> Block:
 
 def first_method(evidence: Evidence, methods: Iterable[str]) -> str:
     """The method that a figure shows first: the first one that is not the baseline."""
-    others = [method for method in methods if method != evidence.manifest.get("baseline")]
+    others = [method for method in methods if method != evidence.manifest.baseline]
     return (others or list(methods))[0]
 
 

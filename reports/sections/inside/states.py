@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def states_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     labels = next(iter(projections.values())).labels
     classes = np.unique(labels).tolist() if np.issubdtype(labels.dtype, np.integer) else []
     looks = plane.label_looks(classes)
-    names = evidence.manifest["tasks"][task].get("labels") or ()
+    names = evidence.manifest.tasks[task].labels
     notes = [_drawn_text(projections, len(evidence.results(task)))]
     mixed = (name for name, projection in projections.items() if projection.fused is not None)
     first = next(mixed, first_method(evidence, projections))
@@ -36,7 +36,7 @@ def states_block(evidence: Evidence, task: str, styles: Styles) -> Block:
         f"{caption}, coloured by label. {notes[0]}",
         plane.states_figure(projections, looks, first),
         Numbers(plane.states_frame(projections)),
-        tuple((_class_name(names, label), look) for label, look in looks.items()),
+        tuple((names[label], look) for label, look in looks.items()),
         choice_of("method", list(projections), list(projections).index(first)),
     )
     return Block(evidence.task_label(task), tuple(notes), panels=(states,))
@@ -61,10 +61,6 @@ def _drawn_text(projections: Mapping[str, Projection], methods: int) -> str:
 
 def _share(explained: float) -> str:
     return "no variance" if np.isnan(explained) else f"{100 * explained:.0f} %"
-
-
-def _class_name(names: Sequence[str], label: int) -> str:
-    return str(names[label]) if 0 <= label < len(names) else f"label {label}"
 
 
 SECTION = Section(

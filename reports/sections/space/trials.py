@@ -128,7 +128,7 @@ def read_searched(evidence: Evidence, task: str) -> Searched:
 
 
 def _settings(result: MethodResult) -> dict[int, Mapping[str, Any]]:
-    return {run.trial: run.record.inputs.get("setting", {}) for run in result.search}
+    return {run.trial: run.record.inputs.setting for run in result.search}
 
 
 def _ranks(points: pd.Series[float]) -> Floats:

@@ -1,6 +1,5 @@
 """Two ablations that no manifest compares: differences by hand, and what is refused."""
 
-import copy
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,24 +9,20 @@ import pytest
 
 from harness.analysis.ablation_diff import Both, Change, SideBySide, side_by_side
 from harness.errors import StorageError, UserError
-from harness.storage.ledger import Ledger, Record, Result
+from harness.storage.ledger import Ledger
+from harness.storage.record import Result
+from tests.manifests import STUDY, manifest
+from tests.records import record
 
 SEEDS = (1, 2, 3, 4, 5, 6)
 FIRST = {"kd": (0.70, 0.72, 0.74, 0.70, 0.72, 0.74), "alp": (0.80, 0.80, 0.80, 0.80, 0.80, 0.80)}
 SECOND = {"kd": (0.72, 0.74, 0.76, 0.72, 0.74, 0.76), "alp": (0.81, 0.81, 0.81, 0.81, 0.81, 0.79)}
 MANIFEST: dict[str, Any] = {
-    "source": {"kind": "demo"},
-    "banners": [],
-    "tasks": {"rte": {"title": "RTE", "metrics": ["accuracy"]}},
-    "family": [],
     "trials": 1,
-    "search_seeds": [0],
     "report_seeds": list(SEEDS),
-    "alpha": 0.05,
-    "baseline": None,
     "teachers": {"rte": {"fingerprint": "t1"}},
-    "config": {"protocol": {"name": "clean", "seeds": 6}, "storage": None},
-    "provenance": {"revision": "abc", "libraries": {"torch": "2.11"}},
+    "config": {"methods": ["kd", "alp"]},
+    "provenance": {"revision": "abc"},
 }
 
 
@@ -51,30 +46,24 @@ def write(
 ) -> None:
     """An ablation of the methods on rte; NaN is a failed run. `runs` names whose runs it uses."""
     studies = {"rte": {method: f"{runs or name}-{method}" for method in scores}}
-    manifest = copy.deepcopy(MANIFEST) | {"name": name, "studies": studies} | changes
-    ledger.write_ablation(name, manifest)
+    written = manifest(**MANIFEST | {"name": name, "studies": studies} | changes)
+    ledger.write_ablation(written)
     for method, own in scores.items():
         study = studies["rte"][method]
-        ledger.write_study(study, {})
+        ledger.write_study(study, STUDY)
         found = [("search", 0, 0.5)] if searched else []
         for role, seed, score in (
             *found,
             *(("report", *pair) for pair in zip(seeds, own, strict=True)),
         ):
-            failed = math.isnan(score)
-            record = Record(
-                fingerprint=f"{study}-{role}-{seed}",
-                inputs={"setting": {}, "evaluation": [["validation", split]]},
-                status="failed" if failed else "complete",
-                reason="loss is NaN" if failed else None,
-                metrics={} if failed else {manifest["tasks"]["rte"]["metrics"][0]: score},
-                curves=[],
-                seconds=1.0,
-                examples_per_second=1.0,
-                peak_memory=1.0,
+            run = record(
+                f"{study}-{role}-{seed}",
+                None if math.isnan(score) else score,
+                written.primary_metric("rte"),
+                inputs={"evaluation": [["validation", split]]},
             )
-            ledger.write_runs([Result(record, {}, {})])
-            ledger.use_run(study, role, 0, seed, record.fingerprint)
+            ledger.write_runs([Result(run, {}, {})])
+            ledger.use_run(study, role, 0, seed, run.fingerprint)
 
 
 def both(found: SideBySide, method: str) -> Both:
@@ -129,11 +118,11 @@ def test_failed_runs_are_counted(ledger: Ledger) -> None:
         ({"split": "s2"}, "evaluated on different examples"),
         ({"searched": False}, "the search of two has not ended"),
         (
-            {"stopping": "sequential", "margins": {"accuracy": 0.01}, "family": []},
+            {"stopping": "sequential", "baseline": "alp"},
             "two added seeds",
         ),
         (
-            {"tasks": {"rte": {"title": "RTE", "metrics": ["f1"]}}},
+            {"tasks": {"rte": {"metrics": ["f1"]}}},
             "scored by accuracy and by f1",
         ),
         (
@@ -177,7 +166,7 @@ def repeated(ledger: Ledger, name: str, means: tuple[float, ...], split: str = "
         write(ledger, part, {"kd": (mean,)}, seeds=(1,), split=split, report_seeds=[1])
     joint = {"name": name, "studies": {"rte": {"kd": ""}}, "repeats": parts}
     seeds = list(range(len(means)))
-    ledger.write_ablation(name, copy.deepcopy(MANIFEST) | joint | {"report_seeds": seeds})
+    ledger.write_ablation(manifest(**MANIFEST | joint | {"report_seeds": seeds}))
 
 
 def test_repeats_are_paired_with_repeats_only(ledger: Ledger) -> None:
@@ -203,19 +192,21 @@ def test_what_differs_in_the_configuration_is_told(ledger: Ledger) -> None:
         "two",
         SECOND,
         config={
-            "protocol": {"name": "paper", "seeds": 6},
+            "methods": ["kd", "alp"],
+            "protocol": {"name": "paper"},
             "storage": "sqlite:///x",
-            "rungs": [1, 2],
+            "search": {"rungs": [1, 2]},
         },
         teachers={"rte": {"fingerprint": "t2"}},
-        provenance={"revision": "def", "libraries": {"torch": "2.11"}},
+        provenance={"revision": "def"},
         alpha=0.01,
     )
     found = side_by_side(ledger, "one", "two")
     assert set(found.changes) == {
         Change("protocol.name", "clean", "paper"),
         Change("storage", "not set", "sqlite:///x"),
-        Change("rungs", "not set", "[1, 2]"),
+        Change("search.rungs", "[]", "[1, 2]"),
+        Change("protocol.alpha", "0.05", "0.01"),
         Change("teacher fingerprint.rte", "t1", "t2"),
         Change("provenance.revision", "abc", "def"),
     }
@@ -227,7 +218,7 @@ def test_what_differs_in_the_configuration_is_told(ledger: Ledger) -> None:
 
 def test_other_sources_are_never_compared(ledger: Ledger) -> None:
     write(ledger, "one", FIRST)
-    write(ledger, "two", SECOND, source={"kind": "hub"})
+    write(ledger, "two", SECOND, source={"kind": "hub", "folder": None})
     with pytest.raises(UserError, match="one is of the source demo, two of hub"):
         side_by_side(ledger, "one", "two")
 

@@ -12,7 +12,10 @@ from harness.analysis.aggregation import across, complete_runs, false_discovery
 from harness.analysis.compare import AblationResult, summarise
 from harness.analysis.normalised import Scale, scales
 from harness.stats.meta_analysis import mixed_effect
-from harness.storage.ledger import Ledger, Record, Result, Role
+from harness.storage.ledger import Ledger
+from harness.storage.record import Result, Role
+from tests.manifests import STUDY, manifest
+from tests.records import record
 
 Scores = Mapping[str, Mapping[str, Mapping[int, float | None]]]
 """By task, method and seed; None where the run failed."""
@@ -20,57 +23,48 @@ Scores = Mapping[str, Mapping[str, Mapping[int, float | None]]]
 SPREAD = (0.0, 0.02, 0.01, 0.03)
 
 
-def record(name: str, metric: str, score: float | None) -> Record:
-    return Record(
-        fingerprint=name,
-        inputs={"setting": {}, "evaluation": [["validation", "sha"]]},
-        status="failed" if score is None else "complete",
-        reason="loss is NaN" if score is None else None,
-        metrics={} if score is None else {metric: score},
-        curves=[],
-        seconds=1.0,
-        examples_per_second=1.0,
-        peak_memory=1.0,
-    )
-
-
 def ablation(
     ledger: Ledger,
     scores: Scores,
     *,
     baseline: str | None = "kd",
-    ends: Mapping[str, tuple[float | None, float]] | None = None,
+    ends: Mapping[str, tuple[float, float | None]] | None = None,
     family: list[list[str]] | None = None,
     **changes: Any,
 ) -> AblationResult:
     """The result for those report scores; `ends` are each task's constant and teacher's score."""
     ends = ends or dict.fromkeys(scores, (0.5, 0.9))
     seeds = {seed for task in scores.values() for method in task.values() for seed in method}
-    manifest = {
-        "tasks": {t: {"metrics": [f"m-{t}"], "constant": ends[t][0]} for t in scores},
-        "teachers": {t: {"metrics": {"validation": {f"m-{t}": ends[t][1]}}} for t in scores},
-        "studies": {t: {m: f"s-{t}-{m}" for m in methods} for t, methods in scores.items()},
-        "trials": 1,
-        "report_seeds": sorted(seeds),
-        "alpha": 0.05,
-        "baseline": baseline,
-        "family": family
-        or [[t, m, baseline] for t, own in scores.items() for m in own if m != baseline],
-    }
     if baseline is None:
-        manifest["family"] = []
-    ledger.write_ablation("ablation", manifest | changes)
+        family = []
+    elif family is None:
+        family = [[t, m, baseline] for t, own in scores.items() for m in own if m != baseline]
+    ledger.write_ablation(
+        manifest(
+            tasks={t: {"constant": ends[t][0]} for t in scores},
+            teachers={t: {"metrics": teacher_scores(ends[t][1])} for t in scores},
+            studies={t: {m: f"s-{t}-{m}" for m in methods} for t, methods in scores.items()},
+            report_seeds=sorted(seeds),
+            baseline=baseline,
+            family=family,
+            **{"trials": 1} | changes,
+        )
+    )
     for task, methods in scores.items():
         for method, report in methods.items():
             study = f"s-{task}-{method}"
-            ledger.write_study(study, {})
+            ledger.write_study(study, STUDY)
             runs: list[tuple[Role, int, float | None]] = [("search", 0, 0.5)]
             runs += [("report", seed, score) for seed, score in report.items()]
             for role, seed, score in runs:
                 name = f"{study}-{role}-{seed}"
-                ledger.write_runs([Result(record(name, f"m-{task}", score), {}, {})])
+                ledger.write_runs([Result(record(name, score), {}, {})])
                 ledger.use_run(study, role, 0, seed, name)
     return summarise(ledger, "ablation")
+
+
+def teacher_scores(score: float | None) -> dict[str, dict[str, float]]:
+    return {} if score is None else {"validation": {"accuracy": score}}
 
 
 def at(low: float, seeds: int = 4) -> dict[int, float | None]:
@@ -188,13 +182,13 @@ def test_a_share_of_the_gap_is_0_for_a_constant_and_1_for_the_teacher() -> None:
 
 def test_tasks_without_a_gap_have_no_scale(ledger: Ledger) -> None:
     methods = {"kd": at(0.5), "alp": at(0.6)}
-    ends = {"a": (0.5, 0.9), "b": (0.5, 0.54), "c": (0.6, 0.4), "d": (None, 0.9), "e": (0.0, 0.05)}
+    ends = {"a": (0.5, 0.9), "b": (0.5, 0.54), "c": (0.6, 0.4), "d": (0.5, None), "e": (0.0, 0.05)}
     found = scales(ablation(ledger, dict.fromkeys("abcde", methods), ends=ends))
     assert found.known == {"a": Scale(0.5, 0.9), "e": Scale(0.0, 0.05)}
     assert found.missing == {
         "b": "teacher 54.0 and constant prediction 50.0 points are less than 5 apart",
         "c": "teacher 40.0 and constant prediction 60.0 points are less than 5 apart",
-        "d": "no recorded score of the teacher or a constant prediction",
+        "d": "no recorded score of the teacher",
     }
 
 
@@ -316,12 +310,12 @@ def test_added_seeds_have_no_false_discovery_rate(ledger: Ledger) -> None:
     result = ablation(ledger, {"a": {"kd": at(0.5), "alp": at(0.6)}})
     added = tuple(replace(comparison, adjusted_p=None) for comparison in result.comparisons)
     assert false_discovery(replace(result, comparisons=added)) == {}
-    assert false_discovery(replace(result, comparisons=(), manifest={"family": []})) == {}
+    assert false_discovery(replace(result, comparisons=(), manifest=manifest())) == {}
 
 
 def test_repeats_are_called_so(ledger: Ledger) -> None:
     result = ablation(ledger, {"a": ORDERED})
-    found = across(replace(result, manifest=result.manifest | {"repeats": ["x", "y"]}))
+    found = across(replace(result, manifest=replace(result.manifest, repeats=("x", "y"))))
     assert found.ranking.result is not None
     assert found.ranking.result.unit == "repeat"
     assert found.aggregates.result is not None

@@ -1,5 +1,6 @@
 """Stored predictions as answers, worked out by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ from harness.analysis.answers import StoredAnswers
 from harness.analysis.compare import summarise
 from harness.analysis.examples import by_example
 from harness.analysis.results import MethodResult, read_results
-from harness.storage.ledger import Ledger, Predictions, Record, Result, StudyRun
+from harness.storage.ledger import Ledger
+from harness.storage.record import Predictions, Record, Result, StudyRun
+from tests import records
+from tests.manifests import STUDY, manifest
 
 LABELS = np.array([0.0, 1.0, 1.0])
 IDS = np.array([7, 8, 9])
@@ -21,26 +25,24 @@ LOGITS = {
 
 def record(name: str, status: str = "complete", score: float = 0.5) -> Record:
     metrics = {"accuracy": score, "pearson": score} if status == "complete" else {}
-    inputs = {"setting": {}, "evaluation": [["validation", "sha"], ["other", "sha"]]}
-    return Record(name, inputs, status, None, metrics, [], 1.0, 1.0, 1.0)
+    inputs = {"evaluation": [["validation", "sha"], ["other", "sha"]]}
+    return records.record(name, inputs=inputs, status=status, metrics=metrics)
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
     """Two methods with seeds 100 and 101; `alp` has a failed one too, and one without predictions."""
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    manifest = {
-        "tasks": {"rte": {"metrics": ["accuracy"]}},
-        "studies": {"rte": {"alp": "s-alp", "kd": "s-kd"}},
-        "trials": 1,
-        "report_seeds": [100, 101, 102, 103],
-        "alpha": 0.05,
-        "baseline": "kd",
-        "family": [["rte", "alp", "kd"]],
-    }
-    ledger.write_ablation("ablation", manifest)
+    ledger.write_ablation(
+        manifest(
+            trials=1,
+            report_seeds=[100, 101, 102, 103],
+            baseline="kd",
+            family=[["rte", "alp", "kd"]],
+        )
+    )
     for study in ("s-alp", "s-kd"):
-        ledger.write_study(study, {})
+        ledger.write_study(study, STUDY)
         use(ledger, study, "search", 0, record(f"{study}-search"))
         for seed, logits in LOGITS.items():
             use(ledger, study, "report", seed, record(f"{study}-{seed}"), logits)
@@ -65,9 +67,10 @@ def use(
 
 
 def results(ledger: Ledger, metric: str = "accuracy") -> list[MethodResult]:
-    manifest = ledger.manifest("ablation")
-    manifest["tasks"]["rte"]["metrics"] = [metric]
-    return read_results(ledger, manifest, "rte", manifest["studies"]["rte"])
+    written = ledger.manifest("ablation")
+    task = replace(written.tasks["rte"], metrics=(metric,))
+    changed = replace(written, tasks={"rte": task})
+    return read_results(ledger, changed, "rte", changed.studies["rte"])
 
 
 def test_answers_are_the_largest_logits_on_the_first_split(ledger: Ledger) -> None:

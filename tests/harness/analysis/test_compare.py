@@ -1,6 +1,7 @@
 """From records to verdicts: which runs count, in what family, at what level."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,24 +10,13 @@ from harness.analysis.compare import AblationResult, collapses, summarise
 from harness.analysis.results import best_trial
 from harness.stats import holm
 from harness.stats.power import detectable_difference
-from harness.storage.ledger import Ledger, Predictions, Record, Result, Role, StudyRun
+from harness.storage.ledger import Ledger
+from harness.storage.record import Predictions, Result, Role, StudyRun
+from tests.manifests import STUDY, manifest
+from tests.records import record
 
 SEEDS = list(range(100, 110))
 LABELS = np.array([0.0, 1.0] * 20)
-
-
-def record(name: str, score: float | None) -> Record:
-    return Record(
-        fingerprint=name,
-        inputs={"setting": {"learning_rate": 1e-4}, "evaluation": [["validation", "sha"]]},
-        status="failed" if score is None else "complete",
-        reason="loss is NaN" if score is None else None,
-        metrics={} if score is None else {"accuracy": score},
-        curves=[],
-        seconds=1.0,
-        examples_per_second=1.0,
-        peak_memory=1.0,
-    )
 
 
 def predictions(score: float) -> Predictions:
@@ -44,18 +34,18 @@ def compared(
 ) -> AblationResult:
     """The result for report scores by method and seed; a method with none never finished."""
     methods = sorted({name for pair in family for name in pair})
-    manifest = {
-        "tasks": {"rte": {"metrics": ["accuracy"]}},
-        "studies": {"rte": {method: f"s-{method}" for method in methods}},
-        "trials": 2,
-        "report_seeds": SEEDS,
-        "alpha": alpha,
-        "family": [["rte", *pair] for pair in family],
-    }
-    ledger.write_ablation("ablation", manifest)
+    ledger.write_ablation(
+        manifest(
+            studies={"rte": {method: f"s-{method}" for method in methods}},
+            trials=2,
+            report_seeds=SEEDS,
+            alpha=alpha,
+            family=[["rte", *pair] for pair in family],
+        )
+    )
     for method in methods:
         study = f"s-{method}"
-        ledger.write_study(study, {})
+        ledger.write_study(study, STUDY)
         runs: list[tuple[Role, int, int, float | None]] = [
             ("search", 0, 0, 0.5),
             ("search", 1, 0, 0.5),
@@ -70,6 +60,12 @@ def compared(
             ledger.write_runs([Result(record(name, score), kept, {})])
             ledger.use_run(study, role, trial, seed, name)
     return summarise(ledger, "ablation")
+
+
+def constant_at(result: AblationResult, score: float) -> AblationResult:
+    """The result where a constant prediction scores that."""
+    task = replace(result.manifest.tasks["rte"], constant=score)
+    return replace(result, manifest=replace(result.manifest, tasks={"rte": task}))
 
 
 def spread(low: float, step: float = 0.025) -> dict[int, float | None]:
@@ -126,16 +122,16 @@ def test_the_crossed_interval_is_at_the_familys_level(
 def test_an_unfinished_search_is_compared_with_none(ledger: Ledger) -> None:
     """A later command asked for more trials, and only one method has them yet."""
     compared(ledger, {"alp": spread(0.8), "kd": spread(0.5)}, [("alp", "kd")])
-    manifest = ledger.manifest("ablation")
+    once = ledger.manifest("ablation")
     assert len(summarise(ledger, "ablation").comparisons) == 1
     for number in range(2):  # the second search seed of kd's two trials
         ledger.write_runs([Result(record(f"more-{number}", 0.5), {}, {})])
         ledger.use_run("s-kd", "search", number, 1, f"more-{number}")
-    ledger.write_ablation("ablation", manifest | {"search_seeds": [0, 1]})
+    ledger.write_ablation(replace(once, search_seeds=(0, 1)))
     result = summarise(ledger, "ablation")
     assert result.comparisons == ()
     assert result.missing == ("alp against kd on rte: 0 of 2 search trials of alp have ended",)
-    ledger.write_ablation("ablation", manifest | {"search_seeds": [0]})
+    ledger.write_ablation(once)
     assert len(summarise(ledger, "ablation").comparisons) == 1
 
 
@@ -143,9 +139,8 @@ def test_runs_that_score_what_a_constant_does_are_told(ledger: Ledger) -> None:
     """Two methods that have learned nothing are equivalent, and that is not all there is to say."""
     scores = {"alp": dict.fromkeys(SEEDS, 0.5), "kd": dict.fromkeys(SEEDS, 0.5) | {SEEDS[0]: 0.51}}
     result = compared(ledger, scores, [("alp", "kd")])
-    assert collapses(result) == []  # the constant's score is not recorded
-    result.manifest["tasks"]["rte"]["constant"] = 0.5
-    assert collapses(result) == [
+    assert collapses(constant_at(result, 0.4)) == []
+    assert collapses(constant_at(result, 0.5)) == [
         f"{name} on rte: {count} of 10 report runs score exactly what a constant prediction does: "
         "they have learned nothing"
         for name, count in (("alp", 10), ("kd", 9))
@@ -166,8 +161,8 @@ def test_failed_seeds_are_left_out_and_keep_their_method_from_winning(ledger: Le
 def test_a_constant_regressor_is_compared_by_its_recorded_score(ledger: Ledger) -> None:
     """Pearson of a constant prediction is recorded as 0; the bootstrap must not refuse it."""
     result = compared(ledger, {"alp": spread(0.8), "kd": spread(0.5)}, [("alp", "kd")])
-    manifest = result.manifest | {"tasks": {"rte": {"metrics": ["pearson"]}}}
-    ledger.write_ablation("regression", manifest)
+    task = replace(result.manifest.tasks["rte"], labels=(), metrics=("pearson",))
+    ledger.write_ablation(replace(result.manifest, name="regression", tasks={"rte": task}))
     for method, flat in (("alp", False), ("kd", True)):
         for run in ledger.study_runs(f"s-{method}"):
             name, kept = f"p-{run.record.fingerprint}", {}
@@ -176,9 +171,7 @@ def test_a_constant_regressor_is_compared_by_its_recorded_score(ledger: Ledger) 
                 logits = values.astype(np.float32)[:, None]
                 kept = {"validation": Predictions(logits, LABELS, np.arange(40))}
             score = 0.0 if values is not LABELS else 1.0
-            found = record(name, score)
-            found.metrics["pearson"] = score
-            ledger.write_runs([Result(found, kept, {})])
+            ledger.write_runs([Result(record(name, score, "pearson"), kept, {})])
             ledger.use_run(f"s-{method}", run.role, run.trial, run.seed, name)
     (comparison,) = summarise(ledger, "regression").comparisons
     assert comparison.crossed is not None

@@ -9,6 +9,7 @@ import pytest
 
 from harness.analysis.answers import Answers
 from harness.analysis.disagreements import Disagreements, disagreements
+from tests.manifests import manifest
 
 SEEDS = (3, 1, 2)
 
@@ -34,10 +35,10 @@ def compared(held: dict[str, Answers | None], seeds: tuple[int, ...] = SEEDS) ->
         if name != "kd"
     ]
     stored = SimpleNamespace(of=lambda result: held[result.method])
-    manifest = {"studies": {"rte": {}}}
-    return disagreements(
-        stored, SimpleNamespace(manifest=manifest, results=results, comparisons=pairs)
+    result = SimpleNamespace(
+        manifest=manifest(studies={"rte": {}}), results=results, comparisons=pairs
     )
+    return disagreements(stored, result)
 
 
 def found(

@@ -11,7 +11,10 @@ from harness.analysis.compare import AblationResult, summarise
 from harness.analysis.examples import ByExample, by_example
 from harness.metric_table import METRICS
 from harness.stats.bootstrap import examples_bootstraps_per_seed
-from harness.storage.ledger import Ledger, Predictions, Record, Result
+from harness.storage.ledger import Ledger
+from harness.storage.record import Predictions, Record, Result
+from tests.manifests import STUDY, manifest
+from tests.records import record
 
 LABELS = np.array([0.0, 1.0] * 5)
 Answers = Mapping[str, Mapping[int, np.ndarray | None]]
@@ -29,18 +32,18 @@ def ablation(
 ) -> AblationResult:
     """The result for those answers on one task; the examples of the method `moved` are others."""
     methods = list(answers)
-    manifest = {
-        "tasks": {"rte": {"metrics": [metric]}},
-        "studies": {"rte": {method: f"s-{method}" for method in methods}},
-        "trials": 1,
-        "report_seeds": sorted({seed for own in answers.values() for seed in own}),
-        "alpha": 0.05,
-        "baseline": "kd",
-        "family": [["rte", method, "kd"] for method in methods if method != "kd"],
-    }
-    ledger.write_ablation("ablation", manifest)
+    ledger.write_ablation(
+        manifest(
+            tasks={"rte": {"metrics": [metric]}},
+            studies={"rte": {method: f"s-{method}" for method in methods}},
+            trials=1,
+            report_seeds=sorted({seed for own in answers.values() for seed in own}),
+            baseline="kd",
+            family=[["rte", method, "kd"] for method in methods if method != "kd"],
+        )
+    )
     for method, own in answers.items():
-        ledger.write_study(f"s-{method}", {})
+        ledger.write_study(f"s-{method}", STUDY)
         search = run(f"{method}-search", metric, 0.5)
         ledger.write_runs([Result(search, {}, {})])
         ledger.use_run(f"s-{method}", "search", 0, 0, search.fingerprint)
@@ -57,8 +60,8 @@ def ablation(
 
 
 def run(name: str, metric: str, score: float) -> Record:
-    inputs = {"setting": {}, "evaluation": [["validation", "sha"], ["other", "sha"]]}
-    return Record(name, inputs, "complete", None, {metric: score}, [], 1.0, 1.0, 1.0)
+    inputs = {"evaluation": [["validation", "sha"], ["other", "sha"]]}
+    return record(name, score, metric, inputs=inputs)
 
 
 def logits(predicted: np.ndarray, metric: str) -> np.ndarray:
@@ -153,7 +156,7 @@ def test_other_examples_are_not_compared(ledger: Ledger) -> None:
 
 def test_repeats_have_it_in_their_own_reports(ledger: Ledger) -> None:
     result = ablation(ledger, {"kd": {1: right(4)}, "alp": {1: right(6)}})
-    repeated = replace(result, manifest=result.manifest | {"repeats": ["x", "y"]})
+    repeated = replace(result, manifest=replace(result.manifest, repeats=("x", "y")))
     found = by_example(StoredAnswers(ledger), repeated)
     assert found.pairs == ()
     assert found.missing["rte"] == tuple(

@@ -8,8 +8,11 @@ import pytest
 from harness.analysis.compare import AblationResult, summarise
 from harness.analysis.looks import Looks, Scores, look, looks_of, seeds_wanted
 from harness.stats import first_look, repeated_interval
-from harness.storage.ledger import Ledger, Result, Role
-from tests.harness.analysis.test_compare import predictions, record
+from harness.storage.ledger import Ledger
+from harness.storage.record import Result, Role
+from tests.harness.analysis.test_compare import predictions
+from tests.manifests import STUDY, manifest
+from tests.records import record
 
 MOST = 12
 SEEDS = tuple(range(1, MOST + 1))
@@ -30,10 +33,9 @@ def unclear(count: int) -> Scores:
 
 
 def test_the_manifest_says_how_it_is_looked_at() -> None:
-    manifest = {"alpha": 0.05, "family": [["rte", "a", "b"]] * 5, "margins": {"accuracy": 0.01}}
-    manifest |= {"report_seeds": [1, 2, 3]}
-    assert looks_of(manifest, "accuracy") is None
-    looks = looks_of(manifest | {"stopping": "sequential"}, "accuracy")
+    values = {"family": [["rte", "a", "b"]] * 5, "report_seeds": [1, 2, 3], "alpha": 0.05}
+    assert looks_of(manifest(**values), "accuracy") is None
+    looks = looks_of(manifest(**values, stopping="sequential"), "accuracy")
     assert looks == Looks((1, 2, 3), 0.01, 0.01)
 
 
@@ -98,19 +100,18 @@ def test_a_method_without_a_partner_gets_the_first_look() -> None:
 
 
 def compared(ledger: Ledger, report: Mapping[str, Scores]) -> AblationResult:
-    manifest = {
-        "tasks": {"rte": {"metrics": ["accuracy"]}},
-        "studies": {"rte": {method: f"s-{method}" for method in report}},
-        "trials": 1,
-        "report_seeds": list(SEEDS),
-        "stopping": "sequential",
-        "alpha": 0.05,
-        "margins": {"accuracy": 0.01},
-        "family": [["rte", method, "kd"] for method in report if method != "kd"],
-    }
-    ledger.write_ablation("ablation", manifest)
+    ledger.write_ablation(
+        manifest(
+            studies={"rte": {method: f"s-{method}" for method in report}},
+            trials=1,
+            report_seeds=list(SEEDS),
+            stopping="sequential",
+            margins={"accuracy": 0.01},
+            family=[["rte", method, "kd"] for method in report if method != "kd"],
+        )
+    )
     for method, found in report.items():
-        ledger.write_study(f"s-{method}", {})
+        ledger.write_study(f"s-{method}", STUDY)
         runs: list[tuple[Role, int, float | None]] = [("search", 0, 0.5)]
         runs += [("report", seed, score) for seed, score in found.items()]
         for role, seed, score in runs:

@@ -1,6 +1,7 @@
 """The whole repeated: another teacher, search and seeds each time, and verdicts over those."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ from harness.config import StudyConfig
 from harness.errors import TeacherError
 from harness.experiment import ablation
 from harness.experiment.repeats import joint_manifest, repeat_config
-from harness.storage.ledger import Ledger, Result, Role
+from harness.storage.ledger import Ledger
+from harness.storage.manifest import Manifest
+from harness.storage.record import Result, Role
 from harness.training.run import report_seeds, search_seeds
-from tests.harness.analysis.test_compare import predictions, record
+from tests.harness.analysis.test_compare import predictions
 from tests.harness.test_study import Command, command, opened
+from tests.manifests import STUDY, manifest
+from tests.records import record
 
 __all__ = ["command"]
 
@@ -37,13 +42,13 @@ def test_two_repeats_from_teacher_to_report(command: Command, tmp_path: Path) ->
     both = command("--repeat-search", "2")
     assert both["ablation"] == f"{once['ablation']}-x2"
     ledger = opened(tmp_path / "runs")
-    manifest = ledger.manifest(both["ablation"])
-    parts = [summarise(ledger, name) for name in manifest["repeats"]]
+    joint = ledger.manifest(both["ablation"])
+    parts = [summarise(ledger, name) for name in joint.repeats if name is not None]
     # The first repeat has the runs of the study without repeats, but a manifest of its own: asking
     # that study for other seeds does not change it. The second shares nothing with it.
-    assert manifest["repeats"][0] == f"{once['ablation']}-r0"
+    assert joint.repeats[0] == f"{once['ablation']}-r0"
     assert [r["scores"] for r in once["results"]] == [list(r.scores) for r in parts[0].results]
-    teachers = {part.manifest["teachers"]["rte"]["fingerprint"] for part in parts}
+    teachers = {part.manifest.teachers["rte"].fingerprint for part in parts}
     assert len(teachers) == 2
     runs = [
         {
@@ -54,7 +59,7 @@ def test_two_repeats_from_teacher_to_report(command: Command, tmp_path: Path) ->
         for part in parts
     ]
     assert runs[0].isdisjoint(runs[1])
-    asked = [[run.record.inputs["setting"] for run in part.results[0].search] for part in parts]
+    asked = [[run.record.inputs.setting for run in part.results[0].search] for part in parts]
     assert asked[0] != asked[1]
     for result in both["results"]:
         of_parts = [part.result("rte", result["method"]) for part in parts]
@@ -66,10 +71,10 @@ def test_two_repeats_from_teacher_to_report(command: Command, tmp_path: Path) ->
     assert comparison["pairs"] == 2
     assert "2 paired repeats" in comparison["sentence"]
     assert "over new teachers, searches and seeds" in comparison["sentence"]
-    for name in [*manifest["repeats"], both["ablation"]]:
+    for name in [*joint.repeats, both["ablation"]]:
         page = (tmp_path / "runs" / name / "report.html").read_text()
         assert "DEMO DATA" in page
-    assert all(name in page for name in manifest["repeats"])
+    assert all(str(name) in page for name in joint.repeats)
     ledger.close()
 
 
@@ -83,30 +88,26 @@ def joined(
     asked: int = 0,
 ) -> AblationResult:
     """The result of repeats, given as report scores by method; `lost`: one more could not be done."""
-    parts = {}
+    parts: list[Manifest] = []
     for number, scores in enumerate(repeats):
-        manifest = {
-            "name": f"part{number}",
-            "tasks": {"rte": {"metrics": ["accuracy"]}},
-            "studies": {"rte": {method: f"{method}-{number}" for method in ("alp", "kd")}},
-            "trials": 1,
-            "report_seeds": list(SEEDS),
-            "alpha": 0.05,
-            "family": [["rte", "alp", "kd"]],
-            "teachers": {
-                "rte": {
-                    "fingerprint": f"t{number}",
-                    "metrics": {"validation": {"accuracy": 0.9 - number}},
-                }
-            },
-            "banners": [f"of part {number}", "of all"],
-            "config": {"protocol": {"repeats": 1}},
+        teacher = {
+            "fingerprint": f"t{number}",
+            "metrics": {"validation": {"accuracy": 0.9 - number}},
         }
-        ledger.write_ablation(str(manifest["name"]), manifest)
-        parts[str(manifest["name"])] = manifest
+        part = manifest(
+            name=f"part{number}",
+            studies={"rte": {method: f"{method}-{number}" for method in ("alp", "kd")}},
+            trials=1,
+            report_seeds=list(SEEDS),
+            family=[["rte", "alp", "kd"]],
+            teachers={"rte": teacher},
+            banners=[f"of part {number}", "of all"],
+        )
+        ledger.write_ablation(part)
+        parts.append(part)
         for method, found in scores.items():
             study = f"{method}-{number}"
-            ledger.write_study(study, {})
+            ledger.write_study(study, STUDY)
             runs: list[tuple[Role, int, float | None]] = [("search", 0, 0.5)]
             runs += [("report", seed, score) for seed, score in zip(SEEDS, found, strict=False)]
             for role, seed, score in runs:
@@ -116,19 +117,17 @@ def joined(
                 ledger.write_runs([Result(record(name, score), kept, {})])
                 ledger.use_run(study, role, 0, seed, name)
     config = StudyConfig(preset="demo", methods=("alp", "kd"), tasks=("rte",), baseline="kd")
-    joint = joint_manifest(config, parts) | {
-        "repeats": [*parts, *([None] if lost else [])],
-        "report_seeds": list(range(asked or len(parts))),
-    }
-    ledger.write_ablation("joint", joint)
-    assert joint["banners"] == [
+    names = [*(part.name for part in parts), *([None] if lost else [])]
+    joint = joint_manifest(config, parts, "joint", names)
+    ledger.write_ablation(replace(joint, report_seeds=tuple(range(asked or len(parts)))))
+    assert joint.banners == (
         "of part 0",
         "of all",
         *[f"of part {n}" for n in range(1, len(parts))],
-    ]
+    )
     scores = [0.9 - number for number in range(len(parts))]
-    teacher = joint["teachers"]["rte"]
-    assert teacher["metrics"]["validation"]["accuracy"] == pytest.approx(np.mean(scores))
+    mean_teacher = joint.teachers["rte"]
+    assert mean_teacher.metrics["validation"]["accuracy"] == pytest.approx(np.mean(scores))
     return summarise(ledger, "joint")
 
 
@@ -192,5 +191,5 @@ def test_a_teacher_that_is_refused_in_one_repeat_stops_no_other(
     with pytest.raises(ZeroDivisionError):
         command("--repeat-search", "3")
     ledger = opened(tmp_path / "runs")
-    assert len(ledger.manifest(found["ablation"])["repeats"]) == 3
+    assert len(ledger.manifest(found["ablation"]).repeats) == 3
     ledger.close()

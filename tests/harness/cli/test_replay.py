@@ -80,12 +80,12 @@ def test_other_predictions_metrics_and_curves_are_told(
         logits.tobytes(),
         chosen,
     )
-    change(runs, "UPDATE harness_runs SET metrics = ? WHERE fingerprint = ?", '{"f": 1}', chosen)
+    change(runs, "UPDATE harness_runs SET metrics = ? WHERE fingerprint = ?", '{"f": 1.5}', chosen)
     change(runs, "UPDATE harness_runs SET curves = '[]' WHERE fingerprint = ?", chosen)
     found = answer(capsys, runs, chosen, 1)
     text = "; ".join(found["differences"])
     assert "accuracy None then, 0." in text
-    assert "f 1 then, None now" in text
+    assert "f 1.5 then, None now" in text
     assert f"1 of {len(logits)} predictions differ" in text
     assert "the losses by epoch differ" in text
 
@@ -144,8 +144,14 @@ def test_another_machine_is_named_beside_the_difference(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chosen = fingerprints(runs, "search")[0]
-    made = json.dumps({"python": "3.1", "libraries": {"torch": "0.1"}, "population": [chosen]})
-    change(runs, "UPDATE harness_runs SET provenance = ? WHERE fingerprint = ?", made, chosen)
+    values = (
+        "'$.python', '3.1', '$.libraries.torch', '0.1', '$.population', json_array(fingerprint)"
+    )
+    change(
+        runs,
+        f"UPDATE harness_runs SET provenance = json_set(provenance, {values}) WHERE fingerprint = ?",
+        chosen,
+    )
     change(runs, "UPDATE harness_runs SET curves = '[]' WHERE fingerprint = ?", chosen)
     found = answer(capsys, runs, chosen, 1)
     assert any(text.startswith("python 3.1 and 3.") for text in found["surroundings"])

@@ -119,7 +119,7 @@ def test_other_depths_and_two_evaluation_splits(study: Command, home: Path, laye
     ledger = Ledger(storage_url(Path(summary["report"]).parents[1], None))
     record = ledger.records(result["runs"])[result["runs"][0]]
     splits = ["validation_matched", "validation_mismatched"]
-    assert [name for name, _ in record.inputs["evaluation"]] == splits
+    assert [name for name, _ in record.inputs.evaluation] == splits
     found = [ledger.predictions(record.fingerprint, split) for split in splits]
     ledger.close()
     first, second = (

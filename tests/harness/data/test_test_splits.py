@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -274,7 +275,7 @@ def stored(out: Path) -> dict[str, Any]:
     """By run: its role, metrics, losses, and predictions of both splits."""
     ledger = Ledger(storage_url(out, None))
     (name,) = ledger.ablations()
-    (own,) = ledger.manifest(name)["studies"]["wnli"].values()
+    (own,) = ledger.manifest(name).studies["wnli"].values()
     found = {
         run.record.fingerprint: {
             "role": run.role,
@@ -391,6 +392,6 @@ def change_data(runs: Path, data: Path) -> None:
     ledger = Ledger(storage_url(runs, None))
     (name,) = ledger.ablations()
     manifest = ledger.manifest(name)
-    manifest["config"]["source"]["folder"] = str(data)
-    ledger.write_ablation(name, manifest)
+    source = replace(manifest.config.source, folder=str(data))
+    ledger.write_ablation(replace(manifest, config=replace(manifest.config, source=source)))
     ledger.close()

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -18,24 +19,29 @@ from harness.experiment.model_card import model_card
 from harness.registry.discovery import registry
 from harness.runtime.device import Arithmetic
 from harness.storage.database import storage_url
-from harness.storage.ledger import Ledger, Record
+from harness.storage.ledger import Ledger
+from harness.storage.manifest import TeacherFacts
 from harness.study import main
 from harness.training.run import Run
 from harness.training.task_setup import Materials
 from harness.training.teacher import Teacher
 from tests.conftest import small_study
+from tests.records import record, run_inputs
 
 HOSTILE = "a | b </td><script>alert(1)</script>\n---\n# `x` *y* [z](w)"
-FACTS = {
-    "name": "demo",
-    "task": "rte",
-    "origin": "fine-tuned here",
-    "metrics": {"selection": {"accuracy": 0.975}, "validation": {"accuracy": 0.95}},
-    "constant": 0.5,
-    "weak": False,
-    "layers": 12,
-    "width": 64,
-}
+FACTS = TeacherFacts(
+    fingerprint="t" * 64,
+    task="rte",
+    name="demo",
+    origin="fine-tuned here",
+    metrics={"selection": {"accuracy": 0.975}, "validation": {"accuracy": 0.95}},
+    constant=0.5,
+    weak=False,
+    layers=12,
+    width=64,
+    seconds=1.0,
+    variance_shares=(),
+)
 
 
 def split(examples: int, texts: int = 2) -> Split:
@@ -55,7 +61,7 @@ def materials_of(task: Task, texts: int = 2, **facts: Any) -> Materials:
         inputs={},
         labels=torch.zeros(90),
         teacher=Teacher(Mock(), Path("teacher"), "t" * 64, bool(facts.pop("outside", 0)), 1.0),
-        facts=FACTS | facts,
+        facts=replace(FACTS, **facts),
         outputs={},
         start=Mock(),
         start_fingerprint="s",
@@ -77,16 +83,14 @@ def card_of(
         facts["metrics"] = teacher
     materials = materials_of(task, **facts)
     setting = {"learning_rate": 2e-5, "scaled": True}
-    inputs = {
-        "seed": 3,
-        "training": {"epochs": 3, "precision": "fp32"},
-        "evaluation": [[name, "sha"] for name in task.evaluation],
-    }
+    inputs = run_inputs(
+        setting=setting, seed=3, evaluation=[[name, "sha"] for name in task.evaluation]
+    )
     kind = registry().methods[method]
     run = Run(kind, f"{config.source.kind}-rte-{method}-0123abcd", 1, 3, "report", setting, inputs)
     scores = metrics or {task.metrics[0]: 0.875}
-    record = Record(run.fingerprint, inputs, "complete", None, scores, [], 7.5, 1.0, 1.0)
-    return model_card(run, record, materials, config)
+    made = replace(record(run.fingerprint, metrics=scores, seconds=7.5), inputs=inputs)
+    return model_card(run, made, materials, config)
 
 
 def head(text: str) -> dict[str, Any]:
@@ -147,7 +151,8 @@ def test_the_body_says_scores_data_teacher_and_setting() -> None:
     assert blocks[0] == ["entailment", "not_entailment"]
     assert blocks[1]["setting"] == {"learning_rate": 2e-5, "scaled": True}
     assert blocks[1]["seed"] == 3
-    assert blocks[1]["training"] == {"epochs": 3, "precision": "fp32"}
+    assert blocks[1]["training"]["epochs"] == 3
+    assert blocks[1]["training"]["precision"] == "fp32"
     assert "Not chosen: whoever publishes this student chooses one" in text
     assert "license" not in head(text)
 

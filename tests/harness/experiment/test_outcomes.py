@@ -9,10 +9,11 @@ import pytest
 from harness.evaluation.scoring import RunScores
 from harness.experiment.outcomes import PopulationOutcomes, failed_result
 from harness.registry.discovery import registry
-from harness.storage.ledger import Role
+from harness.storage.record import Role
 from harness.training.halving import Pruning
 from harness.training.loop import Outcome
 from harness.training.run import Run
+from tests.records import run_inputs
 
 INDICES = [3, 0, 4]
 """Of five runs one failed, one was pruned; the others' members lie in another order than the runs."""
@@ -20,7 +21,7 @@ INDICES = [3, 0, 4]
 
 def run_of(number: int, role: Role) -> Run:
     kind = registry().resolve("kd")
-    return Run(kind, "study", 0, number, role, {}, {"seed": number, "evaluation": []})
+    return Run(kind, "study", 0, number, role, {}, run_inputs(seed=number, role=role))
 
 
 class FakeEvaluation:
@@ -89,7 +90,7 @@ def test_other_runs_say_why_they_ended(
     result = outcomes_of().result(index)
     record = result.record
     assert (record.status, record.reason, record.metrics) == (status, reason, metrics)
-    assert record.curves == [{"total": float(index)}]
+    assert list(record.curves) == [{"total": float(index)}]
     assert (result.predictions, result.inspections) == ({}, {})
 
 
@@ -97,7 +98,7 @@ def test_every_record_names_the_runs_of_its_population() -> None:
     outcomes = outcomes_of()
     fingerprints = [run.fingerprint for run in outcomes.runs]
     for index in range(5):
-        assert outcomes.result(index).record.provenance["population"] == fingerprints
+        assert outcomes.result(index).record.provenance.population == tuple(fingerprints)
     lone = failed_result(outcomes.runs[0], "no memory")
-    assert lone.record.provenance["population"] == fingerprints[:1]
-    assert (lone.record.curves, lone.record.seconds) == ([], 0.0)
+    assert lone.record.provenance.population == tuple(fingerprints[:1])
+    assert (lone.record.curves, lone.record.seconds) == ((), 0.0)

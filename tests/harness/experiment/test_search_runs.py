@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from harness.experiment.search_runs import _trial_score
-from harness.storage.ledger import Record
+from harness.storage.record import Record
 from tests.harness.analysis.test_compare import record
 
 

@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +12,18 @@ import pytest
 
 from harness.errors import StorageError
 from harness.storage.database import storage_url
-from harness.storage.ledger import Ledger, Predictions, Record, Result
+from harness.storage.ledger import Ledger
+from harness.storage.manifest import MANIFEST
+from harness.storage.record import Predictions, Record, Result
+from harness.storage.schema import ABLATIONS, STUDIES
+from tests import records
+from tests.manifests import STUDY, manifest
 
 
 def record(fingerprint: str = "a" * 64, seed: int = 1) -> Record:
-    return Record(
-        fingerprint=fingerprint,
-        inputs={"seed": seed, "setting": {"temperature": 2.0}},
-        status="complete",
-        reason=None,
-        metrics={"accuracy": 0.75},
-        curves=[{"label": 0.5, "total": 0.5}],
-        seconds=1.5,
-        examples_per_second=100.0,
-        peak_memory=1e9,
+    inputs = {"seed": seed, "setting": {"temperature": 2.0, "layers": 2, "scaled": True}}
+    return records.record(
+        fingerprint, 0.75, inputs=inputs, curves=[{"label": 0.5, "total": 0.5}], seconds=1.5
     )
 
 
@@ -45,7 +44,7 @@ def test_a_fingerprint_is_written_once(ledger: Ledger) -> None:
     assert ledger.write_runs([Result(record(), {}, {})]) == [True]
     again = Result(record(seed=2), {}, {"targets": {}})
     assert ledger.write_runs([again, Result(record("b" * 64), {}, {})]) == [False, True]
-    assert ledger.records(["a" * 64])["a" * 64].inputs["seed"] == 1
+    assert ledger.records(["a" * 64])["a" * 64].inputs.seed == 1
     assert ledger.inspections("a" * 64) == {}
 
 
@@ -56,23 +55,12 @@ def test_texts_are_written_once_and_come_back(ledger: Ledger) -> None:
     ledger.write_texts("b" * 64, np.array([7]), [("alone",)])
     assert ledger.texts("a" * 64) == {7: rows[0], 3: rows[1]}
     assert ledger.texts("b" * 64) == {7: ("alone",)}
-    assert ledger.texts("c" * 64) is None
-
-
-def test_a_ledger_of_before_there_were_texts_takes_them(tmp_path: Path) -> None:
-    Ledger(storage_url(tmp_path, None)).close()
-    with sqlite3.connect(tmp_path / "ledger.db") as database:
-        database.execute("DROP TABLE harness_texts")
-    database.close()
-    ledger = Ledger(storage_url(tmp_path, None))
-    assert ledger.texts("a" * 64) is None
-    ledger.write_texts("a" * 64, np.array([0]), [("alone",)])
-    assert ledger.texts("a" * 64) == {0: ("alone",)}
-    ledger.close()
+    with pytest.raises(StorageError, match="no texts of the split cccccccccccccccc"):
+        ledger.texts("c" * 64)
 
 
 def test_a_study_lists_the_runs_it_uses(ledger: Ledger) -> None:
-    ledger.write_study("s", {"task": "rte"})
+    ledger.write_study("s", STUDY)
     ledger.write_runs([Result(record("a" * 64, 1), {}, {})])
     ledger.write_runs([Result(record("b" * 64, 2), {}, {})])
     for trial, seed, fingerprint in ((3, 2, "b"), (3, 1, "a"), (3, 1, "a")):
@@ -85,20 +73,24 @@ def test_a_study_lists_the_runs_it_uses(ledger: Ledger) -> None:
 
 def test_a_study_manifest_never_changes_and_an_ablations_does(ledger: Ledger) -> None:
     for value in (1, 2):
-        ledger.write_study("s", {"value": value})
-        ledger.write_ablation("x", {"value": value})
-    assert ledger.study_manifest("s") == {"value": 1}
-    assert ledger.manifest("x") == {"value": 2}
+        ledger.write_study("s", replace(STUDY, shapes={"outputs": value}))
+        ledger.write_ablation(manifest(name="x", trials=value))
+    assert ledger.study_manifest("s") == replace(STUDY, shapes={"outputs": 1})
+    assert ledger.manifest("x") == manifest(name="x", trials=2)
     with pytest.raises(StorageError, match="no ablation 'y'"):
         ledger.manifest("y")
 
 
-def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [3, 99])
+def test_another_schema_is_refused(version: int, tmp_path: Path) -> None:
     Ledger(storage_url(tmp_path, None)).close()
     with sqlite3.connect(tmp_path / "ledger.db") as database:
-        database.execute("UPDATE harness_meta SET value = 99")
+        database.execute(f"UPDATE harness_meta SET value = {version}")
     database.close()
-    with pytest.raises(StorageError, match="schema version 99"):
+    message = (
+        rf"schema version {version}, this harness reads 4 only; give another folder with --out$"
+    )
+    with pytest.raises(StorageError, match=message):
         Ledger(storage_url(tmp_path, None))
 
 
@@ -108,19 +100,24 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         Ledger(storage_url(tmp_path, None))
 
 
+ROOT = Path(__file__).parents[3]
 WRITER = """
 import sys
-from harness.storage.ledger import Ledger, Record, Result
+from harness.storage.ledger import Ledger
+from harness.storage.record import Result
+from tests.records import record
 ledger = Ledger(sys.argv[1])
 for number in range(20):
-    record = Record(f"{number:064d}", {"worker": sys.argv[2]}, "complete", None, {}, [], 0.0, 0.0, 0.0)
-    ledger.write_runs([Result(record, {}, {})])
+    made = record(f"{number:064d}", inputs={"source": sys.argv[2]})
+    ledger.write_runs([Result(made, {}, {})])
 """
 
 
 def test_four_writers_lose_and_double_nothing(tmp_path: Path) -> None:
     url = storage_url(tmp_path, None)
-    workers = [subprocess.Popen([sys.executable, "-c", WRITER, url, str(w)]) for w in range(4)]
+    workers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, url, str(w)], cwd=ROOT) for w in range(4)
+    ]
     assert [worker.wait(timeout=60) for worker in workers] == [0] * 4
     ledger = Ledger(url)
     assert len(ledger.records([f"{number:064d}" for number in range(20)])) == 20
@@ -156,3 +153,37 @@ def test_damaged_texts_and_values_are_named(tmp_path: Path) -> None:
             connection.exec_driver_sql("INSERT INTO harness_ablations VALUES ('a', '{\"b\": ', 0)")
         with pytest.raises(StorageError, match="Expecting value"):
             ledger.manifest("a")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("trials", 0, "unknown key 'trials'"),
+        ("family", [["rte", "alp"]], "'family.0.2' is missing"),
+        ("report_seeds", ["one"], "report_seeds.0: input should be a valid integer"),
+        ("teachers", {}, "teachers.rte is missing"),
+        ("methods", {}, "methods.alp is missing"),
+        ("config", {}, "'config.preset' is missing (and 2 more)"),
+    ],
+)
+def test_a_damaged_manifest_is_named_in_one_line(
+    key: str, value: object, fault: str, ledger: Ledger
+) -> None:
+    values = MANIFEST.dump_python(manifest(name="one"), mode="json") | {key: value}
+    with ledger.transaction() as connection:
+        row = {"name": "one", "manifest": values, "created": 0.0}
+        connection.execute(ABLATIONS.insert().values(**row))
+    with pytest.raises(StorageError) as raised:
+        ledger.manifest("one")
+    text = str(raised.value)
+    assert "the manifest of the ablation 'one' is damaged: " in text
+    assert text.partition("is damaged: ")[2].startswith(fault)
+    assert "\n" not in text
+
+
+def test_a_damaged_study_is_named(ledger: Ledger) -> None:
+    with ledger.transaction() as connection:
+        row = {"name": "s", "manifest": {"space": {}}, "created": 0.0}
+        connection.execute(STUDIES.insert().values(**row))
+    with pytest.raises(StorageError, match=r"of the study 's' is damaged: 'identity' is missing"):
+        ledger.study_manifest("s")

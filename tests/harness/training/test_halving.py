@@ -14,13 +14,14 @@ from harness.study import main
 from harness.training.halving import Halving
 from harness.training.run import Run
 from tests.conftest import small_study
+from tests.records import run_inputs
 
 
 def runs_of(method: str, settings: list[int], seeds: int = 1) -> list[Run]:
     halving = {"rungs": [1], "round": [{"layer_weight": number} for number in settings]}
     kind = registry().resolve(method)
     return [
-        Run(kind, "study", 0, seed, "search", setting, {"halving": halving, "setting": setting})
+        Run(kind, "study", 0, seed, "search", setting, run_inputs(halving=halving, setting=setting))
         for setting in halving["round"]
         for seed in range(seeds)
     ]
@@ -74,7 +75,7 @@ def halved(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path
 def test_a_study_prunes_and_reports_its_best(halved: Path) -> None:
     ledger = Ledger(storage_url(halved, None))
     (ablation,) = ledger.ablations()
-    studies = ledger.manifest(ablation)["studies"]["rte"]
+    studies = ledger.manifest(ablation).studies["rte"]
     for study in studies.values():
         found = [run.record for run in ledger.study_runs(study) if run.role == "search"]
         assert sorted(len(record.curves) for record in found) == [1, 1, 2, 3]
@@ -93,7 +94,7 @@ def test_a_study_prunes_and_reports_its_best(halved: Path) -> None:
 
 def test_pruned_runs_are_replayed(halved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ledger = Ledger(storage_url(halved, None))
-    study = ledger.manifest(ledger.ablations()[0])["studies"]["rte"]["alp"]
+    study = ledger.manifest(ledger.ablations()[0]).studies["rte"]["alp"]
     pruned = next(r.record for r in ledger.study_runs(study) if r.record.status == "pruned")
     ledger.close()
     assert main(["--replay", pruned.fingerprint, "--out", str(halved)]) == 0

@@ -247,13 +247,13 @@ def test_a_command_trains_populations_of_one_view(
     summary = json.loads(capsys.readouterr().out)
     assert [result["method"] for result in summary["results"]] == [*names, "kd"]
     with closing(Ledger(storage_url(tmp_path, None))) as ledger:
-        studies = ledger.manifest(summary["ablation"])["studies"]["rte"]
+        studies = ledger.manifest(summary["ablation"]).studies["rte"]
         runs = {name: ledger.study_runs(study) for name, study in studies.items()}
     by_run = {run.record.fingerprint: name for name, own in runs.items() for run in own}
     assert len(by_run) == 5 * 3
     for name, own in runs.items():
         for run in own:
-            company = {by_run[other] for other in run.record.provenance["population"]}
+            company = {by_run[other] for other in run.record.provenance.population}
             assert company == ({"kd", "emd"} if name in ("kd", "emd") else {name})
 
 

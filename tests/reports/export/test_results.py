@@ -7,11 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.storage.ledger import Record, Result
+from harness.storage.record import Result
 from reports import build
 from reports.build import beside, build_report
 from reports.evidence import read_evidence
 from reports.export.results import FIRST, LAST, results_csv, results_table
+from tests.records import record
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "files.md"
 HOSTILE = 'x","y\n=1+1</td>😀,'
@@ -90,8 +91,8 @@ def test_a_failed_run_has_its_reason_and_no_scores(scribe):
 def test_the_splits_of_one_run_are_columns_of_their_own(scribe):
     scribe.begin()
     scribe.run("alp", "search", 0, 0, 0.7)
-    record = Record(
-        fingerprint="two",
+    made = record(
+        "two",
         inputs={
             "setting": {"bucket": 3, "scaled": True, "map": "skip"},
             "evaluation": [["matched", "sha"], ["mismatched", "sha"]],
@@ -99,22 +100,17 @@ def test_the_splits_of_one_run_are_columns_of_their_own(scribe):
             "training": {"precision": "bf16", "epochs": 2},
             "teacher": "t" * 64,
         },
-        status="complete",
-        reason=None,
         metrics={"accuracy": 0.8, "f1": 0.7, "accuracy (mismatched)": 0.6, "f1 (mismatched)": 0.5},
-        curves=[],
         seconds=0.1 + 0.2,
-        examples_per_second=1.0,
-        peak_memory=1.0,
         provenance={"revision": "abc+", "population": ["two", "three"]},
     )
-    assert record.split_metrics == {
+    assert made.split_metrics == {
         "matched": {"accuracy": 0.8, "f1": 0.7},
         "mismatched": {"accuracy": 0.6, "f1": 0.5},
     }
-    failed = dataclasses.replace(record, status="failed", metrics={})
+    failed = dataclasses.replace(made, status="failed", metrics={})
     assert failed.split_metrics == {"matched": {}, "mismatched": {}}
-    scribe.ledger.write_runs([Result(record, {}, {})])
+    scribe.ledger.write_runs([Result(made, {}, {})])
     scribe.ledger.use_run("s-alp", "report", 0, 100, "two")
     text = results_csv(read_evidence(scribe.ledger, "alp-rte"))
     row = read(text).set_index("fingerprint").loc["two"]
@@ -129,12 +125,10 @@ def test_the_splits_of_one_run_are_columns_of_their_own(scribe):
 
 def test_the_runs_of_all_repeats_are_there(scribe):
     scribe.finished()
-    second = scribe.manifest | {"name": "again", "studies": {"rte": {"alp": "s-other"}}}
-    scribe.ledger.write_ablation("again", second)
-    scribe.ledger.write_study("s-other", {})
+    scribe.write(name="again", studies={"rte": {"alp": "s-other"}})
+    scribe.study("s-other")
     scribe.run("other", "search", 0, 1000, 0.55)
-    joint = scribe.manifest | {"name": "both", "repeats": ["alp-rte", "again"]}
-    scribe.ledger.write_ablation("both", joint)
+    scribe.write(name="both", repeats=["alp-rte", "again"])
     found = read(results_csv(read_evidence(scribe.ledger, "both")))
     assert list(found.repeat) == [0] * 10 + [1]
     assert set(found.ablation) == {"both"}

@@ -1,9 +1,9 @@
 """The page of two ablations side by side, and the command that builds it."""
 
-import copy
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +26,10 @@ def two(scribe: Scribe) -> Scribe:
     other = Scribe(scribe.ledger)
     other.manifest |= {"name": "other", "protocol": "paper", "studies": {"rte": {"alp": "s-new"}}}
     other.manifest |= {"family": [], "trials": 1, "banners": ["PROTOCOL paper: optimistic."]}
-    other.manifest["config"] = {"training": {"epochs": 2, "precision": "bf16"}, "note": HOSTILE}
+    other.manifest["config"] = {
+        "training": {"epochs": 2, "precision": "bf16"},
+        "task_files": {"note": HOSTILE},
+    }
     other.begin()
     other.run("new", "search", 0, 0, 0.7)
     for seed, score in {100: 0.92, 101: 0.82, 102: 0.92}.items():
@@ -52,19 +55,15 @@ def test_the_table_has_both_means_and_their_difference_in_points(two: Scribe) ->
 
 
 def test_a_reason_stands_where_there_is_no_difference(two: Scribe) -> None:
-    other = copy.deepcopy(two.ledger.manifest("other")) | {
-        "report_seeds": [100, 7],
-        "name": "third",
-    }
-    two.ledger.write_ablation("third", other)
+    other = replace(two.ledger.manifest("other"), report_seeds=(100, 7), name="third")
+    two.ledger.write_ablation(other)
     (row,) = differences(side_by_side(two.ledger, "alp-rte", "third")).to_dict("records")
     assert row["remark"] == "seeds of one side only are left out: 101, 102"
     # What is left out is in neither mean: beside a difference stands what it is of.
     assert (row["pairs"], row["first_seeds"], row["second_seeds"]) == (1, 1, 1)
     assert (row["first"], row["second"]) == (pytest.approx(90), pytest.approx(92))
     assert pd.isna(row["first_sd"])
-    none = other | {"report_seeds": [7], "name": "fourth"}
-    two.ledger.write_ablation("fourth", none)
+    two.ledger.write_ablation(replace(other, report_seeds=(7,), name="fourth"))
     (row,) = differences(side_by_side(two.ledger, "alp-rte", "fourth")).to_dict("records")
     assert pd.isna(row["difference"])
     assert (row["first_seeds"], row["first"]) == (3, pytest.approx(100 * (0.9 + 0.8 + 0.9) / 3))
@@ -123,8 +122,8 @@ def test_bad_names_are_told_in_one_line(
 
 
 def test_nothing_in_common_leaves_a_page(two: Scribe, tmp_path: Path) -> None:
-    empty = two.ledger.manifest("other") | {"name": "empty", "studies": {}, "teachers": {}}
-    two.ledger.write_ablation("empty", empty)
+    empty = replace(two.ledger.manifest("other"), name="empty", studies={}, teachers={})
+    two.ledger.write_ablation(empty)
     assert build.main([str(tmp_path), "--compare", "alp-rte", "empty"]) == 0
     text = (tmp_path / "alp-rte-and-empty.html").read_text(encoding="utf-8")
     assert "They have no method on a task in common." in text

@@ -526,8 +526,8 @@ def test_hostile_names_and_texts_are_shown_and_run_nothing(
     scribe.manifest["family"] = [["rte", name, "finetune"]]
     scribe.manifest["tasks"]["rte"]["title"] = HOSTILE
     scribe.manifest["banners"] = [HOSTILE]
-    scribe.manifest["config"] = {HOSTILE: long}
-    scribe.manifest["methods"] = {name: {"summary": long, "hyper-parameters": {HOSTILE: HOSTILE}}}
+    scribe.manifest["config"] = {"task_files": {HOSTILE: long}}
+    scribe.manifest["methods"] = {name: {"summary": long, "hyper_parameters": {HOSTILE: HOSTILE}}}
     scribe.finished()
     scribe.run("alp", "search", 0, 1, 0.0, status="failed", reason=HOSTILE + long)
     scribe.run("finetune", "search", 1, 1, 0.7, setting={HOSTILE: HOSTILE})
@@ -563,9 +563,8 @@ def test_hostile_examples_are_shown_as_texts_and_run_nothing(
     sentence = (f"{HOSTILE} " * 200)[:10_000]
     word = "x" * 10_000
     scribe.manifest["tasks"]["rte"]["labels"] = [HOSTILE, "yes"]
+    scribe.texts = [("", "")] * 7 + [(HOSTILE, quotes), (sentence, word), ("", "")]
     scribe.finished()
-    told = [("", "")] * 7 + [(HOSTILE, quotes), (sentence, word), ("", "")]
-    scribe.ledger.write_texts("sha", np.arange(10), told)
     assert build.main([str(tmp_path)]) == 0
     opened = open_page(tmp_path / "alp-rte" / "report.html", width=PHONE)
     opened.draw_all()
@@ -634,7 +633,7 @@ def test_unfinished_ablations_open_and_say_what_is_missing(
 
 def test_the_index_leads_to_every_report(scribe: Scribe, tmp_path: Path, open_page: Open) -> None:
     scribe.finished()
-    scribe.ledger.write_ablation("other & more?", {**scribe.manifest, "name": "other & more?"})
+    scribe.write(name="other & more?")
     assert build.main([str(tmp_path)]) == 0
     opened = open_page(tmp_path / "index.html")
     links = opened.page.locator("main h2 a")

@@ -15,19 +15,19 @@ def entries_of(text):
 
 def test_the_index_links_reports_and_names_what_has_none(scribe, tmp_path):
     scribe.finished()
-    for name in ("a b & <c>", "made by an earlier version", "without"):
-        scribe.ledger.write_ablation(name, {**scribe.manifest, "name": name})
+    for name in ("a b & <c>", "made by hand", "without"):
+        scribe.write(name=name)
     for name in ("alp-rte", "a b & <c>"):
         build_report(scribe.ledger, name, tmp_path / name / "report.html")
-    (tmp_path / "made by an earlier version").mkdir()
-    (tmp_path / "made by an earlier version" / "report.html").write_text("<h1>old</h1>")
+    (tmp_path / "made by hand").mkdir()
+    (tmp_path / "made by hand" / "report.html").write_text("<h1>old</h1>")
     path = build_index(scribe.ledger, tmp_path)
     assert path == tmp_path / "index.html"
     text = path.read_text()
     links = entries_of(text)
     assert links == ["alp-rte/report.html", "a%20b%20%26%20%3Cc%3E/report.html"]
     assert "a b &amp; &lt;c&gt;" in text
-    assert "<li>made by an earlier version</li>" in text
+    assert "<li>made by hand</li>" in text
     assert "<li>without</li>" in text
     assert "alp against finetune on rte: +16.67 points" in text
     assert "DEMO DATA: made up" in text
@@ -48,7 +48,7 @@ def test_the_summary_in_a_report_survives_hostile_names(scribe, tmp_path):
 
 def test_a_report_that_comes_while_the_index_is_written_is_in_it(scribe, tmp_path, monkeypatch):
     scribe.finished()
-    scribe.ledger.write_ablation("late", {**scribe.manifest, "name": "late"})
+    scribe.write(name="late")
     build_report(scribe.ledger, "alp-rte", tmp_path / "alp-rte" / "report.html")
     rendered = []
 
@@ -67,9 +67,9 @@ def test_a_report_that_comes_while_the_index_is_written_is_in_it(scribe, tmp_pat
 def test_pages_of_two_ablations_are_linked_by_what_they_say_of_themselves(scribe, tmp_path):
     scribe.finished()
     for name in ("alp <&>", "b-and-c"):
-        scribe.ledger.write_ablation(name, {**scribe.manifest, "name": name})
+        scribe.write(name=name)
     assert build.main([str(tmp_path), "--compare", "alp <&>", "b-and-c"]) == 0
-    (tmp_path / "a-and-b.html").write_text("<h1>made by an earlier version</h1>")
+    (tmp_path / "a-and-b.html").write_text("<h1>made by hand</h1>")
     (tmp_path / "x-and-y.html").mkdir()
     build_report(scribe.ledger, "alp-rte", tmp_path / "this-and-that.html")
     (page,) = index.comparisons(tmp_path)

@@ -1,6 +1,7 @@
 """Ranks, aggregates and effects across tasks: the numbers, the figures, and what the page says."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from reports.build import build_report
 from reports.evidence import read_evidence
 from reports.kit.palette import method_styles
 from reports.sections.across import figures, numbers
+from tests.manifests import manifest
 from tests.reports.conftest import section_blocks
 
 STYLES = method_styles(["kd", "alp", "pkd"])
@@ -182,15 +184,15 @@ def section(scribe: Any, anchor: str) -> Any:
 
 def write_two_tasks(scribe: Any) -> None:
     """Three methods on rte and mrpc; on mrpc the study of a method is another one."""
-    manifest, methods = scribe.manifest, ("alp", "finetune", "pkd")
-    manifest |= {"trials": 1, "random_trials": 1}
+    draft, methods = scribe.manifest, ("alp", "finetune", "pkd")
+    draft |= {"trials": 1, "random_trials": 1}
     for part in ("tasks", "teachers"):
-        manifest[part]["mrpc"] = manifest[part]["rte"]
-    manifest["studies"] = {
+        draft[part]["mrpc"] = draft[part]["rte"]
+    draft["studies"] = {
         "rte": {method: f"s-{method}" for method in methods},
         "mrpc": {method: f"s-{method}2" for method in methods},
     }
-    manifest["family"] = [[t, m, "finetune"] for t in ("rte", "mrpc") for m in ("alp", "pkd")]
+    draft["family"] = [[t, m, "finetune"] for t in ("rte", "mrpc") for m in ("alp", "pkd")]
     scribe.begin()
     scores = {"alp": (0.9, 0.8, 0.9), "finetune": (0.6, 0.7, 0.5), "pkd": (0.8, 0.8, 0.6)}
     for method, own in scores.items():
@@ -247,7 +249,8 @@ def test_without_runs_every_part_has_its_reason(scribe):
 def test_added_seeds_are_told_beside_the_ranks(scribe):
     write_two_tasks(scribe)
     evidence = read_evidence(scribe.ledger, scribe.manifest["name"])
-    evidence.result.manifest["stopping"] = "sequential"
+    added = manifest(**scribe.manifest | {"stopping": "sequential"})
+    evidence = replace(evidence, result=replace(evidence.result, manifest=added))
     blocks = section_blocks(evidence, "across")
     assert "Seeds were added until comparisons were decided" in blocks[0].warnings[-1]
 

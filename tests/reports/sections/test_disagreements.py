@@ -38,16 +38,10 @@ HOSTILE = (
 )
 
 
-def texts(count: int = 10) -> list[tuple[str, ...]]:
-    return [(f"premise {id}", f"guess {id}") for id in range(count)]
-
-
 def told(scribe: Any, rows: list[tuple[str, ...]] | None = None) -> Evidence:
-    """Of the finished ledger, with texts and label words."""
-    scribe.manifest["tasks"]["rte"]["labels"] = ["no", "yes"]
+    """Of the finished ledger, with those texts."""
+    scribe.texts = rows or scribe.texts
     scribe.finished()
-    rows = texts() if rows is None else rows
-    scribe.ledger.write_texts("sha", np.arange(len(rows)), rows)
     return read_evidence(scribe.ledger, scribe.manifest["name"])
 
 
@@ -160,21 +154,6 @@ def test_a_task_of_scores_leaves_the_counts_of_others_whole(evidence):
     frame = read(disagreements_csv(changed))
     assert frame["method_votes"].tolist() == ["", "3"]
     assert frame["label"].tolist() == ["1.0", "yes"]
-
-
-def test_a_ledger_without_texts_says_so(scribe):
-    scribe.finished()
-    evidence = read_evidence(scribe.ledger, scribe.manifest["name"])
-    (found,) = block(evidence)
-    assert "The ledger has no texts of these examples: a version that kept none wrote it." in (
-        found.notes
-    )
-    (first, _) = cells(found.tables[1])
-    assert "text 1" not in first
-    assert (first["label"], first["method's answer"]) == ("1", "1 (3)")
-    frame = read(disagreements_csv(evidence))
-    assert frame["text_1"].tolist() == [""] * 3
-    assert frame["label"].tolist() == [1, 0, 0]
 
 
 def test_a_single_sentence_has_one_column(scribe):

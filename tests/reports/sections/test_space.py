@@ -35,8 +35,8 @@ def search(
     """Evidence of trials with those scores and settings; NaN stands for a failed one."""
     scribe.space = space
     scribe.begin()
-    scribe.manifest["trials"] = max(map(len, methods.values()))
-    scribe.ledger.write_ablation(scribe.manifest["name"], scribe.manifest)
+    scribe.manifest["trials"] = max(1, *map(len, methods.values()))
+    scribe.write()
     for method, asked in methods.items():
         for trial, (score, own) in enumerate(asked):
             failed = {"status": "failed", "reason": "loss is NaN"} if math.isnan(score) else {}

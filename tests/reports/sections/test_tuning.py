@@ -159,15 +159,6 @@ def test_too_few_trials_are_said_and_not_drawn(scribe):
     assert shown.warnings[0].startswith("2 random trials are too few")
 
 
-def test_an_earlier_versions_manifest_is_told(scribe):
-    del scribe.manifest["random_trials"]
-    scribe.finished()
-    shown = block(read_evidence(scribe.ledger, "alp-rte"))
-    assert shown.notes[0].startswith("The manifest does not say which trials were drawn at random")
-    assert shown.panels == ()
-    assert [row[2].text for row in shown.tables[0].rows] == ["–", "–"]
-
-
 def test_the_budget_is_counted_from_the_records(scribe):
     scribe.finished()
     scribe.manifest["trials"] = 3

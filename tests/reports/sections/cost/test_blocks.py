@@ -38,7 +38,7 @@ def test_memory_is_a_methods_own_on_a_gpu_only(scribe: Any) -> None:
     result = measured(scribe, "alp", 80, 20, 200)
     assert _costs([result]) == ["seconds"]
     on_gpu = tuple(
-        replace(run, record=replace(run.record, inputs=run.record.inputs | {"device": "cuda"}))
+        replace(run, record=replace(run.record, inputs=replace(run.record.inputs, device="cuda")))
         for run in result.report
     )
     assert _costs([replace(result, report=on_gpu)]) == ["seconds", "memory"]

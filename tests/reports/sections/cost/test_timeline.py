@@ -18,6 +18,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     return now
 
 
+NO_MACHINE = {"processor": "", "machine": "", "cores": None}
+
+
 def trained(scribe: Any, clock: dict[str, float], at: float, *runs: Any, **facts: Any) -> None:
     """Runs trained together and written at that time: 2 seconds each, 3 in trial 1."""
     clock["now"] = at
@@ -29,7 +32,7 @@ def trained(scribe: Any, clock: dict[str, float], at: float, *runs: Any, **facts
             trial,
             seed,
             0.8,
-            provenance={"population": names, **facts},
+            provenance={"population": names, **NO_MACHINE, **facts},
             predicted=False,
         )
 

@@ -46,7 +46,9 @@ def test_layers_to_draw_are_spaced_evenly(evidence, students, teachers, own, the
 
 
 def test_states_are_drawn_by_label_from_the_first_report_seed(evidence):
-    evidence.manifest["tasks"]["rte"]["labels"] = ["<yes>", "no"]
+    task = replace(evidence.manifest.tasks["rte"], labels=("<yes>", "no"))
+    named = replace(evidence.manifest, tasks={"rte": task})
+    evidence = replace(evidence, result=replace(evidence.result, manifest=named))
     block = states_block(evidence, "rte", STYLES)
     (panel,) = block.panels
     assert block.notes == (

@@ -1,0 +1,66 @@
+"""Records made by hand: what a test does not give has a default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from harness.storage.record import RECORD, RUN_INPUTS, Record, RunInputs
+from tests.manifests import PROVENANCE
+
+INPUTS: dict[str, Any] = {
+    "results_version": 1,
+    "task": "rte",
+    "source": "demo",
+    "method": "alp",
+    "method_source": "m" * 64,
+    "setting": {},
+    "seed": 1,
+    "role": "report",
+    "teacher": "t" * 64,
+    "student": {},
+    "start": "t" * 64,
+    "pooling": "cls",
+    "training": {"precision": "fp32", "engine": "stacked"},
+    "weights": "convex",
+    "device": "cpu",
+    "train": "train",
+    "evaluation": [["validation", "sha"]],
+}
+FIELDS: dict[str, Any] = {
+    "status": "complete",
+    "reason": None,
+    "curves": [],
+    "seconds": 1.0,
+    "examples_per_second": 1.0,
+    "peak_memory": 1.0,
+}
+
+
+def run_inputs(**given: Any) -> RunInputs:
+    """The inputs of a report run on rte."""
+    training = INPUTS["training"] | given.pop("training", {})
+    return RUN_INPUTS.validate_python({**INPUTS, **given, "training": training})
+
+
+def record(
+    fingerprint: str,
+    score: float | None = 0.5,
+    metric: str = "accuracy",
+    *,
+    inputs: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> Record:
+    """The record of a complete run with that score; of a failed one without."""
+    failed: dict[str, Any] = {"status": "failed", "reason": "loss is NaN", "metrics": {}}
+    surroundings = {**PROVENANCE, "threads": 1, "population": [fingerprint], **(provenance or {})}
+    values = {
+        **FIELDS,
+        **(failed if score is None else {"metrics": {metric: score}}),
+        "fingerprint": fingerprint,
+        "inputs": run_inputs(**(inputs or {})).plain(),
+        "provenance": surroundings,
+        **fields,
+    }
+    return RECORD.validate_python(values)
