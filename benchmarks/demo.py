@@ -1,9 +1,9 @@
-"""Does the demo leave something to distil? `python -m benchmarks.demo [--task rte,sst2] [--json]`.
+"""The demo's gap between teacher and student: `python -m benchmarks.demo [--task rte,sst2] [--json]`.
 
-For every task: the teacher's score, the fine-tuned student's gap to it, and the differences between
-methods beside their spread over seeds. The aim is a teacher better than a constant, a gap of 5 points
-and two methods that differ by more than the larger of their standard deviations. Everything goes
-through the ordinary command.
+For every task the benchmark prints the teacher's score, the gap to the fine-tuned student, and the
+scores of methods with their spread over seeds. The aim is a teacher that is better than a constant,
+a gap of 5 points, and two methods that differ by more than the larger of their standard deviations.
+The benchmark runs the ordinary command.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from harness.storage.ledger import Ledger
 from harness.study import main as study
 
 METHODS = "kd,alp"
-LEAST_GAP = 5.0
-"""Points between the teacher and the fine-tuned student, at least."""
+MINIMUM_GAP = 5.0
+"""The smallest gap in points between the teacher and the fine-tuned student."""
 
 
 def measure(task: str, out: Path, trials: int, seeds: int) -> dict[str, Any]:
-    """One task's numbers, in points: the teacher, the gap, every method's score and its spread."""
-    printed = io.StringIO()
+    """The numbers of one task in points: teacher, gap, and each method's mean score and spread."""
+    output = io.StringIO()
     flags = f"--preset demo --method {METHODS} --baseline finetune --json --allow-weak-teacher"
     counts = ["--trials", str(trials), "--seeds", str(seeds)]
-    with contextlib.redirect_stdout(printed):
+    with contextlib.redirect_stdout(output):
         code = study([*flags.split(), "--task", task, "--out", str(out), *counts])
     if code:
         raise SystemExit(f"the study of {task} ended with exit code {code}")
-    summary = json.loads(printed.getvalue())
+    summary = json.loads(output.getvalue())
     ledger = Ledger(storage_url(out, None))
     manifest = ledger.manifest(summary["ablation"])
     teacher = manifest.teachers[task]
@@ -47,8 +47,8 @@ def measure(task: str, out: Path, trials: int, seeds: int) -> dict[str, Any]:
     scores = {r["method"]: 100 * np.array(r["scores"]) for r in summary["results"]}
     metric = manifest.primary_metric(task)
     split = next(name for name in teacher.metrics if name.startswith("validation"))
-    reached = 100 * teacher.metrics[split][metric]
-    gap = reached - float(scores["finetune"].mean())
+    teacher_score = 100 * teacher.metrics[split][metric]
+    gap = teacher_score - float(scores["finetune"].mean())
     methods_differ = any(
         abs(a.mean() - b.mean()) > max(a.std(ddof=1), b.std(ddof=1))
         for a, b in combinations(scores.values(), 2)
@@ -56,12 +56,12 @@ def measure(task: str, out: Path, trials: int, seeds: int) -> dict[str, Any]:
     return {
         "task": task,
         "metric": metric,
-        "teacher": reached,
+        "teacher": teacher_score,
         "teacher_is_weak": teacher.weak,
         "gap": gap,
         "scores": {m: [float(s.mean()), float(s.std(ddof=1))] for m, s in scores.items()},
         "methods_differ": methods_differ,
-        "aim_reached": not teacher.weak and gap >= LEAST_GAP and methods_differ,
+        "aim_reached": not teacher.weak and gap >= MINIMUM_GAP and methods_differ,
         "seconds": summary["seconds"],
     }
 
@@ -69,14 +69,14 @@ def measure(task: str, out: Path, trials: int, seeds: int) -> dict[str, Any]:
 def line(row: dict[str, Any]) -> str:
     """One task as a table row."""
     cells = [f"{mean:.1f} ± {sd:.1f}" for mean, sd in row["scores"].values()]
-    front = f"{row['task']:<6} {row['metric']:<9} {row['teacher']:7.1f} {row['gap']:6.1f}"
+    left_cells = f"{row['task']:<6} {row['metric']:<9} {row['teacher']:7.1f} {row['gap']:6.1f}"
     answers = ("yes" if row[name] else "no" for name in ("methods_differ", "aim_reached"))
-    back = "".join(f"{answer:>8}" for answer in answers) + f"{row['seconds']:9.0f}"
-    return front + "".join(f"{cell:>15}" for cell in cells) + back
+    right_cells = "".join(f"{answer:>8}" for answer in answers) + f"{row['seconds']:9.0f}"
+    return left_cells + "".join(f"{cell:>15}" for cell in cells) + right_cells
 
 
 def main() -> None:
-    """Measure the tasks given and print a table, or JSON."""
+    """Measure the tasks and print a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", default=",".join(task_names()))
     parser.add_argument("--trials", type=int, default=10)

@@ -1,10 +1,11 @@
 """Studies of a method against itself: `python -m benchmarks.null_studies [--json]`.
 
-One demo method is trained over a pool of report seeds, by the command. Then studies are drawn from
-the pool: two stand-ins for methods get disjoint seeds, no run is used twice in a study, and the ledger
-is read as it always is. Whatever is called better or worse is an error; of S studies at level alpha no
-more than the binomial distribution's upper 0.1 % point may be, else the exit code is 1. Studies share
-the pool, so they are not independent: the point is a little too low for many of them.
+The benchmark trains one demo method over a pool of report seeds, by the command, and draws studies
+from the pool. In a study two names stand for methods and get disjoint seeds. The ordinary code
+reads the ledger. Every "better" or "worse" is an error. The number of errors in S studies at the
+level alpha may not exceed the upper 0.1 % point of the binomial distribution; otherwise the exit
+code is 1. The studies share the pool, so they are not independent, and the point is a little too
+low for many studies.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from harness.study import main as study
 
 SIDES = ("one half", "other half")
 Stopping = Literal["fixed", "sequential"]
-TOLERATED = 0.999
+QUANTILE = 0.999
+"""Quantile of the binomial distribution that the number of errors may reach."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,56 +46,57 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--method", default="kd")
     parser.add_argument("--task", default="rte")
-    parser.add_argument("--pool", type=int, default=60, help="report seeds that are trained")
+    parser.add_argument("--pool", type=int, default=60, help="report seeds to train")
     parser.add_argument("--studies", type=int, default=200)
-    parser.add_argument("--seeds", type=int, default=10, help="of each stand-in")
-    parser.add_argument(
-        "--most", type=int, default=20, help="seeds where they are added until decided"
-    )
+    parser.add_argument("--seeds", type=int, default=10, help="seeds of each side")
+    parser.add_argument("--max-seeds", type=int, default=20, help="maximum with `--seeds auto`")
     parser.add_argument("--out", type=Path, help="runs folder that keeps the pool")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the command")
-    asked = parser.parse_args(arguments)
-    if 2 * max(asked.seeds, asked.most) > asked.pool:
-        say(f"--pool: {asked.pool} seeds are fewer than twice {max(asked.seeds, asked.most)}")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="overrides of the command"
+    )
+    options = parser.parse_args(arguments)
+    if 2 * max(options.seeds, options.max_seeds) > options.pool:
+        seeds = max(options.seeds, options.max_seeds)
+        say(f"--pool: {options.pool} seeds are fewer than twice {seeds}")
         return 2
     with tempfile.TemporaryDirectory() as scratch:
-        out = asked.out or Path(scratch) / "runs"
-        ledger, ablation = _pool(asked, out)
-        drawn = Ledger(storage_url(Path(scratch), None))
+        out = options.out or Path(scratch) / "runs"
+        ledger, ablation = _pool(options, out)
+        study_ledger = Ledger(storage_url(Path(scratch), None))
         designs: list[tuple[int, Stopping]] = [
-            (asked.seeds, "fixed"),
-            (asked.most, "sequential"),
+            (options.seeds, "fixed"),
+            (options.max_seeds, "sequential"),
         ]
         rows = [
-            _verdicts(ledger, ablation, drawn, asked.studies, seeds, stopping)
+            _verdicts(ledger, ablation, study_ledger, options.studies, seeds, stopping)
             for seeds, stopping in designs
         ]
-        drawn.close()
+        study_ledger.close()
         ledger.close()
-    if asked.json:
-        print(json.dumps({"pool": asked.pool, "rows": rows}))
+    if options.json:
+        print(json.dumps({"pool": options.pool, "rows": rows}))
     else:
         _show(rows)
     return 1 if any(row["errors"] > row["tolerated"] for row in rows) else 0
 
 
-def _pool(asked: argparse.Namespace, out: Path) -> tuple[Ledger, str]:
-    """The ledger with the pool's runs, and the ablation's name."""
-    words = ["--preset", "demo", "--method", asked.method, "--task", asked.task, "--trials", "4"]
-    words += ["--baseline", "none", "--seeds", str(asked.pool), "--out", str(out), "--json"]
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        code = study([*words, *asked.overrides])
+def _pool(options: argparse.Namespace, out: Path) -> tuple[Ledger, str]:
+    """The ledger with the runs of the pool, and the ablation's name."""
+    words = f"--preset demo --method {options.method} --task {options.task} --trials 4".split()
+    words += ["--baseline", "none", "--seeds", str(options.pool), "--out", str(out), "--json"]
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        code = study([*words, *options.overrides])
     if code:
         raise SystemExit(f"the pool's command ended with exit code {code}")
-    return Ledger(storage_url(out, None)), str(json.loads(printed.getvalue())["ablation"])
+    return Ledger(storage_url(out, None)), str(json.loads(output.getvalue())["ablation"])
 
 
 def _verdicts(
-    pool: Ledger, ablation: str, drawn: Ledger, studies: int, seeds: int, stopping: Stopping
+    pool: Ledger, ablation: str, study_ledger: Ledger, studies: int, seeds: int, stopping: Stopping
 ) -> dict[str, Any]:
-    """Count the verdicts of studies that the ledger `drawn` is given."""
+    """Count the verdicts of studies that are drawn from the pool and written to `study_ledger`."""
     manifest = pool.manifest(ablation)
     (result,) = summarise(pool, ablation).results
     runs = [run for run in result.report if run.record.status == "complete"]
@@ -101,8 +104,10 @@ def _verdicts(
         raise SystemExit(f"only {len(runs)} runs of the pool are complete")
     split = runs[0].record.inputs.split.name
     for run in (*runs, *result.search):
-        stored = pool.predictions(run.record.fingerprint, split)
-        drawn.write_runs([Result(run.record, {} if stored is None else {split: stored}, {})])
+        predictions = pool.predictions(run.record.fingerprint, split)
+        study_ledger.write_runs(
+            [Result(run.record, {} if predictions is None else {split: predictions}, {})]
+        )
     generator = np.random.default_rng(0)
     outcomes: Counter[str] = Counter()
     pairs = []
@@ -110,8 +115,8 @@ def _verdicts(
         for number in range(studies):
             halves = _draw(runs, seeds, generator)
             name = f"{stopping}-{number}"
-            _write_study(drawn, name, manifest, halves, result.search, stopping)
-            (comparison,) = summarise(drawn, name).comparisons
+            _write_study(study_ledger, name, manifest, halves, result.search, stopping)
+            (comparison,) = summarise(study_ledger, name).comparisons
             outcomes[comparison.verdict.outcome] += 1
             pairs.append(comparison.difference.n)
             advance(1)
@@ -122,7 +127,7 @@ def _verdicts(
         "stopping": stopping,
         "studies": studies,
         "errors": errors,
-        "tolerated": int(binom.ppf(TOLERATED, studies, alpha)),
+        "tolerated": int(binom.ppf(QUANTILE, studies, alpha)),
         "outcomes": dict(outcomes),
         "mean_pairs": float(np.mean(pairs)),
     }
@@ -131,7 +136,7 @@ def _verdicts(
 def _draw(
     runs: Sequence[StudyRun], seeds: int, generator: np.random.Generator
 ) -> tuple[list[StudyRun], list[StudyRun]]:
-    """So many runs for either side, none for both."""
+    """`seeds` runs for each side, without a common run."""
     order = generator.permutation(len(runs))
     return [runs[i] for i in order[:seeds]], [runs[i] for i in order[seeds : 2 * seeds]]
 
@@ -155,7 +160,7 @@ def _write_study(
             ledger.use_run(study_name, "report", run.trial, seed, run.record.fingerprint)
     protocol = replace(manifest.config.protocol, stopping=stopping, seeds=len(seeds))
     (card,) = manifest.methods.values()
-    drawn = replace(
+    study_manifest = replace(
         manifest,
         name=name,
         config=replace(manifest.config, protocol=protocol, baseline=SIDES[1]),
@@ -164,7 +169,7 @@ def _write_study(
         family=(Contrast(task, *SIDES),),
         report_seeds=tuple(seeds),
     )
-    ledger.write_ablation(drawn)
+    ledger.write_ablation(study_manifest)
 
 
 def _show(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -173,13 +178,13 @@ def _show(rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(column, justify="right")
     for row in rows:
         words = f"{row['seeds']}" if row["stopping"] == "fixed" else f"auto, at most {row['seeds']}"
-        equivalent = row["outcomes"].get("equivalent", 0)
+        equivalences = row["outcomes"].get("equivalent", 0)
         table.add_row(
             words,
             str(row["studies"]),
             str(row["errors"]),
             str(row["tolerated"]),
-            str(equivalent),
+            str(equivalences),
             f"{row['mean_pairs']:.1f}",
         )
     Console().print(table)

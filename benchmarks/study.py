@@ -1,9 +1,9 @@
-"""Where a whole study's time goes: `python -m benchmarks.study [--json] [-- flags of harness.study]`.
+"""The time of a whole study by phase: `python -m benchmarks.study [--json] [-- flags of harness.study]`.
 
-Runs `python -m harness.study` as a user does, in a fresh folder, and takes its phases from its own
-output and records: teacher, the teacher's outputs, students, and the rest. With `--plain SHAPE` it says
-beside it what the same students would take in the plain loop of `benchmarks.peers`, padded to 128, which
-is measured for a few steps with models of that shape, and extrapolated.
+The benchmark runs `python -m harness.study` as a user does, in a fresh folder. It reads the phases
+from the command's output and records: teacher, teacher outputs, students, and the rest. With
+`--plain SHAPE` it also prints the time of the same students in the plain loop of
+`benchmarks.peers`, padded to 128, extrapolated from a few steps with models of that shape.
 """
 
 from __future__ import annotations
@@ -37,26 +37,29 @@ LINE = re.compile(r"^(?P<task>\S+): (?P<what>.+): (?P<steps>\d+) steps in (?P<se
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one study, and print the table of its phases."""
-    given = sys.argv[1:] if arguments is None else arguments
+    own_flags = sys.argv[1:] if arguments is None else arguments
     flags: Sequence[str] = DEFAULTS
-    if "--" in given:
-        given, flags = given[: given.index("--")], given[given.index("--") + 1 :]
+    if "--" in own_flags:
+        end = own_flags.index("--")
+        own_flags, flags = own_flags[:end], own_flags[end + 1 :]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--plain", metavar="SHAPE", choices=sorted(SHAPES))
-    parser.add_argument("--threads", type=int, default=0, help="of the plain loop; 0: the cores")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="threads of the plain loop; 0: the cores"
+    )
     parser.add_argument("--json", action="store_true")
-    asked = parser.parse_args(given)
-    rate = None if asked.plain is None else peers.plain_rate(asked.plain, asked.threads)
+    options = parser.parse_args(own_flags)
+    rate = None if options.plain is None else peers.plain_rate(options.plain, options.threads)
     result = measure(flags, rate)
-    if asked.json:
+    if options.json:
         print(json.dumps(result))
     else:
         _show(result)
     return 0
 
 
-def measure(flags: Sequence[str], plain: float | None) -> dict[str, Any]:
-    """Seconds by phase, the command's peak memory, and its students' share."""
+def measure(flags: Sequence[str], plain_rate: float | None) -> dict[str, Any]:
+    """Seconds by phase, the command's peak memory, and the rate of its students' training."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "harness.study", *flags, "--out", folder, "--json"]
         started, lines = time.perf_counter(), []
@@ -73,8 +76,8 @@ def measure(flags: Sequence[str], plain: float | None) -> dict[str, Any]:
         if process.returncode:
             raise SystemExit(f"the study ended with exit code {process.returncode}")
         phases, examples = _phases(lines, Path(folder), summary["ablation"])
-    told = sum(phases.values())
-    phases["the rest: start-up, data, report"] = seconds - told
+    phase_seconds = sum(phases.values())
+    phases["the rest: start-up, data, report"] = seconds - phase_seconds
     students = phases["students: training"]
     result = {
         "command": f"python -m harness.study {' '.join(flags)}",
@@ -85,13 +88,13 @@ def measure(flags: Sequence[str], plain: float | None) -> dict[str, Any]:
         "examples_per_second": examples / students,
         "peak_mebibytes": peak.mebibytes(),
     }
-    if plain is not None:
-        result["plain_loop_seconds"] = examples / plain
+    if plain_rate is not None:
+        result["plain_loop_seconds"] = examples / plain_rate
     return result
 
 
 def _phases(lines: Sequence[str], out: Path, ablation: str) -> tuple[dict[str, float], int]:
-    """Seconds by phase, and the examples that the students were trained on, over all epochs."""
+    """Seconds by phase, and the number of the students' training examples over all epochs."""
     phases = {
         "pre-training the demo's encoder": 0.0,
         "teacher": 0.0,
@@ -101,12 +104,12 @@ def _phases(lines: Sequence[str], out: Path, ablation: str) -> tuple[dict[str, f
     }
     blocks = 0.0
     for line in lines:
-        if (found := LINE.match(line)) is None:
+        if (match := LINE.match(line)) is None:
             continue
-        if found["what"] in phases:
-            phases[found["what"]] += float(found["seconds"])
+        if match["what"] in phases:
+            phases[match["what"]] += float(match["seconds"])
         else:
-            blocks += float(found["seconds"])
+            blocks += float(match["seconds"])
     ledger = Ledger(storage_url(out, None))
     records = {
         run.record.fingerprint: run.record

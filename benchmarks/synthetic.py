@@ -1,7 +1,7 @@
-"""A ledger with made-up runs of any number of methods, tasks and seeds, of the size that real ones have.
+"""A ledger with synthetic runs of any number of methods, tasks and seeds, as large as a real ledger.
 
-Names, search spaces, metrics and splits are the project's own; scores follow from the predictions, as
-they do in a study. Everything is drawn from one generator: the same numbers give the same ledger.
+Names, search spaces, metrics and splits are those of the project. Scores follow from the
+predictions, as in a study. One generator draws all numbers, so equal sizes give equal ledgers.
 """
 
 from __future__ import annotations
@@ -57,20 +57,20 @@ from harness.training.run import report_seeds, search_seeds
 BASELINE = "kd"
 STUDENT_LAYERS, TEACHER_LAYERS = 4, 12
 SPLIT_EXAMPLES = (400, 1000)
-"""The least and the most of an evaluation split."""
-INSPECTED, DRAWN = 256, 96
-"""Examples that inspections are means over, and those whose states are drawn."""
-TOGETHER = 24
-"""Runs that were trained in one population."""
+"""The smallest and the largest evaluation split."""
+INSPECTED_EXAMPLES, POINTS = 256, 96
+"""Examples of an inspection's means, and examples of its figure of states."""
+POPULATION_SIZE = 24
+"""Runs in a population."""
 SELECTION = {"selection": "s"}
-"""What search runs are scored on, by digest."""
+"""The split of search runs, with its digest."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything."""
+    """Numbers of methods, tasks, report seeds, trials and epochs."""
 
     methods: int
     tasks: int
@@ -80,13 +80,13 @@ class Size:
 
 
 def write_ledger(folder: Path, size: Size) -> str:
-    """Write `folder`/ledger.db; returns the ablation's name.
+    """Write `folder`/ledger.db and return the ablation's name.
 
-    Raises ValueError when there are not so many methods or tasks, or one number is below one.
+    Raises ValueError if there are fewer methods or tasks, or a number is below one.
     """
-    for what, count in vars(size).items():
+    for name, count in vars(size).items():
         if count < 1:
-            raise ValueError(f"{what}: {count} is below 1")
+            raise ValueError(f"{name}: {count} is below 1")
     methods = _methods(size.methods)
     tasks = _tasks(size.tasks)
     generator = np.random.default_rng(0)
@@ -99,12 +99,12 @@ def write_ledger(folder: Path, size: Size) -> str:
         for split in splits[task.name].values():
             ids = np.arange(len(split.labels))
             ledger.write_texts(split.sha256, ids, _texts(len(ids), generator))
-        for place, method in enumerate(methods):
+        for index, method in enumerate(methods):
             study = manifest.studies[task.name][method.name]
             space = space_of(method, SearchConfig(), task.regression).distributions
-            shown = {name: repr(distribution) for name, distribution in space.items()}
-            ledger.write_study(study, StudyManifest(identity={}, space=shown, shapes={}))
-            skill = 1.5 + 0.05 * (place % 7)
+            space_texts = {name: repr(distribution) for name, distribution in space.items()}
+            ledger.write_study(study, StudyManifest(identity={}, space=space_texts, shapes={}))
+            skill = 1.5 + 0.05 * (index % 7)
             runs = list(_runs(size, study, task, splits[task.name], method, skill, generator))
             ledger.write_runs([result for *_, result in runs])
             for role, trial, seed, result in runs:
@@ -115,9 +115,9 @@ def write_ledger(folder: Path, size: Size) -> str:
 
 def _methods(count: int) -> list[type[Method]]:
     kinds = registry().methods
-    others = (kind for name, kind in kinds.items() if name != BASELINE)
-    own = (kind for kind in others if kind.__module__.startswith("methods."))
-    return _first(count, "methods", [kinds[BASELINE], *own])
+    candidates = (kind for name, kind in kinds.items() if name != BASELINE)
+    project_methods = (kind for kind in candidates if kind.__module__.startswith("methods."))
+    return _first(count, "methods", [kinds[BASELINE], *project_methods])
 
 
 def _tasks(count: int) -> list[Task]:
@@ -125,15 +125,15 @@ def _tasks(count: int) -> list[Task]:
     return [load_task(name, {}) for name in _first(count, "tasks", names)]
 
 
-def _first(count: int, what: str, found: list[T]) -> list[T]:
-    if count > len(found):
-        raise ValueError(f"{what}: there are {len(found)}, not {count}")
-    return found[:count]
+def _first(count: int, noun: str, items: list[T]) -> list[T]:
+    if count > len(items):
+        raise ValueError(f"{noun}: there are {len(items)}, not {count}")
+    return items[:count]
 
 
 @dataclass(frozen=True)
 class _Split:
-    """Labels (examples,) and how hard each example is (examples,)."""
+    """Labels (examples,) and difficulties (examples,) of a split."""
 
     labels: npt.NDArray[Any]
     difficulty: Floats
@@ -141,13 +141,13 @@ class _Split:
 
 
 def _splits(task: Task, generator: np.random.Generator) -> dict[str, _Split]:
-    found = {}
+    splits = {}
     for name in task.evaluation:
         examples = int(generator.integers(*SPLIT_EXAMPLES, endpoint=True))
         labels = _labels(task, examples, generator)
         digest = hashlib.sha256(f"{task.name} {name}".encode()).hexdigest()
-        found[name] = _Split(labels, generator.normal(size=examples), digest)
-    return found
+        splits[name] = _Split(labels, generator.normal(size=examples), digest)
+    return splits
 
 
 def _labels(task: Task, examples: int, generator: np.random.Generator) -> npt.NDArray[Any]:
@@ -157,10 +157,12 @@ def _labels(task: Task, examples: int, generator: np.random.Generator) -> npt.ND
 
 
 def _texts(examples: int, generator: np.random.Generator) -> list[tuple[str, ...]]:
-    """Two texts an example, of as many words as RTE's have on average."""
+    """Two texts for each example, with as many words as RTE's texts on average."""
     lengths = generator.integers(10, 60, size=(examples, 2))
     words = np.array([f"w{number:x}" for number in range(4096)])
-    return [tuple(" ".join(generator.choice(words, count)) for count in own) for own in lengths]
+    return [
+        tuple(" ".join(generator.choice(words, count)) for count in counts) for counts in lengths
+    ]
 
 
 def _manifest(
@@ -253,28 +255,28 @@ def _runs(
         inputs = _inputs(size, task, method, settings[trial], seed, "search", SELECTION)
         record = _record(size, method, study, inputs, metrics, generator)
         yield "search", trial, seed, Result(record, {}, {})
-    best = int(np.argmax(scores))
+    best_trial = int(np.argmax(scores))
     for seed in report_seeds(size.seeds):
-        predictions, metrics = _predicted(task, splits, skill, generator)
+        predictions, metrics = _predictions(task, splits, skill, generator)
         digests = {name: split.sha256 for name, split in splits.items()}
-        inputs = _inputs(size, task, method, settings[best], seed, "report", digests)
+        inputs = _inputs(size, task, method, settings[best_trial], seed, "report", digests)
         record = _record(size, method, study, inputs, metrics, generator)
-        seen = _inspections(size, task, method, next(iter(splits)), generator)
-        yield "report", best, seed, Result(record, predictions, seen)
+        inspections = _inspections(size, task, method, next(iter(splits)), generator)
+        yield "report", best_trial, seed, Result(record, predictions, inspections)
 
 
 def _setting(method: type[Method], task: Task, generator: np.random.Generator) -> dict[str, Any]:
     space = space_of(method, SearchConfig(), task.regression)
-    drawn: dict[str, Any] = {}
+    params: dict[str, Any] = {}
     for name, distribution in space.distributions.items():
         if isinstance(distribution, CategoricalDistribution):
-            drawn[name] = distribution.choices[generator.integers(len(distribution.choices))]
+            params[name] = distribution.choices[generator.integers(len(distribution.choices))]
             continue
         assert isinstance(distribution, FloatDistribution | IntDistribution)
         ends = np.array([distribution.low, distribution.high], dtype=np.float64)
         value = np.exp(generator.uniform(*np.log(ends))) if distribution.log else None
-        drawn[name] = float(generator.uniform(*ends) if value is None else value)
-    return space.setting(drawn)
+        params[name] = float(generator.uniform(*ends) if value is None else value)
+    return space.setting(params)
 
 
 def _inputs(
@@ -341,12 +343,12 @@ def _record(
         provenance=RunProvenance(
             **vars(provenance()),
             threads=2,
-            population=tuple(f"{number:064x}" for number in range(TOGETHER)),
+            population=tuple(f"{number:064x}" for number in range(POPULATION_SIZE)),
         ),
     )
 
 
-def _predicted(
+def _predictions(
     task: Task, splits: Mapping[str, _Split], skill: float, generator: np.random.Generator
 ) -> tuple[dict[str, Predictions], dict[str, float]]:
     """Predictions and metrics by split, named as `harness.evaluation.scoring` does."""
@@ -360,69 +362,71 @@ def _predicted(
         else:
             logits = generator.normal(size=(len(ease), task.outputs))
             logits[np.arange(len(ease)), split.labels] += ease
-        found = Predictions(
+        split_predictions = Predictions(
             logits.astype(np.float32),
             split.labels.astype(np.float64),
             np.arange(len(ease), dtype=np.int64),
         )
-        scores = evaluate(task, split.labels, found.logits)
+        scores = evaluate(task, split.labels, split_predictions.logits)
         metrics |= scores if position == 0 else {f"{k} ({name})": v for k, v in scores.items()}
-        predictions[name] = found
+        predictions[name] = split_predictions
     return predictions, metrics
 
 
 def _inspections(
     size: Size, task: Task, method: type[Method], split: str, generator: np.random.Generator
 ) -> dict[str, Any]:
-    """All that is looked at inside a report run."""
+    """The inspections of a report run, by name."""
     m, n = STUDENT_LAYERS, TEACHER_LAYERS
-    told = {"split": split, "examples": INSPECTED}
+    source = {"split": split, "examples": INSPECTED_EXAMPLES}
 
     def before_and_after() -> dict[str, Any]:
-        return {when: _told(generator.random((m, n))) for when in ("before", "after")}
+        return {moment: _rounded_list(generator.random((m, n))) for moment in ("before", "after")}
 
-    found: dict[str, Any] = {
-        "layers": told
+    inspections: dict[str, Any] = {
+        "layers": source
         | {
             "pooling": "cls",
             "cka": before_and_after(),
             "cosine": before_and_after(),
-            "angles": {when: _angles(generator) for when in ("before", "after")},
+            "angles": {moment: _angles(generator) for moment in ("before", "after")},
         },
-        "projection": told
+        "projection": source
         | {
             "pooling": "cls",
             "joint": True,
-            "labels": _told(_labels(task, DRAWN, generator)),
+            "labels": _rounded_list(_labels(task, POINTS, generator)),
             "explained": {"student": [0.5, 0.2], "teacher": [0.5, 0.2]},
-            "student": _told(generator.normal(size=(m, DRAWN, 2))),
-            "teacher": _told(generator.normal(size=(n, DRAWN, 2))),
-            "fused": _told(generator.normal(size=(m, DRAWN, 2))) if method.inspects() else None,
+            "student": _rounded_list(generator.normal(size=(m, POINTS, 2))),
+            "teacher": _rounded_list(generator.normal(size=(n, POINTS, 2))),
+            "fused": _rounded_list(generator.normal(size=(m, POINTS, 2)))
+            if method.inspects()
+            else None,
         },
     }
     if method.inspects():
         maps = generator.dirichlet(np.ones(n), size=(size.epochs + 1, m))
         entropy = generator.random((size.epochs + 1, m))
-        found["targets"] = told | {
-            "map": _told(maps[-1]),
-            "entropy": _told(entropy[-1]),
+        inspections["targets"] = source | {
+            "map": _rounded_list(maps[-1]),
+            "entropy": _rounded_list(entropy[-1]),
             "target_length": generator.uniform(1, 3, m).tolist(),
             "target_variance_share": generator.uniform(0.1, 0.6, m).tolist(),
         }
-        found["epochs"] = told | {
+        inspections["epochs"] = source | {
             "epochs": list(range(size.epochs + 1)),
-            "map": _told(maps),
-            "entropy": _told(entropy),
+            "map": _rounded_list(maps),
+            "entropy": _rounded_list(entropy),
         }
-    return found
+    return inspections
 
 
 def _angles(generator: np.random.Generator) -> Any:
-    """Degrees at each student layer between two teacher layers: symmetric, zero from one to itself."""
-    drawn = np.triu(generator.uniform(20, 90, (STUDENT_LAYERS, TEACHER_LAYERS, TEACHER_LAYERS)), 1)
-    return _told(drawn + drawn.swapaxes(1, 2))
+    """Degrees between two teacher layers at each student layer (m, n, n): symmetric, zero diagonal."""
+    angles = np.triu(generator.uniform(20, 90, (STUDENT_LAYERS, TEACHER_LAYERS, TEACHER_LAYERS)), 1)
+    return _rounded_list(angles + angles.swapaxes(1, 2))
 
 
-def _told(values: npt.NDArray[Any]) -> Any:
-    """To the digits that inspections are recorded with."""
+def _rounded_list(values: npt.NDArray[Any]) -> Any:
+    """The values as lists, rounded to the digits of recorded inspections."""
     return values.round(4).tolist()

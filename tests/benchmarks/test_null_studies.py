@@ -48,7 +48,7 @@ def run(
     pool: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
 ) -> list[dict[str, object]]:
     monkeypatch.setattr(null_studies, "_pool", lambda asked, out: (pool, "pool"))
-    words = f"--pool {POOL} --seeds 8 --most 10 --studies 20 --json"
+    words = f"--pool {POOL} --seeds 8 --max-seeds 10 --studies 20 --json"
     assert null_studies.main(words.split()) == code
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert isinstance(rows, list)
@@ -96,7 +96,7 @@ def test_the_pool_is_trained_by_the_command(
     tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [word for word in small_study(tmp_path, tiny_encoder) if "=" in word]
-    words = ["--pool", "12", "--seeds", "6", "--most", "6", "--studies", "2", "--json"]
+    words = ["--pool", "12", "--seeds", "6", "--max-seeds", "6", "--studies", "2", "--json"]
     given.append("teacher.allow_weak=true")
     assert null_studies.main([*words, "--out", str(tmp_path / "runs"), *given]) == 0
     assert json.loads(capsys.readouterr().out)["pool"] == 12
