@@ -107,7 +107,7 @@ def test_the_phases_of_a_study_are_all_of_its_time(
     monkeypatch.setenv("PYTHONPATH", str(Path(sys.modules["harness"].__path__[0]).parent))
     rate = peers.plain_rate("tiny", threads=1)
     assert rate > 0
-    found = study.measure(flags, plain=10.0)
+    found = study.measure(flags, plain_rate=10.0)
     assert sum(found["phases"].values()) == pytest.approx(found["seconds"])
     assert min(found["phases"].values()) >= 0.0
     assert found["examples"] == 8 * 700  # of one epoch each
