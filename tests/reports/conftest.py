@@ -269,7 +269,7 @@ def scribe(ledger: Ledger) -> Scribe:
 
 @pytest.fixture
 def evidence(scribe: Scribe) -> Evidence:
-    """Of the finished ablation of two methods."""
+    """The evidence of a finished ablation of two methods."""
     scribe.finished()
     return read_evidence(scribe.ledger, "alp-rte")
 
