@@ -1,7 +1,7 @@
 """The poolings: how the states of a layer's tokens become one state. A new pooling is one row.
 
-The table stands below the configuration and below reports, which name poolings and have no torch. So
-torch is imported where states are pooled.
+The configuration and reports import this table and name poolings without torch. So each function that
+pools states imports torch itself.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ Pooling = str
 
 @dataclass(frozen=True)
 class PoolingRow:
-    """One pooling: all that the harness and its reports know of it."""
+    """One pooling: everything that the harness and its reports know about the pooling."""
 
     name: Pooling
     words: str
     """The pooled states in the words of a report."""
     tokens: Literal["first", "all"]
-    """The tokens that it reads. Of `first` the last layer computes no other token."""
-    pooled: Callable[[Sequence[Tensor], Tensor], Tensor]
-    """From layers of (B, T, width) and a mask (B, T), 1 where a token is, to (B, layers, width)."""
+    """The tokens that the pooling reads. With `first` the last layer computes the first token only."""
+    pool: Callable[[Sequence[Tensor], Tensor], Tensor]
+    """pool(layers, each (B, T, width), mask (B, T)) gives (B, layers, width). The mask is 1 at a token
+    and 0 at padding."""
 
 
 def _first_tokens(layers: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -44,11 +45,11 @@ def _means(layers: Sequence[Tensor], mask: Tensor) -> Tensor:
 
 
 _ROWS = (
-    PoolingRow(name="cls", words="[CLS] states", tokens="first", pooled=_first_tokens),
-    PoolingRow(name="mean", words="mean-pooled states", tokens="all", pooled=_means),
+    PoolingRow(name="cls", words="[CLS] states", tokens="first", pool=_first_tokens),
+    PoolingRow(name="mean", words="mean-pooled states", tokens="all", pool=_means),
 )
 POOLINGS: dict[Pooling, PoolingRow] = {row.name: row for row in _ROWS}
-"""The poolings by name. A teacher's outputs are cached in all of them."""
+"""The poolings by name. The cache holds a teacher's outputs in every pooling."""
 assert len(POOLINGS) == len(_ROWS), "two poolings have one name"
 
 

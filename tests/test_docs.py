@@ -108,7 +108,7 @@ def test_the_rows_of_the_document_are_rows() -> None:
     assert metric.score(labels, predictions) == pytest.approx((2 / 3 + 1) / 2)
     assert metric.name not in METRICS
     states, mask = torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]])
-    assert pooling.pooled((states, -states), mask).tolist() == [[[3.0], [-1.0]]]
+    assert pooling.pool((states, -states), mask).tolist() == [[[3.0], [-1.0]]]
     assert pooling.name not in POOLINGS
     assert family == DISTILBERT
     assert family.model_type not in FAMILIES

@@ -1,4 +1,4 @@
-"""Attention as two products, with keyed dropout, that can be looked into."""
+"""Attention as two products, with counter-based dropout. Methods can read its tensors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ ATTENTION = "harness_explicit"
 
 
 @dataclass
-class Held:
-    """What the attention of a model's layers held in one forward pass, of what is needed."""
+class AttentionRecord:
+    """The tensors of a model's attention in one forward pass, layer by layer, as far as needed.
+
+    `scores` are (..., heads, T, T) before the softmax. `queries`, `keys` and `values` are (..., heads,
+    T, head width). A list stays empty where `needs` does not name its tensors.
+    """
 
     needs: frozenset[Need]
     scores: list[Tensor] = field(default_factory=list)
@@ -29,7 +33,7 @@ class Held:
     values: list[Tensor] = field(default_factory=list)
 
     def add(self, scores: Tensor, queries: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Hold what is needed of the next layer."""
+        """Record the needed tensors of the next layer."""
         if "scores" in self.needs:
             self.scores.append(scores)
         if self.needs & {"qkv", "last-qkv"}:
@@ -40,22 +44,22 @@ class Held:
             self.values.append(values)
 
     def _forget(self) -> None:
-        for held in (self.queries, self.keys, self.values):
-            held.clear()
+        for tensors in (self.queries, self.keys, self.values):
+            tensors.clear()
 
 
-_HELD: ContextVar[Held | None] = ContextVar("held", default=None)
+_RECORD: ContextVar[AttentionRecord | None] = ContextVar("record", default=None)
 
 
 @contextmanager
-def holding(needs: frozenset[Need]) -> Iterator[Held]:
-    """Hold what the attention of a model does in here, where anything is needed of it."""
-    held = Held(needs)
-    token = _HELD.set(held if needs else None)
+def record_attention(needs: frozenset[Need]) -> Iterator[AttentionRecord]:
+    """Record the attention of a model that runs in the context. Without needs the record stays empty."""
+    record = AttentionRecord(needs)
+    token = _RECORD.set(record if needs else None)
     try:
-        yield held
+        yield record
     finally:
-        _HELD.reset(token)
+        _RECORD.reset(token)
 
 
 def explicit_attention(
@@ -66,22 +70,23 @@ def explicit_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    **unused: Any,
+    **options: Any,
 ) -> tuple[Tensor, Tensor]:
     """Softmax attention as two products, with the module's own counter-based dropout.
 
-    Query, key and value are (B, heads, T, width); returns the context (B, T, heads, width) and the
-    weights (B, heads, T, T). Two plain products beat the fused kernel's bf16 backward on CPUs.
+    Query, key and value are (B, heads, T, width). The function returns the context (B, T, heads, width)
+    and the weights (B, heads, T, T). Two products beat the fused kernel's bf16 backward on CPUs.
+    transformers passes `dropout` and `options` to every attention function; this one ignores both.
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = (query * scale) @ key.transpose(-1, -2)
     if attention_mask is not None:
         scores = scores + attention_mask
-    if (held := _HELD.get()) is not None:
-        held.add(scores, query, key, value)
+    if (record := _RECORD.get()) is not None:
+        record.add(scores, query, key, value)
     weights = scores.softmax(dim=-1).to(value.dtype)
-    keyed = module.get_submodule("dropout")
-    return (keyed(weights) @ value).transpose(1, 2).contiguous(), weights
+    counter_dropout = module.get_submodule("dropout")
+    return (counter_dropout(weights) @ value).transpose(1, 2).contiguous(), weights
 
 
 class _MaskedProduct(torch.autograd.Function):
@@ -98,10 +103,11 @@ class _MaskedProduct(torch.autograd.Function):
 
 
 def masked_product(shares: Tensor, mask: Tensor, values: Tensor) -> Tensor:
-    """(shares · mask) @ values, (N, rows, T) by (N, T, width), whose left factor is not kept.
+    """The product (shares · mask) @ values, (N, rows, width), from (N, rows, T) and (N, T, width).
 
-    Shares of attention are the widest tensors of a layer. Softmax keeps them for its gradient anyway, so
-    multiplying by the mask once more in the backward pass is cheaper than keeping a third such tensor.
+    Shares of attention are the widest tensors of a layer. Softmax keeps the shares for its gradient
+    anyway. So the backward pass multiplies by the mask once more, which is cheaper than memory for a
+    third such tensor.
     """
     product: Tensor = _MaskedProduct.apply(shares, mask, values)  # type: ignore[no-untyped-call]
     return product
@@ -112,6 +118,6 @@ AttentionMaskInterface.register(ATTENTION, eager_mask)
 
 
 def finite_scores(scores: Sequence[Tensor], mask: Tensor) -> tuple[Tensor, ...]:
-    """Scores (..., B, heads, T, T) with 0 at the keys that the mask (..., B, T) leaves out."""
-    padded = mask[..., None, None, :] == 0
-    return tuple(own.masked_fill(padded, 0.0) for own in scores)
+    """Each layer's scores (..., B, heads, T, T), with 0 at keys that the mask (..., B, T) excludes."""
+    padding = mask[..., None, None, :] == 0
+    return tuple(layer_scores.masked_fill(padding, 0.0) for layer_scores in scores)

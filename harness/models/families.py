@@ -1,7 +1,7 @@
-"""The families of encoders: where their parts are. A new family is one row of `FAMILIES`.
+"""The families of encoders and the names of their parts. A new family is one row of `FAMILIES`.
 
-Only families that are tested are let in. Others load without complaint, and keep their layers, masks or
-heads elsewhere.
+The harness accepts only the families that its tests cover. transformers would load other families too,
+but their layers, masks or heads have other names, and training would go wrong without an error.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from harness.method import Need
 
 @dataclass(frozen=True)
 class Head:
-    """The two linear layers that make logits of the first token's last state."""
+    """The two linear layers between the first token's last state and the logits."""
 
     dense: str
-    """Name of the first one: in the encoder with `pooled`, else in the classifier."""
+    """Name of the first layer: in the encoder with `uses_pooler`, else in the classifier."""
     outputs: str
-    """Name of the last one, in the classifier."""
-    pooled: bool
-    """Whether the first one is the encoder's pooler, which students copy; else their seed draws it."""
+    """Name of the last layer, in the classifier."""
+    uses_pooler: bool
+    """Whether the first layer is the encoder's pooler, which students copy. Otherwise a student's seed
+    draws the first layer."""
     activation: Callable[[Tensor], Tensor]
-    """Between the two. Only the stacked engine reads it."""
+    """The function between the two layers. Only the stacked engine reads this field."""
     drops_input: bool
-    """Whether there is dropout before the first one too. Only the stacked engine reads it."""
+    """Whether dropout precedes the first layer too. Only the stacked engine reads this field."""
 
-    def fresh(self) -> tuple[str, ...]:
-        """Names in the classifier of the layers that are drawn for each student, in order."""
-        return (self.outputs,) if self.pooled else (self.dense, self.outputs)
+    def random_layers(self) -> tuple[str, ...]:
+        """Names, in the classifier, of the layers that each student's seed draws, in order."""
+        return (self.outputs,) if self.uses_pooler else (self.dense, self.outputs)
 
 
 ON_POOLER = Head("pooler.dense", "classifier", True, torch.tanh, drops_input=False)
@@ -45,62 +46,65 @@ OF_TWO_LAYERS = Head("classifier.dense", "classifier.out_proj", False, torch.tan
 
 @dataclass(frozen=True)
 class Family:
-    """One family of encoders, by the names that Hugging Face's classes have for its parts.
+    """One family of encoders, with the names of its parts in Hugging Face's classes.
 
-    Names are those below the encoder, but for the head's.
+    The names of the parts are relative to the encoder. `Head` gives the names of the head's layers.
     """
 
     model_type: str
-    """Its name in a config.json."""
+    """The family's name in a config.json."""
     head: Head
     positions_from: Literal["zero", "padding"]
-    """Row of the first token's position. From `padding` it is the one after the padding id's; padding
-    tokens have the padding id's row."""
+    """Row of the first token's position embedding: row 0 (`zero`), or the row after the padding id's row
+    (`padding`). With `padding` all padding tokens have the padding id's row."""
     attention: bool = True
-    """Whether its class takes an attention function of ours, and so hands out scores and Q/K/V."""
-    stackable: bool = False
-    """Whether it computes what BERT does, under BERT's names: then the stacked engine can train it."""
-    unstackable_with: str | None = None
-    """A flag of its configuration with which it computes something else."""
+    """Whether the family's class takes the harness's attention function. That function hands out scores,
+    queries, keys and values."""
+    computes_as_bert: bool = False
+    """Whether the family computes the same function as BERT, with BERT's names. The stacked engine
+    trains such families only."""
+    deviation_flag: str | None = None
+    """A flag of the configuration that makes the family compute another function than BERT."""
     layers: str = "encoder.layer"
     embeddings: str = "embeddings"
     words: str = "embeddings.word_embeddings"
     positions: str = "embeddings.position_embeddings"
     types: str | None = "embeddings.token_type_embeddings"
-    """Embeddings of the token types. None where it has none; its class gets no `token_type_ids` then."""
+    """Embeddings of the token types. None where the family has no token types: then its class gets no
+    `token_type_ids`."""
 
     def __post_init__(self) -> None:
-        if self.stackable and self.types is None:
+        if self.computes_as_bert and self.types is None:
             raise ValueError(
                 f"{self.model_type}: the stacked engine adds embeddings of token types"
             )
 
-    def stacks(self, config: PretrainedConfig) -> bool:
-        """Whether classifiers of a configuration can be stacked."""
-        flag = self.unstackable_with
-        return self.stackable and not (flag is not None and getattr(config, flag, False))
+    def can_stack(self, config: PretrainedConfig) -> bool:
+        """Whether the stacked engine can train classifiers of a configuration of this family."""
+        flag = self.deviation_flag
+        return self.computes_as_bert and not (flag is not None and getattr(config, flag, False))
 
     def first_position(self, config: PretrainedConfig) -> int:
-        """Row of the position embeddings that the first token has."""
+        """Row of the first token's position embedding."""
         return 0 if self.positions_from == "zero" else int(config.pad_token_id) + 1
 
     def model_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The part of a batch that its class takes."""
-        left_out = {"token_type_ids"} if self.types is None else set()
-        return {name: values for name, values in batch.items() if name not in left_out}
+        """The tensors (B, T) of a batch that the family's class takes."""
+        exclusions = {"token_type_ids"} if self.types is None else set()
+        return {name: values for name, values in batch.items() if name not in exclusions}
 
 
-_BERT = Family("bert", ON_POOLER, "zero", stackable=True)
-_ROBERTA = Family("roberta", OF_TWO_LAYERS, "padding", stackable=True)
+_BERT = Family("bert", ON_POOLER, "zero", computes_as_bert=True)
+_ROBERTA = Family("roberta", OF_TWO_LAYERS, "padding", computes_as_bert=True)
 _ROWS = (
     _BERT,
     _ROBERTA,
     replace(_ROBERTA, model_type="xlm-roberta"),
     replace(_ROBERTA, model_type="camembert"),
     replace(_ROBERTA, model_type="data2vec-text"),
-    replace(_ROBERTA, model_type="roberta-prelayernorm", stackable=False),
-    Family("electra", replace(OF_TWO_LAYERS, activation=F.gelu), "zero", stackable=True),
-    replace(_BERT, model_type="ernie", unstackable_with="use_task_id"),
+    replace(_ROBERTA, model_type="roberta-prelayernorm", computes_as_bert=False),
+    Family("electra", replace(OF_TWO_LAYERS, activation=F.gelu), "zero", computes_as_bert=True),
+    replace(_BERT, model_type="ernie", deviation_flag="use_task_id"),
     Family("megatron-bert", ON_POOLER, "zero", attention=False),
 )
 FAMILIES: dict[str, Family] = {row.model_type: row for row in _ROWS}
@@ -118,12 +122,20 @@ def family_of(config: PretrainedConfig) -> Family:
     return FAMILIES[config.model_type]
 
 
-def stackable(config: PretrainedConfig) -> bool:
-    """Whether a classifier of this configuration can be stacked; others train one at a time."""
-    return config.model_type in FAMILIES and FAMILIES[config.model_type].stacks(config)
+def can_stack(config: PretrainedConfig) -> bool:
+    """Whether the stacked engine can train classifiers of this configuration.
+
+    The reference engine trains other classifiers, one at a time.
+    """
+    return config.model_type in FAMILIES and FAMILIES[config.model_type].can_stack(config)
 
 
 def check_needs(config: PretrainedConfig, needs: frozenset[Need]) -> None:
-    """Refuse what an encoder cannot hand out. Raises `MethodError`, or `TeacherError` as `family_of`."""
+    """Check that an encoder hands out the tensors that methods need.
+
+    Raises:
+        MethodError: a method needs the attention, and the encoder's class does not hand it out.
+        TeacherError: the family is unknown.
+    """
     if needs - {"tokens"} and not family_of(config).attention:
         raise MethodError(f"'{config.model_type}' encoders do not hand out their attention")

@@ -1,4 +1,8 @@
-"""Where the weights of stacked classifiers lie: in a few tensors, by what is done with them."""
+"""The layout of stacked classifiers' weights: a few tensors, one for each use of weights.
+
+A stack of classifiers has one operation for a cast, a norm or an optimiser's step of each such tensor,
+instead of one operation for each of a hundred weights.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,10 @@ LAYER_WEIGHTS = (
 
 @dataclass(frozen=True)
 class Piece:
-    """One or more weights, by their names in a checkpoint, that lie side by side and are used as one."""
+    """One weight, or several weights side by side that the network uses as one.
+
+    `names` are the weights' names in a checkpoint, and `shape` is the shape of the whole piece.
+    """
 
     key: str
     names: tuple[str, ...]
@@ -29,23 +36,23 @@ class Piece:
 
 
 @dataclass
-class Flat:
-    """Pieces in one tensor `values` (members, numbers) that is trained or not."""
+class WeightBlock:
+    """Pieces of all members in one tensor `values` (members, numbers)."""
 
     pieces: Sequence[Piece]
-    decayed: bool
+    has_decay: bool
     values: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def load(self, weights: Sequence[Mapping[str, Tensor]], device: torch.device) -> None:
-        """Take every member's weights from its checkpoint."""
+        """Copy the members' `weights`, one mapping by name for each member, to the device."""
         names = [name for piece in self.pieces for name in piece.names]
         numbers = sum(math.prod(piece.shape) for piece in self.pieces)
         self.values = torch.empty(len(weights), numbers, device=device)
-        for row, own in zip(self.values, weights, strict=True):
-            row.copy_(torch.cat([own[name].flatten() for name in names]))
+        for row, member_weights in zip(self.values, weights, strict=True):
+            row.copy_(torch.cat([member_weights[name].flatten() for name in names]))
 
     def split(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """The pieces (members, *shape) by key; their gradients come back in one tensor."""
+        """The pieces (members, *shape) by key, as views whose gradients arrive in one tensor."""
         sizes = [math.prod(piece.shape) for piece in self.pieces]
         parts = self.values.to(dtype).split(sizes, dim=1)
         return {
@@ -53,8 +60,11 @@ class Flat:
             for piece, part in zip(self.pieces, parts, strict=True)
         }
 
-    def named(self, member: int) -> Iterable[tuple[str, Tensor]]:
-        """One member's weights under the names of a checkpoint; the pieces' rows, by equal parts."""
+    def member_weights(self, member: int) -> Iterable[tuple[str, Tensor]]:
+        """One member's weights, with their names in a checkpoint.
+
+        The weights of a piece have equal shares of the piece's rows.
+        """
         start = 0
         for piece in self.pieces:
             rows, *rest = piece.shape
@@ -67,10 +77,14 @@ class Flat:
 
 def layout(
     family: Family, prefix: str, layers: int, shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, Flat]:
-    """Where every weight but the words lies, by what is done with it.
+) -> dict[str, WeightBlock]:
+    """The blocks of all weights but the word embeddings, by use.
 
-    `prefix` is the encoder's in the names of a checkpoint, and `shapes` are its weights' by name.
+    Args:
+        family: the encoder's family.
+        prefix: the encoder's prefix in the names of a checkpoint.
+        layers: the number of layers.
+        shapes: the shapes of a checkpoint's weights, by name.
     """
 
     def piece(key: str, *names: str) -> Piece:
@@ -89,20 +103,22 @@ def layout(
         products.append(piece("projection", f"{prefix}embeddings_project.weight"))
         biases.append(piece("projection_bias", f"{prefix}embeddings_project.bias"))
     for layer in range(layers):
-        own = f"{prefix}{family.layers}.{layer}."
+        layer_prefix = f"{prefix}{family.layers}.{layer}."
         for key, parts in names.items():
-            products.append(piece(f"{layer}.{key}", *(f"{own}{part}.weight" for part in parts)))
-            biases.append(piece(f"{layer}.{key}_bias", *(f"{own}{part}.bias" for part in parts)))
+            weight_names = [f"{layer_prefix}{part}.weight" for part in parts]
+            bias_names = [f"{layer_prefix}{part}.bias" for part in parts]
+            products.append(piece(f"{layer}.{key}", *weight_names))
+            biases.append(piece(f"{layer}.{key}_bias", *bias_names))
         for key, norm in norms.items():
-            scales.append(piece(f"{layer}.{key}_scale", f"{own}{norm}.weight"))
-            scales.append(piece(f"{layer}.{key}_shift", f"{own}{norm}.bias"))
+            scales.append(piece(f"{layer}.{key}_scale", f"{layer_prefix}{norm}.weight"))
+            scales.append(piece(f"{layer}.{key}_shift", f"{layer_prefix}{norm}.bias"))
     head = family.head
-    dense, outputs = f"{prefix if head.pooled else ''}{head.dense}", head.outputs
-    exact_biases = [
+    dense, outputs = f"{prefix if head.uses_pooler else ''}{head.dense}", head.outputs
+    head_biases = [
         piece("dense_bias", f"{dense}.bias"),
         piece("outputs_bias", f"{outputs}.bias"),
     ]
-    exact = [piece("dense", f"{dense}.weight"), piece("outputs", f"{outputs}.weight")]
+    head_products = [piece("dense", f"{dense}.weight"), piece("outputs", f"{outputs}.weight")]
     tables = [
         piece("positions", f"{prefix}{family.positions}.weight"),
         piece("types", f"{prefix}{family.types}.weight"),
@@ -112,11 +128,11 @@ def layout(
         piece("shift", f"{prefix}{family.embeddings}.LayerNorm.bias"),
     ]
     return {
-        "embedding_tables": Flat(tables, decayed=True),
-        "embedding_scales": Flat(normalisation, decayed=False),
-        "products": Flat(products, decayed=True),
-        "biases": Flat(biases, decayed=False),
-        "scales": Flat(scales, decayed=False),
-        "exact": Flat(exact, decayed=True),
-        "exact_biases": Flat(exact_biases, decayed=False),
+        "embedding_tables": WeightBlock(tables, has_decay=True),
+        "embedding_scales": WeightBlock(normalisation, has_decay=False),
+        "products": WeightBlock(products, has_decay=True),
+        "biases": WeightBlock(biases, has_decay=False),
+        "scales": WeightBlock(scales, has_decay=False),
+        "head_products": WeightBlock(head_products, has_decay=True),
+        "head_biases": WeightBlock(head_biases, has_decay=False),
     }

@@ -1,4 +1,4 @@
-"""Networks: what a population trains, whichever engine runs it."""
+"""Networks: the classifiers of a population, in the form that both engines share."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from harness.runtime.randomness import DropoutKey
 
 @dataclass(frozen=True)
 class Leaf:
-    """A tensor that is trained: a row for each member, or, not `stacked`, one member's alone.
+    """A tensor in training: (members, ...) if `stacked`, else one member's tensor (...,).
 
-    `first` is the first member that it belongs to; the others follow.
+    The tensor belongs to member `first` and, if stacked, to the members after that one.
     """
 
     tensor: Tensor
-    decayed: bool
+    has_decay: bool
     first: int = 0
     stacked: bool = True
 
     @property
     def values(self) -> Tensor:
         """The numbers (members, ...), outside the graph, in the same memory."""
-        own = self.tensor.detach()
-        return own if self.stacked else own[None]
+        values = self.tensor.detach()
+        return values if self.stacked else values[None]
 
     @property
     def gradients(self) -> Tensor | None:
-        """The gradients (members, ...), in the same memory."""
-        own = self.tensor.grad
-        return own if own is None or self.stacked else own[None]
+        """The gradients (members, ...), in the same memory. None before a backward pass."""
+        gradients = self.tensor.grad
+        return gradients if gradients is None or self.stacked else gradients[None]
 
 
 class Network(Protocol):
-    """Classifiers of one shape that are trained together."""
+    """Classifiers of one shape that train together, the members."""
 
     @property
     def members(self) -> int:
-        """How many there are."""
+        """The number of classifiers."""
 
     def leaves(self) -> list[Leaf]:
-        """The tensors that are trained."""
+        """The tensors in training."""
 
     def forward(
         self,
@@ -55,17 +55,17 @@ class Network(Protocol):
         pooling: Pooling | None,
         needs: frozenset[Need] = frozenset(),
     ) -> Layers:
-        """What methods see, with a leading member dimension; with a key there is dropout.
+        """The layers that methods read, as tensors (members, B, ...).
 
-        `batch` holds `input_ids`, `token_type_ids` and `attention_mask`, each (members, B, T). Without
-        pooling `states` has no layers.
+        `batch` holds `input_ids`, `token_type_ids` and `attention_mask`, each (members, B, T). A key
+        turns dropout on. Without pooling `states` has no layers.
         """
 
     def decay_unused(self, factors: Sequence[float]) -> None:
-        """Note each member's weight decay of one step for what the step left out."""
+        """Note each member's factor of weight decay in one step, for weights outside the optimiser."""
 
-    def keep(self, positions: Sequence[int]) -> None:
-        """Go on with some members only."""
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with the members of some rows only, in this order."""
 
     def weights(self, member: int) -> dict[str, Tensor]:
         """One member's weights by their names in a checkpoint."""
@@ -76,4 +76,4 @@ def pool(hidden_states: Sequence[Tensor], mask: Tensor, pooling: Pooling) -> Ten
 
     Raises `ValueError` for an unknown pooling.
     """
-    return pooling_row(pooling).pooled(hidden_states, mask).float()
+    return pooling_row(pooling).pool(hidden_states, mask).float()

@@ -1,4 +1,4 @@
-"""The reference engine: Hugging Face's own classes, with counter-based dropout and pooled layers."""
+"""The reference engine: Hugging Face's classes, with counter-based dropout and pooled layers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_map
 from transformers import PreTrainedModel
 
 from harness.method import Layers, Need, Pooling
-from harness.models.attention import finite_scores, holding
+from harness.models.attention import finite_scores, record_attention
 from harness.models.families import check_needs, family_of
 from harness.models.network import Leaf, pool
 from harness.runtime.device import Arithmetic
@@ -17,7 +17,10 @@ from harness.runtime.randomness import DropoutKey, key_dropout
 
 
 class ReferenceClassifier:
-    """One classifier of Hugging Face's class as a network. The model is trained in place."""
+    """One classifier of Hugging Face's class as a network. Training changes the model in place.
+
+    With `frozen_embeddings` the embeddings have no gradients.
+    """
 
     members = 1
 
@@ -33,7 +36,7 @@ class ReferenceClassifier:
             embeddings.requires_grad_(False)
 
     def leaves(self) -> list[Leaf]:
-        """Every parameter that is trained; no decay for biases and normalisations."""
+        """Every parameter in training. Biases and normalisations have no weight decay."""
         return [
             Leaf(parameter, parameter.ndim > 1, stacked=False)
             for parameter in self.model.parameters()
@@ -47,21 +50,21 @@ class ReferenceClassifier:
         pooling: Pooling | None,
         needs: frozenset[Need] = frozenset(),
     ) -> Layers:
-        """As `Network.forward`, for one member."""
+        """The layers of the one member, as `Network.forward` describes them."""
         self.model.train(key is not None)
         if key is not None:
             self.key.members, self.key.step = key.members, key.step
         with self.arithmetic.autocast():
-            own = {name: values[0] for name, values in batch.items()}
-            layers = layers_of(self.model, own, pooling, needs)
-        one: Layers = tree_map(lambda values: values[None], layers)
-        return one
+            member_batch = {name: values[0] for name, values in batch.items()}
+            member_layers = layers_of(self.model, member_batch, pooling, needs)
+        layers: Layers = tree_map(lambda values: values[None], member_layers)
+        return layers
 
     def decay_unused(self, factors: Sequence[float]) -> None:
-        """Nothing: every step decays all weights."""
+        """Do nothing: every step decays all weights."""
 
-    def keep(self, positions: Sequence[int]) -> None:
-        """Nothing: the only member stays."""
+    def keep(self, rows: Sequence[int]) -> None:
+        """Do nothing: the only member stays."""
 
     def weights(self, member: int) -> dict[str, Tensor]:
         """The model's weights on the CPU."""
@@ -74,16 +77,19 @@ def layers_of(
     pooling: Pooling | None,
     needs: frozenset[Need] = frozenset(),
 ) -> Layers:
-    """Run a classifier on a batch of (B, T) inputs; without pooling, `states` has no layers.
+    """Run a classifier on a batch of (B, T) inputs. Without pooling `states` has no layers.
+
+    Returns:
+        `Layers` with tensors (B, ...), which methods read.
 
     Raises:
-        MethodError: its attention is needed, and its class does not hand it out.
+        MethodError: a method needs the attention, and the classifier's class does not hand it out.
     """
     check_needs(model.config, needs)
-    with holding(needs) as held:
-        wanted = pooling is not None or "tokens" in needs
+    with record_attention(needs) as attention:
+        needs_states = pooling is not None or "tokens" in needs
         inputs = family_of(model.config).model_inputs(batch)
-        outputs = model(**inputs, output_hidden_states=wanted)
+        outputs = model(**inputs, output_hidden_states=needs_states)
     logits, mask = outputs.logits.float(), batch["attention_mask"]
     states = logits.new_zeros(len(logits), 0, 0)
     if pooling is not None:
@@ -92,9 +98,9 @@ def layers_of(
     return Layers(
         logits,
         states,
-        tuple(own.float() for own in tokens),
-        finite_scores(held.scores, mask),
-        tuple(held.queries),
-        tuple(held.keys),
-        tuple(held.values),
+        tuple(layer_states.float() for layer_states in tokens),
+        finite_scores(attention.scores, mask),
+        tuple(attention.queries),
+        tuple(attention.keys),
+        tuple(attention.values),
     )

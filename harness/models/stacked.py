@@ -1,7 +1,6 @@
-"""A stack of encoders of one shape: every weight has a leading member dimension, one forward for all.
+"""The stacked engine: classifiers of one shape as one network, with one forward pass for all members.
 
-The weights lie in a few flat tensors (members, numbers): a cast, a norm or an optimiser's step is then
-one operation, and not one for each of a hundred weights. Names are those of Hugging Face's classes.
+Every weight has a leading member dimension. The weights lie in a few tensors (`flat_weights`).
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from transformers import PretrainedConfig
 from transformers.activations import ACT2FN
 
 from harness.method import Layers, Need, Pooling
-from harness.models.attention import Held, finite_scores, masked_product
+from harness.models.attention import AttentionRecord, finite_scores, masked_product
 from harness.models.families import family_of
 from harness.models.flat_weights import LAYER_WEIGHTS, layout
 from harness.models.network import Leaf, pool
-from harness.models.word_table import WordTable, looked_up, selected
+from harness.models.word_table import WordTable, look_up_rows, select_members
 from harness.pooling_table import pooling_row
 from harness.runtime.randomness import DropoutKey, dropped_levels
 
@@ -27,8 +26,9 @@ from harness.runtime.randomness import DropoutKey, dropped_levels
 class StackedClassifier:
     """Classifiers of one configuration, one for each of `weights`, as one network.
 
-    With `vocabulary` (sorted token ids) only those rows of the word embeddings have gradients, and no
-    other token may occur in training (`WordTable`).
+    `weights` are the members' weights by their names in a checkpoint. With `vocabulary` (sorted token
+    ids) only these rows of the word embeddings have gradients, and only these tokens may occur in
+    training (`WordTable`).
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class StackedClassifier:
         self.word_name = next(name for name in weights[0] if name.endswith(words))
         shapes = {name: tuple(value.shape) for name, value in weights[0].items()}
         prefix = self.word_name.removesuffix(words)
-        self.flats = layout(self.family, prefix, self.layers, shapes)
-        for key, flat in self.flats.items():
-            flat.load(weights, device)
-            flat.values.requires_grad_(not (frozen_embeddings and key.startswith("embedding")))
+        self.blocks = layout(self.family, prefix, self.layers, shapes)
+        for key, block in self.blocks.items():
+            block.load(weights, device)
+            block.values.requires_grad_(not (frozen_embeddings and key.startswith("embedding")))
         tables = [member[self.word_name] for member in weights]
         self.words = WordTable(tables, device, vocabulary, frozen_embeddings)
 
@@ -72,27 +72,27 @@ class StackedClassifier:
         return self.words.members
 
     def leaves(self) -> list[Leaf]:
-        """The tensors that are trained."""
-        flats = [Leaf(flat.values, flat.decayed) for flat in self.flats.values()]
-        return [*self.words.leaves(), *(leaf for leaf in flats if leaf.tensor.requires_grad)]
+        """The tensors in training."""
+        leaves = [Leaf(block.values, block.has_decay) for block in self.blocks.values()]
+        return [*self.words.leaves(), *(leaf for leaf in leaves if leaf.tensor.requires_grad)]
 
     def decay_unused(self, factors: Sequence[float]) -> None:
-        """Note a step's weight decay, 1 − rate · decay, of each member for its unused words."""
+        """Note each member's factor of weight decay in a step, 1 − rate · decay, for unused words."""
         self.words.decay_unused(factors)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with some members only. The leaves are new tensors afterwards."""
+        """Go on with the members of some rows only. The leaves are new tensors afterwards."""
         index = torch.tensor(rows, device=self.words.vectors.device)
-        for flat in self.flats.values():
-            flat.values = selected(flat.values, index)
+        for block in self.blocks.values():
+            block.values = select_members(block.values, index)
         self.words.keep(rows)
 
     def weights(self, member: int) -> dict[str, Tensor]:
-        """One member's weights on the CPU, by the names that Hugging Face's class has for them."""
-        named = {self.word_name: self.words.table(member)}
-        for flat in self.flats.values():
-            named.update(flat.named(member))
-        return {name: value.cpu().clone() for name, value in named.items()}
+        """One member's weights on the CPU, by their names in Hugging Face's class."""
+        weights = {self.word_name: self.words.table(member)}
+        for block in self.blocks.values():
+            weights.update(block.member_weights(member))
+        return {name: value.cpu().clone() for name, value in weights.items()}
 
     def forward(
         self,
@@ -101,25 +101,25 @@ class StackedClassifier:
         pooling: Pooling | None,
         needs: frozenset[Need] = frozenset(),
     ) -> Layers:
-        """As `Network.forward`."""
-        held = Held(needs)
+        """The layers of all members, as `Network.forward` describes them."""
+        attention = AttentionRecord(needs)
         first_only = not needs and (pooling is None or pooling_row(pooling).tokens == "first")
-        states = self._encode(batch, key, first_only, held)
-        logits = self._head(states[-1][:, :, 0], key)
+        tokens = self._encode(batch, key, first_only, attention)
+        logits = self._head(tokens[-1][:, :, 0], key)
         members, examples, _ = batch["input_ids"].shape
-        pooled = logits.new_zeros(members, examples, 0, 0)
+        states = logits.new_zeros(members, examples, 0, 0)
         if pooling is not None:
             mask = batch["attention_mask"].flatten(0, 1)
-            flat = pool([own.flatten(0, 1) for own in states[1:]], mask, pooling)
-            pooled = flat.view(members, examples, *flat.shape[1:])
+            layers = [layer_tokens.flatten(0, 1) for layer_tokens in tokens[1:]]
+            states = pool(layers, mask, pooling).unflatten(0, (members, examples))
         return Layers(
             logits,
-            pooled,
-            tuple(states) if "tokens" in needs else (),
-            finite_scores(held.scores, batch["attention_mask"]),
-            tuple(held.queries),
-            tuple(held.keys),
-            tuple(held.values),
+            states,
+            tuple(tokens) if "tokens" in needs else (),
+            finite_scores(attention.scores, batch["attention_mask"]),
+            tuple(attention.queries),
+            tuple(attention.keys),
+            tuple(attention.values),
         )
 
     def _encode(
@@ -127,31 +127,31 @@ class StackedClassifier:
         batch: Mapping[str, Tensor],
         key: DropoutKey | None,
         first_only: bool,
-        held: Held,
+        attention: AttentionRecord,
     ) -> list[Tensor]:
         """States (members, B, T, width) of the embeddings and after every layer, in fp32.
 
-        With `first_only` the last layer's are (members, B, 1, width), the first token's: no other is
-        computed, as no logit depends on it.
+        With `first_only` the last layer computes the first token's states only, (members, B, 1, width):
+        no logit depends on other tokens' last states.
         """
         members, examples, length = batch["input_ids"].shape
         kinds = {"products": self.dtype, "biases": self.dtype, "scales": torch.float32}
         weights = {
             key: value
             for kind, dtype in kinds.items()
-            for key, value in self.flats[kind].split(dtype).items()
+            for key, value in self.blocks[kind].split(dtype).items()
         }
         states = self._embed(batch, key, weights)
         padding = states.new_zeros(members * examples, 1, 1, length, dtype=self.dtype)
-        padded = batch["attention_mask"].view_as(padding) == 0
-        padding.masked_fill_(padded, torch.finfo(self.dtype).min)
-        # A row for each head: what the product with the keys is added to.
+        is_padding = batch["attention_mask"].view_as(padding) == 0
+        padding.masked_fill_(is_padding, torch.finfo(self.dtype).min)
+        # One row for each head. `_attention` adds the rows to the products of queries and keys.
         padding = padding.expand(-1, self.heads, -1, -1).reshape(-1, 1, length)
         all_states = [states]
         for layer in range(self.layers):
             first = first_only and layer == self.layers - 1
-            own = {name: weights[f"{layer}.{name}"] for name in LAYER_WEIGHTS}
-            states = self._layer(layer, states, padding, own, key, first, held)
+            layer_weights = {name: weights[f"{layer}.{name}"] for name in LAYER_WEIGHTS}
+            states = self._layer(layer, states, padding, layer_weights, key, first, attention)
             all_states.append(states)
         return all_states
 
@@ -161,25 +161,30 @@ class StackedClassifier:
         key: DropoutKey | None,
         weights: Mapping[str, Tensor],
     ) -> Tensor:
-        tables = self.flats["embedding_tables"].split(torch.float32)
-        norm = self.flats["embedding_scales"].split(torch.float32)
-        positions = looked_up(tables["positions"], self._positions(batch["input_ids"]))
+        """States (members, B, T, width) of the embeddings, in fp32."""
+        tables = self.blocks["embedding_tables"].split(torch.float32)
+        norm = self.blocks["embedding_scales"].split(torch.float32)
+        positions = look_up_rows(tables["positions"], self._positions(batch["input_ids"]))
         words = self.words.look_up(batch["input_ids"], training=key is not None)
-        summed = words + looked_up(tables["types"], batch["token_type_ids"]) + positions
-        states = _normalised(summed, norm["scale"], norm["shift"], self.eps)
-        states = self._dropped(states, key, 0, "hidden")
+        sums = words + look_up_rows(tables["types"], batch["token_type_ids"]) + positions
+        states = _layer_norm(sums, norm["scale"], norm["shift"], self.eps)
+        states = self._dropout(states, key, 0, "hidden")
         if "projection" in weights:
-            given = states.to(self.dtype)
-            states = _linear(given, weights["projection"], weights["projection_bias"]).float()
+            projection, bias = weights["projection"], weights["projection_bias"]
+            states = _linear(states.to(self.dtype), projection, bias).float()
         return states
 
     def _positions(self, ids: Tensor) -> Tensor:
-        """Rows of the position embeddings; RoBERTa counts from its padding's row, and words only."""
+        """Rows of the position embeddings, (1 or members, 1 or B, T), for token ids (members, B, T).
+
+        From `zero` a token's row is its place in the sequence. From `padding` the rows count the tokens
+        that are no padding, from the row after the padding id's.
+        """
         if self.family.positions_from == "zero":
             return torch.arange(ids.shape[-1], device=ids.device).expand(1, 1, -1)
         pad = int(self.config.pad_token_id)
-        real = (ids != pad).long()
-        return real.cumsum(-1) * real + pad
+        is_token = (ids != pad).long()
+        return is_token.cumsum(-1) * is_token + pad
 
     def _layer(
         self,
@@ -189,19 +194,19 @@ class StackedClassifier:
         weights: Mapping[str, Tensor],
         key: DropoutKey | None,
         first: bool,
-        held: Held,
+        attention: AttentionRecord,
     ) -> Tensor:
         """States (members, B, T, width) after a layer; with `first` (members, B, 1, width)."""
-        of, site = states.shape[2] if first else None, 1 + 3 * layer
-        context = self._attention(states, padding, weights, key, site, first, held)
+        length, site = states.shape[2] if first else None, 1 + 3 * layer
+        context = self._attention(states, padding, weights, key, site, first, attention)
         states = states[:, :, :1] if first else states
-        mixed = _linear(context, weights["mix"], weights["mix_bias"])
-        mixed = self._dropped(mixed, key, site + 1, "hidden", of=of) + states
-        states = _normalised(mixed, weights["mix_scale"], weights["mix_shift"], self.eps)
-        inner = _linear(states.to(self.dtype), weights["inner"], weights["inner_bias"])
-        outer = _linear(self.activation(inner), weights["outer"], weights["outer_bias"])
-        outer = self._dropped(outer, key, site + 2, "hidden", of=of) + states
-        return _normalised(outer, weights["outer_scale"], weights["outer_shift"], self.eps)
+        sums = _linear(context, weights["mix"], weights["mix_bias"])
+        sums = self._dropout(sums, key, site + 1, "hidden", length) + states
+        states = _layer_norm(sums, weights["mix_scale"], weights["mix_shift"], self.eps)
+        features = _linear(states.to(self.dtype), weights["inner"], weights["inner_bias"])
+        sums = _linear(self.activation(features), weights["outer"], weights["outer_bias"])
+        sums = self._dropout(sums, key, site + 2, "hidden", length) + states
+        return _layer_norm(sums, weights["outer_scale"], weights["outer_shift"], self.eps)
 
     def _attention(
         self,
@@ -211,16 +216,19 @@ class StackedClassifier:
         key: DropoutKey | None,
         site: int,
         first: bool,
-        held: Held,
+        attention: AttentionRecord,
     ) -> Tensor:
-        """Contexts (members, B, T, width), or (members, B, 1, width) of the first token's."""
+        """Contexts (members, B, T, width); with `first` the first token's, (members, B, 1, width)."""
         members, examples, length, width = states.shape
         weight, bias = weights["attention"], weights["attention_bias"]
         if first:
             sizes = [width, 2 * width]
-            (own, others), (own_bias, other_bias) = weight.split(sizes, 1), bias.split(sizes, 1)
-            (queries,) = self._by_heads(_linear(states[:, :, :1].to(self.dtype), own, own_bias), 1)
-            keys, values = self._by_heads(_linear(states.to(self.dtype), others, other_bias), 2)
+            query_weight, key_value_weight = weight.split(sizes, 1)
+            query_bias, key_value_bias = bias.split(sizes, 1)
+            first_states, all_states = states[:, :, :1].to(self.dtype), states.to(self.dtype)
+            (queries,) = self._by_heads(_linear(first_states, query_weight, query_bias), 1)
+            projections = _linear(all_states, key_value_weight, key_value_bias)
+            keys, values = self._by_heads(projections, 2)
         else:
             queries, keys, values = self._by_heads(_linear(states.to(self.dtype), weight, bias), 3)
         # One operation scales, masks and multiplies.
@@ -228,41 +236,51 @@ class StackedClassifier:
             padding, queries, keys.transpose(1, 2), alpha=queries.shape[-1] ** -0.5
         )
         by_heads = (members, examples, self.heads)
-        if held.needs:
-            held.add(*(own.unflatten(0, by_heads) for own in (scores, queries, keys, values)))
-        shares, of = scores.softmax(dim=-1), length if first else None
-        mask = self._mask((*by_heads, *shares.shape[1:]), shares.dtype, key, site, "attention", of)
+        if attention.needs:
+            tensors = (scores, queries, keys, values)
+            attention.add(*(tensor.unflatten(0, by_heads) for tensor in tensors))
+        shares = scores.softmax(dim=-1)
+        shape, full_length = (*by_heads, *shares.shape[1:]), length if first else None
+        mask = self._mask(shape, shares.dtype, key, site, "attention", full_length)
         if mask is None:
             contexts = torch.bmm(shares, values)
         else:
             contexts = masked_product(shares, mask.flatten(0, 2), values)
-        contexts = contexts.unflatten(0, by_heads)
-        joined: Tensor = contexts.transpose(2, 3).reshape(members, examples, -1, width)
-        return joined
+        contexts = contexts.unflatten(0, by_heads).transpose(2, 3)
+        output: Tensor = contexts.reshape(members, examples, -1, width)
+        return output
 
-    def _by_heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+    def _by_heads(self, projections: Tensor, parts: int) -> tuple[Tensor, ...]:
         """Parts (members · B · heads, T, head width) of projections (members, B, T, parts · width)."""
-        heads = projected.unflatten(-1, (parts, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
-        split: Tensor = heads.reshape(parts, -1, projected.shape[2], heads.shape[-1])
+        heads = projections.unflatten(-1, (parts, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
+        split: Tensor = heads.reshape(parts, -1, projections.shape[2], heads.shape[-1])
         return split.unbind(0)
 
     def _head(self, first: Tensor, key: DropoutKey | None) -> Tensor:
         """Logits (members, B, outputs) of the last layer's first states (members, B, width), in fp32."""
-        weights = self.flats["exact"].split(torch.float32)
-        biases = self.flats["exact_biases"].split(torch.float32)
+        weights = self.blocks["head_products"].split(torch.float32)
+        biases = self.blocks["head_biases"].split(torch.float32)
         site = 1 + 3 * self.layers
         head = self.family.head
         if head.drops_input:
-            first = self._dropped(first, key, site, "head")
+            first = self._dropout(first, key, site, "head")
         dense = _linear(first, weights["dense"], biases["dense_bias"])
-        active = self._dropped(head.activation(dense), key, site, "head")
-        return _linear(active, weights["outputs"], biases["outputs_bias"])
+        features = self._dropout(head.activation(dense), key, site, "head")
+        return _linear(features, weights["outputs"], biases["outputs_bias"])
 
-    def _dropped(
-        self, values: Tensor, key: DropoutKey | None, site: int, rate: str, of: int | None = None
+    def _dropout(
+        self,
+        values: Tensor,
+        key: DropoutKey | None,
+        site: int,
+        rate: str,
+        length: int | None = None,
     ) -> Tensor:
-        """Dropout; with `of` the values are the first of so many, along the last dimension but one."""
-        mask = self._mask(values.shape, values.dtype, key, site, rate, of)
+        """Dropout of values (members, ..., T, width).
+
+        With `length` the values are the first T of that many tokens, and have the masks of these tokens.
+        """
+        mask = self._mask(values.shape, values.dtype, key, site, rate, length)
         return values if mask is None else values * mask
 
     def _mask(
@@ -272,26 +290,26 @@ class StackedClassifier:
         key: DropoutKey | None,
         site: int,
         rate: str,
-        of: int | None,
+        length: int | None,
     ) -> Tensor | None:
-        """What values of this shape are multiplied with; None where nothing is dropped."""
+        """The factors of dropout for values of this shape, or None where dropout changes no value."""
         if key is None or self.rates[rate] == 0:
             return None
-        return key.mask(site, shape, self.rates[rate], dtype, of)
+        return key.mask(site, shape, self.rates[rate], dtype, length)
 
 
 def _linear(states: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
-    """states (members, ..., in) by weights (members, out, in) plus bias (members, out)."""
+    """States (members, ..., in) times weights (members, out, in), plus bias (members, out)."""
     if len(weights) == 1:
         return F.linear(states, weights[0], bias[0])
-    flat = states.reshape(len(states), -1, states.shape[-1])
-    product = torch.baddbmm(bias[:, None], flat, weights.transpose(1, 2))
+    rows = states.reshape(len(states), -1, states.shape[-1])
+    product = torch.baddbmm(bias[:, None], rows, weights.transpose(1, 2))
     return product.view(*states.shape[:-1], -1)
 
 
-def _normalised(states: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
+def _layer_norm(states: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
     """Layer normalisation of (members, B, T, width) with scale and shift (members, width)."""
     if len(scale) == 1:
         return F.layer_norm(states, states.shape[-1:], scale[0], shift[0], eps)
-    plain = F.layer_norm(states, states.shape[-1:], eps=eps)
-    return torch.addcmul(shift[:, None, None], plain, scale[:, None, None])
+    unit_states = F.layer_norm(states, states.shape[-1:], eps=eps)
+    return torch.addcmul(shift[:, None, None], unit_states, scale[:, None, None])

@@ -139,7 +139,7 @@ def centre_head(model: PreTrainedModel, mean_score: float) -> None:
 def head_of(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
     """The linear layers of a classifier that are drawn for each student, by name, in order."""
     layers = []
-    for name in family_of(model.config).head.fresh():
+    for name in family_of(model.config).head.random_layers():
         layer = model.get_submodule(name)
         assert isinstance(layer, nn.Linear)
         layers.append((name, layer))
@@ -215,7 +215,7 @@ def read_weights(folder: Path, config: PretrainedConfig | None) -> PreTrainedMod
         missing = [
             name
             for name in missing
-            if name.startswith(encoder) and not (head.pooled and name.startswith(pooler))
+            if name.startswith(encoder) and not (head.uses_pooler and name.startswith(pooler))
         ]
     if missing:
         raise TeacherError(

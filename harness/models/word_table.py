@@ -1,4 +1,4 @@
-"""The word embeddings of stacked classifiers, of which only the rows that training uses are trained."""
+"""The word embeddings of stacked classifiers. The optimiser sees only the rows of words in training."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from harness.models.network import Leaf
 class WordTable:
     """The word embeddings of every member, one for each of `tables` (rows, width).
 
-    Only the rows of `vocabulary` (sorted token ids) have gradients, or all rows without one; with
-    `frozen` none has. No other row may occur in training: weight decay is all that happens to it, and
-    is applied as one factor, which `decay_unused` keeps. So a step costs no more than the training
-    split's words.
+    The rows of `vocabulary` (sorted token ids) have gradients. Without a vocabulary all rows have
+    gradients; with `freeze` no row has. Training may look up rows with gradients only. Weight decay
+    alone changes the other rows: `decay_unused` keeps one factor of decay for each member. So the cost
+    of a step depends on the training split's words, and not on the size of the table.
     """
 
     def __init__(
@@ -25,24 +25,25 @@ class WordTable:
         tables: Sequence[Tensor],
         device: torch.device,
         vocabulary: Tensor | None = None,
-        frozen: bool = False,
+        freeze: bool = False,
     ) -> None:
-        # Students that start from one encoder share its table: then there is one row for all.
-        shared = all(table.data_ptr() == tables[0].data_ptr() for table in tables)
-        self.start = torch.stack([*tables[:1]] if shared else [*tables]).to(device, torch.float32)
-        """(members or 1, rows, width): the tables that training starts from."""
+        # Students of one encoder have the same table in memory. One copy is enough for all members then.
+        same_table = all(table.data_ptr() == tables[0].data_ptr() for table in tables)
+        start = [*tables[:1]] if same_table else [*tables]
+        self.start = torch.stack(start).to(device, torch.float32)
+        """(members or 1, rows, width): the tables before training."""
         rows = self.start.shape[1]
         ids = torch.arange(rows) if vocabulary is None else vocabulary
-        self.ids = (ids[:0] if frozen else ids).to(device)
-        """(words,): the token ids of the trained rows."""
+        self.ids = (ids[:0] if freeze else ids).to(device)
+        """(words,): the token ids of the rows with gradients."""
         self.word_of_id = torch.full((rows,), -1, device=device)
-        """(rows,): the number of an id's trained row, or -1."""
+        """(rows,): the index of a token id in `ids`, or -1."""
         self.word_of_id[self.ids] = torch.arange(len(self.ids), device=device)
         copies = len(tables) // len(self.start)
-        self.vectors = self.start[:, self.ids].repeat(copies, 1, 1).requires_grad_(not frozen)
-        """(members, words, width): the trained rows."""
+        self.vectors = self.start[:, self.ids].repeat(copies, 1, 1).requires_grad_(not freeze)
+        """(members, words, width): the rows with gradients."""
         self.decay = [1.0] * len(tables)
-        """By member: the product of all steps' decay, for the other rows."""
+        """For each member the product of all steps' factors of decay, for the rows without gradients."""
 
     @property
     def members(self) -> int:
@@ -50,46 +51,51 @@ class WordTable:
         return len(self.vectors)
 
     def leaves(self) -> list[Leaf]:
-        """The tensor that is trained, unless the table is frozen."""
+        """The tensor of the rows with gradients. The list is empty for a frozen table."""
         return [Leaf(self.vectors, True)] if self.vectors.requires_grad else []
 
     def decay_unused(self, factors: Sequence[float]) -> None:
-        """Note a step's weight decay, 1 − rate · decay, of each member for its other rows."""
+        """Note each member's factor of decay in a step, 1 − rate · decay, for rows without gradients."""
         if self.vectors.requires_grad:
-            self.decay = [past * new for past, new in zip(self.decay, factors, strict=True)]
+            pairs = zip(self.decay, factors, strict=True)
+            self.decay = [product * factor for product, factor in pairs]
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with some members only. The trained tensor is a new one afterwards."""
+        """Go on with the members of some rows only. `vectors` is a new tensor afterwards."""
         index = torch.tensor(rows, device=self.vectors.device)
-        self.vectors = selected(self.vectors, index)
+        self.vectors = select_members(self.vectors, index)
         if len(self.start) > 1:
             self.start = self.start[index]
         self.decay = [self.decay[row] for row in rows]
 
     def table(self, member: int) -> Tensor:
-        """One member's whole table (rows, width) as it is now."""
+        """One member's whole table (rows, width), with the present weights."""
         table = self.start[member % len(self.start)] * self.decay[member]
         table[self.ids] = self.vectors[member].detach()
         return table
 
     def look_up(self, ids: Tensor, training: bool) -> Tensor:
-        """Vectors (members, B, T, width) of token ids; in training all ids are of the vocabulary."""
+        """Vectors (members, B, T, width) of token ids (members, B, T).
+
+        With `training` all ids must be of the vocabulary.
+        """
         if not len(self.ids):
-            return looked_up(self.start, ids)
+            return look_up_rows(self.start, ids)
         words = self.word_of_id[ids]
         if training:
-            return looked_up(self.vectors, words)
-        trained = looked_up(self.vectors, words.clamp(min=0))
+            return look_up_rows(self.vectors, words)
+        vectors = look_up_rows(self.vectors, words.clamp(min=0))
         decay = torch.tensor(self.decay, device=ids.device)[:, None, None, None]
-        return torch.where((words >= 0)[..., None], trained, looked_up(self.start, ids) * decay)
+        start = look_up_rows(self.start, ids) * decay
+        return torch.where((words >= 0)[..., None], vectors, start)
 
 
-def selected(values: Tensor, index: Tensor) -> Tensor:
-    """The rows of an index as a tensor that is trained if `values` is."""
+def select_members(values: Tensor, index: Tensor) -> Tensor:
+    """The rows of an index (k,) from values (members, ...), with gradients if `values` has them."""
     return values.detach()[index].requires_grad_(values.requires_grad)
 
 
-def looked_up(tables: Tensor, ids: Tensor) -> Tensor:
+def look_up_rows(tables: Tensor, ids: Tensor) -> Tensor:
     """Rows (members, ..., width) of tables (members or 1, rows, width) by ids (members or 1, ...)."""
     members, rows, width = tables.shape
     if members > 1:

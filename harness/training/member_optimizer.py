@@ -33,16 +33,19 @@ class MemberOptimizer:
         self.views = [(leaf, list(leaf.values)) for leaf in leaves]
         decay = self.training.weight_decay
         groups = [
-            {"params": list(self.views_of(row, decayed)), "weight_decay": decay if decayed else 0.0}
+            {
+                "params": list(self.views_of(row, has_decay)),
+                "weight_decay": decay if has_decay else 0.0,
+            }
             for row in range(len(self.rates))
-            for decayed in (True, False)
+            for has_decay in (True, False)
         ]
         self.adamw = AdamW(groups, lr=0.0, fused=True)
 
-    def views_of(self, row: int, decayed: bool | None = None) -> Iterator[Tensor]:
-        """A member's views: all, or those with weight decay, or those without."""
+    def views_of(self, row: int, has_decay: bool | None = None) -> Iterator[Tensor]:
+        """A member's views (...,): all, or the views with (True) or without (False) weight decay."""
         for leaf, views in self.views:
-            if leaf.first <= row < leaf.first + len(views) and decayed in (None, leaf.decayed):
+            if leaf.first <= row < leaf.first + len(views) and has_decay in (None, leaf.has_decay):
                 yield views[row - leaf.first]
 
     def step(self, number: int) -> list[float]:
@@ -97,5 +100,6 @@ class MemberOptimizer:
 
 def _rate_factor(step: int, steps: int, warmup: float) -> float:
     """Linear warm-up and decay: the share of the learning rate at a step (0-based)."""
-    rising = max(1, round(warmup * steps))
-    return min((step + 1) / rising, (steps - step) / max(1, steps - rising), 1.0)
+    warmup_steps = max(1, round(warmup * steps))
+    decay_steps = max(1, steps - warmup_steps)
+    return min((step + 1) / warmup_steps, (steps - step) / decay_steps, 1.0)

@@ -15,7 +15,7 @@ from harness.data.batches import LengthSchedule
 from harness.data.tokens import EncodedSplit, Tokens
 from harness.errors import MethodError
 from harness.method import Method, Value, View
-from harness.models.families import stackable
+from harness.models.families import can_stack
 from harness.models.teacher_outputs import TeacherOutputs
 from harness.runtime.device import Arithmetic
 
@@ -76,8 +76,8 @@ def engine_of(
     Raises:
         MethodError: the stacked engine cannot train this kind of encoder.
     """
-    if engine == "stacked" and not stackable(model):
+    if engine == "stacked" and not can_stack(model):
         raise MethodError(
             f"training.engine=stacked: '{model.model_type}' encoders cannot be stacked; leave it at auto"
         )
-    return "stacked" if engine != "reference" and stackable(model) else "reference"
+    return "stacked" if engine != "reference" and can_stack(model) else "reference"

@@ -32,7 +32,7 @@ def largest(layers: Sequence[Tensor], mask: Tensor) -> Tensor:
 @pytest.fixture
 def max_row(monkeypatch: pytest.MonkeyPatch) -> PoolingRow:
     """A third pooling, in the table."""
-    row = PoolingRow(name="max", words="max-pooled states", tokens="all", pooled=largest)
+    row = PoolingRow(name="max", words="max-pooled states", tokens="all", pool=largest)
     monkeypatch.setitem(POOLINGS, "max", row)
     return row
 
@@ -100,7 +100,7 @@ def test_an_older_runs_folder_gets_teacher_outputs_of_a_new_row(
 
     study("mean")
     before = cached()
-    row = PoolingRow(name="max", words="max-pooled states", tokens="all", pooled=largest)
+    row = PoolingRow(name="max", words="max-pooled states", tokens="all", pool=largest)
     monkeypatch.setitem(POOLINGS, "max", row)
     page = Path(study("max")["report"]).read_text()
     assert "max-pooled states of" in page

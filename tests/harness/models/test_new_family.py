@@ -29,7 +29,7 @@ from harness.config import StudentConfig
 from harness.demo.encoder import build_tokenizer
 from harness.errors import TeacherError
 from harness.models.checkpoints import check_fits
-from harness.models.families import FAMILIES, ON_POOLER, Family, Head, stackable
+from harness.models.families import FAMILIES, ON_POOLER, Family, Head, can_stack
 from harness.models.student import Blueprint, head_of
 from harness.runtime.device import Arithmetic
 from harness.study import main
@@ -61,10 +61,10 @@ class CopycatForSequenceClassification(BertForSequenceClassification):
         self.bert.pooler.activation = nn.GELU()
 
 
-COPYCAT = Family("copycat", replace(ON_POOLER, activation=F.gelu), "zero", stackable=True)
+COPYCAT = Family("copycat", replace(ON_POOLER, activation=F.gelu), "zero", computes_as_bert=True)
 DISTILBERT = Family(
     "distilbert",
-    Head("pre_classifier", "classifier", pooled=False, activation=F.relu, drops_input=False),
+    Head("pre_classifier", "classifier", uses_pooler=False, activation=F.relu, drops_input=False),
     "zero",
     layers="transformer.layer",
     types=None,
@@ -110,7 +110,7 @@ def test_the_first_position_of_a_row_is_hugging_faces(family: str) -> None:
 
 def test_a_row_that_cannot_be_stacked_is_refused() -> None:
     with pytest.raises(ValueError, match="odd: the stacked engine adds embeddings of token types"):
-        Family("odd", ON_POOLER, "zero", stackable=True, types=None)
+        Family("odd", ON_POOLER, "zero", computes_as_bert=True, types=None)
 
 
 @pytest.mark.usefixtures("copycat")
@@ -122,7 +122,7 @@ def test_a_new_row_trains_with_equal_losses_on_both_engines(
     blueprint = Blueprint(classifier("copycat"), StudentConfig(layers=2))
     members = [replace(own, weights=blueprint.weights(own.seed)) for own in mixed(size)]
     shared = replace(recipe(arithmetic, examples=16, epochs=10), model=blueprint.config)
-    assert stackable(blueprint.config)
+    assert can_stack(blueprint.config)
     together, _ = trained(members, shared)
     alone = replace(shared, training=replace(shared.training, engine="reference"))
     for row, member in enumerate(members):
@@ -175,5 +175,5 @@ def test_a_new_row_is_all_that_a_study_needs(
         layers = config["n_layers" if row is DISTILBERT else "num_hidden_layers"]
         assert layers == 2
     if row is DISTILBERT:
-        assert not stackable(DistilBertConfig())
+        assert not can_stack(DistilBertConfig())
         assert given == {"input_ids", "attention_mask", "output_hidden_states"}

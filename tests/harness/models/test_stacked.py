@@ -26,8 +26,8 @@ from transformers import (
 from harness.errors import MethodError
 from harness.method import Layers, Need, Pooling
 from harness.models.attention import ATTENTION
-from harness.models.families import FAMILIES, stackable
-from harness.models.flat_weights import Flat
+from harness.models.families import FAMILIES, can_stack
+from harness.models.flat_weights import WeightBlock
 from harness.models.reference import ReferenceClassifier
 from harness.models.stacked import StackedClassifier
 from harness.runtime.device import Arithmetic
@@ -88,9 +88,10 @@ def gradients(network: StackedClassifier, member: int) -> Iterator[tuple[str, Te
     assert network.words.vectors.grad is not None
     words[network.words.ids] = network.words.vectors.grad[member]
     yield network.word_name, words
-    for flat in network.flats.values():
-        assert flat.values.grad is not None
-        yield from Flat(flat.pieces, flat.decayed, flat.values.grad).named(member)
+    for block in network.blocks.values():
+        assert block.values.grad is not None
+        gradients = WeightBlock(block.pieces, block.has_decay, block.values.grad)
+        yield from gradients.member_weights(member)
 
 
 @pytest.mark.parametrize("members", [1, 3, 8])
@@ -346,11 +347,11 @@ def test_members_that_stay_are_who_they_were() -> None:
 
 def test_every_row_that_can_be_stacked_is_compared_with_hugging_face() -> None:
     assert {config.model_type for config in CONFIGS.values()} == {
-        family.model_type for family in FAMILIES.values() if family.stackable
+        family.model_type for family in FAMILIES.values() if family.computes_as_bert
     }
 
 
 def test_what_cannot_be_stacked_is_known() -> None:
-    assert all(stackable(config) for config in CONFIGS.values())
-    assert not stackable(MegatronBertConfig(**SIZES))
-    assert not stackable(ErnieConfig(**SIZES, use_task_id=True))
+    assert all(can_stack(config) for config in CONFIGS.values())
+    assert not can_stack(MegatronBertConfig(**SIZES))
+    assert not can_stack(ErnieConfig(**SIZES, use_task_id=True))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.models.word_table import WordTable, looked_up
+from harness.models.word_table import WordTable, look_up_rows
 
 CPU = torch.device("cpu")
 IDS = torch.tensor([[[1, 4, 1]]])
@@ -45,7 +45,7 @@ def test_vectors_are_those_of_the_table(training: bool) -> None:
 
 def test_a_frozen_table_has_no_leaf_and_never_decays() -> None:
     own = tables(2)
-    words = WordTable(own, CPU, torch.tensor([1, 4]), frozen=True)
+    words = WordTable(own, CPU, torch.tensor([1, 4]), freeze=True)
     words.decay_unused([0.5, 0.5])
     assert words.leaves() == []
     assert torch.equal(words.table(1), own[1])
@@ -67,5 +67,5 @@ def test_rows_are_looked_up_in_each_members_own_table() -> None:
     own = torch.stack(tables(2))
     ids = torch.tensor([[[0, 5]], [[5, 5]]])
     expected = torch.stack([own[member][ids[member]] for member in range(2)])
-    assert torch.equal(looked_up(own, ids), expected)
-    assert torch.equal(looked_up(own[:1], ids)[1], own[0][ids[1]])
+    assert torch.equal(look_up_rows(own, ids), expected)
+    assert torch.equal(look_up_rows(own[:1], ids)[1], own[0][ids[1]])

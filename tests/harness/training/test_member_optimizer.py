@@ -89,7 +89,7 @@ def test_members_that_go_on_keep_moments_steps_and_rates(rows: list[int]) -> Non
     optimizer = MemberOptimizer(before, RATES, STEPS, TRAINING)
     train(optimizer, before, members, range(3))
     index = torch.tensor(rows)
-    after = [Leaf(leaf.values[index].requires_grad_(), leaf.decayed) for leaf in before[:2]] + [
+    after = [Leaf(leaf.values[index].requires_grad_(), leaf.has_decay) for leaf in before[:2]] + [
         Leaf(before[2].values.clone().requires_grad_(), True, first=len(rows) - 1)
     ]
     optimizer.keep(rows, after)
