@@ -1,12 +1,12 @@
 """The metrics of tasks. A new metric is one row of `METRICS`, with the two functions that it names.
 
-The table stands below the configuration, which takes the default margins from it, and below reports,
-which have no scikit-learn. So scikit-learn and scipy are imported where a score is computed.
+The configuration takes the default margins from this table, and reports read the table without
+scikit-learn. So each function that computes a score imports scikit-learn or scipy itself.
 
-The resampled form of a metric scores many resamples of the examples at once. A resample is given by
-its counts: how often it holds each example. The function takes labels (examples,), predictions (runs,
+The resampled form of a metric scores many resamples of the examples at once. Counts describe a resample:
+how often the resample holds each example. The function takes labels (examples,), predictions (runs,
 examples) and counts (resamples, examples). It returns the metric of each resample and run (resamples,
-runs): the score of the drawn examples, and 0 where the metric is undefined.
+runs), with 0 where the metric is undefined.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ LabelKind = Literal["classes", "two classes", "scores"]
 Score = Callable[[Values, Values], float]
 """score(labels (examples,), predictions (examples,)), in [-1, 1]; a higher score is better."""
 ResampledScore = Callable[[Values, Values, Floats], Floats]
-"""As the module's docstring says: labels, predictions and counts to scores (resamples, runs)."""
+"""The resampled form of a metric: from labels, predictions and counts to scores (resamples, runs)."""
 
 EXACT = 2**24
-"""Up to it single precision holds every whole number; no count of a resample's is above its examples."""
+"""Single precision holds every whole number up to this one. Double precision counts more examples."""
 CONSTANT = 1e-12
 """A variance below this share of the mean square is rounding: the values are constant."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric: all that the harness and its reports know of it.
+    """One metric: everything that the harness and its reports know about the metric.
 
     Labels and predictions are class indices, or real scores where `labels` is `scores`.
     """
 
     name: str
     labels: LabelKind
-    """The tasks it is for: classification, classification with two classes, or regression."""
+    """The kind of tasks: classification, classification with two classes, or regression."""
     margin: float
     """Default margin of equivalence, in score units: 0.01 is one point."""
     hub_name: str
-    """Its name on Hugging Face's hub."""
+    """The metric's name on Hugging Face's hub."""
     statistic: Score
-    undefined: Callable[[Values, Values], bool]
-    """Whether labels and predictions leave the statistic undefined. It is not called on them then."""
-    resampled: ResampledScore
+    is_undefined: Callable[[Values, Values], bool]
+    """Whether the statistic is undefined for labels and predictions. Then the score is 0."""
+    resample: ResampledScore
 
     @property
     def of_scores(self) -> bool:
@@ -58,21 +58,23 @@ class Metric:
 
     def score(self, labels: Values, predictions: Values) -> float:
         """The metric of labels (examples,) and predictions (examples,); 0 where it is undefined."""
-        return 0.0 if self.undefined(labels, predictions) else self.statistic(labels, predictions)
+        return (
+            0.0 if self.is_undefined(labels, predictions) else self.statistic(labels, predictions)
+        )
 
 
 def one_by_one(score: Score) -> ResampledScore:
-    """The resampled form of any score: every resample is drawn out and scored on its own.
+    """The resampled form of any score, which scores one resample after the other.
 
-    It is right for every metric, and slow: a form of its own is faster where the score has sums in it.
+    This form is right for every metric, but slow. A form with sums over the counts is faster.
     """
 
-    def resampled(labels: Values, predictions: Values, counts: Floats) -> Floats:
+    def resample(labels: Values, predictions: Values, counts: Floats) -> Floats:
         examples = np.arange(len(labels))
-        drawn = [np.repeat(examples, times) for times in counts.astype(np.int64)]
-        return np.array([[score(labels[d], p[d]) for p in predictions] for d in drawn])
+        resamples = [np.repeat(examples, times) for times in counts.astype(np.int64)]
+        return np.array([[score(labels[r], p[r]) for p in predictions] for r in resamples])
 
-    return resampled
+    return resample
 
 
 def _always_defined(labels: Values, predictions: Values) -> bool:
@@ -119,54 +121,55 @@ def _spearman(labels: Values, predictions: Values) -> float:
 
 
 def _accuracies(labels: Values, predictions: Values, counts: Floats) -> Floats:
-    """Share of the drawn examples that are right."""
-    return _count(counts, predictions == labels) / _drawn(counts)
+    """The share of a resample's examples whose predictions equal their labels."""
+    return _count(counts, predictions == labels) / _sizes(counts)
 
 
 def _f1s(labels: Values, predictions: Values, counts: Floats) -> Floats:
     """F1 of class 1."""
     hits = _count(counts, (predictions == 1) & (labels == 1))
-    marked = _count(counts, predictions == 1) + _count(counts, labels[None] == 1)
-    return _ratio(2 * hits, marked)
+    positives = _count(counts, predictions == 1) + _count(counts, labels[None] == 1)
+    return _ratio(2 * hits, positives)
 
 
 def _matthews_correlations(labels: Values, predictions: Values, counts: Floats) -> Floats:
     """Matthews correlation over any number of classes (Gorodkin, 2004)."""
-    drawn = _drawn(counts)
-    covariance = drawn * _count(counts, predictions == labels)
-    true_spread, predicted_spread = drawn**2, drawn**2
-    for true, predicted in _class_counts(labels, predictions, counts):
-        covariance = covariance - true * predicted
-        true_spread = true_spread - true**2
-        predicted_spread = predicted_spread - predicted**2
-    return _ratio(covariance, np.sqrt(true_spread * predicted_spread))
+    sizes = _sizes(counts)
+    covariance = sizes * _count(counts, predictions == labels)
+    label_spread, prediction_spread = sizes**2, sizes**2
+    for label_count, prediction_count in _class_counts(labels, predictions, counts):
+        covariance = covariance - label_count * prediction_count
+        label_spread = label_spread - label_count**2
+        prediction_spread = prediction_spread - prediction_count**2
+    return _ratio(covariance, np.sqrt(label_spread * prediction_spread))
 
 
 def _class_counts(
     labels: Values, predictions: Values, counts: Floats
 ) -> Iterator[tuple[Floats, Floats]]:
-    """How many drawn examples are of each class, and how many are predicted to be."""
-    true_left = predicted_left = _drawn(counts)
+    """For each class the labels (resamples, 1) and predictions (resamples, runs) in each resample."""
+    label_rest = prediction_rest = _sizes(counts)
     *classes, _ = np.union1d(labels, predictions)
     for label in classes:
-        true = _count(counts, labels[None] == label)
-        predicted = _count(counts, predictions == label)
-        true_left, predicted_left = true_left - true, predicted_left - predicted
-        yield true, predicted
-    yield true_left, predicted_left  # of the last class are those that are of no other
+        label_count = _count(counts, labels[None] == label)
+        prediction_count = _count(counts, predictions == label)
+        label_rest = label_rest - label_count
+        prediction_rest = prediction_rest - prediction_count
+        yield label_count, prediction_count
+    yield label_rest, prediction_rest  # the last class has all examples of no other class
 
 
 def _pearson_correlations(labels: Values, predictions: Values, counts: Floats) -> Floats:
     """Pearson correlation, from weighted moments about the means of all examples."""
     x = (labels - labels.mean(dtype=np.float64))[None]
     y = predictions - predictions.mean(axis=1, keepdims=True, dtype=np.float64)
-    drawn = _drawn(counts)
-    mean_x, mean_y = counts @ x.T / drawn, counts @ y.T / drawn
-    square_x, square_y = counts @ (x * x).T / drawn, counts @ (y * y).T / drawn
+    sizes = _sizes(counts)
+    mean_x, mean_y = counts @ x.T / sizes, counts @ y.T / sizes
+    square_x, square_y = counts @ (x * x).T / sizes, counts @ (y * y).T / sizes
     variance_x, variance_y = square_x - mean_x**2, square_y - mean_y**2
-    varied = (variance_x > CONSTANT * square_x) & (variance_y > CONSTANT * square_y)
-    covariance = counts @ (x * y).T / drawn - mean_x * mean_y
-    spread = np.where(varied, variance_x * variance_y, 0.0)
+    varies = (variance_x > CONSTANT * square_x) & (variance_y > CONSTANT * square_y)
+    covariance = counts @ (x * y).T / sizes - mean_x * mean_y
+    spread = np.where(varies, variance_x * variance_y, 0.0)
     return _ratio(covariance, np.sqrt(spread))
 
 
@@ -184,34 +187,34 @@ def _spearman_correlations(labels: Values, predictions: Values, counts: Floats) 
     return scores
 
 
-def _count(counts: Floats, chosen: npt.NDArray[np.bool_]) -> Floats:
-    """How many drawn examples are `chosen` (runs, examples): (resamples, runs)."""
+def _count(counts: Floats, selection: npt.NDArray[np.bool_]) -> Floats:
+    """The number (resamples, runs) of each resample's examples in a selection (runs, examples)."""
     # Single precision takes half the time.
-    kind = np.float32 if chosen.shape[1] <= EXACT else np.float64
-    counted: Values = counts.astype(kind, copy=False) @ chosen.T.astype(kind)
-    return counted.astype(np.float64)
+    kind = np.float32 if selection.shape[1] <= EXACT else np.float64
+    totals: Values = counts.astype(kind, copy=False) @ selection.T.astype(kind)
+    return totals.astype(np.float64)
 
 
-def _drawn(counts: Floats) -> Floats:
-    """How many examples each resample holds: (resamples, 1)."""
-    drawn: Floats = counts.sum(axis=1, keepdims=True)
-    return drawn
+def _sizes(counts: Floats) -> Floats:
+    """The number of examples in each resample, (resamples, 1)."""
+    sizes: Floats = counts.sum(axis=1, keepdims=True)
+    return sizes
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """The ratio, and 0 where the denominator is zero."""
+    """The ratio (resamples, runs), with 0 where the denominator is 0."""
     ratio = np.zeros(np.broadcast_shapes(numerator.shape, denominator.shape))
     np.divide(numerator, denominator, out=ratio, where=denominator > 0)
     return ratio
 
 
 def _centred_ranks(values: Values, counts: Floats) -> Floats:
-    """Average rank of each example's copies in each resample, less the mean rank."""
+    """The average rank of each example's copies minus the mean rank, (resamples, examples)."""
     _, group, copies = np.unique(values, return_inverse=True, return_counts=True)
     order = np.argsort(values, kind="stable")
     size = np.add.reduceat(counts[:, order], np.cumsum(copies) - copies, axis=1)
-    drawn = _drawn(counts)
-    ranks: Floats = np.cumsum(size, axis=1) - (size - 1) / 2 - (drawn + 1) / 2
+    mean_rank = (_sizes(counts) + 1) / 2
+    ranks: Floats = np.cumsum(size, axis=1) - (size - 1) / 2 - mean_rank
     return ranks[:, group]
 
 
@@ -222,8 +225,8 @@ _ROWS = (
         margin=0.01,
         hub_name="accuracy",
         statistic=_accuracy,
-        undefined=_always_defined,
-        resampled=_accuracies,
+        is_undefined=_always_defined,
+        resample=_accuracies,
     ),
     Metric(
         name="f1",
@@ -231,8 +234,8 @@ _ROWS = (
         margin=0.01,
         hub_name="f1",
         statistic=_f1,
-        undefined=_no_class_1,
-        resampled=_f1s,
+        is_undefined=_no_class_1,
+        resample=_f1s,
     ),
     Metric(
         name="matthews",
@@ -240,8 +243,8 @@ _ROWS = (
         margin=0.02,  # its range is twice that of the others
         hub_name="matthews_correlation",
         statistic=_matthews,
-        undefined=_constant,
-        resampled=_matthews_correlations,
+        is_undefined=_constant,
+        resample=_matthews_correlations,
     ),
     Metric(
         name="pearson",
@@ -249,8 +252,8 @@ _ROWS = (
         margin=0.01,
         hub_name="pearsonr",
         statistic=_pearson,
-        undefined=_constant,
-        resampled=_pearson_correlations,
+        is_undefined=_constant,
+        resample=_pearson_correlations,
     ),
     Metric(
         name="spearman",
@@ -258,8 +261,8 @@ _ROWS = (
         margin=0.01,
         hub_name="spearmanr",
         statistic=_spearman,
-        undefined=_constant,
-        resampled=_spearman_correlations,
+        is_undefined=_constant,
+        resample=_spearman_correlations,
     ),
 )
 METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}

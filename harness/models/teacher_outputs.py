@@ -1,4 +1,4 @@
-"""A teacher's outputs for every example, computed once and memory-mapped by all runs."""
+"""A teacher's outputs for every example, from one pass. All runs map the files in memory."""
 
 from __future__ import annotations
 
@@ -25,41 +25,48 @@ from harness.storage.folders import cached
 
 SHARE_SAMPLE = 4096
 SHARE_OF_GPU = 0.25
-"""Of a GPU's free memory: what a split's outputs may take of it."""
+"""The share of a GPU's free memory that a split's outputs may take."""
 
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """`logits` (examples, outputs) fp32 and `states` (examples, layers, width) fp16, of one split.
+    """A teacher's outputs for one split.
 
-    They lie in the mapped files, of which only the rows that are asked for are read, or on the GPU.
+    `logits` are (examples, outputs) in fp32, and `states` are (examples, layers, width) in fp16. Both
+    lie on the GPU or in mapped files. The operating system reads only the rows of a file that are used.
     """
 
     logits: Tensor
     states: Tensor
 
     def on(self, device: torch.device) -> TeacherOutputs:
-        """The outputs where a GPU's batches find them fastest: in its memory, where they fit."""
+        """The outputs in a GPU's memory. Outputs above `SHARE_OF_GPU` stay in their files."""
         if device.type == "cpu":
             return self
-        free, _ = torch.cuda.mem_get_info(device)
-        if self.states.nbytes > free * SHARE_OF_GPU:
+        free_bytes, _ = torch.cuda.mem_get_info(device)
+        if self.states.nbytes > free_bytes * SHARE_OF_GPU:
             return self
         return TeacherOutputs(self.logits.to(device), self.states.to(device))
 
     def part(self, rows: Tensor) -> TeacherOutputs:
-        """The outputs for some rows, where they lie."""
+        """The outputs for some rows (k,), on the same device."""
         rows = rows.to(self.states.device)
         return TeacherOutputs(self.logits[rows], self.states[rows])
 
     def batch(self, rows: Tensor, device: torch.device) -> Layers:
-        """The outputs for those rows, on the CPU of any shape, in fp32 on the device."""
+        """The outputs for rows (...,) on the CPU: tensors (..., outputs) and (..., layers, width).
+
+        The tensors are in fp32 on the device.
+        """
         rows = rows.to(self.states.device, non_blocking=True)
         states = self.states[rows].to(device, non_blocking=True).float()
         return Layers(self.logits[rows].to(device, non_blocking=True), states)
 
     def variance_shares(self) -> list[float]:
-        """Share of each layer's energy that varies between examples, from up to 4,096 of them."""
+        """The variance between examples as a share of energy, for each layer, in [0, 1].
+
+        The shares come from the first `SHARE_SAMPLE` examples.
+        """
         states = self.states[:SHARE_SAMPLE].numpy().astype(np.float64)
         variance = states.var(axis=0).sum(axis=-1)
         energy = np.square(states).mean(axis=0).sum(axis=-1)
@@ -73,25 +80,33 @@ def teacher_outputs(
     arithmetic: Arithmetic,
     advance: Callable[[int], None],
 ) -> dict[Pooling, TeacherOutputs]:
-    """Open the outputs in a folder by pooling, computing them first when missing or damaged."""
+    """A teacher's outputs by pooling, from the files in a folder.
 
-    def build(fresh: Path) -> dict[str, Any]:
-        _compute(fresh, model, inputs, arithmetic, advance)
+    Where the files are missing or damaged, the function computes the outputs and writes the files first.
+    `advance` is called with the number of batches done.
+
+    Raises:
+        TeacherError: the model is in training mode, or its outputs are not finite.
+    """
+
+    def build(new_folder: Path) -> dict[str, Any]:
+        _compute(new_folder, model, inputs, arithmetic, advance)
         return {"examples": len(inputs.lengths)}
 
     cached(folder, build)
-    # Copy-on-write: what torch calls writable, and the files stay as they are.
-    logits, *pooled = (
+    # The mode "c" is copy-on-write: torch accepts the arrays as writable, and the files stay the same.
+    logits, *pooling_states = (
         torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
         for name in ("logits", *POOLINGS)
     )
     return {
-        pooling: TeacherOutputs(logits, own) for pooling, own in zip(POOLINGS, pooled, strict=True)
+        pooling: TeacherOutputs(logits, states)
+        for pooling, states in zip(POOLINGS, pooling_states, strict=True)
     }
 
 
 def _reserve(file: Path) -> None:
-    """Have the file's blocks on disk: where they lack, a write to the map would kill the process."""
+    """Reserve a file's blocks on disk. Without disk space a write to the map would kill the process."""
     if hasattr(os, "posix_fallocate"):  # not on macOS
         with file.open("r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
@@ -126,8 +141,8 @@ def _compute(
         if not np.isfinite(logits[batch.rows]).all():
             raise TeacherError("the teacher's logits are not finite numbers")
         for pooling, target in states.items():
-            pooled = pool(outputs.hidden_states[1:], tensors["attention_mask"], pooling)
-            target[batch.rows] = pooled.cpu().numpy().astype(np.float16)
+            batch_states = pool(outputs.hidden_states[1:], tensors["attention_mask"], pooling)
+            target[batch.rows] = batch_states.cpu().numpy().astype(np.float16)
             if not np.isfinite(target[batch.rows]).all():
                 raise TeacherError("the teacher's states do not fit 16-bit floats")
         advance(1)

@@ -244,7 +244,7 @@ def count_draws(draws: npt.NDArray[np.integer[Any]], items: int) -> Floats:
 
 
 def _resampled_score(metric: str | Score) -> ResampledScore:
-    return metric_of(metric).resampled if isinstance(metric, str) else one_by_one(metric)
+    return metric_of(metric).resample if isinstance(metric, str) else one_by_one(metric)
 
 
 def _predicted_values(predictions: Values) -> Values:

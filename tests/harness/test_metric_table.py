@@ -36,7 +36,7 @@ def draw(examples: int, resamples: int = 20) -> tuple[np.ndarray, np.ndarray]:
 def check(name: str, labels: np.ndarray, predictions: np.ndarray) -> None:
     drawn, counts = draw(len(labels))
     expected = [[REFERENCE[name](labels[d], p[d]) for p in predictions] for d in drawn]
-    scores = METRICS[name].resampled(labels, predictions, counts)
+    scores = METRICS[name].resample(labels, predictions, counts)
     np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-12)
 
 
@@ -60,9 +60,9 @@ def test_counts_are_the_same_in_single_precision(
     labels = generator.integers(2, size=3000)
     predictions = np.where(generator.random((3, 3000)) < 0.8, labels, 1 - labels)
     _, counts = draw(len(labels))
-    single = METRICS[name].resampled(labels, predictions, counts)
+    single = METRICS[name].resample(labels, predictions, counts)
     monkeypatch.setattr(metric_table, "EXACT", 0)
-    np.testing.assert_array_equal(METRICS[name].resampled(labels, predictions, counts), single)
+    np.testing.assert_array_equal(METRICS[name].resample(labels, predictions, counts), single)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "matthews"])
@@ -94,12 +94,12 @@ def test_the_score_is_the_reference_where_that_is_defined_and_else_zero(name: st
     for labels in map(np.array, values):
         for predictions in map(generator.permutation, values):
             score = metric.score(labels, predictions)
-            if metric.undefined(labels, predictions):
+            if metric.is_undefined(labels, predictions):
                 undefined += 1
                 assert score == 0
             else:
                 assert score == REFERENCE[name](labels, predictions)
-            resampled = metric.resampled(labels, predictions[None], np.ones((1, 6)))
+            resampled = metric.resample(labels, predictions[None], np.ones((1, 6)))
             np.testing.assert_allclose(resampled, [[score]], rtol=1e-9, atol=1e-12)
     assert undefined == {"accuracy": 0, "f1": 1}.get(name, 12)
 
@@ -133,8 +133,8 @@ def test_a_metric_is_one_row(
         margin=0.4,
         hub_name="balanced_accuracy",
         statistic=balanced,
-        undefined=lambda labels, predictions: False,
-        resampled=one_by_one(balanced),
+        is_undefined=lambda labels, predictions: False,
+        resample=one_by_one(balanced),
     )
     monkeypatch.setitem(METRICS, "balanced", row)
     task = jobs(tmp_path / "data", text=YAML.replace("[f1, accuracy]", "[balanced, accuracy]"))
@@ -165,12 +165,12 @@ def test_a_metric_is_one_row(
 def test_a_collapsed_student_scores_zero() -> None:
     labels, predictions = np.array([0, 1, 1, 0]), np.zeros((1, 4))
     counts = np.ones((1, 4))
-    assert METRICS["matthews"].resampled(labels, predictions, counts) == 0
-    assert METRICS["f1"].resampled(np.zeros(4), predictions, counts) == 0
+    assert METRICS["matthews"].resample(labels, predictions, counts) == 0
+    assert METRICS["f1"].resample(np.zeros(4), predictions, counts) == 0
 
 
 def test_one_class_everywhere_scores_zero_for_every_run() -> None:
-    scores = METRICS["matthews"].resampled(np.zeros(4), np.zeros((2, 4)), np.ones((3, 4)))
+    scores = METRICS["matthews"].resample(np.zeros(4), np.zeros((2, 4)), np.ones((3, 4)))
     assert scores.tolist() == [[0, 0]] * 3
 
 
@@ -179,7 +179,7 @@ def test_correlations_of_constant_values_are_zero(name: str) -> None:
     labels = np.array([0.1, 0.7, 0.7, 0.2])
     predictions = np.array([[0.3, 0.1, 0.9, 0.4], [0.1, 0.1, 0.1, 0.1]])
     counts = np.array([[1.0, 1.0, 1.0, 1.0], [0.0, 1.0, 3.0, 0.0]])
-    zero = METRICS[name].resampled(labels, predictions, counts) == 0
+    zero = METRICS[name].resample(labels, predictions, counts) == 0
     np.testing.assert_array_equal(zero, [[False, True], [True, True]])
     assert METRICS[name].score(labels, predictions[1]) == 0
 
@@ -190,4 +190,4 @@ def test_constant_values_are_found_despite_rounding(name: str) -> None:
     labels = generator.normal(size=60)
     predictions = np.where(np.arange(60) < 40, 0.1, labels)[None]
     counts = np.where(np.arange(60) < 40, generator.integers(1, 5, size=(50, 60)), 0.0)
-    assert (METRICS[name].resampled(labels, predictions, counts) == 0).all()
+    assert (METRICS[name].resample(labels, predictions, counts) == 0).all()
