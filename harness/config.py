@@ -22,7 +22,7 @@ from harness.pooling_table import pooling_row
 Natural = Annotated[int, Field(ge=0, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Seeds = Annotated[int, Field(ge=1, le=1000, strict=True)]
-"""A number of seeds, or of repeats: each repeat of the whole has a thousand seeds of its own."""
+"""A number of seeds. A repeat has a thousand seeds, so no study has more."""
 Rate = Annotated[float, Field(gt=0, lt=1, strict=True)]
 Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
 Margin = Annotated[float, Field(ge=1e-4, lt=1, strict=True)]
@@ -30,21 +30,21 @@ Positive = Annotated[float, Field(gt=0, strict=True)]
 Choice = bool | int | float | str
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Keep = Literal["best", "report", "none"]
-"""Students whose weights stay on disk: of each study's report runs the best one, all, or none."""
+"""The students whose weights stay on disk: the best one of a study's report runs, all, or none."""
 Sampler = Literal["tpe", "random"]
 
 ROUND = 4
-"""Settings asked together. A constant of the protocol: results depend on it."""
+"""The number of settings in a search round. Results depend on this constant of the protocol."""
 
 START_UP = ROUND
-"""A search's first settings, which the TPE sampler draws at random; a constant of the protocol too."""
+"""The number of first settings that the TPE sampler draws at random; a constant of the protocol too."""
 
 _STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, config=_STRICT)
 class SourceConfig:
-    """Where task data and the pre-trained encoder come from."""
+    """The source of task data: Hugging Face's hub, a folder, or the demo's generator."""
 
     kind: Literal["hub", "folder", "demo"] = "demo"
     folder: str | None = None
@@ -61,7 +61,8 @@ class SourceConfig:
 class TeacherConfig:
     """The teacher: fine-tuned here from `pretrained`, or a fine-tuned `checkpoint` from outside.
 
-    `labels` names a checkpoint's outputs, by task and in its order, where its own names do not.
+    `labels` gives the names of a checkpoint's outputs by task, in the checkpoint's order. They replace
+    names in the checkpoint that differ from the task's labels.
     """
 
     pretrained: str = "demo"
@@ -88,8 +89,9 @@ class TeacherConfig:
 class StudentConfig:
     """Depth and initialisation of the student.
 
-    `init` picks the layers copied from the teacher (`skip`: every n/m-th, `first`: the first m,
-    `random`: none); `origin` says whether they come from the fine-tuned or the pre-trained one.
+    A student of m layers copies layers from a model of n layers. `init` chooses the layers: `skip` every
+    n/m-th, `first` the first m, `random` no layer. `origin` chooses the model: the fine-tuned teacher,
+    or the pre-trained encoder.
     """
 
     layers: Count = 4
@@ -101,8 +103,9 @@ class StudentConfig:
 class TrainingConfig:
     """One student's training: AdamW, linear warm-up and decay, a fixed number of epochs.
 
-    `embeddings` can be left as they are. `engine`: runs stacked into one network where the encoder
-    allows it, or one at a time through Hugging Face's class.
+    With frozen `embeddings` training leaves the embeddings unchanged. The stacked `engine` trains many
+    runs as one network, and the reference engine trains one run at a time with Hugging Face's class.
+    `auto` takes the stacked engine for each encoder that allows stacking.
     """
 
     epochs: Count = 3
@@ -118,7 +121,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class SearchConfig:
-    """The search over settings; `space` narrows, fixes or opens hyper-parameters by name.
+    """The search over settings. `space` changes the ranges of hyper-parameters by name.
 
     A `space` entry is a list: `[value]` fixes, `[low, high]` bounds a numeric range, and any list
     of choices restricts a categorical one.
@@ -130,12 +133,12 @@ class SearchConfig:
     learning_rate: tuple[Rate, Rate] = (1e-5, 1e-4)
     weights: Literal["convex", "simplex"] = "convex"
     rungs: tuple[Count, ...] = ()
-    """Epochs after which the worse half of a round's settings stops, of each method; none by default."""
+    """Epochs at which the worse half of a method's settings in a round stops; by default no epochs."""
     space: Mapping[str, tuple[Choice, ...]] = Field(default_factory=dict)
 
     @property
     def random_trials(self) -> int:
-        """How many of the first trials are drawn at random, whatever the scores of others."""
+        """The number of first trials whose settings do not depend on other trials' scores."""
         return self.trials if self.sampler == "random" else min(self.trials, START_UP)
 
     @model_validator(mode="after")
@@ -144,14 +147,14 @@ class SearchConfig:
             raise ValueError(f"search.rungs must rise, not {list(self.rungs)}")
         if self.learning_rate[0] >= self.learning_rate[1]:
             raise ValueError(f"search.learning_rate must be [low, high], not {self.learning_rate}")
-        empty = [name for name, choices in self.space.items() if not choices]
-        if empty:
-            raise ValueError(f"search.space.{empty[0]} is an empty list")
+        empty_names = [name for name, choices in self.space.items() if not choices]
+        if empty_names:
+            raise ValueError(f"search.space.{empty_names[0]} is an empty list")
         return self
 
 
 def _every_margin(margins: Mapping[str, float]) -> Mapping[str, float]:
-    """The margins with the default of each metric that has none. Raises `ValueError`."""
+    """The margins, with defaults for other metrics. Raises `ValueError` for unknown metrics."""
     for name in margins:
         metric_of(name)
     return {**default_margins(), **margins}
@@ -159,7 +162,7 @@ def _every_margin(margins: Mapping[str, float]) -> Mapping[str, float]:
 
 @dataclass(frozen=True, config=_STRICT)
 class ProtocolConfig:
-    """Which split selects the setting, how many seeds report it, and what decides."""
+    """The protocol: the split that selects settings, the report seeds, and the tests' parameters."""
 
     name: Literal["clean", "paper"] = "clean"
     fraction: Rate = 0.1
@@ -167,15 +170,16 @@ class ProtocolConfig:
     most: Count = 2000
     seeds: Seeds = 10
     stopping: Literal["fixed", "sequential"] = "fixed"
-    """Whether all `seeds` are run, or more of them, up to so many, until the comparisons are decided."""
+    """`fixed` runs all `seeds`. `sequential` adds seeds, at most `seeds`, until all comparisons are
+    decided."""
     repeats: Annotated[int, Field(ge=1, le=999, strict=True)] = 1
-    """How often the whole is done, with another teacher seed, search and report seeds each time."""
+    """The number of repeats. Each repeat has another teacher seed, and other search and report seeds."""
     alpha: Rate = 0.05
     margins: Annotated[Mapping[str, Margin], AfterValidator(_every_margin)] = Field(
         default_factory=default_margins
     )
-    """By metric the difference below which two methods count as equivalent, fixed before any run. In
-    score units: 0.01 is one point."""
+    """The margin of equivalence by metric, in score units: 0.01 is one point. Methods whose difference
+    is below the margin count as equivalent. The margins are fixed before any run."""
 
     @model_validator(mode="after")
     def _one_unit_of_replication(self) -> Self:
@@ -194,7 +198,7 @@ class ProtocolConfig:
 
 @dataclass(frozen=True, config=_STRICT)
 class StudyConfig:
-    """Everything one command was asked to do. Raises `ConfigError` through `validate` only."""
+    """The whole configuration of one command. `validate` makes it and raises `ConfigError`."""
 
     preset: Literal["paper", "minilm", "demo"]
     methods: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -213,7 +217,8 @@ class StudyConfig:
     keep: Keep = "best"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Natural = 0
-    """Threads of products on a CPU; 0 takes the physical cores. One is best for tiny models."""
+    """Threads of matrix products on a CPU. 0 takes the physical cores. One thread is best for tiny
+    models."""
 
     @model_validator(mode="after")
     def _rungs_within_the_training(self) -> Self:
@@ -232,9 +237,9 @@ class StudyConfig:
 
     @model_validator(mode="after")
     def _labels_of_a_task(self) -> Self:
-        unknown = [name for name in self.teacher.labels if name not in self.tasks]
-        if unknown:
-            raise ValueError(f"teacher.labels.{unknown[0]}: no task of this command")
+        unknown_tasks = [name for name in self.teacher.labels if name not in self.tasks]
+        if unknown_tasks:
+            raise ValueError(f"teacher.labels.{unknown_tasks[0]}: no task of this command")
         return self
 
 
@@ -242,12 +247,12 @@ _ADAPTER = TypeAdapter(StudyConfig)
 
 
 def validate(values: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> StudyConfig:
-    """Turn plain composed values into a `StudyConfig`.
+    """The `StudyConfig` with these values, from a composed configuration.
 
-    `labels` are names to show instead of dotted keys.
+    `labels` replace dotted keys in messages.
 
     Raises:
-        ConfigError: naming all faults, in one line.
+        ConfigError: the values have faults. The message names all faults in one line.
     """
     try:
         return _ADAPTER.validate_python(dict(values))
@@ -256,7 +261,7 @@ def validate(values: Mapping[str, Any], labels: Mapping[str, str] | None = None)
 
 
 def fault_lines(error: ValidationError, labels: Mapping[str, str] | None = None) -> list[str]:
-    """The faults that pydantic found: a line for each, with its dotted key or that key's label."""
+    """The faults in an error of pydantic: one line a fault, with the dotted key or the key's label."""
     return [_fault_line(detail, labels or {}) for detail in error.errors()]
 
 
@@ -272,7 +277,7 @@ def _fault_line(detail: Any, labels: Mapping[str, str]) -> str:
     return f"{labels.get(key, key)}: {message}{value}" if key else message
 
 
-def plain(config: StudyConfig) -> dict[str, Any]:
-    """The configuration as plain JSON values, as written into manifests."""
-    dumped: dict[str, Any] = _ADAPTER.dump_python(config, mode="json")
-    return dumped
+def json_values(config: StudyConfig) -> dict[str, Any]:
+    """The configuration as JSON values, as manifests hold them."""
+    values: dict[str, Any] = _ADAPTER.dump_python(config, mode="json")
+    return values

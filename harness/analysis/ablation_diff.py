@@ -17,7 +17,7 @@ import numpy as np
 from harness.analysis.compare import BOOTSTRAP_SEED, AblationResult, uncompared
 from harness.analysis.repeats import read_parts
 from harness.analysis.results import MethodResult, search_ended
-from harness.config import plain
+from harness.config import json_values
 from harness.errors import UserError
 from harness.stats import PairedDifference, holm, paired_difference
 from harness.storage.ledger import Ledger
@@ -203,7 +203,7 @@ def _design(manifest: Manifest) -> dict[str, Any]:
     """What may make scores differ: the configuration, teachers, seeds and versions."""
     provenance = manifest.provenance
     return {
-        **plain(manifest.config),
+        **json_values(manifest.config),
         "report seeds": manifest.report_seeds,
         "search seeds": manifest.search_seeds,
         "teacher fingerprint": {

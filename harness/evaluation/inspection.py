@@ -1,6 +1,6 @@
-"""Inspection: where a run's attention goes, what its targets are like, how alike layers are.
+"""Inspection of runs: a method's attention and targets, and the similarity of layers.
 
-docs/files.md lists by name what is recorded.
+docs/files.md lists the records of an inspection by name.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from harness.training.task_setup import Materials
 
 Inspection = TypeVar("Inspection")
 COMPARED_EXAMPLES = 256
-"""Examples on which layers are compared."""
+"""The number of examples in a comparison of layers."""
 POINT_EXAMPLES = 96
-"""The part of the compared examples whose states are drawn as points."""
+"""The number of those examples whose states a figure shows as points."""
 
 
 @torch.inference_mode()
@@ -135,10 +135,10 @@ class Inspector:
 
     @torch.inference_mode()
     def similarities(self, student: Layers, pooling: Pooling) -> dict[str, Any]:
-        """Measures of how alike m student layers and n teacher layers are, by name, as nested lists.
+        """Measures of similarity between m student and n teacher layers, by name, as nested lists.
 
-        `cka` and `cosine` are (m, n), `angles` (m, n, n). Only `cka` compares states of unlike width;
-        the others are then None.
+        `cka` and `cosine` are (m, n), and `angles` are (m, n, n). `cosine` and `angles` are None where
+        students and teacher differ in width.
         """
         states, (teacher, products) = student.states, self._teacher(pooling)
         same_width = states.shape[-1] == teacher.states.shape[-1]
@@ -194,7 +194,7 @@ class InspectionRecorder:
     def __init__(
         self, inspector: Inspector, runs: Sequence[Run], methods: Sequence[Method], pooling: Pooling
     ) -> None:
-        """`methods` are those of the `runs`, as they are before training."""
+        """`methods` are the methods of the `runs` before training."""
         self.inspector = inspector
         self.runs = runs
         self.pooling = pooling
@@ -207,7 +207,7 @@ class InspectionRecorder:
             method.train()
 
     def __call__(self, epoch: int, population: Population) -> None:
-        """Inspect the members that are left after an epoch (from 1)."""
+        """Inspect the members of a population after an epoch (from 1)."""
         is_last = epoch == population.recipe.training.epochs
         has_attention = [bool(self.attention[index]) for index in population.indices]
         if not (is_last or any(has_attention)):
@@ -242,9 +242,9 @@ class InspectionRecorder:
             with convert_failures(), torch.inference_mode():
                 return inspect()
         except RunFailed as error:
-            when = f"after epoch {epoch}" if epoch else "before training"
+            moment = f"after epoch {epoch}" if epoch else "before training"
             name, seed = self.runs[index].method.name, self.runs[index].seed
-            say(f"warning: {name}, seed {seed}: inspect failed {when}: {error}")
+            say(f"warning: {name}, seed {seed}: inspect failed {moment}: {error}")
             return None
 
     def _record_attention(

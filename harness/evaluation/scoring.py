@@ -1,4 +1,4 @@
-"""Scoring: the members of a trained population to predictions, metrics and inspections."""
+"""Scoring: predictions, metrics and inspections of the members of a population."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.training.run import Run
 from harness.training.task_setup import Materials
 
 INSPECTED_EXAMPLES = 2048
-"""Examples of a split whose pooled states are inspected: all states of a large task would not fit."""
+"""The most examples with pooled states in an inspection. All states of a large task would not fit."""
 
 
 @dataclass
@@ -32,13 +32,13 @@ class RunScores:
 
 
 class Evaluation:
-    """Evaluates the members of populations on the splits of one task."""
+    """The evaluation of populations' members on the splits of one task."""
 
     def __init__(self, materials: Materials) -> None:
         self.materials = materials
 
     def selection_scores(self, population: Population) -> list[dict[str, float]]:
-        """Each row's metrics on the selection split, as far as its member has been trained."""
+        """Each row's metrics on the selection split, with the member's present weights."""
         data = self.materials.data
         predictions = population.predict(self.materials.inputs["selection"], None)
         return [
@@ -47,10 +47,10 @@ class Evaluation:
         ]
 
     def predict(self, population: Population, runs: Sequence[Run]) -> dict[str, list[Layers]]:
-        """Each row's logits by split, in the splits' order; for report runs test splits too.
+        """Each row's logits by split, in the splits' order. Report runs have test splits too.
 
-        Where a method inspects, the first evaluation split has pooled states as well, of its first
-        `INSPECTED_EXAMPLES` examples.
+        Where a method inspects, the layers of the first evaluation split also have pooled states, for
+        the first `INSPECTED_EXAMPLES` examples.
         """
         if not population.members:
             return {}
@@ -86,8 +86,8 @@ class Evaluation:
     ) -> RunScores:
         """A run's scores, from its member's outputs by split.
 
-        The first evaluation split's metrics have plain names, another one's (MNLI's mismatched) carry
-        the split's name. Only the first split is inspected.
+        A metric of the first evaluation split has the metric's name. The name of another split's metric
+        (MNLI's mismatched) ends in the split's name. Only the first split has inspections.
 
         Raises:
             RunFailed: a logit on an evaluation split is not a finite number.

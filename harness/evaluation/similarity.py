@@ -9,7 +9,7 @@ from torch import Tensor
 LEAST_EXAMPLES = 4
 """The unbiased estimate of the alignment divides by examples − 3."""
 ROUNDING = 0.01
-"""Share of a teacher state's length. A student state that is nearer is equal but for rounding."""
+"""A share of a teacher state's length. A student state within this distance counts as the same state."""
 
 
 def centred_products(states: Tensor) -> Tensor:
@@ -36,8 +36,8 @@ def centred_products(states: Tensor) -> Tensor:
     products = products.masked_fill(diagonal, 0.0)
     means = products.sum(dim=2) / (examples - 2)
     means = means - means.sum(dim=1, keepdim=True) / (2 * (examples - 1))
-    centred = products - means[:, :, None] - means[:, None, :]
-    return centred.masked_fill(diagonal, 0.0).flatten(1)
+    products = products - means[:, :, None] - means[:, None, :]
+    return products.masked_fill(diagonal, 0.0).flatten(1)
 
 
 def linear_cka(students: Tensor, teachers: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def linear_cka(students: Tensor, teachers: Tensor) -> Tensor:
 
     HSIC has its unbiased estimate, as in Nguyen, Raghu and Kornblith 2021 (arXiv 2010.15327). The plain
     estimate (Kornblith et al. 2019) is near 1 for any two wide layers on few examples. The alignment is
-    at most 1, and around 0, so at times below 0, for layers that have nothing in common.
+    at most 1. Unrelated layers have alignments around 0, below 0 at times.
 
     Args:
         students: `centred_products` of m layers (m, examples²).
@@ -75,9 +75,10 @@ def mean_cosines(students: Tensor, teachers: Tensor) -> Tensor:
 def teacher_angles(students: Tensor, teachers: Tensor) -> Tensor:
     """The angle between two teacher layers as a student layer sees them, in degrees.
 
-    It is the angle at student layer j between the directions t_i − s_j and t_k − s_j, mean over
-    examples. Yu et al. (arXiv 2502.04499) explain with it why the choice of layers matters little: where
-    all angles are acute, a student that moves towards one teacher layer also nears the others.
+    The angle at student layer j lies between the directions t_i − s_j and t_k − s_j; the result is the
+    mean over examples. Yu et al. (arXiv 2502.04499) explain with these angles why the choice of layers
+    matters little: where all angles are acute, a student that moves towards one teacher layer also nears
+    the other layers.
 
     Args:
         students: states (examples, m, width).
@@ -107,8 +108,8 @@ def principal_plane(states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         the shares of variance that they explain (2,), NaN where there is no variance.
     """
     mean = states.double().mean(0)
-    centred = states.double() - mean
-    values, vectors = torch.linalg.eigh(centred.T @ centred)
+    deviations = states.double() - mean
+    values, vectors = torch.linalg.eigh(deviations.T @ deviations)
     plane = vectors[:, [-1, -2]]
     peaks = plane.gather(0, plane.abs().argmax(0, keepdim=True))
     return mean, plane * peaks.sign(), values[[-1, -2]] / values.sum()

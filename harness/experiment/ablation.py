@@ -88,8 +88,8 @@ class Ablation:
             repeat=self.repeat,
         )
         for materials in task_materials.values():
-            scored = next(iter(materials.data.evaluation.values()))
-            self.ledger.write_texts(scored.sha256, scored.ids, scored.texts)
+            split = next(iter(materials.data.evaluation.values()))
+            self.ledger.write_texts(split.sha256, split.ids, split.texts)
         self.ledger.write_ablation(manifest)
         return PreparedAblation(name, manifest, executors)
 

@@ -1,4 +1,4 @@
-"""Runs to records: a run without a record is trained, once, however many workers ask for it."""
+"""The executor: trains runs without records, each run once among all workers, and writes records."""
 
 from __future__ import annotations
 

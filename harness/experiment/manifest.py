@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy.exc import ArgumentError
 
-from harness.config import StudyConfig, plain
+from harness.config import StudyConfig, json_values
 from harness.data.scores import constant_score
 from harness.data.sources import TaskData
 from harness.experiment.banners import all_banners, seed_banners
@@ -33,17 +33,17 @@ from harness.training.task_setup import Materials
 
 QUOTES = "'\""
 COUNTS = {"search": ("trials",), "protocol": ("seeds", "stopping", "repeats", "alpha", "margins")}
-"""Left out of a study's identity: asking for more, or judging otherwise, continues the same study."""
+"""Keys outside a study's identity. A command with other values of these keys continues the study."""
 IDENTITY = ("pooling", "student", "training", "search", "protocol")
-"""What a study's identity takes from the configuration; data and teacher enter by fingerprint."""
+"""Keys of the configuration in a study's identity, where fingerprints stand for data and teacher."""
 
 Studies = Mapping[str, Mapping[str, str]]
 """Names of studies by task and method."""
 
 
 def identity_of(config: StudyConfig, repeat: int | None) -> dict[str, Any]:
-    """What the configuration says of the identity of each study."""
-    identity = {k: v for k, v in plain(config).items() if k in IDENTITY}
+    """The configuration's part of the identity of each study."""
+    identity = {k: v for k, v in json_values(config).items() if k in IDENTITY}
     for group, counts in COUNTS.items():
         identity[group] = {k: v for k, v in identity[group].items() if k not in counts}
     if not identity["search"]["rungs"]:
@@ -54,17 +54,18 @@ def identity_of(config: StudyConfig, repeat: int | None) -> dict[str, Any]:
 
 
 def ablation_name(config: StudyConfig, studies: Studies, repeat: int | None) -> str:
-    """Source, tasks, methods, and eight digits of the studies and what is compared."""
+    """An ablation's name: source, tasks, methods, and eight digits of a fingerprint.
+
+    The fingerprint covers the studies and the baseline. A name of more than 80 characters gives the
+    numbers of tasks and methods instead of their names.
+    """
     kind = config.source.kind
     methods = "+".join(config.methods)
-    readable = f"{kind}-{'+'.join(config.tasks)}-{methods}"
-    shown = (
-        readable
-        if len(readable) <= 80
-        else f"{kind}-{len(config.tasks)}-tasks-{len(config.methods)}-methods"
-    )
+    stem = f"{kind}-{'+'.join(config.tasks)}-{methods}"
+    if len(stem) > 80:
+        stem = f"{kind}-{len(config.tasks)}-tasks-{len(config.methods)}-methods"
     part = "" if repeat is None else f"-r{repeat}"
-    return f"{shown}-{fingerprint([studies, config.baseline])[:8]}{part}"
+    return f"{stem}-{fingerprint([studies, config.baseline])[:8]}{part}"
 
 
 def ablation_manifest(
@@ -72,15 +73,15 @@ def ablation_manifest(
     ledger: Ledger,
     name: str,
     studies: Studies,
-    ready: Mapping[str, Materials],
-    refused: Mapping[str, str],
+    task_materials: Mapping[str, Materials],
+    refusals: Mapping[str, str],
     *,
     command: str,
     repeat: int | None,
 ) -> Manifest:
-    """The manifest; `ready` are the materials by task, `refused` the reasons by task or method.
+    """The manifest of an ablation.
 
-    The ledger tells what report seeds earlier commands asked for.
+    `refusals` are reasons by task or method. The ledger holds the report seeds of earlier commands.
     """
     family = [
         Contrast(task, method, config.baseline)
@@ -95,9 +96,9 @@ def ablation_manifest(
         source=Source(config.source.kind, config.source.folder),
         config=shown_config(config),
         students=students_in_words(config),
-        banners=(*all_banners(config, ready), *seed_banners(requests, family)),
-        tasks={task: _task_facts(materials.data) for task, materials in ready.items()},
-        teachers={task: materials.facts for task, materials in ready.items()},
+        banners=(*all_banners(config, task_materials), *seed_banners(requests, family)),
+        tasks={task: _task_facts(materials.data) for task, materials in task_materials.items()},
+        teachers={task: materials.facts for task, materials in task_materials.items()},
         methods={method.name: card(method) for method in chosen_methods(config)},
         studies=studies,
         family=tuple(family),
@@ -107,25 +108,25 @@ def ablation_manifest(
         seed_requests=requests,
         storage=shown_url(ledger.url),
         provenance=provenance(),
-        refused=dict(refused),
+        refused=dict(refusals),
         broken_plugins=registry().broken,
         repeat=repeat,
     )
 
 
 def students_in_words(config: StudyConfig) -> str:
-    """How deep students are, and what they start from."""
+    """The students' depth and initial weights, in words."""
     start = "drawn at random"
     if config.student.init != "random":
-        of = {"finetuned": "fine-tuned teacher", "pretrained": "pre-trained encoder"}
-        start = f"{config.student.init} layers of the {of[config.student.origin]}"
+        models = {"finetuned": "fine-tuned teacher", "pretrained": "pre-trained encoder"}
+        start = f"{config.student.init} layers of the {models[config.student.origin]}"
     return f"{config.student.layers}-layer students ({start})"
 
 
 def command_line() -> str:
-    """The command as it was given, to be repeated."""
-    shown = [_without_password(argument) for argument in sys.argv[1:]]
-    return f"python -m harness.study {shlex.join(shown)}"
+    """The command line of this process, without the storage's password."""
+    arguments = [_without_password(argument) for argument in sys.argv[1:]]
+    return f"python -m harness.study {shlex.join(arguments)}"
 
 
 def shown_config(config: StudyConfig) -> StudyConfig:
@@ -134,18 +135,18 @@ def shown_config(config: StudyConfig) -> StudyConfig:
     folder, checkpoint = config.source.folder, config.teacher.checkpoint
     return replace(
         config,
-        source=replace(config.source, folder=folder and _absolute(folder)),
+        source=replace(config.source, folder=folder and _absolute_path(folder)),
         teacher=replace(
             config.teacher,
-            checkpoint=checkpoint and _absolute(checkpoint),
-            pretrained=_absolute(config.teacher.pretrained),
+            checkpoint=checkpoint and _absolute_path(checkpoint),
+            pretrained=_absolute_path(config.teacher.pretrained),
         ),
         storage=storage,
     )
 
 
-def _absolute(name: str) -> str:
-    """The absolute path of a folder; any other name as it is."""
+def _absolute_path(name: str) -> str:
+    """The absolute path of a folder. Any other name stays the same."""
     return str(Path(name).absolute()) if Path(name).is_dir() else name
 
 
@@ -155,23 +156,25 @@ def _without_password(argument: str) -> str:
         return argument
     try:
         return f"storage={shown_url(value.strip(QUOTES))}"
-    except ArgumentError:  # it cannot be told where a password stands
+    except ArgumentError:  # the position of a password in the URL is unknown
         return "storage=***"
 
 
 def _seed_requests(
     config: StudyConfig, ledger: Ledger, name: str, studies: Studies
 ) -> tuple[SeedRequest, ...]:
-    """The report seeds asked for: now, and by earlier commands that have left results."""
-    now = SeedRequest(config.protocol.stopping, config.protocol.seeds)
+    """The requests for report seeds: of earlier commands that have left results, and of this command."""
+    request = SeedRequest(config.protocol.stopping, config.protocol.seeds)
     if name not in ledger.ablations():
-        return (now,)
-    before = ledger.manifest(name).seed_requests
+        return (request,)
+    earlier_requests = ledger.manifest(name).seed_requests
     names = [study for methods in studies.values() for study in methods.values()]
     runs = (run for study in names for run in ledger.study_runs(study))
     if not any(run.role == "report" for run in runs):
-        return (now,)
-    return before if before[-1] == now else (*before, now)
+        return (request,)
+    if earlier_requests[-1] == request:
+        return earlier_requests
+    return (*earlier_requests, request)
 
 
 def _task_facts(data: TaskData) -> TaskFacts:

@@ -1,6 +1,6 @@
 """The model card of a kept student: a README.md whose head Hugging Face's hub reads.
 
-It depends on the run alone, never on time or place, so that a repeated study writes the same bytes.
+The card depends on the run alone, so that a repeated study writes the same bytes.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _head(
 
 
 def _base_model(config: StudyConfig, task: Task) -> str | None:
-    """The hub's id of the encoder that the student starts from; None where it has none."""
+    """The hub's id of the encoder that the student starts from; None for an encoder outside the hub."""
     if config.student.init == "random":
         return None
     name = config.teacher.pretrained
@@ -152,12 +152,12 @@ def _sections(
 
 def _summary(run: Run, materials: Materials, config: StudyConfig) -> str:
     method, title = run.method, _text(materials.data.task.title)
-    how = "trained without a teacher"
+    training = "trained without a teacher"
     if method.uses_teacher():
-        how = f"distilled from a teacher of {materials.facts.layers}"
+        training = f"distilled from a teacher of {materials.facts.layers}"
     paper = "" if method.paper == "-" else f" ({_text(method.paper)})"
     return (
-        f"An encoder of {config.student.layers} layers for {title}, {how}, by the method "
+        f"An encoder of {config.student.layers} layers for {title}, {training}, by the method "
         f"{_code(method.name)}: {_text(method.summary)}{paper}."
     )
 

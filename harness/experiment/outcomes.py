@@ -1,4 +1,4 @@
-"""Outcomes to results: the records, predictions and inspections of the runs of one population."""
+"""Results of one population's runs: records, predictions and inspections from the outcomes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ NO_TRAINING = Outcome([], 0.0, 0.0, 0)
 
 
 class PopulationOutcomes:
-    """The outcomes of runs that were trained together, in the order of `runs`.
+    """The outcomes of runs in one population, in the order of `runs`.
 
-    `population` holds the members that were trained to the end. `prunings` are by the run's index.
+    `population` holds the members that reached the last epoch. `prunings` are by the run's index.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""Repeats of a whole ablation (`--repeat-search R`), as they are trained and written.
+"""Repeats of a whole ablation (`--repeat-search R`), and the joint manifest over all repeats.
 
-Each repeat is an ablation of its own in the ledger: another teacher seed, other search and report
-seeds, and a report. One more manifest, the joint one, names them all. Its scores are one per repeat,
-so that its verdicts hold over new teachers and searches too.
+Each repeat is an ablation of its own in the ledger, with another teacher seed, other search and report
+seeds, and a report. One more manifest, the joint manifest, names all repeats. A joint ablation has one
+score per repeat, so that its verdicts hold for new teachers and searches too.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ class JointAblation:
     """
 
     def __init__(
-        self, config: StudyConfig, ledger: Ledger, command: str, refused: Mapping[str, str]
+        self, config: StudyConfig, ledger: Ledger, command: str, refusals: Mapping[str, str]
     ) -> None:
         self.config = config
         self.ledger = ledger
         self.command = command
-        self.refused = dict(refused)
+        self.refusals = dict(refusals)
         self.names: list[str | None] = []
         self.name = ""
 
-    def add(self, repeat: int, name: str, refused: Mapping[str, str]) -> None:
-        """Add a repeat whose manifest, `name`, is written; `refused` are reasons by task or method."""
+    def add(self, repeat: int, name: str, refusals: Mapping[str, str]) -> None:
+        """Add a repeat whose manifest, `name`, is written; `refusals` are reasons by task or method."""
         self.names.append(name)
-        self.refused |= {
-            f"repeat {repeat}, {subject}": reason for subject, reason in refused.items()
+        self.refusals |= {
+            f"repeat {repeat}, {subject}": reason for subject, reason in refusals.items()
         }
         if repeat == 0:
             self.name = f"{name.removesuffix('-r0')}-x{self.config.protocol.repeats}"
@@ -58,7 +58,7 @@ class JointAblation:
     def leave_out(self, repeat: int, error: UserError) -> None:
         """Note that a repeat cannot be trained at all. The other repeats go on."""
         self.names.append(None)
-        self.refused[f"repeat {repeat}"] = str(error)
+        self.refusals[f"repeat {repeat}"] = str(error)
         self._write()
         say(f"repeat {repeat + 1} of {self.config.protocol.repeats} is left out: {error}")
 
@@ -67,19 +67,20 @@ class JointAblation:
         if self.name in self.ledger.ablations():  # an earlier or another command was further
             names += self.ledger.manifest(self.name).repeats[len(names) :]
         parts = [self.ledger.manifest(name) for name in names if name is not None]
-        joint = joint_manifest(self.config, parts, self.name, names)
-        self.ledger.write_ablation(replace(joint, command=self.command, refused=self.refused))
+        manifest = joint_manifest(self.config, parts, self.name, names)
+        manifest = replace(manifest, command=self.command, refused=self.refusals)
+        self.ledger.write_ablation(manifest)
 
 
 def joint_manifest(
     config: StudyConfig, parts: Sequence[Manifest], name: str, repeats: Sequence[str | None]
 ) -> Manifest:
-    """The manifest over repeats, from the manifests `parts` of those that could be trained.
+    """The manifest over repeats, from the manifests `parts` of all repeats that could be trained.
 
-    Tasks, methods, the family and the rest are those of the first repeat.
+    Tasks, methods, the family and the other facts come from the first repeat.
     """
     first = parts[0]
-    outside = config.teacher.checkpoint is not None
+    from_outside = config.teacher.checkpoint is not None
     protocol = replace(first.config.protocol, repeats=config.protocol.repeats)
     return replace(
         first,
@@ -96,7 +97,7 @@ def joint_manifest(
         repeat=None,
         repeats=tuple(repeats),
         replication="searches and seeds, with this teacher"
-        if outside
+        if from_outside
         else "teachers, searches and seeds",
     )
 

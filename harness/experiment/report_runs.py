@@ -1,4 +1,4 @@
-"""Report runs: the selected settings of a task's studies are trained over new seeds."""
+"""Report runs: training of the selected settings of a task's studies over new seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.training.run import Run, report_seeds
 
 
 class ReportRuns:
-    """The report runs of selected settings on one task: all studies get the same seeds, in one order."""
+    """The report runs of selected settings on one task. All studies have the same seeds in one order."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class ReportRuns:
         self._tidy_students(records)
 
     def _train_until_decided(self, looks: Looks, label: str) -> dict[str, Record]:
-        """Train as many of each method's first seeds as its comparisons need; the records of these."""
+        """Train as many of each method's first seeds as its comparisons need. Returns their records."""
         baseline = self.config.baseline
         assert baseline is not None  # the configuration is refused without one
         family = [(method, baseline) for method in self.runs if method != baseline]
@@ -68,7 +68,7 @@ class ReportRuns:
             )
 
     def _tidy_students(self, records: Mapping[str, Record]) -> None:
-        """Remove the students of these runs that are not to be kept."""
+        """Remove the students of these runs that `keep` does not name."""
         for selection in self.selections:
             fingerprints = [run.fingerprint for run in self.runs[selection.study.method.name]]
             seed_records = {key: records[key] for key in fingerprints if key in records}

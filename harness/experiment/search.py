@@ -1,7 +1,8 @@
-"""Optuna's ask and tell in fixed rounds, each trial with a seed of its own, resumable.
+"""Optuna's ask and tell in fixed rounds that a later command can resume. Each trial has its own seed.
 
-A round of `ROUND` trials is asked whole, however many of them are wanted or fit in memory. So the
-settings never depend on the machine. A trial whose runs did not finish keeps its stored parameters.
+A command always asks whole rounds of `ROUND` trials, even where it trains fewer trials or where fewer
+fit in memory. So the settings never depend on the machine. A trial whose runs did not finish keeps its
+stored parameters.
 """
 
 from __future__ import annotations

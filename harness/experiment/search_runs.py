@@ -28,7 +28,7 @@ class SearchRuns:
         self.task = executor.materials.data.task
 
     def train(self) -> None:
-        """Ask, train and tell all rounds; what the ledger already has is not trained again."""
+        """Ask, train and tell all rounds. Runs with a record in the ledger are not trained again."""
         ledger, claims = self.executor.ledger, self.executor.claims
         storage = open_optuna(ledger.url, claims)
         searches = {
@@ -41,9 +41,9 @@ class SearchRuns:
         storage.engine.dispose()
 
     def selections(self) -> list[Selection]:
-        """The best setting of each study, of the trials that are asked for now.
+        """The best setting of each study among the first `trials` trials of the configuration.
 
-        A study all of whose settings failed has none. A line says so.
+        A study without a complete trial has no selection, and a line on stderr says so.
         """
         selections = []
         for method, study in self.studies.items():
@@ -63,7 +63,7 @@ class SearchRuns:
         return selections
 
     def _evaluate(self, trials: Mapping[str, Sequence[Trial]]) -> dict[str, dict[int, TrialScore]]:
-        """Train one round of all studies: each method's trials to their scores by number."""
+        """Train one round of all studies. Returns each method's scores by the number of the trial."""
         runs = [
             run
             for method, method_trials in trials.items()

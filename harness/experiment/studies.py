@@ -1,4 +1,4 @@
-"""Studies on one task: what each of them searches, and the setting that it selects."""
+"""Studies on one task: the space of each study, and the setting that a study selects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.registry.discovery import chosen_methods
 from harness.registry.space import Space, space_of
 
 NAMED_METHODS = 4
-"""The most methods that a line of progress names. Of more it gives the number."""
+"""The most methods that a line of progress names. A line on more methods gives their number."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The trainer of runs on one task. It writes nothing: the executor writes results."""
+"""The trainer of runs on one task. The executor writes the results."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RunResult:
 
 
 Keep = Callable[[Run, Record, Mapping[str, Tensor], Method | None], None]
-"""Keeps a report run's student: its weights by name, and its method with what it has learned."""
+"""A function that keeps a report run's student: weights by name, and the method with its parameters."""
 
 
 class Trainer:

@@ -13,7 +13,7 @@ import torch
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's `mallopt`."""
 HELD_BYTES = 2**30
-"""Blocks up to this size are held when they are freed, and as much free memory is."""
+"""The allocator holds free blocks up to this size, and free memory up to this size in all."""
 
 
 def set_threads(threads: int) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C, remembered: some libraries turn its `KeyboardInterrupt` into an error of their own."""
+"""A memory for Ctrl-C: some libraries turn its `KeyboardInterrupt` into an error of their own."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ PLAIN_SECONDS = 10.0
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show the label, the steps that are done and the time left; gives a function `advance(steps)`."""
+    """Show the label, the number of steps done and the time left. Yields a function `advance(steps)`."""
     console = Console(stderr=True)
     if console.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())

@@ -31,7 +31,7 @@ class Provenance:
 
 @cache
 def provenance() -> Provenance:
-    """The provenance of what this process makes."""
+    """The provenance of this process's records."""
     return Provenance(
         python=platform.python_version(),
         libraries={name: version(name) for name in LIBRARIES},

@@ -1,7 +1,7 @@
 """Counter-based randomness: every draw is a function of a key alone, never of earlier draws.
 
-A run's dropout masks are keyed by (seed, step, site) and its data order by (seed, epoch, bucket), so
-a run gives the same result alone, in any population and after a resume.
+The keys are (seed, step, site) for a run's dropout masks, and (seed, epoch, bucket) for the order of
+its examples. So a run gives the same result alone, in any population and after a resume.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ def derive(*parts: int | str) -> int:
 
 
 def generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A fresh generator seeded by the key."""
-    fresh = torch.Generator(device)
-    fresh.manual_seed(derive(*parts))
-    return fresh
+    """A new generator with the key as its seed."""
+    new_generator = torch.Generator(device)
+    new_generator.manual_seed(derive(*parts))
+    return new_generator
 
 
 @contextmanager
 def global_seed(*parts: int | str) -> Iterator[None]:
-    """Seed torch's global generator for third-party initialisers, and restore it afterwards."""
+    """Seed torch's global generator for third-party initialisers. Its old state returns afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(*parts))
         yield
@@ -51,34 +51,34 @@ class DropoutKey:
         self,
         site: int,
         shape: Sequence[int],
-        dropped: int,
+        levels: int,
         dtype: torch.dtype,
-        of: int | None = None,
+        full_length: int | None = None,
     ) -> Tensor:
-        """A mask of `shape` (members, ...): 0 with probability `dropped`/256, else 256/(256 − dropped).
+        """A mask of `shape` (members, ...): 0 with probability levels/256, else 256/(256 − levels).
 
-        A member's part is a function of (the member's seed, step, site) alone. With `of` the result is
-        the first row, along the last dimension but one, of a mask with `of` rows there.
+        A member's part is a function of (the member's seed, step, site) alone. With `full_length` the
+        result (..., 1, width) is the first row of a mask (..., full_length, width).
         """
-        members, *inner = shape
-        if of is not None and (of * inner[-1]) % 8:
-            full_shape = (members, *inner[:-2], of, inner[-1])
-            return self.mask(site, full_shape, dropped, dtype)[..., :1, :]
-        columns = math.prod(inner) if of is None else inner[-1]
-        rows = math.prod(inner) // columns
-        stride = 0 if of is None else of * inner[-1] // 8
+        members, *sizes = shape
+        if full_length is not None and (full_length * sizes[-1]) % 8:
+            full_shape = (members, *sizes[:-2], full_length, sizes[-1])
+            return self.mask(site, full_shape, levels, dtype)[..., :1, :]
+        columns = math.prod(sizes) if full_length is None else sizes[-1]
+        rows = math.prod(sizes) // columns
+        stride = 0 if full_length is None else full_length * sizes[-1] // 8
         counters = _counters(stride, rows, columns, self.members.device)
         draws = _hash(counters + (self.members + derive(self.step, site))[:, None, None])
         mask = torch.empty(members, rows, columns, dtype=dtype, device=draws.device)
         # Many times faster on CPUs than a comparison to booleans and a conversion.
-        torch.ge(draws.view(torch.uint8)[..., :columns], dropped, out=mask)
-        return mask.mul_(LEVELS / (LEVELS - dropped)).view(*shape)
+        torch.ge(draws.view(torch.uint8)[..., :columns], levels, out=mask)
+        return mask.mul_(LEVELS / (LEVELS - levels)).view(*shape)
 
 
 _WEYL = -0x61C8864680B583EB
 _FIRST_FACTOR, _SECOND_FACTOR = -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 _counter_tables: dict[torch.device, Tensor] = {}
-"""The longest row of counters that was needed so far, by device."""
+"""The longest row of counters that a mask has needed so far, by device."""
 
 
 def _counters(stride: int, rows: int, columns: int, device: torch.device) -> Tensor:
@@ -97,19 +97,20 @@ def _counters(stride: int, rows: int, columns: int, device: torch.device) -> Ten
 def _hash(words: Tensor) -> Tensor:
     """Scramble 64-bit integers in place, after SplitMix64 (Steele, Lea, Flood 2014).
 
-    Shifts are arithmetic here: so the last step adds, which leaves no bit constant.
+    torch shifts signed integers arithmetically. So the last step adds the shifted words instead of an
+    exclusive or: the addition leaves no bit constant.
     """
-    shifted = words >> 30
-    words ^= shifted
+    shift = words >> 30
+    words ^= shift
     words *= _FIRST_FACTOR
-    words ^= torch.bitwise_right_shift(words, 27, out=shifted)
+    words ^= torch.bitwise_right_shift(words, 27, out=shift)
     words *= _SECOND_FACTOR
-    words += torch.bitwise_right_shift(words, 31, out=shifted)
+    words += torch.bitwise_right_shift(words, 31, out=shift)
     return words
 
 
 def dropped_levels(p: float) -> int:
-    """A dropout rate in 256ths, from 1 to 255 for rates above 0: they drop a part, never all."""
+    """A dropout rate in 256ths. Rates above 0 have 1 to 255 levels, so they never drop all values."""
     return min(max(round(p * LEVELS), 1), LEVELS - 1) if p > 0 else 0
 
 
@@ -121,30 +122,30 @@ class CounterDropout(nn.Module):
         self.p = p
         self.site = site
         self.key = key
-        self.dropped = dropped_levels(p)
+        self.levels = dropped_levels(p)
 
     def forward(self, values: Tensor) -> Tensor:
         """Zero a share of about `p` of `values` (any shape) and scale the rest up."""
-        if not self.training or self.dropped == 0:
+        if not self.training or self.levels == 0:
             return values
-        mask = self.key.mask(self.site, (1, *values.shape), self.dropped, values.dtype)
+        mask = self.key.mask(self.site, (1, *values.shape), self.levels, values.dtype)
         return values * mask[0]
 
 
 def key_dropout(model: nn.Module, key: DropoutKey) -> None:
-    """Let every `nn.Dropout` of a model read the key.
+    """Replace every `nn.Dropout` of a model with a `CounterDropout` that reads the key.
 
-    Sites are numbered in the order of the modules, with the encoder's before the head's: some classes
-    define the head first.
+    Sites have numbers in the order of the modules, but the encoder's sites come before the head's: some
+    classes define the head first.
     """
-    named = model.named_modules(remove_duplicate=False)
+    modules = model.named_modules(remove_duplicate=False)
     encoder = getattr(model, "base_model_prefix", "")
-    sites = [name for name, module in named if isinstance(module, nn.Dropout)]
+    sites = [name for name, module in modules if isinstance(module, nn.Dropout)]
     sites.sort(key=lambda name: not name.startswith(encoder))
     for site, name in enumerate(sites):
         dropout = model.get_submodule(name)
         if not isinstance(dropout, nn.Dropout):  # already replaced, through a shared parent
             continue
         parent, _, attribute = name.rpartition(".")
-        keyed = CounterDropout(dropout.p, site, key).train(dropout.training)
-        setattr(model.get_submodule(parent), attribute, keyed)
+        counter_dropout = CounterDropout(dropout.p, site, key).train(dropout.training)
+        setattr(model.get_submodule(parent), attribute, counter_dropout)

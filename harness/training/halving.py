@@ -1,4 +1,4 @@
-"""Successive halving: of a round's settings the worse half stops at fixed epochs, the rungs.
+"""Successive halving: the worse half of a round's settings stops at fixed epochs, the rungs.
 
 After Jamieson & Talwalkar (2016), arXiv 1502.07943. The rungs are the same for every method. Settings
 are compared within one method and round only, by the selection scores that they have reached.
@@ -20,7 +20,7 @@ Scores = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Pruning:
-    """The end of a run at a rung: after which epoch (from 1), with which selection scores."""
+    """The end of a run at a rung: the epoch (from 1) and the run's selection scores."""
 
     epoch: int
     metrics: Scores
@@ -44,7 +44,7 @@ def _setting_number(run: Run) -> int:
 
 
 class Halving:
-    """Decides at each rung which of a population's runs go on.
+    """The decision at each rung which runs of a population go on.
 
     `runs` are in the order in which the population's members were given. `score` returns the selection
     scores of a population's rows. `prunings` are by the run's index in `runs`.
@@ -72,7 +72,7 @@ class Halving:
         for row, index in enumerate(population.indices):
             run = self.runs[index]
             rounds.setdefault(round_of(run), {}).setdefault(_setting_number(run), []).append(row)
-        staying: list[int] = []
+        survivors: list[int] = []
         for setting_rows in rounds.values():
             means = {
                 number: float(np.mean([scores[row][self.metric] for row in rows]))
@@ -81,7 +81,7 @@ class Halving:
             # A score that is not a number is the worst. The lower number wins a tie.
             ranking = sorted(means, key=lambda n: (-np.nan_to_num(means[n], nan=-np.inf), n))
             for number in ranking[: (len(ranking) + 1) // 2]:
-                staying += setting_rows[number]
-        for row in set(range(len(population.members))) - set(staying):
+                survivors += setting_rows[number]
+        for row in set(range(len(population.members))) - set(survivors):
             self.prunings[population.indices[row]] = Pruning(epoch, scores[row])
-        return sorted(staying)
+        return sorted(survivors)

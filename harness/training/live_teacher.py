@@ -1,4 +1,4 @@
-"""The live teacher: it runs in every step, for methods that read what is too large for a cache."""
+"""The live teacher runs in every step, for methods that read tensors too large for a cache."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class LiveTeacher:
             inputs = {name: values[self.first_rows] for name, values in batch.items()}
         shape = inputs["input_ids"].shape[:2]
         with self.arithmetic.autocast():
-            flat = {name: values.flatten(0, 1) for name, values in inputs.items()}
-            teacher = layers_of(self.model, flat, None, self.needs)
+            rows = {name: values.flatten(0, 1) for name, values in inputs.items()}
+            teacher = layers_of(self.model, rows, None, self.needs)
 
         def by_member(values: Tensor) -> Tensor:
             values = values.unflatten(0, shape)

@@ -81,9 +81,9 @@ def train_population(
         if not population.members:
             break
         if observe is not None:
-            paused = time.perf_counter()
+            pause_start = time.perf_counter()
             observe(epoch + 1, population)
-            started += time.perf_counter() - paused  # observing is no cost of the training
+            started += time.perf_counter() - pause_start  # observing is no cost of the training
     share = (time.perf_counter() - started) / count
     examples, memory = len(recipe.inputs.lengths), _peak_memory(recipe.arithmetic)
     outcomes = [

@@ -23,8 +23,8 @@ def group_members(members: Sequence[Member]) -> list[list[int]]:
     """Indices of members that can be batched with each other, groups in order of appearance."""
     groups: dict[object, list[int]] = {}
     for index, member in enumerate(members):
-        alone = member.method is not None and not member.method.supports_vmap
-        groups.setdefault(index if alone else _signature(member.method), []).append(index)
+        needs_own_group = member.method is not None and not member.method.supports_vmap
+        groups.setdefault(index if needs_own_group else _signature(member.method), []).append(index)
     return list(groups.values())
 
 

@@ -53,9 +53,9 @@ class Population:
         self.schedule = recipe.schedule()
         self.step = 0
         self.tokens = recipe.tokens
-        self._widest = 0
-        taught = any(group.uses_teacher for group in self.groups)
-        self.teacher = recipe.teacher if taught else None
+        self._greatest_width = 0
+        uses_teacher = any(group.uses_teacher for group in self.groups)
+        self.teacher = recipe.teacher if uses_teacher else None
         self._number_groups()
         self.optimizer = MemberOptimizer(
             self._leaves(),
@@ -74,8 +74,8 @@ class Population:
         batches = {seed: self.schedule.epoch(number, seed) for seed in set(seeds)}
         epoch = torch.tensor(number, device=self.device)
         for step, batch in enumerate(batches[seeds[0]]):
-            if batch.width > self._widest:
-                self._widest = batch.width
+            if batch.width > self._greatest_width:
+                self._greatest_width = batch.width
                 release_memory()  # wider tensors do not fit the gaps of narrower ones
             examples = torch.from_numpy(np.stack([batches[seed][step].rows for seed in seeds]))
             self.train_batch(examples, batch.width, epoch)

@@ -46,8 +46,8 @@ def _size_on_gpu(recipe: Recipe, member: Member) -> int:
     except torch.OutOfMemoryError:
         return 1
     torch.cuda.empty_cache()
-    free, _ = torch.cuda.mem_get_info(recipe.arithmetic.device)
-    return _most_members(free, pair_bytes - single_bytes)
+    free_bytes, _ = torch.cuda.mem_get_info(recipe.arithmetic.device)
+    return _most_members(free_bytes, pair_bytes - single_bytes)
 
 
 def _bytes_on_gpu(recipe: Recipe, member: Member, size: int) -> int:
@@ -56,12 +56,12 @@ def _bytes_on_gpu(recipe: Recipe, member: Member, size: int) -> int:
     Each member has another seed, so that a live teacher's layers are computed for each of them.
     """
     members = [replace(member, seed=member.seed + number) for number in range(size)]
-    longest = np.argsort(recipe.inputs.lengths)[-recipe.training.batch_size :]
-    rows = torch.from_numpy(longest)
+    longest_examples = np.argsort(recipe.inputs.lengths)[-recipe.training.batch_size :]
+    rows = torch.from_numpy(longest_examples)
     teacher = recipe.teacher
-    widest = replace(
+    batch_recipe = replace(
         recipe,
-        inputs=recipe.inputs.part(longest),
+        inputs=recipe.inputs.part(longest_examples),
         labels=recipe.labels[rows.to(recipe.labels.device)],
         teacher=teacher and teacher.part(rows),
         training=replace(recipe.training, epochs=2),
@@ -70,7 +70,7 @@ def _bytes_on_gpu(recipe: Recipe, member: Member, size: int) -> int:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(recipe.arithmetic.device)
     bytes_before = torch.cuda.memory_allocated(recipe.arithmetic.device)
-    population = Population(members, widest)
+    population = Population(members, batch_recipe)
     for epoch in range(2):
         population.epoch(epoch, lambda steps: None)
     return torch.cuda.max_memory_allocated(recipe.arithmetic.device) - bytes_before

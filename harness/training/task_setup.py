@@ -68,7 +68,7 @@ class Materials:
 
 
 def prepare(config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Path) -> Materials:
-    """Tokenise, make or load the teacher, judge it, and compute or open its outputs.
+    """Tokenise the data, make or load the teacher, judge the teacher, and compute or open its outputs.
 
     Raises:
         TeacherError: the teacher cannot be used or is too weak.
@@ -118,7 +118,9 @@ def prepare(config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Pa
 def find_own_start(
     config: StudyConfig, task: Task, teacher: Path, cache: Path, *, outline: bool = False
 ) -> Path | None:
-    """The folder that students start from where that is not the teacher; `outline` as in `locate`.
+    """The folder that students start from, or None where students start from the teacher.
+
+    `outline` as in `locate`.
 
     Raises:
         TeacherError: students would read the teacher's token ids as other words.

@@ -44,11 +44,12 @@ from harness.training.recipe import Member, Recipe, engine_of
 
 @dataclass(frozen=True)
 class Origin:
-    """The origin of a task's teacher: a folder, and the identity of what is done with it.
+    """The origin of a task's teacher: a folder and a fingerprint.
 
-    Here a teacher is fine-tuned from the encoder in `folder`, and `recipe` is a fingerprint of all that
-    fine-tuning depends on. A teacher from outside lies in `folder` whole, `recipe` is a fingerprint of
-    its files, and `outputs` are the indices of its outputs in the order of the task's labels.
+    A teacher that is fine-tuned here starts from the encoder in `folder`, and `recipe` is a fingerprint
+    of the encoder, the data and the settings of fine-tuning. A teacher from outside lies in `folder`,
+    `recipe` is a fingerprint of its files, and `outputs` are the indices of its outputs in the order of
+    the task's labels.
     """
 
     folder: Path
@@ -61,8 +62,8 @@ class Origin:
 class Teacher:
     """A frozen classifier in eval mode, its folder, and a fingerprint that covers its weights.
 
-    The recipe would not do: two machines do not fine-tune the same weights to the last bit. `seconds`
-    is the time of the fine-tuning.
+    The fingerprint of the recipe would not identify the weights: two machines fine-tune weights that
+    differ in the last bits. `seconds` is the time of the fine-tuning.
     """
 
     model: PreTrainedModel
@@ -75,7 +76,7 @@ class Teacher:
 def find_origin(
     config: StudyConfig, data: TaskData, precision: str, cache: Path, *, outline: bool = False
 ) -> Origin:
-    """Locate the encoder or checkpoint; the recipe covers all that fine-tuning depends on.
+    """Locate the encoder or checkpoint. The recipe covers everything that fine-tuning depends on.
 
     `outline` as in `harness.models.checkpoints.locate`.
     """
@@ -132,11 +133,11 @@ def _match_labels(folder: Path, task: Task, override: Sequence[str] | None) -> t
         labels, outputs = [[_one_spelling(name) for name in side] for side in (labels, outputs)]
     if sorted(outputs) != sorted(labels) or len(set(labels)) < len(labels):
         source = f"teacher.labels.{task.name}" if override else f"--teacher {folder}"
-        quoted = ",".join(json.dumps(label, ensure_ascii=False) for label in task.labels)
+        label_list = ",".join(json.dumps(label, ensure_ascii=False) for label in task.labels)
         raise TeacherError(
             f"{source}: outputs {list(override or names)} cannot be matched by name with the labels of "
             f"{task.name}, {list(task.labels)}; name them in the checkpoint's order with "
-            f"'teacher.labels.{task.name}=[{quoted}]'"
+            f"'teacher.labels.{task.name}=[{label_list}]'"
         )
     return tuple(outputs.index(label) for label in labels)
 
@@ -187,11 +188,11 @@ def prepare_teacher(
         return Teacher(model, origin.folder, origin.recipe, True, 0.0)
     folder = out / "teachers" / f"{data.task.name}-{origin.recipe[:16]}"
 
-    def build(fresh: Path) -> dict[str, Any]:
+    def build(new_folder: Path) -> dict[str, Any]:
         started = time.perf_counter()
-        _fine_tune(origin, config, data, inputs, arithmetic, fresh, advance)
+        _fine_tune(origin, config, data, inputs, arithmetic, new_folder, advance)
         release_memory()
-        weights = file_sha256(fresh / "model.safetensors")
+        weights = file_sha256(new_folder / "model.safetensors")
         return {"seconds": time.perf_counter() - started, "weights": weights}
 
     facts = cached(folder, build)
@@ -254,12 +255,12 @@ def judge_teacher(
     inputs: dict[str, EncodedSplit],
     arithmetic: Arithmetic,
 ) -> TeacherFacts:
-    """Facts about a teacher: its scores on the held-out splits, a constant prediction's, its shape.
+    """Facts about a teacher: scores on the held-out splits, a constant prediction's score, the shape.
 
-    The variance shares are left empty: they are computed from the teacher's outputs.
+    The variance shares stay empty: `task_setup` computes them from the teacher's outputs.
 
     Raises:
-        TeacherError: the teacher is no better than a constant, unless that is allowed.
+        TeacherError: the teacher is no better than a constant, and `config.allow_weak` is false.
     """
     task, metric = data.task, data.task.metrics[0]
     scores = {
@@ -273,8 +274,8 @@ def judge_teacher(
     }
     floor = constant_score(task, data.train.labels, data.selection.labels)
     score = scores["selection"][metric]
-    weak = not score > floor  # also when it is not a number
-    if weak and not config.allow_weak:
+    is_weak = not score > floor  # true also for a score that is not a number
+    if is_weak and not config.allow_weak:
         raise TeacherError(
             f"{task.name}: the teacher's {metric} on the selection split is {score:.3f}, a constant "
             f"prediction's {floor:.3f}; train it longer, or pass --allow-weak-teacher"
@@ -286,7 +287,7 @@ def judge_teacher(
         origin="from outside" if teacher.from_outside else "fine-tuned here",
         metrics=scores,
         constant=floor,
-        weak=weak,
+        weak=is_weak,
         layers=int(teacher.model.config.num_hidden_layers),
         width=int(teacher.model.config.hidden_size),
         seconds=teacher.seconds,

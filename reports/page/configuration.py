@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.config import plain
+from harness.config import json_values
 from reports.evidence import Evidence
 from reports.kit import display
 from reports.kit.display import Table
@@ -16,7 +16,7 @@ from reports.kit.display import Table
 
 def configuration_table(evidence: Evidence) -> Table:
     """The protocol and the configuration, as the manifest has them."""
-    return _named("Configuration", _protocol(evidence) | plain(evidence.manifest.config))
+    return _named("Configuration", _protocol(evidence) | json_values(evidence.manifest.config))
 
 
 def provenance_table(evidence: Evidence) -> Table:

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from harness.compose import compose_config, names, read_yaml
-from harness.config import START_UP, StudyConfig, plain, validate
+from harness.config import START_UP, StudyConfig, json_values, validate
 from harness.errors import ConfigError
 
 ASKED = ["methods=[alp]", "tasks=[rte]"]
@@ -159,7 +159,7 @@ def test_plain_values_validate_to_the_same_configuration(preset: str) -> None:
     config = composed(
         f"preset={preset}", "search.space.scaled=[false]", "search.space.kd_weight=[0.5]"
     )
-    again = validate(plain(config))
+    again = validate(json_values(config))
     assert again == config
     assert again.search.space["scaled"] == (False,)
     assert again.search.space["scaled"][0] is False

@@ -21,7 +21,7 @@ from transformers import AutoModelForSequenceClassification
 from harness.analysis.compare import summarise
 from harness.cli import command as study_command
 from harness.compose import compose_config
-from harness.config import ProtocolConfig, SourceConfig, plain
+from harness.config import ProtocolConfig, SourceConfig, json_values
 from harness.data.sources import load_task_data
 from harness.data.tasks import load_task
 from harness.data.tokens import encode
@@ -723,7 +723,7 @@ def test_a_storage_password_is_never_recorded(
     monkeypatch.setattr("sys.argv", ["study", "--json", given])
     assert manifest.command_line() == f"python -m harness.study --json {shlex.quote(shown)}"
     config = compose_config(["methods=[kd]", "tasks=[rte]", "storage='postgresql://u:sesame@h/d'"])
-    assert "sesame" not in json.dumps(plain(manifest.shown_config(config)))
+    assert "sesame" not in json.dumps(json_values(manifest.shown_config(config)))
 
 
 def test_the_number_of_search_seeds_makes_another_study(command: Command, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from pyarrow import parquet
 from harness.cli import arguments, command
 from harness.cli.arguments import Request
 from harness.compose import compose_config
-from harness.config import ProtocolConfig, SourceConfig, plain
+from harness.config import ProtocolConfig, SourceConfig, json_values
 from harness.data.sources import load_task_data
 from harness.data.tasks import load_task, read_task, task_names
 from harness.errors import DataError, StorageError, UserError
@@ -51,7 +51,7 @@ def keys(values: dict[str, Any], prefix: str = "") -> list[str]:
     return found
 
 
-KEYS = keys(plain(compose_config(["preset=demo", "methods=[kd]", "tasks=[rte]"])))
+KEYS = keys(json_values(compose_config(["preset=demo", "methods=[kd]", "tasks=[rte]"])))
 SPACES = [f"search.space.{name}" for name in ("temperature", "kd_weight", "layer_weight", "scaled")]
 scraps = st.text(
     st.characters(codec="utf-8") | st.sampled_from("[]{}(),:='\"\\$~+*/.-_ \t\n\r#@&%!?0123456789"),

@@ -84,7 +84,7 @@ def test_every_dropout_is_keyed_the_attentions_too() -> None:
     assert torch.equal(first, layers_of(model, batch(), None).logits)
     for site in sites:
         if "self" in next(n for n, m in model.named_modules() if m is site):
-            site.dropped = 255
+            site.levels = 255
     assert not torch.equal(first, layers_of(model, batch(), None).logits)
     key.step += 1
     assert not torch.equal(first, layers_of(model, batch(), None).logits)

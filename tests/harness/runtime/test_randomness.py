@@ -117,7 +117,7 @@ def test_a_members_mask_is_the_one_it_has_alone() -> None:
 def test_the_first_rows_of_a_mask_are_drawn_without_the_others(shape: tuple[int, ...]) -> None:
     key = DropoutKey([4, 9])
     whole = key.mask(3, shape, 26, torch.float32)
-    first = key.mask(3, (*shape[:-2], 1, shape[-1]), 26, torch.float32, of=shape[-2])
+    first = key.mask(3, (*shape[:-2], 1, shape[-1]), 26, torch.float32, full_length=shape[-2])
     assert torch.equal(first, whole[..., :1, :])
 
 
