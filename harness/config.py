@@ -26,7 +26,7 @@ Seeds = Annotated[int, Field(ge=1, le=1000, strict=True)]
 Rate = Annotated[float, Field(gt=0, lt=1, strict=True)]
 Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
 Margin = Annotated[float, Field(ge=1e-4, lt=1, strict=True)]
-Positive = Annotated[float, Field(gt=0, strict=True)]
+PositiveNumber = Annotated[float, Field(gt=0, strict=True)]
 Choice = bool | int | float | str
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Keep = Literal["best", "report", "none"]
@@ -51,7 +51,7 @@ class SourceConfig:
     dataset: str = "nyu-mll/glue"
 
     @model_validator(mode="after")
-    def _folder_named(self) -> Self:
+    def _check_folder(self) -> Self:
         if (self.kind == "folder") != (self.folder is not None):
             raise ValueError("source.folder is given exactly when source.kind is 'folder'")
         return self
@@ -77,7 +77,7 @@ class TeacherConfig:
     )
 
     @model_validator(mode="after")
-    def _labels_of_a_checkpoint(self) -> Self:
+    def _check_labels(self) -> Self:
         if self.labels and self.checkpoint is None:
             raise ValueError(
                 "teacher.labels names the outputs of a teacher from outside (--teacher)"
@@ -113,7 +113,7 @@ class TrainingConfig:
     max_length: Annotated[int, Field(ge=8, le=512, strict=True)] = 128
     weight_decay: Annotated[float, Field(ge=0, strict=True)] = 0.01
     warmup: Fraction = 0.1
-    clip_norm: Positive = 1.0
+    clip_norm: PositiveNumber = 1.0
     precision: Precision = "auto"
     embeddings: Literal["trained", "frozen"] = "trained"
     engine: Literal["auto", "stacked", "reference"] = "auto"
@@ -142,7 +142,7 @@ class SearchConfig:
         return self.trials if self.sampler == "random" else min(self.trials, START_UP)
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _check_order(self) -> Self:
         if list(self.rungs) != sorted(set(self.rungs)):
             raise ValueError(f"search.rungs must rise, not {list(self.rungs)}")
         if self.learning_rate[0] >= self.learning_rate[1]:
@@ -153,7 +153,7 @@ class SearchConfig:
         return self
 
 
-def _every_margin(margins: Mapping[str, float]) -> Mapping[str, float]:
+def _complete_margins(margins: Mapping[str, float]) -> Mapping[str, float]:
     """The margins, with defaults for other metrics. Raises `ValueError` for unknown metrics."""
     for name in margins:
         metric_of(name)
@@ -175,14 +175,14 @@ class ProtocolConfig:
     repeats: Annotated[int, Field(ge=1, le=999, strict=True)] = 1
     """The number of repeats. Each repeat has another teacher seed, and other search and report seeds."""
     alpha: Rate = 0.05
-    margins: Annotated[Mapping[str, Margin], AfterValidator(_every_margin)] = Field(
+    margins: Annotated[Mapping[str, Margin], AfterValidator(_complete_margins)] = Field(
         default_factory=default_margins
     )
     """The margin of equivalence by metric, in score units: 0.01 is one point. Methods whose difference
     is below the margin count as equivalent. The margins are fixed before any run."""
 
     @model_validator(mode="after")
-    def _one_unit_of_replication(self) -> Self:
+    def _check_replication(self) -> Self:
         if self.repeats > 1 and self.stopping == "sequential":
             raise ValueError(
                 "protocol.repeats (--repeat-search) wants a fixed number of seeds, not --seeds auto"
@@ -190,7 +190,7 @@ class ProtocolConfig:
         return self
 
     @model_validator(mode="after")
-    def _bounded(self) -> Self:
+    def _check_bounds(self) -> Self:
         if self.least > self.most:
             raise ValueError(f"protocol.least={self.least} is above protocol.most={self.most}")
         return self
@@ -221,7 +221,7 @@ class StudyConfig:
     models."""
 
     @model_validator(mode="after")
-    def _rungs_within_the_training(self) -> Self:
+    def _check_rungs(self) -> Self:
         if self.search.rungs and self.search.rungs[-1] >= self.training.epochs:
             raise ValueError(
                 f"search.rungs: {self.search.rungs[-1]} is not before the last of "
@@ -230,13 +230,13 @@ class StudyConfig:
         return self
 
     @model_validator(mode="after")
-    def _something_to_decide(self) -> Self:
+    def _check_stopping(self) -> Self:
         if self.protocol.stopping == "sequential" and self.baseline is None:
             raise ValueError("protocol.stopping=sequential (--seeds auto) needs a baseline")
         return self
 
     @model_validator(mode="after")
-    def _labels_of_a_task(self) -> Self:
+    def _check_labels(self) -> Self:
         unknown_tasks = [name for name in self.teacher.labels if name not in self.tasks]
         if unknown_tasks:
             raise ValueError(f"teacher.labels.{unknown_tasks[0]}: no task of this command")

@@ -26,7 +26,7 @@ Score = Callable[[Values, Values], float]
 ResampledScore = Callable[[Values, Values, Floats], Floats]
 """The resampled form of a metric: from labels, predictions and counts to scores (resamples, runs)."""
 
-EXACT = 2**24
+LARGEST_SINGLE = 2**24
 """Single precision holds every whole number up to this one. Double precision counts more examples."""
 CONSTANT = 1e-12
 """A variance below this share of the mean square is rounding: the values are constant."""
@@ -190,7 +190,7 @@ def _spearman_correlations(labels: Values, predictions: Values, counts: Floats) 
 def _count(counts: Floats, selection: npt.NDArray[np.bool_]) -> Floats:
     """The number (resamples, runs) of each resample's examples in a selection (runs, examples)."""
     # Single precision takes half the time.
-    kind = np.float32 if selection.shape[1] <= EXACT else np.float64
+    kind = np.float32 if selection.shape[1] <= LARGEST_SINGLE else np.float64
     totals: Values = counts.astype(kind, copy=False) @ selection.T.astype(kind)
     return totals.astype(np.float64)
 

@@ -139,10 +139,13 @@ class Trainer:
         """The outputs of the models that a run's method needs."""
         return run.method.view(self.config.pooling)
 
-    def check(self, method: type[Method], fixed: Mapping[str, Value]) -> None:
-        """Refuse a method that cannot be used with this teacher and depth. Raises `MethodError`."""
+    def check(self, method: type[Method], setting: Mapping[str, Value]) -> None:
+        """Check that a method can be used with this teacher and depth. Raises `MethodError`.
+
+        `setting` holds the hyper-parameters that the space fixes.
+        """
         encoders = (self.blueprint.config, self.materials.teacher.model.config)
-        check_method(method, self.materials.shapes(self.config), encoders, fixed)
+        check_method(method, self.materials.shapes(self.config), encoders, setting)
 
     def member(self, run: Run) -> Member:
         """A run as a member of a population."""
