@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from harness.config import ROUND, StudyConfig
 from harness.data.batches import Batch, LengthSchedule
 from harness.data.sources import TaskData
 from harness.data.tasks import Task
-from harness.data.tokens import EncodedSplit, encode
+from harness.data.tokens import EncodedSplit
+from harness.errors import MethodError
 from harness.method import Method, View
-from harness.models.checkpoints import check_fits, read_config, tokenizer_of
 from harness.models.student import classifier_config, new_classifier
 from harness.registry.discovery import chosen_methods
 from harness.registry.instantiate import check_method, shapes_of, usable
@@ -30,8 +30,7 @@ from harness.training.live_teacher import LiveTeacher
 from harness.training.population import Population
 from harness.training.recipe import Member, Recipe
 from harness.training.sizing import population_size
-from harness.training.task_setup import find_own_start
-from harness.training.teacher import find_origin
+from harness.training.task_setup import TaskOutline, outline_task
 
 FLOAT = 4
 ANSWER = 16
@@ -86,83 +85,123 @@ class TaskPlan:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class TimedSteps:
+    """Seconds and memory of a task's training on this machine, measured on a few real steps.
+
+    `student` and `teacher` are seconds of one run's epoch. `live` has the live teacher's seconds of one
+    run's epoch for each method that needs one. `memory` is the bytes that a population takes, and
+    `weights` the bytes of one student.
+    """
+
+    student: float
+    teacher: float
+    live: Mapping[str, float]
+    memory: int
+    weights: int
+
+
 def plan_task(
     config: StudyConfig, data: TaskData, arithmetic: Arithmetic, scratch: Path
 ) -> TaskPlan:
     """Count runs and steps, and time a few real steps at every padded length of the schedule.
 
-    Nothing that is already in the ledger is subtracted: it is the cost of the whole. What has to be
-    written for it goes to the folder `scratch`.
+    The plan is the cost of the whole: runs that the ledger has are counted too. Files that the plan
+    needs go to the folder `scratch`.
 
     Raises:
         TeacherError: teacher or start cannot be found, or do not belong together.
         MethodError: no method can be used.
     """
-    folder = find_origin(config, data, arithmetic.name, scratch, outline=True).folder
-    own_start = find_own_start(config, data.task, folder, scratch, outline=True)
-    inputs = encode(data.train, tokenizer_of(folder), config.training.max_length)
-    for encoder in {folder, own_start or folder}:
-        check_fits(encoder, [inputs], config.training.max_length)
-    shape = read_config(folder)
-    depth, width = int(shape.num_hidden_layers), int(shape.hidden_size)
-    start = read_config(own_start or folder)
-    shapes = shapes_of(shape, start, data.task.outputs, config)
-
-    def check(kind: type[Method]) -> None:
-        space = space_of(kind, config.search, data.task.regression)
-        check_method(kind, shapes, (shape, start), space.fixed)
-
-    kinds, refused = usable(chosen_methods(config), config.baseline, check)
-    methods = len(kinds)
-    search_runs = methods * config.search.trials * config.search.seeds
-    report_runs = methods * config.protocol.seeds
-    student_epoch = LengthSchedule(inputs.lengths, config.training.batch_size)
-    teacher_epoch = LengthSchedule(inputs.lengths, config.teacher.batch_size)
-    fine_tuned = config.teacher.epochs if config.teacher.checkpoint is None else 0
-    student = _member_like(folder, data.task, config.student.layers)
-    recipe = _recipe(config, data, inputs, arithmetic, student)
-    live = [kind for kind in kinds if kind.needs]
-    together = (methods - len(live)) * min(ROUND, config.search.trials) * config.search.seeds
-    size = min(population_size(recipe, student[1]), max(together, 1))
-    student_seconds = _epoch_seconds(recipe, [student[1]] * size) / size
-    costs = [_live_cost(recipe, folder, data.task, kind) for kind in live]
-    of_each = config.search.trials * config.search.seeds + config.protocol.seeds
-    live_total = of_each * config.training.epochs * sum(seconds for seconds, _ in costs)
-    live_bytes = size * max((held for _, held in costs), default=0)
-    teacher = _member_like(folder, data.task, depth)
-    repeats = config.protocol.repeats
-    teacher_recipe = _recipe(config, data, inputs, arithmetic, teacher)
-    teacher_seconds = _epoch_seconds(teacher_recipe, [teacher[1]])
-    parameters = sum(value.numel() for value in student[1].weights.values())
-    runs = search_runs + report_runs
-    examples = sum(len(split) for split in data.splits.values())
-    cache = examples * (2 * depth * width * 2 + data.task.outputs * FLOAT)
-    answers = sum(len(split) for split in (data.evaluation | data.test).values())
-    predicted = report_runs * answers * (data.task.outputs * FLOAT + ANSWER)
-    kept = {"best": methods, "report": report_runs, "none": 0}[config.keep]
+    outline = outline_task(config, data, arithmetic, scratch, pretrain=False, splits=("train",))
+    methods, refused = _usable_methods(config, data.task, outline)
+    timed = _time_steps(config, data, arithmetic, outline, methods)
+    repeats, epochs = config.protocol.repeats, config.training.epochs
+    searches, reports = config.search.trials * config.search.seeds, config.protocol.seeds
+    runs = len(methods) * (searches + reports)
+    lengths = outline.inputs["train"].lengths
+    student_steps = LengthSchedule(lengths, config.training.batch_size).steps_per_epoch
+    teacher_steps = LengthSchedule(lengths, config.teacher.batch_size).steps_per_epoch
+    teacher_epochs = config.teacher.epochs if config.teacher.checkpoint is None else 0
+    live_seconds = (searches + reports) * epochs * sum(timed.live.values())
+    # The teacher's outputs cost about a third of one of its epochs: forward only.
+    teacher_seconds = (teacher_epochs + 1 / 3) * timed.teacher
     return TaskPlan(
         task=data.task.name,
         train_examples=len(data.train),
-        search_runs=repeats * search_runs,
-        report_runs=repeats * report_runs,
-        teacher_steps=repeats * teacher_epoch.steps_per_epoch * fine_tuned,
-        student_steps=repeats * student_epoch.steps_per_epoch * config.training.epochs * runs,
-        # The teacher's outputs cost about a third of one of its epochs: forward only.
-        seconds=repeats
-        * (
-            runs * config.training.epochs * student_seconds
-            + (fine_tuned + 1 / 3) * teacher_seconds
-            + live_total
-        ),
+        search_runs=repeats * len(methods) * searches,
+        report_runs=repeats * len(methods) * reports,
+        teacher_steps=repeats * teacher_steps * teacher_epochs,
+        student_steps=repeats * student_steps * epochs * runs,
+        seconds=repeats * (runs * epochs * timed.student + teacher_seconds + live_seconds),
         stopping=config.protocol.stopping,
-        live_methods=tuple(kind.name for kind in live),
-        live_seconds=repeats * live_total,
+        live_methods=tuple(timed.live),
+        live_seconds=repeats * live_seconds,
         left_out={name: str(error) for name, error in refused.items()},
-        memory_bytes=psutil.Process().memory_info().rss
-        + size * parameters * FLOAT * ADAM_COPIES
-        + live_bytes,
-        disk_bytes=repeats * (cache + predicted + (kept + 1) * parameters * FLOAT),
+        memory_bytes=psutil.Process().memory_info().rss + timed.memory,
+        disk_bytes=repeats * _disk_bytes(config, data, outline, len(methods), timed.weights),
     )
+
+
+def _usable_methods(
+    config: StudyConfig, task: Task, outline: TaskOutline
+) -> tuple[list[type[Method]], dict[str, MethodError]]:
+    """The methods that can be used on a task, and the reasons against the others by name."""
+    teacher, start = outline.teacher_encoder, outline.start_encoder
+    shapes = shapes_of(teacher, start, task.outputs, config)
+
+    def check(method: type[Method]) -> None:
+        space = space_of(method, config.search, task.regression)
+        check_method(method, shapes, (teacher, start), space.fixed)
+
+    return usable(chosen_methods(config), config.baseline, check)
+
+
+def _time_steps(
+    config: StudyConfig,
+    data: TaskData,
+    arithmetic: Arithmetic,
+    outline: TaskOutline,
+    methods: Sequence[type[Method]],
+) -> TimedSteps:
+    """Time populations of students, a teacher, and the live teacher of each method that needs one."""
+    folder, inputs = outline.origin.folder, outline.inputs["train"]
+    teacher_layers = int(outline.teacher_encoder.num_hidden_layers)
+    teacher = _member_like(folder, data.task, teacher_layers)
+    student = _member_like(folder, data.task, config.student.layers)
+    recipe = _recipe(config, data, inputs, arithmetic, student)
+    live_methods = [method for method in methods if method.needs]
+    round_runs = min(ROUND, config.search.trials) * config.search.seeds
+    most = max((len(methods) - len(live_methods)) * round_runs, 1)
+    size = min(population_size(recipe, student[1]), most)
+    student_seconds = _epoch_seconds(recipe, [student[1]] * size) / size
+    live = {method.name: _live_cost(recipe, folder, data.task, method) for method in live_methods}
+    teacher_recipe = _recipe(config, data, inputs, arithmetic, teacher)
+    weights = FLOAT * sum(value.numel() for value in student[1].weights.values())
+    live_bytes = max((held_bytes for _, held_bytes in live.values()), default=0)
+    return TimedSteps(
+        student=student_seconds,
+        teacher=_epoch_seconds(teacher_recipe, [teacher[1]]),
+        live={name: seconds for name, (seconds, _) in live.items()},
+        memory=size * (weights * ADAM_COPIES + live_bytes),
+        weights=weights,
+    )
+
+
+def _disk_bytes(
+    config: StudyConfig, data: TaskData, outline: TaskOutline, methods: int, weights: int
+) -> int:
+    """Bytes of a task's teacher outputs, predictions, kept students and teacher."""
+    encoder = outline.teacher_encoder
+    layers, width = int(encoder.num_hidden_layers), int(encoder.hidden_size)
+    logits = data.task.outputs * FLOAT
+    examples = sum(len(split) for split in data.splits.values())
+    cache = examples * (2 * layers * width * 2 + logits)
+    report_runs = methods * config.protocol.seeds
+    answers = sum(len(split) for split in (data.evaluation | data.test).values())
+    predictions = report_runs * answers * (logits + ANSWER)
+    students = {"best": methods, "report": report_runs, "none": 0}[config.keep]
+    return cache + predictions + (students + 1) * weights
 
 
 def _member_like(folder: Path, task: Task, layers: int) -> tuple[PretrainedConfig, Member]:
@@ -194,32 +233,32 @@ def _recipe(
 
 
 def _live_cost(recipe: Recipe, folder: Path, task: Task, kind: type[Method]) -> tuple[float, int]:
-    """Of a teacher that runs in every step: seconds in an epoch of one run, and bytes held at most."""
+    """Seconds of a live teacher in an epoch of one run, and the most bytes that it holds in a step."""
     shape = classifier_config(folder, task)
     with global_seed("plan"):
         model = new_classifier(shape).to(recipe.arithmetic.device).eval()
     teacher = LiveTeacher(
         replace(recipe, live_teacher=model, view=kind.view(recipe.view.pooling)), [0]
     )
-    held = 0
+    held_bytes = 0
 
-    def prepared(batch: Batch) -> Callable[[int], object]:
+    def prepared_step(batch: Batch) -> Callable[[int], object]:
         inputs = recipe.tokens.batch(torch.from_numpy(batch.rows)[None], batch.width)
 
         def step(attempt: int) -> None:
-            nonlocal held
-            seen = tree_leaves(teacher.layers(inputs))
-            held = max(held, sum(tensor.nbytes for tensor in seen))
+            nonlocal held_bytes
+            tensors = tree_leaves(teacher.layers(inputs))
+            held_bytes = max(held_bytes, sum(tensor.nbytes for tensor in tensors))
 
         return step
 
-    return _seconds_by_width(recipe, prepared), held
+    return _seconds_by_width(recipe, prepared_step), held_bytes
 
 
 def _epoch_seconds(recipe: Recipe, members: list[Member]) -> float:
     """Seconds of one epoch of a population."""
 
-    def prepared(batch: Batch) -> Callable[[int], object]:
+    def prepared_step(batch: Batch) -> Callable[[int], object]:
         part = replace(
             recipe,
             inputs=recipe.inputs.part(batch.rows),
@@ -229,20 +268,20 @@ def _epoch_seconds(recipe: Recipe, members: list[Member]) -> float:
         population = Population(members, part)
         return lambda attempt: population.epoch(attempt, lambda steps: None)
 
-    return _seconds_by_width(recipe, prepared)
+    return _seconds_by_width(recipe, prepared_step)
 
 
 def _seconds_by_width(
-    recipe: Recipe, prepared: Callable[[Batch], Callable[[int], object]]
+    recipe: Recipe, prepared_step: Callable[[Batch], Callable[[int], object]]
 ) -> float:
     """Seconds of an epoch, from one step at each padded length of the schedule.
 
-    `prepared` makes a batch's step, which is done twice: the first time warms up.
+    `prepared_step` makes a batch's step. The step runs twice, and the second time counts.
     """
     batches = recipe.schedule().epoch(0, 0)
     seconds = 0.0
     for width in sorted({batch.width for batch in batches}):
-        step = prepared(next(batch for batch in batches if batch.width == width))
+        step = prepared_step(next(batch for batch in batches if batch.width == width))
         for attempt in range(2):
             started = time.perf_counter()
             step(attempt)

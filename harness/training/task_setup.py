@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from harness.config import StudyConfig
 from harness.data.batches import LengthSchedule
@@ -20,6 +21,7 @@ from harness.models.checkpoints import (
     check_fits,
     checkpoint_fingerprint,
     locate,
+    read_config,
     tokenizer_fingerprint,
     tokenizer_of,
 )
@@ -31,6 +33,7 @@ from harness.runtime.progress import progress, say
 from harness.storage.fingerprint import fingerprint
 from harness.storage.manifest import TeacherFacts
 from harness.training.teacher import (
+    Origin,
     Teacher,
     find_origin,
     judge_teacher,
@@ -67,16 +70,47 @@ class Materials:
         )
 
 
-def prepare(config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Path) -> Materials:
-    """Tokenise the data, make or load the teacher, judge the teacher, and compute or open its outputs.
+@dataclass(frozen=True)
+class TaskOutline:
+    """One task before its teacher is made: encoders that fit the task, and the task's tokens by split.
+
+    Students start from the encoder in `own_start`, or from the teacher where `own_start` is None.
+    """
+
+    origin: Origin
+    own_start: Path | None
+    inputs: dict[str, EncodedSplit]
+
+    @property
+    def teacher_encoder(self) -> PretrainedConfig:
+        """The configuration of the teacher's encoder."""
+        return read_config(self.origin.folder)
+
+    @property
+    def start_encoder(self) -> PretrainedConfig:
+        """The configuration of the encoder that students start from."""
+        return read_config(self.own_start or self.origin.folder)
+
+
+def outline_task(
+    config: StudyConfig,
+    data: TaskData,
+    arithmetic: Arithmetic,
+    cache: Path,
+    *,
+    pretrain: bool = True,
+    splits: Collection[str] | None = None,
+) -> TaskOutline:
+    """Find the encoders of a task, tokenise its splits, and check that both fit.
+
+    Tokens lie in a folder of `cache`. Without `pretrain` the demo's encoder has the right sizes and
+    random weights. `splits` names the splits to tokenise; None takes all.
 
     Raises:
-        TeacherError: the teacher cannot be used or is too weak.
+        TeacherError: an encoder cannot be found or does not fit.
     """
-    task = data.task
-    cache = out / "cache"
-    origin = find_origin(config, data, arithmetic.name, cache)
-    own_start = find_own_start(config, task, origin.folder, cache)
+    origin = find_origin(config, data, arithmetic.name, cache, outline=not pretrain)
+    own_start = find_own_start(config, data.task, origin.folder, cache, outline=not pretrain)
     tokenizer = tokenizer_of(origin.folder)
     identity = [tokenizer_fingerprint(origin.folder), config.training.max_length]
     inputs = {
@@ -87,21 +121,36 @@ def prepare(config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Pa
             config.training.max_length,
         )
         for name, split in (data.splits | data.test).items()
+        if splits is None or name in splits
     }
     for folder in {origin.folder, own_start or origin.folder}:
         check_fits(folder, inputs.values(), config.training.max_length)
+    return TaskOutline(origin, own_start, inputs)
+
+
+def prepare(config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Path) -> Materials:
+    """Outline the task, make or load the teacher, judge the teacher, and compute or open its outputs.
+
+    Raises:
+        TeacherError: the teacher cannot be used or is too weak.
+    """
+    outline = outline_task(config, data, arithmetic, out / "cache")
+    inputs = outline.inputs
     steps = LengthSchedule(inputs["train"].lengths, config.teacher.batch_size).steps_per_epoch
-    with progress(f"{task.name}: teacher", steps * config.teacher.epochs) as advance:
-        teacher = prepare_teacher(origin, config, data, inputs["train"], arithmetic, out, advance)
+    with progress(f"{data.task.name}: teacher", steps * config.teacher.epochs) as advance:
+        teacher = prepare_teacher(
+            outline.origin, config, data, inputs["train"], arithmetic, out, advance
+        )
     scores = judge_teacher(teacher, config.teacher, data, inputs, arithmetic)
     outputs = _outputs(config, data, inputs, teacher, arithmetic, out)
     shares = outputs["train"][config.pooling].variance_shares()
     facts = replace(scores, variance_shares=tuple(shares))
     _warn_of_constants(facts, config.pooling)
     start, start_fingerprint = teacher.model, teacher.fingerprint
-    if own_start is not None:
-        start = pretrained_classifier(own_start, task, 0).to(arithmetic.device).eval()
-        start_fingerprint = checkpoint_fingerprint(own_start)
+    if outline.own_start is not None:
+        model = pretrained_classifier(outline.own_start, data.task, 0)
+        start = model.to(arithmetic.device).eval()
+        start_fingerprint = checkpoint_fingerprint(outline.own_start)
     return Materials(
         data=data,
         inputs=inputs,

@@ -30,47 +30,51 @@ def largest(layers: Sequence[Tensor], mask: Tensor) -> Tensor:
 
 
 @pytest.fixture
-def max_row(monkeypatch: pytest.MonkeyPatch) -> PoolingRow:
+def new_row(monkeypatch: pytest.MonkeyPatch) -> PoolingRow:
     """A third pooling, in the table."""
-    row = PoolingRow(name="max", words="max-pooled states", tokens="all", pool=largest)
-    monkeypatch.setitem(POOLINGS, "max", row)
+    row = PoolingRow(name="largest", words="states of largest values", tokens="all", pool=largest)
+    monkeypatch.setitem(POOLINGS, "largest", row)
     return row
 
 
 def test_an_unknown_pooling_is_refused_wherever_it_is_named() -> None:
-    asked = ["methods=[alp]", "tasks=[rte]", "pooling=max"]
-    with pytest.raises(ConfigError, match=r"^pooling: unknown pooling 'max'; known are cls, mean$"):
+    asked = ["methods=[alp]", "tasks=[rte]", "pooling=largest"]
+    with pytest.raises(
+        ConfigError, match=rf"^pooling: unknown pooling 'largest'; known are {', '.join(POOLINGS)}$"
+    ):
         compose_config(asked)
-    with pytest.raises(ValueError, match="unknown pooling 'max'"):
-        pool([torch.zeros(1, 2, 3)], torch.ones(1, 2), "max")
+    with pytest.raises(ValueError, match="unknown pooling 'largest'"):
+        pool([torch.zeros(1, 2, 3)], torch.ones(1, 2), "largest")
 
     class Plugin(Method):
         name, summary, paper = "plugin", "-", "-"
-        pooling: ClassVar[str | None] = "max"
+        pooling: ClassVar[str | None] = "largest"
 
         def terms(
             self, student: Layers, teacher: Layers, labels: Tensor, context: Context
         ) -> dict[str, Tensor]:
             return {}
 
-    with pytest.raises(MethodError, match=r"^Plugin: unknown pooling 'max'; known are cls, mean$"):
+    with pytest.raises(
+        MethodError, match=rf"^Plugin: unknown pooling 'largest'; known are {', '.join(POOLINGS)}$"
+    ):
         methods_of(Plugin)
 
 
-@pytest.mark.usefixtures("max_row")
+@pytest.mark.usefixtures("new_row")
 @pytest.mark.parametrize("dropout", [False, True], ids=["no dropout", "dropout"])
 @pytest.mark.parametrize("name", ["bert", "roberta"])
 def test_a_new_row_gives_the_same_states_and_gradients_on_both_engines(
     name: str, dropout: bool
 ) -> None:
-    engines.test_forward_and_gradients_equal_hugging_faces(name, 3, dropout, True, "max")
+    engines.test_forward_and_gradients_equal_hugging_faces(name, 3, dropout, True, "largest")
 
 
 @pytest.mark.parametrize("size", [1, 5])
 def test_a_new_row_trains_the_same_on_both_engines(
-    arithmetic: Arithmetic, max_row: PoolingRow, size: int
+    arithmetic: Arithmetic, new_row: PoolingRow, size: int
 ) -> None:
-    shared = replace(recipe(arithmetic, examples=16, epochs=10), view=View(max_row.name))
+    shared = replace(recipe(arithmetic, examples=16, epochs=10), view=View(new_row.name))
     together, _ = trained(mixed(size), shared)
     alone = replace(shared, training=replace(shared.training, engine="reference"))
     for place in range(size):
@@ -100,13 +104,15 @@ def test_an_older_runs_folder_gets_teacher_outputs_of_a_new_row(
 
     study("mean")
     before = cached()
-    row = PoolingRow(name="max", words="max-pooled states", tokens="all", pool=largest)
-    monkeypatch.setitem(POOLINGS, "max", row)
-    page = Path(study("max")["report"]).read_text()
-    assert "max-pooled states of" in page
+    row = PoolingRow(name="largest", words="states of largest values", tokens="all", pool=largest)
+    monkeypatch.setitem(POOLINGS, "largest", row)
+    page = Path(study("largest")["report"]).read_text()
+    assert "states of largest values of" in page
     after = cached()
     assert len(after) == 2 * len(before)
     assert {name: after[name] for name in before} == before
-    assert {tuple(files) for files in before.values()} == {("cls", "logits", "mean")}
+    assert {tuple(files) for files in before.values()} == {
+        tuple(sorted({*POOLINGS, "logits"} - {"largest"}))
+    }
     new = [files for name, files in after.items() if name not in before]
-    assert {tuple(files) for files in new} == {("cls", "logits", "max", "mean")}
+    assert {tuple(files) for files in new} == {tuple(sorted({*POOLINGS, "logits"}))}
