@@ -1,31 +1,31 @@
-// A figure of several states shows the one that is chosen in its list: a slider, where states have an order.
+// A figure of several states shows the state that is chosen in its list, or by a slider where states have an order.
 function listOf(plot) {
   return plot.closest("figure").querySelector(".choice select");
 }
 
-// A frame says what its state's traces have that the first state's have not.
-function showChosen(plot, figure) {
+// A frame has the attributes of its state's traces that differ from the first state's.
+function applyChoice(plot, figure) {
   const list = listOf(plot);
   if (!list) return;
   figure.frames[list.selectedIndex].data.forEach((values, place) => Object.assign(figure.data[place], values));
   delete figure.frames;
 }
 
-function chosenText(plot) {
+function choiceText(plot) {
   const list = listOf(plot);
   return list ? `${list.dataset.label}: ${list.selectedOptions[0].text}` : "";
 }
 
-function letChoose(plot) {
+function enableChoice(plot) {
   for (const control of plot.closest("figure").querySelectorAll(".choice :is(select, input)")) control.disabled = false;
 }
 
 function makeSlider(list) {
   const range = document.createElement("input");
-  const told = document.createElement("output");
-  const tell = () => {
-    told.textContent = list.selectedOptions[0].text;
-    range.setAttribute("aria-valuetext", told.textContent);
+  const output = document.createElement("output");
+  const updateText = () => {
+    output.textContent = list.selectedOptions[0].text;
+    range.setAttribute("aria-valuetext", output.textContent);
   };
   range.type = "range";
   range.max = list.length - 1;
@@ -35,12 +35,12 @@ function makeSlider(list) {
   range.setAttribute("aria-label", list.dataset.label);
   range.addEventListener("input", () => {
     list.selectedIndex = range.valueAsNumber;
-    tell();
+    updateText();
     list.dispatchEvent(new Event("change"));
   });
-  tell();
+  updateText();
   list.hidden = true;
-  list.after(range, told);
+  list.after(range, output);
 }
 
 for (const list of document.querySelectorAll(".choice select")) {

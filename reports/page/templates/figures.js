@@ -1,10 +1,10 @@
 // Figures are drawn when they come near, in the colours of a white page; the style sheet darkens them.
 const FONT = { family: "system-ui, sans-serif", size: 13, color: "#1b1f24" };
 const GRID = "#e3e7eb";
-const SAVED = { width: 900, more: 40, scale: 2 };
+const PICTURE = { width: 900, extraHeight: 40, scale: 2 };
 const CONFIG = { responsive: true, displayModeBar: false };
 
-// What lies in the page packed, as text.
+// The text of a packed element of the page.
 async function unpack(id) {
   const packed = document.getElementById(id);
   if (!packed) return "";
@@ -17,7 +17,7 @@ async function unpack(id) {
 }
 
 // The figures with their numbers, a line of JSON each, and Plotly are unpacked once the text is shown. Plotly comes last:
-// where it is, all is there.
+// once Plotly is there, the lines are there too.
 let lines = [];
 
 async function prepare() {
@@ -27,22 +27,22 @@ async function prepare() {
   document.head.append(script);
 }
 
-const prepared = prepare();
-prepared.catch(() => say("This browser cannot unpack the figures; their runs are in results.csv"));
+const preparation = prepare();
+preparation.catch(() => say("This browser cannot unpack the figures; results.csv has their runs"));
 
-function packedOf(plot) {
+function figureData(plot) {
   return JSON.parse(lines[Number(plot.dataset.line)]);
 }
 
-// Their numbers as CSV.
+// The numbers of a figure as CSV.
 async function numbersOf(plot) {
-  await prepared;
-  return packedOf(plot).numbers;
+  await preparation;
+  return figureData(plot).numbers;
 }
 
 function figureOf(plot) {
-  const { figure } = packedOf(plot);
-  showChosen(plot, figure);
+  const { figure } = figureData(plot);
+  applyChoice(plot, figure);
   figure.layout.font = { ...FONT, ...figure.layout.font };
   for (const [name, axis] of Object.entries(figure.layout)) {
     if (!/^[xy]axis\d*$/.test(name)) continue;
@@ -65,52 +65,52 @@ function fit(plot) {
 async function draw(plot) {
   if (plot.dataset.drawn) return;
   plot.dataset.drawn = "begun";
-  // Printing does not wait, even for what is there.
-  if (!window.Plotly) await prepared;
+  // Printing does not wait for a promise, even a settled one.
+  if (!window.Plotly) await preparation;
   await Plotly.newPlot(plot, { ...figureOf(plot), config: CONFIG });
   plot.on("plotly_afterplot", () => fit(plot));
   fit(plot);
-  letChoose(plot);
+  enableChoice(plot);
   plot.dataset.drawn = "done";
 }
 
-// A text that Plotly shows as it is: it reads some HTML.
-function plain(text) {
+// A text escaped for Plotly, which reads some HTML in texts.
+function escapeMarkup(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 }
 
 // A text in lines that fit a saved picture.
-function folded(text) {
+function wrapText(text) {
   return text.match(/.{1,130}(?:\s|$)|\S{1,130}/g) ?? [];
 }
 
-// In a file a figure stands alone: with a key, on white, and with the page's banner.
-function aloneFigure(plot) {
+// A figure for a file: on white, with a key and the page's banner.
+function figureForFile(plot) {
   const figure = figureOf(plot);
   const key = [...plot.closest("figure").querySelectorAll(".key span[data-symbol]")];
-  const chosen = chosenText(plot);
+  const choice = choiceText(plot);
   for (const trace of figure.data) trace.showlegend = false;
   for (const entry of key) {
     figure.data.push({
       type: "scatter", x: [null], y: [null], mode: "markers", showlegend: true,
-      name: plain(withoutGlyph(entry)),
+      name: escapeMarkup(withoutGlyph(entry)),
       marker: { color: entry.dataset.colour, symbol: entry.dataset.symbol, size: 10 },
     });
   }
-  if (chosen) {
+  if (choice) {
     const marker = { color: "rgba(0, 0, 0, 0)" };
-    figure.data.push({ x: [null], y: [null], mode: "markers", showlegend: true, name: plain(chosen), marker });
+    figure.data.push({ x: [null], y: [null], mode: "markers", showlegend: true, name: escapeMarkup(choice), marker });
   }
-  Object.assign(figure.layout, { paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff", width: SAVED.width });
-  if (key.length || chosen) {
+  Object.assign(figure.layout, { paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff", width: PICTURE.width });
+  if (key.length || choice) {
     figure.layout.showlegend = true;
-    const titled = (figure.layout.annotations ?? []).some((text) => text.yref === "paper" && text.y > 0.99);
-    const above = titled ? 36 / figure.layout.height : 0.02;
-    figure.layout.legend = { orientation: "h", x: 0, y: 1 + above, yanchor: "bottom" };
+    const hasTitle = (figure.layout.annotations ?? []).some((text) => text.yref === "paper" && text.y > 0.99);
+    const offset = hasTitle ? 36 / figure.layout.height : 0.02;
+    figure.layout.legend = { orientation: "h", x: 0, y: 1 + offset, yanchor: "bottom" };
   }
   if (main.dataset.banner) {
-    const lines = folded(main.dataset.banner);
-    const text = lines.map(plain).join("<br>");
+    const lines = wrapText(main.dataset.banner);
+    const text = lines.map(escapeMarkup).join("<br>");
     const font = { size: 11, color: "#8a2f00" };
     figure.layout.title = { text, font, x: 0.01, xanchor: "left", y: 0.01, yanchor: "bottom", yref: "container" };
     figure.layout.margin = { ...figure.layout.margin, b: 64 + 16 * lines.length };
@@ -119,12 +119,12 @@ function aloneFigure(plot) {
 }
 
 async function saveFigure(plot, label, format) {
-  await prepared;
-  const figure = aloneFigure(plot);
+  await preparation;
+  const figure = figureForFile(plot);
   const filename = fileName(plot, label, format).replace(/\.\w+$/, "");
   const { width, height = plot.clientHeight } = figure.layout;
-  const scale = format === "png" ? SAVED.scale : 1;
-  await Plotly.downloadImage(figure, { format, filename, width, height: height + SAVED.more, scale });
+  const scale = format === "png" ? PICTURE.scale : 1;
+  await Plotly.downloadImage(figure, { format, filename, width, height: height + PICTURE.extraHeight, scale });
   say(`Saved ${filename}.${format}`);
 }
 
@@ -157,10 +157,10 @@ function numbersTable(csv, label) {
   return table;
 }
 
-const near = new IntersectionObserver((entries) => {
+const plotObserver = new IntersectionObserver((entries) => {
   for (const entry of entries) {
     if (entry.isIntersecting) {
-      near.unobserve(entry.target);
+      plotObserver.unobserve(entry.target);
       draw(entry.target);
     }
   }
@@ -169,7 +169,7 @@ const near = new IntersectionObserver((entries) => {
 for (const plot of document.querySelectorAll(".plot")) {
   const figure = plot.closest("figure");
   const caption = figure.querySelector("figcaption");
-  const label = shown(caption);
+  const label = visibleText(caption);
   const numbers = figure.querySelector(".numbers");
   numbers.addEventListener("toggle", async () => {
     const box = document.createElement("div");
@@ -185,10 +185,10 @@ for (const plot of document.querySelectorAll(".plot")) {
     button("SVG", `Save ${label} as SVG`, () => saveFigure(plot, label, "svg")),
     button("CSV", `Save the numbers of ${label} as CSV`, async () => save(await numbersOf(plot), fileName(plot, label, "csv"), "text/csv")),
   ));
-  near.observe(plot);
+  plotObserver.observe(plot);
 }
 
-// On paper nothing is folded, and nothing comes near later.
+// On paper all groups are open and all figures are drawn.
 function showAll() {
   for (const group of document.querySelectorAll("details.group, details.more")) group.open = true;
   for (const plot of document.querySelectorAll(".plot")) draw(plot);

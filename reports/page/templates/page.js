@@ -1,5 +1,5 @@
 "use strict";
-// The theme is the system's until the button is used; the place in the contents follows the reader.
+// The theme is the system's until the button is used; the contents mark the section in view.
 const root = document.documentElement;
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 const themeButton = document.getElementById("theme");
@@ -24,11 +24,11 @@ const contents = new Map();
 for (const link of document.querySelectorAll("nav a")) {
   contents.set(document.getElementById(link.hash.slice(1)), link);
 }
-const passing = new IntersectionObserver((entries) => {
+const sectionObserver = new IntersectionObserver((entries) => {
   for (const entry of entries) {
     if (!entry.isIntersecting) continue;
     for (const link of contents.values()) link.removeAttribute("aria-current");
     contents.get(entry.target).setAttribute("aria-current", "true");
   }
 }, { rootMargin: "-15% 0px -80% 0px" });
-for (const section of contents.keys()) passing.observe(section);
+for (const section of contents.keys()) sectionObserver.observe(section);

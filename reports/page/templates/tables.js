@@ -1,21 +1,21 @@
-// Tables are searched, sorted, copied and saved here, from what the page shows and the values in data-v.
+// Tables: search, sorting, copies and files, from the texts of the page and the values in data-v.
 const main = document.getElementById("content");
-const said = document.createElement("p");
-said.className = "said";
-said.setAttribute("role", "status");
-document.body.append(said);
+const statusLine = document.createElement("p");
+statusLine.className = "said";
+statusLine.setAttribute("role", "status");
+document.body.append(statusLine);
 
 function say(text) {
-  said.textContent = text;
+  statusLine.textContent = text;
 }
 
-function button(text, label, act) {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.textContent = text;
-  made.setAttribute("aria-label", label);
-  made.addEventListener("click", act);
-  return made;
+function button(text, label, action) {
+  const element = document.createElement("button");
+  element.type = "button";
+  element.textContent = text;
+  element.setAttribute("aria-label", label);
+  element.addEventListener("click", action);
+  return element;
 }
 
 function fileName(element, label, ending) {
@@ -30,20 +30,20 @@ function save(text, name, type) {
   link.href = address;
   link.download = name;
   link.click();
-  // Some browsers begin to read a little later.
+  // Some browsers read the address a little later.
   setTimeout(() => URL.revokeObjectURL(address), 60000);
   say(`Saved ${name}`);
 }
 
-// What a cell shows, and the values it stands for: one, or as many as its column has parts.
-function shown(cell) {
+// The text that a cell shows. A cell has one value, or a value for each part of its column.
+function visibleText(cell) {
   return cell.textContent.replace(/\s+/g, " ").trim();
 }
 
 function withoutGlyph(cell) {
   const copy = cell.cloneNode(true);
   for (const glyph of copy.querySelectorAll(".glyph")) glyph.remove();
-  return shown(copy);
+  return visibleText(copy);
 }
 
 function values(cell) {
@@ -54,30 +54,30 @@ function headings(table) {
   return [...table.tHead.rows[0].cells];
 }
 
-// The rows that a search leaves, all without one.
+// The rows that a search leaves; all rows without a search.
 function rowsOf(table) {
   return [...table.tBodies[0].rows].filter((row) => !row.hidden);
 }
 
 function toCsv(table) {
   const names = headings(table).flatMap((cell) =>
-    cell.dataset.parts ? cell.dataset.parts.split("|").map((part) => `${shown(cell)}: ${part}`) : [shown(cell)]);
+    cell.dataset.parts ? cell.dataset.parts.split("|").map((part) => `${visibleText(cell)}: ${part}`) : [visibleText(cell)]);
   const rows = rowsOf(table).map((row) => [...row.cells].flatMap(values));
   const field = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   return [names, ...rows].map((row) => `${row.map(field).join(",")}\n`).join("");
 }
 
-// Rows of texts as printed, each through `write(text, is it strong)`.
-function printed(table, write) {
+// Rows of the shown texts, each text through `write(text, whether the cell is bold)`.
+function printedRows(table, write) {
   return rowsOf(table).map((row) =>
     [...row.cells].map((cell) => write(withoutGlyph(cell), cell.classList.contains("b"))));
 }
 
 function toMarkdown(table) {
   const escape = (text) => text.replace(/[\\|`*_[\]<>&#~]/g, (char) => (char === "<" ? "&lt;" : char === "&" ? "&amp;" : `\\${char}`));
-  const rows = printed(table, (text, strong) => (strong && text ? `**${escape(text)}**` : escape(text)));
+  const rows = printedRows(table, (text, strong) => (strong && text ? `**${escape(text)}**` : escape(text)));
   const rule = headings(table).map((cell) => (cell.classList.contains("n") ? "---:" : "---"));
-  const lines = [headings(table).map((cell) => escape(shown(cell))), rule, ...rows];
+  const lines = [headings(table).map((cell) => escape(visibleText(cell))), rule, ...rows];
   const note = main.dataset.banner ? `\n${escape(main.dataset.banner)}\n` : "";
   return lines.map((cells) => `| ${cells.join(" | ")} |\n`).join("") + note;
 }
@@ -104,26 +104,26 @@ function toLatex(table, label) {
     main.dataset.banner ? comment(main.dataset.banner) : "",
     comment("Needs the packages booktabs, amssymb and, for quotation marks, fontenc with T1."),
     `\\begin{tabular}{${columns}}\n\\toprule\n`,
-    line(headings(table).map((cell) => latexText(shown(cell)))),
+    line(headings(table).map((cell) => latexText(visibleText(cell)))),
     "\\midrule\n",
-    ...printed(table, write).map(line),
+    ...printedRows(table, write).map(line),
     "\\bottomrule\n\\end{tabular}\n",
   ].join("");
 }
 
-// As a table for documents and spreadsheets, and as text with tabs.
+// Copies a table as HTML for documents and spreadsheets, and as text with tabs.
 async function copy(table, label) {
   const cells = (row) => [...row.cells].map(withoutGlyph);
   const rows = [table.tHead.rows[0], ...rowsOf(table)].map(cells);
   const plain = rows.map((row) => row.join("\t")).join("\n");
-  const bare = document.createElement("table");
+  const plainTable = document.createElement("table");
   for (const row of rows) {
-    const line = bare.insertRow();
+    const line = plainTable.insertRow();
     for (const text of row) line.insertCell().textContent = text;
   }
   const item = new ClipboardItem({
     "text/plain": new Blob([plain], { type: "text/plain" }),
-    "text/html": new Blob([bare.outerHTML], { type: "text/html" }),
+    "text/html": new Blob([plainTable.outerHTML], { type: "text/html" }),
   });
   try {
     await navigator.clipboard.write([item]);
@@ -133,15 +133,15 @@ async function copy(table, label) {
   }
 }
 
-// Numbers by value and before texts; what is missing comes last in either direction.
-function order(cell) {
+// Numbers come by value and before texts; missing values come last in either direction.
+function sortKey(cell) {
   const first = values(cell)[0];
   if (first === "" || first === "–") return { missing: true };
   const number = Number(first);
   return Number.isNaN(number) ? { text: first } : { number };
 }
 
-function compare(left, right, sign) {
+function compareKeys(left, right, sign) {
   if (left.missing || right.missing) return (left.missing ? 1 : 0) - (right.missing ? 1 : 0);
   if ("number" in left && "number" in right) return sign * (left.number < right.number ? -1 : left.number > right.number ? 1 : 0);
   if ("number" in left !== "number" in right) return "number" in left ? -1 : 1;
@@ -155,38 +155,38 @@ function sortable(table) {
   const original = [...body.rows];
   if (original.length < 2) return;
   headings(table).forEach((heading, column) => {
-    const press = document.createElement("button");
-    press.type = "button";
-    press.className = "sort";
-    press.append(...heading.childNodes);
-    heading.append(press);
+    const sortButton = document.createElement("button");
+    sortButton.type = "button";
+    sortButton.className = "sort";
+    sortButton.append(...heading.childNodes);
+    heading.append(sortButton);
     heading.setAttribute("aria-sort", "none");
-    press.addEventListener("click", () => {
+    sortButton.addEventListener("click", () => {
       const next = NEXT[heading.getAttribute("aria-sort")];
       for (const other of headings(table)) other.setAttribute("aria-sort", "none");
       heading.setAttribute("aria-sort", next);
       const sign = next === "descending" ? -1 : 1;
-      const keyed = original.map((row) => ({ row, key: order(row.cells[column]) }));
-      if (next !== "none") keyed.sort((left, right) => compare(left.key, right.key, sign));
-      body.append(...keyed.map(({ row }) => row));
+      const entries = original.map((row) => ({ row, key: sortKey(row.cells[column]) }));
+      if (next !== "none") entries.sort((left, right) => compareKeys(left.key, right.key, sign));
+      body.append(...entries.map(({ row }) => row));
     });
   });
 }
 
-// A field that leaves the rows in which each of its words stands.
+// A field that hides the rows without one of its words.
 function search(table, label) {
-  const rows = [...table.tBodies[0].rows].map((row) => ({ row, text: [...row.cells].map(shown).join(" ").toLowerCase() }));
+  const rows = [...table.tBodies[0].rows].map((row) => ({ row, text: [...row.cells].map(visibleText).join(" ").toLowerCase() }));
   const field = document.createElement("input");
   field.type = "search";
   field.placeholder = "Search";
   field.setAttribute("aria-label", `Search ${label}`);
-  const found = document.createElement("output");
+  const count = document.createElement("output");
   field.addEventListener("input", () => {
     const words = field.value.toLowerCase().split(/\s+/);
     for (const { row, text } of rows) row.hidden = !words.every((word) => text.includes(word));
-    found.textContent = field.value.trim() ? `${rowsOf(table).length} of ${rows.length} rows` : "";
+    count.textContent = field.value.trim() ? `${rowsOf(table).length} of ${rows.length} rows` : "";
   });
-  return [field, found];
+  return [field, count];
 }
 
 function tools(...controls) {
@@ -199,7 +199,7 @@ function tools(...controls) {
 for (const box of document.querySelectorAll(".table")) {
   const table = box.querySelector("table");
   const title = box.querySelector(".label");
-  const label = shown(title);
+  const label = visibleText(title);
   sortable(table);
   title.append(tools(
     ...("search" in box.dataset ? search(table, label) : []),
