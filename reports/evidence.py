@@ -1,4 +1,4 @@
-"""All that one report is made of, read from the ledger once."""
+"""The data of one report, read from the ledger once."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from harness.storage.manifest import Manifest, TeacherFacts
 from harness.storage.record import Record
 
 POINTS = 100.0
-"""Scores are printed in points: hundredths."""
+"""Points of a score of 1: reports print scores in points, hundredths of the score's unit."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """An ablation's result, and what was looked at inside its students.
+    """An ablation's result and the analyses of it.
 
-    `discovery_p` are Benjamini-Hochberg adjusted p values by (task, method, baseline).
+    `discovery_p` holds Benjamini-Hochberg adjusted p values by (task, method, baseline).
     """
 
     result: AblationResult
-    inside: Inside
-    across: Across
+    internals: Inside
+    aggregation: Across
     by_example: ByExample
     disagreements: tuple[Disagreements, ...]
     texts: Mapping[str, Mapping[int, tuple[str, ...]]]
-    """By task with report runs, the texts of the examples that those are scored on, by id."""
+    """By task with report runs: the texts of the examples that the runs are scored on, by id."""
     discovery_p: Mapping[tuple[str, str, str], float]
     repeats: Mapping[str, tuple[MethodResult, ...]]
-    """The results of each repeat by its ablation's name, where the whole was repeated."""
+    """The results of each repeat by the name of its ablation; empty without repeats of the whole."""
     spaces: Mapping[tuple[str, str], Mapping[str, str]]
-    """What was searched by (task, method): each hyper-parameter's distribution as Optuna prints it."""
+    """The search space by (task, method): each hyper-parameter's distribution as Optuna prints it."""
 
     @property
     def manifest(self) -> Manifest:
-        """What the command that made the ablation wrote about it."""
+        """The manifest of the ablation, written by the command that made the ablation."""
         return self.result.manifest
 
     @property
@@ -65,13 +65,13 @@ class Evidence:
     @property
     def methods(self) -> tuple[str, ...]:
         """Methods of all tasks; the baseline first, then in the manifest's order."""
-        found = dict.fromkeys(result.method for result in self.result.results)
-        return tuple(sorted(found, key=lambda method: method != self.manifest.baseline))
+        names = dict.fromkeys(result.method for result in self.result.results)
+        return tuple(sorted(names, key=lambda method: method != self.manifest.baseline))
 
     def results(self, task: str) -> tuple[MethodResult, ...]:
         """The task's results, in the order of `methods`."""
-        found = (self.result.result(task, method) for method in self.methods)
-        return tuple(result for result in found if result is not None)
+        results = (self.result.result(task, method) for method in self.methods)
+        return tuple(result for result in results if result is not None)
 
     def task_label(self, task: str) -> str:
         """The task's title with its name."""
@@ -84,12 +84,12 @@ class Evidence:
 
     def comparisons(self, task: str) -> tuple[Comparison, ...]:
         """The task's comparisons, in the family's order."""
-        return tuple(one for one in self.result.comparisons if one.task == task)
+        return tuple(pair for pair in self.result.comparisons if pair.task == task)
 
     def teacher_score(self, task: str) -> float:
         """The teacher's primary metric in points, on the split that the report runs are scored on.
 
-        Before there is a report run, on the last split that the teacher was scored on.
+        Without report runs, the split is the last one that the teacher was scored on.
         """
         by_split = self.teachers[task].metrics
         split = self.evaluation_split(task)
@@ -97,46 +97,46 @@ class Evidence:
         return POINTS * scores[self.metric(task)]
 
     def constant_score(self, task: str) -> float:
-        """The score of the same prediction for every example, in points."""
+        """The score in points of one constant prediction for all examples."""
         return POINTS * self.manifest.tasks[task].constant
 
     def evaluation_split(self, task: str) -> str | None:
-        """The split that the report runs are scored on; None before there is one."""
+        """The split that the report runs are scored on; None without report runs."""
         runs = (run for result in self.results(task) for run in result.report)
         return next((run.record.inputs.split.name for run in runs), None)
 
     def records(self) -> tuple[Record, ...]:
-        """The records of all runs, search and report, of repeats too."""
+        """The records of all runs: search runs and report runs, with the runs of repeats."""
         results = (*self.result.results, *chain.from_iterable(self.repeats.values()))
         return tuple(run.record for result in results for run in (*result.search, *result.report))
 
 
 def read_evidence(ledger: Ledger, ablation: str) -> Evidence:
-    """Read one ablation. Raises `StorageError` when there is none of that name."""
-    stored = StoredAnswers(ledger)
-    result = summarise(ledger, ablation, stored)
+    """Read one ablation. Raises `StorageError` when the ledger has no ablation of that name."""
+    answers = StoredAnswers(ledger)
+    result = summarise(ledger, ablation, answers)
     return Evidence(
         result=result,
-        inside=read_inside(ledger, result),
-        across=across(result),
-        by_example=by_example(stored, result),
-        disagreements=disagreements(stored, result),
+        internals=read_inside(ledger, result),
+        aggregation=across(result),
+        by_example=by_example(answers, result),
+        disagreements=disagreements(answers, result),
         texts=_texts(ledger, result),
         discovery_p=false_discovery(result),
         repeats=read_parts(ledger, result.manifest),
-        spaces={(found.task, found.method): _space(ledger, found) for found in result.results},
+        spaces={(study.task, study.method): _space(ledger, study) for study in result.results},
     )
 
 
-def _texts(ledger: Ledger, result: AblationResult) -> dict[str, Mapping[int, tuple[str, ...]]]:
-    found: dict[str, Mapping[int, tuple[str, ...]]] = {}
-    for own in result.results:
-        if own.report and own.task not in found:
-            found[own.task] = ledger.texts(own.report[0].record.inputs.split.sha256)
-    return found
+def _texts(ledger: Ledger, ablation: AblationResult) -> dict[str, Mapping[int, tuple[str, ...]]]:
+    texts: dict[str, Mapping[int, tuple[str, ...]]] = {}
+    for result in ablation.results:
+        if result.report and result.task not in texts:
+            texts[result.task] = ledger.texts(result.report[0].record.inputs.split.sha256)
+    return texts
 
 
 def _space(ledger: Ledger, result: MethodResult) -> Mapping[str, str]:
-    """Empty for repeats, whose joint result belongs to no one study."""
+    """The search space of a study; empty for a joint result, which belongs to several studies."""
     study = ledger.study_manifest(result.study)
     return {} if study is None else study.space

@@ -15,20 +15,20 @@ from harness.storage.database import existing_url
 from harness.storage.ledger import Ledger
 from harness.storage.manifest import Manifest
 from harness.storage.record import StudyRun
-from reports.export.glue import FILES, OfficialFile, zipped
+from reports.export.glue import FILES, OfficialFile, zip_files
 from reports.kit.files import is_file_name, write_whole
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The run whose predictions are submitted for a task, of `runs` complete report runs.
+class ChosenRun:
+    """The run whose predictions are submitted for a task, chosen from `run_count` complete report runs.
 
-    `score` is its `metric` (in score units) on `split`, by which the highest was taken unless a seed was
-    asked for.
+    `score` is the run's `metric` on `split`, in score units: the highest of the runs, unless the user
+    named a seed.
     """
 
     run: StudyRun
-    runs: int
+    run_count: int
     metric: str
     score: float
     split: str
@@ -36,51 +36,53 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Submission:
-    """`files` are texts by official name, `left_out` says why there is no other; `chosen` is by task."""
+    """The texts of the files by official name, each task's chosen run, and why a file is left out."""
 
     files: Mapping[str, str]
-    chosen: Mapping[str, Chosen]
-    left_out: Mapping[str, str]
+    chosen_runs: Mapping[str, ChosenRun]
+    omissions: Mapping[str, str]
 
     @property
     def reasons(self) -> list[str]:
-        """Why files are left out, those of one reason together."""
+        """The reasons why files are left out, each after the names of its files."""
         names: dict[str, list[str]] = {}
-        for name, reason in self.left_out.items():
+        for name, reason in self.omissions.items():
             names.setdefault(reason, []).append(name)
-        return [f"{', '.join(own)}: {reason}" for reason, own in names.items()]
+        return [f"{', '.join(files)}: {reason}" for reason, files in names.items()]
 
 
 def read_submission(
     ledger: Ledger, ablations: Sequence[str], method: str, seed: int | None = None
 ) -> Submission:
-    """A method's test predictions in these ablations, each task's of one report run.
+    """A method's test predictions in these ablations, from one report run for each task.
 
-    That is the run with the highest score on the split that is reported, the lowest seed of equal ones,
-    or the run with `seed`. Raises `UserError` when the method is in none of these ablations, or on one
-    task in several.
+    The run is the one with `seed`; without `seed`, the one with the highest score on the split of the
+    report, and of equal scores the lowest seed. Raises `UserError` when the method is in none
+    of these ablations, or when several have the method on one task.
     """
     manifests = _by_task(ledger, ablations, method)
-    files, chosen, left_out = {}, {}, {}
+    files, chosen_runs, omissions = {}, {}, {}
     for official in FILES:
         try:
             if official.task not in manifests:
                 raise DataError(f"{method} was not trained on the task")
-            if official.task not in chosen:
+            if official.task not in chosen_runs:
                 manifest = manifests[official.task]
-                chosen[official.task] = _choose(ledger, manifest, official.task, method, seed)
-            files[official.name] = _table(ledger, official, chosen[official.task].run)
+                chosen_runs[official.task] = _choose(ledger, manifest, official.task, method, seed)
+            files[official.name] = _table(ledger, official, chosen_runs[official.task].run)
         except DataError as error:
-            left_out[official.name] = str(error)
-    used = {official.task for official in FILES if official.name in files}
-    return Submission(files, {task: chosen[task] for task in chosen if task in used}, left_out)
+            omissions[official.name] = str(error)
+    tasks = {official.task for official in FILES if official.name in files}
+    return Submission(
+        files, {task: chosen_runs[task] for task in chosen_runs if task in tasks}, omissions
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the zip that the command line asks for; returns the exit code."""
-    given = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        path = _write(given)
+        path = _write(options)
     except UserError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
@@ -91,18 +93,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m reports.submission", description=__doc__)
     parser.add_argument("runs", type=Path, metavar="RUNS_DIR", help="folder with ledger.db")
-    parser.add_argument("--method", metavar="NAME", required=True, help="whose students answer")
+    parser.add_argument(
+        "--method",
+        metavar="NAME",
+        required=True,
+        help="the method whose students make the predictions",
+    )
     parser.add_argument(
         "--ablation",
         metavar="NAME",
         action="append",
-        help="where its runs are, may be given several times; default: all",
+        help="an ablation with runs of the method; may be repeated; default: all",
     )
     parser.add_argument(
         "--seed",
         type=int,
         metavar="N",
-        help="the report run to take; default: each task's best on the evaluation split",
+        help="seed of the report run; default: each task's best run on the evaluation split",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="default: RUNS_DIR/METHOD-glue.zip"
@@ -111,37 +118,39 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _write(given: argparse.Namespace) -> Path:
-    ledger = Ledger(existing_url(given.runs, given.storage))
+def _write(options: argparse.Namespace) -> Path:
+    ledger = Ledger(existing_url(options.runs, options.storage))
     try:
-        names = _chosen_ablations(ledger, given.ablation, given.runs)
-        submission = read_submission(ledger, names, given.method, given.seed)
+        names = _select_ablations(ledger, options.ablation, options.runs)
+        submission = read_submission(ledger, names, options.method, options.seed)
     finally:
         ledger.close()
     if not submission.files:
         raise UserError(
-            f"--method {given.method}: nothing to submit: {'; '.join(submission.reasons)}"
+            f"--method {options.method}: nothing to submit: {'; '.join(submission.reasons)}"
         )
-    path: Path = given.out or _place(given.runs, given.method)
-    write_whole(path, zipped(submission.files))
-    for line in _said(submission, by_score=given.seed is None):
+    path: Path = options.out or _archive_path(options.runs, options.method)
+    write_whole(path, zip_files(submission.files))
+    for line in _messages(submission, by_score=options.seed is None):
         print(" ".join(line.split()), file=sys.stderr)
     return path
 
 
-def _chosen_ablations(ledger: Ledger, wanted: Sequence[str] | None, runs: Path) -> Sequence[str]:
-    """Those that were named; by default all, of repeats of the whole the one over them."""
-    found = ledger.ablations()
-    if not found:
+def _select_ablations(ledger: Ledger, choice: Sequence[str] | None, runs: Path) -> Sequence[str]:
+    """The ablations that the user named; by default all but those that a joint ablation repeats."""
+    ablations = ledger.ablations()
+    if not ablations:
         raise StorageError(f"RUNS_DIR {runs}: the ledger has no ablation yet")
-    unknown = [name for name in wanted or () if name not in found]
-    if unknown:
-        raise UserError(f"--ablation {unknown[0]}: not in the ledger, which has {', '.join(found)}")
-    repeats = {part for name in found for part in ledger.manifest(name).repeats}
-    return list(dict.fromkeys(wanted or [name for name in found if name not in repeats]))
+    unknown_names = [name for name in choice or () if name not in ablations]
+    if unknown_names:
+        raise UserError(
+            f"--ablation {unknown_names[0]}: not in the ledger, which has {', '.join(ablations)}"
+        )
+    repeats = {part for name in ablations for part in ledger.manifest(name).repeats}
+    return list(dict.fromkeys(choice or [name for name in ablations if name not in repeats]))
 
 
-def _place(runs: Path, method: str) -> Path:
+def _archive_path(runs: Path, method: str) -> Path:
     if not is_file_name(method):
         raise UserError(f"--method {method}: cannot name a file; give --out")
     return runs / f"{method}-glue.zip"
@@ -150,7 +159,7 @@ def _place(runs: Path, method: str) -> Path:
 def _by_task(ledger: Ledger, ablations: Sequence[str], method: str) -> dict[str, Manifest]:
     """The manifest with the method's study on each of GLUE's tasks."""
     glue = {official.task for official in FILES}
-    found: dict[str, Manifest] = {}
+    manifests: dict[str, Manifest] = {}
     methods: dict[str, None] = {}
     for name in ablations:
         manifest = ledger.manifest(name)
@@ -158,43 +167,45 @@ def _by_task(ledger: Ledger, ablations: Sequence[str], method: str) -> dict[str,
             methods |= dict.fromkeys(studies)
             if task not in glue or method not in studies:
                 continue
-            if task in found and _is_demo(manifest):
+            if task in manifests and _is_demo(manifest):
                 continue
-            if task in found and not _is_demo(found[task]):
+            if task in manifests and not _is_demo(manifests[task]):
                 raise UserError(
-                    f"--method {method}: on {task} it is in {found[task].name} and in {name}; choose "
-                    "with --ablation"
+                    f"--method {method}: {manifests[task].name} and {name} both have the method on "
+                    f"{task}; choose with --ablation"
                 )
-            found[task] = manifest
+            manifests[task] = manifest
     if method not in methods:
-        known = ", ".join(methods) or "none"
-        raise UserError(f"--method {method}: not in the ledger, which has {known}")
-    return found
+        names = ", ".join(methods) or "none"
+        raise UserError(f"--method {method}: not in the ledger, which has {names}")
+    return manifests
 
 
 def _is_demo(manifest: Manifest) -> bool:
-    """What cannot be submitted, and so is never in the way of what can."""
+    """Whether the data are the demo's, whose predictions cannot be submitted."""
     return manifest.source.kind == "demo"
 
 
-def _choose(ledger: Ledger, manifest: Manifest, task: str, method: str, seed: int | None) -> Chosen:
-    """Raises `DataError` when there is no such run."""
+def _choose(
+    ledger: Ledger, manifest: Manifest, task: str, method: str, seed: int | None
+) -> ChosenRun:
+    """The run to submit for a task. Raises `DataError` when no report run fits."""
     if _is_demo(manifest):
         raise DataError("the demo's data are made up and have no test split")
     results = [result for result in _results(ledger, manifest, task) if result.method == method]
-    runs = [run for own in results for run in own.report if run.record.status == "complete"]
-    wanted = [run for run in runs if seed in (None, run.seed)]
-    if not wanted:
-        which = "" if seed is None else f" with seed {seed}"
-        raise DataError(f"no report run{which} is complete")
+    runs = [run for result in results for run in result.report if run.record.status == "complete"]
+    candidates = [run for run in runs if seed in (None, run.seed)]
+    if not candidates:
+        condition = "" if seed is None else f" with seed {seed}"
+        raise DataError(f"no report run{condition} is complete")
     metric = results[0].metric
-    best = max(wanted, key=lambda run: (run.record.metrics[metric], -run.seed))
+    best = max(candidates, key=lambda run: (run.record.metrics[metric], -run.seed))
     split = best.record.inputs.split.name
-    return Chosen(best, len(runs), metric, best.record.metrics[metric], split)
+    return ChosenRun(best, len(runs), metric, best.record.metrics[metric], split)
 
 
 def _results(ledger: Ledger, manifest: Manifest, task: str) -> list[MethodResult]:
-    """The results on a task, of all repeats where the whole was repeated."""
+    """The results on a task; of a joint ablation, the results of all repeats."""
     if manifest.joint:
         parts = read_parts(ledger, manifest).values()
         return [result for part in parts for result in part if result.task == task]
@@ -202,29 +213,31 @@ def _results(ledger: Ledger, manifest: Manifest, task: str) -> list[MethodResult
 
 
 def _table(ledger: Ledger, official: OfficialFile, run: StudyRun) -> str:
-    predicted = ledger.predictions(run.record.fingerprint, official.split)
-    if predicted is None:
+    predictions = ledger.predictions(run.record.fingerprint, official.split)
+    if predictions is None:
         raise DataError(
             f"the run with seed {run.seed} has no predictions of split {official.split}: a run makes "
-            "them when it is trained, if the data have that split then; add its file and train into "
-            "another --out"
+            "the predictions when it is trained, if the data have the split; add the split's file and "
+            "train into another --out"
         )
-    return official.table(predicted)
+    return official.table(predictions)
 
 
-def _said(submission: Submission, by_score: bool) -> list[str]:
+def _messages(submission: Submission, by_score: bool) -> list[str]:
     lines = [
-        f"{task}: seed {one.run.seed}, {one.metric} {100 * one.score:.2f} on {one.split}"
-        + f", the highest of {one.runs} report runs" * by_score
-        for task, one in submission.chosen.items()
+        f"{task}: seed {choice.run.seed}, {choice.metric} {100 * choice.score:.2f} on {choice.split}"
+        + f", the highest of {choice.run_count} report runs" * by_score
+        for task, choice in submission.chosen_runs.items()
     ]
     if by_score:
-        lines.append("runs chosen by these scores flatter the method: compare by means over seeds")
-    if submission.left_out:
+        lines.append(
+            "a run chosen by its score flatters the method: compare methods by means over seeds"
+        )
+    if submission.omissions:
         lines += [f"left out: {reason}" for reason in submission.reasons]
         lines.append(
             f"warning: GLUE's server wants all {len(FILES)} files: add the missing "
-            f"{len(submission.left_out)} from its sample submission, whose scores are not the method's"
+            f"{len(submission.omissions)} from its sample submission, whose scores are not the method's"
         )
     return lines
 

@@ -18,68 +18,72 @@ COLUMNS = (
     "baseline_closer", "method_error", "baseline_error", "label", "method_answer", "method_votes",
     "baseline_answer", "baseline_votes", "text_1", "text_2",
 )  # fmt: skip
-"""Of `disagreements.csv`; docs/files.md says what each of them is."""
+"""The columns of `disagreements.csv`, which docs/files.md explains."""
 TEXTS = ("text_1", "text_2")
 
 
-def columns_of(evidence: Evidence, found: Disagreements, rows: Rows) -> dict[str, list[Any]]:
-    """`COLUMNS`, each a list with a value for each of those rows of a comparison.
+def disagreement_columns(
+    evidence: Evidence, comparison: Disagreements, rows: Rows
+) -> dict[str, list[Any]]:
+    """The values of each of `COLUMNS` for some rows of a comparison.
 
-    Labels and answers are the label's words, or scores. Votes of scores and texts that are not there
-    are None.
+    Labels and answers are the words of classes, or scores. Votes of a regression are None, and so is
+    the second text of an example with one text.
     """
-    words = evidence.manifest.tasks[found.task].labels
+    words = evidence.manifest.tasks[comparison.task].labels
     constant = {
         "ablation": evidence.manifest.name,
         "source": evidence.manifest.source.kind,
-        "task": found.task,
-        "method": found.method,
-        "baseline": found.baseline,
-        "seeds": len(found.seeds),
+        "task": comparison.task,
+        "method": comparison.method,
+        "baseline": comparison.baseline,
+        "seeds": len(comparison.seeds),
     }
     columns = {
         **{name: [value] * len(rows) for name, value in constant.items()},
-        "example": found.ids[rows].tolist(),
-        "label": _named(found.labels[rows], words, found.scored),
-        **_side("method", found.ours, rows, words),
-        **_side("baseline", found.theirs, rows, words),
-        **_texts(evidence, found, rows),
+        "example": comparison.ids[rows].tolist(),
+        "label": _answer_values(comparison.labels[rows], words, comparison.scored),
+        **_side("method", comparison.ours, rows, words),
+        **_side("baseline", comparison.theirs, rows, words),
+        **_texts(evidence, comparison, rows),
     }
     return {name: columns[name] for name in COLUMNS}
 
 
 def _side(name: str, side: Side, rows: Rows, words: Sequence[str]) -> dict[str, list[Any]]:
-    scored = side.votes is None
+    is_regression = side.votes is None
     return {
         f"{name}_closer": side.closer[rows].tolist(),
         f"{name}_error": side.errors[rows].tolist(),
-        f"{name}_answer": _named(side.answers[rows], words, scored),
+        f"{name}_answer": _answer_values(side.answers[rows], words, is_regression),
         f"{name}_votes": [None] * len(rows) if side.votes is None else side.votes[rows].tolist(),
     }
 
 
-def _named(values: Floats, words: Sequence[str], scored: bool) -> list[Any]:
-    if scored:
+def _answer_values(values: Floats, words: Sequence[str], is_regression: bool) -> list[Any]:
+    if is_regression:
         return list(values.tolist())
     return [words[int(value)] for value in values]
 
 
-def _texts(evidence: Evidence, found: Disagreements, rows: Rows) -> dict[str, list[str | None]]:
-    texts = evidence.texts[found.task]
-    told = [texts[id] for id in found.ids[rows].tolist()]
+def _texts(
+    evidence: Evidence, comparison: Disagreements, rows: Rows
+) -> dict[str, list[str | None]]:
+    texts = evidence.texts[comparison.task]
+    example_texts = [texts[id] for id in comparison.ids[rows].tolist()]
     return {
-        name: [own[place] if place < len(own) else None for own in told]
+        name: [parts[place] if place < len(parts) else None for parts in example_texts]
         for place, name in enumerate(TEXTS)
     }
 
 
 def disagreements_csv(evidence: Evidence) -> str:
-    """All examples that some comparison disagrees on as CSV, with whole texts."""
+    """The CSV of all examples that any comparison disagrees on, with whole texts."""
     stream = io.StringIO()
-    # Quoted: a text may hold a carriage return, which the module leaves bare before Python 3.13.
+    # Texts are quoted: the module leaves a carriage return bare before Python 3.13.
     writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(COLUMNS)
-    for found in evidence.disagreements:
-        columns = columns_of(evidence, found, np.arange(len(found.ids)))
+    for comparison in evidence.disagreements:
+        columns = disagreement_columns(evidence, comparison, np.arange(len(comparison.ids)))
         writer.writerows(zip(*columns.values(), strict=True))
     return stream.getvalue()

@@ -1,1 +1,1 @@
-"""What sections and pages are built of: blocks, tables, drawings, colours."""
+"""The parts of sections and pages: blocks, tables, drawings, colours."""

@@ -14,12 +14,12 @@ from reports.kit.drawing import Drawing
 from reports.kit.palette import Style, Styles
 
 Key = tuple[tuple[str, Style], ...]
-"""Methods with their looks, as a figure's caption explains them."""
+"""Methods with their styles, as the key below a figure's caption lists them."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure with its caption, its description (`alt`), its numbers and the methods' looks."""
+    """A figure with its caption, its description (`alt`), its numbers and its key of methods."""
 
     caption: str
     alt: str
@@ -27,7 +27,7 @@ class Panel:
     numbers: Numbers
     key: Key = ()
     choice: Choice | None = None
-    """The figure's states that the reader chooses from, where it has several."""
+    """The states that the reader chooses from; None for a figure of one state."""
 
 
 def panel(
@@ -43,14 +43,14 @@ def panel(
 
 
 def method_key(styles: Styles, methods: Iterable[str]) -> Key:
-    """The looks of some methods, in the order of `styles`."""
+    """The styles of some methods, in the order of `styles`."""
     names = set(methods)
     return tuple((name, style) for name, style in styles.items() if name in names)
 
 
 @dataclass(frozen=True)
 class Block:
-    """A part of a section, often one task's, under its title. The page leaves out empty blocks."""
+    """A part of a section under its title, often for one task. The page leaves out empty blocks."""
 
     title: str
     notes: tuple[str, ...] = ()
@@ -59,8 +59,8 @@ class Block:
     tables: tuple[Table, ...] = ()
 
     @property
-    def empty(self) -> bool:
-        """Whether there is nothing to show."""
+    def is_empty(self) -> bool:
+        """Whether the block has nothing to show."""
         return not (self.notes or self.warnings or self.panels or self.tables)
 
 
@@ -75,20 +75,20 @@ def by_task(maker: TaskMaker) -> BlocksMaker:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: its words, and what makes its blocks.
+    """A part of the page: its words, and the maker of its blocks.
 
-    `anchor` is the section's id in the page. `reading` says in a line how to read the section, and
-    `more` says what else there is to know. A section without blocks says that there is nothing to
-    show yet; where `hide_empty`, the page leaves the section out.
+    `anchor` is the section's id in the page. `reading` says in a line how to read the section;
+    `details` has further help. A section without blocks says that there is nothing to show yet; with
+    `hide_empty`, the page leaves such a section out.
     """
 
     anchor: str
     title: str
     reading: str
     maker: BlocksMaker
-    more: str = ""
+    details: str = ""
     hide_empty: bool = False
 
     def blocks(self, evidence: Evidence, styles: Styles) -> tuple[Block, ...]:
         """The section's blocks without the empty ones."""
-        return tuple(block for block in self.maker(evidence, styles) if not block.empty)
+        return tuple(block for block in self.maker(evidence, styles) if not block.is_empty)

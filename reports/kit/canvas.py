@@ -1,7 +1,7 @@
 """What all figures share: an empty canvas, the methods' lines and markers, safe texts.
 
-The page sets the colours of text and grid: the page knows whether it is light or dark. Names from the
-ledger are escaped, because Plotly reads markup in texts, and hover texts are never templates.
+The page sets the colours of text and grid, for its light and its dark theme. Names from the ledger are
+escaped, because Plotly reads markup in texts; hover texts are never templates.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def by_method(frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def blank_figure(height: int, y_title: str | None) -> Drawing:
-    """A transparent figure, `height` pixels high, without a legend: the page prints the key."""
+    """A transparent figure without a legend, `height` pixels high; the page prints the key."""
     axis = {"automargin": True, "zeroline": False}
     title = {} if y_title is None else {"title": {"text": safe(y_title)}}
     return Drawing(
@@ -63,11 +63,11 @@ def marker(style: Style, size: float) -> dict[str, Any]:
 
 
 def safe(text: object) -> str:
-    """A text that Plotly shows as it is: it reads some HTML."""
+    """A text escaped for Plotly, which reads some HTML in texts."""
     return html.escape(str(text), quote=False)
 
 
-def transparent(colour: str) -> str:
-    """A colour `#rrggbb` for areas that lie over each other."""
-    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.18)"
+def fill_colour(colour: str) -> str:
+    """The colour `#rrggbb`, transparent, for areas that lie over each other."""
+    channels = (str(int(colour[start : start + 2], 16)) for start in (1, 3, 5))
+    return f"rgba({','.join(channels)},0.18)"

@@ -9,24 +9,27 @@ from typing import Any
 from reports.kit.drawing import Drawing
 
 State = Sequence[Mapping[str, Any]]
-"""What sets a state apart: attributes of each trace, in the order of the traces."""
+"""The attributes that differ between states, for each trace in order."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A list of states under a label, of which `first` is shown first; an `ordered` one is a slider."""
+    """A list of states under a label; `first` is the index of the state that the page begins with.
+
+    A `slider` stands for a list whose states have an order.
+    """
 
     label: str
     options: tuple[str, ...]
     first: int = 0
-    ordered: bool = False
+    slider: bool = False
 
 
 def choice_of(
-    label: str, options: Sequence[str], first: int, *, ordered: bool = False
+    label: str, options: Sequence[str], first: int, *, slider: bool = False
 ) -> Choice | None:
     """A choice where there is more than one state."""
-    return Choice(label, tuple(options), first, ordered) if len(options) > 1 else None
+    return Choice(label, tuple(options), first, slider) if len(options) > 1 else None
 
 
 def add_states(
@@ -36,24 +39,27 @@ def add_states(
     first: int,
     **places: Sequence[int],
 ) -> Drawing:
-    """Add traces, as the first shown state has them, and a frame for each state.
+    """Add traces in the state of index `first`, and a frame for each state.
 
-    `traces` say what the states have in common, `places` their `rows` and `cols` among subplots. A frame
-    says only what differs. All states name the same attributes; values are plain lists and texts, with
-    None where there is no number.
+    `traces` have the attributes that all states share; `places` are their `rows` and `cols` among
+    subplots. A frame has only the attributes that differ from the first state. All states name the same
+    attributes; values are plain lists and texts, with None for a missing number.
     """
-    shown = states[first]
+    first_state = states[first]
     figure.add_traces(
-        [{**trace, **values} for trace, values in zip(traces, shown, strict=True)], **places
+        [{**trace, **values} for trace, values in zip(traces, first_state, strict=True)], **places
     )
     if len(states) > 1:
         types = [str(trace["type"]) for trace in traces]
-        figure.frames = [{"data": _differing(state, shown, types)} for state in states]
+        figure.frames = [{"data": _changes(state, first_state, types)} for state in states]
     return figure
 
 
-def _differing(state: State, shown: State, types: Sequence[str]) -> list[dict[str, Any]]:
+def _changes(state: State, first_state: State, types: Sequence[str]) -> list[dict[str, Any]]:
     return [
-        {"type": kind, **{name: value for name, value in own.items() if value != base[name]}}
-        for own, base, kind in zip(state, shown, types, strict=True)
+        {
+            "type": kind,
+            **{name: value for name, value in values.items() if value != first_values[name]},
+        }
+        for values, first_values, kind in zip(state, first_state, types, strict=True)
     ]

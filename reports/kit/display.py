@@ -1,4 +1,4 @@
-"""From frames of numbers to the texts that stand in a table's cells."""
+"""Tables of the page: frames of numbers turned into the texts of cells."""
 
 from __future__ import annotations
 
@@ -14,42 +14,44 @@ import pandas as pd
 
 from reports.kit.palette import Style, Styles
 
-NOTHING = "\N{EN DASH}"
-MINUS = "\N{MINUS SIGN}"
-LONG = 48
+DASH = "\N{EN DASH}"
+"""The text of a cell without a value."""
+MINUS_SIGN = "\N{MINUS SIGN}"
+WRAP_LENGTH = 48
+"""The most characters of a cell's text that stays on one line."""
 DIGITS = 6
-"""Significant digits of a number that a table's text stands for, in sorting and in exports."""
+"""Significant digits of a cell's number for sorting and for exports."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, whether it is a number, the method's look, and emphasis.
+    """One cell: its text, whether the text is a number, the method's style, and emphasis.
 
-    `values` is what the text stands for, by which it is sorted and exported: empty for a text that
-    stands for itself. A heading's `parts` name them where a column has several.
+    The page sorts and exports a cell by its `values`, or by its text without `values`. A heading's
+    `parts` name the values of a column with several in each cell.
     """
 
     text: str
     numeric: bool = False
     style: Style | None = None
-    strong: bool = False
+    emphasis: bool = False
     values: tuple[Any, ...] = ()
     parts: tuple[str, ...] = ()
 
     @property
-    def long(self) -> bool:
-        """The text is to be wrapped."""
-        return len(self.text) > LONG
+    def wraps(self) -> bool:
+        """Whether the text takes several lines."""
+        return len(self.text) > WRAP_LENGTH
 
     @property
     def data(self) -> tuple[str, ...]:
-        """The values as a program reads them; missing ones are empty."""
+        """The values as texts for programs; a missing value is empty."""
         return tuple(map(_data_text, self.values)) or (self.text,)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready to print; `label` names it to screen readers. `searchable`: with a search field."""
+    """A table ready to print. Screen readers read `label`; `searchable` adds a search field."""
 
     label: str
     headings: tuple[Cell, ...]
@@ -59,13 +61,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What a figure is drawn from, a row for each mark."""
+    """The numbers that a figure is drawn from, a row for each mark."""
 
     frame: pd.DataFrame
 
     @property
     def csv(self) -> str:
-        """All columns under their own names, with a line of headings; what is missing is empty."""
+        """All columns as CSV with a line of headings; a missing value is an empty cell."""
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([str(name).replace("_", " ") for name in self.frame.columns])
@@ -78,10 +80,10 @@ Format = Callable[[Any], str]
 
 
 @dataclass(frozen=True)
-class Joint:
-    """A numeric column whose cells print several of the frame's: it and `others`, in words of `text`.
+class JointColumn:
+    """A numeric column whose cells print several columns of the frame: the column itself and `others`.
 
-    `parts` name them, in the same order.
+    `text` makes a cell's text of the values; `parts` name the values, in the same order.
     """
 
     others: tuple[str, ...]
@@ -89,12 +91,12 @@ class Joint:
     text: Callable[..., str]
 
 
-Columns = Mapping[str, tuple[str, Format | Joint | None]]
+Columns = Mapping[str, tuple[str, Format | JointColumn | None]]
 
 
 def number(digits: int) -> Format:
-    """A format with that many decimals; NaN and infinity print as a dash."""
-    return lambda value: _signless(f"{value:.{digits}f}") if _is_finite(value) else NOTHING
+    """A format with `digits` decimals; NaN and infinity print as a dash."""
+    return lambda value: _decimal_text(f"{value:.{digits}f}") if _is_finite(value) else DASH
 
 
 def table(
@@ -103,38 +105,45 @@ def table(
     columns: Columns,
     styles: Styles | None = None,
 ) -> Table:
-    """Print the frame's columns under headings; a format makes a column numeric, None means text.
+    """Print the frame's columns under headings; a column without a format is text, others are numeric.
 
-    Given `styles`, cells of the column `method` carry the method's symbol in its colour.
+    With `styles`, cells of the column `method` carry the method's symbol in its colour.
     """
     headings = tuple(
-        Cell(heading, how is not None, parts=how.parts if isinstance(how, Joint) else ())
-        for heading, how in columns.values()
+        Cell(
+            heading,
+            cell_format is not None,
+            parts=cell_format.parts if isinstance(cell_format, JointColumn) else (),
+        )
+        for heading, cell_format in columns.values()
     )
     rows = []
     for record in frame.to_dict("records"):
         cells = []
-        for name, (_, how) in columns.items():
+        for name, (_, cell_format) in columns.items():
             style = (styles or {}).get(str(record[name])) if name == "method" else None
-            cells.append(_cell(record, name, how, style))
+            cells.append(_cell(record, name, cell_format, style))
         rows.append(tuple(cells))
     return Table(label, headings, tuple(rows))
 
 
 def _cell(
-    record: Mapping[Any, Any], name: str, how: Format | Joint | None, style: Style | None
+    record: Mapping[Any, Any],
+    name: str,
+    cell_format: Format | JointColumn | None,
+    style: Style | None,
 ) -> Cell:
-    if how is None:
+    if cell_format is None:
         return Cell(str(record[name]), style=style)
-    if isinstance(how, Joint):
-        values = tuple(record[part] for part in (name, *how.others))
-        return Cell(how.text(*values), True, values=values)
-    cell = number_cell(record[name], how)
+    if isinstance(cell_format, JointColumn):
+        values = tuple(record[part] for part in (name, *cell_format.others))
+        return Cell(cell_format.text(*values), True, values=values)
+    cell = number_cell(record[name], cell_format)
     return cell if style is None else replace(cell, style=style)
 
 
 def metrics_columns(frame: pd.DataFrame, first: str) -> dict[str, tuple[str, Format | None]]:
-    """Columns for a frame of one name column and otherwise scores in points."""
+    """Columns for a frame whose column `first` holds names and whose other columns hold points."""
     scores: dict[str, tuple[str, Format | None]] = {
         str(name): (f"{name}, points", number(2)) for name in frame.columns if name != first
     }
@@ -142,36 +151,36 @@ def metrics_columns(frame: pd.DataFrame, first: str) -> dict[str, tuple[str, For
 
 
 def interval_text(low: float, high: float) -> str:
-    """`low to high` with signs, in points; in words when unbounded."""
+    """`low to high` with signs, in points; `unbounded` for an infinite end."""
     if math.isnan(low):
-        return NOTHING
+        return DASH
     if math.isinf(low) or math.isinf(high):
         return "unbounded"
-    return f"{_signed(low)} to {_signed(high)}"
+    return f"{_two_decimals(low)} to {_two_decimals(high)}"
 
 
-def signed(value: float) -> str:
-    """Two decimals with the sign; a dash where there is no number."""
-    return _signed(value) if _is_finite(value) else NOTHING
+def signed_text(value: float) -> str:
+    """A number with its sign and two decimals; a dash for NaN and infinity."""
+    return _two_decimals(value) if _is_finite(value) else DASH
 
 
 def p_text(value: float) -> str:
-    """A p value to three digits; a dash where there is none."""
-    return f"{value:.3g}" if _is_finite(value) else NOTHING
+    """A p value to three digits; a dash for NaN."""
+    return f"{value:.3g}" if _is_finite(value) else DASH
 
 
-def number_cell(value: Any, how: Format) -> Cell:
-    """A number printed by a format."""
-    return Cell(how(value), True, values=(value,))
+def number_cell(value: Any, text_format: Format) -> Cell:
+    """A cell of a number, printed by a format."""
+    return Cell(text_format(value), True, values=(value,))
 
 
-def _signed(value: float) -> str:
-    return f"{round(value, 2) + 0.0:+.2f}".replace("-", MINUS)
+def _two_decimals(value: float) -> str:
+    return f"{round(value, 2) + 0.0:+.2f}".replace("-", MINUS_SIGN)
 
 
-def _signless(text: str) -> str:
-    """Minus signs as such, none before a zero."""
-    return (text.lstrip("-") if float(text) == 0 else text).replace("-", MINUS)
+def _decimal_text(text: str) -> str:
+    """A printed number with a minus sign for the hyphen; a zero has no sign."""
+    return (text.lstrip("-") if float(text) == 0 else text).replace("-", MINUS_SIGN)
 
 
 def _is_finite(value: Any) -> bool:
@@ -184,7 +193,7 @@ def _column_texts(column: pd.Series[Any]) -> list[str]:
 
 
 def _data_text(value: Any) -> str:
-    """A value in full: numbers to `DIGITS` digits, without trailing zeros; a missing one is empty."""
+    """A value in full: a number to `DIGITS` digits without trailing zeros; a missing value is empty."""
     if not isinstance(value, float | np.floating):
         return "" if value is None else str(value)
     if math.isnan(value):

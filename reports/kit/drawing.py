@@ -16,11 +16,11 @@ Values = dict[str, Any]
 
 
 class Drawing:
-    """Made as Plotly's own figure is, by methods of the same names and with the same keywords.
+    """A figure built by methods with the names and keywords of Plotly's own figure.
 
-    Plotly's checks and copies every value that is set, which took half the time of a large report. Here
-    nothing is checked: the tests hand whole figures to `checked`. Keywords are attributes as Plotly has
-    them; only those named below may be written with an underscore for a part.
+    Plotly's figure checks and copies every value, which took half the time of a large report. A drawing
+    checks no value: the tests check whole figures by `to_figure`. Keywords are Plotly's attributes; an
+    underscore for a part of an attribute is allowed only in the keywords named below.
     """
 
     def __init__(self, layout: Mapping[str, Any]) -> None:
@@ -28,37 +28,37 @@ class Drawing:
         self._layout: Values = dict(layout)
         self._cells: dict[tuple[int, int], tuple[str, str]] = {}
         self.frames: Sequence[Mapping[str, Any]] = ()
-        """One for each state: what its traces have that those of the first one shown have not."""
+        """For each state, the attributes of its traces that differ from the first state's."""
 
     @property
     def height(self) -> float:
-        """In pixels."""
+        """The height in pixels."""
         return float(self._layout["height"])
 
     def to_json(self) -> str:
-        """What Plotly's script draws; numbers that are not finite become null."""
+        """The JSON that Plotly's script draws; numbers that are not finite become null."""
         frames = {"frames": self.frames} if self.frames else {}
         values = {"data": self._traces, "layout": self._layout, **frames}
         return json.dumps(values, cls=PlotlyJSONEncoder)
 
-    def checked(self) -> go.Figure:
-        """As Plotly's own figure. Raises ValueError for what Plotly does not know."""
+    def to_figure(self) -> go.Figure:
+        """The drawing as Plotly's own figure. Raises ValueError for an attribute unknown to Plotly."""
         return go.Figure(json.loads(self.to_json()))
 
     def add_scatter(self, **trace: Any) -> None:
-        """Lines or points."""
+        """Add lines or points."""
         self.add_traces([{"type": "scatter", **trace}])
 
     def add_bar(self, **trace: Any) -> None:
-        """Bars."""
+        """Add bars."""
         self.add_traces([{"type": "bar", **trace}])
 
     def add_heatmap(self, **trace: Any) -> None:
-        """Cells in colours."""
+        """Add a heat map."""
         self.add_traces([{"type": "heatmap", **trace}])
 
     def add_contour(self, **trace: Any) -> None:
-        """A surface by its levels."""
+        """Add a surface as contours of its levels."""
         self.add_traces([{"type": "contour", **trace}])
 
     def add_traces(
@@ -67,7 +67,7 @@ class Drawing:
         rows: Sequence[int] | None = None,
         cols: Sequence[int] | None = None,
     ) -> None:
-        """Traces with their types; among subplots each with its row and column, from 1."""
+        """Add traces with their types; among subplots each has its row and column, from 1."""
         if rows is None or cols is None:
             self._traces += map(dict, traces)
             return
@@ -82,8 +82,8 @@ class Drawing:
         self.update_layout(**json.loads(layout))
 
     def update_layout(self, **values: Any) -> None:
-        """Set parts of the layout; what is not named stays."""
-        self._layout = _merged(self._layout, values)
+        """Set parts of the layout; other parts stay."""
+        self._layout = _merge(self._layout, values)
 
     def update_xaxes(
         self,
@@ -111,49 +111,51 @@ class Drawing:
         self, kind: str, title: str | None, row: int | None, col: int | None, values: Values
     ) -> None:
         cells = self._cells or {(1, 1): ("xaxis", "yaxis")}
-        named = {} if title is None else {"title": {"text": title}}
-        for (own_row, own_column), axes in cells.items():
-            if row in (None, own_row) and col in (None, own_column):
-                self.update_layout(**{axes[kind == "yaxis"]: {**values, **named}})
+        titles = {} if title is None else {"title": {"text": title}}
+        for (cell_row, cell_column), axes in cells.items():
+            if row in (None, cell_row) and col in (None, cell_column):
+                self.update_layout(**{axes[kind == "yaxis"]: {**values, **titles}})
 
     def add_shape(self, **shape: Any) -> None:
-        """A line or an area."""
+        """Add a line or an area."""
         self._layout.setdefault("shapes", []).append(shape)
 
     def add_annotation(self, **annotation: Any) -> None:
-        """A text."""
+        """Add a text."""
         self._layout.setdefault("annotations", []).append(annotation)
 
     def update_annotations(self, *, font_size: float) -> None:
-        """Set the size of all texts that there are."""
+        """Set the font size of all annotations so far."""
         for annotation in self._layout.get("annotations", ()):
-            annotation.update(_merged(annotation, {"font": {"size": font_size}}))
+            annotation.update(_merge(annotation, {"font": {"size": font_size}}))
 
     def add_vline(self, x: float, *, line_width: float, line_dash: str, line_color: str) -> None:
-        """A vertical line over the whole height."""
+        """Add a vertical line over the whole height."""
         line = {"width": line_width, "dash": line_dash, "color": line_color}
         self.add_shape(type="line", x0=x, x1=x, xref="x", y0=0, y1=1, yref="y domain", line=line)
 
     def add_hline(self, y: float, *, line_width: float, line_dash: str, line_color: str) -> None:
-        """A horizontal line over the whole width."""
+        """Add a horizontal line over the whole width."""
         line = {"width": line_width, "dash": line_dash, "color": line_color}
         self.add_shape(type="line", y0=y, y1=y, yref="y", x0=0, x1=1, xref="x domain", line=line)
 
 
-def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> Values:
-    """`old` with the entries of `new`, and so in what both have a mapping for."""
-    both = {
-        name: _merged(old[name], value)
-        for name, value in new.items()
-        if isinstance(value, Mapping) and isinstance(old.get(name), Mapping)
+def _merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Values:
+    """`values` with the entries of `changes`; mappings that stand in both are merged the same way."""
+    parts = {
+        name: _merge(values[name], value)
+        for name, value in changes.items()
+        if isinstance(value, Mapping) and isinstance(values.get(name), Mapping)
     }
-    return {**old, **new, **both}
+    return {**values, **changes, **parts}
 
 
 @cache
 def _grid(rows: int, cols: int, options: str) -> tuple[dict[tuple[int, int], tuple[str, str]], str]:
-    """The axes of each cell and the layout, options and layout as JSON: it takes Plotly a tenth of a
-    second, and every task has the same grids."""
+    """The axes of each cell and the layout as JSON, for options as JSON.
+
+    Plotly takes a tenth of a second to lay out a grid, and every task has the same grids.
+    """
     grid = make_subplots(rows, cols, **json.loads(options))
     cells = {}
     for cell in product(range(1, rows + 1), range(1, cols + 1)):

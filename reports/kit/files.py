@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from harness.storage.database import host
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file under a temporary name and rename it; makes its folder.
+    """Write a file under a temporary name, then rename the file; makes its folder.
 
-    Text becomes UTF-8, half a pair of surrogates in it a question mark. What killed processes of this
-    machine left of attempts at the file is removed. Raises `StorageError` when it cannot be written.
+    Text becomes UTF-8, with a question mark for half a pair of surrogates. Temporary files that killed
+    processes of this machine left are removed. Raises `StorageError` when the file cannot be written.
     """
     data = content.encode("utf-8", "replace") if isinstance(content, str) else content
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        own = f".{path.name}-{hashlib.sha256(host().encode()).hexdigest()[:8]}-"
-        for left in path.parent.iterdir():
-            if left.name.startswith(own) and not psutil.pid_exists(
-                int(left.name.removeprefix(own))
+        prefix = f".{path.name}-{hashlib.sha256(host().encode()).hexdigest()[:8]}-"
+        for remnant in path.parent.iterdir():
+            if remnant.name.startswith(prefix) and not psutil.pid_exists(
+                int(remnant.name.removeprefix(prefix))
             ):
-                left.unlink(missing_ok=True)  # a killed process's
-        temporary = path.with_name(f"{own}{os.getpid()}")
+                remnant.unlink(missing_ok=True)  # left by a killed process
+        scratch = path.with_name(f"{prefix}{os.getpid()}")
         try:
-            temporary.write_bytes(data)
-            temporary.replace(path)
+            scratch.write_bytes(data)
+            scratch.replace(path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            scratch.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def is_file_name(text: str) -> bool:
-    """Whether it can name a file or folder, and none elsewhere."""
+    """Whether a text can name a file or folder, with no path to another folder."""
     return text not in ("", ".", "..") and Path(text).name == text

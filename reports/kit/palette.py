@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Colour-blind safe (Okabe and Ito, 2008), without black and yellow: each is legible on white and
-on near-black."""
+"""Colours that are safe for colour-blind readers (Okabe and Ito, 2008), without black and yellow: each
+is legible on white and on near-black."""
 
 SYMBOLS = {
     "circle": "\N{BLACK CIRCLE}",
@@ -18,7 +18,7 @@ SYMBOLS = {
     "star": "\N{BLACK STAR}",
     "hexagon": "\N{BLACK HEXAGON}",
 }
-"""Plotly's marker symbols, each with the character that stands for it in text."""
+"""Plotly's marker symbols, each with its character in text."""
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 

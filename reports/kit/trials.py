@@ -1,4 +1,4 @@
-"""The trials of a search as rows, and a setting in words."""
+"""The trials of a search as rows, and a setting as text."""
 
 from __future__ import annotations
 

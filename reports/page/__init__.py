@@ -1,1 +1,1 @@
-"""The page and its parts that are no section: contents, verdicts, index, the diff of two ablations."""
+"""The pages: the report without its sections, the index, and the comparison of two ablations."""

@@ -1,4 +1,4 @@
-"""The page that sets two ablations of a runs folder side by side; no manifest planned it."""
+"""The page that compares two ablations of a runs folder; no manifest planned the comparison."""
 
 from __future__ import annotations
 
@@ -15,41 +15,50 @@ from reports.evidence import POINTS
 from reports.kit import display
 from reports.kit.blocks import Block, panel
 from reports.kit.canvas import blank_figure, marker, safe
-from reports.kit.display import Columns, Joint, Table, number
+from reports.kit.display import Columns, JointColumn, Table, number
 from reports.kit.drawing import Drawing
 from reports.kit.palette import Styles, method_styles
-from reports.page.document import drawn_document
+from reports.page.document import figures_document
 from reports.page.summary import source_text
 
 NOT_PLANNED = (
-    "NOT PLANNED: no manifest names this comparison, so it may have been chosen after results were "
-    "seen. It has p values and intervals, and no verdict."
+    "NOT PLANNED: no manifest names this comparison. The choice of the two ablations may depend on "
+    "their results. The page has p values and intervals, and no verdict."
 )
 
 
-def render(found: SideBySide) -> str:
+def render(comparison: SideBySide) -> str:
     """The page's HTML."""
-    styles = method_styles(list(dict.fromkeys(both.method for both in found.pairs)))
-    frame = differences(found)
-    names = [side.manifest.name for side in (found.first, found.second)]
+    styles = method_styles(list(dict.fromkeys(pair.method for pair in comparison.pairs)))
+    frame = differences(comparison)
+    names = [side.manifest.name for side in (comparison.first, comparison.second)]
     banners = dict.fromkeys(
-        [*_protocols(found), *_banners(found.first), *_banners(found.second), NOT_PLANNED]
+        [
+            *_protocols(comparison),
+            *_banners(comparison.first),
+            *_banners(comparison.second),
+            NOT_PLANNED,
+        ]
     )
-    blocks = [block for task in _tasks(found) if (block := _task_block(frame, task, styles)).panels]
-    return drawn_document(
+    blocks = [
+        block for task in _tasks(comparison) if (block := _task_block(frame, task, styles)).panels
+    ]
+    return figures_document(
         "ablation_diff.html.j2",
         [panel for block in blocks for panel in block.panels],
         name=f"{names[0]} and {names[1]}",
         names=names,
-        source=" and ".join(dict.fromkeys(_source(side) for side in (found.first, found.second))),
+        source=" and ".join(
+            dict.fromkeys(_source(side) for side in (comparison.first, comparison.second))
+        ),
         banners=list(banners),
-        commands=[side.manifest.command for side in (found.first, found.second)],
-        changes=_changes_display(found, names),
+        commands=[side.manifest.command for side in (comparison.first, comparison.second)],
+        changes=_changes_display(comparison, names),
         blocks=blocks,
         scores=_scores_display(frame, styles),
-        alone=found.alone,
-        confidence=f"{100 * (1 - found.alpha):g}",
-        compared=sum(both.difference is not None for both in found.pairs),
+        alone=comparison.alone,
+        confidence=f"{100 * (1 - comparison.alpha):g}",
+        comparison_count=sum(pair.difference is not None for pair in comparison.pairs),
     )
 
 
@@ -61,25 +70,25 @@ def _banners(side: AblationResult) -> list[str]:
     return list(side.manifest.banners)
 
 
-def _protocols(found: SideBySide) -> list[str]:
-    """A warning where the two chose and trained on other examples."""
-    names = [side.manifest.protocol for side in (found.first, found.second)]
+def _protocols(comparison: SideBySide) -> list[str]:
+    """A warning where the protocols of the two ablations differ."""
+    names = [side.manifest.protocol for side in (comparison.first, comparison.second)]
     if names[0] == names[1]:
         return []
     return [
-        f"PROTOCOLS: {' and '.join(names)} select settings on other examples and train on other "
-        "numbers of them. What differs is the protocol's doing, too."
+        f"PROTOCOLS: {' and '.join(names)} select settings on different examples and train on different "
+        "numbers of examples. A difference of scores is an effect of the protocols, too."
     ]
 
 
-def differences(found: SideBySide) -> pd.DataFrame:
-    """One row per method on a task that both ablations have; scores and ends in points.
+def differences(comparison: SideBySide) -> pd.DataFrame:
+    """One row per method on a task that both ablations have; scores and interval ends in points.
 
-    `difference` is the second minus the first over `pairs` seeds, and both means are of these; where
-    there is none (NaN) `remark` says why, and each mean is of all seeds of its side. `p` is the
-    sign-flip test's, `holm_p` adjusted for all rows. An end may be infinite.
+    `difference` is the second minus the first over `pairs` seeds, and both means are of these seeds.
+    Where `difference` is NaN, `remark` says why, and each mean is of all seeds of its side. `p` is of
+    the sign-flip test, `holm_p` is adjusted for all rows. An end of an interval may be infinite.
     """
-    return pd.DataFrame([_row(both) for both in found.pairs], columns=pd.Index(COLUMNS))
+    return pd.DataFrame([_row(pair) for pair in comparison.pairs], columns=pd.Index(COLUMNS))
 
 
 COLUMNS = [
@@ -88,45 +97,45 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def _row(both: Both) -> dict[str, object]:
-    paired = both.difference
+def _row(pair: Both) -> dict[str, object]:
+    difference = pair.difference
     return {
-        "task": both.task,
-        "method": both.method,
-        "remark": _remark(both),
-        "metric": both.metric,
-        **_scores("first", both.first, both),
-        **_scores("second", both.second, both),
-        "difference": np.nan if paired is None else POINTS * paired.mean,
-        "low": np.nan if paired is None else POINTS * paired.interval.low,
-        "high": np.nan if paired is None else POINTS * paired.interval.high,
-        "p": np.nan if paired is None else paired.p_value,
-        "holm_p": np.nan if both.adjusted_p is None else both.adjusted_p,
-        "pairs": 0 if paired is None else paired.n,
+        "task": pair.task,
+        "method": pair.method,
+        "remark": _remark(pair),
+        "metric": pair.metric,
+        **_scores("first", pair.first, pair),
+        **_scores("second", pair.second, pair),
+        "difference": np.nan if difference is None else POINTS * difference.mean,
+        "low": np.nan if difference is None else POINTS * difference.interval.low,
+        "high": np.nan if difference is None else POINTS * difference.interval.high,
+        "p": np.nan if difference is None else difference.p_value,
+        "holm_p": np.nan if pair.adjusted_p is None else pair.adjusted_p,
+        "pairs": 0 if difference is None else difference.n,
     }
 
 
-def _scores(name: str, side: MethodResult, both: Both) -> dict[str, float]:
-    """One side's mean, deviation and number of seeds: those of the difference, where there is one."""
-    if both.difference is not None:
-        side = replace(side, seeds=both.seeds, scores=tuple(side.scores_of(both.seeds)))
+def _scores(name: str, side: MethodResult, pair: Both) -> dict[str, float]:
+    """One side's mean, deviation and number of seeds; over the paired seeds, if there are any."""
+    if pair.difference is not None:
+        side = replace(side, seeds=pair.seeds, scores=tuple(side.scores_of(pair.seeds)))
     seeds = len(side.seeds)
     return {name: POINTS * side.mean, f"{name}_sd": POINTS * side.sd, f"{name}_seeds": seeds}
 
 
-def _remark(both: Both) -> str:
-    remarks = [both.refused] if both.refused else []
-    if both.difference is not None and both.unpaired:
-        remarks.append(f"seeds of one side only are left out: {', '.join(map(str, both.unpaired))}")
-    if any(both.failed):
+def _remark(pair: Both) -> str:
+    remarks = [pair.refused] if pair.refused else []
+    if pair.difference is not None and pair.unpaired:
+        remarks.append(f"seeds of one side only are left out: {', '.join(map(str, pair.unpaired))}")
+    if any(pair.failed):
         remarks.append(
-            f"{both.failed[0]} and {both.failed[1]} runs failed; what is left may flatter"
+            f"{pair.failed[0]} and {pair.failed[1]} runs failed; the means of the other runs may flatter"
         )
     return "; ".join(remarks)
 
 
-def _tasks(found: SideBySide) -> Sequence[str]:
-    return list(dict.fromkeys(both.task for both in found.pairs))
+def _tasks(comparison: SideBySide) -> Sequence[str]:
+    return list(dict.fromkeys(pair.task for pair in comparison.pairs))
 
 
 def _task_block(frame: pd.DataFrame, task: str, styles: Styles) -> Block:
@@ -144,7 +153,7 @@ def _task_block(frame: pd.DataFrame, task: str, styles: Styles) -> Block:
 
 
 def differences_figure(rows: pd.DataFrame, styles: Styles) -> Drawing:
-    """A row per method: the mean difference and its interval, where it has ends. From `differences`."""
+    """A row of the figure per row of `differences`: the mean difference and, if finite, its interval."""
     figure = blank_figure(height=110 + 40 * len(rows), y_title=None)
     traces = []
     for y, row in enumerate(rows.to_dict("records")):
@@ -189,18 +198,18 @@ def _scores_display(frame: pd.DataFrame, styles: Styles) -> Table:
         "second": ("second, points", number(2)),
         "second_sd": ("sd of second", number(2)),
         "second_seeds": ("seeds of second", number(0)),
-        "difference": ("second minus first, points", display.signed),
-        "low": ("interval", Joint(("high",), ("low", "high"), display.interval_text)),
+        "difference": ("second minus first, points", display.signed_text),
+        "low": ("interval", JointColumn(("high",), ("low", "high"), display.interval_text)),
         "p": ("p", display.p_text),
         "holm_p": ("p (Holm)", display.p_text),
         "pairs": ("pairs", number(0)),
     }
-    return display.table("Both side by side", frame, columns, styles)
+    return display.table("Scores of both ablations", frame, columns, styles)
 
 
-def _changes_display(found: SideBySide, names: Sequence[str]) -> Table:
+def _changes_display(comparison: SideBySide, names: Sequence[str]) -> Table:
     frame = pd.DataFrame(
-        [(change.name, change.first, change.second) for change in found.changes],
+        [(change.name, change.first, change.second) for change in comparison.changes],
         columns=pd.Index(["name", "first", "second"]),
     )
     columns: Columns = {

@@ -1,4 +1,4 @@
-"""What it takes to repeat an ablation: its methods, configuration and provenance, as tables."""
+"""The tables for repeating an ablation: its methods, configuration and provenance."""
 
 from __future__ import annotations
 
@@ -15,25 +15,27 @@ from reports.kit.display import Table
 
 
 def configuration_table(evidence: Evidence) -> Table:
-    """The protocol and the configuration, as the manifest has them."""
-    return _named("Configuration", _protocol(evidence) | json_values(evidence.manifest.config))
+    """The protocol and the configuration of the manifest."""
+    return _value_table(
+        "Configuration", _protocol(evidence) | json_values(evidence.manifest.config)
+    )
 
 
 def provenance_table(evidence: Evidence) -> Table:
     """The machine, the libraries and the code that the command ran with."""
-    return _named("Provenance", asdict(evidence.manifest.provenance))
+    return _value_table("Provenance", asdict(evidence.manifest.provenance))
 
 
 def method_cards(evidence: Evidence) -> list[tuple[str, str, str, Table]]:
-    """Name with aliases, summary, paper and hyper-parameters of each method compared."""
-    shown = []
+    """The name with aliases, the summary, the paper and the hyper-parameters of each method."""
+    cards = []
     for method in evidence.methods:
         card = evidence.manifest.methods[method]
         aliases = ", ".join(card.aliases)
         title = f"{method} (also {aliases})" if aliases else method
-        space = _named(f"Hyper-parameters of {method}", card.hyper_parameters)
-        shown.append((title, card.summary, card.paper, space))
-    return shown
+        space = _value_table(f"Hyper-parameters of {method}", card.hyper_parameters)
+        cards.append((title, card.summary, card.paper, space))
+    return cards
 
 
 def _protocol(evidence: Evidence) -> dict[str, Any]:
@@ -49,20 +51,20 @@ def _protocol(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _named(label: str, values: Mapping[str, Any]) -> Table:
+def _value_table(label: str, values: Mapping[str, Any]) -> Table:
     columns = {"name": ("name", None), "value": ("value", None)}
     return display.table(label, flat_table(values), columns)
 
 
 def flat_table(values: Mapping[str, Any]) -> pd.DataFrame:
-    """A nested mapping as rows of dotted `name` and `value` text."""
-    return pd.DataFrame(list(_flat(values, "")), columns=pd.Index(["name", "value"]))
+    """A nested mapping as rows of a dotted `name` and a `value`, both texts."""
+    return pd.DataFrame(list(_flat_rows(values, "")), columns=pd.Index(["name", "value"]))
 
 
-def _flat(values: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, str]]:
+def _flat_rows(values: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, str]]:
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _flat_rows(value, f"{prefix}{name}.")
         elif isinstance(value, list | tuple):
             yield f"{prefix}{name}", ", ".join(str(part) for part in value)
         else:

@@ -41,12 +41,12 @@ SECTIONS = tuple(map(_section, CONTENTS))
 def sections(evidence: Evidence) -> list[tuple[Section, tuple[Block, ...]]]:
     """The page's sections with their blocks.
 
-    A joint report leaves out empty sections: the reports of its repeats have them.
+    A joint report leaves out empty sections, which the reports of its repeats show.
     """
     styles = method_styles(evidence.methods)
-    filled = [(section, section.blocks(evidence, styles)) for section in SECTIONS]
+    section_blocks = [(section, section.blocks(evidence, styles)) for section in SECTIONS]
     return [
         (section, blocks)
-        for section, blocks in filled
+        for section, blocks in section_blocks
         if blocks or not (section.hide_empty or evidence.repeats)
     ]

@@ -1,4 +1,4 @@
-"""A self-contained HTML document: texts escaped, no request to anywhere, only its own scripts run."""
+"""A self-contained HTML document: texts are escaped, only its own scripts run, nothing is loaded."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from markupsafe import Markup
 
 from reports.kit.blocks import Panel
 
-LEVEL = 6
-"""Of compression: the highest takes three times as long to save another 2 %."""
+COMPRESSION_LEVEL = 6
+"""Level of gzip: the highest level takes three times as long and saves another 2 %."""
 MANY_ROWS = 40
-"""A table with more rows scrolls in a window of its own."""
+"""The most rows of a table that is shown in full; a longer table scrolls in its own window."""
 _JSON_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
-def drawn_document(template: str, panels: Sequence[Panel], **values: Any) -> str:
-    """Fill a template whose figures are these panels', numbered from 1 in that order."""
+def figures_document(template: str, panels: Sequence[Panel], **values: Any) -> str:
+    """Fill a template that has the figures of `panels`, numbered from 1 in their order."""
     scripts = [script(name) for name in ("page.js", "tables.js", "figures.js", "choices.js")]
     data = "\n".join(map(_line, panels))
     library = plotly.offline.get_plotlyjs()
@@ -40,60 +40,64 @@ def _line(panel: Panel) -> str:
 def document(
     template: str, scripts: Sequence[str], library: str = "", data: str = "", **values: Any
 ) -> str:
-    """Fill a template. The policy in its head lets these scripts run, and nothing else.
+    """Fill a template. The policy in the page's head lets only `scripts` and `library` run.
 
-    A policy names a script by its SHA-256, so that a text from the ledger which reached the page as
-    markup would still not run. Styles may stand anywhere: Plotly writes them. `library`, a script, and
-    `data` lie in the page packed, for the others to unpack; empty for none.
+    The policy names a script by its SHA-256, so that a text from the ledger does not run, even if it
+    reaches the page as markup. The policy allows all styles, because Plotly writes styles. The page
+    holds `library`, a script, and `data` packed; `scripts` unpack them. Both may be empty.
     """
-    shown = [Markup(script) for script in scripts]  # noqa: S704 - scripts of the package
-    run = [*scripts, library] if library else scripts
+    elements = [Markup(script) for script in scripts]  # noqa: S704 - scripts of the package
+    allowed_scripts = [*scripts, library] if library else scripts
     policy = Markup(  # noqa: S704 - hashes
-        f"default-src 'none'; script-src {' '.join(map(_source, run))}; "
+        f"default-src 'none'; script-src {' '.join(map(_source_hash, allowed_scripts))}; "
         "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
     return (
         _environment()
         .get_template(template)
         .render(
-            policy=policy, scripts=shown, library=_packed_once(library), data=packed(data), **values
+            policy=policy, scripts=elements, library=_pack_once(library), data=pack(data), **values
         )
     )
 
 
 def script(name: str) -> str:
-    """The text of a script of the package."""
+    """The text of a script that lies with the templates."""
     environment = _environment()
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0]
 
 
-def packed(text: str) -> str:
-    """A text as base64 of its gzip stream, always the same one; empty for an empty text."""
-    return base64.b64encode(gzip.compress(text.encode(), LEVEL, mtime=0)).decode() if text else ""
+def pack(text: str) -> str:
+    """A text as base64 of its gzip stream; equal texts give equal results; empty for an empty text."""
+    return (
+        base64.b64encode(gzip.compress(text.encode(), COMPRESSION_LEVEL, mtime=0)).decode()
+        if text
+        else ""
+    )
 
 
 def json_text(values: Any) -> Markup:
-    """Values as JSON that cannot end the script element it stands in."""
+    """Values as JSON that cannot end the script element around the JSON."""
     return safe_json(json.dumps(values, ensure_ascii=False))
 
 
 def safe_json(text: str) -> Markup:
-    """JSON in which no character with a meaning in HTML is left."""
+    """JSON with escapes for all characters that have a meaning in HTML."""
     return Markup(text.translate(_JSON_ESCAPES))  # noqa: S704
 
 
 def slug(text: str) -> str:
-    """A text as a part of an address or a file name; it may be empty."""
+    """A text as a part of an address or a file name; may be empty."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]
 
 
-def _source(script: str) -> str:
+def _source_hash(script: str) -> str:
     digest = hashlib.sha256(script.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-_packed_once = cache(packed)
+_pack_once = cache(pack)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The index of a runs folder: its reports, read from the summary that lies in each of them."""
+"""The index of a runs folder, made of the summaries that lie in its reports."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from reports.page.document import document, script
 
 REPORT = "report.html"
 HEAD = 2**20
-"""A report's summary lies within so many bytes."""
+"""The first bytes of a report, within which its summary lies."""
 
 _SUMMARY = re.compile(rb'<script type="application/json" id="summary">(.*?)</script>', re.DOTALL)
 
 
-BETWEEN = "-and-"
-"""Stands between the names of two ablations in the name of the page that compares them."""
+NAME_SEPARATOR = "-and-"
+"""The text between the names of two ablations in the file name of their comparison."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A page of the folder that sets two ablations side by side, as its own summary has it."""
+    """A page of the folder that compares two ablations, with the values of the page's summary."""
 
     href: str
     names: list[str]
@@ -36,7 +36,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Entry:
-    """One report of the index: what `reports.page.summary` says, and where the report lies."""
+    """One report of the index: the values of `reports.page.summary`, and the report's address."""
 
     href: str
     name: str
@@ -51,7 +51,7 @@ class Entry:
 
     @property
     def tally(self) -> str:
-        """How many comparisons have which outcome; empty without any."""
+        """The number of comparisons with each outcome; empty without comparisons."""
         return verdicts.outcome_tally(verdict["outcome"] for verdict in self.verdicts)
 
 
@@ -64,44 +64,48 @@ def entries(runs: Path, ablations: Sequence[str]) -> dict[str, Entry | None]:
 
 
 def comparisons(runs: Path) -> list[Comparison]:
-    """The pages of the folder that compare two ablations, by their files' names.
+    """The pages of the folder that compare two ablations, in the order of their file names.
 
-    Raises `StorageError` when one cannot be read.
+    Raises `StorageError` when a page cannot be read.
     """
-    found = ((path, _summary(path)) for path in sorted(runs.glob(f"*{BETWEEN}*.html")))
-    # A report may have been written under such a name, too.
-    return [Comparison(quote(path.name), **own) for path, own in found if own and "names" in own]
+    summaries = ((path, _summary(path)) for path in sorted(runs.glob(f"*{NAME_SEPARATOR}*.html")))
+    # A report may have such a name, too.
+    return [
+        Comparison(quote(path.name), **summary)
+        for path, summary in summaries
+        if summary and "names" in summary
+    ]
 
 
 def render_index(
-    runs: Path, found: Mapping[str, Entry | None], compared: Sequence[Comparison]
+    runs: Path, reports: Mapping[str, Entry | None], pages: Sequence[Comparison]
 ) -> str:
-    """The index's HTML. Ablations without an entry are named."""
+    """The index's HTML, with a list of the ablations without an entry."""
     return document(
         "index.html.j2",
         [script("page.js")],
         name=f"Reports in {runs.resolve().name}",
         banners=(),
-        entries=[entry for entry in found.values() if entry is not None],
-        comparisons=compared,
-        without=[name for name, entry in found.items() if entry is None],
-        few=verdicts.FEW,
+        entries=[entry for entry in reports.values() if entry is not None],
+        comparisons=pages,
+        unreported=[name for name, entry in reports.items() if entry is None],
+        open_verdicts=verdicts.OPEN_VERDICTS,
         signs=verdicts.SIGNS,
     )
 
 
 def _entry(path: Path, ablation: str) -> Entry | None:
-    found = _summary(path)
-    return None if found is None else Entry(href=f"{quote(ablation)}/{REPORT}", **found)
+    summary = _summary(path)
+    return None if summary is None else Entry(href=f"{quote(ablation)}/{REPORT}", **summary)
 
 
 def _summary(path: Path) -> dict[str, Any] | None:
-    """A page's summary of itself; None where there is no page, or no summary in it."""
+    """The summary that lies in a page; None without a page, or for a page without a summary."""
     if not path.is_file():
         return None
     try:
         with path.open("rb") as stream:
-            found = _SUMMARY.search(stream.read(HEAD))
+            match = _SUMMARY.search(stream.read(HEAD))
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
-    return None if found is None else dict(json.loads(found[1]))
+    return None if match is None else dict(json.loads(match[1]))

@@ -1,4 +1,4 @@
-"""What a report has to say in words: what is missing, failed, refused or to be read with care."""
+"""Sentences on the runs and comparisons that are missing, failed or refused, and warnings."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from reports.evidence import Evidence
 
 
 def gaps(evidence: Evidence) -> list[str]:
-    """Sentences on everything that a finished ablation would have and this one lacks."""
+    """Sentences on everything that a complete ablation has and this ablation lacks."""
     manifest = evidence.manifest
     sentences = []
     if not evidence.records():
         sentences.append("No run has finished yet.")
     if not manifest.family:
-        sentences.append("No comparison was asked for: there is no baseline to compare with.")
+        sentences.append("No comparison was planned: there is no baseline to compare with.")
     sentences += [f"{sentence}." for sentence in evidence.result.missing]
     for task in evidence.tasks:
         for result in () if manifest.joint else evidence.results(task):
@@ -25,7 +25,7 @@ def gaps(evidence: Evidence) -> list[str]:
     for comparison in evidence.result.comparisons:
         if comparison.unpaired:
             names = f"{comparison.method} against {comparison.baseline} on {comparison.task}"
-            seeds = _listed(comparison.unpaired)
+            seeds = _number_list(comparison.unpaired)
             sentences.append(f"{names}: seeds without a partner are left out: {seeds}.")
     sentences += [f"Refused: {name}: {reason}" for name, reason in manifest.refused.items()]
     sentences += [
@@ -46,9 +46,9 @@ def failures(evidence: Evidence) -> list[str]:
 
 
 def versions(evidence: Evidence) -> list[str]:
-    """A warning for each thing that differs between runs that are compared here."""
+    """A warning for each version or machine that differs between the runs of the report."""
     records = evidence.records()
-    seen = {
+    variants = {
         "results version": {str(record.inputs.results_version) for record in records},
         "code revision": {str(record.provenance.revision) for record in records},
         "processor": {record.provenance.processor for record in records},
@@ -59,45 +59,45 @@ def versions(evidence: Evidence) -> list[str]:
     }
     return [
         f"The runs were made with more than one {name}: {'; '.join(sorted(values))}."
-        for name, values in seen.items()
+        for name, values in variants.items()
         if len(values) > 1
     ]
 
 
 def _run_gaps(result: MethodResult, evidence: Evidence) -> list[str]:
     name, manifest = f"{result.method} on {result.task}", evidence.manifest
-    finished, asked = len({run.trial for run in result.search}), manifest.trials
+    trial_count, budget = len({run.trial for run in result.search}), manifest.trials
     sentences = []
-    if finished < asked:
-        sentences.append(f"{name}: {finished} of {asked} search trials are finished.")
-    pruned = _pruned(result)
-    if pruned:
-        count = len(set().union(*pruned.values()))
-        why = "; ".join(
-            f"{reason}: {'trial' if len(trials) == 1 else 'trials'} {_listed(sorted(trials))}"
-            for reason, trials in pruned.items()
+    if trial_count < budget:
+        sentences.append(f"{name}: {trial_count} of {budget} search trials are finished.")
+    pruned_trials = _trials_by_reason(result)
+    if pruned_trials:
+        count = len(set().union(*pruned_trials.values()))
+        reasons = "; ".join(
+            f"{reason}: {'trial' if len(trials) == 1 else 'trials'} {_number_list(sorted(trials))}"
+            for reason, trials in pruned_trials.items()
         )
-        sentences.append(f"{name}: {count} of {asked} search trials were pruned ({why}).")
-    if finished >= asked and result.best_trial is None:
+        sentences.append(f"{name}: {count} of {budget} search trials were pruned ({reasons}).")
+    if trial_count >= budget and result.best_trial is None:
         sentences.append(f"{name}: no search trial is complete, so there is no best setting.")
-    missing = sorted(set(manifest.report_seeds) - set(result.seeds))
-    # Where seeds are added until they decide, each verdict says how many it rests on.
-    if missing and not evidence.sequential:
+    missing_seeds = sorted(set(manifest.report_seeds) - set(result.seeds))
+    # In a sequential ablation, each verdict names the number of its seeds.
+    if missing_seeds and not evidence.sequential:
         sentences.append(
-            f"{name}: {len(missing)} of {len(manifest.report_seeds)} report seeds have no "
-            f"finished run (seeds {_listed(missing)})."
+            f"{name}: {len(missing_seeds)} of {len(manifest.report_seeds)} report seeds have no "
+            f"finished run (seeds {_number_list(missing_seeds)})."
         )
     return sentences
 
 
-def _pruned(result: MethodResult) -> dict[str, set[int]]:
-    """The trials that were pruned by the reason that their runs give."""
-    found: dict[str, set[int]] = {}
+def _trials_by_reason(result: MethodResult) -> dict[str, set[int]]:
+    """The pruned trials by the reason in their runs."""
+    trials: dict[str, set[int]] = {}
     for run in result.search:
         if run.record.status == "pruned":
-            found.setdefault(str(run.record.reason), set()).add(run.trial)
-    return found
+            trials.setdefault(str(run.record.reason), set()).add(run.trial)
+    return trials
 
 
-def _listed(values: Sequence[int]) -> str:
+def _number_list(values: Sequence[int]) -> str:
     return ", ".join(str(value) for value in values)

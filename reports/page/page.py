@@ -1,4 +1,4 @@
-"""A report's page: the verdicts, the sections, and what it takes to repeat the ablation."""
+"""A report's page: the verdicts, the sections, and the tables for repeating the ablation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reports.kit.blocks import Block, Section
 from reports.kit.palette import method_styles
 from reports.page import configuration, notes, scores, verdicts
 from reports.page.contents import sections
-from reports.page.document import drawn_document, slug
+from reports.page.document import figures_document, slug
 from reports.page.summary import facts, source_text, summary
 
 
@@ -18,9 +18,13 @@ def render(evidence: Evidence) -> str:
     manifest = evidence.manifest
     styles = method_styles(evidence.methods)
     table = scores.verdict_table(evidence)
-    anchored = [(section, _anchored(section, blocks)) for section, blocks in sections(evidence)]
-    panels = [panel for _, blocks in anchored for _, block in blocks for panel in block.panels]
-    return drawn_document(
+    anchored_sections = [
+        (section, _anchor_blocks(section, blocks)) for section, blocks in sections(evidence)
+    ]
+    panels = [
+        panel for _, blocks in anchored_sections for _, block in blocks for panel in block.panels
+    ]
+    return figures_document(
         "report.html.j2",
         panels,
         name=manifest.name,
@@ -31,8 +35,8 @@ def render(evidence: Evidence) -> str:
         alpha=f"{manifest.alpha:g}",
         sequential=evidence.sequential,
         verdicts=verdicts.task_verdicts(evidence),
-        compared=len(evidence.result.comparisons),
-        few=verdicts.FEW,
+        comparison_count=len(evidence.result.comparisons),
+        open_verdicts=verdicts.OPEN_VERDICTS,
         signs=verdicts.SIGNS,
         styles=styles,
         tally=verdicts.outcome_tally(c.verdict.outcome for c in evidence.result.comparisons),
@@ -41,7 +45,7 @@ def render(evidence: Evidence) -> str:
         gaps=notes.gaps(evidence),
         failures=notes.failures(evidence),
         versions=notes.versions(evidence),
-        sections=anchored,
+        sections=anchored_sections,
         command=manifest.command,
         methods=configuration.method_cards(evidence),
         configuration=configuration.configuration_table(evidence),
@@ -49,12 +53,12 @@ def render(evidence: Evidence) -> str:
     )
 
 
-def _anchored(section: Section, blocks: Iterable[Block]) -> list[tuple[str, Block]]:
-    """The section's blocks, each with an anchor of its own that is made of its title."""
-    anchored: dict[str, Block] = {}
+def _anchor_blocks(section: Section, blocks: Iterable[Block]) -> list[tuple[str, Block]]:
+    """The section's blocks, each with an anchor made of its title and unique in the section."""
+    blocks_by_anchor: dict[str, Block] = {}
     for block in blocks:
         anchor = f"{section.anchor}-{slug(block.title) or 'block'}"
-        while anchor in anchored:
+        while anchor in blocks_by_anchor:
             anchor += "-2"
-        anchored[anchor] = block
-    return list(anchored.items())
+        blocks_by_anchor[anchor] = block
+    return list(blocks_by_anchor.items())

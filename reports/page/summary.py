@@ -1,4 +1,4 @@
-"""A report in a few facts: the head of its page, and its entry in the index of the runs folder."""
+"""A summary of a report, for the head of its page and for the index of the runs folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reports.page import notes
 
 
 def summary(evidence: Evidence) -> dict[str, Any]:
-    """The report's entry in the index, in plain JSON values; the summary lies in the page itself."""
+    """The summary that lies in the report's page and makes its entry in the index; plain JSON values."""
     return {
         "name": evidence.manifest.name,
         "source": source_text(evidence.manifest.source),
@@ -27,7 +27,7 @@ def summary(evidence: Evidence) -> dict[str, Any]:
                 "method": comparison.method,
                 "baseline": comparison.baseline,
                 "outcome": comparison.verdict.outcome,
-                "difference": display.signed(POINTS * comparison.difference.mean),
+                "difference": display.signed_text(POINTS * comparison.difference.mean),
             }
             for comparison in evidence.result.comparisons
         ],
@@ -35,14 +35,14 @@ def summary(evidence: Evidence) -> dict[str, Any]:
 
 
 def source_text(source: Source) -> str:
-    """The kind of a manifest's source, and its folder where it has one."""
+    """The kind of a source, with its folder if it has a folder."""
     return f"{source.kind}, {source.folder}" if source.folder else source.kind
 
 
 def facts(evidence: Evidence) -> dict[str, str]:
-    """The design by name: preset, protocol, budget, comparisons."""
+    """The design of the ablation by name: preset, protocol, budget, comparisons."""
     manifest = evidence.manifest
-    searched = ", ".join(str(seed) for seed in manifest.search_seeds) or "none"
+    search_seeds = ", ".join(str(seed) for seed in manifest.search_seeds) or "none"
     seeds = str(len(manifest.report_seeds))
     level = f"{len(manifest.family)} at level {manifest.alpha:g}"
     return {
@@ -50,7 +50,7 @@ def facts(evidence: Evidence) -> dict[str, str]:
         "students": manifest.students,
         "protocol": manifest.protocol,
         "trials of each method": str(manifest.trials),
-        "search seeds": searched,
+        "search seeds": search_seeds,
         "report seeds": f"at most {seeds}, until decided" if evidence.sequential else seeds,
         "comparisons": f"{level}, split evenly" if evidence.sequential else f"{level}, Holm",
     }

@@ -15,27 +15,27 @@ SIGNS = {
     "equivalent": "\N{ALMOST EQUAL TO}",
     "not decided": "\N{WHITE CIRCLE}",
 }
-"""What stands for an outcome where there is no room for the word."""
+"""The sign of each outcome, for places too small for the word."""
 
-FEW = 8
-"""Up to so many verdicts are all open; more are folded, by task."""
+OPEN_VERDICTS = 8
+"""The most verdicts that a page shows open; more verdicts are folded by task."""
 
 
 @dataclass(frozen=True)
 class TaskVerdicts:
-    """A task's comparisons under its label."""
+    """A task's label and its comparisons."""
 
     label: str
     comparisons: tuple[Comparison, ...]
 
     @property
     def tally(self) -> str:
-        """How many comparisons have which outcome."""
+        """The number of comparisons with each outcome."""
         return outcome_tally(comparison.verdict.outcome for comparison in self.comparisons)
 
 
 def task_verdicts(evidence: Evidence) -> tuple[TaskVerdicts, ...]:
-    """The comparisons of every task that has one."""
+    """The comparisons of every task that has any."""
     groups = (
         TaskVerdicts(evidence.task_label(task), evidence.comparisons(task))
         for task in evidence.tasks

@@ -13,7 +13,7 @@ from reports.evidence import POINTS, Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Section, by_task, panel
 from reports.kit.canvas import blank_figure, marker, safe
-from reports.kit.display import Columns, Joint, Table, number
+from reports.kit.display import Columns, JointColumn, Table, number
 from reports.kit.drawing import Drawing
 from reports.kit.palette import Styles
 
@@ -123,11 +123,11 @@ def effects_display(frame: pd.DataFrame, styles: Styles) -> Table:
     return display.table("More about each difference, over the seeds", frame, columns, styles)
 
 
-def _interval(high: str) -> Joint:
-    return Joint((high,), ("low", "high"), display.interval_text)
+def _interval(high: str) -> JointColumn:
+    return JointColumn((high,), ("low", "high"), display.interval_text)
 
 
-_WINS = Joint(
+_WINS = JointColumn(
     ("superiority_low", "superiority_high"),
     ("estimate", "low", "high"),
     lambda share, low, high: f"{share:.0f} ({low:.0f} to {high:.0f})",
@@ -213,7 +213,7 @@ SECTION = Section(
         "comparison. Dotted bar: crossed bootstrap over seeds and examples, adjusted for all "
         "comparisons."
     ),
-    more=(
+    details=(
         "A bar that is not drawn is unbounded or has no stored predictions. In the table only "
         "two columns decide: p after Holm, and the last one, equivalence within the margin that"
         " was fixed beforehand. Benjamini and Hochberg's p bounds the share of false findings, "

@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.analysis.disagreements import Disagreements
 from reports.evidence import Evidence
-from reports.export.disagreements import COLUMNS, TEXTS, columns_of
+from reports.export.disagreements import COLUMNS, TEXTS, disagreement_columns
 from reports.kit import display
 from reports.kit.blocks import Block, Section, by_task
 from reports.kit.display import Columns, number
@@ -51,7 +51,7 @@ def shown_frame(evidence: Evidence, compared: Iterable[Disagreements], most: int
     parts = []
     for found in compared:
         rows = np.concatenate([found.clear_for_method[:most], found.clear_for_baseline[:most]])
-        parts.append(columns_of(evidence, found, rows))
+        parts.append(disagreement_columns(evidence, found, rows))
     return pd.DataFrame({name: list(chain(*(part[name] for part in parts))) for name in COLUMNS})
 
 
@@ -138,7 +138,7 @@ SECTION = Section(
         "Examples that one method's model has right and the other's, of the same seed, has "
         "wrong; of scores, those to which one is closer."
     ),
-    more=(
+    details=(
         "The list has those on which most seeds agree, from the clearest. In brackets: how many"
         " seeds give that answer, which is what most of them give. Long texts are cut; all such"
         " examples with whole texts are in disagreements.csv beside this page "

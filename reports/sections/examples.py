@@ -179,7 +179,7 @@ SECTION = Section(
         "Each point is one seed's two models on all examples, its bar the bootstrap over "
         "examples: how far the difference of these very models may move on other ones."
     ),
-    more=(
+    details=(
         "McNemar's test compares the examples that only one of the two has right. Seeds answer "
         "the same examples, so they are not pooled: medians and counts of seeds describe them "
         "and are no test. None of this decides."

@@ -11,7 +11,7 @@ import pandas as pd
 from harness.analysis.results import MethodResult
 from reports.evidence import Evidence
 from reports.kit.blocks import Block, Panel, Section, by_task, method_key, panel
-from reports.kit.canvas import blank_figure, by_method, line, marker, safe, transparent
+from reports.kit.canvas import blank_figure, by_method, fill_colour, line, marker, safe
 from reports.kit.drawing import Drawing
 from reports.kit.palette import Styles
 
@@ -54,7 +54,7 @@ def loss_figure(terms: pd.DataFrame, styles: Styles) -> Drawing:
         epochs, means, lows, highs, _ = columns
         figure.add_scatter(
             x=epochs + epochs[::-1], y=highs + lows[::-1],
-            fill="toself", fillcolor=transparent(style.colour), line={"width": 0},
+            fill="toself", fillcolor=fill_colour(style.colour), line={"width": 0},
             mode="lines", hoverinfo="skip",
         )  # fmt: skip
         hover = [
@@ -93,6 +93,6 @@ SECTION = Section(
         "Terms are unweighted, their total is weighted as trained. Line: mean over report "
         "seeds; band: least to greatest."
     ),
-    more="The scale is logarithmic, and says so, where methods lie far apart.",
+    details="The scale is logarithmic, and says so, where methods lie far apart.",
     maker=by_task(losses_block),
 )

@@ -18,7 +18,7 @@ from reports.evidence import POINTS, Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Section, panel
 from reports.kit.canvas import blank_figure, marker, safe
-from reports.kit.display import Joint, number
+from reports.kit.display import JointColumn, number
 from reports.kit.drawing import Drawing
 from reports.kit.palette import DASHES, Styles
 
@@ -227,7 +227,7 @@ def _notes(power: TaskPower) -> tuple[str, ...]:
 
 
 def _columns(seeds: tuple[int, ...]) -> display.Columns:
-    found: dict[str, tuple[str, display.Format | Joint | None]] = {
+    found: dict[str, tuple[str, display.Format | JointColumn | None]] = {
         "method": ("method", None),
         "baseline": ("against", None),
         "pairs": ("pairs", number(0)),
@@ -236,7 +236,7 @@ def _columns(seeds: tuple[int, ...]) -> display.Columns:
     return found | {f"detectable_{n}": (f"found with {n}, points", number(2)) for n in seeds}
 
 
-_SPREAD = Joint(
+_SPREAD = JointColumn(
     ("sd_low", "sd_high"),
     ("estimate", "low", "high"),
     lambda sd, low, high: f"{sd:.2f} ({low:.2f} to {high:.2f})",
@@ -251,7 +251,7 @@ SECTION = Section(
         "right side, if the true difference is so large, at the spread that was seen (dashed "
         "line: four in five; dotted: the margin of equivalence)."
     ),
-    more=(
+    details=(
         "Points are the comparisons, each at its own spread and number of pairs. For planning: "
         "a spread from few pairs is itself uncertain (in brackets: 95 % interval, for normal "
         "differences). Never look up the observed difference here: its power is the p value in "

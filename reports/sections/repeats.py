@@ -59,7 +59,7 @@ SECTION = Section(
         "Each repeat has a teacher, searches and report seeds of its own; here it is one pair "
         "of means."
     ),
-    more=(
+    details=(
         "Each has a report by the name in the table, beside this one. Settings that change from"
         " repeat to repeat are part of what the verdict's interval covers."
     ),

@@ -101,6 +101,6 @@ SECTION = Section(
         "Each point is one trial's mean selection score, from the search seeds; the ring marks "
         "the trial whose setting the report seeds use."
     ),
-    more="Hover for the setting. Trials count from 0, as in Optuna.",
+    details="Hover for the setting. Trials count from 0, as in Optuna.",
     maker=by_task(search_block),
 )

@@ -13,7 +13,7 @@ from harness.stats.tuning import TuningCurve, minimum_trials, tuning_curve
 from reports.evidence import Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Panel, Section, by_task, method_key, panel
-from reports.kit.canvas import blank_figure, by_method, line, marker, safe, transparent
+from reports.kit.canvas import blank_figure, by_method, fill_colour, line, marker, safe
 from reports.kit.display import number
 from reports.kit.drawing import Drawing
 from reports.kit.palette import Styles
@@ -153,7 +153,7 @@ def tuning_figure(curves: pd.DataFrame, styles: Styles, metric: str) -> Drawing:
         low, high = (rows[name].clip(*edges).tolist() for name in ("low", "high"))
         figure.add_scatter(
             x=trials + trials[::-1], y=high + low[::-1], fill="toself", mode="lines",
-            fillcolor=transparent(style.colour), line={"width": 0}, hoverinfo="skip",
+            fillcolor=fill_colour(style.colour), line={"width": 0}, hoverinfo="skip",
         )  # fmt: skip
     for method, rows in by_method(curves):  # over all bands
         style, median = styles[method], rows["median"].tolist()
@@ -229,7 +229,7 @@ SECTION = Section(
         "How the best selection score rises with the number of settings tried, all of them "
         "drawn at random. Line: median. Band: holds for all numbers of trials at once."
     ),
-    more=(
+    details=(
         "The mean is among the numbers. The band holds for each method on its own and whatever "
         "the distribution of its scores; it runs to the edge where there is no bound. It "
         "assumes independent trials, so only those drawn at random are used, and speaks of "

@@ -19,7 +19,7 @@ from harness.errors import StorageError
 from harness.storage.database import host
 from reports import build
 from reports.build import build_report
-from reports.page.document import packed
+from reports.page.document import pack
 from tests.requirements import missing_with
 
 HOSTILE = """</script><script>alert(1)</script>"'&😀\u2028<!--"""
@@ -82,7 +82,7 @@ def page(scribe: Any, tmp_path: Path) -> str:
 
 def own(text: str) -> str:
     """The page without Plotly's script."""
-    return text.replace(packed(plotly.offline.get_plotlyjs()), "")
+    return text.replace(pack(plotly.offline.get_plotlyjs()), "")
 
 
 def unpacked(text: str, name: str) -> str:

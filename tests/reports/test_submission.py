@@ -216,7 +216,7 @@ def test_what_is_missing_is_named(shelf, command, refused):
     files, said = command()
     assert set(files) == {"WNLI.tsv", "MNLI-m.tsv"}
     left = [line for line in said.splitlines() if line.startswith("left out: ")]
-    hint = "a run makes them when it is trained"
+    hint = "a run makes the predictions when it is trained"
     without = "has no predictions of split"
     trained = "CoLA.tsv, SST-2.tsv, MRPC.tsv, STS-B.tsv, QQP.tsv, QNLI.tsv"
     for line, start in zip(
@@ -244,11 +244,11 @@ NOT_FINITE.logits[7, 1] = np.nan
     [
         (
             saying([0] * 145, 2),
-            "145 examples of split test with 2 outputs; the official one has 146",
+            "145 examples of split test with 2 outputs; the official split has 146",
         ),
         (saying([0] * 147, 2), "147 examples"),
-        (saying([0] * 146, 3), "with 3 outputs; the official one has 146 with 2"),
-        (scoring([0.5] * 146), "with 1 outputs; the official one has 146 with 2"),
+        (saying([0] * 146, 3), "with 3 outputs; the official split has 146 with 2"),
+        (scoring([0.5] * 146), "with 1 outputs; the official split has 146 with 2"),
         (saying([0] * 146, 2, np.arange(1, 147)), "not numbered from 0 to 145 in order"),
         (saying([0] * 146, 2, [1, 0, *range(2, 146)]), "not numbered from 0 to 145 in order"),
         (saying([0] * 146, 2, [0, 0, *range(2, 146)]), "not numbered from 0 to 145 in order"),
@@ -284,7 +284,10 @@ def test_a_task_in_two_ablations_is_refused(shelf, refused):
     shelf.ablation("small", ["wnli"])
     shelf.ablation("again", ["wnli"])
     shelf.ablation("other", ["wnli"], method="kd")
-    assert "--method alp: on wnli it is in small and in again; choose with --ablation" in refused()
+    assert (
+        "--method alp: small and again both have the method on wnli; choose with --ablation"
+        in refused()
+    )
 
 
 def test_of_repeats_the_best_run_of_all_is_taken(shelf, command):

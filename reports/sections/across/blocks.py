@@ -8,26 +8,26 @@ from harness.analysis.aggregation import Across, Aggregates, CrossTaskEffect, Ra
 from reports.evidence import Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Panel, Section, panel
-from reports.kit.display import Columns, Joint, Table, number
+from reports.kit.display import Columns, JointColumn, Table, number
 from reports.kit.palette import Styles
 from reports.sections.across import figures, numbers
 
 SHARE = "% of the gap"
 
 
-def _range(high: str, digits: int) -> Joint:
+def _range(high: str, digits: int) -> JointColumn:
     """An interval without signs; a dash where there is none."""
     shown = number(digits)
 
     def text(low: float, high: float) -> str:
-        return f"{shown(low)} to {shown(high)}" if low == low else display.NOTHING
+        return f"{shown(low)} to {shown(high)}" if low == low else display.DASH
 
-    return Joint((high,), ("low", "high"), text)
+    return JointColumn((high,), ("low", "high"), text)
 
 
 def across_blocks(evidence: Evidence, styles: Styles) -> Iterable[Block]:
     """Ranks, aggregates and effects across tasks; at the end what there is none of, and why."""
-    found = evidence.across
+    found = evidence.aggregation
     if found.ranking.result is not None:
         yield _ranks_block(evidence, found.ranking.result, styles)
     if found.aggregates.result is not None:
@@ -181,7 +181,7 @@ def _effect_tables(effects: tuple[CrossTaskEffect, ...], styles: Styles) -> tupl
         "baseline": ("against", None),
         "kind": ("effect", None),
         "mean": (f"mean, {SHARE}", number(2)),
-        "low": ("interval", Joint(("high",), ("low", "high"), display.interval_text)),
+        "low": ("interval", JointColumn(("high",), ("low", "high"), display.interval_text)),
         "pairs": ("pairs of runs", number(0)),
     }
     shown = [display.table("Effects", combined, columns, styles)]
@@ -218,7 +218,7 @@ SECTION = Section(
         "difference. Profiles: the share of runs above each score. Forest: thick bar, the "
         "random effect; small marks, the tasks."
     ),
-    more=(
+    details=(
         "None of this decides: a rank depends on which other methods are there, and every p "
         "value and interval stands for itself. Bands of profiles are pointwise, over seeds. A "
         "random effect speaks of tasks like these, a fixed effect of these very tasks."

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from reports.kit.canvas import blank_figure, by_method, line, marker, safe, transparent
+from reports.kit.canvas import blank_figure, by_method, fill_colour, line, marker, safe
 from reports.kit.drawing import Drawing
 from reports.kit.palette import Style, Styles
 
@@ -55,7 +55,7 @@ def profile_figure(frame: pd.DataFrame, styles: Styles, unit: str) -> Drawing:
         style, levels = styles[method], rows["threshold"].tolist()
         figure.add_scatter(
             x=levels + levels[::-1], y=rows["high"].tolist() + rows["low"].tolist()[::-1],
-            fill="toself", fillcolor=transparent(style.colour), line={"width": 0}, mode="lines",
+            fill="toself", fillcolor=fill_colour(style.colour), line={"width": 0}, mode="lines",
             hoverinfo="skip",
         )  # fmt: skip
         hover = [

@@ -91,7 +91,7 @@ SECTION = Section(
         "Timeline: pale bars are search runs, full ones report runs. Cost: means over finished "
         "runs; ringed methods are surpassed by no other that costs no more, going by means."
     ),
-    more=(
+    details=(
         "Runs that were trained together share a bar by their equal shares, and times without "
         "runs are cut out. A worker is a process: the ledger does not name them, bars that "
         "overlap are given to different ones. Memory is the greatest of any run, on a CPU of "

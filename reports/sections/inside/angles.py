@@ -105,7 +105,7 @@ def _plain(values: pd.Series[float]) -> list[float | None]:
 
 def angles_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     """Angles between teacher layers as student layers see them."""
-    likeness = of_task(evidence.inside.likeness, task, styles)
+    likeness = of_task(evidence.internals.likeness, task, styles)
     if not likeness:
         return not_recorded(evidence, task)
     angles = angle_frame(likeness)
@@ -121,7 +121,7 @@ def angles_block(evidence: Evidence, task: str, styles: Styles) -> Block:
         sentence.removesuffix("."),
         angles_figure(angles, styles),
         angles,
-        choice=choice_of("student layer", layers, len(layers) - 1, ordered=True),
+        choice=choice_of("student layer", layers, len(layers) - 1, slider=True),
     )
     return Block(evidence.task_label(task), (sentence,), panels=(by_layer,))
 
@@ -149,7 +149,7 @@ SECTION = Section(
         "At a student layer's state, the angle between the ways to two teacher layers' states. "
         "Below 90° (dashed) a step towards one is a step towards the other."
     ),
-    more=(
+    details=(
         "Means over examples and seeds. Mark and bar: median, least and greatest over the pairs"
         " of teacher layers; hollow: before training. Where angles are small it matters little "
         "which layer is matched: the explanation that arXiv 2502.04499 offers."

@@ -23,7 +23,7 @@ def of_task(records: Mapping[Key, T], task: str, styles: Styles) -> dict[str, T]
 
 def not_recorded(evidence: Evidence, task: str) -> Block:
     """A block that says that nothing was recorded; empty before the first report run."""
-    finished = any(name == task for name, _ in evidence.inside.looked)
+    finished = any(name == task for name, _ in evidence.internals.looked)
     return Block(evidence.task_label(task), (NOT_RECORDED,)) if finished else Block("")
 
 

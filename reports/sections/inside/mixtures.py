@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.analysis.inside import Mixture
 from harness.stats.arrays import Floats
-from reports.kit.canvas import blank_figure, line, marker, safe, transparent
+from reports.kit.canvas import blank_figure, fill_colour, line, marker, safe
 from reports.kit.choices import State, add_states
 from reports.kit.drawing import Drawing
 from reports.kit.palette import Styles
@@ -108,7 +108,7 @@ def entropy_figure(entropy: pd.DataFrame, styles: Styles) -> Drawing:
         traces += [
             {
                 "type": "scatter", "mode": "lines", "fill": "toself", "line": {"width": 0},
-                "fillcolor": transparent(style.colour), "hoverinfo": "skip",
+                "fillcolor": fill_colour(style.colour), "hoverinfo": "skip",
             },
             {
                 "type": "scatter", "mode": "lines+markers", "line": line(style, 2),

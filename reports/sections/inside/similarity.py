@@ -131,7 +131,7 @@ def _known(matrices: Sequence[Floats]) -> Floats:
 
 def likeness_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     """Similarity of student and teacher layers before and after training."""
-    likeness = of_task(evidence.inside.likeness, task, styles)
+    likeness = of_task(evidence.internals.likeness, task, styles)
     if not likeness:
         return not_recorded(evidence, task)
     caption = f"Similarity of layers, {pooled_states_text(likeness)}"
@@ -172,7 +172,7 @@ SECTION = Section(
         "How like each teacher layer (columns) each student layer (rows) is, before training "
         "and after it, and the change: orange rose, blue fell."
     ),
-    more=(
+    details=(
         "Linear CKA, debiased: 1 is the same up to rotation and scale, 0 nothing in common. "
         "Cosine: 1 is the same direction, mean over examples. All are means over report seeds. "
         "A likeness is no merit by itself: compare it with the scores."

@@ -19,7 +19,7 @@ from reports.sections.inside.coverage import first_method, not_recorded, of_task
 
 def states_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     """States of a few methods on a plane, coloured by label."""
-    projections = of_task(evidence.inside.projections, task, styles)
+    projections = of_task(evidence.internals.projections, task, styles)
     if not projections:
         return not_recorded(evidence, task)
     labels = next(iter(projections.values())).labels
@@ -70,7 +70,7 @@ SECTION = Section(
         "Each point is one example's state in one layer of one student or of the teacher, on "
         "the first two principal components; colours are the labels."
     ),
-    more=(
+    details=(
         "“Target of” a student layer is the mixture that it is matched to. Panels share their "
         "axes, where widths differ those of a row: a layer whose states hardly vary is a dot. "
         "Colours that lie apart are told apart in that layer; that they overlap says less, "

@@ -13,7 +13,7 @@ from reports.kit import display
 from reports.kit.blocks import Block, Panel, Section, by_task, method_key, panel
 from reports.kit.canvas import by_method
 from reports.kit.choices import choice_of
-from reports.kit.display import Columns, Joint, Numbers, number
+from reports.kit.display import Columns, JointColumn, Numbers, number
 from reports.kit.palette import Styles
 from reports.sections.inside.coverage import coverage_text, of_task
 from reports.sections.inside.mixtures import (
@@ -61,7 +61,7 @@ def targets_frame(targets: Mapping[str, Targets]) -> pd.DataFrame:
 
 def targets_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     """A heat map per method that mixes layers, their entropy by epoch, and a table of all targets."""
-    targets = of_task(evidence.inside.targets, task, styles)
+    targets = of_task(evidence.internals.targets, task, styles)
     if not targets:
         return Block("")
     mixtures = {
@@ -102,7 +102,7 @@ def _mixture_panel(method: str, mixture: Mixture) -> Panel:
         mixture_figure(mixture),
         weights_frame(mixture),
         choice=choice_of(
-            "epoch", [str(e) for e in mixture.epochs], len(mixture.epochs) - 1, ordered=True
+            "epoch", [str(e) for e in mixture.epochs], len(mixture.epochs) - 1, slider=True
         ),
     )
 
@@ -128,11 +128,11 @@ def _entropy_panel(mixtures: Mapping[str, Mixture], styles: Styles) -> Panel:
 
 def _entropy_text(mean: float, sd: float, low: float, high: float) -> str:
     if np.isnan(mean):
-        return display.NOTHING
+        return display.DASH
     return f"{mean:.1f}" if np.isnan(sd) else f"{mean:.1f} (sd {sd:.1f}, {low:.1f} to {high:.1f})"
 
 
-_SPREAD = Joint(
+_SPREAD = JointColumn(
     ("entropy_sd", "entropy_low", "entropy_high"),
     ("mean", "sd", "lowest", "highest"),
     _entropy_text,
@@ -147,7 +147,7 @@ SECTION = Section(
         "cells are the teacher layers it learns from. The slider goes through the epochs, 0 "
         "being before training."
     ),
-    more=(
+    details=(
         "Entropy: 100 % means all teacher layers alike; band: least to greatest seed. A learned"
         " target that hardly varies between examples has collapsed."
     ),

@@ -140,7 +140,7 @@ SECTION = Section(
         "(grey, thin) to the best (orange, thick). None of this decides: a sampler chose the "
         "trials."
     ),
-    more=(
+    details=(
         "A line breaks where a method lacks a hyper-parameter. Importances are Optuna's "
         "PED-ANOVA: how differently a hyper-parameter is spread in the best quarter of trials "
         "and in all of them, each for itself, so that what matters only together with another "

@@ -9,9 +9,9 @@ import pytest
 
 from harness.storage.record import Result
 from reports import build
-from reports.build import beside, build_report
+from reports.build import build_report, companion_path
 from reports.evidence import read_evidence
-from reports.export.results import FIRST, LAST, results_csv, results_table
+from reports.export.results import LEADING_COLUMNS, TRAILING_COLUMNS, results_csv, results_table
 from tests.records import record
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "files.md"
@@ -30,8 +30,8 @@ def test_one_row_a_run_in_the_reports_order(scribe):
     scribe.finished()
     found = read(results_csv(read_evidence(scribe.ledger, "alp-rte")))
     assert list(found.columns) == [
-        *FIRST, "select.accuracy", "select.f1", "validation.accuracy", "validation.f1",
-        "setting.learning_rate", *LAST,
+        *LEADING_COLUMNS, "select.accuracy", "select.f1", "validation.accuracy", "validation.f1",
+        "setting.learning_rate", *TRAILING_COLUMNS,
     ]  # fmt: skip
     keys = found[["method", "role", "trial", "seed"]].itertuples(index=False, name=None)
     assert list(keys) == [
@@ -142,7 +142,7 @@ def test_the_runs_of_all_repeats_are_there(scribe):
 
 def test_an_empty_ledger_gives_the_heading(scribe):
     scribe.begin()
-    assert list(table(scribe).columns) == [*FIRST, *LAST]
+    assert list(table(scribe).columns) == [*LEADING_COLUMNS, *TRAILING_COLUMNS]
     assert table(scribe).empty
 
 
@@ -153,10 +153,10 @@ def test_it_lies_beside_the_report(scribe, tmp_path):
     assert (tmp_path / "alp-rte" / "results.csv").read_text() == expected
     build_report(scribe.ledger, "alp-rte", tmp_path / "shown.html")
     assert (tmp_path / "shown-results.csv").read_text() == expected
-    assert beside(Path("a/report.html"), "results.csv") == Path("a/results.csv")
+    assert companion_path(Path("a/report.html"), "results.csv") == Path("a/results.csv")
 
 
 def test_every_column_is_documented():
     text = DOCUMENT.read_text()
-    for name in (*FIRST, "SPLIT.METRIC", "setting.NAME", *LAST):
+    for name in (*LEADING_COLUMNS, "SPLIT.METRIC", "setting.NAME", *TRAILING_COLUMNS):
         assert f"`{name}`" in text, name

@@ -3,7 +3,7 @@ import math
 import pandas as pd
 
 from reports.kit import display
-from reports.kit.display import NOTHING, Joint, number
+from reports.kit.display import DASH, JointColumn, number
 
 
 def test_a_cell_keeps_the_value_that_it_prints():
@@ -13,7 +13,7 @@ def test_a_cell_keeps_the_value_that_it_prints():
         frame,
         {
             "name": ("name", None),
-            "low": ("interval", Joint(("high",), ("low", "high"), display.interval_text)),
+            "low": ("interval", JointColumn(("high",), ("low", "high"), display.interval_text)),
             "n": ("runs", number(0)),
         },
     )
@@ -38,13 +38,13 @@ def test_csv_quotes_what_it_must_and_leaves_out_what_is_missing():
 
 
 def test_signed_numbers_and_p_values_have_a_dash_where_there_is_none():
-    assert [display.signed(value) for value in (1.234, -1.0, -0.001, math.nan)] == [
-        "+1.23", f"{display.MINUS}1.00", "+0.00", NOTHING,
+    assert [display.signed_text(value) for value in (1.234, -1.0, -0.001, math.nan)] == [
+        "+1.23", f"{display.MINUS_SIGN}1.00", "+0.00", DASH,
     ]  # fmt: skip
-    assert [display.p_text(value) for value in (0.01234, math.nan)] == ["0.0123", NOTHING]
+    assert [display.p_text(value) for value in (0.01234, math.nan)] == ["0.0123", DASH]
 
 
 def test_numbers_are_printed_without_a_negative_zero():
     assert display.number(2)(-0.001) == "0.00"
-    assert display.number(1)(-1.25) == f"{display.MINUS}1.2"
-    assert display.number(1)(math.nan) == display.NOTHING
+    assert display.number(1)(-1.25) == f"{display.MINUS_SIGN}1.2"
+    assert display.number(1)(math.nan) == display.DASH

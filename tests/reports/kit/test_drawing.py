@@ -44,7 +44,7 @@ def grid(figure: Any) -> None:
 
 @pytest.mark.parametrize("draw", [plot, grid])
 def test_it_says_what_plotlys_own_figure_says(draw: Any) -> None:
-    ours, theirs = blank_figure(300, "score"), blank_figure(300, "score").checked()
+    ours, theirs = blank_figure(300, "score"), blank_figure(300, "score").to_figure()
     draw(ours)
     draw(theirs)
     assert json.loads(ours.to_json()) == json.loads(theirs.to_json())
@@ -63,14 +63,14 @@ def test_frames_are_there_only_with_states() -> None:
     figure.add_scatter(x=[1], y=[1])
     assert "frames" not in json.loads(figure.to_json())
     figure.frames = [{"data": [{"type": "scatter", "y": [2]}]}]
-    assert figure.checked().frames[0].data[0].y == (2,)
+    assert figure.to_figure().frames[0].data[0].y == (2,)
 
 
 def test_what_plotly_does_not_know_is_found_when_it_is_checked() -> None:
     figure = Drawing({"height": 100})
     figure.add_scatter(x=[1], y=[1], colour="red")
     with pytest.raises(ValueError, match="colour"):
-        figure.checked()
+        figure.to_figure()
 
 
 def test_two_figures_share_nothing() -> None:
@@ -79,4 +79,4 @@ def test_two_figures_share_nothing() -> None:
     first.add_shape(type="line")
     first.add_annotation(text="a")
     assert json.loads(second.to_json()) == json.loads(blank_figure(100, None).to_json())
-    assert isinstance(second.checked(), go.Figure)
+    assert isinstance(second.to_figure(), go.Figure)

@@ -104,7 +104,7 @@ def test_a_page_goes_where_it_is_asked_to(two: Scribe, tmp_path: Path) -> None:
             "--compare alp-rt: not in the ledger; the nearest are alp-rte, other",
         ),
         (["other", "other"], "--compare other: both names are the same"),
-        (["other", "alp-rte", "--ablation", "other"], "--compare names both ablations: leave"),
+        (["other", "alp-rte", "--ablation", "other"], "--compare names two ablations: leave"),
     ],
 )
 def test_bad_names_are_told_in_one_line(
@@ -126,7 +126,7 @@ def test_nothing_in_common_leaves_a_page(two: Scribe, tmp_path: Path) -> None:
     two.ledger.write_ablation(empty)
     assert build.main([str(tmp_path), "--compare", "alp-rte", "empty"]) == 0
     text = (tmp_path / "alp-rte-and-empty.html").read_text(encoding="utf-8")
-    assert "They have no method on a task in common." in text
+    assert "The two ablations have no method on a common task." in text
 
 
 @pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="there is no chromium")

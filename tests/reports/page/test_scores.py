@@ -8,7 +8,7 @@ import pytest
 
 from reports.evidence import read_evidence
 from reports.kit import display
-from reports.kit.display import NOTHING
+from reports.kit.display import DASH
 from reports.kit.palette import method_styles
 from reports.page.scores import overview_display, verdict_display, verdict_table
 
@@ -108,7 +108,7 @@ def test_eight_paired_seeds_decide_as_worked_out_by_hand(scribe):
     frame = verdict_table(evidence)
     shown = verdict_display(frame, method_styles(evidence.methods))
     texts = {row[0].text: [cell.text for cell in row[1:]] for row in shown.rows}
-    nothing = display.NOTHING
+    nothing = display.DASH
     assert texts == {
         "teacher": ["95.00", *[nothing] * 9],
         "constant prediction": ["50.00", *[nothing] * 9],
@@ -119,7 +119,7 @@ def test_eight_paired_seeds_decide_as_worked_out_by_hand(scribe):
         ],
         "rail": [
             "64.00", "3.85", "2", "lower", "○ not decided", "finetune", "+1.00",
-            f"{display.MINUS}1.00 to +3.00", "0.281", "8",
+            f"{display.MINUS_SIGN}1.00 to +3.00", "0.281", "8",
         ],
     }  # fmt: skip
     rows = {row["method"]: row for row in frame.to_dict("records")}
@@ -144,15 +144,15 @@ def test_the_verdict_table_prints_words_where_there_is_no_number(evidence):
         "difference, points", "interval", "adjusted p", "seeds",
     ]  # fmt: skip
     texts = {row[0].text: [cell.text for cell in row[1:]] for row in shown.rows}
-    assert texts["teacher"] == ["95.00", *[NOTHING] * 9]
+    assert texts["teacher"] == ["95.00", *[DASH] * 9]
     assert texts["finetune"] == [
-        "70.00", "10.00", "2", "too few seeds", *[NOTHING] * 5, "3",
+        "70.00", "10.00", "2", "too few seeds", *[DASH] * 5, "3",
     ]  # fmt: skip
     assert texts["alp"] == [
         "86.67", "5.77", "1", "highest", "○ not decided", "finetune", "+16.67", "unbounded", "0.25",
         "3",
     ]  # fmt: skip
-    assert [row[1].strong for row in shown.rows] == [False, False, False, True]
+    assert [row[1].emphasis for row in shown.rows] == [False, False, False, True]
 
 
 def test_of_several_tasks_the_table_names_each_and_an_overview_leads(two_tasks):
@@ -175,4 +175,4 @@ def test_a_method_that_one_task_lacks_has_a_dash_there(two_tasks, scribe):
     found = read_evidence(scribe.ledger, "alp-rte")
     shown = overview_display(verdict_table(found), method_styles(found.methods))
     texts = {row[0].text: [cell.text for cell in row[1:]] for row in shown.rows}
-    assert texts == {"alp": ["1.0", "86.67 ○", NOTHING], "finetune": ["2.0", "70.00", "70.00"]}
+    assert texts == {"alp": ["1.0", "86.67 ○", DASH], "finetune": ["2.0", "70.00", "70.00"]}

@@ -1,7 +1,7 @@
 import numpy as np
 
 from reports.evidence import read_evidence
-from reports.page.standings import FEW, HIGHEST, LOWER, TIED, standings
+from reports.page.standings import FEW_SEEDS, HIGHEST_MEAN, LOWER_MEAN, TIED_MEAN, standings
 
 SEEDS = range(100, 110)
 OF_BEST = {"alp": 0.0, "kd": -0.1, "finetune": -0.2}
@@ -37,21 +37,21 @@ def test_methods_that_lose_every_seed_are_lower_and_others_tied(scribe):
         {"finetune": spread(10) - 0.05, "alp": spread(10), "kd": spread(10) + up_and_down - 0.001},
     )
     assert {name: (s.rank, s.word) for name, s in found.items()} == {
-        "finetune": (3, LOWER),
-        "alp": (1, HIGHEST),
-        "kd": (2, TIED),
+        "finetune": (3, LOWER_MEAN),
+        "alp": (1, HIGHEST_MEAN),
+        "kd": (2, TIED_MEAN),
     }
 
 
 def test_equal_means_share_a_rank_and_are_both_highest(scribe):
     found = words(scribe, {"finetune": spread(10), "alp": spread(10)[::-1]})
-    assert {(s.rank, s.word) for s in found.values()} == {(1.5, HIGHEST)}
+    assert {(s.rank, s.word) for s in found.values()} == {(1.5, HIGHEST_MEAN)}
 
 
 def test_few_seeds_are_said_to_be_few(scribe):
     found = words(scribe, {"finetune": spread(5), "alp": spread(5) + 0.1})
-    assert found["finetune"].word == FEW
-    assert found["alp"].word == HIGHEST
+    assert found["finetune"].word == FEW_SEEDS
+    assert found["alp"].word == HIGHEST_MEAN
 
 
 def test_of_two_methods_the_mark_agrees_with_the_verdict(scribe):
@@ -62,7 +62,7 @@ def test_of_two_methods_the_mark_agrees_with_the_verdict(scribe):
     one_sided = comparison.adjusted_p / 2
     assert one_sided < 0.05 < comparison.adjusted_p
     assert comparison.verdict.outcome == "not decided"
-    assert found["finetune"].word == TIED
+    assert found["finetune"].word == TIED_MEAN
 
 
 def test_a_verdict_is_never_contradicted(scribe):
@@ -82,7 +82,7 @@ def test_a_verdict_is_never_contradicted(scribe):
         for c in read_evidence(scribe.ledger, "alp-rte").result.comparisons
     }
     assert outcomes["pkd"] == "worse"
-    assert found["pkd"].word == LOWER
+    assert found["pkd"].word == LOWER_MEAN
 
 
 def test_seeds_that_were_added_until_they_decided_allow_no_further_test(scribe):
@@ -92,7 +92,7 @@ def test_seeds_that_were_added_until_they_decided_allow_no_further_test(scribe):
         stopping="sequential",
         margins={"accuracy": 0.01},
     )
-    assert {s.word for s in lower.values()} <= {HIGHEST, ""}
+    assert {s.word for s in lower.values()} <= {HIGHEST_MEAN, ""}
 
 
 def test_one_method_or_none_has_no_standing(scribe):

@@ -60,7 +60,7 @@ def test_ranks_without_a_baseline_are_compared_with_none(ranking):
 def test_the_diagram_has_the_bar_the_groups_and_the_methods(ranking):
     groups = numbers.rank_groups(ranking)
     assert groups.to_numpy().tolist() == [["alp, pkd", 1, 2], ["pkd, kd", 2, 3]]
-    figure = figures.ranks_figure(numbers.rank_table(ranking), groups, 1.9, STYLES).checked()
+    figure = figures.ranks_figure(numbers.rank_table(ranking), groups, 1.9, STYLES).to_figure()
     assert [trace.x for trace in figure.data] == [(1, 2.9), (1, 2), (2, 3), (1,), (2,), (3,)]
     assert [trace.y[0] for trace in figure.data] == list(range(6))
     assert list(figure.layout.yaxis.ticktext) == [
@@ -80,7 +80,7 @@ def test_methods_that_are_all_told_apart_have_no_bar(ranking):
     apart = nemenyi(np.tile([1, 3, 2], (40, 1)))
     groups = numbers.rank_groups(Ranking(**(vars(ranking) | {"nemenyi": apart})))
     assert groups.empty
-    figure = figures.ranks_figure(numbers.rank_table(ranking), groups, 0.5, STYLES).checked()
+    figure = figures.ranks_figure(numbers.rank_table(ranking), groups, 0.5, STYLES).to_figure()
     assert list(figure.layout.yaxis.ticktext) == ["critical difference", "alp", "pkd", "kd"]
 
 
@@ -114,7 +114,7 @@ def test_profiles_have_a_row_per_threshold_and_a_band():
         ["alp", 25, 100, 50, 100],
         ["alp", 50, 50, 25, 50],
     ]
-    band, line = figures.profile_figure(frame, STYLES, "points").checked().data[:2]
+    band, line = figures.profile_figure(frame, STYLES, "points").to_figure().data[:2]
     assert band.x == (25, 50, 50, 25)
     assert band.y == (100, 25, 12.5, 50)
     assert (line.x, line.y) == ((25, 50), (100, 25))
@@ -123,7 +123,7 @@ def test_profiles_have_a_row_per_threshold_and_a_band():
 def test_improvement_leaves_out_the_baseline():
     figure = figures.improvement_figure(
         numbers.aggregate_table(aggregates()), "kd", STYLES
-    ).checked()
+    ).to_figure()
     bar, mark = figure.data
     assert (bar.x, mark.x) == ((62.5, 100), (75,))
     assert list(figure.layout.yaxis.ticktext) == ["alp"]
@@ -167,7 +167,7 @@ def test_tasks_differ_by_what_the_effects_say():
 def test_the_forest_has_a_row_per_method_with_its_tasks():
     missing = CrossTaskEffect("pkd", "kd", Attempt(None, "why"), Attempt(None, "why"), ())
     frame = numbers.effect_frame([effect("alp", 0.0), missing, effect("pkd", 0.5)])
-    figure = figures.effects_figure(frame, STYLES).checked()
+    figure = figures.effects_figure(frame, STYLES).to_figure()
     marks = [(trace.x[0], trace.y[0]) for trace in figure.data if trace.mode == "markers"]
     assert [x for x, _ in marks] == pytest.approx([20, 10, 15, 70, 60, 65])
     assert [y for _, y in marks] == [0.3, 0.3, 0, 1.3, 1.3, 1]

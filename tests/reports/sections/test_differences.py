@@ -17,5 +17,5 @@ def test_differences_carry_both_intervals(evidence):
 
 def test_forest_draws_only_bounded_intervals(evidence):
     frame = differences(evidence, "rte")
-    dashes = [trace.line.dash for trace in forest_figure(frame, STYLES).checked().data]
+    dashes = [trace.line.dash for trace in forest_figure(frame, STYLES).to_figure().data]
     assert dashes == ["dot", None]

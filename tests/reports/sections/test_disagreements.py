@@ -54,7 +54,7 @@ def evidence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidence]:
 
 def block(evidence: Evidence) -> tuple[Block, ...]:
     found = disagreements_block(evidence, "rte", method_styles(evidence.methods))
-    return () if found.empty else (found,)
+    return () if found.is_empty else (found,)
 
 
 def cells(table: Table) -> list[dict[str, str]]:

@@ -58,7 +58,7 @@ def test_regression_has_intervals_alone():
 
 def test_the_figure_has_a_column_of_seeds_per_comparison():
     frame = examples.seed_frame([pair()])
-    (trace,) = examples.seeds_figure(frame, method_styles(["kd", "alp"])).checked().data
+    (trace,) = examples.seeds_figure(frame, method_styles(["kd", "alp"])).to_figure().data
     assert trace.x == pytest.approx((-0.35, 0, 0.35))
     assert trace.y == (40, -40, 0)
     assert trace.error_y.array == pytest.approx((30, 40, 10))

@@ -11,9 +11,9 @@ def test_terms_that_lie_far_apart_have_a_logarithmic_scale(last, kind):
     rows = [("kd", 1, 1.0, 0.5, 2.0, 2), ("alp", 1, 1.0, 0.5, 2.0, 2), ("pkd", 1, last, 8, 12, 2)]
     styles = method_styles(["kd", "alp", "pkd"])
     frame = pd.DataFrame(rows, columns=names)
-    assert loss_figure(frame, styles).checked().layout.yaxis.type == kind
+    assert loss_figure(frame, styles).to_figure().layout.yaxis.type == kind
     with_zero = frame.assign(low=[0.0, 0.5, 8.0])
-    assert loss_figure(with_zero, styles).checked().layout.yaxis.type is None
+    assert loss_figure(with_zero, styles).to_figure().layout.yaxis.type is None
 
 
 def test_loss_terms_are_mean_least_and_greatest_over_seeds(evidence):

@@ -79,15 +79,15 @@ def test_the_figure_has_a_line_per_number_and_a_point_per_comparison(scribe: Any
     evidence = compared(scribe, OURS, THEIRS)
     (block,) = power.power_blocks(evidence, STYLES)
     (panel,) = block.panels
-    lines = [trace for trace in panel.figure.checked().data if trace.mode == "lines"]
+    lines = [trace for trace in panel.figure.to_figure().data if trace.mode == "lines"]
     assert [line.line.width for line in lines] == [3, 1.5, 1.5, 1.5]
-    names = [note.text for note in panel.figure.checked().layout.annotations]
+    names = [note.text for note in panel.figure.to_figure().layout.annotations]
     assert names == ["6 pairs", "10 pairs", "20 pairs", "50 pairs", "margin"]
-    (point,) = [trace for trace in panel.figure.checked().data if trace.mode == "markers"]
+    (point,) = [trace for trace in panel.figure.to_figure().data if trace.mode == "markers"]
     found = power.read_power(evidence, "rte")
     assert found is not None
     assert (point.x[0], point.y[0]) == (found.comparisons["detectable"][0], 80)
-    assert panel.figure.checked().layout.shapes[1].x0 == 2
+    assert panel.figure.to_figure().layout.shapes[1].x0 == 2
     assert [name for name, _ in panel.key] == ["alp"]
     assert "nothing with 5 pairs" in panel.alt
     (table,) = block.tables
@@ -98,7 +98,7 @@ def test_the_figure_has_a_line_per_number_and_a_point_per_comparison(scribe: Any
 def test_equal_differences_have_no_spread(scribe: Any) -> None:
     evidence = compared(scribe, [0.75] * 6, THEIRS)
     assert power.read_power(evidence, "rte") is None
-    assert all(block.empty for block in power.power_blocks(evidence, STYLES))
+    assert all(block.is_empty for block in power.power_blocks(evidence, STYLES))
 
 
 def test_comparisons_without_a_spread_are_named(scribe: Any) -> None:
@@ -132,4 +132,4 @@ def test_seeds_that_were_added_have_no_curve(scribe: Any) -> None:
 def test_an_empty_ledger_has_no_block(scribe: Any) -> None:
     scribe.begin()
     evidence = read_evidence(scribe.ledger, "alp-rte")
-    assert all(block.empty for block in power.power_blocks(evidence, STYLES))
+    assert all(block.is_empty for block in power.power_blocks(evidence, STYLES))

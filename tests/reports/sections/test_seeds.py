@@ -12,6 +12,6 @@ def test_pairs_join_runs_of_the_same_seed(evidence):
     assert pairs["method_points"].tolist() == pytest.approx([90, 80, 90])
     assert pairs["baseline_points"].tolist() == pytest.approx([80, 70, 60])
     assert pairs["difference"].tolist() == pytest.approx([10, 10, 30])
-    lines = pairs_figure(pairs, STYLES, "accuracy").checked().data[0]
+    lines = pairs_figure(pairs, STYLES, "accuracy").to_figure().data[0]
     assert lines.x == (0.0, 1.0, None) * 3
     assert [y for y in lines.y if y is not None] == pytest.approx([80, 90, 70, 80, 60, 90])

@@ -145,7 +145,7 @@ def test_the_weight_matters_more_than_the_temperature(scribe: Any) -> None:
     assert max(shares, key=lambda name: shares[name]) == "layer_weight"
     # Temperature and kd_weight lie on one line here, and so have one and the same share.
     assert shares["temperature"] == pytest.approx(shares["kd_weight"])
-    figure = figures.importance_figure(frame).checked()
+    figure = figures.importance_figure(frame).to_figure()
     heat, stars = figure.data
     assert heat.z[0] == pytest.approx([round(shares[name], 1) for name in shares])
     sure = frame["p"].to_numpy() < 0.05
@@ -186,7 +186,7 @@ def test_a_surface_is_exact_where_scores_are_a_plane(scribe: Any) -> None:
     assert 0.2 < inside.mean() < 1
     assert found.points[inside] == pytest.approx((50 + 20 * y + 10 * x)[inside])
     assert len(found.trials) == 20
-    figure = figures.surface_figure(found, (False, True)).checked()
+    figure = figures.surface_figure(found, (False, True)).to_figure()
     contour, dots = figure.data
     assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("linear", "log")
     assert np.array(contour.z, dtype=float)[inside] == pytest.approx(
@@ -218,7 +218,7 @@ def test_each_trial_is_a_line_across_the_axes(scribe: Any) -> None:
     searched = trials.read_searched(evidence, "rte")
     figure = figures.parallel_figure(
         searched.trials, trials.joint_scales(searched), "accuracy"
-    ).checked()
+    ).to_figure()
     *bands, scores = figure.data
     drawn = [
         tuple(band.y[start : start + 5]) for band in bands for start in range(0, len(band.y), 6)
@@ -245,7 +245,7 @@ def test_one_method_needs_no_axis(scribe: Any) -> None:
     searched = trials.read_searched(search(scribe, alp=plane(3)), "rte")
     figure = figures.parallel_figure(
         searched.trials, trials.joint_scales(searched), "accuracy"
-    ).checked()
+    ).to_figure()
     assert len(figure.layout.xaxis.ticktext) == 4
     assert not figure.layout.yaxis.visible
 
@@ -258,7 +258,7 @@ def test_names_are_texts(scribe: Any) -> None:
     searched = trials.read_searched(evidence, "rte")
     figure = figures.parallel_figure(
         searched.trials, trials.joint_scales(searched), "<u>"
-    ).checked()
+    ).to_figure()
     escaped = ["&lt;b&gt;weight&lt;/b&gt;", "kind", "selection<br>&lt;u&gt;"]
     assert list(figure.layout.xaxis.ticktext) == escaped
     assert [note.text for note in figure.layout.annotations][2:4] == ["&lt;i&gt;", "b"]
@@ -279,7 +279,7 @@ def test_contours_are_capped_and_the_rest_is_named(scribe: Any, monkeypatch: Any
 @pytest.mark.parametrize("score", [None, math.nan])
 def test_without_a_complete_trial_there_is_nothing(scribe: Any, score: float | None) -> None:
     asked = [] if score is None else [(score, setting(0.5))] * 2
-    assert block(search(scribe, alp=asked)).empty
+    assert block(search(scribe, alp=asked)).is_empty
 
 
 def test_one_trial_is_drawn(scribe: Any) -> None:
@@ -302,7 +302,7 @@ def test_a_space_that_cannot_be_read_costs_its_method_only(scribe: Any) -> None:
 
 
 def test_ledgers_without_spaces_have_no_block(scribe: Any) -> None:
-    assert block(search(scribe, {}, alp=plane(3))).empty
+    assert block(search(scribe, {}, alp=plane(3))).is_empty
 
 
 def test_the_only_hyper_parameter_has_all_the_importance(scribe: Any) -> None:

@@ -80,7 +80,7 @@ def test_the_level_is_the_manifests(scribe):
 def test_the_figure_has_a_band_and_a_line_of_each_method(scribe):
     evidence = search(scribe, 4, RANDOM)
     frame = tuning.curve_frame(tuning.read_tuning(evidence, "rte").curves)
-    figure = tuning.tuning_figure(frame, STYLES, "accuracy").checked()
+    figure = tuning.tuning_figure(frame, STYLES, "accuracy").to_figure()
     floor, ceiling = figure.layout.yaxis.range
     assert (floor, ceiling) == pytest.approx((40 - 2.5, 90 + 2.5))
     _, band, _, line = figure.data
@@ -104,7 +104,7 @@ def test_failed_trials_count_and_rank_below_all(scribe):
     assert alp["median"].tolist() == pytest.approx(finetune["median"].tolist())
     assert alp["low"].tolist() == pytest.approx([-math.inf, *finetune["low"].tolist()[1:]])
     assert finetune["low"].tolist()[0] == pytest.approx(40)
-    figure = tuning.tuning_figure(alp, STYLES, "accuracy").checked()
+    figure = tuning.tuning_figure(alp, STYLES, "accuracy").to_figure()
     assert figure.data[0].y[-1] == figure.layout.yaxis.range[0]
     assert [row[3].text for row in block(evidence).tables[0].rows] == ["0", "1"]
 
@@ -112,7 +112,7 @@ def test_failed_trials_count_and_rank_below_all(scribe):
 def test_a_median_that_is_a_failure_is_not_drawn(scribe):
     evidence = search(scribe, 5, {"alp": [math.nan] * 3 + [0.8, 0.9], "finetune": [0.5] * 5})
     frame = tuning.curve_frame({"alp": tuning.tuning_curve([80.0, 90.0], 3, 0.5)})
-    figure = tuning.tuning_figure(frame, STYLES, "accuracy").checked()
+    figure = tuning.tuning_figure(frame, STYLES, "accuracy").to_figure()
     assert figure.data[1].y[0] is None
     assert figure.data[1].hovertext[0].startswith("alp, best of 1: none (")
     words = "alp: 5 random trials, 3 of which failed, bound the curve nowhere."

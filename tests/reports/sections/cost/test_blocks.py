@@ -70,11 +70,11 @@ def test_failed_runs_have_no_cost(scribe: Any) -> None:
     scribe.begin()
     scribe.run("alp", "search", 0, 0, 0.0, status="failed", reason="loss is NaN")
     time, task = cost_blocks(read_evidence(scribe.ledger, "alp-rte"), STYLES)
-    assert not time.empty
-    assert task.empty
+    assert not time.is_empty
+    assert task.is_empty
 
 
 def test_an_empty_ledger_has_no_block(scribe: Any) -> None:
     scribe.begin()
     blocks = cost_blocks(read_evidence(scribe.ledger, "alp-rte"), STYLES)
-    assert all(block.empty for block in blocks)
+    assert all(block.is_empty for block in blocks)

@@ -27,7 +27,7 @@ def test_the_front_is_what_nothing_surpasses(scribe: Any) -> None:
     assert frame["seconds_front"].tolist() == [True, False, True, False]
     # Equals surpass neither one another nor themselves.
     assert frame["memory_front"].tolist() == [False, True, True, True]
-    figure = quality_figure(frame, "seconds", STYLES, "accuracy").checked()
+    figure = quality_figure(frame, "seconds", STYLES, "accuracy").to_figure()
     steps, rings, *points = figure.data
     assert (list(steps.x), list(steps.y)) == ([10, 15], pytest.approx([60, 80]))
     assert steps.line.shape == "hv"
@@ -45,7 +45,7 @@ def test_methods_that_share_populations_are_open(scribe: Any) -> None:
     )
     assert frame["shared"].tolist() == [True, True, False]
     assert frame["seconds_front"].tolist() == [False, False, True]
-    *_, alp, kd, emd = quality_figure(frame, "memory", STYLES, "accuracy").checked().data
+    *_, alp, kd, emd = quality_figure(frame, "memory", STYLES, "accuracy").to_figure().data
     assert alp.marker.symbol.endswith("-open")
     assert kd.marker.symbol.endswith("-open")
     assert emd.marker.symbol == STYLES["emd"].symbol

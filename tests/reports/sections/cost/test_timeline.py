@@ -97,7 +97,7 @@ def test_bars_that_overlap_have_workers_of_their_own(scribe: Any, clock: Any) ->
     assert machines["workers"].tolist() == [1, 2]
     assert machines["runs"].tolist() == [1, 5]
     assert machines["hours"].tolist() == pytest.approx([2 / 3600, 12 / 3600])
-    figure = timeline.timeline_figure(found, STYLES).checked()
+    figure = timeline.timeline_figure(found, STYLES).to_figure()
     assert list(figure.layout.yaxis.ticktext) == [
         "machine 1, worker 1", "machine 2, worker 1", "machine 2, worker 2",
     ]  # fmt: skip
@@ -135,7 +135,7 @@ def test_long_pauses_are_cut_out(scribe: Any, clock: Any) -> None:
     assert (cut.start, cut.end) == (pytest.approx(55), pytest.approx(1055))
     assert bars.shown_time(55, [cut], 5) == pytest.approx(55)
     assert bars.shown_time(1056, [cut], 5) == pytest.approx(61)
-    figure = timeline.timeline_figure(frame, STYLES).checked()
+    figure = timeline.timeline_figure(frame, STYLES).to_figure()
     search, report = figure.data
     # The whole is 57 seconds without the pause, which takes 1.5 % of that.
     assert list(search.base) == pytest.approx([0, 53], abs=1e-3)
@@ -165,14 +165,14 @@ def test_failed_runs_are_counted(scribe: Any, clock: Any) -> None:
     (panel,) = block.panels
     assert "1 runs in 2 seconds" in panel.alt
     assert panel.alt.endswith("1 failed.")
-    assert panel.figure.checked().data[0].hovertext == (
+    assert panel.figure.to_figure().data[0].hovertext == (
         "alp, rte, search: 1 run, 1 failed<br>2 seconds, from 0 seconds",
     )
 
 
 def test_before_the_first_run_there_is_nothing(scribe: Any) -> None:
     scribe.begin()
-    assert timeline.timeline_block(read(scribe), STYLES).empty
+    assert timeline.timeline_block(read(scribe), STYLES).is_empty
 
 
 @pytest.mark.parametrize(

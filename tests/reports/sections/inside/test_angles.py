@@ -8,7 +8,7 @@ KEY = ("rte", "alp")
 
 
 def test_angles_are_summed_up_over_pairs_of_teacher_layers(evidence):
-    frame = angle_frame(of_task(evidence.inside.likeness, "rte", STYLES))
+    frame = angle_frame(of_task(evidence.internals.likeness, "rte", STYLES))
     assert frame.iloc[:4].to_numpy().tolist() == [
         ["finetune", 1, "before", 3, 30, 40, 60, 100],
         ["finetune", 2, "before", 3, 50, 60, 95, 66.7],
@@ -23,19 +23,19 @@ def test_angles_are_summed_up_over_pairs_of_teacher_layers(evidence):
     (panel,) = block.panels
     assert panel.choice is not None
     assert (panel.choice.options, panel.choice.first) == (("1", "2"), 1)
-    before, after = panel.figure.checked().data
+    before, after = panel.figure.to_figure().data
     assert (before.x, after.x) == ((60.0, 60.0), (70.0, 70.0))
     assert (after.error_x.array, after.error_x.arrayminus) == ((10.0, 10.0), (25.0, 25.0))
-    assert panel.figure.checked().frames[0].data[1].x == (30.0, 30.0)
+    assert panel.figure.to_figure().frames[0].data[1].x == (30.0, 30.0)
 
 
 def test_an_angle_that_is_missing_or_obtuse_is_told(scribe):
     scribe.begin()
     after = [[[0, 100, 60], [100, 0, 40], [60, 40, 0]], [[0, None, 95], [None, 0, 60], [95, 60, 0]]]
     found = looked_inside(scribe, layers([[0.5] * 3] * 2, angles={"before": after, "after": after}))
-    frame = angle_frame({"alp": found.inside.likeness[KEY]})
+    frame = angle_frame({"alp": found.internals.likeness[KEY]})
     assert frame["acute"].tolist()[:1] == [66.7]
     assert frame[["lowest", "median", "highest", "acute"]].iloc[1].isna().all()
     (panel,) = angles_block(found, "rte", STYLES).panels
     assert "acute with 0 of 1 methods; the widest mean is 100° (alp, student layer 1)" in panel.alt
-    assert panel.figure.checked().data[1].x == (None,)
+    assert panel.figure.to_figure().data[1].x == (None,)

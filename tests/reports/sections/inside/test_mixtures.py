@@ -26,7 +26,7 @@ def test_weights_and_entropy_of_every_epoch_with_their_spread_between_seeds(scri
     }
     found = looked_inside(
         scribe, *({"targets": ATTENTION, "epochs": own} for own in (EPOCHS, other))
-    ).inside.targets[KEY]
+    ).internals.targets[KEY]
     assert found.mixture is not None
     assert (found.mixture.epochs, found.mixture.seen) == (
         (0, 1, 2),
@@ -58,7 +58,7 @@ def test_only_epochs_that_every_run_was_looked_at_after_count(scribe):
     found = looked_inside(
         scribe, *({"targets": ATTENTION, "epochs": own} for own in (EPOCHS, less))
     )
-    mixture = found.inside.targets[KEY].mixture
+    mixture = found.internals.targets[KEY].mixture
     assert mixture is not None
     assert mixture.epochs == (1, 2)
     assert mixture.entropy.tolist() == [[[0.6, 0.8], [0.5, 0.7]]] * 2

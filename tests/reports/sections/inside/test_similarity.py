@@ -21,11 +21,11 @@ def test_similarities_are_means_over_seeds(scribe):
     found = looked_inside(
         scribe, layers([[0.2, 0.4, 0.9]], cosine=None, angles=None),
         layers([[0.4, 0.4, None]], cosine=None, angles=None), {},
-    ).inside.likeness[KEY]  # fmt: skip
+    ).internals.likeness[KEY]  # fmt: skip
     assert (found.seen.seeds, found.pooling, found.cosine, found.angles) == (2, "cls", None, None)
     assert found.cka.after[0, :2].tolist() == pytest.approx([0.3, 0.4])
     assert np.isnan(found.cka.after[0, 2])  # one run has none
-    figure = likeness_figure({"alp": found}, "alp").checked()
+    figure = likeness_figure({"alp": found}, "alp").to_figure()
     assert [trace.z for trace in figure.data] == [
         ([0.3, 0.4, None],), ([0.3, 0.4, None],), ([0.0, 0.0, None],),
     ]  # fmt: skip
@@ -54,16 +54,16 @@ def test_similarity_maps_before_after_and_their_change(evidence):
     )
     assert panel.choice is not None
     assert (panel.choice.options, panel.choice.first) == (("finetune", "alp"), 1)
-    zs = [trace.z for trace in panel.figure.checked().data]
+    zs = [trace.z for trace in panel.figure.to_figure().data]
     assert zs[0] == ([0.2, 0.6, 0.4], [0.1, 0.3, 0.5])
     assert zs[2] == ([0.3, 0.9, 0.5], [0.2, 0.4, 0.7])
     assert zs[4] == ([0.1, 0.3, 0.1], [0.1, 0.1, 0.2])
     assert zs[5] == ([0.0, 0.5, 0.4], [0.1, 0.0, 0.4])
-    titles = [note.text for note in panel.figure.checked().layout.annotations]
+    titles = [note.text for note in panel.figure.to_figure().layout.annotations]
     assert titles[:2] == ["linear CKA, before", "cosine, before"]
     assert (
-        panel.figure.checked().layout.coloraxis.cmin,
-        panel.figure.checked().layout.coloraxis2.cmax,
+        panel.figure.to_figure().layout.coloraxis.cmin,
+        panel.figure.to_figure().layout.coloraxis2.cmax,
     ) == (-0.2, 0.5)
     assert [cell.text for cell in table.rows[1]] == [
         "alp",
@@ -74,7 +74,7 @@ def test_similarity_maps_before_after_and_their_change(evidence):
         "0.700",
     ]
     assert "alp 0.55 before training, 0.80 after" in panel.alt
-    frame = likeness_frame(of_task(evidence.inside.likeness, "rte", STYLES))
+    frame = likeness_frame(of_task(evidence.internals.likeness, "rte", STYLES))
     assert len(frame) == 2 * 2 * 2 * 2
     assert frame.iloc[-1].tolist() == ["alp", "cosine", "after", 2, 0.1, 0.2, 0.8]
 

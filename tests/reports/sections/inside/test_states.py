@@ -20,7 +20,7 @@ def test_failed_and_missing_runs_leave_nothing(scribe):
     scribe.run("alp", "search", 0, 0, 0.7)
     scribe.run("alp", "report", 0, 100, 0.0, status="failed", reason="loss is NaN")
     found = read_evidence(scribe.ledger, "alp-rte")
-    assert found.inside == Inside(frozenset(), {}, {}, {})
+    assert found.internals == Inside(frozenset(), {}, {}, {})
     for anchor in ("targets", "similarity", "states", "angles"):
         assert section_blocks(found, anchor) == ()
 
@@ -36,7 +36,7 @@ def test_failed_and_missing_runs_leave_nothing(scribe):
 )
 def test_layers_to_draw_are_spaced_evenly(evidence, students, teachers, own, theirs):
     places = np.zeros((12, 4, 2))
-    one = evidence.inside.projections[KEY]
+    one = evidence.internals.projections[KEY]
     shown = plane.shown_layers(
         replace(one, student=places[:students], teacher=places[:teachers], fused=None)
     )
@@ -58,7 +58,7 @@ def test_states_are_drawn_by_label_from_the_first_report_seed(evidence):
     assert [name for name, _ in panel.key] == ["<yes>", "no"]
     assert panel.choice is not None
     assert (panel.choice.options, panel.choice.first) == (("finetune", "alp"), 1)
-    titles = [note.text for note in panel.figure.checked().layout.annotations]
+    titles = [note.text for note in panel.figure.to_figure().layout.annotations]
     assert titles == [
         "teacher 2",
         "teacher 3",
@@ -67,21 +67,21 @@ def test_states_are_drawn_by_label_from_the_first_report_seed(evidence):
         "student 1",
         "student 2",
     ]
-    traces = panel.figure.checked().data
+    traces = panel.figure.to_figure().data
     assert len(traces) == 6
     assert (traces[0].x, traces[0].y) == ((2, 2, 0, 0), (1, 2, 3, 4))
     assert traces[2].x == (0.5, 1, 1.5, 2)
     assert traces[5].x == (1.2, -20, 3, 4)  # three digits of 20
     (_, yes), (_, no) = panel.key
-    colours = panel.figure.checked().layout.coloraxis
+    colours = panel.figure.to_figure().layout.coloraxis
     assert traces[0].marker.color == (0, 1, 0, 1)
     assert traces[0].marker.symbol == (yes.symbol, no.symbol) * 2
     assert (colours.cmin, colours.cmax) == (-0.5, 1.5)
     assert colours.colorscale == (
         (0, yes.colour), (0.5, yes.colour), (0.5, no.colour), (1, no.colour),
     )  # fmt: skip
-    assert panel.figure.checked().frames[0].data[2].x == ()
-    frame = plane.states_frame({"alp": evidence.inside.projections[KEY]})
+    assert panel.figure.to_figure().frames[0].data[2].x == ()
+    frame = plane.states_frame({"alp": evidence.internals.projections[KEY]})
     assert frame["student 2 x"].tolist() == [1.2, -20, 3, 4]
     assert frame.columns[:4].tolist() == ["method", "label", "teacher 2 x", "teacher 2 y"]
 
@@ -99,8 +99,8 @@ def test_scores_have_a_scale_and_planes_of_their_own_are_told(scribe):
     (panel,) = block.panels
     assert panel.key == ()
     assert panel.choice is None
-    assert panel.figure.checked().data[0].marker.color == (0.0, 2.5, 5.0, 1.0)
-    assert panel.figure.checked().layout.coloraxis.colorbar.title.text == "label"
+    assert panel.figure.to_figure().data[0].marker.color == (0.0, 2.5, 5.0, 1.0)
+    assert panel.figure.to_figure().layout.coloraxis.colorbar.title.text == "label"
 
 
 def test_of_many_methods_the_baseline_and_the_best_matched_are_drawn(scribe):
@@ -114,7 +114,7 @@ def test_of_many_methods_the_baseline_and_the_best_matched_are_drawn(scribe):
             seen |= {"targets": ATTENTION}
         scribe.run(name, "report", 0, 100, score, seen=seen)
     found = read_evidence(scribe.ledger, "alp-rte")
-    assert [method for _, method in found.inside.projections] == ["finetune", "pkd"]
+    assert [method for _, method in found.internals.projections] == ["finetune", "pkd"]
     block = states_block(found, "rte", method_styles(["finetune", *names]))
     assert block.notes[0].startswith("Drawn of 5 methods (")
 
@@ -125,5 +125,5 @@ def test_states_without_any_angle_or_variance_are_drawn(scribe):
     flat = PROJECTION | {"explained": {"student": [None, None], "teacher": [0.5, 0.25]}}
     found = looked_inside(scribe, {"layers": LAYERS | {"cosine": nothing}, "projection": flat})
     (panel,) = likeness_block(found, "rte", STYLES).panels
-    assert panel.figure.checked().layout.coloraxis.cmin == 0
+    assert panel.figure.to_figure().layout.coloraxis.cmin == 0
     assert "alp, seed 100 (no variance" in states_block(found, "rte", STYLES).notes[0]
