@@ -1,4 +1,4 @@
-"""What all figures share: an empty canvas, the methods' lines and markers, safe texts.
+"""The parts that all figures share: an empty canvas, the methods' lines and markers, safe texts.
 
 The page sets the colours of text and grid, for its light and its dark theme. Names from the ledger are
 escaped, because Plotly reads markup in texts; hover texts are never templates.

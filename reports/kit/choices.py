@@ -28,7 +28,7 @@ class Choice:
 def choice_of(
     label: str, options: Sequence[str], first: int, *, slider: bool = False
 ) -> Choice | None:
-    """A choice where there is more than one state."""
+    """A choice of states; None for fewer than two states."""
     return Choice(label, tuple(options), first, slider) if len(options) > 1 else None
 
 

@@ -25,7 +25,7 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 
 @dataclass(frozen=True)
 class Style:
-    """How one method is drawn. `symbol` and `dash` are Plotly names."""
+    """The look of one method in figures. `symbol` and `dash` are Plotly's names."""
 
     colour: str
     symbol: str
@@ -38,7 +38,7 @@ class Style:
 
 
 Styles = Mapping[str, Style]
-"""How each method is drawn, in the order of the page."""
+"""The style of each method, in the order of the page."""
 
 
 def method_styles(methods: Sequence[str]) -> dict[str, Style]:
