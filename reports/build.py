@@ -23,8 +23,8 @@ from reports.page.index import NAME_SEPARATOR, REPORT, comparisons, entries, ren
 from reports.page.page import render
 
 COLLECTION_THRESHOLD = 100_000
-"""New objects after which Python searches for garbage cycles. The objects of a report live until
-the end of the command: with Python's default, a twentieth of the time goes into searches in vain."""
+"""New objects after which Python searches for garbage cycles. A report's objects live until the report
+is written; with Python's default, hundreds, a twentieth of the time goes into vain searches."""
 
 
 def build_report(ledger: Ledger, ablation: str, path: Path) -> AblationResult:
