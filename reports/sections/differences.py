@@ -1,4 +1,4 @@
-"""Paired differences: each comparison's mean and intervals, and what else there is to say of it."""
+"""Paired differences: each comparison's mean, its intervals and further statistics."""
 
 from __future__ import annotations
 
@@ -21,32 +21,33 @@ DIFFERENCE_COLUMNS = [
     "method", "baseline", "mean", "low", "high", "crossed_low", "crossed_high", "seeds",
     "adjusted_p", "outcome",
 ]  # fmt: skip
-FIXED = (
+FIXED_NUMBER_COLUMNS = (
     "t_low", "t_high", "t_p", "bca_low", "bca_high", "wilcoxon_p", "superiority_low",
     "superiority_high",
 )  # fmt: skip
-"""What holds for a fixed number of seeds only."""
+"""Columns of `effects_table` that hold only for a number of seeds that was fixed beforehand."""
 
 
 def differences(evidence: Evidence, task: str) -> pd.DataFrame:
-    """One row per comparison: mean paired difference, the verdict's interval and the crossed one.
+    """One row per comparison, in points: mean paired difference, verdict's interval, crossed interval.
 
-    In points. There is no adjusted p value where seeds were added until they decided. An end of an
-    interval is infinite where too few seeds leave it unbounded, NaN where there are no predictions to
-    resample.
+    The adjusted p value is NaN if seeds were added until a decision. An end of an interval is infinite
+    if too few seeds leave it unbounded, and NaN if there are no predictions to resample.
     """
     rows = []
     for comparison in evidence.comparisons(task):
-        paired, crossed = comparison.difference, comparison.crossed
-        crossed_ends = (crossed.low, crossed.high) if crossed else (np.nan, np.nan)
+        difference, crossed_interval = comparison.difference, comparison.crossed
+        crossed_ends = (
+            (crossed_interval.low, crossed_interval.high) if crossed_interval else (np.nan, np.nan)
+        )
         rows.append(
             (
                 comparison.method,
                 comparison.baseline,
-                POINTS * paired.mean,
+                POINTS * difference.mean,
                 *(POINTS * end for end in comparison.interval),
                 *(POINTS * end for end in crossed_ends),
-                paired.n,
+                difference.n,
                 np.nan if comparison.adjusted_p is None else comparison.adjusted_p,
                 comparison.verdict.outcome,
             )
@@ -57,33 +58,33 @@ def differences(evidence: Evidence, task: str) -> pd.DataFrame:
 def effects_table(
     comparisons: Iterable[Comparison], discovery_p: Mapping[tuple[str, str, str], float]
 ) -> pd.DataFrame:
-    """One row per comparison: what else there is to say of its differences; ends in points.
+    """One row per comparison: further statistics of its differences; ends of intervals in points.
 
-    `superiority` is in percent. NaN where there is nothing: without spread, without a margin, or
-    without a p value for a fixed number of seeds. `discovery_p` is `Evidence.discovery_p`.
+    `superiority` is in percent. A cell is NaN if its statistic needs a spread, a margin or a fixed
+    number of seeds, and the comparison has none. `discovery_p` is `Evidence.discovery_p`.
     """
     rows = []
     for comparison in comparisons:
         names = (comparison.task, comparison.method, comparison.baseline)
         row = _effects(comparison) | {"discovery_p": discovery_p.get(names)}
         if comparison.looked is not None:
-            row |= dict.fromkeys(FIXED)
-        named = {
+            row |= dict.fromkeys(FIXED_NUMBER_COLUMNS)
+        head = {
             "method": comparison.method,
             "baseline": comparison.baseline,
             "pairs": comparison.difference.n,
         }
-        rows.append(named | {k: np.nan if value is None else value for k, value in row.items()})
+        rows.append(head | {k: np.nan if value is None else value for k, value in row.items()})
     return pd.DataFrame(rows)
 
 
 def _effects(comparison: Comparison) -> dict[str, float | None]:
-    effects, paired = comparison.effects, comparison.difference
-    bca, within = effects.bca_interval, comparison.equivalence
+    effects, difference = comparison.effects, comparison.difference
+    bca, equivalence = effects.bca_interval, comparison.equivalence
     return {
         "holm_p": comparison.adjusted_p,
-        "t_low": POINTS * paired.t_interval.low,
-        "t_high": POINTS * paired.t_interval.high,
+        "t_low": POINTS * difference.t_interval.low,
+        "t_high": POINTS * difference.t_interval.high,
         "t_p": effects.t_p_value,
         "normality_p": effects.normality_p_value,
         "bca_low": None if bca is None else POINTS * bca.low,
@@ -96,7 +97,7 @@ def _effects(comparison: Comparison) -> dict[str, float | None]:
         "superiority_high": 100 * effects.superiority_interval.high,
         "detectable": None if comparison.detectable is None else POINTS * comparison.detectable,
         "margin": POINTS * comparison.margin,
-        "equivalence_p": None if within is None else comparison.equivalence_p,
+        "equivalence_p": None if equivalence is None else comparison.equivalence_p,
     }
 
 
@@ -115,12 +116,14 @@ def effects_display(frame: pd.DataFrame, styles: Styles) -> Table:
         "wilcoxon_p": ("signed ranks, p", number(3)),
         "d_z": ("d_z", number(2)),
         "rank_biserial": ("rank-biserial", number(2)),
-        "superiority": ("wins another seed, %", _WINS),
+        "superiority": ("chance to win on another seed, %", _WINS),
         "detectable": ("found in 4 of 5 cases, points", number(2)),
         "margin": ("margin, points", number(1)),
         "equivalence_p": ("equivalence, adjusted p", number(3)),
     }
-    return display.table("More about each difference, over the seeds", frame, columns, styles)
+    return display.table(
+        "Further statistics of each difference, over seeds", frame, columns, styles
+    )
 
 
 def _interval(high: str) -> JointColumn:
@@ -135,7 +138,7 @@ _WINS = JointColumn(
 
 
 def forest_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
-    """Mean differences, each with its two intervals. From `differences`."""
+    """A row per comparison: the mean difference with its two intervals. From `differences`."""
     figure = blank_figure(height=110 + 70 * len(frame), y_title=None)
     labels = []
     for y, row in enumerate(frame.to_dict("records")):
@@ -159,11 +162,11 @@ def forest_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
         tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.4, -0.6]
     )
     ends = frame[["mean", "low", "high", "crossed_low", "crossed_high"]].to_numpy()
-    finite = np.append(ends[np.isfinite(ends)], 0.0)
-    margin = 0.05 * float(np.ptp(finite)) or 1.0
+    finite_ends = np.append(ends[np.isfinite(ends)], 0.0)
+    margin = 0.05 * float(np.ptp(finite_ends)) or 1.0
     figure.update_xaxes(
         title_text="difference, points",
-        range=[float(finite.min()) - margin, float(finite.max()) + margin],
+        range=[float(finite_ends.min()) - margin, float(finite_ends.max()) + margin],
     )
     return figure
 
@@ -188,7 +191,7 @@ def _ends_text(ends: Sequence[float]) -> str:
 
 
 def differences_block(evidence: Evidence, task: str, styles: Styles) -> Block:
-    """The task's comparisons as a forest plot, and the table of their effects."""
+    """The task's comparisons as a forest plot, and a table of further statistics."""
     frame = differences(evidence, task)
     if frame.empty:
         return Block("")
@@ -209,18 +212,19 @@ SECTION = Section(
     anchor="differences",
     title="Paired differences",
     reading=(
-        "Right of zero the method is better. Thick bar: sign-flip interval over seeds, for one "
-        "comparison. Dotted bar: crossed bootstrap over seeds and examples, adjusted for all "
+        "Each row is a method minus its baseline, averaged over paired seeds. Right of zero the method "
+        "scores higher. The thick bar is the sign-flip interval over seeds, for this comparison alone. "
+        "The dotted bar is the crossed bootstrap interval over seeds and examples, adjusted for all "
         "comparisons."
     ),
     details=(
-        "A bar that is not drawn is unbounded or has no stored predictions. In the table only "
-        "two columns decide: p after Holm, and the last one, equivalence within the margin that"
-        " was fixed beforehand. Benjamini and Hochberg's p bounds the share of false findings, "
-        "not the chance of any. BCa intervals are too narrow for few seeds: they cover about 90"
-        " % with ten. Where seeds were added until they decided, the thick bar is the repeated "
-        "interval, the dotted one is not corrected for the looks, and what holds for a fixed "
-        "number only is left out."
+        "A bar is not drawn if too few seeds leave it unbounded, or if there are no stored predictions "
+        "to resample. Two columns of the table decide: p (Holm) and the last column, equivalence "
+        "within the margin that was fixed beforehand. p (Benjamini-Hochberg) bounds the share of false "
+        "findings, not the chance of any false finding. BCa intervals are too narrow for few seeds: "
+        "with ten seeds they cover about 90 %. If seeds were added until a decision, the thick bar is "
+        "the repeated interval, which holds after every look; the dotted bar is not corrected for the "
+        "looks; and the table leaves out the statistics that need a fixed number of seeds."
     ),
     maker=by_task(differences_block),
 )

@@ -1,4 +1,4 @@
-"""Where methods disagree: on how many examples, and on which ones most clearly."""
+"""Where methods disagree: the number of examples, and the clearest examples."""
 
 from __future__ import annotations
 
@@ -17,115 +17,130 @@ from reports.kit.blocks import Block, Section, by_task
 from reports.kit.display import Columns, number
 from reports.kit.palette import Styles
 
-MOST = 40
-"""Examples that a comparison shows each way, where there are few comparisons."""
+MOST_EXAMPLES = 40
+"""The most examples that a comparison lists for each side."""
 ROWS, CHARACTERS = 680, 100_000
-"""About how many the page shows in all, and how much of their texts: with the markup some 300 kB."""
+"""About the examples and the characters of texts that the page lists: some 300 kB with the markup."""
 LEAST_TEXT, MOST_TEXT = 150, 600
-"""Characters shown of an example's texts together."""
+"""The least and the most characters that the texts of an example take together."""
 
 
-def counts_frame(compared: Iterable[Disagreements]) -> pd.DataFrame:
-    """One row per comparison: on how many examples which side is closer in most seeds.
+def counts_frame(comparisons: Iterable[Disagreements]) -> pd.DataFrame:
+    """One row per comparison: the number of examples on which each side is closer in most seeds.
 
-    `other` counts those that are left, on which neither side is.
+    `other` counts the remaining disagreements, on which neither side is closer in most seeds.
     """
     rows = []
-    for found in compared:
-        method, baseline = len(found.clear_for_method), len(found.clear_for_baseline)
+    for comparison in comparisons:
+        method, baseline = len(comparison.clear_for_method), len(comparison.clear_for_baseline)
         rows.append(
             {
-                "method": found.method,
-                "baseline": found.baseline,
-                "examples": found.examples,
+                "method": comparison.method,
+                "baseline": comparison.baseline,
+                "examples": comparison.examples,
                 "method_clear": method,
                 "baseline_clear": baseline,
-                "other": len(found.ids) - method - baseline,
+                "other": len(comparison.ids) - method - baseline,
             }
         )
     return pd.DataFrame(rows)
 
 
-def shown_frame(evidence: Evidence, compared: Iterable[Disagreements], most: int) -> pd.DataFrame:
-    """The clearest examples of each comparison, at most so many each way: `COLUMNS`."""
+def examples_frame(
+    evidence: Evidence, comparisons: Iterable[Disagreements], limit: int
+) -> pd.DataFrame:
+    """The clearest examples of each comparison, at most `limit` for each side: `COLUMNS`."""
     parts = []
-    for found in compared:
-        rows = np.concatenate([found.clear_for_method[:most], found.clear_for_baseline[:most]])
-        parts.append(disagreement_columns(evidence, found, rows))
+    for comparison in comparisons:
+        rows = np.concatenate(
+            [comparison.clear_for_method[:limit], comparison.clear_for_baseline[:limit]]
+        )
+        parts.append(disagreement_columns(evidence, comparison, rows))
     return pd.DataFrame({name: list(chain(*(part[name] for part in parts))) for name in COLUMNS})
 
 
-def shown_size(comparisons: int) -> tuple[int, int]:
-    """How many examples each of so many comparisons shows each way, and how much of their texts."""
-    most = int(np.clip(ROWS // (2 * comparisons), 1, MOST))
-    characters = CHARACTERS // (2 * comparisons * most)
-    return most, int(np.clip(characters, LEAST_TEXT, MOST_TEXT))
+def list_limits(comparisons: int) -> tuple[int, int]:
+    """The most examples for each side of each comparison, and the most characters of their texts."""
+    limit = int(np.clip(ROWS // (2 * comparisons), 1, MOST_EXAMPLES))
+    characters = CHARACTERS // (2 * comparisons * limit)
+    return limit, int(np.clip(characters, LEAST_TEXT, MOST_TEXT))
 
 
 def disagreements_block(evidence: Evidence, task: str, styles: Styles) -> Block:
-    """How often the task's comparisons disagree, and on what most clearly."""
-    missing = tuple(f"{text}." for text in evidence.by_example.missing.get(task, ()))
-    compared = [found for found in evidence.disagreements if found.task == task]
-    if not compared:
-        return Block(evidence.task_label(task), missing) if missing else Block("")
-    scored = compared[0].scored
-    tables = [display.table("How often", counts_frame(compared), _count_columns(scored), styles)]
-    most, characters = shown_size(len(evidence.disagreements))
-    shown = shown_frame(evidence, compared, most)
-    kept = [name for name in TEXTS if shown[name].notna().any()]
-    if len(shown):
-        shown = _printed(shown, kept, characters, scored)
-        listed = display.table("On what", shown, _columns(scored, kept), styles)
-        tables.append(replace(listed, searchable=True))
-    note = f"At most {most} examples of each comparison each way are shown here."
-    return Block(evidence.task_label(task), (note, *missing), tables=tuple(tables))
+    """A table of how often the task's methods disagree, and a list of the clearest examples."""
+    gaps = tuple(f"{text}." for text in evidence.by_example.missing.get(task, ()))
+    comparisons = [comparison for comparison in evidence.disagreements if comparison.task == task]
+    if not comparisons:
+        return Block(evidence.task_label(task), gaps) if gaps else Block("")
+    regression = comparisons[0].scored
+    tables = [
+        display.table(
+            "How often the methods disagree",
+            counts_frame(comparisons),
+            _count_columns(regression),
+            styles,
+        )
+    ]
+    limit, characters = list_limits(len(evidence.disagreements))
+    examples = examples_frame(evidence, comparisons, limit)
+    text_columns = [name for name in TEXTS if examples[name].notna().any()]
+    if len(examples):
+        examples = _cut_texts(examples, text_columns, characters, regression)
+        table = display.table(
+            "Clearest examples", examples, _columns(regression, text_columns), styles
+        )
+        tables.append(replace(table, searchable=True))
+    note = f"The list has at most {limit} examples for each side of each comparison."
+    return Block(evidence.task_label(task), (note, *gaps), tables=tuple(tables))
 
 
-def _printed(frame: pd.DataFrame, texts: list[str], characters: int, scored: bool) -> pd.DataFrame:
-    """With texts that are cut, and beside answers how many seeds give them."""
-    cut = [shortened(tuple(row), characters) for row in frame[texts].itertuples(index=False)]
-    printed = {name: [row[place] for row in cut] for place, name in enumerate(texts)}
-    for side in () if scored else ("method", "baseline"):
+def _cut_texts(
+    frame: pd.DataFrame, texts: list[str], characters: int, regression: bool
+) -> pd.DataFrame:
+    """The frame with cut texts, and after each class answer the number of seeds that give it."""
+    cut = [shorten(tuple(row), characters) for row in frame[texts].itertuples(index=False)]
+    columns = {name: [row[place] for row in cut] for place, name in enumerate(texts)}
+    for side in () if regression else ("method", "baseline"):
         answers = zip(frame[f"{side}_answer"], frame[f"{side}_votes"], strict=True)
-        printed[f"{side}_answer"] = [f"{answer} ({votes})" for answer, votes in answers]
-    return frame.assign(**printed)
+        columns[f"{side}_answer"] = [f"{answer} ({votes})" for answer, votes in answers]
+    return frame.assign(**columns)
 
 
-def shortened(texts: tuple[str, ...], characters: int) -> tuple[str, ...]:
-    """One or two texts of so many characters together; what a short one leaves, the other one takes."""
+def shorten(texts: tuple[str, ...], characters: int) -> tuple[str, ...]:
+    """Cut one or two texts to `characters` together; a short text leaves its room to the other text."""
     share = characters // max(len(texts), 1)
     room = share + sum(max(share - len(text), 0) for text in texts)
     return tuple(text if len(text) <= room else f"{text[: room - 1]}…" for text in texts)
 
 
-def _count_columns(scored: bool) -> Columns:
-    what = "closer" if scored else "alone right"
+def _count_columns(regression: bool) -> Columns:
+    advantage = "closer" if regression else "alone right"
     return {
         "method": ("method", None),
         "baseline": ("against", None),
         "examples": ("examples", number(0)),
-        "method_clear": (f"{what} in most seeds", number(0)),
-        "baseline_clear": (f"the other {what} in most seeds", number(0)),
-        "other": ("in fewer seeds", number(0)),
+        "method_clear": (f"method {advantage} in most seeds", number(0)),
+        "baseline_clear": (f"other method {advantage} in most seeds", number(0)),
+        "other": ("neither in most seeds", number(0)),
     }
 
 
-def _columns(scored: bool, texts: list[str]) -> Columns:
-    what, shown = ("closer", number(2)) if scored else ("alone right", None)
+def _columns(regression: bool, texts: list[str]) -> Columns:
+    advantage, answer_format = ("closer", number(2)) if regression else ("alone right", None)
     errors: Columns = {
         "method_error": ("method's error", number(2)),
-        "baseline_error": ("the other's error", number(2)),
+        "baseline_error": ("other method's error", number(2)),
     }
     return {
         "method": ("method", None),
         "baseline": ("against", None),
         **{name: (name.replace("_", " "), None) for name in texts},
-        "label": ("label", shown),
-        "method_answer": ("method's answer", shown),
-        "baseline_answer": ("the other's answer", shown),
-        **(errors if scored else {}),
-        "method_closer": (what, number(0)),
-        "baseline_closer": (f"the other {what}", number(0)),
+        "label": ("label", answer_format),
+        "method_answer": ("method's answer", answer_format),
+        "baseline_answer": ("other method's answer", answer_format),
+        **(errors if regression else {}),
+        "method_closer": (f"seeds with method {advantage}", number(0)),
+        "baseline_closer": (f"seeds with other method {advantage}", number(0)),
         "seeds": ("seeds", number(0)),
         "example": ("example", number(0)),
     }
@@ -135,15 +150,15 @@ SECTION = Section(
     anchor="disagreements",
     title="Where methods disagree",
     reading=(
-        "Examples that one method's model has right and the other's, of the same seed, has "
-        "wrong; of scores, those to which one is closer."
+        "Each comparison pairs the two methods' models of the same seed. An example counts if one "
+        "model has it right and the other has it wrong; where labels are scores, if one model is closer."
     ),
     details=(
-        "The list has those on which most seeds agree, from the clearest. In brackets: how many"
-        " seeds give that answer, which is what most of them give. Long texts are cut; all such"
-        " examples with whole texts are in disagreements.csv beside this page "
-        "(NAME-disagreements.csv beside NAME.html). Methods that are equally good disagree too,"
-        " as two seeds of one method do. None of this is a test."
+        "The list has the examples on which most seeds agree, the clearest first. An answer is the one "
+        "that most seeds give; the number of these seeds is in brackets. Long texts are cut. All "
+        "examples that count, with whole texts, are in disagreements.csv beside this page "
+        "(NAME-disagreements.csv beside NAME.html). Methods that are equally good disagree too, and so "
+        "do two seeds of one method. Nothing in this section is a test."
     ),
     maker=by_task(disagreements_block),
 )

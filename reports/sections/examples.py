@@ -1,6 +1,6 @@
-"""What single runs say over the examples: the numbers as data frames, their figure, and the block.
+"""Single runs example by example: the numbers as data frames, their figure, and the block.
 
-Everything is per seed; what is said of several seeds counts or describes them and is no test.
+Every test is of one seed. Medians and counts over seeds describe the seeds and are no test.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reports.kit.drawing import Drawing
 from reports.kit.palette import Styles
 
 WIDTH = 0.7
-"""Of a comparison's seeds on the x axis, where neighbouring comparisons are 1 apart."""
+"""Width of a comparison's seeds on the x axis; neighbouring comparisons are 1 apart."""
 SEED_COLUMNS = [
     "method", "baseline", "seed", "points", "low", "high", "method_only", "baseline_only",
     "exact_p", "mid_p",
@@ -29,49 +29,49 @@ SEED_COLUMNS = [
 
 
 def seed_frame(pairs: Iterable[PairByExample]) -> pd.DataFrame:
-    """One row per comparison and seed: its difference with the interval over examples, in points.
+    """One row per comparison and seed: the difference with its interval over examples, in points.
 
-    Also the examples that one of the two models alone has right, and McNemar's p values; NaN for
-    regression.
+    Also the number of examples that only one of the two models has right, and McNemar's p values; NaN
+    for regression.
     """
     rows = []
     for pair in pairs:
-        for position, (seed, drawn) in enumerate(zip(pair.seeds, pair.bootstraps, strict=True)):
-            ends = (POINTS * value for value in (drawn.mean, drawn.low, drawn.high))
-            tested: tuple[float, ...] = (np.nan,) * 4
+        for position, (seed, bootstrap) in enumerate(zip(pair.seeds, pair.bootstraps, strict=True)):
+            ends = (POINTS * value for value in (bootstrap.mean, bootstrap.low, bootstrap.high))
+            mcnemar: tuple[float, ...] = (np.nan,) * 4
             if pair.mcnemar:
-                found = pair.mcnemar[position]
-                counts = (found.method_only, found.baseline_only)
-                tested = (*counts, found.p_value, found.mid_p_value)
-            rows.append((pair.method, pair.baseline, seed, *ends, *tested))
+                test = pair.mcnemar[position]
+                counts = (test.method_only, test.baseline_only)
+                mcnemar = (*counts, test.p_value, test.mid_p_value)
+            rows.append((pair.method, pair.baseline, seed, *ends, *mcnemar))
     return pd.DataFrame(rows, columns=pd.Index(SEED_COLUMNS))
 
 
 def pair_table(seeds: pd.DataFrame, alpha: float) -> pd.DataFrame:
-    """One row per comparison, from `seed_frame`: medians over its seeds, and how many of them tell.
+    """One row per comparison, from `seed_frame`: medians over its seeds, and counts of its seeds.
 
     `better` and `worse` count the seeds with a mid-p below `alpha`, by the side that has more of the
-    discordant examples; `above` and `below` those whose interval leaves out zero; `half_width` is
-    the median of half the intervals' widths, in points.
+    discordant examples right. `above` and `below` count the seeds whose interval lies above or below
+    zero. `half_width` is the median of half the intervals' widths, in points.
     """
     rows: list[dict[str, Any]] = []
-    for (method, baseline), own in by_pair(seeds):
-        small = own["mid_p"] < alpha
-        lead = own["method_only"] - own["baseline_only"]
-        tested = bool(own["mid_p"].notna().all())
+    for (method, baseline), seed_rows in by_pair(seeds):
+        small_p = seed_rows["mid_p"] < alpha
+        lead = seed_rows["method_only"] - seed_rows["baseline_only"]
+        has_test = bool(seed_rows["mid_p"].notna().all())
         rows.append(
             {
                 "method": method,
                 "baseline": baseline,
-                "seeds": len(own),
-                "discordant": (own["method_only"] + own["baseline_only"]).median(),
-                "exact_p": own["exact_p"].median(),
-                "mid_p": own["mid_p"].median(),
-                "better": int((small & (lead > 0)).sum()) if tested else np.nan,
-                "worse": int((small & (lead < 0)).sum()) if tested else np.nan,
-                "above": int((own["low"] > 0).sum()),
-                "below": int((own["high"] < 0).sum()),
-                "half_width": ((own["high"] - own["low"]) / 2).median(),
+                "seeds": len(seed_rows),
+                "discordant": (seed_rows["method_only"] + seed_rows["baseline_only"]).median(),
+                "exact_p": seed_rows["exact_p"].median(),
+                "mid_p": seed_rows["mid_p"].median(),
+                "better": int((small_p & (lead > 0)).sum()) if has_test else np.nan,
+                "worse": int((small_p & (lead < 0)).sum()) if has_test else np.nan,
+                "above": int((seed_rows["low"] > 0).sum()),
+                "below": int((seed_rows["high"] < 0).sum()),
+                "half_width": ((seed_rows["high"] - seed_rows["low"]) / 2).median(),
             }
         )
     return pd.DataFrame(rows)
@@ -80,9 +80,16 @@ def pair_table(seeds: pd.DataFrame, alpha: float) -> pd.DataFrame:
 def methods_table(methods: Iterable[MethodsByExample]) -> pd.DataFrame:
     """One row per seed: Cochran's Q over all methods."""
     rows = [
-        (seed, len(found.methods), test.discordant_examples, test.q, test.df, test.p_value)
-        for found in methods
-        for seed, test in zip(found.seeds, found.cochran, strict=True)
+        (
+            seed,
+            len(methods_on_task.methods),
+            test.discordant_examples,
+            test.q,
+            test.df,
+            test.p_value,
+        )
+        for methods_on_task in methods
+        for seed, test in zip(methods_on_task.seeds, methods_on_task.cochran, strict=True)
     ]
     columns = ["seed", "methods", "discordant", "q", "df", "p"]
     return pd.DataFrame(rows, columns=pd.Index(columns))
@@ -92,21 +99,21 @@ def seeds_figure(seeds: pd.DataFrame, styles: Styles) -> Drawing:
     """A column of seeds per comparison, each with its interval. From `seed_frame`."""
     figure = blank_figure(height=340, y_title="difference, points")
     ticks = []
-    for x, ((method, baseline), own) in enumerate(by_pair(seeds)):
+    for x, ((method, baseline), seed_rows) in enumerate(by_pair(seeds)):
         ticks.append(f"{safe(method)}<br>vs {safe(baseline)}")
         hover = [
             f"{safe(method)} vs {safe(baseline)}, seed {row['seed']}: {row['points']:+.2f} "
             f"({row['low']:+.2f} to {row['high']:+.2f})"
-            for row in own.to_dict("records")
+            for row in seed_rows.to_dict("records")
         ]
         figure.add_scatter(
-            x=(x + WIDTH * (np.arange(len(own)) / max(len(own) - 1, 1) - 0.5)).tolist(),
-            y=own["points"].tolist(), mode="markers", marker=marker(styles[method], 8),
+            x=(x + WIDTH * (np.arange(len(seed_rows)) / max(len(seed_rows) - 1, 1) - 0.5)).tolist(),
+            y=seed_rows["points"].tolist(), mode="markers", marker=marker(styles[method], 8),
             hoverinfo="text", hovertext=hover,
             error_y={
                 "type": "data", "symmetric": False, "thickness": 1.5, "width": 0,
-                "array": (own["high"] - own["points"]).tolist(),
-                "arrayminus": (own["points"] - own["low"]).tolist(),
+                "array": (seed_rows["high"] - seed_rows["points"]).tolist(),
+                "arrayminus": (seed_rows["points"] - seed_rows["low"]).tolist(),
             },
         )  # fmt: skip
     figure.add_hline(y=0, line_width=1, line_dash="dash", line_color="#888888")
@@ -117,16 +124,16 @@ def seeds_figure(seeds: pd.DataFrame, styles: Styles) -> Drawing:
 
 
 def examples_block(evidence: Evidence, task: str, styles: Styles) -> Block:
-    """The task's comparisons by example, a table over all methods, and what is missing."""
-    found = evidence.by_example
-    pairs = [pair for pair in found.pairs if pair.task == task]
-    missing = tuple(f"{text}." for text in found.missing.get(task, ()))
+    """The task's comparisons by example, a table over all methods, and the methods left out."""
+    by_example = evidence.by_example
+    pairs = [pair for pair in by_example.pairs if pair.task == task]
+    gaps = tuple(f"{text}." for text in by_example.missing.get(task, ()))
     if not pairs:
-        return Block(evidence.task_label(task), missing) if missing else Block("")
+        return Block(evidence.task_label(task), gaps) if gaps else Block("")
     alpha = evidence.manifest.alpha
     seeds = seed_frame(pairs)
     table = pair_table(seeds, alpha)
-    counted = f"{pairs[0].examples} examples."
+    count = f"Compared on {pairs[0].examples} examples."
     caption = f"Difference in {pairs[0].metric} of each seed's two models"
     alt = "; ".join(
         f"{row['method']} against {row['baseline']}: intervals of {row['above']} of {row['seeds']} "
@@ -135,30 +142,30 @@ def examples_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     )
     figure = seeds_figure(seeds, styles)
     bootstraps = panel(caption, alt, figure, seeds.dropna(axis="columns", how="all"))
-    shown = [display.table("Each comparison", table, _pair_columns(pairs, alpha), styles)]
-    tested = methods_table(own for own in found.methods if own.task == task)
-    if len(tested):
-        shown.append(display.table("All methods, by seed", tested, _METHODS_COLUMNS))
-    return Block(evidence.task_label(task), (counted, *missing), (), (bootstraps,), tuple(shown))
+    tables = [display.table("Each comparison", table, _pair_columns(pairs, alpha), styles)]
+    cochran = methods_table(methods for methods in by_example.methods if methods.task == task)
+    if len(cochran):
+        tables.append(display.table("All methods, by seed", cochran, _METHODS_COLUMNS))
+    return Block(evidence.task_label(task), (count, *gaps), (), (bootstraps,), tuple(tables))
 
 
 def _pair_columns(pairs: list[PairByExample], alpha: float) -> Columns:
-    """Without McNemar's test for regression."""
-    tested: Columns = {
-        "discordant": ("discordant, median", number(0)),
-        "exact_p": ("exact p, median", number(3)),
-        "mid_p": ("mid-p, median", number(3)),
-        "better": (f"mid-p < {alpha:g}, for", number(0)),
-        "worse": ("against", number(0)),
+    """The columns of `pair_table`; regression has no McNemar's test."""
+    mcnemar_columns: Columns = {
+        "discordant": ("discordant examples, median", number(0)),
+        "exact_p": ("McNemar's exact p, median", number(3)),
+        "mid_p": ("McNemar's mid-p, median", number(3)),
+        "better": (f"seeds with mid-p < {alpha:g} for the method", number(0)),
+        "worse": (f"seeds with mid-p < {alpha:g} against the method", number(0)),
     }
     return {
         "method": ("method", None),
         "baseline": ("against", None),
         "seeds": ("seeds", number(0)),
-        **(tested if pairs[0].mcnemar else {}),
-        "above": ("intervals above 0", number(0)),
-        "below": ("below 0", number(0)),
-        "half_width": ("half width, points", number(2)),
+        **(mcnemar_columns if pairs[0].mcnemar else {}),
+        "above": ("seeds with interval above 0", number(0)),
+        "below": ("seeds with interval below 0", number(0)),
+        "half_width": ("half width of the interval, points", number(2)),
     }
 
 
@@ -167,7 +174,7 @@ _METHODS_COLUMNS: Columns = {
     "methods": ("methods", number(0)),
     "discordant": ("discordant examples", number(0)),
     "q": ("Cochran's Q", number(2)),
-    "df": ("df", number(0)),
+    "df": ("degrees of freedom", number(0)),
     "p": ("p", number(3)),
 }
 
@@ -176,13 +183,14 @@ SECTION = Section(
     anchor="examples",
     title="Example by example",
     reading=(
-        "Each point is one seed's two models on all examples, its bar the bootstrap over "
-        "examples: how far the difference of these very models may move on other ones."
+        "Each point is one seed: the score of the method's model minus the score of the other "
+        "method's model. The bar is a bootstrap interval over examples: how far the difference between "
+        "these two models may move on other examples."
     ),
     details=(
-        "McNemar's test compares the examples that only one of the two has right. Seeds answer "
-        "the same examples, so they are not pooled: medians and counts of seeds describe them "
-        "and are no test. None of this decides."
+        "McNemar's test uses the discordant examples: examples that only one of the two models has "
+        "right. All seeds answer the same examples, so the seeds are not pooled: medians and counts "
+        "describe the seeds and are no test. Nothing in this section decides."
     ),
     maker=by_task(examples_block),
 )

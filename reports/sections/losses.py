@@ -16,8 +16,8 @@ from reports.kit.drawing import Drawing
 from reports.kit.palette import Styles
 
 COLUMNS = ["method", "term", "epoch", "mean", "low", "high", "seeds"]
-LINEAR = 10
-"""Up to so many times the median, the greatest value leaves the others room on a linear scale."""
+LINEAR_REACH = 10
+"""The scale is linear if the largest mean is at most so many times the median of the means."""
 
 
 def loss_terms(results: Iterable[MethodResult]) -> pd.DataFrame:
@@ -41,12 +41,12 @@ def loss_terms(results: Iterable[MethodResult]) -> pd.DataFrame:
 def loss_figure(terms: pd.DataFrame, styles: Styles) -> Drawing:
     """One term over epochs: a line and a band per method. From rows of `loss_terms`.
 
-    On a logarithmic scale where methods lie so far apart that most would lie on zero.
+    The scale is logarithmic if methods lie so far apart that most lines would lie on zero.
     """
-    least, most = float(terms["low"].min()), float(terms["mean"].max())
-    apart = least > 0 and most > LINEAR * float(terms["mean"].median())
-    figure = blank_figure(height=280, y_title="logarithmic scale" if apart else None)
-    if apart:
+    bottom, top = float(terms["low"].min()), float(terms["mean"].max())
+    log_scale = bottom > 0 and top > LINEAR_REACH * float(terms["mean"].median())
+    figure = blank_figure(height=280, y_title="logarithmic scale" if log_scale else None)
+    if log_scale:
         figure.update_yaxes(type="log")
     for method, rows in by_method(terms):
         style = styles[method]
@@ -77,10 +77,10 @@ def losses_block(evidence: Evidence, task: str, styles: Styles) -> Block:
 
 
 def _panel(term: str, rows: pd.DataFrame, styles: Styles) -> Panel:
-    last = rows.groupby("method", sort=False).tail(1)
+    last_rows = rows.groupby("method", sort=False).tail(1)
     alt = "; ".join(
         f"{method} ends at {mean:.4g}"
-        for method, mean in zip(last["method"], last["mean"], strict=True)
+        for method, mean in zip(last_rows["method"], last_rows["mean"], strict=True)
     )
     key = method_key(styles, rows["method"])
     return panel(f"Term: {term}", alt, loss_figure(rows, styles), rows, key)
@@ -90,9 +90,10 @@ SECTION = Section(
     anchor="losses",
     title="Loss terms over training",
     reading=(
-        "Terms are unweighted, their total is weighted as trained. Line: mean over report "
-        "seeds; band: least to greatest."
+        "Each figure is one term of the training loss, before its weight is applied; total is the "
+        "weighted sum that training minimises. Line: mean over report seeds. Band: lowest to highest "
+        "seed."
     ),
-    details="The scale is logarithmic, and says so, where methods lie far apart.",
+    details="If methods lie far apart, the scale is logarithmic, and its axis says so.",
     maker=by_task(losses_block),
 )

@@ -1,4 +1,4 @@
-"""What so many seeds can find: power against the true difference, at the spread that was seen."""
+"""Power: the chance that a number of seeds finds a true difference, at the observed spread."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ from reports.kit.drawing import Drawing
 from reports.kit.palette import DASHES, Styles
 
 SEEDS = (5, 10, 20, 50)
-WANTED = 0.8
+TARGET_POWER = 0.8
 """The power with which a difference counts as found."""
-SURE = 0.9995
+FULL_POWER = 0.9995
+"""Once a curve's power is higher, its further points are set to 1."""
 STEPS = 16
-"""Points of a curve, up to `RISEN` times what its number of pairs detects."""
-RISEN = 1.75
-LINE = "#7d8894"
-"""Of curves, which belong to no method; legible on white and near-black."""
-REACH = 1.5
-"""A figure reaches so far beyond the largest of the detectable differences."""
+"""Points of a curve, up to `CURVE_REACH` times the difference that its number of pairs detects."""
+CURVE_REACH = 1.75
+LINE_COLOUR = "#7d8894"
+"""The colour of curves, which belong to no method; legible on white and on near-black."""
+FIGURE_REACH = 1.5
+"""Curves end at so many times the largest detectable difference."""
 
 
 @dataclass(frozen=True)
 class TaskPower:
-    """One task's spreads, and what they let be found.
+    """One task's spreads, and the differences that can be found at these spreads.
 
-    `comparisons` has one row per comparison with a spread: `method`, `baseline`, `pairs`, in points
-    `sd` with its 95 % interval, and `detectable_N` for each number of pairs in `seeds`, infinite where
-    none can be. `curves` has one row per true difference and number of pairs that can find any: power
-    from 0 to 1 at the median of the spreads, `sd`, and at `level`. `without` are comparisons that have
-    no spread.
+    `comparisons` has one row per comparison with a spread: `method`, `baseline`, `pairs`; in points,
+    `sd` with its 95 % interval, and `detectable_N` for each number N of pairs in `seeds`, infinite if N
+    pairs can find no difference. `curves` has one row per true difference and number of pairs that can
+    find any difference: power from 0 to 1 at the median spread `sd` and at `level`. `no_spread` names
+    the comparisons that have no spread.
     """
 
     level: float
@@ -51,17 +52,17 @@ class TaskPower:
     seeds: tuple[int, ...]
     comparisons: pd.DataFrame
     curves: pd.DataFrame
-    without: tuple[str, ...]
+    no_spread: tuple[str, ...]
 
 
 def power_blocks(evidence: Evidence, styles: Styles) -> Iterable[Block]:
-    """A block for each task; one for all where seeds were added until they decided."""
+    """A block for each task; a single block if seeds were added until a decision."""
     if evidence.sequential:
         yield Block(
             "No fixed number",
             (
                 "Seeds were added until the comparisons were decided. The power of that rule depends on "
-                "when it looks and where it may stop, so no curve of a fixed number is its own.",
+                "when it looks and when it may stop: no curve for a fixed number of seeds describes it.",
             ),
         )
         return
@@ -70,35 +71,43 @@ def power_blocks(evidence: Evidence, styles: Styles) -> Iterable[Block]:
 
 
 def read_power(evidence: Evidence, task: str) -> TaskPower | None:
-    """The power of a task's comparisons; None where none has a spread."""
+    """The power of a task's comparisons; None if no comparison has a spread."""
     comparisons = evidence.comparisons(task)
-    spread = [one for one in comparisons if one.difference.n > 1 and one.difference.sd > ROUNDING]
+    spread = [
+        comparison
+        for comparison in comparisons
+        if comparison.difference.n > 1 and comparison.difference.sd > ROUNDING
+    ]
     if not spread:
         return None
     level = evidence.manifest.share
     seeds = tuple(sorted({*SEEDS, len(evidence.manifest.report_seeds)}))
-    sd = float(np.median([one.difference.sd for one in spread]))
+    sd = float(np.median([comparison.difference.sd for comparison in spread]))
     return TaskPower(
         level,
         POINTS * sd,
         seeds,
-        pd.DataFrame([_row(one, seeds, level) for one in spread]),
+        pd.DataFrame([_row(comparison, seeds, level) for comparison in spread]),
         _curves(POINTS * sd, seeds, level),
-        tuple(_missing(one) for one in comparisons if one not in spread),
+        tuple(
+            _no_spread_text(comparison) for comparison in comparisons if comparison not in spread
+        ),
     )
 
 
-def _missing(comparison: Comparison) -> str:
-    """Which comparison has no spread, and why."""
+def _no_spread_text(comparison: Comparison) -> str:
+    """The name of a comparison without a spread, and the reason."""
     reason = "one pair" if comparison.difference.n < 2 else "all differences are equal"
     return f"{comparison.method} against {comparison.baseline} ({reason})"
 
 
 def _row(comparison: Comparison, seeds: tuple[int, ...], level: float) -> dict[str, str | float]:
     sd, pairs = comparison.difference.sd, comparison.difference.n
-    assert comparison.detectable is not None  # there is a spread, and a fixed number of pairs
+    assert (
+        comparison.detectable is not None
+    )  # the comparison has a spread and a fixed number of pairs
     low, high = sd_interval(sd, pairs)
-    detectable = {n: POINTS * detectable_difference(sd, n, level, WANTED) for n in seeds}
+    detectable = {n: POINTS * detectable_difference(sd, n, level, TARGET_POWER) for n in seeds}
     return {
         "method": comparison.method,
         "baseline": comparison.baseline,
@@ -112,62 +121,63 @@ def _row(comparison: Comparison, seeds: tuple[int, ...], level: float) -> dict[s
 
 
 def _curves(sd: float, seeds: tuple[int, ...], level: float) -> pd.DataFrame:
-    able = [n for n in seeds if n >= minimum_seeds(1, level)]
-    far = max(detectable_difference(1.0, n, level, WANTED) for n in able)
+    numbers = [n for n in seeds if n >= minimum_seeds(1, level)]
+    reach = max(detectable_difference(1.0, n, level, TARGET_POWER) for n in numbers)
     rows = [
         (n, sd * effect, power)
-        for n in able
-        for effect, power in standard_curve(n, level, REACH * far)
+        for n in numbers
+        for effect, power in standard_curve(n, level, FIGURE_REACH * reach)
     ]
     return pd.DataFrame(rows, columns=pd.Index(["seeds", "difference", "power"]))
 
 
 @cache
-def standard_curve(n: int, level: float, far: float) -> tuple[tuple[float, float], ...]:
-    """Power of n pairs by true difference, in standard deviations, up to `far`.
+def standard_curve(n: int, level: float, reach: float) -> tuple[tuple[float, float], ...]:
+    """Power of n pairs by true difference, in standard deviations, up to `reach`.
 
-    The same for all tasks of a family, and the slowest part of the section.
+    All tasks of a family share the curve, which is the slowest part of the section.
     """
-    risen = min(far, RISEN * detectable_difference(1.0, n, level, WANTED))
-    effects = [risen * step / STEPS for step in range(1, STEPS + 1)]
+    curve_end = min(reach, CURVE_REACH * detectable_difference(1.0, n, level, TARGET_POWER))
+    effects = [curve_end * step / STEPS for step in range(1, STEPS + 1)]
     points: list[tuple[float, float]] = []
-    for effect in dict.fromkeys([*effects, far]):
-        sure = bool(points) and points[-1][1] > SURE
-        points.append((effect, 1.0 if sure else power_of(1.0, effect, n, level)))
+    for effect in dict.fromkeys([*effects, reach]):
+        is_full = bool(points) and points[-1][1] > FULL_POWER
+        points.append((effect, 1.0 if is_full else power_of(1.0, effect, n, level)))
     return tuple(points)
 
 
-def power_figure(power: TaskPower, own: int, styles: Styles, margin: float) -> Drawing:
-    """A line per number of pairs, `own` the thickest, and a point per comparison with its own number.
+def power_figure(power: TaskPower, pairs: int, styles: Styles, margin: float) -> Drawing:
+    """A line per number of pairs, thickest for `pairs`, and a point per comparison.
 
-    The points lie where that number finds 80 %. `margin` is in points.
+    A point is at the difference that the comparison's own pairs find with `TARGET_POWER`. `margin` is
+    in points.
     """
-    figure = blank_figure(height=380, y_title="chance to find it, %")
+    figure = blank_figure(height=380, y_title="chance to find the difference, %")
     for place, (n, rows) in enumerate(power.curves.groupby("seeds", sort=False)):
-        shown = (100 * rows["power"]).round(1).tolist()
+        percents = (100 * rows["power"]).round(1).tolist()
         figure.add_scatter(
-            x=rows["difference"].round(4).tolist(), y=shown, mode="lines", hoverinfo="text",
+            x=rows["difference"].round(4).tolist(), y=percents, mode="lines", hoverinfo="text",
             line={
-                "color": LINE, "width": 3 if n == own else 1.5,
+                "color": LINE_COLOUR, "width": 3 if n == pairs else 1.5,
                 "dash": DASHES[-1 - place % len(DASHES)],
             },
             hovertext=[
-                f"{n} pairs, a true difference of {difference:.2f} points: {percent:.0f} %"
-                for difference, percent in zip(rows["difference"], shown, strict=True)
+                f"{n} pairs find a difference of {difference:.2f} points in {percent:.0f} % of cases"
+                for difference, percent in zip(rows["difference"], percents, strict=True)
             ],
         )  # fmt: skip
         _name_line(figure, f"{n} pairs", rows)
     for row in power.comparisons.to_dict("records"):
         if np.isfinite(row["detectable"]):
             figure.add_scatter(
-                x=[row["detectable"]], y=[100 * WANTED], mode="markers", hoverinfo="text",
+                x=[row["detectable"]], y=[100 * TARGET_POWER], mode="markers", hoverinfo="text",
                 marker=marker(styles[row["method"]], 9),
                 hovertext=[
                     f"{safe(row['method'])} against {safe(row['baseline'])}: its {row['pairs']} pairs "
-                    f"find {row['detectable']:.2f} points"
+                    f"find {row['detectable']:.2f} points in {100 * TARGET_POWER:.0f} % of cases"
                 ],
             )  # fmt: skip
-    figure.add_hline(y=100 * WANTED, line_width=1, line_dash="dash", line_color="#888888")
+    figure.add_hline(y=100 * TARGET_POWER, line_width=1, line_dash="dash", line_color="#888888")
     figure.add_vline(x=margin, line_width=1, line_dash="dot", line_color="#D55E00")
     figure.add_annotation(
         x=margin, y=1, yref="paper", yanchor="bottom", text="margin", showarrow=False
@@ -181,7 +191,7 @@ def power_figure(power: TaskPower, own: int, styles: Styles, margin: float) -> D
 
 
 def _name_line(figure: Drawing, text: str, rows: pd.DataFrame) -> None:
-    """A line's name where it crosses one half."""
+    """Name a line where its power is one half."""
     figure.add_annotation(
         x=float(np.interp(0.5, rows["power"], rows["difference"])), y=50, text=text,
         showarrow=False, font={"size": 11}, xshift=4, xanchor="left", yanchor="top",
@@ -192,48 +202,53 @@ def _power_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     power = read_power(evidence, task)
     if power is None:
         return Block("")
-    own = len(evidence.manifest.report_seeds)
+    pairs = len(evidence.manifest.report_seeds)
     margin = POINTS * evidence.manifest.margin(evidence.metric(task))
     caption = f"Power at a spread of {power.sd:.2f} points"
-    figure = power_figure(power, own, styles, margin)
+    figure = power_figure(power, pairs, styles, margin)
     median = {n: power.comparisons[f"detectable_{n}"].median() for n in power.seeds}
     alt = "Found in four of five cases: " + "; ".join(
         f"{points:.2f} points with {n} pairs" if np.isfinite(points) else f"nothing with {n} pairs"
         for n, points in median.items()
     )
-    placed = power.comparisons[np.isfinite(power.comparisons["detectable"])]
-    shown = display.table("What can be found", power.comparisons, _columns(power.seeds), styles)
-    key = tuple((name, styles[name]) for name in dict.fromkeys(placed["method"]))
+    point_rows = power.comparisons[np.isfinite(power.comparisons["detectable"])]
+    table = display.table(
+        "Smallest difference that is found in four of five cases",
+        power.comparisons,
+        _columns(power.seeds),
+        styles,
+    )
+    key = tuple((name, styles[name]) for name in dict.fromkeys(point_rows["method"]))
     curves = panel(caption, alt, figure, power.curves, key)
-    return Block(evidence.task_label(task), _notes(power), panels=(curves,), tables=(shown,))
+    return Block(evidence.task_label(task), _notes(power), panels=(curves,), tables=(table,))
 
 
 def _notes(power: TaskPower) -> tuple[str, ...]:
     notes = [
-        f"The median spread of {len(power.comparisons)} comparison"
-        f"{'' if len(power.comparisons) == 1 else 's'}, each at level {power.level:.2g}: its share, "
-        "which is Holm's worst case."
+        f"The curves are at the median spread of {len(power.comparisons)} comparison"
+        f"{'' if len(power.comparisons) == 1 else 's'}. Each comparison is tested at level "
+        f"{power.level:.2g}: its share of the family's level, the worst case of Holm's method."
     ]
-    least = minimum_seeds(1, power.level)
-    unable = [str(n) for n in power.seeds if n < least]
-    if unable:
+    least_pairs = minimum_seeds(1, power.level)
+    small_numbers = [str(n) for n in power.seeds if n < least_pairs]
+    if small_numbers:
         notes.append(
-            f"With {' or '.join(unable)} pairs nothing can be found at that level, however large: "
-            f"{least} are the least."
+            f"With {' or '.join(small_numbers)} pairs no difference can be found at that level, however "
+            f"large it is: {least_pairs} pairs are the least."
         )
-    if power.without:
-        notes.append(f"Without a spread: {', '.join(power.without)}.")
+    if power.no_spread:
+        notes.append(f"Left out, without a spread: {', '.join(power.no_spread)}.")
     return tuple(notes)
 
 
 def _columns(seeds: tuple[int, ...]) -> display.Columns:
-    found: dict[str, tuple[str, display.Format | JointColumn | None]] = {
+    columns: dict[str, tuple[str, display.Format | JointColumn | None]] = {
         "method": ("method", None),
         "baseline": ("against", None),
         "pairs": ("pairs", number(0)),
-        "sd": ("spread, points", _SPREAD),
+        "sd": ("spread of the differences (sd), points", _SPREAD),
     }
-    return found | {f"detectable_{n}": (f"found with {n}, points", number(2)) for n in seeds}
+    return columns | {f"detectable_{n}": (f"with {n} pairs, points", number(2)) for n in seeds}
 
 
 _SPREAD = JointColumn(
@@ -245,17 +260,17 @@ _SPREAD = JointColumn(
 
 SECTION = Section(
     anchor="power",
-    title="What could be found",
+    title="Power: which differences could be found",
     reading=(
-        "Each line is a number of pairs: the chance that the sign-flip test decides for the "
-        "right side, if the true difference is so large, at the spread that was seen (dashed "
-        "line: four in five; dotted: the margin of equivalence)."
+        "Each line is a number of seed pairs. It shows the chance that the sign-flip test decides for "
+        "the right side, by the size of the true difference, at the observed spread. Dashed line: four "
+        "cases in five. Dotted line: the margin of equivalence."
     ),
     details=(
-        "Points are the comparisons, each at its own spread and number of pairs. For planning: "
-        "a spread from few pairs is itself uncertain (in brackets: 95 % interval, for normal "
-        "differences). Never look up the observed difference here: its power is the p value in "
-        "other words."
+        "Points are the comparisons, each at its own spread and number of pairs. The section is for "
+        "planning. A spread from few pairs is itself uncertain: the table has its 95 % interval in "
+        "brackets, for normal differences. Never look up the observed difference here: its power is "
+        "the p value in other words."
     ),
     maker=power_blocks,
 )

@@ -1,4 +1,4 @@
-"""Repeats of the whole: what each of them found."""
+"""Repeats of the whole study: the result of each repeat."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ COLUMNS: display.Columns = {
     "mean": ("mean, points", number(2)),
     "sd": ("sd", number(2)),
     "seeds": ("seeds", number(0)),
-    "setting": ("setting found", None),
+    "setting": ("best setting", None),
     "report": ("report", None),
 }
 
 
 def repeats_table(evidence: Evidence, task: str) -> pd.DataFrame:
-    """One row per repeat and method: score over its report seeds in points, and the setting found."""
+    """One row per repeat and method: score over report seeds, in points, and the best setting."""
     rows = [
         (
             repeat,
@@ -43,7 +43,7 @@ def repeats_table(evidence: Evidence, task: str) -> pd.DataFrame:
 
 
 def repeats_block(evidence: Evidence, task: str, styles: Styles) -> Block:
-    """The table of the repeats; empty where nothing was repeated."""
+    """The table of the repeats; empty if nothing was repeated."""
     frame = repeats_table(evidence, task)
     if frame.empty:
         return Block(evidence.task_label(task))
@@ -56,12 +56,12 @@ SECTION = Section(
     anchor="repeats",
     title="Repeats",
     reading=(
-        "Each repeat has a teacher, searches and report seeds of its own; here it is one pair "
-        "of means."
+        "Each repeat is the whole study again, with its own teacher, searches and report seeds. A "
+        "comparison takes one pair of means from each repeat."
     ),
     details=(
-        "Each has a report by the name in the table, beside this one. Settings that change from"
-        " repeat to repeat are part of what the verdict's interval covers."
+        "Each repeat has a report beside this report, under the name in the table. The verdict's "
+        "interval covers the change of settings from repeat to repeat."
     ),
     maker=by_task(repeats_block),
     hide_empty=True,

@@ -45,20 +45,23 @@ def search_figure(history: pd.DataFrame, styles: Styles, metric: str) -> Drawing
     figure = blank_figure(height=360, y_title=f"selection {metric}, points")
     for method, rows in by_method(history):
         style = styles[method]
-        finished = rows[rows["status"] == "complete"]
+        complete_rows = rows[rows["status"] == "complete"]
         hover = [
             f"{safe(method)}, trial {trial}: {points:.2f}<br>"
             + "<br>".join(safe(part) for part in setting.split(", "))
             for trial, points, setting in zip(
-                finished["trial"], finished["points"], finished["setting"], strict=True
+                complete_rows["trial"],
+                complete_rows["points"],
+                complete_rows["setting"],
+                strict=True,
             )
         ]
         figure.add_scatter(
-            x=finished["trial"].tolist(), y=finished["points"].tolist(),
+            x=complete_rows["trial"].tolist(), y=complete_rows["points"].tolist(),
             mode="lines+markers", line=line(style, 1),
             marker=marker(style, 8), hoverinfo="text", hovertext=hover,
         )  # fmt: skip
-        best = finished[finished["best"]]
+        best = complete_rows[complete_rows["best"]]
         figure.add_scatter(
             x=best["trial"].tolist(), y=best["points"].tolist(), mode="markers",
             marker={
@@ -98,9 +101,9 @@ SECTION = Section(
     anchor="search",
     title="Search",
     reading=(
-        "Each point is one trial's mean selection score, from the search seeds; the ring marks "
-        "the trial whose setting the report seeds use."
+        "Each point is one trial: the selection score of one setting, averaged over the search seeds. "
+        "The ring marks the best trial. The report runs use its setting."
     ),
-    details="Hover for the setting. Trials count from 0, as in Optuna.",
+    details="Hover over a point to see its setting. Trials count from 0, as in Optuna.",
     maker=by_task(search_block),
 )

@@ -1,4 +1,4 @@
-"""Runs by seed: the report runs' scores, paired where there is a comparison."""
+"""Runs by seed: the scores of the report runs, paired for each comparison."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def seeds_figure(scores: pd.DataFrame, styles: Styles, metric: str) -> Drawing:
 
 
 def _add_column(figure: Drawing, x: float, name: str, rows: pd.DataFrame, styles: Styles) -> None:
-    """A method's `points` by `seed`, one above the other."""
+    """Add a column of marks at `x`: a method's `points`, a mark for each `seed`."""
     hover = [
         f"{safe(name)}, seed {seed}: {points:.2f}"
         for seed, points in zip(rows["seed"], rows["points"], strict=True)
@@ -111,12 +111,14 @@ def _add_column(figure: Drawing, x: float, name: str, rows: pd.DataFrame, styles
 
 
 def seeds_block(evidence: Evidence, task: str, styles: Styles) -> Block:
-    """The paired runs, or the runs where nothing is compared, and the means of all metrics."""
+    """The paired runs (all runs if nothing is compared), and the means of all metrics."""
     pairs, scores = seed_pairs(evidence, task), seed_scores(evidence.results(task))
-    single = set(scores["method"]) - set(pairs["method"]) - set(pairs["baseline"])
+    unpaired_methods = set(scores["method"]) - set(pairs["method"]) - set(pairs["baseline"])
     notes: tuple[str, ...] = ()
-    if len(pairs) and single:
-        notes = (f"Without a pair, not drawn: {', '.join(sorted(single))}.",)
+    if len(pairs) and unpaired_methods:
+        notes = (
+            f"Not drawn, because no comparison has them: {', '.join(sorted(unpaired_methods))}.",
+        )
     metrics = metrics_table(evidence, task)
     tables: tuple[Table, ...] = ()
     if len(metrics.columns) > 2:
@@ -149,8 +151,8 @@ SECTION = Section(
     anchor="seeds",
     title="Runs by seed",
     reading=(
-        "Each point is one run with the best setting; a line joins the two runs that share a "
-        "seed. Lines that mostly rise towards the method speak for it."
+        "Each point is one report run with the best setting. A line joins the two runs that share a "
+        "seed, the baseline's run on the left. Lines that mostly rise speak for the method."
     ),
     maker=by_task(seeds_block),
 )

@@ -14,7 +14,7 @@ from reports.kit.drawing import Drawing
 from reports.kit.palette import Styles
 
 LEAST_VARIANCE = 0.01
-"""A layer whose states vary less than this share between examples would teach a constant."""
+"""If less than this share of a layer's energy varies between examples, the layer teaches a constant."""
 
 
 def teacher_table(teacher: TeacherFacts) -> pd.DataFrame:
@@ -33,23 +33,23 @@ def variance_shares(teacher: TeacherFacts) -> pd.DataFrame:
 
 
 def teacher_warnings(teacher: TeacherFacts) -> list[str]:
-    """What makes a teacher a doubtful source: it is weak, or layers hardly vary."""
+    """Sentences on why a teacher is a doubtful source: it is weak, or layers hardly vary."""
     sentences = []
     if teacher.weak:
         sentences.append("This teacher is no better than a constant prediction.")
     shares = enumerate(teacher.variance_shares, start=1)
-    flat = [layer for layer, share in shares if share < LEAST_VARIANCE]
-    if flat:
-        which = "layer" if len(flat) == 1 else "layers"
+    flat_layers = [layer for layer, share in shares if share < LEAST_VARIANCE]
+    if flat_layers:
+        noun = "layer" if len(flat_layers) == 1 else "layers"
         sentences.append(
-            f"Less than 1 % of the energy of {which} {', '.join(map(str, flat))} varies between "
-            "examples: matching such states teaches a constant."
+            f"Less than 1 % of the energy of {noun} {', '.join(map(str, flat_layers))} varies between "
+            "examples: a student that matches such states learns a constant."
         )
     return sentences
 
 
 def variance_figure(shares: pd.DataFrame) -> Drawing:
-    """Bars of percent per teacher layer, and a line below which to warn. From `variance_shares`."""
+    """A bar per teacher layer, and a line at `LEAST_VARIANCE`. From `variance_shares`."""
     figure = blank_figure(height=260, y_title="share, %")
     figure.add_bar(
         x=shares["layer"].tolist(), y=shares["percent"].tolist(), marker={"color": "#0072B2"},
@@ -62,7 +62,7 @@ def variance_figure(shares: pd.DataFrame) -> Drawing:
 
 
 def teacher_block(evidence: Evidence, task: str, styles: Styles) -> Block:
-    """The teacher's scores and how much its layers vary."""
+    """The teacher's scores, and the share of each layer's energy that varies between examples."""
     teacher = evidence.teachers[task]
     scores, shares = teacher_table(teacher), variance_shares(teacher)
     facts = (
@@ -88,9 +88,9 @@ SECTION = Section(
     anchor="teacher",
     title="Teacher",
     reading=(
-        "The scores the students are measured against, and how much of each layer's energy "
-        "varies between examples: below the dashed line (1 %) there is little to learn from a "
-        "layer."
+        "The students are measured against the teacher's scores. Each bar is a teacher layer: the share "
+        "of its states' energy (mean squared length) that varies between examples. Below the dashed "
+        "line (1 %) a student learns little from the layer."
     ),
     maker=by_task(teacher_block),
 )

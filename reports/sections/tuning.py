@@ -1,4 +1,4 @@
-"""Tuning curves, what the best of so many random settings scores; and what each search has used."""
+"""Tuning curves (the best score among a number of random settings), and the budget of each method."""
 
 from __future__ import annotations
 
@@ -23,77 +23,80 @@ CURVE_COLUMNS = ["method", "trials", "expected", "median", "low", "high"]
 BUDGET: display.Columns = {
     "method": ("method", None),
     "trials": ("trials", number(0)),
-    "random": ("of them random", number(0)),
-    "failed": ("failed", number(0)),
-    "pruned": ("pruned", number(0)),
+    "random": ("random trials", number(0)),
+    "failed": ("failed trials", number(0)),
+    "pruned": ("pruned trials", number(0)),
     "search_seeds": ("search seeds", number(0)),
     "epochs": ("epochs", number(0)),
     "report_seeds": ("report seeds", number(0)),
 }
-EQUAL = ("trials", "search_seeds", "epochs")
-"""What a fair search gives to each method alike."""
+EQUAL_COLUMNS = ("trials", "search_seeds", "epochs")
+"""Columns of `budget_table` in which fair searches of all methods are equal."""
 
 
 @dataclass(frozen=True)
 class TaskTuning:
-    """One task's tuning curves by method, in points, and a sentence on each method without one.
+    """One task's tuning curves by method, in points, and a sentence for each method without a curve.
 
-    The first `random` trials of each method were drawn at random, and so all curves are of so many.
+    The first `random_trials` trials of each method were drawn at random. Every curve uses these trials.
     """
 
-    random: int
+    random_trials: int
     confidence: float
     curves: Mapping[str, TuningCurve]
-    missing: tuple[str, ...]
+    gaps: tuple[str, ...]
 
 
 def read_tuning(evidence: Evidence, task: str) -> TaskTuning:
     """The curves of all methods on a task."""
     manifest = evidence.manifest
-    random, confidence = manifest.random_trials, round(1 - manifest.alpha, 12)
+    random_trials, confidence = manifest.random_trials, round(1 - manifest.alpha, 12)
     history = search_history(evidence.results(task))
-    curves, missing = {}, []
+    curves, gaps = {}, []
     for result in evidence.results(task):
-        drawn = history[(history["method"] == result.method) & (history["trial"] < random)]
-        found = _curve(drawn, random, len(manifest.search_seeds), confidence)
-        if isinstance(found, str):
-            missing.append(f"{result.method}: {found}.")
+        rows = history[(history["method"] == result.method) & (history["trial"] < random_trials)]
+        curve = _curve(rows, random_trials, len(manifest.search_seeds), confidence)
+        if isinstance(curve, str):
+            gaps.append(f"{result.method}: {curve}.")
         else:
-            curves[result.method] = found
-    return TaskTuning(random, confidence, curves, tuple(missing))
+            curves[result.method] = curve
+    return TaskTuning(random_trials, confidence, curves, tuple(gaps))
 
 
-def _curve(drawn: pd.DataFrame, random: int, seeds: int, confidence: float) -> TuningCurve | str:
-    """The curve of a method's random trials, rows of `search_history`, or why there is none."""
-    finished = int((drawn["seeds"] >= seeds).sum())
-    if finished < random:
-        return f"{finished} of {random} random trials are finished, a curve needs all"
-    pruned = int((drawn["status"] == "pruned").sum())
-    if pruned:
+def _curve(trials: pd.DataFrame, count: int, seeds: int, confidence: float) -> TuningCurve | str:
+    """The curve of a method's random trials (rows of `search_history`), or why there is none."""
+    finished_count = int((trials["seeds"] >= seeds).sum())
+    if finished_count < count:
         return (
-            f"{pruned} of {random} random trials were stopped early. Which ones depends on the others "
-            "of their round, so those that are left are not independent, and there is no curve"
+            f"{finished_count} of {count} random trials are finished, and a curve needs all of them"
         )
-    scores = drawn.loc[drawn["status"] == "complete", "points"].to_numpy()
+    pruned_count = int((trials["status"] == "pruned").sum())
+    if pruned_count:
+        return (
+            f"{pruned_count} of {count} random trials were stopped early. A trial is stopped because of "
+            "the other trials of its round, so the remaining trials are not independent, and there is "
+            "no curve"
+        )
+    scores = trials.loc[trials["status"] == "complete", "points"].to_numpy()
     if not len(scores):
-        return f"all of {random} random trials failed"
-    curve = tuning_curve(scores, random - len(scores), confidence)
+        return f"all {count} random trials failed"
+    curve = tuning_curve(scores, count - len(scores), confidence)
     if not np.isfinite(curve.band).any():
-        failed = f", {curve.failures} of which failed," if curve.failures else ""
-        return f"{random} random trials{failed} bound the curve nowhere"
+        failures = f", {curve.failures} of which failed," if curve.failures else ""
+        return f"{count} random trials{failures} are too few to bound the curve anywhere"
     return curve
 
 
 def curve_frame(curves: Mapping[str, TuningCurve]) -> pd.DataFrame:
-    """One row per method and number of trials: mean and median best score, and the median's band.
+    """One row per method and number of trials: the best score's mean and median, the median's band.
 
-    In points. An end of the band is infinite where there is no bound; `median` is minus infinity
-    where it is as likely as not that all trials fail, `expected` is NaN where any failed.
+    In points. An end of the band is infinite if there is no bound. `median` is minus infinity if it is
+    as likely as not that all trials fail. `expected`, the mean, is NaN if any trial failed.
     """
     rows = [
-        (method, trials, expected, median, *ends)
+        (method, trials, mean, median, *ends)
         for method, curve in curves.items()
-        for trials, (expected, median, ends) in enumerate(
+        for trials, (mean, median, ends) in enumerate(
             zip(curve.expected_best, curve.median, curve.band, strict=True), start=1
         )
     ]
@@ -101,24 +104,24 @@ def curve_frame(curves: Mapping[str, TuningCurve]) -> pd.DataFrame:
 
 
 def budget_table(evidence: Evidence, task: str) -> pd.DataFrame:
-    """One row per method: what its search and report runs have used, counted from the records.
+    """One row per method: the budget of its search and report runs, counted from the records.
 
-    `random` are the trials that were drawn at random.
+    `random` counts the trials that were drawn at random.
     """
-    random = evidence.manifest.random_trials
+    random_trials = evidence.manifest.random_trials
     history = search_history(evidence.results(task))
     rows = []
     for result in evidence.results(task):
-        own = history[history["method"] == result.method]
+        trials = history[history["method"] == result.method]
         runs = (*result.search, *result.report)
         epochs = {run.record.inputs.training.epochs for run in runs}
         rows.append(
             {
                 "method": result.method,
-                "trials": len(own),
-                "random": int((own["trial"] < random).sum()),
-                "failed": int((own["status"] == "failed").sum()),
-                "pruned": int((own["status"] == "pruned").sum()),
+                "trials": len(trials),
+                "random": int((trials["trial"] < random_trials).sum()),
+                "failed": int((trials["status"] == "failed").sum()),
+                "pruned": int((trials["status"] == "pruned").sum()),
                 "search_seeds": len({run.seed for run in result.search}),
                 "epochs": epochs.pop() if len(epochs) == 1 else np.nan,
                 "report_seeds": len(result.seeds),
@@ -128,26 +131,26 @@ def budget_table(evidence: Evidence, task: str) -> pd.DataFrame:
 
 
 def budget_warnings(budget: pd.DataFrame) -> list[str]:
-    """A sentence for each part of the search that the methods did not have alike."""
+    """A sentence for each of `EQUAL_COLUMNS` in which the methods' searches differ."""
     return [
-        f"The searches are not alike in {BUDGET[name][0]}: "
+        f"The methods' searches differ in {BUDGET[name][0]}: "
         + ", ".join(
             f"{method} {number(0)(value)}"
             for method, value in zip(budget["method"], budget[name], strict=True)
         )
         + "."
-        for name in EQUAL
+        for name in EQUAL_COLUMNS
         if budget[name].nunique(dropna=False) > 1
     ]
 
 
 def tuning_figure(curves: pd.DataFrame, styles: Styles, metric: str) -> Drawing:
-    """A line and a band per method, drawn to the edge where unbounded. From `curve_frame`."""
+    """A line and a band per method; an unbounded band runs to the edge. From `curve_frame`."""
     figure = blank_figure(height=380, y_title=f"best selection {metric}, points")
     ends = curves[["median", "low", "high"]].to_numpy()
-    shown = ends[np.isfinite(ends)]
-    margin = 0.05 * float(np.ptp(shown)) or 1.0
-    edges = [float(shown.min()) - margin, float(shown.max()) + margin]
+    finite_ends = ends[np.isfinite(ends)]
+    margin = 0.05 * float(np.ptp(finite_ends)) or 1.0
+    edges = [float(finite_ends.min()) - margin, float(finite_ends.max()) + margin]
     for method, rows in by_method(curves):
         style, trials = styles[method], rows["trials"].tolist()
         low, high = (rows[name].clip(*edges).tolist() for name in ("low", "high"))
@@ -155,7 +158,7 @@ def tuning_figure(curves: pd.DataFrame, styles: Styles, metric: str) -> Drawing:
             x=trials + trials[::-1], y=high + low[::-1], fill="toself", mode="lines",
             fillcolor=fill_colour(style.colour), line={"width": 0}, hoverinfo="skip",
         )  # fmt: skip
-    for method, rows in by_method(curves):  # over all bands
+    for method, rows in by_method(curves):  # lines lie over all bands
         style, median = styles[method], rows["median"].tolist()
         figure.add_scatter(
             x=rows["trials"].tolist(),
@@ -163,8 +166,8 @@ def tuning_figure(curves: pd.DataFrame, styles: Styles, metric: str) -> Drawing:
             mode="lines+markers", line=line(style, 2), marker=marker(style, 7), hoverinfo="text",
             hovertext=[f"{safe(method)}, {_best_text(row)}" for row in rows.to_dict("records")],
         )  # fmt: skip
-    most = int(curves["trials"].max())
-    figure.update_xaxes(title_text="random trials", dtick=max(1, most // 10))
+    trial_count = int(curves["trials"].max())
+    figure.update_xaxes(title_text="random trials", dtick=max(1, trial_count // 10))
     figure.update_yaxes(range=edges)
     return figure
 
@@ -172,49 +175,50 @@ def tuning_figure(curves: pd.DataFrame, styles: Styles, metric: str) -> Drawing:
 def _best_text(row: Mapping[Hashable, Any]) -> str:
     low, high = row["low"], row["high"]
     median = f"{row['median']:.2f}" if np.isfinite(row["median"]) else "none"
-    below = f"from {low:.2f}" if np.isfinite(low) else "no lower bound"
-    above = f"to {high:.2f}" if np.isfinite(high) else "no upper bound"
-    return f"best of {row['trials']}: {median} ({below}, {above})"
+    low_text = f"from {low:.2f}" if np.isfinite(low) else "no lower bound"
+    high_text = f"to {high:.2f}" if np.isfinite(high) else "no upper bound"
+    return f"best of {row['trials']}: {median} ({low_text}, {high_text})"
 
 
 def tuning_block(evidence: Evidence, task: str, styles: Styles) -> Block:
-    """The curves, or why there are none, and the budget of each method's search."""
+    """The curves, or why there are none, and the budget of each method."""
     if not any(result.search for result in evidence.results(task)):
         return Block("")
     budget = budget_table(evidence, task)
-    shown = display.table("What each search has used", budget, BUDGET, styles)
+    table = display.table("Budget of each method", budget, BUDGET, styles)
     warnings = budget_warnings(budget)
     tuning = read_tuning(evidence, task)
-    notes = (_trials_text(tuning, evidence.manifest.trials), *tuning.missing)
-    warnings += _few(tuning)
+    notes = (_trials_text(tuning, evidence.manifest.trials), *tuning.gaps)
+    warnings += _few_trials_warnings(tuning)
     panels = (_panel(tuning, styles, evidence.metric(task)),) if tuning.curves else ()
-    return Block(evidence.task_label(task), notes, tuple(warnings), panels, (shown,))
+    return Block(evidence.task_label(task), notes, tuple(warnings), panels, (table,))
 
 
 def _trials_text(tuning: TaskTuning, trials: int) -> str:
-    level = f"the band holds at {100 * tuning.confidence:g} %"
-    if tuning.random == trials:
-        return f"All {trials} trials of each method, drawn at random; {level}."
+    level = f"The band holds at {100 * tuning.confidence:g} %."
+    if tuning.random_trials == trials:
+        return f"The curves use all {trials} trials of each method, which were drawn at random. {level}"
     return (
-        f"The first {tuning.random} of {trials} trials of each method, drawn at random; {level}. The "
-        "sampler chose the others by earlier scores, so they are left out."
+        f"The curves use the first {tuning.random_trials} of {trials} trials of each method, which were "
+        f"drawn at random. {level} The sampler chose the other trials by earlier scores, so they are "
+        "left out."
     )
 
 
-def _few(tuning: TaskTuning) -> list[str]:
-    least = minimum_trials(tuning.confidence)
-    if tuning.random >= least:
+def _few_trials_warnings(tuning: TaskTuning) -> list[str]:
+    least_trials = minimum_trials(tuning.confidence)
+    if tuning.random_trials >= least_trials:
         return []
     return [
-        f"{tuning.random} random trials are too few to bound a curve from both sides at "
-        f"{100 * tuning.confidence:g} %: {least} are the least, and are had by --sampler random "
-        f"--trials {least}."
+        f"{tuning.random_trials} random trials are too few to bound a curve from both sides at "
+        f"{100 * tuning.confidence:g} %: it takes at least {least_trials} (--sampler random --trials "
+        f"{least_trials})."
     ]
 
 
 def _panel(tuning: TaskTuning, styles: Styles, metric: str) -> Panel:
     frame = curve_frame(tuning.curves)
-    caption = f"Best selection {metric} of so many random trials"
+    caption = f"Best selection {metric} among a number of random trials"
     alt = "; ".join(
         f"{method}: {_best_text(rows.to_dict('records')[-1])}" for method, rows in by_method(frame)
     )
@@ -226,15 +230,17 @@ SECTION = Section(
     anchor="tuning",
     title="Tuning curves",
     reading=(
-        "How the best selection score rises with the number of settings tried, all of them "
-        "drawn at random. Line: median. Band: holds for all numbers of trials at once."
+        "How the best selection score rises with the number of settings that are tried, all drawn at "
+        "random. Line: the median of the best score. Band: an interval for the median that holds for "
+        "all numbers of trials at once."
     ),
     details=(
-        "The mean is among the numbers. The band holds for each method on its own and whatever "
-        "the distribution of its scores; it runs to the edge where there is no bound. It "
-        "assumes independent trials, so only those drawn at random are used, and speaks of "
-        "these search seeds, this teacher and these ranges. A failed trial ranks below all "
-        "others. The table counts what each method's search has used, the same for all."
+        "The mean of the best score is among the figure's numbers. The band holds for each method "
+        "separately, whatever the distribution of its scores. Without a bound, the band runs to the "
+        "edge of the figure. It assumes independent trials, so it uses only trials that were drawn at "
+        "random. It holds for these search seeds, this teacher and these ranges. A failed trial ranks "
+        "below all others. The table counts the trials, seeds and epochs of each method; a fair "
+        "comparison gives the same search to all methods."
     ),
     maker=by_task(tuning_block),
 )

@@ -216,7 +216,7 @@ def test_a_method_without_a_pair_is_named(scribe, tmp_path):
     scribe.finished()
     scribe.run("kd", "search", 0, 0, 0.7)
     scribe.run("kd", "report", 0, 100, 0.8)
-    assert "Without a pair, not drawn: kd." in page(scribe, tmp_path)
+    assert "Not drawn, because no comparison has them: kd." in page(scribe, tmp_path)
 
 
 def test_failed_runs_are_listed_with_their_reasons(scribe, tmp_path):

@@ -1,4 +1,4 @@
-"""What the report shows across methods and tasks: one block per way of looking at all of them."""
+"""The blocks across methods and tasks: ranks, aggregates, effects, and what is left out."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ SHARE = "% of the gap"
 
 
 def _range(high: str, digits: int) -> JointColumn:
-    """An interval without signs; a dash where there is none."""
-    shown = number(digits)
+    """An interval without signs; a dash if there is no interval."""
+    number_text = number(digits)
 
     def text(low: float, high: float) -> str:
-        return f"{shown(low)} to {shown(high)}" if low == low else display.DASH
+        return f"{number_text(low)} to {number_text(high)}" if low == low else display.DASH
 
     return JointColumn((high,), ("low", "high"), text)
 
 
 def across_blocks(evidence: Evidence, styles: Styles) -> Iterable[Block]:
-    """Ranks, aggregates and effects across tasks; at the end what there is none of, and why."""
-    found = evidence.aggregation
-    if found.ranking.result is not None:
-        yield _ranks_block(evidence, found.ranking.result, styles)
-    if found.aggregates.result is not None:
-        yield _aggregates_block(found.aggregates.result, styles)
-    if found.effects.result is not None:
-        yield _effects_block(found.effects.result, styles)
-    gaps = tuple(_gaps(found))
+    """Ranks, aggregates and effects across tasks; at the end what is left out, and why."""
+    across = evidence.aggregation
+    if across.ranking.result is not None:
+        yield _ranks_block(evidence, across.ranking.result, styles)
+    if across.aggregates.result is not None:
+        yield _aggregates_block(across.aggregates.result, styles)
+    if across.effects.result is not None:
+        yield _effects_block(across.effects.result, styles)
+    gaps = tuple(_gaps(across))
     if gaps:
         yield Block("Left out", gaps)
 
@@ -42,28 +42,28 @@ def across_blocks(evidence: Evidence, styles: Styles) -> Iterable[Block]:
 def _ranks_block(evidence: Evidence, ranking: Ranking, styles: Styles) -> Block:
     table, groups = numbers.rank_table(ranking), numbers.rank_groups(ranking)
     friedman, critical = ranking.friedman, ranking.nemenyi.critical_difference
-    what = (
+    scope = (
         f"Ranked on {len(ranking.blocks)} tasks, by the mean of each: {', '.join(ranking.blocks)}. The "
         "claim is about tasks like these."
         if ranking.unit == "task"
         else f"Ranked on {len(ranking.blocks)} {ranking.unit}s of the one complete task: "
         f"{', '.join(ranking.blocks)}. The claim is about other {ranking.unit}s on this task."
     )
-    tested = (
-        f"That no method ranks better than another: permutation p = "
+    test = (
+        f"Test of the hypothesis that no method ranks better than another: permutation p = "
         f"{friedman.permutation_p_value:.2g} (Friedman's chi-square {friedman.chi2:.2f})."
     )
     alpha = evidence.manifest.alpha
     warnings = []
     if ranking.least_p >= alpha:
         warnings.append(
-            f"{len(ranking.blocks)} {ranking.unit}s of {len(ranking.methods)} methods cannot give a p "
-            f"value below {ranking.least_p:.2g}, whatever their ranks."
+            f"{len(ranking.blocks)} {ranking.unit}s with {len(ranking.methods)} methods cannot give a p "
+            f"value below {ranking.least_p:.2g}, whatever the ranks are."
         )
     if evidence.sequential:
         warnings.append(
-            "Seeds were added until comparisons were decided; what is below takes their number for "
-            "fixed and only describes these runs."
+            "Seeds were added until comparisons were decided. The statistics below assume a fixed "
+            "number of seeds, so they only describe these runs."
         )
     alt = "; ".join(
         f"{row['method']}: average rank {row['average_rank']:.2f}"
@@ -74,13 +74,13 @@ def _ranks_block(evidence: Evidence, ranking: Ranking, styles: Styles) -> Block:
     columns: Columns = {
         "method": ("method", None),
         "average_rank": ("average rank", number(2)),
-        "difference": ("less the baseline's", number(2)),
+        "difference": ("difference from the baseline's rank", number(2)),
         "holm_p": ("against the baseline, p (Holm)", number(3)),
         "nemenyi_p": ("against the baseline, p (Nemenyi)", number(3)),
     }
     return Block(
         "Ranks",
-        (what, tested),
+        (scope, test),
         tuple(warnings),
         (panel(caption, alt, figure, groups),),
         (display.table("Average ranks", table, columns, styles),),
@@ -94,18 +94,18 @@ def _aggregates_block(aggregates: Aggregates, styles: Styles) -> Block:
         f"{row['method']}: interquartile mean {row['mean']:.1f}" for row in table.to_dict("records")
     )
     caption = "Performance profiles"
-    key = tuple((found.method, styles[found.method]) for found in aggregates.methods)
+    key = tuple((aggregate.method, styles[aggregate.method]) for aggregate in aggregates.methods)
     figure = figures.profile_figure(profiles, styles, unit)
     panels = [panel(caption, alt, figure, profiles, key)]
     baseline = aggregates.baseline
     if baseline is not None and len(aggregates.methods) > 1:
-        improved = table.dropna(subset="improvement")
+        challengers = table.dropna(subset="improvement")
         caption = f"Probability of improvement over {baseline}"
         alt = "; ".join(
-            f"{row['method']}: {row['improvement']:.0f} %" for row in improved.to_dict("records")
+            f"{row['method']}: {row['improvement']:.0f} %" for row in challengers.to_dict("records")
         )
         figure = figures.improvement_figure(table, baseline, styles)
-        chances = improved[["method", "improvement", "improvement_low", "improvement_high"]]
+        chances = challengers[["method", "improvement", "improvement_low", "improvement_high"]]
         panels.append(panel(caption, alt, figure, chances))
     return Block(
         "Aggregates over runs",
@@ -123,7 +123,9 @@ def _aggregate_notes(aggregates: Aggregates) -> tuple[str, ...]:
         f"on that scale: {', '.join(aggregates.scaled)}."
     )
     left_out = (
-        (f"Without a scale: {'; '.join(aggregates.left_out)}.",) if aggregates.left_out else ()
+        (f"Left out, without a scale: {'; '.join(aggregates.left_out)}.",)
+        if aggregates.left_out
+        else ()
     )
     return (counts, *((scale,) if aggregates.shares else ()), *left_out)
 
@@ -138,7 +140,7 @@ def _aggregate_display(aggregates: Aggregates, styles: Styles) -> Table:
         "improvement_low": ("interval, %", _range("improvement_high", 0)),
     }
     frame = numbers.aggregate_table(aggregates)
-    return display.table("All runs of a method", frame, columns, styles)
+    return display.table("Aggregates over all runs of a method", frame, columns, styles)
 
 
 def _effects_block(effects: tuple[CrossTaskEffect, ...], styles: Styles) -> Block:
@@ -147,7 +149,7 @@ def _effects_block(effects: tuple[CrossTaskEffect, ...], styles: Styles) -> Bloc
     for effect in effects:
         name = f"{effect.method} against {effect.baseline}"
         if effect.left_out:
-            notes.append(f"{name}, without a scale: {'; '.join(effect.left_out)}.")
+            notes.append(f"{name}: left out, without a scale: {'; '.join(effect.left_out)}.")
         if effect.meta.result is None:
             notes.append(f"{name}: no effect across tasks: {effect.meta.reason}.")
         if effect.mixed.result is None and effect.mixed.reason != effect.meta.reason:
@@ -175,7 +177,7 @@ def _effect_tables(effects: tuple[CrossTaskEffect, ...], styles: Styles) -> tupl
     frame, spread = numbers.effect_frame(effects), numbers.spread_table(effects)
     if frame.empty:
         return ()
-    combined = frame[frame["kind"] != "task"]
+    overall_rows = frame[frame["kind"] != "task"]
     columns: Columns = {
         "method": ("method", None),
         "baseline": ("against", None),
@@ -184,7 +186,7 @@ def _effect_tables(effects: tuple[CrossTaskEffect, ...], styles: Styles) -> tupl
         "low": ("interval", JointColumn(("high",), ("low", "high"), display.interval_text)),
         "pairs": ("pairs of runs", number(0)),
     }
-    shown = [display.table("Effects", combined, columns, styles)]
+    tables = [display.table("Effects over tasks", overall_rows, columns, styles)]
     if len(spread):
         columns = {
             "method": ("method", None),
@@ -194,17 +196,19 @@ def _effect_tables(effects: tuple[CrossTaskEffect, ...], styles: Styles) -> tupl
             "i_squared": ("I², %", number(0)),
             "q_p": ("Q, p", number(3)),
         }
-        shown.append(display.table("How much tasks differ", spread, columns, styles))
-    return tuple(shown)
+        tables.append(
+            display.table("How much effects differ between tasks", spread, columns, styles)
+        )
+    return tuple(tables)
 
 
-def _gaps(found: Across) -> Iterable[str]:
-    if found.runs.left_out and (found.ranking.result or found.aggregates.result):
-        yield f"Not ranked or aggregated: {'; '.join(found.runs.left_out)}."
+def _gaps(across: Across) -> Iterable[str]:
+    if across.runs.left_out and (across.ranking.result or across.aggregates.result):
+        yield f"Not ranked or aggregated: {'; '.join(across.runs.left_out)}."
     for name, attempt in (
-        ("ranks", found.ranking),
-        ("aggregates", found.aggregates),
-        ("effects across tasks", found.effects),
+        ("ranks", across.ranking),
+        ("aggregates", across.aggregates),
+        ("effects across tasks", across.effects),
     ):
         if attempt.result is None:
             yield f"No {name}: {attempt.reason}."
@@ -214,14 +218,15 @@ SECTION = Section(
     anchor="across",
     title="Across methods and tasks",
     reading=(
-        "Diagram: average ranks, with bars over methods that are closer than the critical "
-        "difference. Profiles: the share of runs above each score. Forest: thick bar, the "
-        "random effect; small marks, the tasks."
+        "Diagram: average ranks; a grey bar joins methods whose ranks differ by less than the critical "
+        "difference. Profiles: the share of runs above each score. Forest plot: a thick bar is the "
+        "random effect over tasks, a small mark is the difference on one task."
     ),
     details=(
-        "None of this decides: a rank depends on which other methods are there, and every p "
-        "value and interval stands for itself. Bands of profiles are pointwise, over seeds. A "
-        "random effect speaks of tasks like these, a fixed effect of these very tasks."
+        "Nothing in this section decides: a rank depends on the other methods that are ranked, and "
+        "each table and figure stands for itself, without adjustment for the others. Bands of profiles "
+        "hold at each score separately, over seeds. A random effect speaks of tasks like these tasks, "
+        "a fixed effect only of these tasks."
     ),
     maker=across_blocks,
 )

@@ -19,7 +19,7 @@ def ranks_figure(
 ) -> Drawing:
     """Critical-difference diagram. From `rank_table`, `rank_groups` and the critical difference.
 
-    A row per method, above them a bar per group, and at the top one as long as the difference.
+    From the top: a bar as long as the critical difference, a bar per group, and a row per method.
     """
     figure = blank_figure(height=110 + 30 * (len(ranks) + len(groups) + 1), y_title=None)
     labels = ["critical difference", *["not told apart"] * len(groups)]
@@ -45,7 +45,7 @@ def ranks_figure(
         title_text="average rank, 1 is best",
         range=[0.8, max(float(len(ranks)), 1.0 + critical) + 0.2],
     )
-    return _rows(figure, labels)
+    return _label_rows(figure, labels)
 
 
 def profile_figure(frame: pd.DataFrame, styles: Styles, unit: str) -> Drawing:
@@ -74,9 +74,9 @@ def profile_figure(frame: pd.DataFrame, styles: Styles, unit: str) -> Drawing:
 
 def improvement_figure(frame: pd.DataFrame, baseline: str, styles: Styles) -> Drawing:
     """Probability of improvement over the baseline, with its interval. From `aggregate_table`."""
-    found = frame.dropna(subset="improvement")
-    figure = blank_figure(height=110 + 40 * len(found), y_title=None)
-    for y, row in enumerate(found.to_dict("records")):
+    challengers = frame.dropna(subset="improvement")
+    figure = blank_figure(height=110 + 40 * len(challengers), y_title=None)
+    for y, row in enumerate(challengers.to_dict("records")):
         ends = [row["improvement_low"], row["improvement_high"]]
         hover = (
             f"{safe(row['method'])}: {row['improvement']:.0f} % ({ends[0]:.0f} to {ends[1]:.0f})"
@@ -84,17 +84,18 @@ def improvement_figure(frame: pd.DataFrame, baseline: str, styles: Styles) -> Dr
         _interval(figure, row["improvement"], ends, y, styles[row["method"]], hover)
     figure.add_vline(x=50, line_width=1, line_dash="dash", line_color=GREY)
     figure.update_xaxes(
-        title_text=safe(f"a run scores higher than one of {baseline}, %"), range=[-3, 103]
+        title_text=safe(f"chance that a run scores higher than a run of {baseline}, %"),
+        range=[-3, 103],
     )
-    return _rows(figure, [safe(method) for method in found["method"]])
+    return _label_rows(figure, [safe(method) for method in challengers["method"]])
 
 
 def effects_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
-    """Forest plot: each method's random effect, its tasks as small marks. From `effect_frame`."""
-    shown = frame[frame["kind"].isin(["task", "random"])]
-    pairs = list(dict.fromkeys(zip(shown["method"], shown["baseline"], strict=True)))
+    """Forest plot: each method's random effect, and small marks for tasks. From `effect_frame`."""
+    rows = frame[frame["kind"].isin(["task", "random"])]
+    pairs = list(dict.fromkeys(zip(rows["method"], rows["baseline"], strict=True)))
     figure = blank_figure(height=110 + 64 * len(pairs), y_title=None)
-    for row in shown.to_dict("records"):
+    for row in rows.to_dict("records"):
         y, style = pairs.index((row["method"], row["baseline"])), styles[row["method"]]
         name = safe(row["task"]) if row["kind"] == "task" else "random effect"
         hover = (
@@ -109,11 +110,11 @@ def effects_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
                 marker=marker(style, 7), hoverinfo="text", hovertext=[hover],
             )  # fmt: skip
     figure.add_vline(x=0, line_width=1, line_dash="dash", line_color=GREY)
-    ends = np.append(shown.loc[shown["kind"] == "random", ["low", "high"]], shown["mean"])
+    ends = np.append(rows.loc[rows["kind"] == "random", ["low", "high"]], rows["mean"])
     low, high = min(0.0, float(ends.min())), max(0.0, float(ends.max()))
     margin = 0.05 * (high - low) or 1.0
     figure.update_xaxes(title_text="difference, % of the gap", range=[low - margin, high + margin])
-    return _rows(figure, [f"{safe(m)}<br>vs {safe(b)}" for m, b in pairs])
+    return _label_rows(figure, [f"{safe(m)}<br>vs {safe(b)}" for m, b in pairs])
 
 
 def _interval(
@@ -130,7 +131,7 @@ def _interval(
     )  # fmt: skip
 
 
-def _rows(figure: Drawing, labels: Sequence[str]) -> Drawing:
+def _label_rows(figure: Drawing, labels: Sequence[str]) -> Drawing:
     """Labels down the y axis, the first at the top."""
     figure.update_yaxes(
         tickvals=list(range(len(labels))), ticktext=list(labels), range=[len(labels) - 0.4, -0.6]

@@ -20,27 +20,30 @@ EFFECT_COLUMNS = ["method", "baseline", "kind", "task", "mean", "low", "high", "
 
 
 def rank_table(ranking: Ranking) -> pd.DataFrame:
-    """One row per method, the best first: its average rank, and what sets it apart from the baseline.
+    """One row per method, the best first: its average rank, and its comparison with the baseline.
 
-    `difference` is its average rank less the baseline's; NaN for the baseline, or without one.
+    `difference` is the method's average rank minus the baseline's rank. The comparison's columns are
+    NaN for the baseline, or if there is no baseline.
     """
-    against = {comparison.first: comparison for comparison in ranking.against_baseline}
+    baseline_comparisons = {comparison.first: comparison for comparison in ranking.against_baseline}
     nemenyi = {frozenset((c.first, c.second)): c.adjusted_p for c in ranking.nemenyi.comparisons}
     rows = []
     for position, method in enumerate(ranking.methods):
         row = {"method": method, "average_rank": ranking.friedman.average_ranks[position]}
-        compared = against.get(position)
+        comparison = baseline_comparisons.get(position)
         row |= {
-            "difference": compared.difference if compared else np.nan,
-            "holm_p": compared.adjusted_p if compared else np.nan,
-            "nemenyi_p": nemenyi[frozenset((position, compared.second))] if compared else np.nan,
+            "difference": comparison.difference if comparison else np.nan,
+            "holm_p": comparison.adjusted_p if comparison else np.nan,
+            "nemenyi_p": nemenyi[frozenset((position, comparison.second))]
+            if comparison
+            else np.nan,
         }
         rows.append(row)
     return pd.DataFrame(rows).sort_values("average_rank", kind="stable", ignore_index=True)
 
 
 def rank_groups(ranking: Ranking) -> pd.DataFrame:
-    """One row per bar of the diagram: the methods that it joins, and the ranks it reaches over."""
+    """One row per bar of the diagram: the methods that the bar joins, and the ranks at its ends."""
     ranks = ranking.nemenyi.average_ranks
     rows = [
         (", ".join(ranking.methods[m] for m in group), ranks[group[0]], ranks[group[-1]])
@@ -50,12 +53,15 @@ def rank_groups(ranking: Ranking) -> pd.DataFrame:
 
 
 def profile_frame(aggregates: Aggregates) -> pd.DataFrame:
-    """One row per method and threshold: percent of its runs above, with the ends of the interval."""
+    """One row per method and threshold: percent of the method's runs above, with the interval."""
     rows = [
-        (found.method, PERCENT * level, PERCENT * share, *(PERCENT * end for end in interval))
-        for found in aggregates.methods
+        (aggregate.method, PERCENT * level, PERCENT * share, *(PERCENT * end for end in interval))
+        for aggregate in aggregates.methods
         for level, share, interval in zip(
-            found.profile.thresholds, found.profile.shares, found.profile.intervals, strict=True
+            aggregate.profile.thresholds,
+            aggregate.profile.shares,
+            aggregate.profile.intervals,
+            strict=True,
         )
     ]
     return pd.DataFrame(rows, columns=pd.Index(["method", "threshold", "percent", "low", "high"]))
@@ -64,25 +70,28 @@ def profile_frame(aggregates: Aggregates) -> pd.DataFrame:
 def aggregate_table(aggregates: Aggregates) -> pd.DataFrame:
     """One row per method: interquartile mean and probability of improvement, with their intervals.
 
-    The probability is in percent; NaN for the baseline, or without one.
+    The probability is in percent; NaN for the baseline, or if there is no baseline.
     """
     rows = []
-    for found in aggregates.methods:
-        middle, improved = found.interquartile_mean, found.improvement
-        row = {"method": found.method, "mean": PERCENT * middle.value}
+    for aggregate in aggregates.methods:
+        middle, improvement = aggregate.interquartile_mean, aggregate.improvement
+        row = {"method": aggregate.method, "mean": PERCENT * middle.value}
         row |= {"low": PERCENT * middle.interval.low, "high": PERCENT * middle.interval.high}
         row |= {
-            "improvement": PERCENT * improved.value if improved else np.nan,
-            "improvement_low": PERCENT * improved.interval.low if improved else np.nan,
-            "improvement_high": PERCENT * improved.interval.high if improved else np.nan,
+            "improvement": PERCENT * improvement.value if improvement else np.nan,
+            "improvement_low": PERCENT * improvement.interval.low if improvement else np.nan,
+            "improvement_high": PERCENT * improvement.interval.high if improvement else np.nan,
         }
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def effect_frame(effects: Iterable[CrossTaskEffect]) -> pd.DataFrame:
-    """One row per method and task, with Student's t interval of its mean difference, and one per
-    effect over all of them: `kind` is task, fixed, random or mixed. In percent of the gap."""
+    """One row per method and task, and one row per method and effect over all tasks.
+
+    `kind` is task, fixed, random or mixed. A task's interval is Student's t interval of the mean
+    difference. All numbers but `pairs` are in percent of the gap.
+    """
     rows = []
     for effect in effects:
         names, meta, mixed = (
@@ -101,7 +110,7 @@ def effect_frame(effects: Iterable[CrossTaskEffect]) -> pd.DataFrame:
 
 
 def spread_table(effects: Iterable[CrossTaskEffect]) -> pd.DataFrame:
-    """One row per method with an effect over tasks: how much it differs between them.
+    """One row per method with an effect over tasks: how much the effect differs between tasks.
 
     `between` is the standard deviation of the effect between tasks, `i_squared` a percentage.
     """

@@ -1,4 +1,4 @@
-"""Timeline and cost: when which runs were trained, what they cost, and what quality that buys."""
+"""Timeline and cost: when runs were trained, what they cost, and the scores for that cost."""
 
 from reports.sections.cost.blocks import SECTION
 

@@ -1,4 +1,4 @@
-"""The blocks of timeline and cost: all runs over time, then what each task's runs cost."""
+"""The blocks of timeline and cost: all runs over time, then the cost of each task's runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COST: Columns = {
 
 
 def cost_blocks(evidence: Evidence, styles: Styles) -> Iterable[Block]:
-    """The timeline of everything, then what each task's runs cost."""
+    """The timeline of all runs, then the cost of each task's runs."""
     yield timeline_block(evidence, styles)
     for task in evidence.tasks:
         yield _cost_block(evidence, task, styles)
@@ -53,7 +53,7 @@ def cost_table(results: Iterable[MethodResult]) -> pd.DataFrame:
 
 
 def _cost_block(evidence: Evidence, task: str, styles: Styles) -> Block:
-    """Quality against cost, and what the runs cost."""
+    """Quality against cost, and a table of costs."""
     results = evidence.results(task)
     table = cost_table(results)
     if table.empty:
@@ -67,20 +67,20 @@ def _cost_block(evidence: Evidence, task: str, styles: Styles) -> Block:
 
 
 def _costs(results: Iterable[MethodResult]) -> list[str]:
-    """The costs that are a method's own: on a processor, memory is what the whole process held."""
+    """The costs that differ by method: on a CPU, memory is the memory of the whole process."""
     devices = {run.record.inputs.device for result in results for run in result.report}
     return list(AXES) if devices == {"cuda"} else ["seconds"]
 
 
 def _shared_cost(frame: pd.DataFrame) -> tuple[str, ...]:
-    """Which methods have no cost of their own."""
-    shared = frame.loc[frame["shared"].astype(bool), "method"].tolist()
-    if not shared:
+    """A note that names the methods without a cost of their own."""
+    sharers = frame.loc[frame["shared"].astype(bool), "method"].tolist()
+    if not sharers:
         return ()
-    who = "all methods" if len(shared) == len(frame) else ", ".join(shared)
+    names = "all methods" if len(sharers) == len(frame) else ", ".join(sharers)
     return (
-        "Trained together with other methods, so that each has an equal share of one cost, which "
-        f"is none of its own: {who}.",
+        "Trained together with other methods, so each has an equal share of the common cost and no "
+        f"cost of its own: {names}.",
     )
 
 
@@ -88,15 +88,17 @@ SECTION = Section(
     anchor="cost",
     title="Timeline and cost",
     reading=(
-        "Timeline: pale bars are search runs, full ones report runs. Cost: means over finished "
-        "runs; ringed methods are surpassed by no other that costs no more, going by means."
+        "Timeline: pale bars are search runs, full bars are report runs. Cost: means over finished "
+        "runs. A ring marks a method that no other method surpasses: none is better in score or cost "
+        "without being worse in the other."
     ),
     details=(
-        "Runs that were trained together share a bar by their equal shares, and times without "
-        "runs are cut out. A worker is a process: the ledger does not name them, bars that "
-        "overlap are given to different ones. Memory is the greatest of any run, on a CPU of "
-        "the whole process. Runs trained together share the machine, so compare seconds only "
-        "within one machine and grouping. Open marks share their cost with other methods."
+        "Runs that were trained together divide their time equally. Long times without runs are cut "
+        "out. A worker is a process; the ledger does not name the process, so bars that overlap are "
+        "given to different workers. Memory is the most that any run used; on a CPU it is the memory of "
+        "the whole process. Runs that were trained together share the machine: compare seconds only "
+        "between runs on the same machine that were grouped in the same way. A method with an open "
+        "mark shares its cost with other methods."
     ),
     maker=cost_blocks,
 )

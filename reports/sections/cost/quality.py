@@ -24,18 +24,18 @@ COLUMNS = [
 def quality_frame(results: Iterable[MethodResult]) -> pd.DataFrame:
     """One row per method with finished report runs: mean score in points, cost, and fronts.
 
-    `seconds` is a run's mean and `memory` in MiB the greatest of any; `shared` says that runs of other
-    methods were trained in the same populations, whose cost is divided equally. A method is on a front
-    (`seconds_front`, `memory_front`) if no other one costs no more and scores no less, with one of the
-    two better; one that is `shared` is on none.
+    `seconds` is the mean of a method's runs, `memory` their maximum in MiB. `shared` says that runs of
+    other methods were trained in the same populations, whose cost is divided equally. A method is on a
+    front (`seconds_front`, `memory_front`) unless another method costs no more and scores no less, and
+    is better in one of the two. A `shared` method is on no front.
     """
-    scored = [result for result in results if result.scores]
-    owners = {run.record.fingerprint: r.method for r in scored for run in r.report}
+    scored_results = [result for result in results if result.scores]
+    owners = {run.record.fingerprint: r.method for r in scored_results for run in r.report}
     rows = []
-    for result in scored:
+    for result in scored_results:
         records = [run.record for run in result.report if run.record.status == "complete"]
-        together = {name for r in records for name in r.provenance.population}
-        others = {owners[name] for name in together if name in owners} - {result.method}
+        population_names = {name for r in records for name in r.provenance.population}
+        others = {owners[name] for name in population_names if name in owners} - {result.method}
         seconds = float(np.mean([record.seconds for record in records]))
         memory = max(record.peak_memory for record in records) / MEBIBYTE
         names = (result.method, POINTS * result.mean, len(records))
@@ -47,12 +47,12 @@ def quality_frame(results: Iterable[MethodResult]) -> pd.DataFrame:
 
 
 def _front(points: pd.Series[float], cost: pd.Series[float], shared: pd.Series[bool]) -> list[bool]:
-    """Which methods are not dominated, of those that share their cost with no other."""
+    """Whether each method is on the front, by score and cost; a `shared` method is not."""
     rows = list(zip(points, cost, shared, strict=True))
-    single = [(point, price) for point, price, others in rows if not others]
+    rivals = [(point, price) for point, price, others in rows if not others]
     return [
         not others
-        and not any(p >= point and c <= price and (p, c) != (point, price) for p, c in single)
+        and not any(p >= point and c <= price and (p, c) != (point, price) for p, c in rivals)
         for point, price, others in rows
     ]
 

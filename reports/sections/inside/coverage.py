@@ -1,4 +1,4 @@
-"""Which records there are of a task, and in words how much they cover."""
+"""The records of a task, and the examples and seeds that they cover, in words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reports.kit.palette import Styles
 
 T = TypeVar("T")
 
-NOT_RECORDED = "Not recorded: looking inside these runs failed, and the command said why."
+NOT_RECORDED = "Not recorded: looking inside these runs failed. The command printed the reason."
 
 
 def of_task(records: Mapping[Key, T], task: str, styles: Styles) -> dict[str, T]:
@@ -22,13 +22,13 @@ def of_task(records: Mapping[Key, T], task: str, styles: Styles) -> dict[str, T]
 
 
 def not_recorded(evidence: Evidence, task: str) -> Block:
-    """A block that says that nothing was recorded; empty before the first report run."""
-    finished = any(name == task for name, _ in evidence.internals.looked)
-    return Block(evidence.task_label(task), (NOT_RECORDED,)) if finished else Block("")
+    """A block with the text `NOT_RECORDED`; empty before the first report run."""
+    has_runs = any(name == task for name, _ in evidence.internals.looked)
+    return Block(evidence.task_label(task), (NOT_RECORDED,)) if has_runs else Block("")
 
 
 def first_method(evidence: Evidence, methods: Iterable[str]) -> str:
-    """The method that a figure shows first: the first one that is not the baseline."""
+    """The method that a figure shows first: the first method after the baseline."""
     others = [method for method in methods if method != evidence.manifest.baseline]
     return (others or list(methods))[0]
 
@@ -36,15 +36,14 @@ def first_method(evidence: Evidence, methods: Iterable[str]) -> str:
 def pooled_states_text(likeness: Mapping[str, Likeness]) -> str:
     """The pooling, the examples and the seeds of some methods' records."""
     pooling = next(iter(likeness.values())).pooling
-    return (
-        f"{pooling_row(pooling).words} of {coverage_text(*(one.seen for one in likeness.values()))}"
-    )
+    coverage = coverage_text(*(record.seen for record in likeness.values()))
+    return f"{pooling_row(pooling).words} of {coverage}"
 
 
 def coverage_text(*coverages: Seen) -> str:
-    """The examples and the seeds of records, as ranges where records differ."""
-    examples = _range_text([one.examples for one in coverages])
-    seeds = _range_text([one.seeds for one in coverages])
+    """The examples and the seeds of records, as ranges if records differ."""
+    examples = _range_text([record.examples for record in coverages])
+    seeds = _range_text([record.seeds for record in coverages])
     return f"{examples} examples of {coverages[0].split}, {seeds} seed{'' if seeds == '1' else 's'}"
 
 

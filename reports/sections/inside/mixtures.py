@@ -32,23 +32,22 @@ class Spread:
 
 
 def spread(values: Floats) -> Spread:
-    """The spread of values (seeds, ...), each result (...)."""
-    several = len(values) > 1
-    sd = values.std(axis=0, ddof=1) if several else np.full(values.shape[1:], np.nan)
+    """The spread over seeds of values (seeds, ...); each result has shape (...)."""
+    sd = values.std(axis=0, ddof=1) if len(values) > 1 else np.full(values.shape[1:], np.nan)
     return Spread(values.mean(axis=0), sd, values.min(axis=0), values.max(axis=0))
 
 
 def weights_frame(mixture: Mixture) -> pd.DataFrame:
     """One row per epoch, statistic and student layer, a column per teacher layer.
 
-    Means over seeds of every epoch; `sd`, `lowest` and `highest` seed of the last one.
+    Every epoch has the mean over seeds. The last epoch also has `sd`, `lowest` and `highest` seed.
     """
-    last = len(mixture.epochs) - 1
+    last_place = len(mixture.epochs) - 1
     rows: list[tuple[Any, ...]] = []
     for place, epoch in enumerate(mixture.epochs):
         over_seeds = spread(mixture.weights[:, place])
         statistics = {"mean": over_seeds.mean}
-        if place == last:
+        if place == last_place:
             statistics |= {
                 "sd": over_seeds.sd,
                 "lowest": over_seeds.low,
@@ -80,7 +79,7 @@ def entropy_frame(mixtures: Mapping[str, Mixture]) -> pd.DataFrame:
 
 
 def mixture_figure(mixture: Mixture) -> Drawing:
-    """Heat map of mean weights, a state per epoch; the last one is shown."""
+    """Heat map of mean weights, a state per epoch; the last epoch is shown first."""
     weights = mixture.weights.mean(axis=0)
     figure = blank_figure(height=150 + 44 * weights.shape[1], y_title="student layer")
     trace = HEAT_MAP | {
@@ -122,7 +121,7 @@ def entropy_figure(entropy: pd.DataFrame, styles: Styles) -> Drawing:
 
 
 def _by_layer(entropy: pd.DataFrame) -> Iterator[list[pd.DataFrame]]:
-    """Each student layer's rows, by method; none for a method that has no such layer."""
+    """Each student layer's rows, by method; no rows for a method that has no such layer."""
     groups = dict(iter(entropy.groupby(["student_layer", "method"], sort=False)))
     methods = dict.fromkeys(entropy["method"])
     for layer in entropy_layers(entropy):

@@ -1,4 +1,4 @@
-"""States of student and teacher layers as points on a plane: which are drawn, and the figure."""
+"""States of student and teacher layers as points on a plane: the drawn layers, and the figure."""
 
 from __future__ import annotations
 
@@ -18,36 +18,37 @@ from reports.kit.drawing import Drawing
 from reports.kit.palette import OKABE_ITO, SYMBOLS, Style
 from reports.sections.inside.matrices import colour_bar
 
-MOST_SHOWN = 6
-"""Layers of a kind whose states are drawn."""
+MOST_LAYERS = 6
+"""The most layers of a kind whose states are drawn."""
 KINDS = {"teacher": "teacher", "fused": "target of", "student": "student"}
-"""What is drawn, a row each, as its panels are titled."""
+"""The kinds of states, one row of panels each, and the words that begin the panels' titles."""
 SCORES = [[0.0, "#0072B2"], [0.5, "#b0b0b0"], [1.0, "#D55E00"]]
-"""A scale whose every colour can be seen on white and on black."""
+"""A colour scale that can be seen on white and on black."""
 
 Labels = npt.NDArray[Any]
 
 
 def shown_layers(projection: Projection) -> dict[str, dict[int, Floats]]:
-    """States to draw, (B, 2) by kind and layer (from 1): `teacher`, `fused` where there is, `student`.
+    """States to draw, (B, 2) by kind and layer (from 1): `teacher`, `fused` (if mixed), `student`.
 
-    At most `MOST_SHOWN` student layers, evenly spaced up to the last one, and as many teacher layers.
+    At most `MOST_LAYERS` student layers, evenly spaced up to the last layer, and at most as many
+    teacher layers.
     """
     students, teachers = len(projection.student), len(projection.teacher)
-    own = _evenly(students, min(students, MOST_SHOWN))
-    theirs = _evenly(teachers, min(teachers, len(own)))
-    found = {"teacher": {layer: projection.teacher[layer - 1] for layer in theirs}}
+    student_layers = _spaced_layers(students, min(students, MOST_LAYERS))
+    teacher_layers = _spaced_layers(teachers, min(teachers, len(student_layers)))
+    states = {"teacher": {layer: projection.teacher[layer - 1] for layer in teacher_layers}}
     if projection.fused is not None:
-        found["fused"] = {layer: projection.fused[layer - 1] for layer in own}
-    found["student"] = {layer: projection.student[layer - 1] for layer in own}
+        states["fused"] = {layer: projection.fused[layer - 1] for layer in student_layers}
+    states["student"] = {layer: projection.student[layer - 1] for layer in student_layers}
     return {
         kind: {layer: _three_digits(points) for layer, points in layers.items()}
-        for kind, layers in found.items()
+        for kind, layers in states.items()
     }
 
 
 def states_frame(projections: Mapping[str, Projection]) -> pd.DataFrame:
-    """One row per method and example: its label and where its states lie, two columns a layer drawn."""
+    """One row per method and example: its label, and the x and y of its state in each drawn layer."""
     parts = []
     for method, projection in projections.items():
         columns: dict[str, object] = {"method": method, "label": projection.labels}
@@ -58,15 +59,15 @@ def states_frame(projections: Mapping[str, Projection]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _evenly(layers: int, count: int) -> Sequence[int]:
-    """`count` of the layers 1 to `layers`, evenly spaced, the last one among them."""
+def _spaced_layers(layers: int, count: int) -> Sequence[int]:
+    """`count` of the layers 1 to `layers`, evenly spaced up to the last layer."""
     return [round(layers * (place + 1) / count) for place in range(count)]
 
 
 def _three_digits(points: Floats) -> Floats:
-    """Rounded to three digits of the number that is farthest from zero."""
-    most = float(np.abs(points).max())
-    decimals = 2 - int(np.floor(np.log10(most))) if most > 0 else 0
+    """Round to three digits of the number that is farthest from zero."""
+    largest = float(np.abs(points).max())
+    decimals = 2 - int(np.floor(np.log10(largest))) if largest > 0 else 0
     return np.asarray(points.round(decimals) + 0.0)
 
 
@@ -75,22 +76,31 @@ def states_figure(
 ) -> Drawing:
     """States as points: a row of panels per kind, a column per layer, a state per method.
 
-    `looks` are those of the classes; empty for scores, which have a scale of colours.
+    `looks` are the looks of the classes; empty for scores, which have a colour scale.
     """
-    drawn = [shown_layers(projection) for projection in projections.values()]
-    kinds = [kind for kind in KINDS if any(kind in own for own in drawn)]
-    columns = max(len(layers) for own in drawn for layers in own.values())
-    layers = {kind: next(list(own[kind]) for own in drawn if kind in own) for kind in kinds}
+    layers_by_method = [shown_layers(projection) for projection in projections.values()]
+    kinds = [
+        kind for kind in KINDS if any(kind in method_layers for method_layers in layers_by_method)
+    ]
+    columns = max(
+        len(layers) for method_layers in layers_by_method for layers in method_layers.values()
+    )
+    layers = {
+        kind: next(
+            list(method_layers[kind]) for method_layers in layers_by_method if kind in method_layers
+        )
+        for kind in kinds
+    }
     titles = [
         f"{KINDS[kind]} {layers[kind][column]}" if column < len(layers[kind]) else ""
         for kind in kinds
         for column in range(columns)
     ]
     figure = blank_figure(height=40 + 170 * len(kinds), y_title=None)
-    joint = all(projection.joint for projection in projections.values())
+    one_plane = all(projection.joint for projection in projections.values())
     figure.set_subplots(
         len(kinds), columns, subplot_titles=titles, horizontal_spacing=0.012, vertical_spacing=0.07,
-        shared_xaxes="all" if joint else "rows", shared_yaxes="all" if joint else "rows",
+        shared_xaxes="all" if one_plane else "rows", shared_yaxes="all" if one_plane else "rows",
     )  # fmt: skip
     labels = next(iter(projections.values())).labels
     rows, cols = zip(*product(range(1, len(kinds) + 1), range(1, columns + 1)), strict=True)
@@ -107,13 +117,13 @@ def states_figure(
             showgrid=False, zeroline=False, showticklabels=False, automargin=False, showline=True,
             mirror=True,
         )  # fmt: skip
-    states = [_points_state(own, kinds, columns) for own in drawn]
-    shown = list(projections).index(first)
-    return add_states(figure, [dots] * len(rows), states, shown, rows=rows, cols=cols)
+    states = [_points_state(method_layers, kinds, columns) for method_layers in layers_by_method]
+    first_place = list(projections).index(first)
+    return add_states(figure, [dots] * len(rows), states, first_place, rows=rows, cols=cols)
 
 
 def label_looks(labels: Sequence[int]) -> dict[int, Style]:
-    """A look for each class: colours from the palette's other end, so that few are a method's too."""
+    """A look for each class: colours from the palette's end, so that few methods have them too."""
     symbols = list(SYMBOLS)
     return {
         label: Style(OKABE_ITO[-1 - place % len(OKABE_ITO)], symbols[place % len(symbols)], "solid")
@@ -122,7 +132,7 @@ def label_looks(labels: Sequence[int]) -> dict[int, Style]:
 
 
 def _dots(labels: Labels, looks: Mapping[int, Style]) -> dict[str, Any]:
-    """A panel's markers, in the order of the examples, so that no class lies over the others."""
+    """A panel's markers, in the order of the examples, so that no class hides the others."""
     common = {"size": 5, "opacity": 0.75, "coloraxis": "coloraxis"}
     if not looks:
         return common | {"color": labels.tolist()}
@@ -142,12 +152,12 @@ def _colours(looks: Mapping[int, Style]) -> dict[str, Any]:
 
 
 def _points_state(
-    drawn: Mapping[str, Mapping[int, Floats]], kinds: Sequence[str], columns: int
+    layers_by_kind: Mapping[str, Mapping[int, Floats]], kinds: Sequence[str], columns: int
 ) -> State:
     nothing = np.empty((0, 2))
     state = []
     for kind in kinds:
-        layers = list(drawn.get(kind, {}).values())
+        layers = list(layers_by_kind.get(kind, {}).values())
         for points in (*layers, *[nothing] * (columns - len(layers))):
             state.append({"x": points[:, 0].tolist(), "y": points[:, 1].tolist()})
     return state

@@ -1,4 +1,4 @@
-"""Layers that are alike: similarity of student and teacher layers before and after training."""
+"""Similarity of student and teacher layers before and after training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reports.kit.palette import Styles
 from reports.sections.inside.coverage import first_method, not_recorded, of_task, pooled_states_text
 from reports.sections.inside.matrices import HEAT_MAP, cells, colour_bar, matrix_frame, matrix_rows
 
-FELL_ROSE = [[0.0, "#0072B2"], [0.5, "#f2f2f2"], [1.0, "#D55E00"]]
+CHANGE_COLOURS = [[0.0, "#0072B2"], [0.5, "#f2f2f2"], [1.0, "#D55E00"]]
 
 
 def likeness_frame(likeness: Mapping[str, Likeness]) -> pd.DataFrame:
@@ -30,8 +30,8 @@ def likeness_frame(likeness: Mapping[str, Likeness]) -> pd.DataFrame:
         row
         for method, layers in likeness.items()
         for measure, change in _measures(layers).items()
-        for when in WHEN
-        for row in matrix_rows(getattr(change, when), method, measure, when)
+        for time in WHEN
+        for row in matrix_rows(getattr(change, time), method, measure, time)
     ]
     return matrix_frame(rows, ("method", "measure", "when"))
 
@@ -42,30 +42,30 @@ def _measures(likeness: Likeness) -> dict[str, Change]:
 
 
 def likeness_summary(likeness: Mapping[str, Likeness]) -> pd.DataFrame:
-    """One row per method: how like the most similar teacher layer its student layers are.
+    """One row per method: the similarity of its student layers to their most similar teacher layers.
 
     `cka_before`, `cka_after`, `cosine_before` and `cosine_after` are means over student layers of the
-    greatest value over teacher layers; NaN where there is none. `nearest`: for each student layer, the
-    teacher layer (from 1) with the greatest CKA after training.
+    highest value over teacher layers; NaN if there is no value. `nearest` names, for each student
+    layer, the teacher layer (from 1) with the highest CKA after training.
     """
     rows = []
     for method, layers in likeness.items():
         row: dict[str, object] = {"method": method}
         for measure, change in (("cka", layers.cka), ("cosine", layers.cosine)):
-            for when in WHEN:
-                values = np.nan if change is None else getattr(change, when).max(axis=1).mean()
-                row[f"{measure}_{when}"] = values
-        row["nearest"] = ", ".join(map(_nearest, layers.cka.after))
+            for time in WHEN:
+                values = np.nan if change is None else getattr(change, time).max(axis=1).mean()
+                row[f"{measure}_{time}"] = values
+        row["nearest"] = ", ".join(map(_nearest_layer, layers.cka.after))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _nearest(row: Floats) -> str:
+def _nearest_layer(row: Floats) -> str:
     return "?" if np.isnan(row).any() else str(int(row.argmax()) + 1)
 
 
 def change_of(change: Change) -> Floats:
-    """After training less before."""
+    """Values after training minus values before training."""
     return change.after - change.before
 
 
@@ -75,7 +75,7 @@ def likeness_figure(likeness: Mapping[str, Likeness], first: str) -> Drawing:
     measures = ("linear CKA", "cosine") if cosine else ("linear CKA",)
     students = max(len(layers.cka.after) for layers in likeness.values())
     figure = blank_figure(height=130 + 3 * (44 + 22 * students), y_title=None)
-    titles = [f"{name}, {when}" for when in ("before", "after", "change") for name in measures]
+    titles = [f"{name}, {time}" for time in ("before", "after", "change") for name in measures]
     figure.set_subplots(
         3, len(measures), subplot_titles=titles, shared_xaxes="all", shared_yaxes="all",
         vertical_spacing=0.11, horizontal_spacing=0.06,
@@ -83,14 +83,14 @@ def likeness_figure(likeness: Mapping[str, Likeness], first: str) -> Drawing:
     rows, columns = zip(*product((1, 2, 3), range(1, len(measures) + 1)), strict=True)
     traces = [HEAT_MAP | {"coloraxis": "coloraxis2" if row == 3 else "coloraxis"} for row in rows]
     states = {method: _likeness_state(layers, cosine) for method, layers in likeness.items()}
-    low, most = _ends(likeness)
+    low, largest_change = _ends(likeness)
     figure.update_layout(
         coloraxis={
             "cmin": low, "cmax": 1, "colorscale": "Cividis",
             "colorbar": colour_bar("") | {"y": 1, "yanchor": "top", "len": 0.62},
         },
         coloraxis2={
-            "cmin": -most, "cmax": most, "colorscale": FELL_ROSE,
+            "cmin": -largest_change, "cmax": largest_change, "colorscale": CHANGE_COLOURS,
             "colorbar": colour_bar("") | {"y": 0, "yanchor": "bottom", "len": 0.28},
         },
     )  # fmt: skip
@@ -113,17 +113,20 @@ def _likeness_state(layers: Likeness, cosine: bool) -> State:
 
 
 def _ends(likeness: Mapping[str, Likeness]) -> tuple[float, float]:
-    """The lower end of all similarities, zero or below, and the greatest change in size."""
+    """The lower end of the scale of similarities (zero or below), and the largest absolute change."""
     changes: list[Change] = [layers.cka for layers in likeness.values()]
     cosines = [layers.cosine for layers in likeness.values() if layers.cosine is not None]
     # CKA is below zero by chance only, so it does not stretch the scale.
-    values = _known([values for change in cosines for values in (change.before, change.after)])
-    moved = _known([change_of(change) for change in (*changes, *cosines)])
-    low, most = float(values.min(initial=0.0)), float(np.abs(moved).max(initial=0.0))
-    return round(low, 1), round(most, 2) or 1.0
+    values = _numbers([values for change in cosines for values in (change.before, change.after)])
+    differences = _numbers([change_of(change) for change in (*changes, *cosines)])
+    low, largest_change = (
+        float(values.min(initial=0.0)),
+        float(np.abs(differences).max(initial=0.0)),
+    )
+    return round(low, 1), round(largest_change, 2) or 1.0
 
 
-def _known(matrices: Sequence[Floats]) -> Floats:
+def _numbers(matrices: Sequence[Floats]) -> Floats:
     """All values of the matrices that are not NaN."""
     values = np.concatenate([np.ravel(matrix) for matrix in matrices]) if matrices else np.empty(0)
     return np.asarray(values[~np.isnan(values)])
@@ -139,7 +142,7 @@ def likeness_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     first = first_method(evidence, likeness)
     heat_maps = panel(
         caption,
-        f"CKA with the most similar teacher layer, mean over student layers: {_risen(summary)}",
+        f"CKA with the most similar teacher layer, mean over student layers: {_cka_text(summary)}",
         likeness_figure(likeness, first),
         likeness_frame(likeness),
         choice=choice_of("method", list(likeness), list(likeness).index(first)),
@@ -148,7 +151,7 @@ def likeness_block(evidence: Evidence, task: str, styles: Styles) -> Block:
         "method": ("method", None),
         "cka_before": ("CKA before", number(3)),
         "cka_after": ("CKA after", number(3)),
-        "nearest": ("teacher layers most alike after", None),
+        "nearest": ("most similar teacher layer of each student layer, after", None),
         "cosine_before": ("cosine before", number(3)),
         "cosine_after": ("cosine after", number(3)),
     }
@@ -157,7 +160,7 @@ def likeness_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     return Block(evidence.task_label(task), panels=(heat_maps,), tables=(table,))
 
 
-def _risen(summary: pd.DataFrame) -> str:
+def _cka_text(summary: pd.DataFrame) -> str:
     return "; ".join(
         f"{row['method']} {number(2)(row['cka_before'])} before training, "
         f"{number(2)(row['cka_after'])} after"
@@ -167,15 +170,15 @@ def _risen(summary: pd.DataFrame) -> str:
 
 SECTION = Section(
     anchor="similarity",
-    title="Looking inside: layers that are alike",
+    title="Looking inside: similarity of layers",
     reading=(
-        "How like each teacher layer (columns) each student layer (rows) is, before training "
-        "and after it, and the change: orange rose, blue fell."
+        "How similar each student layer (row) is to each teacher layer (column): before training, "
+        "after training, and the change. In the change, orange is a rise and blue a fall."
     ),
     details=(
-        "Linear CKA, debiased: 1 is the same up to rotation and scale, 0 nothing in common. "
-        "Cosine: 1 is the same direction, mean over examples. All are means over report seeds. "
-        "A likeness is no merit by itself: compare it with the scores."
+        "Linear CKA, debiased: 1 means equal up to rotation and scale, 0 means nothing in common. "
+        "Cosine, the mean over examples: 1 means the same direction. All values are means over report "
+        "seeds. Similarity is no merit by itself: compare it with the scores."
     ),
     maker=by_task(likeness_block),
 )

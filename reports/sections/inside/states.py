@@ -27,10 +27,12 @@ def states_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     looks = plane.label_looks(classes)
     names = evidence.manifest.tasks[task].labels
     notes = [_drawn_text(projections, len(evidence.results(task)))]
-    mixed = (name for name, projection in projections.items() if projection.fused is not None)
-    first = next(mixed, first_method(evidence, projections))
-    pooled = pooling_row(projections[first].pooling).words
-    caption = f"{pooled} of {len(labels)} examples of {projections[first].split}"
+    mixing_methods = (
+        name for name, projection in projections.items() if projection.fused is not None
+    )
+    first = next(mixing_methods, first_method(evidence, projections))
+    pooling_words = pooling_row(projections[first].pooling).words
+    caption = f"{pooling_words} of {len(labels)} examples of {projections[first].split}"
     states = Panel(
         caption,
         f"{caption}, coloured by label. {notes[0]}",
@@ -43,20 +45,23 @@ def states_block(evidence: Evidence, task: str, styles: Styles) -> Block:
 
 
 def _drawn_text(projections: Mapping[str, Projection], methods: int) -> str:
-    """Which runs are drawn, and how much of them two components show."""
+    """The runs that are drawn, and the share of the variance that two components show."""
     runs = []
     for method, projection in projections.items():
         student, teacher = map(_share, (projection.explained[w] for w in ("student", "teacher")))
         shares = student if projection.joint else f"{student} and {teacher}"
-        mixed = "" if projection.fused is not None else ", nothing mixed"
-        runs.append(f"{method}, seed {projection.seed} ({shares}{mixed})")
-    which = f"of {methods} methods " if len(projections) < methods else ""
+        mixture_text = "" if projection.fused is not None else ", no mixture"
+        runs.append(f"{method}, seed {projection.seed} ({shares}{mixture_text})")
+    scope = f", of {methods} methods" if len(projections) < methods else ""
     variance = (
-        "the variance of all states together"
+        "of all states together"
         if all(projection.joint for projection in projections.values())
-        else "the variance of the student's states and of the teacher's, each in a plane of its own"
+        else "of the student's and of the teacher's states, each in a plane of its own"
     )
-    return f"Drawn {which}(in brackets the share of {variance}): {'; '.join(runs)}."
+    return (
+        f"Drawn{scope}: {'; '.join(runs)}. In brackets: the share of the variance that the two "
+        f"components show, {variance}."
+    )
 
 
 def _share(explained: float) -> str:
@@ -67,14 +72,15 @@ SECTION = Section(
     anchor="states",
     title="Looking inside: states and labels",
     reading=(
-        "Each point is one example's state in one layer of one student or of the teacher, on "
-        "the first two principal components; colours are the labels."
+        "Each point is the state of one example in one layer, of a student or of the teacher, drawn on "
+        "the first two principal components. Colours are the labels."
     ),
     details=(
-        "“Target of” a student layer is the mixture that it is matched to. Panels share their "
-        "axes, where widths differ those of a row: a layer whose states hardly vary is a dot. "
-        "Colours that lie apart are told apart in that layer; that they overlap says less, "
-        "since two components are not all."
+        "“Target of” a student layer is the mixture of teacher layers that the layer is matched to. All "
+        "panels have the same axes; if student and teacher differ in width, the panels of a row have "
+        "the same axes. A layer whose states hardly vary is a dot. If colours lie apart, the layer "
+        "tells the labels apart. If colours overlap, less follows, because two components do not show "
+        "everything."
     ),
     maker=by_task(states_block),
 )

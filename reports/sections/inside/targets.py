@@ -1,4 +1,4 @@
-"""What layers are matched to: mixtures of teacher layers by epoch, and a table of all targets."""
+"""The targets of student layers: mixtures of teacher layers by epoch, and a table of all targets."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from reports.sections.inside.mixtures import (
 
 
 def targets_frame(targets: Mapping[str, Targets]) -> pd.DataFrame:
-    """One row per method and student layer (from 1): what it was matched to after training.
+    """One row per method and student layer (from 1): the layer's target after training.
 
-    Entropy and its spread between seeds (NaN where nothing is mixed) and the variance share in percent,
-    and of how many examples and seeds all this is.
+    Entropy, its spread between seeds (NaN if nothing is mixed) and the variance share are in percent.
+    `examples` and `seeds` are the numbers of examples and seeds behind the row.
     """
     parts = []
     for method, target in targets.items():
@@ -68,9 +68,11 @@ def targets_block(evidence: Evidence, task: str, styles: Styles) -> Block:
         name: target.mixture for name, target in targets.items() if target.mixture is not None
     }
     panels = [_mixture_panel(method, mixture) for method, mixture in mixtures.items()]
-    trained = {name: mixture for name, mixture in mixtures.items() if len(mixture.epochs) > 1}
-    if trained:
-        panels.append(_entropy_panel(trained, styles))
+    trained_mixtures = {
+        name: mixture for name, mixture in mixtures.items() if len(mixture.epochs) > 1
+    }
+    if trained_mixtures:
+        panels.append(_entropy_panel(trained_mixtures, styles))
     columns: Columns = {
         "method": ("method", None),
         "student_layer": ("student layer", number(0)),
@@ -81,17 +83,17 @@ def targets_block(evidence: Evidence, task: str, styles: Styles) -> Block:
         "seeds": ("seeds", number(0)),
     }
     frame = targets_frame(targets)
-    table = display.table("What student layers are matched to", frame, columns, styles)
+    table = display.table("Targets of student layers after training", frame, columns, styles)
     return Block(evidence.task_label(task), panels=tuple(panels), tables=(table,))
 
 
 def _mixture_panel(method: str, mixture: Mixture) -> Panel:
-    last = mixture.weights[:, -1]
-    most = last.mean(axis=0).argmax(axis=1) + 1
-    sd = spread(last).sd
+    last_weights = mixture.weights[:, -1]
+    top_teachers = last_weights.mean(axis=0).argmax(axis=1) + 1
+    sd = spread(last_weights).sd
     alt = "; ".join(
-        f"student layer {layer} looks most at teacher layer {teacher}"
-        for layer, teacher in enumerate(most, start=1)
+        f"student layer {layer} has its largest weight on teacher layer {teacher}"
+        for layer, teacher in enumerate(top_teachers, start=1)
     )
     if np.isfinite(sd).all():
         alt += f"; weights differ between seeds by a standard deviation of at most {sd.max():.3f}"
@@ -115,7 +117,7 @@ def _entropy_panel(mixtures: Mapping[str, Mixture], styles: Styles) -> Panel:
         f"{method} goes from {means['mean'].iloc[0]:.1f} to {means['mean'].iloc[-1]:.1f} %"
         for method, means in by_method(rows)
     )
-    layers = ["all, their mean", *entropy_layers(frame)[1:]]
+    layers = ["mean of all", *entropy_layers(frame)[1:]]
     return Panel(
         caption,
         f"{caption}, mean over student layers: {alt}.",
@@ -141,15 +143,16 @@ _SPREAD = JointColumn(
 
 SECTION = Section(
     anchor="targets",
-    title="Looking inside: what layers are matched to",
+    title="Looking inside: targets of student layers",
     reading=(
-        "Mixtures of teacher layers: each row is one student layer and sums to one; bright "
-        "cells are the teacher layers it learns from. The slider goes through the epochs, 0 "
-        "being before training."
+        "A mixture is a weighted sum of teacher layers. Each row is one student layer, and its weights "
+        "sum to one: bright cells are the teacher layers that the student layer learns from. The slider "
+        "goes through the epochs; 0 is before training."
     ),
     details=(
-        "Entropy: 100 % means all teacher layers alike; band: least to greatest seed. A learned"
-        " target that hardly varies between examples has collapsed."
+        "An entropy of 100 % means that all teacher layers have the same weight. Line: mean over "
+        "seeds. Band: lowest to highest seed. A learned target that hardly varies between examples has "
+        "collapsed."
     ),
     maker=by_task(targets_block),
 )

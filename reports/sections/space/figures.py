@@ -1,4 +1,4 @@
-"""Figures of the search space, from what `reports.sections.space.trials` reads."""
+"""Figures of the search space, from the frames of `trials` and the surfaces of `surfaces`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from reports.sections.space.surfaces import Surface
 from reports.sections.space.trials import Scale
 
 BANDS = ("#8a94a0", "#a39177", "#bd8d4d", "#d68a24", "#d55e00")
-"""From a method's worst fifth of trials to its best one; each is legible on white and near-black."""
+"""Colours from a method's worst fifth of trials to its best fifth; legible on white and near-black."""
 FEW_LINES = 60
-"""With more trials than that, lines are fainter and thinner."""
+"""With more trials, lines are fainter and thinner."""
 SCORES = "Cividis"
 CHANCE = 0.05
-"""Below this p value a hyper-parameter is marked."""
+"""A hyper-parameter with a smaller p value has a star."""
 
 
 def parallel_figure(trials: pd.DataFrame, scales: Mapping[str, Scale], metric: str) -> Drawing:
-    """A line per trial across its method, its setting and its score. From `Searched.trials`.
+    """A line per trial across its method, its setting and its score. From `SearchSpace.trials`.
 
-    As Optuna's own figure, but drawn as lines: that one needs WebGL, and scripts made while it runs.
+    Optuna's figure of parallel coordinates shows the same, but it needs WebGL, and scripts that the
+    browser makes while it draws.
     """
     methods = list(dict.fromkeys(trials["method"]))
     points = trials["points"]
@@ -33,17 +34,17 @@ def parallel_figure(trials: pd.DataFrame, scales: Mapping[str, Scale], metric: s
     places = _places(trials, scales, reach, methods)
     axes = list(range(places.shape[1]))
     figure = blank_figure(height=max(380, 140 + 18 * len(methods)), y_title=None)
-    faint = min(1.0, (FEW_LINES / len(trials)) ** 0.5)
+    line_scale = min(1.0, (FEW_LINES / len(trials)) ** 0.5)
     bands = np.minimum((trials["rank"].to_numpy() * len(BANDS)).astype(int), len(BANDS) - 1)
     for band, colour in enumerate(BANDS):
-        own = places[bands == band]
-        if not len(own):
+        band_places = places[bands == band]
+        if not len(band_places):
             continue
         figure.add_scatter(
-            x=[*axes, None] * len(own),
-            y=[place for row in own for place in (*_plain(row), None)],
-            mode="lines", hoverinfo="skip", opacity=round(faint * (0.35 + 0.15 * band), 3),
-            line={"color": colour, "width": round(faint * (1 + band / 4), 3)},
+            x=[*axes, None] * len(band_places),
+            y=[place for row in band_places for place in (*_plain(row), None)],
+            mode="lines", hoverinfo="skip", opacity=round(line_scale * (0.35 + 0.15 * band), 3),
+            line={"color": colour, "width": round(line_scale * (1 + band / 4), 3)},
         )  # fmt: skip
     figure.add_scatter(
         x=[axes[-1]] * len(places), y=_plain(places[:, -1]), mode="markers", hoverinfo="text",
@@ -55,8 +56,8 @@ def parallel_figure(trials: pd.DataFrame, scales: Mapping[str, Scale], metric: s
             )
         ],
     )  # fmt: skip
-    shown = [None, *scales.values(), reach] if len(methods) > 1 else [*scales.values(), reach]
-    for axis, scale in zip(axes, shown, strict=True):
+    axis_scales = [None, *scales.values(), reach] if len(methods) > 1 else [*scales.values(), reach]
+    for axis, scale in zip(axes, axis_scales, strict=True):
         figure.add_shape(
             type="line", x0=axis, x1=axis, y0=0, y1=1, line={"color": "#888888", "width": 1}
         )
@@ -81,7 +82,7 @@ def parallel_figure(trials: pd.DataFrame, scales: Mapping[str, Scale], metric: s
 def _places(
     trials: pd.DataFrame, scales: Mapping[str, Scale], reach: Scale, methods: Sequence[str]
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Where each trial crosses each axis, (trials, axes), from 0 to 1; NaN where it does not."""
+    """Where each trial crosses each axis, (trials, axes), from 0 to 1; NaN if it does not cross."""
     heights = dict(zip(methods, _spread(len(methods)), strict=True))
     columns = [
         [scale.position(v) for v in trials[f"setting.{name}"]] for name, scale in scales.items()
@@ -93,12 +94,12 @@ def _places(
 
 
 def _spread(count: int) -> list[float]:
-    """Places of so many names, the first on top."""
-    return [0.5] if count == 1 else [round(1 - at / (count - 1), 3) for at in range(count)]
+    """Places of `count` names on an axis from 0 to 1, the first name on top."""
+    return [0.5] if count == 1 else [round(1 - place / (count - 1), 3) for place in range(count)]
 
 
 def _ends(scale: Scale | None) -> list[tuple[float, str]]:
-    """Texts beside an axis and their places: its ends, or its choices."""
+    """Texts beside an axis and their places: the ends of the axis, or its choices."""
     if scale is None:
         return []
     if scale.choices:
@@ -111,7 +112,7 @@ def _plain(values: Any) -> list[float | None]:
 
 
 def importance_figure(shares: pd.DataFrame) -> Drawing:
-    """A heat map, methods by hyper-parameters; stars are not chance. From `importance_frame`."""
+    """A heat map of methods by hyper-parameters; stars: p below `CHANCE`. From `importance_frame`."""
     methods = list(dict.fromkeys(shares["method"]))
     names = list(dict.fromkeys(shares["hyper_parameter"]))
     rows = {(row["method"], row["hyper_parameter"]): row for row in shares.to_dict("records")}
@@ -124,7 +125,7 @@ def importance_figure(shares: pd.DataFrame) -> Drawing:
         ]
         for method, row in zip(methods, cells, strict=True)
     ]
-    sure = [
+    stars = [
         (x, y)
         for y, row in enumerate(cells)
         for x, cell in enumerate(row)
@@ -138,7 +139,7 @@ def importance_figure(shares: pd.DataFrame) -> Drawing:
         colorbar={"title": {"text": "%"}, "thickness": 12, "outlinewidth": 0},
     )  # fmt: skip
     figure.add_scatter(
-        x=[x for x, _ in sure], y=[y for _, y in sure], mode="markers", hoverinfo="skip",
+        x=[x for x, _ in stars], y=[y for _, y in stars], mode="markers", hoverinfo="skip",
         marker={"symbol": "star", "size": 11, "color": "#ffffff", "line": {"width": 1, "color": "#000"}},
     )  # fmt: skip
     figure.update_xaxes(

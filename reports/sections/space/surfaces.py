@@ -10,14 +10,14 @@ import pandas as pd
 from scipy.interpolate import LinearNDInterpolator
 
 from harness.stats.arrays import Floats
-from reports.sections.space.trials import KD_WEIGHT, LAYER_SHARE, Scale, Searched
+from reports.sections.space.trials import KD_WEIGHT, LAYER_SHARE, Scale, SearchSpace
 
 TEMPERATURE = "temperature"
 GRID = 20
 """Points of a surface along each side."""
 LEAST_SURFACE = 20
-"""Trials of a surface: ten for each of its dimensions (Loeppky, Sacks and Welch, "Choosing the sample
-size of a computer experiment", Technometrics 51, 2009), which is a rule for scores without noise."""
+"""The fewest trials of a surface: ten for each dimension. The rule is for scores without noise (Loeppky,
+Sacks and Welch, "Choosing the sample size of a computer experiment", Technometrics 51, 2009)."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Surface:
 
 
 def weight_name(scales: Mapping[str, Scale]) -> str | None:
-    """The weight of a method's own term that was searched, else of the distilled logits, if any."""
+    """The searched weight of a method's own term, else of the logits' term; None without a weight."""
     weights = [
         name
         for name, scale in scales.items()
@@ -47,42 +47,42 @@ def weight_name(scales: Mapping[str, Scale]) -> str | None:
     return next((name for name in weights if name != KD_WEIGHT), next(iter(weights), None))
 
 
-def no_surface(searched: Searched, method: str) -> str | None:
-    """Why a method has no surface over temperature and weight; None if it has one."""
-    scales = searched.scales[method]
+def no_surface(space: SearchSpace, method: str) -> str | None:
+    """The reason why a method has no surface over temperature and weight; None if it has a surface."""
+    scales = space.scales[method]
     y_name = weight_name(scales)
     if TEMPERATURE not in scales or scales[TEMPERATURE].choices or y_name is None:
-        return "no range of both was searched"
-    if len(searched.of(method)) < LEAST_SURFACE:
+        return "no ranges of both were searched"
+    if len(space.method_trials(method)) < LEAST_SURFACE:
         return "too few trials"
-    known, places = _placed(searched, method, y_name)
-    if len(known) < LEAST_SURFACE or np.linalg.matrix_rank(places - places.mean(axis=0), 1e-6) < 2:
+    trials, places = _places(space, method, y_name)
+    if len(trials) < LEAST_SURFACE or np.linalg.matrix_rank(places - places.mean(axis=0), 1e-6) < 2:
         return "too few different trials"
     return None
 
 
-def surface(searched: Searched, method: str) -> Surface:
-    """A method's scores over temperature and weight; only where `no_surface` finds no reason."""
-    y_name = weight_name(searched.scales[method])
+def surface(space: SearchSpace, method: str) -> Surface:
+    """A method's scores over temperature and weight; only for methods without a `no_surface` reason."""
+    y_name = weight_name(space.scales[method])
     assert y_name is not None
-    known, places = _placed(searched, method, y_name)
-    x, y = (np.linspace(own.min(), own.max(), GRID) for own in places.T)
-    between = LinearNDInterpolator(places, known["points"].to_numpy(dtype=np.float64))
-    scales = searched.scales[method]
+    trials, places = _places(space, method, y_name)
+    x, y = (np.linspace(column.min(), column.max(), GRID) for column in places.T)
+    interpolate = LinearNDInterpolator(places, trials["points"].to_numpy(dtype=np.float64))
+    scales = space.scales[method]
     return Surface(
         method,
         TEMPERATURE,
         y_name,
         scales[TEMPERATURE].value(x),
         scales[y_name].value(y),
-        between(*np.meshgrid(x, y)),
-        known[[f"setting.{TEMPERATURE}", f"setting.{y_name}", "points"]],
+        interpolate(*np.meshgrid(x, y)),
+        trials[[f"setting.{TEMPERATURE}", f"setting.{y_name}", "points"]],
     )
 
 
-def _placed(searched: Searched, method: str, y_name: str) -> tuple[pd.DataFrame, Floats]:
-    """The trials with both values, and where these lie, (trials, 2), from 0 to 1."""
-    names, scales = (TEMPERATURE, y_name), searched.scales[method]
-    known = searched.of(method).dropna(subset=[f"setting.{name}" for name in names])
-    columns = [[scales[name].position(v) for v in known[f"setting.{name}"]] for name in names]
-    return known, np.array(columns).T
+def _places(space: SearchSpace, method: str, y_name: str) -> tuple[pd.DataFrame, Floats]:
+    """The trials with both values, and the places of the two values, (trials, 2), from 0 to 1."""
+    names, scales = (TEMPERATURE, y_name), space.scales[method]
+    trials = space.method_trials(method).dropna(subset=[f"setting.{name}" for name in names])
+    columns = [[scales[name].position(v) for v in trials[f"setting.{name}"]] for name in names]
+    return trials, np.array(columns).T

@@ -1,4 +1,4 @@
-"""The numbers behind the search space's figures: the trials, and what mattered in them."""
+"""The numbers behind the search space's figures: trials, scales of settings, and importances."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.stats.importance import MINIMUM_TRIALS, importances
 from reports.evidence import Evidence
 from reports.kit.trials import search_history
 
-ALL = "all methods"
+ALL_METHODS = "all methods"
 LAYER_SHARE, KD_WEIGHT = "layer_share", "kd_weight"
 
 
@@ -34,17 +34,17 @@ class Scale:
     choices: tuple[str, ...] = ()
 
     def position(self, value: Any) -> float:
-        """The place of a value, from 0 to 1; NaN where it is missing."""
+        """The place of a value, from 0 to 1; NaN if the value is missing."""
         if self.choices:
             places = len(self.choices)
-            # Whole numbers come as floats from a column where some are missing.
-            whole = isinstance(value, float) and value.is_integer()
-            text = str(value) if str(value) in self.choices or not whole else str(int(value))
+            # A column with missing values has its whole numbers as floats.
+            is_whole = isinstance(value, float) and value.is_integer()
+            text = str(value) if str(value) in self.choices or not is_whole else str(int(value))
             return (self.choices.index(text) + 0.5) / places if text in self.choices else math.nan
         if value is None or math.isnan(value):
             return math.nan
-        low, high, at = (math.log(x) if self.log else x for x in (self.low, self.high, value))
-        return min(max((at - low) / (high - low), 0.0), 1.0) if high > low else 0.5
+        low, high, number = (math.log(x) if self.log else x for x in (self.low, self.high, value))
+        return min(max((number - low) / (high - low), 0.0), 1.0) if high > low else 0.5
 
     def value(self, position: Floats) -> Floats:
         """The numbers at places from 0 to 1."""
@@ -54,77 +54,80 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Searched:
-    """One task's complete trials.
+class SearchSpace:
+    """One task's complete trials, and the scales that were searched.
 
     `trials` has one row per method and trial: `points`, and `rank`, the share of the method's other
-    trials that score lower (ties count half); a column `setting.NAME` per searched hyper-parameter is
-    empty for methods that do not search it. `scales` are by method and name. `unread` says which methods
-    are left out, since their space cannot be read.
+    trials that score lower (ties count half). A column `setting.NAME` for each hyper-parameter is empty
+    for methods that do not search the hyper-parameter. `scales` are by method and hyper-parameter.
+    `warnings` names the methods that are left out because their space cannot be read.
     """
 
     trials: pd.DataFrame
     scales: Mapping[str, Mapping[str, Scale]]
-    unread: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
-        """The hyper-parameters, those that most methods search first."""
+        """The hyper-parameters; the ones that most methods search come first."""
         counts: dict[str, int] = {}
-        for own in self.scales.values():
-            for name in own:
+        for scales in self.scales.values():
+            for name in scales:
                 counts[name] = counts.get(name, 0) + 1
         return sorted(counts, key=lambda name: -counts[name])
 
-    def of(self, method: str) -> pd.DataFrame:
+    def method_trials(self, method: str) -> pd.DataFrame:
         """One method's trials."""
         return self._by_method.get(method, self.trials.iloc[:0])
 
     @cached_property
     def _by_method(self) -> dict[str, pd.DataFrame]:
-        return {str(method): own for method, own in self.trials.groupby("method", sort=False)}
+        return {str(method): rows for method, rows in self.trials.groupby("method", sort=False)}
 
 
 @cache
 def read_scale(text: str) -> Scale:
-    """A distribution as Optuna prints it, `FloatDistribution(high=1.0, log=False, low=0.1, step=None)`.
+    """Read a distribution as Optuna prints it.
 
-    Raises StorageError for anything else.
+    For example `FloatDistribution(high=1.0, log=False, low=0.1, step=None)`. Raises StorageError for any
+    other text.
     """
     try:
         call = ast.parse(text, mode="eval").body
         assert isinstance(call, ast.Call)
-        given = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
-        if "choices" in given:
-            return Scale(choices=tuple(str(choice) for choice in given["choices"]))
-        return Scale(float(given["low"]), float(given["high"]), bool(given["log"]))
+        keywords = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+        if "choices" in keywords:
+            return Scale(choices=tuple(str(choice) for choice in keywords["choices"]))
+        return Scale(float(keywords["low"]), float(keywords["high"]), bool(keywords["log"]))
     except (AssertionError, KeyError, SyntaxError, TypeError, ValueError) as error:
         raise StorageError(f"the ledger's search space '{text}' is not a distribution") from error
 
 
-def read_searched(evidence: Evidence, task: str) -> Searched:
-    """A task's complete trials; methods whose space cannot be read are in `unread` instead."""
+def read_space(evidence: Evidence, task: str) -> SearchSpace:
+    """A task's complete trials; a method whose space cannot be read has a warning instead."""
     results = evidence.results(task)
     scales: dict[str, Mapping[str, Scale]] = {}
-    unread = []
+    warnings = []
     for method in (result.method for result in results if result.search):
         texts = evidence.spaces[task, method]
         try:
             scales[method] = {name: read_scale(text) for name, text in texts.items()}
         except StorageError as error:
-            unread.append(f"{method} is left out: {error}.")
+            warnings.append(f"{method} is left out: {error}.")
     history = search_history(results)
-    complete = history[(history["status"] == "complete") & history["method"].isin(list(scales))]
-    trials = complete[["method", "trial", "points"]].reset_index(drop=True)
+    complete_rows = history[
+        (history["status"] == "complete") & history["method"].isin(list(scales))
+    ]
+    trials = complete_rows[["method", "trial", "points"]].reset_index(drop=True)
     ranks = trials.groupby("method", sort=False)["points"].transform(_ranks)
-    found = Searched(trials.assign(rank=ranks.astype(float)), scales, tuple(unread))
+    space = SearchSpace(trials.assign(rank=ranks.astype(float)), scales, tuple(warnings))
     settings = {result.method: _settings(result) for result in results}
-    for name in found.names:
-        found.trials[f"setting.{name}"] = [
+    for name in space.names:
+        space.trials[f"setting.{name}"] = [
             _parameter(settings[method][trial], name) if name in scales[method] else None
             for method, trial in zip(trials["method"], trials["trial"], strict=True)
         ]
-    return found
+    return space
 
 
 def _settings(result: MethodResult) -> dict[int, Mapping[str, Any]]:
@@ -138,45 +141,52 @@ def _ranks(points: pd.Series[float]) -> Floats:
 
 
 def _parameter(setting: Mapping[str, Any], name: str) -> Any:
-    """The value that was searched; of `layer_share` a setting holds the weight that it gives."""
+    """The searched value. A setting has the weight that `layer_share` gives, not the share itself."""
     if name != LAYER_SHARE or name in setting:
         return setting.get(name)
     left = 1 - float(setting.get(KD_WEIGHT, 1.0))
     return float(setting["layer_weight"]) / left if left > 0 and "layer_weight" in setting else None
 
 
-def joint_scales(searched: Searched) -> dict[str, Scale]:
-    """A scale for each hyper-parameter that holds the ranges of all methods.
+def joint_scales(space: SearchSpace) -> dict[str, Scale]:
+    """A scale for each hyper-parameter, over the ranges of all methods.
 
-    Without those that are a number in one method and a choice in another.
+    A hyper-parameter that is a number in one method and a choice in another has no scale.
     """
-    found: dict[str, Scale] = {}
-    for name in searched.names:
-        own = [scales[name] for scales in searched.scales.values() if name in scales]
-        choices = tuple(dict.fromkeys(choice for scale in own for choice in scale.choices))
+    merged_scales: dict[str, Scale] = {}
+    for name in space.names:
+        method_scales = [scales[name] for scales in space.scales.values() if name in scales]
+        choices = tuple(
+            dict.fromkeys(choice for scale in method_scales for choice in scale.choices)
+        )
         if not choices:
-            low, high = min(scale.low for scale in own), max(scale.high for scale in own)
-            found[name] = Scale(low, high, all(scale.log for scale in own))
-        elif all(scale.choices for scale in own):
-            found[name] = Scale(choices=choices)
-    return found
+            low, high = (
+                min(scale.low for scale in method_scales),
+                max(scale.high for scale in method_scales),
+            )
+            merged_scales[name] = Scale(low, high, all(scale.log for scale in method_scales))
+        elif all(scale.choices for scale in method_scales):
+            merged_scales[name] = Scale(choices=choices)
+    return merged_scales
 
 
-def importance_frame(searched: Searched) -> pd.DataFrame:
+def importance_frame(space: SearchSpace) -> pd.DataFrame:
     """One row per method and hyper-parameter: its share of the importance in percent, and `p`.
 
-    First of all methods together, over what several search in one and the same range: there a trial's
-    score is its rank in its method. Methods with too few trials are left out, and so are those with one
-    hyper-parameter, which has all the importance, and those of which too many trials score alike.
-    Raises ImportError without Optuna.
+    `ALL_METHODS` comes first: methods together, over the hyper-parameters that they search in the same
+    range; there a trial's score is its rank in its method. Left out are methods with too few trials,
+    methods with one hyper-parameter, which has all the importance, and methods with too many equal
+    scores. Raises ImportError without Optuna.
     """
     rows = []
-    members, common = _in_common(searched)
-    together = searched.trials[searched.trials["method"].isin(members)]
+    members, common = _in_common(space)
+    member_trials = space.trials[space.trials["method"].isin(members)]
     if len(members) > 1:
-        rows += _shares(ALL, together, {name: searched.scales[members[0]][name] for name in common})
-    for method, scales in searched.scales.items():
-        rows += _shares(method, searched.of(method), scales)
+        rows += _shares(
+            ALL_METHODS, member_trials, {name: space.scales[members[0]][name] for name in common}
+        )
+    for method, scales in space.scales.items():
+        rows += _shares(method, space.method_trials(method), scales)
     columns = ["method", "hyper_parameter", "percent", "p", "trials"]
     return pd.DataFrame(rows, columns=pd.Index(columns))
 
@@ -186,14 +196,15 @@ def _shares(
 ) -> list[tuple[str, str, float, float, int]]:
     if len(trials) < MINIMUM_TRIALS or len(scales) < 2:
         return []
-    known = trials.dropna(subset=[f"setting.{name}" for name in scales])
-    if len(known) < MINIMUM_TRIALS:
+    rows = trials.dropna(subset=[f"setting.{name}" for name in scales])
+    if len(rows) < MINIMUM_TRIALS:
         return []
-    values = {name: _values(known[f"setting.{name}"], scale) for name, scale in scales.items()}
-    found = importances(values, known["rank"].to_numpy(dtype=np.float64))
-    shares = {} if found is None else found
+    values = {name: _values(rows[f"setting.{name}"], scale) for name, scale in scales.items()}
+    results = importances(values, rows["rank"].to_numpy(dtype=np.float64))
+    shares = {} if results is None else results
     return [
-        (method, name, 100 * one.share, one.p_value, len(known)) for name, one in shares.items()
+        (method, name, 100 * importance.share, importance.p_value, len(rows))
+        for name, importance in shares.items()
     ]
 
 
@@ -203,12 +214,15 @@ def _values(column: pd.Series[Any], scale: Scale) -> Sequence[float] | Sequence[
     return [scale.position(value) for value in column]
 
 
-def _in_common(searched: Searched) -> tuple[list[str], list[str]]:
-    """What several methods search in one range, and the methods that search all of it."""
+def _in_common(space: SearchSpace) -> tuple[list[str], list[str]]:
+    """The methods that search all of the common hyper-parameters, and these hyper-parameters.
+
+    A hyper-parameter is common if several methods search it, all in the same range.
+    """
     common = []
-    for name in searched.names:
-        own = [scales[name] for scales in searched.scales.values() if name in scales]
-        if len(own) > 1 and len(set(own)) == 1:
+    for name in space.names:
+        name_scales = [scales[name] for scales in space.scales.values() if name in scales]
+        if len(name_scales) > 1 and len(set(name_scales)) == 1:
             common.append(name)
-    members = [method for method, own in searched.scales.items() if set(common) <= set(own)]
+    members = [method for method, scales in space.scales.items() if set(common) <= set(scales)]
     return members, common

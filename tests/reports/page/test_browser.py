@@ -265,10 +265,10 @@ def test_columns_are_sorted_by_value_and_back(report: Path, open_page: Open) -> 
 
 def test_a_search_leaves_the_rows_with_all_its_words(report: Path, open_page: Open) -> None:
     opened = open_page(report)
-    table = opened.table("On what")
+    table = opened.table("Clearest examples")
     shown = table.locator("tbody tr:visible td:last-child")
     assert shown.all_text_contents() == ["7", "8"]
-    table.get_by_role("searchbox", name="Search On what").focus()
+    table.get_by_role("searchbox", name="Search Clearest examples").focus()
     opened.page.keyboard.type(" 8 <b>cat")
     assert shown.all_text_contents() == ["8"]
     assert table.get_by_role("status").inner_text() == "1 of 2 rows"
@@ -473,7 +473,7 @@ def test_nothing_overflows_sideways(report: Path, open_page: Open, width: int) -
 
 def test_twenty_rows_of_what_a_search_has_left_are_printed(report: Path, open_page: Open) -> None:
     opened = open_page(report)
-    rows = opened.table("On what").locator("tbody tr")
+    rows = opened.table("Clearest examples").locator("tbody tr")
     rows.first.evaluate(
         "row => { for (let i = 0; i < 40; i += 1) row.before(row.cloneNode(true)); }"
     )
@@ -482,7 +482,7 @@ def test_twenty_rows_of_what_a_search_has_left_are_printed(report: Path, open_pa
     opened.page.emulate_media(media="print")
     visible = [row.is_visible() for row in rows.all()]
     assert visible == [False] * 10 + [True] * 20 + [False] * 12
-    heading = opened.table("On what").locator("th").first
+    heading = opened.table("Clearest examples").locator("th").first
     assert heading.evaluate("e => getComputedStyle(e).position") == "static"
 
 
@@ -566,7 +566,7 @@ def test_hostile_examples_are_shown_as_texts_and_run_nothing(
     assert build.main([str(tmp_path)]) == 0
     opened = open_page(tmp_path / "alp-rte" / "report.html", width=PHONE)
     opened.draw_all()
-    table = opened.table("On what")
+    table = opened.table("Clearest examples")
     rows = table.locator("tbody tr").evaluate_all(
         "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
     )

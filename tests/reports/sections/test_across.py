@@ -213,7 +213,7 @@ def test_several_tasks_have_all_three_blocks(scribe, tmp_path: Path):
     ranks, aggregated, effects = found
     assert ranks.notes[0].startswith("Ranked on 2 tasks, by the mean of each: rte, mrpc.")
     assert ranks.warnings == (
-        "2 tasks of 3 methods cannot give a p value below 0.17, whatever their ranks.",
+        "2 tasks with 3 methods cannot give a p value below 0.17, whatever the ranks are.",
     )
     assert "100 % the task's teacher" in aggregated.notes[1]
     assert [panel.caption for panel in aggregated.panels] == [

@@ -21,12 +21,12 @@ from reports.kit.palette import method_styles
 from reports.sections.disagreements import (
     CHARACTERS,
     LEAST_TEXT,
-    MOST,
+    MOST_EXAMPLES,
     MOST_TEXT,
     ROWS,
     disagreements_block,
-    shortened,
-    shown_size,
+    list_limits,
+    shorten,
 )
 from tests.reports.conftest import Scribe, section_blocks
 
@@ -113,9 +113,9 @@ def test_the_page_shows_what_most_seeds_agree_on(evidence):
             "method": "alp",
             "against": "finetune",
             "examples": "10",
-            "alone right in most seeds": "2",
-            "the other alone right in most seeds": "0",
-            "in fewer seeds": "1",
+            "method alone right in most seeds": "2",
+            "other method alone right in most seeds": "0",
+            "neither in most seeds": "1",
         }
     ]
     assert (counts.searchable, listed.searchable) == (False, True)
@@ -127,13 +127,13 @@ def test_the_page_shows_what_most_seeds_agree_on(evidence):
         "text 2": "guess 7",
         "label": "yes",
         "method's answer": "yes (3)",
-        "the other's answer": "no (2)",
-        "alone right": "2",
-        "the other alone right": "0",
+        "other method's answer": "no (2)",
+        "seeds with method alone right": "2",
+        "seeds with other method alone right": "0",
         "seeds": "3",
         "example": "7",
     }
-    assert found.notes == ("At most 40 examples of each comparison each way are shown here.",)
+    assert found.notes == ("The list has at most 40 examples for each side of each comparison.",)
 
 
 def test_scores_are_compared_by_their_errors(evidence):
@@ -142,8 +142,8 @@ def test_scores_are_compared_by_their_errors(evidence):
     listed = cells(found.tables[1])
     assert [row["method's answer"] for row in listed] == ["1.00", "−1.00"]
     assert [row["method's error"] for row in listed] == ["0.00", "2.00"]
-    assert [row["the other's error"] for row in listed] == ["0.25", "0.00"]
-    assert [row["closer"] for row in listed] == ["3", "0"]
+    assert [row["other method's error"] for row in listed] == ["0.25", "0.00"]
+    assert [row["seeds with method closer"] for row in listed] == ["3", "0"]
     frame = read(disagreements_csv(changed))
     assert frame["baseline_answer"].tolist() == [0.75, 1.0]
     assert frame["method_votes"].tolist() == ["", ""]
@@ -187,7 +187,7 @@ def test_an_unfinished_study_has_no_block(scribe):
 def test_models_that_agree_have_counts_alone(evidence):
     (found,) = block(replace(evidence, disagreements=(made([]),)))
     (counts,) = found.tables
-    assert cells(counts)[0]["in fewer seeds"] == "0"
+    assert cells(counts)[0]["neither in most seeds"] == "0"
 
 
 def test_hostile_texts_are_whole_in_the_file_and_texts_on_the_page(scribe, tmp_path: Path):
@@ -208,9 +208,9 @@ def test_hostile_texts_are_whole_in_the_file_and_texts_on_the_page(scribe, tmp_p
     ("comparisons", "expected"), [(1, (40, 600)), (2, (40, 600)), (21, (16, 150)), (168, (2, 150))]
 )
 def test_many_comparisons_show_fewer_rows_and_shorter_texts(comparisons, expected):
-    assert shown_size(comparisons) == expected
-    for most, characters in [shown_size(count) for count in range(1, 400)]:
-        assert 1 <= most <= MOST
+    assert list_limits(comparisons) == expected
+    for most, characters in [list_limits(count) for count in range(1, 400)]:
+        assert 1 <= most <= MOST_EXAMPLES
         assert LEAST_TEXT <= characters <= MOST_TEXT
 
 
@@ -222,7 +222,7 @@ def test_the_rows_of_many_comparisons_stay_within_their_share(scribe):
     rows = cells(found.tables[1])
     assert len(rows) == 168 * 4 <= ROWS
     assert [row["method"] for row in rows[:5]] == ["m0"] * 4 + ["m1"]
-    assert [row["alone right"] for row in rows[:4]] == ["3", "3", "0", "0"]
+    assert [row["seeds with method alone right"] for row in rows[:4]] == ["3", "3", "0", "0"]
     assert sum(len(row["text 1"] + row["text 2"]) for row in rows) <= 1.05 * CHARACTERS
 
 
@@ -238,7 +238,7 @@ def test_the_rows_of_many_comparisons_stay_within_their_share(scribe):
     ],
 )
 def test_texts_share_ten_characters(given, expected):
-    assert shortened(given, 10) == expected
+    assert shorten(given, 10) == expected
 
 
 def test_methods_have_their_colours(evidence):

@@ -83,15 +83,15 @@ def test_the_page_shows_each_comparison(scribe):
     """Of ten examples alp's runs have 9, 8 and 9 right and those of the baseline 8, 7 and 6 of them."""
     scribe.finished()
     (found,) = block(scribe)
-    assert found.notes == ("10 examples.",)
+    assert found.notes == ("Compared on 10 examples.",)
     (table,) = found.tables
     texts = dict(
         zip([c.text for c in table.headings], [c.text for c in table.rows[0]], strict=True)
     )
-    assert texts["discordant, median"] == "1"
-    assert texts["exact p, median"] == "1.000"
-    assert texts["mid-p, median"] == "0.500"
-    assert texts["mid-p < 0.05, for"] == "0"
+    assert texts["discordant examples, median"] == "1"
+    assert texts["McNemar's exact p, median"] == "1.000"
+    assert texts["McNemar's mid-p, median"] == "0.500"
+    assert texts["seeds with mid-p < 0.05 for the method"] == "0"
     assert found.panels[0].caption == "Difference in accuracy of each seed's two models"
 
 

@@ -33,7 +33,7 @@ OURS, THEIRS = [0.5 + difference for difference in DIFFERENCES], [0.5] * 6
 def test_spreads_and_what_they_let_be_found(scribe: Any) -> None:
     found = power.read_power(compared(scribe, OURS, THEIRS), "rte")
     assert found is not None
-    assert (found.level, found.seeds, found.without) == (0.05, (5, 6, 10, 20, 50), ())
+    assert (found.level, found.seeds, found.no_spread) == (0.05, (5, 6, 10, 20, 50), ())
     assert found.sd == pytest.approx(10 * math.sqrt(6 / 5))
     (row,) = found.comparisons.to_dict("records")
     assert (row["method"], row["baseline"], row["pairs"]) == ("alp", "finetune", 6)
@@ -70,8 +70,10 @@ def test_the_level_is_the_share_of_the_family(scribe: Any) -> None:
     # 2 / 2^n is below .005 from nine pairs on.
     assert found.curves["seeds"].unique().tolist() == [10, 20, 50]
     assert power._notes(found) == (
-        "The median spread of 1 comparison, each at level 0.005: its share, which is Holm's worst case.",
-        "With 5 or 6 pairs nothing can be found at that level, however large: 9 are the least.",
+        "The curves are at the median spread of 1 comparison. Each comparison is tested at level 0.005: "
+        "its share of the family's level, the worst case of Holm's method.",
+        "With 5 or 6 pairs no difference can be found at that level, however large it is: 9 pairs are "
+        "the least.",
     )
 
 
@@ -111,7 +113,7 @@ def test_comparisons_without_a_spread_are_named(scribe: Any) -> None:
         scribe.run("kd", "report", 0, seed, 0.75, predicted=False)
     found = power.read_power(read_evidence(scribe.ledger, "alp-rte"), "rte")
     assert found is not None
-    assert found.without == ("kd against finetune (all differences are equal)",)
+    assert found.no_spread == ("kd against finetune (all differences are equal)",)
     assert found.comparisons["method"].tolist() == ["alp"]
     assert power._notes(found)[-1].endswith(
         "spread: kd against finetune (all differences are equal)."
@@ -126,7 +128,7 @@ def test_seeds_that_were_added_have_no_curve(scribe: Any) -> None:
     evidence = compared(scribe, OURS, THEIRS, stopping="sequential")
     (block,) = power.power_blocks(evidence, STYLES)
     assert not block.panels
-    assert "no curve of a fixed number is its own" in block.notes[0]
+    assert "no curve for a fixed number of seeds describes it" in block.notes[0]
 
 
 def test_an_empty_ledger_has_no_block(scribe: Any) -> None:

@@ -88,7 +88,7 @@ def test_what_is_no_distribution_is_said(text: str) -> None:
 def test_trials_have_ranks_and_values(scribe: Any) -> None:
     own = [(0.6, setting(0.0)), (0.9, setting(1.0)), (math.nan, setting(0.1)), (0.6, setting(0.5))]
     evidence = search(scribe, alp=own, finetune=[(0.7, {"temperature": 2.0})])
-    searched = trials.read_searched(evidence, "rte")
+    searched = trials.read_space(evidence, "rte")
     found = searched.trials
     assert found["method"].tolist() == ["finetune", "alp", "alp", "alp"]
     assert found["trial"].tolist() == [0, 0, 1, 3]
@@ -110,15 +110,15 @@ def test_the_share_that_was_searched_is_had_back(scribe: Any) -> None:
         (0.6, {"kd_weight": 0.6, "layer_weight": 0.1}),
         (0.7, {"kd_weight": 1.0, "layer_weight": 0.0}),
     ]
-    ranked = trials.read_searched(search(scribe, searched, alp=own), "rte").trials
+    ranked = trials.read_space(search(scribe, searched, alp=own), "rte").trials
     # (1 - 0.6) * 0.25 = 0.1; where nothing is left to share, there is no telling.
     assert ranked["setting.layer_share"].tolist() == pytest.approx([0.25, math.nan], nan_ok=True)
 
 
 def test_methods_share_a_scale(scribe: Any) -> None:
-    searched = trials.read_searched(search(scribe, alp=plane(2)), "rte")
+    searched = trials.read_space(search(scribe, alp=plane(2)), "rte")
     wider = {"temperature": Scale(0.5, 4), "kd_weight": Scale(choices=("low", "high"))}
-    both = trials.Searched(searched.trials, {**searched.scales, "other": wider})
+    both = trials.SearchSpace(searched.trials, {**searched.scales, "other": wider})
     assert trials.joint_scales(both) == {
         "temperature": Scale(0.5, 10),
         "layer_weight": Scale(1, 100, log=True),
@@ -128,7 +128,7 @@ def test_methods_share_a_scale(scribe: Any) -> None:
 
 def test_importances_need_trials_enough(scribe: Any) -> None:
     evidence = search(scribe, alp=plane(39))
-    assert trials.importance_frame(trials.read_searched(evidence, "rte")).empty
+    assert trials.importance_frame(trials.read_space(evidence, "rte")).empty
     assert block(evidence).notes == (
         "Importances of a single method need 40 complete trials; with fewer they are mostly chance. Not "
         "drawn: alp.",
@@ -137,7 +137,7 @@ def test_importances_need_trials_enough(scribe: Any) -> None:
 
 def test_the_weight_matters_more_than_the_temperature(scribe: Any) -> None:
     evidence = search(scribe, alp=plane(40))
-    frame = trials.importance_frame(trials.read_searched(evidence, "rte"))
+    frame = trials.importance_frame(trials.read_space(evidence, "rte"))
     assert frame["method"].unique().tolist() == ["alp"]
     assert frame["trials"].unique().tolist() == [40]
     shares = dict(zip(frame["hyper_parameter"], frame["percent"], strict=True))
@@ -157,8 +157,8 @@ def test_the_weight_matters_more_than_the_temperature(scribe: Any) -> None:
 def test_all_methods_are_judged_by_ranks(scribe: Any) -> None:
     low = [(score - 0.4, own) for score, own in plane(20, 1)]
     evidence = search(scribe, alp=plane(20), finetune=low)
-    frame = trials.importance_frame(trials.read_searched(evidence, "rte"))
-    assert frame["method"].unique().tolist() == [trials.ALL]
+    frame = trials.importance_frame(trials.read_space(evidence, "rte"))
+    assert frame["method"].unique().tolist() == [trials.ALL_METHODS]
     assert frame["trials"].unique().tolist() == [40]
     largest = frame.loc[frame["percent"].idxmax()]
     assert (largest["hyper_parameter"], largest["p"] < 0.05) == ("layer_weight", True)
@@ -166,19 +166,19 @@ def test_all_methods_are_judged_by_ranks(scribe: Any) -> None:
 
 def test_equal_scores_have_no_importances(scribe: Any) -> None:
     evidence = search(scribe, alp=[(0.7, own) for _, own in plane(40)])
-    assert trials.importance_frame(trials.read_searched(evidence, "rte")).empty
+    assert trials.importance_frame(trials.read_space(evidence, "rte")).empty
 
 
 def test_without_optuna_that_is_said(scribe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     evidence = search(scribe, alp=plane(40))
     monkeypatch.setitem(sys.modules, "optuna", None)
     shown = block(evidence)
-    assert "Importances are computed by Optuna, which is not installed" in shown.notes[0]
+    assert "Optuna computes them, and it was not installed" in shown.notes[0]
     assert len(shown.panels) == 2
 
 
 def test_a_surface_is_exact_where_scores_are_a_plane(scribe: Any) -> None:
-    searched = trials.read_searched(search(scribe, alp=plane(20)), "rte")
+    searched = trials.read_space(search(scribe, alp=plane(20)), "rte")
     assert surfaces.no_surface(searched, "alp") is None
     found = surfaces.surface(searched, "alp")
     x, y = np.meshgrid((found.x - 1) / 9, np.log(found.y) / np.log(100))
@@ -197,11 +197,11 @@ def test_a_surface_is_exact_where_scores_are_a_plane(scribe: Any) -> None:
 
 def test_contours_need_trials_that_are_not_on_a_line(scribe: Any) -> None:
     line = [(0.5 + at / 100, setting(at / 25, at / 25)) for at in range(25)]
-    searched = trials.read_searched(search(scribe, alp=line, finetune=plane(19)), "rte")
+    searched = trials.read_space(search(scribe, alp=line, finetune=plane(19)), "rte")
     assert surfaces.no_surface(searched, "alp") == "too few different trials"
     assert surfaces.no_surface(searched, "finetune") == "too few trials"
-    bare = trials.Searched(searched.trials, {"alp": {"temperature": Scale(1, 10)}})
-    assert surfaces.no_surface(bare, "alp") == "no range of both was searched"
+    bare = trials.SearchSpace(searched.trials, {"alp": {"temperature": Scale(1, 10)}})
+    assert surfaces.no_surface(bare, "alp") == "no ranges of both were searched"
 
 
 def test_the_weight_is_the_methods_own() -> None:
@@ -215,7 +215,7 @@ def test_the_weight_is_the_methods_own() -> None:
 def test_each_trial_is_a_line_across_the_axes(scribe: Any) -> None:
     own = [(0.6, setting(0.0, 0.5)), (0.8, setting(1.0, 0.25)), (0.7, setting(0.5, 1.0))]
     evidence = search(scribe, alp=own, finetune=[(0.7, {"temperature": 10.0})])
-    searched = trials.read_searched(evidence, "rte")
+    searched = trials.read_space(evidence, "rte")
     figure = figures.parallel_figure(
         searched.trials, trials.joint_scales(searched), "accuracy"
     ).to_figure()
@@ -242,7 +242,7 @@ def test_each_trial_is_a_line_across_the_axes(scribe: Any) -> None:
 
 
 def test_one_method_needs_no_axis(scribe: Any) -> None:
-    searched = trials.read_searched(search(scribe, alp=plane(3)), "rte")
+    searched = trials.read_space(search(scribe, alp=plane(3)), "rte")
     figure = figures.parallel_figure(
         searched.trials, trials.joint_scales(searched), "accuracy"
     ).to_figure()
@@ -255,7 +255,7 @@ def test_names_are_texts(scribe: Any) -> None:
     kinds = "CategoricalDistribution(choices=('<i>', 'b'))"
     own = [(0.1 * at, {name: 1.0 + at, "kind": "<i>"}) for at in range(5)]
     evidence = search(scribe, {name: SPACE["temperature"], "kind": kinds}, alp=own)
-    searched = trials.read_searched(evidence, "rte")
+    searched = trials.read_space(evidence, "rte")
     figure = figures.parallel_figure(
         searched.trials, trials.joint_scales(searched), "<u>"
     ).to_figure()
@@ -272,7 +272,7 @@ def test_contours_are_capped_and_the_rest_is_named(scribe: Any, monkeypatch: Any
         "finetune: selection accuracy over temperature and layer_weight"
     ]
     assert shown.notes[-1] == (
-        "Contours are drawn of the 1 methods with the highest selection scores; not of alp."
+        "Contours are drawn for the 1 methods with the highest selection scores, not for alp."
     )
 
 
@@ -285,7 +285,7 @@ def test_without_a_complete_trial_there_is_nothing(scribe: Any, score: float | N
 def test_one_trial_is_drawn(scribe: Any) -> None:
     shown = block(search(scribe, alp=[(0.5, setting(0.5))]))
     assert len(shown.panels) == 1
-    assert "the highest scores 50.00 points, trial 0 of alp" in shown.panels[0].alt
+    assert "the highest score is 50.00 points, in trial 0 of alp" in shown.panels[0].alt
 
 
 def test_a_space_that_cannot_be_read_costs_its_method_only(scribe: Any) -> None:
@@ -307,4 +307,4 @@ def test_ledgers_without_spaces_have_no_block(scribe: Any) -> None:
 
 def test_the_only_hyper_parameter_has_all_the_importance(scribe: Any) -> None:
     evidence = search(scribe, {"temperature": SPACE["temperature"]}, alp=plane(40))
-    assert trials.importance_frame(trials.read_searched(evidence, "rte")).empty
+    assert trials.importance_frame(trials.read_space(evidence, "rte")).empty

@@ -47,12 +47,12 @@ def test_curves_use_the_random_trials_only(scribe):
     assert frame["method"].unique().tolist() == ["finetune", "alp"]
     shown = block(evidence)
     assert shown.notes == (
-        "The first 4 of 6 trials of each method, drawn at random; the band holds at 95 %. The "
-        "sampler chose the others by earlier scores, so they are left out.",
+        "The curves use the first 4 of 6 trials of each method, which were drawn at random. The band "
+        "holds at 95 %. The sampler chose the other trials by earlier scores, so they are left out.",
     )
     assert shown.warnings == (
-        "4 random trials are too few to bound a curve from both sides at 95 %: 8 are the least, and "
-        "are had by --sampler random --trials 8.",
+        "4 random trials are too few to bound a curve from both sides at 95 %: it takes at least 8 "
+        "(--sampler random --trials 8).",
     )
 
 
@@ -60,7 +60,10 @@ def test_all_trials_of_a_random_search_count(scribe):
     own = [0.5 + number / 50 for number in range(8)]
     evidence = search(scribe, 8, {"alp": own, "finetune": own[::-1]})
     shown = block(evidence)
-    assert shown.notes == ("All 8 trials of each method, drawn at random; the band holds at 95 %.",)
+    assert shown.notes == (
+        "The curves use all 8 trials of each method, which were drawn at random. The band holds at 95 "
+        "%.",
+    )
     assert shown.warnings == ()
     frame = tuning.curve_frame(tuning.read_tuning(evidence, "rte").curves)
     first = frame[frame["trials"] == 1]
@@ -74,7 +77,7 @@ def test_the_level_is_the_manifests(scribe):
     found = tuning.read_tuning(evidence, "rte")
     assert found.confidence == 0.7
     assert {curve.confidence for curve in found.curves.values()} == {0.7}
-    assert "the band holds at 70 %" in block(evidence).notes[0]
+    assert "The band holds at 70 %" in block(evidence).notes[0]
 
 
 def test_the_figure_has_a_band_and_a_line_of_each_method(scribe):
@@ -115,17 +118,17 @@ def test_a_median_that_is_a_failure_is_not_drawn(scribe):
     figure = tuning.tuning_figure(frame, STYLES, "accuracy").to_figure()
     assert figure.data[1].y[0] is None
     assert figure.data[1].hovertext[0].startswith("alp, best of 1: none (")
-    words = "alp: 5 random trials, 3 of which failed, bound the curve nowhere."
+    words = "alp: 5 random trials, 3 of which failed, are too few to bound the curve anywhere."
     assert words in block(evidence).notes
 
 
 @pytest.mark.parametrize(
     ("missing", "words"),
     [
-        (None, "alp: 3 of 4 random trials are finished, a curve needs all."),
+        (None, "alp: 3 of 4 random trials are finished, and a curve needs all of them."),
         (
             "pruned",
-            "alp: 1 of 4 random trials were stopped early. Which ones depends on the others",
+            "alp: 1 of 4 random trials were stopped early. A trial is stopped because of the other",
         ),
     ],
 )
@@ -146,15 +149,16 @@ def test_a_trial_needs_all_its_search_seeds(scribe):
     scribe.manifest["search_seeds"] = [0, 1]
     evidence = search(scribe, 4, RANDOM)
     assert not tuning.read_tuning(evidence, "rte").curves
-    assert "alp: 0 of 4 random trials are finished, a curve needs all." in block(evidence).notes
+    words = "alp: 0 of 4 random trials are finished, and a curve needs all of them."
+    assert words in block(evidence).notes
 
 
 def test_too_few_trials_are_said_and_not_drawn(scribe):
     shown = block(search(scribe, 2, {"alp": [0.5, 0.6], "finetune": [math.nan] * 2}))
     assert shown.panels == ()
     assert shown.notes[1:] == (
-        "finetune: all of 2 random trials failed.",
-        "alp: 2 random trials bound the curve nowhere.",
+        "finetune: all 2 random trials failed.",
+        "alp: 2 random trials are too few to bound the curve anywhere.",
     )
     assert shown.warnings[0].startswith("2 random trials are too few")
 
@@ -182,9 +186,9 @@ def test_unequal_budgets_are_told(scribe):
     scribe.run("finetune", "search", 0, 0, 0.5, epochs=4)
     scribe.run("finetune", "search", 0, 1, 0.5, epochs=4)
     assert block(read_evidence(scribe.ledger, "alp-rte")).warnings[:3] == (
-        "The searches are not alike in trials: finetune 1, alp 3.",
-        "The searches are not alike in search seeds: finetune 2, alp 1.",
-        "The searches are not alike in epochs: finetune 4, alp 2.",
+        "The methods' searches differ in trials: finetune 1, alp 3.",
+        "The methods' searches differ in search seeds: finetune 2, alp 1.",
+        "The methods' searches differ in epochs: finetune 4, alp 2.",
     )
 
 

@@ -52,8 +52,8 @@ def test_what_was_trained_together_is_said(scribe: Any) -> None:
         scribe.run(method, "report", 0, 100, 0.8, provenance={"population": names}, predicted=False)
     _, task = cost_blocks(read_evidence(scribe.ledger, "alp-rte"), STYLES)
     assert task.notes == (
-        "Trained together with other methods, so that each has an equal share of one cost, which is "
-        "none of its own: all methods.",
+        "Trained together with other methods, so each has an equal share of the common cost and no cost "
+        "of its own: all methods.",
     )
 
 

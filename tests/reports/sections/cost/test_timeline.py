@@ -144,8 +144,8 @@ def test_long_pauses_are_cut_out(scribe: Any, clock: Any) -> None:
     assert (search.marker.opacity, report.marker.opacity) == (0.45, 1)
     assert search.marker.color == STYLES["alp"].colour
     assert timeline.timeline_block(read(scribe), STYLES).notes == (
-        "Times without runs are cut out at the dotted lines: 1, of 16.7 minutes in all, the longest "
-        "16.7 minutes.",
+        "Times without runs are cut out at the dotted lines: 1 in number, 16.7 minutes in all, the "
+        "longest 16.7 minutes.",
     )
 
 
@@ -164,7 +164,7 @@ def test_failed_runs_are_counted(scribe: Any, clock: Any) -> None:
     block = timeline.timeline_block(read(scribe), STYLES)
     (panel,) = block.panels
     assert "1 runs in 2 seconds" in panel.alt
-    assert panel.alt.endswith("1 failed.")
+    assert panel.alt.endswith("runs that failed: 1.")
     assert panel.figure.to_figure().data[0].hovertext == (
         "alp, rte, search: 1 run, 1 failed<br>2 seconds, from 0 seconds",
     )

@@ -17,8 +17,8 @@ def test_angles_are_summed_up_over_pairs_of_teacher_layers(evidence):
     ]
     block = angles_block(evidence, "rte", STYLES)
     assert block.notes == (
-        "After training all mean angles are acute with 2 of 2 methods; the widest mean is 80° "
-        "(finetune, student layer 2).",
+        "After training, all mean angles are acute in 2 of 2 methods. The widest mean is 80° (finetune, "
+        "student layer 2).",
     )
     (panel,) = block.panels
     assert panel.choice is not None
@@ -37,5 +37,5 @@ def test_an_angle_that_is_missing_or_obtuse_is_told(scribe):
     assert frame["acute"].tolist()[:1] == [66.7]
     assert frame[["lowest", "median", "highest", "acute"]].iloc[1].isna().all()
     (panel,) = angles_block(found, "rte", STYLES).panels
-    assert "acute with 0 of 1 methods; the widest mean is 100° (alp, student layer 1)" in panel.alt
+    assert "acute in 0 of 1 methods. The widest mean is 100° (alp, student layer 1)" in panel.alt
     assert panel.figure.to_figure().data[1].x == (None,)

@@ -52,8 +52,8 @@ def test_states_are_drawn_by_label_from_the_first_report_seed(evidence):
     block = states_block(evidence, "rte", STYLES)
     (panel,) = block.panels
     assert block.notes == (
-        "Drawn (in brackets the share of the variance of all states together): finetune, seed 100 (75 "
-        "%, nothing mixed); alp, seed 100 (75 %).",
+        "Drawn: finetune, seed 100 (75 %, no mixture); alp, seed 100 (75 %). In brackets: the share of "
+        "the variance that the two components show, of all states together.",
     )
     assert [name for name, _ in panel.key] == ["<yes>", "no"]
     assert panel.choice is not None
@@ -93,9 +93,8 @@ def test_scores_have_a_scale_and_planes_of_their_own_are_told(scribe):
         "explained": {"student": [0.5, 0.25], "teacher": [0.3, 0.1]},
     }  # fmt: skip
     block = states_block(looked_inside(scribe, {"projection": shown}), "rte", STYLES)
-    assert (
-        "each in a plane of its own): alp, seed 100 (75 % and 40 %, nothing mixed" in block.notes[0]
-    )
+    assert "alp, seed 100 (75 % and 40 %, no mixture)" in block.notes[0]
+    assert block.notes[0].endswith("each in a plane of its own.")
     (panel,) = block.panels
     assert panel.key == ()
     assert panel.choice is None
@@ -116,7 +115,7 @@ def test_of_many_methods_the_baseline_and_the_best_matched_are_drawn(scribe):
     found = read_evidence(scribe.ledger, "alp-rte")
     assert [method for _, method in found.internals.projections] == ["finetune", "pkd"]
     block = states_block(found, "rte", method_styles(["finetune", *names]))
-    assert block.notes[0].startswith("Drawn of 5 methods (")
+    assert block.notes[0].startswith("Drawn, of 5 methods: ")
 
 
 def test_states_without_any_angle_or_variance_are_drawn(scribe):

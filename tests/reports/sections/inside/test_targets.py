@@ -19,7 +19,8 @@ def test_a_heat_map_has_a_state_per_epoch_and_begins_with_the_last(evidence):
     )
     assert panel.caption == "alp: mean weights, 10 examples of validation, 3 seeds"
     assert (
-        "After epoch 2: student layer 1 looks most at teacher layer 1; student layer 2" in panel.alt
+        "After epoch 2: student layer 1 has its largest weight on teacher layer 1; student"
+        in panel.alt
     )
     assert "between seeds by a standard deviation of at most 0.000." in panel.alt
     (heat,) = panel.figure.to_figure().data
@@ -29,7 +30,7 @@ def test_a_heat_map_has_a_state_per_epoch_and_begins_with_the_last(evidence):
     assert frames[0]["data"] == [{"type": "heatmap", "z": [[0.5, 0.25, 0.25], [0.25, 0.25, 0.5]]}]
     assert frames[1]["data"] == frames[2]["data"] == [{"type": "heatmap"}]
     assert entropy.choice is not None
-    assert entropy.choice.options == ("all, their mean", "1", "2")
+    assert entropy.choice.options == ("mean of all", "1", "2")
     band, line = entropy.figure.to_figure().data
     assert (line.x, line.y) == ((0, 1, 2), (90.0, 70.0, 60.0))
     assert band.y == (90.0, 70.0, 60.0, 60.0, 70.0, 90.0)
