@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.analysis.ablation_diff import side_by_side
+from harness.analysis.ablation_diff import read_ablation_diff
 from harness.analysis.compare import AblationResult
 from harness.errors import UserError, one_line
 from harness.storage.database import existing_url
@@ -137,7 +137,7 @@ def _build_comparison(
     if target is None and not is_file_name(file):
         raise UserError(f"--compare: {file!r} cannot name a file; give --out")
     path = target or runs / file
-    write_whole(path, render_side_by_side(side_by_side(ledger, first, second)))
+    write_whole(path, render_side_by_side(read_ablation_diff(ledger, first, second)))
     return [path] if target is not None else [path, build_index(ledger, runs)]
 
 

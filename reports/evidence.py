@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 
-from harness.analysis.aggregation import Across, across, false_discovery
+from harness.analysis.aggregation import Synthesis, false_discovery, synthesise
 from harness.analysis.answers import StoredAnswers
 from harness.analysis.compare import AblationResult, Comparison, summarise
 from harness.analysis.disagreements import Disagreements, disagreements
-from harness.analysis.examples import ByExample, by_example
-from harness.analysis.inside import Inside, read_inside
+from harness.analysis.examples import ExampleTests, example_tests
+from harness.analysis.inspections import Inspections, read_inspections
 from harness.analysis.repeats import read_parts
 from harness.analysis.results import MethodResult
 from harness.storage.ledger import Ledger
@@ -30,9 +30,9 @@ class Evidence:
     """
 
     result: AblationResult
-    internals: Inside
-    aggregation: Across
-    by_example: ByExample
+    internals: Inspections
+    aggregation: Synthesis
+    example_tests: ExampleTests
     disagreements: tuple[Disagreements, ...]
     texts: Mapping[str, Mapping[int, tuple[str, ...]]]
     """By task with report runs: the texts of the examples that the runs are scored on, by id."""
@@ -117,9 +117,9 @@ def read_evidence(ledger: Ledger, ablation: str) -> Evidence:
     result = summarise(ledger, ablation, answers)
     return Evidence(
         result=result,
-        internals=read_inside(ledger, result),
-        aggregation=across(result),
-        by_example=by_example(answers, result),
+        internals=read_inspections(ledger, result),
+        aggregation=synthesise(result),
+        example_tests=example_tests(answers, result),
         disagreements=disagreements(answers, result),
         texts=_texts(ledger, result),
         discovery_p=false_discovery(result),

@@ -1,7 +1,7 @@
-"""Two ablations of one ledger side by side, which no manifest planned. Never imports torch.
+"""The differences between two ablations of one ledger. Never imports torch.
 
-What they have in common, the methods on the tasks, is compared by the seeds that both report: the second
-minus the first. No verdict is given: nobody fixed this family before the runs were seen.
+The methods and tasks of both ablations are compared over the seeds that both report: the second minus
+the first. No manifest fixed this family before the runs, so there is no verdict.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis.compare import BOOTSTRAP_SEED, AblationResult, uncompared
+from harness.analysis.compare import BOOTSTRAP_SEED, AblationResult, read_ablation
 from harness.analysis.repeats import read_parts
 from harness.analysis.results import MethodResult, search_ended
 from harness.config import json_values
@@ -25,7 +25,7 @@ from harness.storage.manifest import Manifest
 from harness.storage.record import Record
 
 NOT_SET = "not set"
-Place = tuple[str, str]
+Key = tuple[str, str]
 """A task and a method."""
 
 
@@ -39,8 +39,8 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Both:
-    """One method on one task in both ablations. Either `difference`, or `refused`, why there is none."""
+class MethodDiff:
+    """One method on one task in both ablations, with a `difference`, or the reason of a `refusal`."""
 
     task: str
     method: str
@@ -48,34 +48,34 @@ class Both:
     first: MethodResult
     second: MethodResult
     seeds: tuple[int, ...]
-    """That both report, ascending; what else they report is left out of the difference."""
+    """The report seeds of both ablations, ascending; the difference leaves out all other seeds."""
     difference: PairedDifference | None
-    """Second minus first, over `seeds`. Its interval is for one comparison."""
+    """Second minus first, over `seeds`. The interval is for one comparison."""
     adjusted_p: float | None
-    """Holm's, over all differences of the page."""
-    refused: str
+    """Holm's adjusted p value over all differences of the two ablations."""
+    refusal: str
 
     @property
-    def unpaired(self) -> tuple[int, ...]:
-        """Report seeds of one side only."""
+    def unpaired_seeds(self) -> tuple[int, ...]:
+        """Report seeds of one ablation only."""
         return tuple(sorted(set(self.first.seeds) ^ set(self.second.seeds)))
 
     @property
-    def failed(self) -> tuple[int, int]:
-        """How many report runs failed on either side; what is left may flatter."""
+    def failure_counts(self) -> tuple[int, int]:
+        """Number of failed report runs in each ablation; the runs that are left may flatter."""
         return len(self.first.failed_seeds), len(self.second.failed_seeds)
 
 
 @dataclass(frozen=True)
-class SideBySide:
-    """Two ablations, what differs in their configuration, and what both trained."""
+class AblationDiff:
+    """Two ablations, the changes in their configuration, and the methods that both trained."""
 
     first: AblationResult
     second: AblationResult
     changes: tuple[Change, ...]
-    pairs: tuple[Both, ...]
-    alone: tuple[str, ...]
-    """In words, what only one of them has."""
+    pairs: tuple[MethodDiff, ...]
+    leftovers: tuple[str, ...]
+    """In words, the methods and tasks of one ablation only."""
 
     @property
     def alpha(self) -> float:
@@ -83,76 +83,81 @@ class SideBySide:
         return min(side.manifest.alpha for side in (self.first, self.second))
 
 
-def side_by_side(ledger: Ledger, first: str, second: str) -> SideBySide:
-    """Read two ablations and compare what they have in common.
+def read_ablation_diff(ledger: Ledger, first: str, second: str) -> AblationDiff:
+    """Read two ablations by name and compare the methods and tasks of both.
 
     Raises:
-        StorageError: there is none of that name.
-        UserError: they are of different sources, which are never compared.
+        StorageError: there is no ablation of that name.
+        UserError: the ablations are of different sources, which are never compared.
     """
-    sides = uncompared(ledger, first), uncompared(ledger, second)
+    sides = read_ablation(ledger, first), read_ablation(ledger, second)
     kinds = [side.manifest.source.kind for side in sides]
     if kinds[0] != kinds[1]:
         raise UserError(
             f"--compare: {first} is of the source {kinds[0]}, {second} of {kinds[1]}; "
             "scores of different sources are never compared"
         )
-    found = SideBySide(*sides, _changes(*(side.manifest for side in sides)), (), _alone(*sides))
-    records = _report_records(ledger, found.first), _report_records(ledger, found.second)
-    pairs = [_both(found, place, [own[place] for own in records]) for place in _common(*sides)]
-    return replace(found, pairs=_adjusted(pairs))
+    changes = _changes(*(side.manifest for side in sides))
+    diff = AblationDiff(*sides, changes, pairs=(), leftovers=_leftovers(*sides))
+    records = [_report_records(ledger, side) for side in sides]
+    pairs = [
+        _method_diff(diff, key, [side_records[key] for side_records in records])
+        for key in _common_keys(*sides)
+    ]
+    return replace(diff, pairs=_adjust(pairs))
 
 
-def _report_records(ledger: Ledger, side: AblationResult) -> dict[Place, dict[int, Record]]:
-    """The complete report runs of each method on each task, of repeats those of all of them."""
+def _report_records(ledger: Ledger, side: AblationResult) -> dict[Key, dict[int, Record]]:
+    """By method on a task, the complete report runs by seed, with those of all repeats."""
     results = [*side.results, *chain.from_iterable(read_parts(ledger, side.manifest).values())]
-    found: dict[Place, dict[int, Record]] = {(r.task, r.method): {} for r in results}
+    records: dict[Key, dict[int, Record]] = {(r.task, r.method): {} for r in results}
     for result in results:
-        complete = (run for run in result.report if run.record.status == "complete")
-        found[result.task, result.method] |= {run.seed: run.record for run in complete}
-    return found
+        records[result.task, result.method] |= {
+            run.seed: run.record for run in result.report if run.record.status == "complete"
+        }
+    return records
 
 
-def _common(first: AblationResult, second: AblationResult) -> list[Place]:
-    places = [(result.task, result.method) for result in second.results]
-    return [(r.task, r.method) for r in first.results if (r.task, r.method) in places]
+def _common_keys(first: AblationResult, second: AblationResult) -> list[Key]:
+    keys = [(result.task, result.method) for result in second.results]
+    return [(r.task, r.method) for r in first.results if (r.task, r.method) in keys]
 
 
-def _alone(first: AblationResult, second: AblationResult) -> tuple[str, ...]:
-    common = set(_common(first, second))
+def _leftovers(first: AblationResult, second: AblationResult) -> tuple[str, ...]:
+    common_keys = set(_common_keys(first, second))
     return tuple(
         f"{result.method} on {result.task} is in {side.manifest.name} only"
         for side in (first, second)
         for result in side.results
-        if (result.task, result.method) not in common
+        if (result.task, result.method) not in common_keys
     )
 
 
-def _both(found: SideBySide, place: Place, records: Sequence[Mapping[int, Record]]) -> Both:
-    first, second = found.first.result(*place), found.second.result(*place)
+def _method_diff(
+    diff: AblationDiff, key: Key, records: Sequence[Mapping[int, Record]]
+) -> MethodDiff:
+    first, second = diff.first.result(*key), diff.second.result(*key)
     assert first is not None
     assert second is not None
     seeds = tuple(sorted(set(first.seeds) & set(second.seeds)))
-    refused = _reason(found, first, second, seeds) or _same_runs_or_other_examples(*records)
-    both = Both(*place, first.metric, first, second, seeds, None, None, refused)
-    if refused:
-        return both
+    refusal = _refusal(diff, first, second, seeds) or _records_refusal(*records)
+    method_diff = MethodDiff(*key, first.metric, first, second, seeds, None, None, refusal)
+    if refusal:
+        return method_diff
     difference = paired_difference(
         second.scores_of(seeds),
         first.scores_of(seeds),
-        confidence=1 - found.alpha,
+        confidence=1 - diff.alpha,
         generator=np.random.default_rng(BOOTSTRAP_SEED),
     )
-    return replace(both, difference=difference)
+    return replace(method_diff, difference=difference)
 
 
-def _reason(
-    found: SideBySide, first: MethodResult, second: MethodResult, seeds: tuple[int, ...]
+def _refusal(
+    diff: AblationDiff, first: MethodResult, second: MethodResult, seeds: tuple[int, ...]
 ) -> str:
-    """Why there is no paired difference; empty where there is one."""
-    sides = (found.first, first), (found.second, second)
-    repeats = [side.manifest.joint for side, _ in sides]
-    for side, result in sides:
+    """The reason against a paired difference; empty without a reason."""
+    for side, result in ((diff.first, first), (diff.second, second)):
         name = side.manifest.name
         if not search_ended(result, side.manifest):
             return f"the search of {name} has not ended"
@@ -160,8 +165,8 @@ def _reason(
             return f"{name} has no finished report run"
         if side.sequential:
             return f"{name} added seeds until its own comparisons were decided"
-    if repeats[0] != repeats[1]:
-        return "one repeats the whole, the other does not: its seeds are other things"
+    if diff.first.manifest.joint != diff.second.manifest.joint:
+        return "only one of them repeats whole pipelines: a repeat is not paired with a seed"
     if first.metric != second.metric:
         return f"scored by {first.metric} and by {second.metric}"
     if not seeds:
@@ -169,38 +174,37 @@ def _reason(
     return ""
 
 
-def _same_runs_or_other_examples(first: Mapping[int, Record], second: Mapping[int, Record]) -> str:
-    """Why report runs by seed say nothing of a difference; empty where they do."""
-    splits = [{record.inputs.split for record in own.values()} for own in (first, second)]
+def _records_refusal(first: Mapping[int, Record], second: Mapping[int, Record]) -> str:
+    """The reason in the report runs (by seed) against a difference; empty without a reason."""
+    splits = [{record.inputs.split for record in side.values()} for side in (first, second)]
     if splits[0] != splits[1]:
         return "evaluated on different examples"
-    common = first.keys() & second.keys()
-    if common and all(first[seed].fingerprint == second[seed].fingerprint for seed in common):
+    seeds = first.keys() & second.keys()
+    if seeds and all(first[seed].fingerprint == second[seed].fingerprint for seed in seeds):
         return "the very same runs"
     return ""
 
 
-def _adjusted(pairs: list[Both]) -> tuple[Both, ...]:
-    compared = [both for both in pairs if both.difference is not None]
-    p_values = [both.difference.p_value for both in compared if both.difference is not None]
-    adjusted = iter(holm(p_values) if p_values else ())
+def _adjust(pairs: list[MethodDiff]) -> tuple[MethodDiff, ...]:
+    p_values = [pair.difference.p_value for pair in pairs if pair.difference is not None]
+    adjusted_p_values = iter(holm(p_values) if p_values else ())
     return tuple(
-        both if both.difference is None else replace(both, adjusted_p=next(adjusted))
-        for both in pairs
+        pair if pair.difference is None else replace(pair, adjusted_p=next(adjusted_p_values))
+        for pair in pairs
     )
 
 
 def _changes(first: Manifest, second: Manifest) -> tuple[Change, ...]:
-    before, after = (dict(_flat(_design(manifest))) for manifest in (first, second))
+    entries, other_entries = (dict(_entries(_design(manifest))) for manifest in (first, second))
     return tuple(
-        Change(name, before.get(name, NOT_SET), after.get(name, NOT_SET))
-        for name in dict.fromkeys((*before, *after))
-        if before.get(name, NOT_SET) != after.get(name, NOT_SET)
+        Change(name, entries.get(name, NOT_SET), other_entries.get(name, NOT_SET))
+        for name in dict.fromkeys((*entries, *other_entries))
+        if entries.get(name, NOT_SET) != other_entries.get(name, NOT_SET)
     )
 
 
 def _design(manifest: Manifest) -> dict[str, Any]:
-    """What may make scores differ: the configuration, teachers, seeds and versions."""
+    """All that may change scores: the configuration, teachers, seeds and versions."""
     provenance = manifest.provenance
     return {
         **json_values(manifest.config),
@@ -218,11 +222,11 @@ def _design(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Dotted names with values as texts; what is not set is left out."""
+def _entries(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Dotted names with values as texts; values that are not set are left out."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _entries(value, f"{prefix}{name}.")
         elif value is not None:
-            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            yield f"{prefix}{name}", shown
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield f"{prefix}{name}", text

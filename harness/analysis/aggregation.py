@@ -1,4 +1,4 @@
-"""Several methods and tasks at once: what an ablation's result says across them. Never imports torch.
+"""Ranks, aggregates and effects across an ablation's methods and tasks. Never imports torch.
 
 None of these numbers decides anything: verdicts come from the paired differences on each task, in
 the family that the manifest names.
@@ -19,7 +19,7 @@ from harness.analysis.common_runs import (
     scores_by_task,
 )
 from harness.analysis.compare import BOOTSTRAP_SEED, AblationResult, Comparison
-from harness.analysis.normalised import Scale, Scales, scales
+from harness.analysis.scales import Scale, Scales, task_scales
 from harness.stats.aggregate import (
     Aggregate,
     PerformanceProfile,
@@ -46,7 +46,7 @@ from harness.stats.ranks import (
 )
 
 LEAST_METHODS = 3
-"""The fewest methods that are ranked: of two, their paired difference says more."""
+"""The fewest methods that are ranked: the paired difference of two methods says more than ranks."""
 PERMUTATIONS = 9999
 PROFILE_STEPS = 40
 
@@ -57,16 +57,16 @@ class Ranking:
 
     methods: tuple[str, ...]
     unit: str
-    """What a block is, and so what the claim is about: "task", by each method's mean over the seeds
-    in common, where several tasks are complete; else `CompleteRuns.unit`, of the only one."""
+    """The kind of a block, which the claim is about. Where several tasks are complete, "task": a score
+    is a method's mean over the common seeds. Else `CompleteRuns.unit`, on the only complete task."""
     blocks: tuple[str, ...]
     friedman: Friedman
-    """With its permutation p value."""
+    """The test over all methods, with its permutation p value."""
     least_p: float
-    """The smallest permutation p value that these blocks can give: all of them in one order."""
+    """The smallest permutation p value of these blocks: that of the same order in all blocks."""
     nemenyi: Nemenyi
     against_baseline: tuple[RankComparison, ...]
-    """Every other method against the baseline, adjusted by Holm; empty without a baseline."""
+    """The other methods against the baseline, adjusted by Holm; empty without a baseline."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,11 @@ class MethodAggregate:
 
 @dataclass(frozen=True)
 class Aggregates:
-    """All methods' runs on one scale, with intervals over the seeds; the tasks stay.
+    """All methods' runs on one scale, with intervals over the seeds, for these fixed tasks.
 
-    Interquartile means and profiles are on `scaled` tasks: shares of the gap (`Scale`), or the raw
-    scores of a single task. The probability of improvement needs no scale and is on all `tasks`.
+    Interquartile means and profiles are on `scaled_tasks`, in shares of the gap (`Scale`) if `shares`,
+    else in the raw scores of a single task. The probability of improvement needs no scale and is on
+    all `tasks`.
     """
 
     methods: tuple[MethodAggregate, ...]
@@ -94,7 +95,7 @@ class Aggregates:
     baseline: str | None
     seeds: tuple[int, ...]
     tasks: tuple[str, ...]
-    scaled: tuple[str, ...]
+    scaled_tasks: tuple[str, ...]
     shares: bool
     left_out: tuple[str, ...]
     """Tasks without a scale, and why."""
@@ -113,8 +114,8 @@ class CrossTaskEffect:
 
 
 @dataclass(frozen=True)
-class Across:
-    """What an ablation says across methods and tasks; an attempt without a result says why."""
+class Synthesis:
+    """An ablation's results across methods and tasks; an attempt without a result has a reason."""
 
     runs: CompleteRuns
     ranking: Attempt[Ranking]
@@ -122,29 +123,29 @@ class Across:
     effects: Attempt[tuple[CrossTaskEffect, ...]]
 
 
-def across(result: AblationResult) -> Across:
+def synthesise(result: AblationResult) -> Synthesis:
     """Rank, aggregate and combine an ablation's report runs."""
-    runs, scale = complete_runs(result), scales(result)
-    return Across(
+    runs, scales = complete_runs(result), task_scales(result)
+    return Synthesis(
         runs=runs,
         ranking=_ranking(result, runs),
-        aggregates=_aggregates(result, runs, scale),
-        effects=_effects(result, scale),
+        aggregates=_aggregates(result, runs, scales),
+        effects=_effects(result, scales),
     )
 
 
 def false_discovery(result: AblationResult) -> dict[tuple[str, str, str], float]:
     """Benjamini-Hochberg adjusted p values of the family, by (task, method, baseline).
 
-    As in Holm's, a comparison without data counts as p = 1. Empty where seeds were added until they
-    decided: a p value for a fixed number of seeds is not one there.
+    As in Holm's adjustment, a comparison without data counts as p = 1. Empty where seeds were added
+    until the decision: a p value for a fixed number of seeds does not hold there.
     """
     if any(comparison.adjusted_p is None for comparison in result.comparisons):
         return {}
-    found = [comparison.difference.p_value for comparison in result.comparisons]
-    padding = [1.0] * (len(result.manifest.family) - len(found))
+    p_values = [comparison.difference.p_value for comparison in result.comparisons]
+    padding = [1.0] * (len(result.manifest.family) - len(p_values))
     names = [(c.task, c.method, c.baseline) for c in result.comparisons]
-    return dict(zip(names, benjamini_hochberg(found + padding), strict=False))
+    return dict(zip(names, benjamini_hochberg(p_values + padding), strict=False))
 
 
 def _ranking(result: AblationResult, runs: CompleteRuns) -> Attempt[Ranking]:
@@ -153,19 +154,19 @@ def _ranking(result: AblationResult, runs: CompleteRuns) -> Attempt[Ranking]:
         return Attempt(None, f"ranks take {LEAST_METHODS} methods or more, here are {len(methods)}")
     if not tasks:
         return Attempt(None, "there is no task on which every method finished the same seed")
-    of_tasks = [
+    task_scores = [
         scores_by_method(result, task, methods, seeds) for task, seeds in runs.seeds.items()
     ]
     if len(tasks) > 1:
         unit, blocks = "task", tasks
-        scores = np.stack([own.mean(axis=0) for own in of_tasks])
+        scores = np.stack([block_scores.mean(axis=0) for block_scores in task_scores])
     else:
         unit, blocks = runs.unit, tuple(str(seed) for seed in runs.seeds[tasks[0]])
-        scores = of_tasks[0]
+        scores = task_scores[0]
     if len(blocks) == 1:
         return Attempt(None, f"every method finished one {unit} only, {blocks[0]}")
     control = _control(result, methods)
-    # At least that of the permutations drawn, of which the observed order counts as one.
+    # The observed order counts as one more permutation, so p is at least 1 / (PERMUTATIONS + 1).
     least_p = max(math.factorial(len(methods)) ** (1.0 - len(blocks)), 1 / (PERMUTATIONS + 1))
     ranking = Ranking(
         methods=methods,
@@ -179,61 +180,63 @@ def _ranking(result: AblationResult, runs: CompleteRuns) -> Attempt[Ranking]:
     return Attempt(ranking, "")
 
 
-def _aggregates(result: AblationResult, runs: CompleteRuns, scale: Scales) -> Attempt[Aggregates]:
+def _aggregates(result: AblationResult, runs: CompleteRuns, scales: Scales) -> Attempt[Aggregates]:
     tasks, seeds = tuple(runs.seeds), runs.shared_seeds
     shares = len(tasks) > 1
-    scaled = tuple(task for task in tasks if task in scale.known) if shares else tasks
+    scaled_tasks = tuple(task for task in tasks if task in scales.by_task) if shares else tasks
     if not tasks:
         return Attempt(None, "there is no task on which every method finished the same seed")
     if len(seeds) < 2:
         return Attempt(None, f"seeds that every method finished on every task: {len(seeds)}, not 2")
-    if not scaled:
-        return Attempt(None, f"no task has a scale: {_reasons(scale, tasks)}")
-    raw = {m: scores_by_task(result, m, tasks, seeds) for m in runs.methods}
-    shown = {m: scores_by_task(result, m, scaled, seeds) for m in runs.methods}
+    if not scaled_tasks:
+        return Attempt(None, f"no task has a scale: {_reasons(scales, tasks)}")
+    raw_scores = {m: scores_by_task(result, m, tasks, seeds) for m in runs.methods}
+    scores = {m: scores_by_task(result, m, scaled_tasks, seeds) for m in runs.methods}
     if shares:
-        ends = [scale.known[task] for task in scaled]
-        shown = {method: _shares(ends, scores) for method, scores in shown.items()}
+        used_scales = [scales.by_task[task] for task in scaled_tasks]
+        scores = {method: _shares(used_scales, values) for method, values in scores.items()}
     control = _control(result, runs.methods)
     baseline = None if control is None else runs.methods[control]
-    thresholds = _thresholds(np.stack(list(shown.values())))
+    thresholds = _thresholds(np.stack(list(scores.values())))
     confidence = 1 - result.manifest.alpha
     methods = tuple(
-        _aggregate(
+        _method_aggregate(
             method,
-            shown[method],
+            scores[method],
             thresholds,
-            None if baseline in (None, method) else (raw[method], raw[baseline]),
+            None if baseline in (None, method) else (raw_scores[method], raw_scores[baseline]),
             confidence,
         )
         for method in runs.methods
     )
-    left_out = tuple(f"{task} ({scale.missing[task]})" for task in tasks if task not in scaled)
+    left_out = tuple(
+        f"{task} ({scales.reasons[task]})" for task in tasks if task not in scaled_tasks
+    )
     return Attempt(
-        Aggregates(methods, runs.unit, baseline, seeds, tasks, scaled, shares, left_out), ""
+        Aggregates(methods, runs.unit, baseline, seeds, tasks, scaled_tasks, shares, left_out), ""
     )
 
 
-def _aggregate(
+def _method_aggregate(
     method: str,
-    shown: Floats,
+    scores: Floats,
     thresholds: Floats,
-    compared: tuple[Floats, Floats] | None,
+    raw_pair: tuple[Floats, Floats] | None,
     confidence: float,
 ) -> MethodAggregate:
-    """`shown` (seeds, tasks) is on the scale; `compared` are raw scores, its own and the baseline's."""
+    """`scores` (seeds, tasks) are on the scale; `raw_pair` the raw scores of method and baseline."""
     improvement = None
-    if compared is not None:
-        improvement = probability_of_improvement(*compared, _generator(), confidence=confidence)
+    if raw_pair is not None:
+        improvement = probability_of_improvement(*raw_pair, _generator(), confidence=confidence)
     return MethodAggregate(
         method=method,
-        interquartile_mean=interquartile_mean(shown, _generator(), confidence=confidence),
-        profile=performance_profile(shown, thresholds, _generator(), confidence=confidence),
+        interquartile_mean=interquartile_mean(scores, _generator(), confidence=confidence),
+        profile=performance_profile(scores, thresholds, _generator(), confidence=confidence),
         improvement=improvement,
     )
 
 
-def _effects(result: AblationResult, scale: Scales) -> Attempt[tuple[CrossTaskEffect, ...]]:
+def _effects(result: AblationResult, scales: Scales) -> Attempt[tuple[CrossTaskEffect, ...]]:
     tasks = {comparison.task for comparison in result.comparisons}
     if len(tasks) < 2:
         return Attempt(
@@ -242,31 +245,36 @@ def _effects(result: AblationResult, scale: Scales) -> Attempt[tuple[CrossTaskEf
     pairs: dict[tuple[str, str], list[Comparison]] = {}
     for comparison in result.comparisons:
         pairs.setdefault((comparison.method, comparison.baseline), []).append(comparison)
-    return Attempt(tuple(_effect(result, compared, scale) for compared in pairs.values()), "")
+    return Attempt(
+        tuple(_effect(result, comparisons, scales) for comparisons in pairs.values()), ""
+    )
 
 
 def _effect(
-    result: AblationResult, compared: Sequence[Comparison], scale: Scales
+    result: AblationResult, comparisons: Sequence[Comparison], scales: Scales
 ) -> CrossTaskEffect:
-    method, baseline = compared[0].method, compared[0].baseline
-    used = [comparison for comparison in compared if comparison.task in scale.known]
-    without = [comparison.task for comparison in compared if comparison.task not in scale.known]
-    left_out = tuple(f"{task} ({scale.missing[task]})" for task in without)
-    if not used:
-        reason = f"no task has a scale: {_reasons(scale, without)}"
+    """The effect of one method over its comparisons with the baseline, one on each task."""
+    method, baseline = comparisons[0].method, comparisons[0].baseline
+    scaled_comparisons = [
+        comparison for comparison in comparisons if comparison.task in scales.by_task
+    ]
+    other_tasks = [c.task for c in comparisons if c.task not in scales.by_task]
+    left_out = tuple(f"{task} ({scales.reasons[task]})" for task in other_tasks)
+    if not scaled_comparisons:
+        reason = f"no task has a scale: {_reasons(scales, other_tasks)}"
         return CrossTaskEffect(
             method, baseline, Attempt(None, reason), Attempt(None, reason), left_out
         )
     scores = np.concatenate(
         [
-            scale.known[c.task].shares(
+            scales.by_task[c.task].shares(
                 scores_by_method(result, c.task, (method, baseline), c.seeds)
             )
-            for c in used
+            for c in scaled_comparisons
         ]
     )
-    tasks = [comparison.task for comparison in used for _ in comparison.seeds]
-    seeds = [seed for comparison in used for seed in comparison.seeds]
+    tasks = [comparison.task for comparison in scaled_comparisons for _ in comparison.seeds]
+    seeds = [seed for comparison in scaled_comparisons for seed in comparison.seeds]
     confidence = 1 - result.manifest.alpha
     return CrossTaskEffect(
         method,
@@ -277,13 +285,15 @@ def _effect(
     )
 
 
-def _shares(ends: Sequence[Scale], scores: Floats) -> Floats:
+def _shares(scales: Sequence[Scale], scores: Floats) -> Floats:
     """Scores (seeds, tasks) on the scale of each task."""
-    return np.stack([end.shares(own) for end, own in zip(ends, scores.T, strict=True)], axis=1)
+    return np.stack(
+        [scale.shares(values) for scale, values in zip(scales, scores.T, strict=True)], axis=1
+    )
 
 
 def _thresholds(scores: Floats) -> Floats:
-    """From just below all scores, where every share is 1, to the highest, where it is 0."""
+    """Thresholds from just below all scores, where each share is 1, to the highest, where each is 0."""
     low, high = float(scores.min()), float(scores.max())
     step = (high - low) / PROFILE_STEPS
     return np.unique(np.linspace(low - step, high, PROFILE_STEPS + 2))
@@ -295,10 +305,10 @@ def _control(result: AblationResult, methods: Sequence[str]) -> int | None:
     return methods.index(baseline) if baseline in methods else None
 
 
-def _reasons(scale: Scales, tasks: Sequence[str]) -> str:
-    return "; ".join(f"{task}: {scale.missing[task]}" for task in tasks)
+def _reasons(scales: Scales, tasks: Sequence[str]) -> str:
+    return "; ".join(f"{task}: {scales.reasons[task]}" for task in tasks)
 
 
 def _generator() -> np.random.Generator:
-    """The same draws for every method."""
+    """A generator of the same draws for every method."""
     return np.random.default_rng(BOOTSTRAP_SEED)

@@ -1,4 +1,4 @@
-"""From the ledger to verdicts: what an ablation's records say, as numbers. Never imports torch."""
+"""From the ledger to verdicts: an ablation's results and comparisons. Never imports torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.analysis.answers import StoredAnswers
-from harness.analysis.crossed import crossed
-from harness.analysis.pairs import Pair, paired
+from harness.analysis.pair_bootstraps import pair_bootstraps
+from harness.analysis.pairs import Pair, pair_results
 from harness.analysis.repeats import read_repeats
-from harness.analysis.results import MethodResult, collapsed, read_results
+from harness.analysis.results import MethodResult, collapse_warning, read_results
 from harness.stats import (
     CrossedBootstrap,
     Interval,
@@ -39,12 +39,13 @@ BOOTSTRAP_SEED = 0
 
 @dataclass(frozen=True)
 class Comparison:
-    """One method against one baseline on one task. `unpaired` seeds lack a partner and are left out.
+    """One method against one baseline on one task.
 
-    `equivalence_p` is adjusted in the family of the tests of equivalence. `interval` is the one the
-    verdict's test inverts. Where seeds were added until they decided, `looked` says how it went,
-    `interval` is the repeated one, and there are no `equivalence` and no `adjusted_p`: a p value for a
-    fixed number of seeds is not one.
+    `unpaired_seeds` are complete on one side only and are left out. `equivalence_p` is adjusted in the
+    family of the tests of equivalence. `interval` inverts the verdict's test. Where seeds were added
+    until the decision, `stopping` is the state of the sequential test, `interval` is the repeated
+    interval, and `equivalence` and `adjusted_p` are None: a p value for a fixed number of seeds does
+    not hold there.
     """
 
     task: str
@@ -54,38 +55,38 @@ class Comparison:
     difference: PairedDifference
     interval: Interval
     adjusted_p: float | None
-    looked: Stopping | None
+    stopping: Stopping | None
     effects: PairedEffects
     equivalence: PairedEquivalence | None
     equivalence_p: float
-    crossed: CrossedBootstrap | None
+    crossed_bootstrap: CrossedBootstrap | None
     verdict: Verdict
-    detectable: float | None
-    """The least true difference that so many pairs find in four of five cases, at the observed spread
-    and this comparison's share of alpha; infinite where they find none, None without a spread or where
-    seeds were added until they decided."""
+    detectable_difference: float | None
+    """The least true difference that this number of pairs finds with power 0.8, at the observed spread
+    and this comparison's share of alpha. Infinite where no difference can be found; None without a
+    spread, or where seeds were added until the decision."""
     seeds: tuple[int, ...]
-    unpaired: tuple[int, ...]
+    unpaired_seeds: tuple[int, ...]
 
     @property
     def margin(self) -> float:
         """The margin of equivalence, in the unit of the scores."""
-        test = self.equivalence if self.looked is None else self.looked
+        test = self.equivalence if self.stopping is None else self.stopping
         assert test is not None
         return test.margin
 
 
 @dataclass(frozen=True)
 class AblationResult:
-    """Everything a report needs: the manifest, results by (task, method), the family's comparisons.
+    """An ablation's manifest, its results by (task, method), and the family's comparisons.
 
-    `missing` says in words what cannot be compared yet, and why.
+    `gaps` are sentences on the comparisons that cannot be made yet, and why.
     """
 
     manifest: Manifest
     results: tuple[MethodResult, ...]
     comparisons: tuple[Comparison, ...]
-    missing: tuple[str, ...]
+    gaps: tuple[str, ...]
 
     @property
     def sequential(self) -> bool:
@@ -100,18 +101,24 @@ class AblationResult:
         return None
 
 
-def summarise(ledger: Ledger, ablation: str, stored: StoredAnswers | None = None) -> AblationResult:
-    """Read one ablation's records and compare what its manifest says is to be compared.
+def summarise(
+    ledger: Ledger, ablation: str, stored_answers: StoredAnswers | None = None
+) -> AblationResult:
+    """Read one ablation's results and make the comparisons of its manifest's family.
 
-    Pass `stored`, the ledger's, to use the predictions further without reading them again.
+    Pass the ledger's `stored_answers` to reuse the predictions without reading them again. Raises
+    `StorageError` if there is no such ablation.
     """
-    partial = uncompared(ledger, ablation)
-    comparisons, missing = _compare(partial, stored or StoredAnswers(ledger))
-    return replace(partial, comparisons=comparisons, missing=missing)
+    result = read_ablation(ledger, ablation)
+    comparisons, gaps = _compare(result, stored_answers or StoredAnswers(ledger))
+    return replace(result, comparisons=comparisons, gaps=gaps)
 
 
-def uncompared(ledger: Ledger, ablation: str) -> AblationResult:
-    """Read one ablation's records without its comparisons. Raises `StorageError` if there is none."""
+def read_ablation(ledger: Ledger, ablation: str) -> AblationResult:
+    """Read one ablation's results, without comparisons.
+
+    Raises `StorageError` if there is no such ablation.
+    """
     manifest = ledger.manifest(ablation)
     results = (
         read_repeats(ledger, manifest)
@@ -126,37 +133,36 @@ def uncompared(ledger: Ledger, ablation: str) -> AblationResult:
 
 
 def collapses(result: AblationResult) -> list[str]:
-    """A sentence on each method of which report runs score exactly what a constant prediction does.
+    """A sentence on each method with report runs that have the score of a constant prediction.
 
-    Of repeats, each one's own result says it.
+    Empty for repeats: the result of each repeat has these sentences.
     """
     if result.manifest.joint:
         return []
     tasks = result.manifest.tasks
-    sentences = (collapsed(found, tasks[found.task].constant) for found in result.results)
+    sentences = (collapse_warning(r, tasks[r.task].constant) for r in result.results)
     return [sentence for sentence in sentences if sentence is not None]
 
 
 def _compare(
-    partial: AblationResult, stored: StoredAnswers
+    result: AblationResult, stored_answers: StoredAnswers
 ) -> tuple[tuple[Comparison, ...], tuple[str, ...]]:
-    pairs, missing = [], []
-    for task, method, baseline in partial.manifest.family:
-        ours, theirs = partial.result(task, method), partial.result(task, baseline)
-        pair = paired(ours, theirs, partial.manifest)
+    manifest = result.manifest
+    pairs, gaps = [], []
+    for task, method, baseline in manifest.family:
+        name = f"{method} against {baseline} on {task}"
+        pair = pair_results(result.result(task, method), result.result(task, baseline), manifest)
         if isinstance(pair, str):
-            missing.append(f"{method} against {baseline} on {task}: {pair}")
+            gaps.append(f"{name}: {pair}")
             continue
         pairs.append(pair)
-        if partial.manifest.joint:
-            ended = {*pair.seeds, *pair.ours.failed_seeds, *pair.theirs.failed_seeds}
-            wanted = len(partial.manifest.report_seeds)
-            if len(ended) < wanted:
-                missing.append(
-                    f"{method} against {baseline} on {task}: {len(ended)} of {wanted} repeats have ended"
-                )
-    made = _after_looks if partial.sequential else _at_once
-    return made(partial, pairs, stored), tuple(missing)
+        if manifest.joint:
+            failed_seeds = pair.method_result.failed_seeds | pair.baseline_result.failed_seeds
+            count = len(failed_seeds.union(pair.seeds))
+            if count < len(manifest.report_seeds):
+                gaps.append(f"{name}: {count} of {len(manifest.report_seeds)} repeats have ended")
+    compare = _compare_sequential if result.sequential else _compare_fixed
+    return compare(result, pairs, stored_answers), tuple(gaps)
 
 
 class _Level(NamedTuple):
@@ -166,31 +172,33 @@ class _Level(NamedTuple):
     share: float
 
 
-def _level(partial: AblationResult) -> _Level:
-    return _Level(partial.manifest.alpha, partial.manifest.share)
+def _level(manifest: Manifest) -> _Level:
+    return _Level(manifest.alpha, manifest.share)
 
 
-def _at_once(
-    partial: AblationResult, pairs: Sequence[Pair], stored: StoredAnswers
+def _compare_fixed(
+    result: AblationResult, pairs: Sequence[Pair], stored_answers: StoredAnswers
 ) -> tuple[Comparison, ...]:
     """The comparisons of a fixed number of seeds, by Holm's adjusted p values."""
-    level, manifest = _level(partial), partial.manifest
+    level, manifest = _level(result.manifest), result.manifest
     family = manifest.family
     differences = [_difference(pair, level) for pair in pairs]
     tests = [
-        _equivalence(difference, manifest.margin(pair.ours.metric), level)
+        _equivalence(difference, manifest.margin(pair.method_result.metric), level)
         for difference, pair in zip(differences, pairs, strict=True)
     ]
-    # A comparison without data counts as p = 1: the family is the manifest's, not what finished.
+    # The family is the manifest's: a comparison without data counts as p = 1.
     padding = [1.0] * (len(family) - len(differences))
-    adjusted = holm([d.p_value for d in differences] + padding) if family else ()
-    close = holm([test.p_value for test in tests] + padding) if family else ()
-    over_examples = crossed(stored, pairs, confidence=1 - level.share, seed=BOOTSTRAP_SEED)
-    found = []
+    p_values = holm([d.p_value for d in differences] + padding) if family else ()
+    test_p_values = holm([test.p_value for test in tests] + padding) if family else ()
+    bootstraps = pair_bootstraps(
+        stored_answers, pairs, confidence=1 - level.share, seed=BOOTSTRAP_SEED
+    )
+    comparisons = []
     for pair, difference, p, test, test_p, bootstrap in zip(
-        pairs, differences, adjusted, tests, close, over_examples, strict=False
+        pairs, differences, p_values, tests, test_p_values, bootstraps, strict=False
     ):
-        judged = verdict(
+        pair_verdict = verdict(
             difference,
             p,
             bootstrap,
@@ -201,12 +209,12 @@ def _at_once(
             equivalence_p=test_p,
             repeat_scope=manifest.replication,
         )
-        found.append(
+        comparisons.append(
             _comparison(
                 pair,
                 difference,
                 level,
-                judged,
+                pair_verdict,
                 difference.interval,
                 bootstrap,
                 adjusted_p=p,
@@ -214,33 +222,39 @@ def _at_once(
                 equivalence_p=test_p,
             )
         )
-    return tuple(found)
+    return tuple(comparisons)
 
 
-def _after_looks(
-    partial: AblationResult, pairs: Sequence[Pair], stored: StoredAnswers
+def _compare_sequential(
+    result: AblationResult, pairs: Sequence[Pair], stored_answers: StoredAnswers
 ) -> tuple[Comparison, ...]:
-    """The comparisons whose seeds were added until they decided, each at its share of alpha."""
-    level = _level(partial)
-    over_examples = crossed(stored, pairs, confidence=1 - level.share, seed=BOOTSTRAP_SEED)
-    found = []
-    for pair, bootstrap in zip(pairs, over_examples, strict=True):
-        looked = pair.looked
-        assert looked is not None
+    """The comparisons whose seeds were added until the decision, each at its share of alpha."""
+    level = _level(result.manifest)
+    bootstraps = pair_bootstraps(
+        stored_answers, pairs, confidence=1 - level.share, seed=BOOTSTRAP_SEED
+    )
+    comparisons = []
+    for pair, bootstrap in zip(pairs, bootstraps, strict=True):
+        state = pair.stopping
+        assert state is not None
         difference = _difference(pair, level)
-        last = looked.next_look is None and looked.decision is None
         interval = repeated_interval(
-            difference.differences, looked.max_pairs, level.share, is_final=last
+            difference.differences,
+            state.max_pairs,
+            level.share,
+            is_final=state.next_look is None and state.decision is None,
         )
-        judged = sequential_verdict(difference.mean, interval, looked, bootstrap, **pair.names())
-        found.append(_comparison(pair, difference, level, judged, interval, bootstrap))
-    return tuple(found)
+        pair_verdict = sequential_verdict(
+            difference.mean, interval, state, bootstrap, **pair.names()
+        )
+        comparisons.append(_comparison(pair, difference, level, pair_verdict, interval, bootstrap))
+    return tuple(comparisons)
 
 
 def _difference(pair: Pair, level: _Level) -> PairedDifference:
     return paired_difference(
-        pair.ours.scores_of(pair.seeds),
-        pair.theirs.scores_of(pair.seeds),
+        pair.method_result.scores_of(pair.seeds),
+        pair.baseline_result.scores_of(pair.seeds),
         confidence=1 - level.alpha,
         generator=np.random.default_rng(BOOTSTRAP_SEED),
     )
@@ -255,7 +269,7 @@ def _comparison(
     pair: Pair,
     difference: PairedDifference,
     level: _Level,
-    judged: Verdict,
+    pair_verdict: Verdict,
     interval: Interval,
     bootstrap: CrossedBootstrap | None,
     *,
@@ -265,26 +279,26 @@ def _comparison(
 ) -> Comparison:
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     return Comparison(
-        task=pair.ours.task,
-        method=pair.ours.method,
-        baseline=pair.theirs.method,
-        metric=pair.ours.metric,
+        task=pair.method_result.task,
+        method=pair.method_result.method,
+        baseline=pair.baseline_result.method,
+        metric=pair.method_result.metric,
         difference=difference,
         interval=interval,
         adjusted_p=adjusted_p,
-        looked=pair.looked,
+        stopping=pair.stopping,
         effects=paired_effects(difference.differences, 1 - level.alpha, generator),
         equivalence=equivalence,
         equivalence_p=equivalence_p,
-        crossed=bootstrap,
-        verdict=judged,
-        detectable=_detectable(pair, difference, level.share),
+        crossed_bootstrap=bootstrap,
+        verdict=pair_verdict,
+        detectable_difference=_detectable_difference(pair, difference, level.share),
         seeds=pair.seeds,
-        unpaired=pair.unpaired(),
+        unpaired_seeds=pair.unpaired_seeds(),
     )
 
 
-def _detectable(pair: Pair, difference: PairedDifference, share: float) -> float | None:
-    if pair.looked is not None or not difference.sd > ROUNDING:
+def _detectable_difference(pair: Pair, difference: PairedDifference, share: float) -> float | None:
+    if pair.stopping is not None or not difference.sd > ROUNDING:
         return None
     return detectable_difference(difference.sd, difference.n, share)

@@ -1,6 +1,6 @@
-"""Where two methods disagree: the examples that one of them has right and the other wrong.
+"""Where two methods disagree: the examples that one method has right and the other method wrong.
 
-Never imports torch. What is said of several seeds counts or averages them and is no test.
+Counts and means over several seeds describe these runs; they are no test. Never imports torch.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ Rows = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Side:
-    """What one method's models say of the examples that two methods disagree on, all (examples,).
+    """One method's answers on the examples that two methods disagree on; all arrays are (examples,).
 
-    `answers` are the classes that most seeds give, the lowest of equally many, or mean scores; `votes`
+    `answers` are the classes that most seeds give, the lowest class of a tie, or mean scores. `votes`
     count the seeds that give the class, and are None for scores. `errors` are means over seeds of the
-    distance to the label, for classes the share of seeds that are wrong, from 0 to 1. `closer` counts
-    the seeds whose error is less than the other side's: for classes, that alone are right.
+    distance to the label; for classes, the share of seeds that are wrong, from 0 to 1. `wins` count
+    the seeds whose error is less than the other side's; for classes, the seeds that alone are right.
     """
 
     answers: Floats
     votes: Counts | None
     errors: Floats
-    closer: Counts
+    wins: Counts
 
 
 @dataclass(frozen=True)
 class Disagreements:
-    """One comparison on the examples where a seed's two models are not equally right, all (examples,).
+    """One comparison on the examples where some seed's two models are not equally right.
 
-    Sorted by `advantage`, the baseline's error less the method's, from the method's greatest; then by
-    id. `examples` is how many there are in all. Every seed is paired with itself.
+    The arrays are (examples,), sorted by `advantage`, the baseline's error less the method's, from the
+    method's greatest; then by id. `examples` is the number of all examples. The two models of a pair
+    have the same seed.
     """
 
     task: str
@@ -49,77 +50,83 @@ class Disagreements:
     baseline: str
     seeds: tuple[int, ...]
     examples: int
-    scored: bool
+    is_regression: bool
     """Whether labels and answers are a regression's scores, not classes."""
     ids: npt.NDArray[np.int64]
     labels: Floats
     advantage: Floats
-    ours: Side
-    theirs: Side
+    method_side: Side
+    baseline_side: Side
 
     @property
     def clear_for_method(self) -> Rows:
         """Rows where the method is closer in most seeds and in the mean, from its greatest advantage."""
-        return np.flatnonzero((2 * self.ours.closer > len(self.seeds)) & (self.advantage > 0))
+        wins_most = 2 * self.method_side.wins > len(self.seeds)
+        return np.flatnonzero(wins_most & (self.advantage > 0))
 
     @property
     def clear_for_baseline(self) -> Rows:
-        """Rows where the baseline is, from its greatest advantage, then by id."""
-        found = np.flatnonzero((2 * self.theirs.closer > len(self.seeds)) & (self.advantage < 0))
-        return found[np.lexsort((self.ids[found], self.advantage[found]))]
+        """The baseline's rows of that kind, from its greatest advantage, then by id."""
+        wins_most = 2 * self.baseline_side.wins > len(self.seeds)
+        rows = np.flatnonzero(wins_most & (self.advantage < 0))
+        return rows[np.lexsort((self.ids[rows], self.advantage[rows]))]
 
 
-def disagreements(stored: StoredAnswers, result: AblationResult) -> tuple[Disagreements, ...]:
-    """Every comparison whose report runs have predictions stored, on the same examples."""
-    found = []
+def disagreements(
+    stored_answers: StoredAnswers, result: AblationResult
+) -> tuple[Disagreements, ...]:
+    """The disagreements of each comparison whose report runs have predictions on the same examples."""
+    tables = []
     for task in result.manifest.studies:
-        answers, _ = answers_on(stored, result, task)
-        found += [
-            _disagreements(compared, answers[compared.method], answers[compared.baseline])
-            for compared in result.comparisons
-            if compared.task == task and {compared.method, compared.baseline} <= set(answers)
+        answers, _ = answers_on(stored_answers, result, task)
+        tables += [
+            _disagreements(comparison, answers[comparison.method], answers[comparison.baseline])
+            for comparison in result.comparisons
+            if comparison.task == task and {comparison.method, comparison.baseline} <= set(answers)
         ]
-    return tuple(found)
+    return tuple(tables)
 
 
-def _disagreements(compared: Comparison, ours: Answers, theirs: Answers) -> Disagreements:
-    seeds = compared.seeds
-    errors, others = (_errors(side, seeds) for side in (ours, theirs))
+def _disagreements(
+    comparison: Comparison, answers: Answers, baseline_answers: Answers
+) -> Disagreements:
+    seeds = comparison.seeds
+    errors, baseline_errors = _errors(answers, seeds), _errors(baseline_answers, seeds)
     # Whole numbers are added, so that equal counts are equally great.
-    advantage = (others - errors).sum(axis=0) / len(seeds)
-    closer, further = (errors < others).sum(axis=0), (errors > others).sum(axis=0)
-    ids = ours.ids[seeds[0]]
+    advantage = (baseline_errors - errors).sum(axis=0) / len(seeds)
+    wins, losses = (errors < baseline_errors).sum(axis=0), (errors > baseline_errors).sum(axis=0)
+    ids = answers.ids[seeds[0]]
     rows = np.lexsort((ids, -advantage))
-    rows = rows[(closer + further)[rows] > 0]
+    rows = rows[(wins + losses)[rows] > 0]
     return Disagreements(
-        task=compared.task,
-        method=compared.method,
-        baseline=compared.baseline,
+        task=comparison.task,
+        method=comparison.method,
+        baseline=comparison.baseline,
         seeds=seeds,
         examples=len(ids),
-        scored=ours.scored,
+        is_regression=answers.is_regression,
         ids=ids[rows],
-        labels=ours.labels[rows],
+        labels=answers.labels[rows],
         advantage=advantage[rows],
-        ours=_side(ours, seeds, errors, closer, rows),
-        theirs=_side(theirs, seeds, others, further, rows),
+        method_side=_side(answers, seeds, errors, wins, rows),
+        baseline_side=_side(baseline_answers, seeds, baseline_errors, losses, rows),
     )
 
 
 def _errors(answers: Answers, seeds: Sequence[int]) -> Floats:
     """(seeds, examples): the distance to the label, 0 or 1 for classes."""
-    given = answers.of(seeds)
-    errors: Floats = np.abs(given - answers.labels) if answers.scored else given != answers.labels
+    values = answers.stack(seeds)
+    errors: Floats = (
+        np.abs(values - answers.labels) if answers.is_regression else values != answers.labels
+    )
     return errors.astype(np.float64)
 
 
-def _side(
-    answers: Answers, seeds: Sequence[int], errors: Floats, closer: Counts, rows: Counts
-) -> Side:
-    whole = answers.of(seeds)
-    given, errors = whole[:, rows], errors[:, rows].mean(axis=0)
-    if answers.scored:
-        return Side(given.mean(axis=0), None, errors, closer[rows])
-    classes = np.unique(whole)
-    votes = np.stack([(given == of).sum(axis=0) for of in classes])
-    return Side(classes[votes.argmax(axis=0)], votes.max(axis=0), errors, closer[rows])
+def _side(answers: Answers, seeds: Sequence[int], errors: Floats, wins: Counts, rows: Rows) -> Side:
+    all_values = answers.stack(seeds)
+    values, mean_errors = all_values[:, rows], errors[:, rows].mean(axis=0)
+    if answers.is_regression:
+        return Side(values.mean(axis=0), None, mean_errors, wins[rows])
+    classes = np.unique(all_values)
+    votes = np.stack([(values == label).sum(axis=0) for label in classes])
+    return Side(classes[votes.argmax(axis=0)], votes.max(axis=0), mean_errors, wins[rows])

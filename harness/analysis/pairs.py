@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.looks import look, looks_of
+from harness.analysis.interim import interim_plan, interim_result
 from harness.analysis.results import MethodResult, report_scores, search_ended, trials_ended
 from harness.stats import Stopping
 from harness.storage.manifest import Manifest
@@ -15,57 +15,61 @@ NO_PAIR = "no pair of finished report runs"
 
 @dataclass(frozen=True)
 class Pair:
-    """A method's result, its baseline's, and the seeds they are compared on, at least one.
+    """The results of a method and its baseline, and the seeds of the comparison, at least one.
 
-    `looked` says how it went where seeds were added until they decided.
+    `stopping` is the state of the sequential test where seeds were added until the decision.
     """
 
-    ours: MethodResult
-    theirs: MethodResult
+    method_result: MethodResult
+    baseline_result: MethodResult
     seeds: tuple[int, ...]
-    looked: Stopping | None
+    stopping: Stopping | None
 
     @property
-    def decided(self) -> bool:
-        """Whether seeds were added and decided it: what runs afterwards is not this pair's."""
-        return self.looked is not None and self.looked.decision is not None
+    def is_decided(self) -> bool:
+        """Whether added seeds brought a decision: later runs are not part of this pair."""
+        return self.stopping is not None and self.stopping.decision is not None
 
     def names(self) -> dict[str, Any]:
-        """What a verdict's sentence names, with the number of seeds that only one side lost."""
-        lost, others = (self._own(result.failed_seeds) for result in (self.ours, self.theirs))
+        """The arguments that a verdict's sentence needs, with each side's number of failed seeds."""
+        failures = self._until_decision(self.method_result.failed_seeds)
+        baseline_failures = self._until_decision(self.baseline_result.failed_seeds)
         return {
-            "method": self.ours.method,
-            "baseline": self.theirs.method,
-            "task": self.ours.task,
-            "metric": self.ours.metric,
-            "failures": len(lost - others),
-            "baseline_failures": len(others - lost),
+            "method": self.method_result.method,
+            "baseline": self.baseline_result.method,
+            "task": self.method_result.task,
+            "metric": self.method_result.metric,
+            "failures": len(failures - baseline_failures),
+            "baseline_failures": len(baseline_failures - failures),
         }
 
-    def unpaired(self) -> tuple[int, ...]:
+    def unpaired_seeds(self) -> tuple[int, ...]:
         """Seeds that are complete on one side only."""
-        return tuple(sorted(self._own(frozenset(self.ours.seeds) ^ frozenset(self.theirs.seeds))))
+        seeds = frozenset(self.method_result.seeds) ^ frozenset(self.baseline_result.seeds)
+        return tuple(sorted(self._until_decision(seeds)))
 
-    def _own(self, seeds: frozenset[int]) -> frozenset[int]:
-        """A baseline goes on for others after the decision."""
-        if not self.decided:
+    def _until_decision(self, seeds: frozenset[int]) -> frozenset[int]:
+        """The seeds up to the decision: after it a baseline goes on for other methods."""
+        if not self.is_decided:
             return seeds
         return frozenset(seed for seed in seeds if seed <= max(self.seeds))
 
 
-def paired(
-    ours: MethodResult | None, theirs: MethodResult | None, manifest: Manifest
+def pair_results(
+    method_result: MethodResult | None, baseline_result: MethodResult | None, manifest: Manifest
 ) -> Pair | str:
     """The pair, or in words why there is none."""
-    if ours is None or theirs is None:
+    if method_result is None or baseline_result is None:
         return NO_PAIR
-    for result in (ours, theirs):
+    for result in (method_result, baseline_result):
         if result.report and not search_ended(result, manifest):
-            ended = trials_ended(result, manifest)
-            return f"{ended} of {manifest.trials} search trials of {result.method} have ended"
-    looks = looks_of(manifest, ours.metric)
-    if looks is not None:
-        looked = look(report_scores(ours), report_scores(theirs), looks)
-        return Pair(ours, theirs, looked.seeds, looked.stopping) if looked.seeds else NO_PAIR
-    common = tuple(sorted(set(ours.seeds) & set(theirs.seeds)))
-    return Pair(ours, theirs, common, None) if common else NO_PAIR
+            count = trials_ended(result, manifest)
+            return f"{count} of {manifest.trials} search trials of {result.method} have ended"
+    plan = interim_plan(manifest, method_result.metric)
+    if plan is None:
+        seeds = tuple(sorted(set(method_result.seeds) & set(baseline_result.seeds)))
+        return Pair(method_result, baseline_result, seeds, None) if seeds else NO_PAIR
+    analysis = interim_result(report_scores(method_result), report_scores(baseline_result), plan)
+    if not analysis.seeds:
+        return NO_PAIR
+    return Pair(method_result, baseline_result, analysis.seeds, analysis.stopping)

@@ -1,7 +1,7 @@
-"""Repeats (`--repeat-search R`), as the ledger holds them: one score a repeat.
+"""Repeats (`--repeat-search R`), read from the ledger: one score for each repeat.
 
-The unit of replication is teacher, search and runs together. `harness.experiment.repeats` writes what
-is read here.
+The unit of replication is teacher, search and runs together. `harness.experiment.repeats` writes the
+repeats.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from harness.storage.manifest import Manifest
 
 
 def read_parts(ledger: Ledger, manifest: Manifest) -> dict[str, tuple[MethodResult, ...]]:
-    """The results of each repeat by its ablation's name, in order; empty where nothing was repeated."""
+    """The results of each repeat by its ablation's name, in order; empty without repeats."""
     return {name: tuple(part.results.values()) for name, part in _parts(ledger, manifest).items()}
 
 
 def read_repeats(ledger: Ledger, manifest: Manifest) -> tuple[MethodResult, ...]:
-    """One result per task and method, whose "seeds" are the repeats and whose scores are their means.
+    """One result per task and method: `seeds` are the repeats, and `scores` are their means.
 
-    A repeat that could not be done, or of which a report run failed, is a failed one: what is left of
-    it might flatter. One of which runs are missing, of the search too, does not count yet. `search`,
-    `report` and the setting are empty: each repeat has its own.
+    A repeat has failed if it could not be done, or if a report run failed: the runs that are left might
+    flatter. A repeat with missing search or report runs does not count yet. `search`, `report` and the
+    setting are empty: each repeat has its own.
     """
-    found = _parts(ledger, manifest)
-    parts = [None if name is None else found[name] for name in manifest.repeats]
+    by_name = _parts(ledger, manifest)
+    parts = [None if name is None else by_name[name] for name in manifest.repeats]
     return tuple(
-        _joined(task, method, manifest.primary_metric(task), parts)
+        _join(task, method, manifest.primary_metric(task), parts)
         for task, methods in manifest.studies.items()
         for method in methods
     )
@@ -60,22 +60,22 @@ def _parts(ledger: Ledger, manifest: Manifest) -> dict[str, _Part]:
     }
 
 
-def _joined(task: str, method: str, metric: str, parts: Sequence[_Part | None]) -> MethodResult:
-    whole: dict[int, MethodResult] = {}
-    lost, failures = set(), []
+def _join(task: str, method: str, metric: str, parts: Sequence[_Part | None]) -> MethodResult:
+    results: dict[int, MethodResult] = {}
+    failed_repeats, failures = set(), []
     for repeat, part in enumerate(parts):
         result = None if part is None else part.results.get((task, method))
         if part is None or result is None:
-            lost.add(repeat)
+            failed_repeats.add(repeat)
             continue
         failures += [f"repeat {repeat}, {text}" for text in result.failures]
         if not search_ended(result, part.manifest):
             continue
         if len(result.scores) == len(part.manifest.report_seeds):
-            whole[repeat] = result
+            results[repeat] = result
         elif result.failed_seeds or result.best_trial is None:
-            lost.add(repeat)
-    names = next(iter(whole.values())).metrics if whole else {}
+            failed_repeats.add(repeat)
+    names = next(iter(results.values())).metrics if results else {}
     return MethodResult(
         task=task,
         method=method,
@@ -85,12 +85,12 @@ def _joined(task: str, method: str, metric: str, parts: Sequence[_Part | None]) 
         report=(),
         best_trial=None,
         setting={},
-        seeds=tuple(whole),
-        scores=tuple(result.mean for result in whole.values()),
+        seeds=tuple(results),
+        scores=tuple(result.mean for result in results.values()),
         metrics={
-            name: float(np.mean([result.metrics[name] for result in whole.values()]))
+            name: float(np.mean([result.metrics[name] for result in results.values()]))
             for name in names
         },
         failures=tuple(failures),
-        failed_seeds=frozenset(lost),
+        failed_seeds=frozenset(failed_repeats),
     )

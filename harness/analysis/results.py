@@ -1,4 +1,4 @@
-"""What the ledger holds of each method on a task: its search, its best setting, its report runs."""
+"""The results of each method on a task, from the ledger: search, best setting and report runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harness.analysis.looks import looks_of, seeds_wanted
+from harness.analysis.interim import interim_plan, planned_seeds
 from harness.config import Choice
 from harness.stats.arrays import Floats
 from harness.storage.ledger import Ledger
@@ -21,9 +21,10 @@ from harness.storage.record import Record, StudyRun
 class MethodResult:
     """One method on one task: its best setting and the report runs of that setting.
 
-    `scores` (seeds,) are the primary metric on the first evaluation split, by `seeds`; `metrics` are
-    means over seeds of every metric recorded. Empty while the report runs are missing. Where the whole
-    pipeline was repeated, seeds are repeats, and each score is a mean over that repeat's report seeds.
+    `scores` (seeds,) are the primary metric on the first evaluation split, in the order of `seeds`;
+    `metrics` are means over seeds of every recorded metric. All are empty while there are no report
+    runs. Where whole pipelines were repeated, seeds are repeats, and each score is a mean over the
+    report seeds of its repeat.
     """
 
     task: str
@@ -52,7 +53,7 @@ class MethodResult:
         return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else float("nan")
 
     def scores_of(self, seeds: Sequence[int]) -> Floats:
-        """The scores (seeds,) in the order of `seeds`. Raises `KeyError` for one that has none."""
+        """The scores (seeds,) in the order of `seeds`. Raises `KeyError` for a seed without a score."""
         by_seed = dict(zip(self.seeds, self.scores, strict=True))
         return np.array([by_seed[seed] for seed in seeds], dtype=np.float64)
 
@@ -70,15 +71,15 @@ def trials_ended(result: MethodResult, manifest: Manifest) -> int:
 
 
 def search_ended(result: MethodResult, manifest: Manifest) -> bool:
-    """Whether the setting was chosen among all trials; one chosen among fewer is not comparable.
+    """Whether the setting was chosen among all trials; a choice among fewer is not comparable.
 
-    Of repeats only those are counted of which it was.
+    True for repeats: `read_repeats` counts only repeats whose search has ended.
     """
     return manifest.joint or trials_ended(result, manifest) >= manifest.trials
 
 
-def collapsed(result: MethodResult, constant: float) -> str | None:
-    """In words, how many report runs score what predicting one class for all does; None if none."""
+def collapse_warning(result: MethodResult, constant: float) -> str | None:
+    """In words, how many report runs have the score of a constant prediction; None if no run has."""
     count = sum(math.isclose(score, constant, abs_tol=1e-9) for score in result.scores)
     if not count:
         return None
@@ -95,29 +96,32 @@ def best_trial(runs: Sequence[StudyRun], metric: str) -> int | None:
         score = score_of(run.record, metric)
         scores[run.trial].append(float("-inf") if score is None else score)
     means = {trial: float(np.mean(values)) for trial, values in scores.items()}
-    finite = {trial: mean for trial, mean in means.items() if np.isfinite(mean)}
-    return min(finite, key=lambda trial: (-finite[trial], trial)) if finite else None
+    trials = [trial for trial, mean in means.items() if np.isfinite(mean)]
+    return min(trials, key=lambda trial: (-means[trial], trial), default=None)
 
 
 def report_scores(result: MethodResult) -> dict[int, float | None]:
-    """The score of every report run that has ended by its seed; None where one failed."""
+    """The scores by seed of all report runs that have ended; None for a failed run."""
     return {run.seed: score_of(run.record, result.metric) for run in result.report}
 
 
 def read_results(
     ledger: Ledger, manifest: Manifest, task: str, studies: Mapping[str, str]
 ) -> list[MethodResult]:
-    """The results on a task; where seeds are added until they decide, without what was not asked for."""
-    results = [_result(ledger, manifest, task, *named) for named in studies.items()]
-    looks = looks_of(manifest, manifest.primary_metric(task))
-    if looks is None:
+    """The results on a task, from `studies`, the study of each method.
+
+    Where seeds are added until the decision, only report runs with planned seeds are in the results.
+    """
+    results = [_result(ledger, manifest, task, method, study) for method, study in studies.items()]
+    plan = interim_plan(manifest, manifest.primary_metric(task))
+    if plan is None:
         return results
     scores = {result.method: report_scores(result) for result in results}
     family = [(method, baseline) for _, method, baseline in manifest.family_on(task)]
-    wanted = seeds_wanted(scores, family, looks)
-    asked = {method: set(looks.seeds[:count]) for method, count in wanted.items()}
+    counts = planned_seeds(scores, family, plan)
+    seeds = {method: set(plan.seeds[:count]) for method, count in counts.items()}
     return [
-        _reporting(result, [run for run in result.report if run.seed in asked[result.method]])
+        _add_report(result, [run for run in result.report if run.seed in seeds[result.method]])
         for result in results
     ]
 
@@ -127,29 +131,32 @@ def _result(ledger: Ledger, manifest: Manifest, task: str, method: str, study: s
     runs = ledger.study_runs(study)
     search = tuple(run for run in runs if run.role == "search" and run.trial < manifest.trials)
     best = best_trial(search, metric)
-    wanted = set(manifest.report_seeds)
+    seeds = set(manifest.report_seeds)
     report = [
-        run for run in runs if run.role == "report" and run.trial == best and run.seed in wanted
+        run for run in runs if run.role == "report" and run.trial == best and run.seed in seeds
     ]
     setting: Mapping[str, Choice] = next(
         (run.record.inputs.setting for run in search if run.trial == best), {}
     )
-    empty = MethodResult(
+    search_result = MethodResult(
         task, method, study, metric, search, (), best, setting, (), (), {}, (), frozenset()
     )
-    return _reporting(empty, report)
+    return _add_report(search_result, report)
 
 
-def _reporting(result: MethodResult, report: Sequence[StudyRun]) -> MethodResult:
-    """The result with these report runs, and what follows from them."""
-    complete = [run for run in report if run.record.status == "complete"]
-    names = complete[0].record.metrics if complete else {}
+def _add_report(result: MethodResult, report: Sequence[StudyRun]) -> MethodResult:
+    """The result with these report runs, and their scores and failures."""
+    complete_runs = [run for run in report if run.record.status == "complete"]
+    names = complete_runs[0].record.metrics if complete_runs else {}
     return replace(
         result,
         report=tuple(report),
-        seeds=tuple(run.seed for run in complete),
-        scores=tuple(run.record.metrics[result.metric] for run in complete),
-        metrics={n: float(np.mean([run.record.metrics[n] for run in complete])) for n in names},
+        seeds=tuple(run.seed for run in complete_runs),
+        scores=tuple(run.record.metrics[result.metric] for run in complete_runs),
+        metrics={
+            name: float(np.mean([run.record.metrics[name] for run in complete_runs]))
+            for name in names
+        },
         failures=tuple(
             f"{run.role} run, trial {run.trial}, seed {run.seed}: {run.record.reason}"
             for run in (*result.search, *report)

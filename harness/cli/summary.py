@@ -49,7 +49,7 @@ def show(result: AblationResult, as_json: bool) -> None:
     console.print(table)
     for comparison in result.comparisons:
         console.print(comparison.verdict.sentence, markup=False, highlight=False)
-    for text in (*result.missing, *collapses(result)):
+    for text in (*result.gaps, *collapses(result)):
         console.print(text, markup=False, highlight=False)
 
 
@@ -60,9 +60,9 @@ def _interval(comparison: Comparison) -> str:
 
 def _evidence(comparison: Comparison) -> str:
     """The adjusted p value; with seeds that were added, how many pairs it took."""
-    if comparison.looked is None:
+    if comparison.stopping is None:
         return f"{comparison.adjusted_p:.3g}"
-    return f"{comparison.looked.pairs} of {comparison.looked.max_pairs} pairs"
+    return f"{comparison.stopping.pairs} of {comparison.stopping.max_pairs} pairs"
 
 
 def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any]:
@@ -99,15 +99,17 @@ def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any
                 "adjusted_p": c.adjusted_p,
                 "equivalence_p": None if c.equivalence is None else c.equivalence_p,
                 "margin": c.margin,
-                "detectable": None if c.detectable is None else _finite(c.detectable),
+                "detectable": None
+                if c.detectable_difference is None
+                else _finite(c.detectable_difference),
                 "pairs": c.difference.n,
-                "most_pairs": None if c.looked is None else c.looked.max_pairs,
+                "most_pairs": None if c.stopping is None else c.stopping.max_pairs,
                 "verdict": c.verdict.outcome,
                 "sentence": c.verdict.sentence,
             }
             for c in result.comparisons
         ],
-        "missing": list(result.missing),
+        "missing": list(result.gaps),
         "collapsed": collapses(result),
         "refused": dict(result.manifest.refused),
         "failures": [f"{r.task} {r.method}: {text}" for r in result.results for text in r.failures],

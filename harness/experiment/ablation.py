@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness.analysis.looks import looks_of
+from harness.analysis.interim import interim_plan
 from harness.config import ROUND, StudyConfig
 from harness.data.sources import TaskData, load_task_data
 from harness.data.tasks import load_task
@@ -106,7 +106,7 @@ class Ablation:
         search = SearchRuns(self.config, executor, studies, self.repeat or 0)
         search.train()
         report = ReportRuns(self.config, executor, search.selections(), self.repeat or 0)
-        report.train(looks_of(manifest, task.metrics[0]), label_of(task.name, studies))
+        report.train(interim_plan(manifest, task.metrics[0]), label_of(task.name, studies))
 
     def _check_spaces(self, data: TaskData) -> None:
         for method in chosen_methods(self.config):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.analysis.looks import Looks, seeds_wanted
+from harness.analysis.interim import InterimPlan, planned_seeds
 from harness.analysis.results import score_of
 from harness.config import StudyConfig
 from harness.experiment.executor import Executor
@@ -34,17 +34,17 @@ class ReportRuns:
             for selection in selections
         }
 
-    def train(self, looks: Looks | None, label: str) -> None:
-        """Train the runs: with `looks` until the task's comparisons are decided, else all of them."""
-        if looks is None:
+    def train(self, plan: InterimPlan | None, label: str) -> None:
+        """Train the runs: with a `plan` until the task's comparisons are decided, else all of them."""
+        if plan is None:
             seeds = self.config.protocol.seeds
             runs = [run for method_runs in self.runs.values() for run in method_runs]
             records = self.executor.execute(runs, f"{label}, {seeds} report seeds")
         else:
-            records = self._train_until_decided(looks, label)
+            records = self._train_until_decided(plan, label)
         self._tidy_students(records)
 
-    def _train_until_decided(self, looks: Looks, label: str) -> dict[str, Record]:
+    def _train_until_decided(self, plan: InterimPlan, label: str) -> dict[str, Record]:
         """Train as many of each method's first seeds as its comparisons need. Returns their records."""
         baseline = self.config.baseline
         assert baseline is not None  # the configuration is refused without one
@@ -54,7 +54,7 @@ class ReportRuns:
             scores = {
                 method: _scores(runs, records, self.metric) for method, runs in self.runs.items()
             }
-            counts = seeds_wanted(scores, family, looks)
+            counts = planned_seeds(scores, family, plan)
             runs = [
                 run
                 for method, method_runs in self.runs.items()
@@ -64,7 +64,7 @@ class ReportRuns:
                 return records
             count = max(counts.values())
             records |= self.executor.execute(
-                runs, f"{label}, {count} of at most {len(looks.seeds)} report seeds"
+                runs, f"{label}, {count} of at most {len(plan.seeds)} report seeds"
             )
 
     def _tidy_students(self, records: Mapping[str, Record]) -> None:

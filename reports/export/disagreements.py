@@ -42,9 +42,9 @@ def disagreement_columns(
     columns = {
         **{name: [value] * len(rows) for name, value in constant.items()},
         "example": comparison.ids[rows].tolist(),
-        "label": _answer_values(comparison.labels[rows], words, comparison.scored),
-        **_side("method", comparison.ours, rows, words),
-        **_side("baseline", comparison.theirs, rows, words),
+        "label": _answer_values(comparison.labels[rows], words, comparison.is_regression),
+        **_side("method", comparison.method_side, rows, words),
+        **_side("baseline", comparison.baseline_side, rows, words),
         **_texts(evidence, comparison, rows),
     }
     return {name: columns[name] for name in COLUMNS}
@@ -53,7 +53,7 @@ def disagreement_columns(
 def _side(name: str, side: Side, rows: Rows, words: Sequence[str]) -> dict[str, list[Any]]:
     is_regression = side.votes is None
     return {
-        f"{name}_closer": side.closer[rows].tolist(),
+        f"{name}_closer": side.wins[rows].tolist(),
         f"{name}_error": side.errors[rows].tolist(),
         f"{name}_answer": _answer_values(side.answers[rows], words, is_regression),
         f"{name}_votes": [None] * len(rows) if side.votes is None else side.votes[rows].tolist(),

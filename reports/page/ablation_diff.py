@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from harness.analysis.ablation_diff import Both, SideBySide
+from harness.analysis.ablation_diff import AblationDiff, MethodDiff
 from harness.analysis.compare import AblationResult
 from harness.analysis.results import MethodResult
 from reports.evidence import POINTS
@@ -27,7 +27,7 @@ NOT_PLANNED = (
 )
 
 
-def render(comparison: SideBySide) -> str:
+def render(comparison: AblationDiff) -> str:
     """The page's HTML."""
     styles = method_styles(list(dict.fromkeys(pair.method for pair in comparison.pairs)))
     frame = differences(comparison)
@@ -56,7 +56,7 @@ def render(comparison: SideBySide) -> str:
         changes=_changes_display(comparison, names),
         blocks=blocks,
         scores=_scores_display(frame, styles),
-        alone=comparison.alone,
+        alone=comparison.leftovers,
         confidence=f"{100 * (1 - comparison.alpha):g}",
         comparison_count=sum(pair.difference is not None for pair in comparison.pairs),
     )
@@ -70,7 +70,7 @@ def _banners(side: AblationResult) -> list[str]:
     return list(side.manifest.banners)
 
 
-def _protocols(comparison: SideBySide) -> list[str]:
+def _protocols(comparison: AblationDiff) -> list[str]:
     """A warning where the protocols of the two ablations differ."""
     names = [side.manifest.protocol for side in (comparison.first, comparison.second)]
     if names[0] == names[1]:
@@ -81,7 +81,7 @@ def _protocols(comparison: SideBySide) -> list[str]:
     ]
 
 
-def differences(comparison: SideBySide) -> pd.DataFrame:
+def differences(comparison: AblationDiff) -> pd.DataFrame:
     """One row per method on a task that both ablations have; scores and interval ends in points.
 
     `difference` is the second minus the first over `pairs` seeds, and both means are of these seeds.
@@ -97,7 +97,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def _row(pair: Both) -> dict[str, object]:
+def _row(pair: MethodDiff) -> dict[str, object]:
     difference = pair.difference
     return {
         "task": pair.task,
@@ -115,7 +115,7 @@ def _row(pair: Both) -> dict[str, object]:
     }
 
 
-def _scores(name: str, side: MethodResult, pair: Both) -> dict[str, float]:
+def _scores(name: str, side: MethodResult, pair: MethodDiff) -> dict[str, float]:
     """One side's mean, deviation and number of seeds; over the paired seeds, if there are any."""
     if pair.difference is not None:
         side = replace(side, seeds=pair.seeds, scores=tuple(side.scores_of(pair.seeds)))
@@ -123,18 +123,19 @@ def _scores(name: str, side: MethodResult, pair: Both) -> dict[str, float]:
     return {name: POINTS * side.mean, f"{name}_sd": POINTS * side.sd, f"{name}_seeds": seeds}
 
 
-def _remark(pair: Both) -> str:
-    remarks = [pair.refused] if pair.refused else []
-    if pair.difference is not None and pair.unpaired:
-        remarks.append(f"seeds of one side only are left out: {', '.join(map(str, pair.unpaired))}")
-    if any(pair.failed):
+def _remark(pair: MethodDiff) -> str:
+    remarks = [pair.refusal] if pair.refusal else []
+    if pair.difference is not None and pair.unpaired_seeds:
         remarks.append(
-            f"{pair.failed[0]} and {pair.failed[1]} runs failed; the means of the other runs may flatter"
+            f"seeds of one side only are left out: {', '.join(map(str, pair.unpaired_seeds))}"
         )
+    if any(pair.failure_counts):
+        first, second = pair.failure_counts
+        remarks.append(f"{first} and {second} runs failed; the means of the other runs may flatter")
     return "; ".join(remarks)
 
 
-def _tasks(comparison: SideBySide) -> Sequence[str]:
+def _tasks(comparison: AblationDiff) -> Sequence[str]:
     return list(dict.fromkeys(pair.task for pair in comparison.pairs))
 
 
@@ -207,7 +208,7 @@ def _scores_display(frame: pd.DataFrame, styles: Styles) -> Table:
     return display.table("Scores of both ablations", frame, columns, styles)
 
 
-def _changes_display(comparison: SideBySide, names: Sequence[str]) -> Table:
+def _changes_display(comparison: AblationDiff, names: Sequence[str]) -> Table:
     frame = pd.DataFrame(
         [(change.name, change.first, change.second) for change in comparison.changes],
         columns=pd.Index(["name", "first", "second"]),

@@ -17,15 +17,15 @@ def gaps(evidence: Evidence) -> list[str]:
         sentences.append("No run has finished yet.")
     if not manifest.family:
         sentences.append("No comparison was planned: there is no baseline to compare with.")
-    sentences += [f"{sentence}." for sentence in evidence.result.missing]
+    sentences += [f"{sentence}." for sentence in evidence.result.gaps]
     for task in evidence.tasks:
         for result in () if manifest.joint else evidence.results(task):
             sentences += _run_gaps(result, evidence)
     sentences += [f"{sentence}." for sentence in collapses(evidence.result)]
     for comparison in evidence.result.comparisons:
-        if comparison.unpaired:
+        if comparison.unpaired_seeds:
             names = f"{comparison.method} against {comparison.baseline} on {comparison.task}"
-            seeds = _number_list(comparison.unpaired)
+            seeds = _number_list(comparison.unpaired_seeds)
             sentences.append(f"{names}: seeds without a partner are left out: {seeds}.")
     sentences += [f"Refused: {name}: {reason}" for name, reason in manifest.refused.items()]
     sentences += [

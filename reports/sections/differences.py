@@ -36,7 +36,7 @@ def differences(evidence: Evidence, task: str) -> pd.DataFrame:
     """
     rows = []
     for comparison in evidence.comparisons(task):
-        difference, crossed_interval = comparison.difference, comparison.crossed
+        difference, crossed_interval = comparison.difference, comparison.crossed_bootstrap
         crossed_ends = (
             (crossed_interval.low, crossed_interval.high) if crossed_interval else (np.nan, np.nan)
         )
@@ -67,7 +67,7 @@ def effects_table(
     for comparison in comparisons:
         names = (comparison.task, comparison.method, comparison.baseline)
         row = _effects(comparison) | {"discovery_p": discovery_p.get(names)}
-        if comparison.looked is not None:
+        if comparison.stopping is not None:
             row |= dict.fromkeys(FIXED_NUMBER_COLUMNS)
         head = {
             "method": comparison.method,
@@ -95,7 +95,9 @@ def _effects(comparison: Comparison) -> dict[str, float | None]:
         "superiority": 100 * effects.superiority,
         "superiority_low": 100 * effects.superiority_interval.low,
         "superiority_high": 100 * effects.superiority_interval.high,
-        "detectable": None if comparison.detectable is None else POINTS * comparison.detectable,
+        "detectable": None
+        if comparison.detectable_difference is None
+        else POINTS * comparison.detectable_difference,
         "margin": POINTS * comparison.margin,
         "equivalence_p": None if equivalence is None else comparison.equivalence_p,
     }

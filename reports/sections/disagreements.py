@@ -68,11 +68,11 @@ def list_limits(comparisons: int) -> tuple[int, int]:
 
 def disagreements_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     """A table of how often the task's methods disagree, and a list of the clearest examples."""
-    gaps = tuple(f"{text}." for text in evidence.by_example.missing.get(task, ()))
+    gaps = tuple(f"{text}." for text in evidence.example_tests.problems.get(task, ()))
     comparisons = [comparison for comparison in evidence.disagreements if comparison.task == task]
     if not comparisons:
         return Block(evidence.task_label(task), gaps) if gaps else Block("")
-    regression = comparisons[0].scored
+    regression = comparisons[0].is_regression
     tables = [
         display.table(
             "How often the methods disagree",

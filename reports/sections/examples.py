@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.analysis.examples import MethodsByExample, PairByExample
+from harness.analysis.examples import MethodTests, PairTests
 from reports.evidence import POINTS, Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Section, by_task, panel
@@ -28,7 +28,7 @@ SEED_COLUMNS = [
 ]  # fmt: skip
 
 
-def seed_frame(pairs: Iterable[PairByExample]) -> pd.DataFrame:
+def seed_frame(pairs: Iterable[PairTests]) -> pd.DataFrame:
     """One row per comparison and seed: the difference with its interval over examples, in points.
 
     Also the number of examples that only one of the two models has right, and McNemar's p values; NaN
@@ -77,7 +77,7 @@ def pair_table(seeds: pd.DataFrame, alpha: float) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def methods_table(methods: Iterable[MethodsByExample]) -> pd.DataFrame:
+def methods_table(methods: Iterable[MethodTests]) -> pd.DataFrame:
     """One row per seed: Cochran's Q over all methods."""
     rows = [
         (
@@ -125,9 +125,9 @@ def seeds_figure(seeds: pd.DataFrame, styles: Styles) -> Drawing:
 
 def examples_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     """The task's comparisons by example, a table over all methods, and the methods left out."""
-    by_example = evidence.by_example
-    pairs = [pair for pair in by_example.pairs if pair.task == task]
-    gaps = tuple(f"{text}." for text in by_example.missing.get(task, ()))
+    example_tests = evidence.example_tests
+    pairs = [pair for pair in example_tests.pairs if pair.task == task]
+    gaps = tuple(f"{text}." for text in example_tests.problems.get(task, ()))
     if not pairs:
         return Block(evidence.task_label(task), gaps) if gaps else Block("")
     alpha = evidence.manifest.alpha
@@ -143,13 +143,13 @@ def examples_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     figure = seeds_figure(seeds, styles)
     bootstraps = panel(caption, alt, figure, seeds.dropna(axis="columns", how="all"))
     tables = [display.table("Each comparison", table, _pair_columns(pairs, alpha), styles)]
-    cochran = methods_table(methods for methods in by_example.methods if methods.task == task)
+    cochran = methods_table(methods for methods in example_tests.methods if methods.task == task)
     if len(cochran):
         tables.append(display.table("All methods, by seed", cochran, _METHODS_COLUMNS))
     return Block(evidence.task_label(task), (count, *gaps), (), (bootstraps,), tuple(tables))
 
 
-def _pair_columns(pairs: list[PairByExample], alpha: float) -> Columns:
+def _pair_columns(pairs: list[PairTests], alpha: float) -> Columns:
     """The columns of `pair_table`; regression has no McNemar's test."""
     mcnemar_columns: Columns = {
         "discordant": ("discordant examples, median", number(0)),

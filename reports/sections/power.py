@@ -104,7 +104,7 @@ def _no_spread_text(comparison: Comparison) -> str:
 def _row(comparison: Comparison, seeds: tuple[int, ...], level: float) -> dict[str, str | float]:
     sd, pairs = comparison.difference.sd, comparison.difference.n
     assert (
-        comparison.detectable is not None
+        comparison.detectable_difference is not None
     )  # the comparison has a spread and a fixed number of pairs
     low, high = sd_interval(sd, pairs)
     detectable = {n: POINTS * detectable_difference(sd, n, level, TARGET_POWER) for n in seeds}
@@ -116,7 +116,7 @@ def _row(comparison: Comparison, seeds: tuple[int, ...], level: float) -> dict[s
         "sd_low": POINTS * low,
         "sd_high": POINTS * high,
         **{f"detectable_{n}": value for n, value in detectable.items()},
-        "detectable": POINTS * comparison.detectable,
+        "detectable": POINTS * comparison.detectable_difference,
     }
 
 

@@ -154,9 +154,13 @@ def test_a_metric_is_one_row(
     ledger.close()
     (comparison,) = result.comparisons
     assert (comparison.metric, comparison.margin) == ("balanced", 0.4)
-    assert comparison.crossed is not None
-    assert comparison.crossed.undefined_resamples == 0
-    assert comparison.crossed.low <= comparison.difference.mean <= comparison.crossed.high
+    assert comparison.crossed_bootstrap is not None
+    assert comparison.crossed_bootstrap.undefined_resamples == 0
+    assert (
+        comparison.crossed_bootstrap.low
+        <= comparison.difference.mean
+        <= comparison.crossed_bootstrap.high
+    )
     cards = [card.read_text() for card in out.glob("students/*/*/README.md")]
     assert len(cards) == 2
     assert all("type: balanced_accuracy" in card for card in cards)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harness.analysis.aggregation import Across, Aggregates, CrossTaskEffect, Ranking
+from harness.analysis.aggregation import Aggregates, CrossTaskEffect, Ranking, Synthesis
 from reports.evidence import Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Panel, Section, panel
@@ -120,7 +120,7 @@ def _aggregate_notes(aggregates: Aggregates) -> tuple[str, ...]:
     counts = f"{len(aggregates.seeds)} {aggregates.unit}s, finished by every method on {tasks}."
     scale = (
         "Scores are shares of the gap: 0 % is a constant prediction, 100 % the task's teacher. Tasks "
-        f"on that scale: {', '.join(aggregates.scaled)}."
+        f"on that scale: {', '.join(aggregates.scaled_tasks)}."
     )
     left_out = (
         (f"Left out, without a scale: {'; '.join(aggregates.left_out)}.",)
@@ -202,7 +202,7 @@ def _effect_tables(effects: tuple[CrossTaskEffect, ...], styles: Styles) -> tupl
     return tuple(tables)
 
 
-def _gaps(across: Across) -> Iterable[str]:
+def _gaps(across: Synthesis) -> Iterable[str]:
     if across.runs.left_out and (across.ranking.result or across.aggregates.result):
         yield f"Not ranked or aggregated: {'; '.join(across.runs.left_out)}."
     for name, attempt in (

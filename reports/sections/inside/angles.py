@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.analysis.inside import WHEN, Likeness
+from harness.analysis.inspections import TIMES, Likeness
 from reports.evidence import Evidence
 from reports.kit.blocks import Block, Section, by_task, panel
 from reports.kit.canvas import blank_figure, by_method, safe
@@ -33,8 +33,8 @@ def angle_frame(likeness: Mapping[str, Likeness]) -> pd.DataFrame:
     for method, layers in likeness.items():
         if layers.angles is None:
             continue
-        for time in WHEN:
-            for layer, angles in enumerate(getattr(layers.angles, time), start=1):
+        for time in TIMES:
+            for layer, angles in enumerate(layers.angles.values(time), start=1):
                 pairs = angles[np.triu_indices(len(angles), k=1)]
                 if not len(pairs):
                     continue
@@ -85,7 +85,7 @@ def angles_figure(angles: pd.DataFrame, styles: Styles) -> Drawing:
 
 def _angle_state(rows: pd.DataFrame, methods: Sequence[str]) -> State:
     state = []
-    for time in WHEN:
+    for time in TIMES:
         method_rows = rows[rows["when"] == time].set_index("method").reindex(list(methods))
         low, middle, high = (method_rows[name] for name in ("lowest", "median", "highest"))
         ends = {"array": _plain(high - middle), "arrayminus": _plain(middle - low)}

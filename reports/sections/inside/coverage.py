@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from harness.analysis.inside import Key, Likeness, Seen
+from harness.analysis.inspections import Coverage, Key, Likeness
 from harness.pooling_table import pooling_row
 from reports.evidence import Evidence
 from reports.kit.blocks import Block
@@ -23,7 +23,7 @@ def of_task(records: Mapping[Key, T], task: str, styles: Styles) -> dict[str, T]
 
 def not_recorded(evidence: Evidence, task: str) -> Block:
     """A block with the text `NOT_RECORDED`; empty before the first report run."""
-    has_runs = any(name == task for name, _ in evidence.internals.looked)
+    has_runs = any(name == task for name, _ in evidence.internals.finished_keys)
     return Block(evidence.task_label(task), (NOT_RECORDED,)) if has_runs else Block("")
 
 
@@ -36,11 +36,11 @@ def first_method(evidence: Evidence, methods: Iterable[str]) -> str:
 def pooled_states_text(likeness: Mapping[str, Likeness]) -> str:
     """The pooling, the examples and the seeds of some methods' records."""
     pooling = next(iter(likeness.values())).pooling
-    coverage = coverage_text(*(record.seen for record in likeness.values()))
+    coverage = coverage_text(*(record.coverage for record in likeness.values()))
     return f"{pooling_row(pooling).words} of {coverage}"
 
 
-def coverage_text(*coverages: Seen) -> str:
+def coverage_text(*coverages: Coverage) -> str:
     """The examples and the seeds of records, as ranges if records differ."""
     examples = _range_text([record.examples for record in coverages])
     seeds = _range_text([record.seeds for record in coverages])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.analysis.inside import Mixture
+from harness.analysis.inspections import Mixture
 from harness.stats.arrays import Floats
 from reports.kit.canvas import blank_figure, fill_colour, line, marker, safe
 from reports.kit.choices import State, add_states
@@ -73,7 +73,7 @@ def entropy_frame(mixtures: Mapping[str, Mixture]) -> pd.DataFrame:
             columns = (over_seeds.mean, over_seeds.sd, over_seeds.low, over_seeds.high)
             for place, epoch in enumerate(mixture.epochs):
                 numbers = (round(float(column[place]), 1) for column in columns)
-                rows.append((method, layer, epoch, *numbers, mixture.seen.seeds))
+                rows.append((method, layer, epoch, *numbers, mixture.coverage.seeds))
     names = ["method", "student_layer", "epoch", "mean", "sd", "low", "high", "seeds"]
     return pd.DataFrame(rows, columns=pd.Index(names))
 

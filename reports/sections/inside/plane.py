@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from harness.analysis.inside import Projection
+from harness.analysis.inspections import Projection
 from harness.stats.arrays import Floats
 from reports.kit.canvas import blank_figure
 from reports.kit.choices import State, add_states
@@ -38,8 +38,8 @@ def shown_layers(projection: Projection) -> dict[str, dict[int, Floats]]:
     student_layers = _spaced_layers(students, min(students, MOST_LAYERS))
     teacher_layers = _spaced_layers(teachers, min(teachers, len(student_layers)))
     states = {"teacher": {layer: projection.teacher[layer - 1] for layer in teacher_layers}}
-    if projection.fused is not None:
-        states["fused"] = {layer: projection.fused[layer - 1] for layer in student_layers}
+    if projection.targets is not None:
+        states["fused"] = {layer: projection.targets[layer - 1] for layer in student_layers}
     states["student"] = {layer: projection.student[layer - 1] for layer in student_layers}
     return {
         kind: {layer: _three_digits(points) for layer, points in layers.items()}
@@ -97,7 +97,7 @@ def states_figure(
         for column in range(columns)
     ]
     figure = blank_figure(height=40 + 170 * len(kinds), y_title=None)
-    one_plane = all(projection.joint for projection in projections.values())
+    one_plane = all(projection.is_joint for projection in projections.values())
     figure.set_subplots(
         len(kinds), columns, subplot_titles=titles, horizontal_spacing=0.012, vertical_spacing=0.07,
         shared_xaxes="all" if one_plane else "rows", shared_yaxes="all" if one_plane else "rows",

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from harness.analysis.inside import WHEN, Change, Likeness
+from harness.analysis.inspections import TIMES, Change, Likeness
 from harness.stats.arrays import Floats
 from reports.evidence import Evidence
 from reports.kit import display
@@ -30,8 +30,8 @@ def likeness_frame(likeness: Mapping[str, Likeness]) -> pd.DataFrame:
         row
         for method, layers in likeness.items()
         for measure, change in _measures(layers).items()
-        for time in WHEN
-        for row in matrix_rows(getattr(change, time), method, measure, time)
+        for time in TIMES
+        for row in matrix_rows(change.values(time), method, measure, time)
     ]
     return matrix_frame(rows, ("method", "measure", "when"))
 
@@ -52,10 +52,10 @@ def likeness_summary(likeness: Mapping[str, Likeness]) -> pd.DataFrame:
     for method, layers in likeness.items():
         row: dict[str, object] = {"method": method}
         for measure, change in (("cka", layers.cka), ("cosine", layers.cosine)):
-            for time in WHEN:
-                values = np.nan if change is None else getattr(change, time).max(axis=1).mean()
+            for time in TIMES:
+                values = np.nan if change is None else change.values(time).max(axis=1).mean()
                 row[f"{measure}_{time}"] = values
-        row["nearest"] = ", ".join(map(_nearest_layer, layers.cka.after))
+        row["nearest"] = ", ".join(map(_nearest_layer, layers.cka.end))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -66,14 +66,14 @@ def _nearest_layer(row: Floats) -> str:
 
 def change_of(change: Change) -> Floats:
     """Values after training minus values before training."""
-    return change.after - change.before
+    return change.end - change.start
 
 
 def likeness_figure(likeness: Mapping[str, Likeness], first: str) -> Drawing:
     """Heat maps before and after training and of the change, for CKA and cosine; a state per method."""
     cosine = any(layers.cosine is not None for layers in likeness.values())
     measures = ("linear CKA", "cosine") if cosine else ("linear CKA",)
-    students = max(len(layers.cka.after) for layers in likeness.values())
+    students = max(len(layers.cka.end) for layers in likeness.values())
     figure = blank_figure(height=130 + 3 * (44 + 22 * students), y_title=None)
     titles = [f"{name}, {time}" for time in ("before", "after", "change") for name in measures]
     figure.set_subplots(
@@ -107,7 +107,7 @@ def _likeness_state(layers: Likeness, cosine: bool) -> State:
     measures = [layers.cka, layers.cosine] if cosine else [layers.cka]
     return [
         {"z": [] if change is None else cells(values(change))}
-        for values in (lambda c: c.before, lambda c: c.after, change_of)
+        for values in (lambda c: c.start, lambda c: c.end, change_of)
         for change in measures
     ]
 
@@ -117,7 +117,7 @@ def _ends(likeness: Mapping[str, Likeness]) -> tuple[float, float]:
     changes: list[Change] = [layers.cka for layers in likeness.values()]
     cosines = [layers.cosine for layers in likeness.values() if layers.cosine is not None]
     # CKA is below zero by chance only, so it does not stretch the scale.
-    values = _numbers([values for change in cosines for values in (change.before, change.after)])
+    values = _numbers([values for change in cosines for values in (change.start, change.end)])
     differences = _numbers([change_of(change) for change in (*changes, *cosines)])
     low, largest_change = (
         float(values.min(initial=0.0)),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from harness.analysis.inside import Projection
+from harness.analysis.inspections import Projection
 from harness.pooling_table import pooling_row
 from reports.evidence import Evidence
 from reports.kit.blocks import Block, Panel, Section, by_task
@@ -28,7 +28,7 @@ def states_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     names = evidence.manifest.tasks[task].labels
     notes = [_drawn_text(projections, len(evidence.results(task)))]
     mixing_methods = (
-        name for name, projection in projections.items() if projection.fused is not None
+        name for name, projection in projections.items() if projection.targets is not None
     )
     first = next(mixing_methods, first_method(evidence, projections))
     pooling_words = pooling_row(projections[first].pooling).words
@@ -49,13 +49,13 @@ def _drawn_text(projections: Mapping[str, Projection], methods: int) -> str:
     runs = []
     for method, projection in projections.items():
         student, teacher = map(_share, (projection.explained[w] for w in ("student", "teacher")))
-        shares = student if projection.joint else f"{student} and {teacher}"
-        mixture_text = "" if projection.fused is not None else ", no mixture"
+        shares = student if projection.is_joint else f"{student} and {teacher}"
+        mixture_text = "" if projection.targets is not None else ", no mixture"
         runs.append(f"{method}, seed {projection.seed} ({shares}{mixture_text})")
     scope = f", of {methods} methods" if len(projections) < methods else ""
     variance = (
         "of all states together"
-        if all(projection.joint for projection in projections.values())
+        if all(projection.is_joint for projection in projections.values())
         else "of the student's and of the teacher's states, each in a plane of its own"
     )
     return (

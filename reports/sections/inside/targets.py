@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from harness.analysis.inside import Mixture, Targets
+from harness.analysis.inspections import Mixture, Targets
 from reports.evidence import Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Panel, Section, by_task, method_key, panel
@@ -36,7 +36,7 @@ def targets_frame(targets: Mapping[str, Targets]) -> pd.DataFrame:
     parts = []
     for method, target in targets.items():
         layers = len(target.target_length)
-        entropy = np.full((target.seen.seeds, layers), np.nan)
+        entropy = np.full((target.coverage.seeds, layers), np.nan)
         if target.mixture is not None:
             entropy = 100 * target.mixture.entropy[:, -1]
         over_seeds = spread(entropy)
@@ -51,8 +51,8 @@ def targets_frame(targets: Mapping[str, Targets]) -> pd.DataFrame:
                     "entropy_high": over_seeds.high,
                     "target_length": target.target_length,
                     "variance_percent": 100 * target.target_variance_share,
-                    "examples": target.seen.examples,
-                    "seeds": target.seen.seeds,
+                    "examples": target.coverage.examples,
+                    "seeds": target.coverage.seeds,
                 }
             )
         )
@@ -97,7 +97,7 @@ def _mixture_panel(method: str, mixture: Mixture) -> Panel:
     )
     if np.isfinite(sd).all():
         alt += f"; weights differ between seeds by a standard deviation of at most {sd.max():.3f}"
-    caption = f"{method}: mean weights, {coverage_text(mixture.seen)}"
+    caption = f"{method}: mean weights, {coverage_text(mixture.coverage)}"
     return panel(
         caption,
         f"After epoch {mixture.epochs[-1]}: {alt}",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.analysis.ablation_diff import Both, Change, SideBySide, side_by_side
+from harness.analysis.ablation_diff import AblationDiff, Change, MethodDiff, read_ablation_diff
 from harness.errors import StorageError, UserError
 from harness.storage.ledger import Ledger
 from harness.storage.record import Result
@@ -66,7 +66,7 @@ def write(
             ledger.use_run(study, role, 0, seed, run.fingerprint)
 
 
-def both(found: SideBySide, method: str) -> Both:
+def both(found: AblationDiff, method: str) -> MethodDiff:
     (own,) = [pair for pair in found.pairs if pair.method == method]
     return own
 
@@ -74,11 +74,11 @@ def both(found: SideBySide, method: str) -> Both:
 def test_differences_are_the_second_minus_the_first_by_seed(ledger: Ledger) -> None:
     write(ledger, "one", FIRST)
     write(ledger, "two", SECOND)
-    found = side_by_side(ledger, "one", "two")
+    found = read_ablation_diff(ledger, "one", "two")
     kd, alp = both(found, "kd"), both(found, "alp")
     assert kd.difference is not None
     assert alp.difference is not None
-    assert (kd.seeds, kd.unpaired, kd.failed, kd.refused) == (SEEDS, (), (0, 0), "")
+    assert (kd.seeds, kd.unpaired_seeds, kd.failure_counts, kd.refusal) == (SEEDS, (), (0, 0), "")
     assert kd.difference.differences == pytest.approx([0.02] * 6)
     assert alp.difference.differences == pytest.approx([0.01] * 5 + [-0.01])
     # Of 64 patterns of signs, as far from zero: all alike and its mirror; one that differs, of six,
@@ -88,7 +88,7 @@ def test_differences_are_the_second_minus_the_first_by_seed(ledger: Ledger) -> N
     assert kd.adjusted_p == pytest.approx(2 * 2 / 64)
     assert alp.adjusted_p == pytest.approx(14 / 64)
     assert kd.difference.interval == pytest.approx((0.02, 0.02))
-    swapped = both(side_by_side(ledger, "two", "one"), "kd")
+    swapped = both(read_ablation_diff(ledger, "two", "one"), "kd")
     assert swapped.difference is not None
     assert swapped.difference.mean == pytest.approx(-0.02)
 
@@ -97,9 +97,9 @@ def test_only_shared_seeds_are_paired(ledger: Ledger) -> None:
     later = (3, 4, 5, 6, 7, 8)
     write(ledger, "one", {"kd": FIRST["kd"]})
     write(ledger, "two", {"kd": SECOND["kd"]}, seeds=later, report_seeds=list(later))
-    kd = both(side_by_side(ledger, "one", "two"), "kd")
+    kd = both(read_ablation_diff(ledger, "one", "two"), "kd")
     assert kd.difference is not None
-    assert (kd.seeds, kd.unpaired) == ((3, 4, 5, 6), (1, 2, 7, 8))
+    assert (kd.seeds, kd.unpaired_seeds) == ((3, 4, 5, 6), (1, 2, 7, 8))
     expected = [0.72 - 0.74, 0.74 - 0.70, 0.76 - 0.72, 0.72 - 0.74]
     assert kd.difference.differences == pytest.approx(expected)
 
@@ -107,8 +107,8 @@ def test_only_shared_seeds_are_paired(ledger: Ledger) -> None:
 def test_failed_runs_are_counted(ledger: Ledger) -> None:
     write(ledger, "one", {"kd": (*FIRST["kd"][:5], math.nan)})
     write(ledger, "two", {"kd": SECOND["kd"]})
-    kd = both(side_by_side(ledger, "one", "two"), "kd")
-    assert (kd.seeds, kd.unpaired, kd.failed) == (SEEDS[:5], (6,), (1, 0))
+    kd = both(read_ablation_diff(ledger, "one", "two"), "kd")
+    assert (kd.seeds, kd.unpaired_seeds, kd.failure_counts) == (SEEDS[:5], (6,), (1, 0))
     assert kd.adjusted_p == pytest.approx(2 / 32)
 
 
@@ -137,8 +137,8 @@ def test_what_cannot_be_paired_is_refused(
 ) -> None:
     write(ledger, "one", {"kd": FIRST["kd"]})
     write(ledger, "two", {"kd": SECOND["kd"]}, **changes)
-    kd = both(side_by_side(ledger, "one", "two"), "kd")
-    assert kd.refused.startswith(reason)
+    kd = both(read_ablation_diff(ledger, "one", "two"), "kd")
+    assert kd.refusal.startswith(reason)
     assert kd.difference is None
     assert kd.adjusted_p is None
 
@@ -146,16 +146,16 @@ def test_what_cannot_be_paired_is_refused(
 def test_the_very_same_runs_are_no_comparison(ledger: Ledger) -> None:
     write(ledger, "one", FIRST)
     write(ledger, "two", {"kd": FIRST["kd"]}, runs="one")
-    found = side_by_side(ledger, "one", "two")
-    assert both(found, "kd").refused == "the very same runs"
-    assert found.alone == ("alp on rte is in one only",)
+    found = read_ablation_diff(ledger, "one", "two")
+    assert both(found, "kd").refusal == "the very same runs"
+    assert found.leftovers == ("alp on rte is in one only",)
 
 
 def test_refused_pairs_are_not_in_the_family(ledger: Ledger) -> None:
     write(ledger, "one", FIRST)
     write(ledger, "two", {"kd": SECOND["kd"], "alp": (math.nan,) * 6})
-    found = side_by_side(ledger, "one", "two")
-    assert both(found, "alp").refused == "two has no finished report run"
+    found = read_ablation_diff(ledger, "one", "two")
+    assert both(found, "alp").refusal == "two has no finished report run"
     assert both(found, "kd").adjusted_p == pytest.approx(2 / 64)
 
 
@@ -174,14 +174,14 @@ def test_repeats_are_paired_with_repeats_only(ledger: Ledger) -> None:
     repeated(ledger, "two", (0.6, 0.8))
     repeated(ledger, "three", (0.6, 0.8), split="s2")
     write(ledger, "four", {"kd": FIRST["kd"]})
-    kd = both(side_by_side(ledger, "one", "two"), "kd")
+    kd = both(read_ablation_diff(ledger, "one", "two"), "kd")
     assert kd.difference is not None
     assert kd.difference.differences == pytest.approx([0.1, 0.2])
-    assert both(side_by_side(ledger, "one", "three"), "kd").refused == (
+    assert both(read_ablation_diff(ledger, "one", "three"), "kd").refusal == (
         "evaluated on different examples"
     )
-    assert both(side_by_side(ledger, "one", "four"), "kd").refused.startswith(
-        "one repeats the whole"
+    assert both(read_ablation_diff(ledger, "one", "four"), "kd").refusal.startswith(
+        "only one of them repeats whole pipelines"
     )
 
 
@@ -201,7 +201,7 @@ def test_what_differs_in_the_configuration_is_told(ledger: Ledger) -> None:
         provenance={"revision": "def"},
         alpha=0.01,
     )
-    found = side_by_side(ledger, "one", "two")
+    found = read_ablation_diff(ledger, "one", "two")
     assert set(found.changes) == {
         Change("protocol.name", "clean", "paper"),
         Change("storage", "not set", "sqlite:///x"),
@@ -220,10 +220,10 @@ def test_other_sources_are_never_compared(ledger: Ledger) -> None:
     write(ledger, "one", FIRST)
     write(ledger, "two", SECOND, source={"kind": "hub", "folder": None})
     with pytest.raises(UserError, match="one is of the source demo, two of hub"):
-        side_by_side(ledger, "one", "two")
+        read_ablation_diff(ledger, "one", "two")
 
 
 def test_an_unknown_name_is_refused(ledger: Ledger) -> None:
     write(ledger, "one", FIRST)
     with pytest.raises(StorageError, match="no ablation 'two'"):
-        side_by_side(ledger, "one", "two")
+        read_ablation_diff(ledger, "one", "two")

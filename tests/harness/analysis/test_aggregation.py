@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.analysis.aggregation import across, complete_runs, false_discovery
+from harness.analysis.aggregation import complete_runs, false_discovery, synthesise
 from harness.analysis.compare import AblationResult, summarise
-from harness.analysis.normalised import Scale, scales
+from harness.analysis.scales import Scale, task_scales
 from harness.stats.meta_analysis import mixed_effect
 from harness.storage.ledger import Ledger
 from harness.storage.record import Result, Role
@@ -76,7 +76,7 @@ ORDERED = {"kd": at(0.6), "alp": at(0.8), "pkd": at(0.7)}
 
 
 def test_tasks_are_the_blocks_where_there_are_several(ledger: Ledger) -> None:
-    ranking = across(ablation(ledger, dict.fromkeys("abc", ORDERED))).ranking.result
+    ranking = synthesise(ablation(ledger, dict.fromkeys("abc", ORDERED))).ranking.result
     assert ranking is not None
     assert (ranking.methods, ranking.unit) == (("kd", "alp", "pkd"), "task")
     assert ranking.blocks == ("a", "b", "c")
@@ -95,7 +95,7 @@ def test_a_tasks_block_is_the_mean_over_the_seeds_in_common(ledger: Ledger) -> N
     """On task b kd has the best seed, and with its third one it would reach alp's mean."""
     kd = {100: 0.9, 101: 0.5, 102: 1.0}
     alp, pkd = {100: 0.8, 101: 0.8, 102: None}, {100: 0.5, 101: 0.5, 102: 0.5}
-    found = across(ablation(ledger, {"a": ORDERED, "b": {"kd": kd, "alp": alp, "pkd": pkd}}))
+    found = synthesise(ablation(ledger, {"a": ORDERED, "b": {"kd": kd, "alp": alp, "pkd": pkd}}))
     assert found.ranking.result is not None
     assert found.ranking.result.friedman.average_ranks == (2.5, 1, 2.5)
     assert found.runs.left_out == ("seeds 102 of b (not finished by every method)",)
@@ -104,7 +104,7 @@ def test_a_tasks_block_is_the_mean_over_the_seeds_in_common(ledger: Ledger) -> N
 
 def test_seeds_are_the_blocks_of_a_single_task(ledger: Ledger) -> None:
     scores = {"kd": {1: 0.5, 2: 0.5}, "alp": {1: 0.6, 2: 0.4}, "pkd": {1: 0.4, 2: 0.6}}
-    found = across(ablation(ledger, {"a": scores}))
+    found = synthesise(ablation(ledger, {"a": scores}))
     assert found.ranking.result is not None
     assert (found.ranking.result.unit, found.ranking.result.blocks) == ("seed", ("1", "2"))
     assert found.ranking.result.friedman.average_ranks == (2, 2, 2)
@@ -159,7 +159,7 @@ def test_incomplete_methods_and_tasks_are_left_out_and_told(ledger: Ledger) -> N
 def test_what_cannot_be_said_has_a_reason(
     ledger: Ledger, scores: Scores, ranks: str, aggregates: str
 ) -> None:
-    found = across(ablation(ledger, scores))
+    found = synthesise(ablation(ledger, scores))
     assert found.ranking.reason == ranks
     assert found.aggregates.reason.startswith(aggregates)
     assert (found.aggregates.result is None) == bool(aggregates)
@@ -168,7 +168,7 @@ def test_what_cannot_be_said_has_a_reason(
 
 def test_a_search_that_goes_on_is_not_ranked(ledger: Ledger) -> None:
     """One trial of two has ended."""
-    found = across(ablation(ledger, dict.fromkeys("ab", ORDERED), trials=2))
+    found = synthesise(ablation(ledger, dict.fromkeys("ab", ORDERED), trials=2))
     assert found.runs.methods == ()
     assert found.runs.left_out[0] == "kd (not finished on any task)"
     assert found.ranking.result is None
@@ -183,9 +183,9 @@ def test_a_share_of_the_gap_is_0_for_a_constant_and_1_for_the_teacher() -> None:
 def test_tasks_without_a_gap_have_no_scale(ledger: Ledger) -> None:
     methods = {"kd": at(0.5), "alp": at(0.6)}
     ends = {"a": (0.5, 0.9), "b": (0.5, 0.54), "c": (0.6, 0.4), "d": (0.5, None), "e": (0.0, 0.05)}
-    found = scales(ablation(ledger, dict.fromkeys("abcde", methods), ends=ends))
-    assert found.known == {"a": Scale(0.5, 0.9), "e": Scale(0.0, 0.05)}
-    assert found.missing == {
+    found = task_scales(ablation(ledger, dict.fromkeys("abcde", methods), ends=ends))
+    assert found.by_task == {"a": Scale(0.5, 0.9), "e": Scale(0.0, 0.05)}
+    assert found.reasons == {
         "b": "teacher 54.0 and constant prediction 50.0 points are less than 5 apart",
         "c": "teacher 40.0 and constant prediction 60.0 points are less than 5 apart",
         "d": "no recorded score of the teacher",
@@ -200,9 +200,9 @@ def test_aggregates_of_several_tasks_are_shares_of_the_gap(ledger: Ledger) -> No
         "c": {"kd": {1: 0.9, 2: 0.9}, "alp": {1: 0.1, 2: 0.9}},
     }
     ends = {"a": (0.5, 0.9), "b": (0.0, 0.8), "c": (0.5, 0.51)}
-    found = across(ablation(ledger, scores, ends=ends)).aggregates.result
+    found = synthesise(ablation(ledger, scores, ends=ends)).aggregates.result
     assert found is not None
-    assert (found.shares, found.seeds, found.scaled) == (True, (1, 2), ("a", "b"))
+    assert (found.shares, found.seeds, found.scaled_tasks) == (True, (1, 2), ("a", "b"))
     assert (found.baseline, found.tasks) == ("kd", ("a", "b", "c"))
     assert [text.partition(" ")[0] for text in found.left_out] == ["c"]
     kd, alp = found.methods
@@ -223,16 +223,16 @@ def test_aggregates_of_several_tasks_are_shares_of_the_gap(ledger: Ledger) -> No
 def test_aggregates_of_one_task_are_raw_scores(ledger: Ledger) -> None:
     scores = {"a": {"kd": {1: 0.6, 2: 0.7}, "alp": {1: 0.8, 2: 0.9}}}
     result = ablation(ledger, scores, ends={"a": (0.5, 0.4)})
-    found = across(result).aggregates.result
+    found = synthesise(result).aggregates.result
     assert found is not None
-    assert (found.shares, found.scaled, found.left_out) == (False, ("a",), ())
+    assert (found.shares, found.scaled_tasks, found.left_out) == (False, ("a",), ())
     assert [own.interquartile_mean.value for own in found.methods] == pytest.approx([0.65, 0.85])
 
 
 def test_without_any_scale_there_are_no_aggregates_and_effects(ledger: Ledger) -> None:
     methods = {"kd": at(0.5), "alp": at(0.6)}
     result = ablation(ledger, dict.fromkeys("ab", methods), ends=dict.fromkeys("ab", (0.5, 0.5)))
-    found = across(result)
+    found = synthesise(result)
     assert found.aggregates.reason.startswith("no task has a scale: a: teacher 50.0 and constant")
     assert found.effects.result is not None
     (effect,) = found.effects.result
@@ -240,7 +240,7 @@ def test_without_any_scale_there_are_no_aggregates_and_effects(ledger: Ledger) -
 
 
 def test_methods_without_a_baseline_are_ranked_and_not_compared(ledger: Ledger) -> None:
-    found = across(ablation(ledger, dict.fromkeys("ab", ORDERED), baseline=None))
+    found = synthesise(ablation(ledger, dict.fromkeys("ab", ORDERED), baseline=None))
     assert found.ranking.result is not None
     assert found.ranking.result.against_baseline == ()
     assert found.aggregates.result is not None
@@ -257,7 +257,7 @@ def test_effects_combine_the_differences_in_shares(ledger: Ledger) -> None:
         "c": {"kd": flat, "alp": {1: 0.9, 2: 0.8, 3: 0.7}},
     }
     ends = {"a": (0.5, 0.9), "b": (0.0, 0.8), "c": (0.5, 0.5)}
-    effects = across(ablation(ledger, scores, ends=ends)).effects.result
+    effects = synthesise(ablation(ledger, scores, ends=ends)).effects.result
     assert effects is not None
     (effect,) = effects
     assert (effect.method, effect.baseline) == ("alp", "kd")
@@ -280,7 +280,7 @@ def test_an_effect_uses_the_pairs_of_its_own_comparison(ledger: Ledger) -> None:
     """That pkd lost a seed does not take it from alp."""
     alp, pkd = {1: 0.6, 2: 0.7, 3: 0.9}, {1: 0.6, 2: None, 3: 0.8}
     methods = {"kd": {1: 0.5, 2: 0.5, 3: 0.5}, "alp": alp, "pkd": pkd}
-    effects = across(ablation(ledger, dict.fromkeys("ab", methods))).effects.result
+    effects = synthesise(ablation(ledger, dict.fromkeys("ab", methods))).effects.result
     assert effects is not None
     assert [effect.meta.result and effect.meta.result.seeds for effect in effects] == [
         (3, 3),
@@ -290,7 +290,7 @@ def test_an_effect_uses_the_pairs_of_its_own_comparison(ledger: Ledger) -> None:
 
 def test_one_pair_on_a_task_has_no_variance(ledger: Ledger) -> None:
     methods = {"kd": {1: 0.5}, "alp": {1: 0.6}}
-    effects = across(ablation(ledger, dict.fromkeys("ab", methods))).effects.result
+    effects = synthesise(ablation(ledger, dict.fromkeys("ab", methods))).effects.result
     assert effects is not None
     assert effects[0].meta.reason == "one pair on the task a: its variance is unknown"
 
@@ -315,7 +315,7 @@ def test_added_seeds_have_no_false_discovery_rate(ledger: Ledger) -> None:
 
 def test_repeats_are_called_so(ledger: Ledger) -> None:
     result = ablation(ledger, {"a": ORDERED})
-    found = across(replace(result, manifest=replace(result.manifest, repeats=("x", "y"))))
+    found = synthesise(replace(result, manifest=replace(result.manifest, repeats=("x", "y"))))
     assert found.ranking.result is not None
     assert found.ranking.result.unit == "repeat"
     assert found.aggregates.result is not None

@@ -8,7 +8,7 @@ import pytest
 
 from harness.analysis.answers import StoredAnswers
 from harness.analysis.compare import summarise
-from harness.analysis.examples import by_example
+from harness.analysis.examples import example_tests
 from harness.analysis.results import MethodResult, read_results
 from harness.storage.ledger import Ledger
 from harness.storage.record import Predictions, Record, Result, StudyRun
@@ -74,36 +74,36 @@ def results(ledger: Ledger, metric: str = "accuracy") -> list[MethodResult]:
 
 
 def test_answers_are_the_largest_logits_on_the_first_split(ledger: Ledger) -> None:
-    answers = StoredAnswers(ledger).of(results(ledger)[0])
+    answers = StoredAnswers(ledger).answers_of(results(ledger)[0])
     assert answers is not None
-    assert not answers.scored
+    assert not answers.is_regression
     # Of equal logits the first one counts.
-    np.testing.assert_array_equal(answers.of([101, 100]), [[1.0, 0.0, 1.0], [0.0, 2.0, 1.0]])
+    np.testing.assert_array_equal(answers.stack([101, 100]), [[1.0, 0.0, 1.0], [0.0, 2.0, 1.0]])
     np.testing.assert_array_equal(answers.labels, LABELS)
     assert all(list(ids) == list(IDS) for ids in answers.ids.values())
     assert list(answers.by_seed) == [100, 101]
 
 
 def test_answers_of_a_regression_are_its_scores(ledger: Ledger) -> None:
-    answers = StoredAnswers(ledger).of(results(ledger, "pearson")[0])
+    answers = StoredAnswers(ledger).answers_of(results(ledger, "pearson")[0])
     assert answers is not None
-    assert answers.scored
-    np.testing.assert_array_equal(answers.of([100, 101]), [[2.0, 0.0, 0.0], [0.0, 5.0, 0.0]])
+    assert answers.is_regression
+    np.testing.assert_array_equal(answers.stack([100, 101]), [[2.0, 0.0, 0.0], [0.0, 5.0, 0.0]])
 
 
 def test_a_run_without_stored_predictions_has_no_answers(ledger: Ledger) -> None:
     use(ledger, "s-alp", "report", 103, record("s-alp-103"))
     (alp, kd), stored = results(ledger), StoredAnswers(ledger)
     assert alp.seeds == (100, 101, 103)
-    answers = stored.of(alp)
+    answers = stored.answers_of(alp)
     assert answers is not None
     assert answers.has((100, 101))
     assert not answers.has((100, 103))
     with pytest.raises(KeyError, match="103"):
-        answers.of([100, 103])
+        answers.stack([100, 103])
     without = [StudyRun("report", 0, 103, record("s-alp-103"))]
     for runs in (without, []):
-        assert stored.of(MethodResult(**{**vars(kd), "report": tuple(runs)})) is None
+        assert stored.answers_of(MethodResult(**{**vars(kd), "report": tuple(runs)})) is None
 
 
 def test_a_report_reads_the_predictions_of_each_run_once(
@@ -119,7 +119,7 @@ def test_a_report_reads_the_predictions_of_each_run_once(
 
     monkeypatch.setattr(Ledger, "predictions_of", counting)
     stored = StoredAnswers(ledger)
-    found = by_example(stored, summarise(ledger, "ablation", stored))
+    found = example_tests(stored, summarise(ledger, "ablation", stored))
     assert found.pairs[0].seeds == (100, 101)
     assert sorted(asked) == ["s-alp-100", "s-alp-101", "s-kd-100", "s-kd-101"]
 

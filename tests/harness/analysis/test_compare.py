@@ -88,11 +88,14 @@ def test_a_comparison_without_data_still_counts_in_the_family(ledger: Ledger) ->
     result = compared(ledger, scores, family)
     assert [c.method for c in result.comparisons] == ["alp", "pkd"]
     raw = [c.difference.p_value for c in result.comparisons]
-    assert [c.detectable for c in result.comparisons] == [None, None]  # differences all equal
+    assert [c.detectable_difference for c in result.comparisons] == [
+        None,
+        None,
+    ]  # differences all equal
     adjusted = [c.adjusted_p for c in result.comparisons]
     assert adjusted == pytest.approx(holm([*raw, 1.0])[:2])
     assert adjusted != pytest.approx(holm(raw))
-    assert result.missing == ("never against kd on rte: no pair of finished report runs",)
+    assert result.gaps == ("never against kd on rte: no pair of finished report runs",)
 
 
 def test_what_so_many_seeds_can_find_is_told_at_the_familys_level(ledger: Ledger) -> None:
@@ -100,7 +103,7 @@ def test_what_so_many_seeds_can_find_is_told_at_the_familys_level(ledger: Ledger
     family = [("alp", "kd"), ("never", "kd"), ("nor", "kd")]
     (comparison,) = compared(ledger, {"alp": ours, "kd": spread(0.5)}, family).comparisons
     expected = detectable_difference(comparison.difference.sd, 10, 0.05 / 3)
-    assert comparison.detectable == pytest.approx(expected)
+    assert comparison.detectable_difference == pytest.approx(expected)
     assert 0 < expected < 0.2
 
 
@@ -112,7 +115,7 @@ def test_the_crossed_interval_is_at_the_familys_level(
     """However large the family, enough resamples lie outside the interval."""
     family = [("alp", "kd"), *[(f"never{number}", "kd") for number in range(size - 1)]]
     result = compared(ledger, {"alp": spread(0.8), "kd": spread(0.5)}, family, alpha)
-    crossed = result.comparisons[0].crossed
+    crossed = result.comparisons[0].crossed_bootstrap
     assert crossed is not None
     assert crossed.confidence == pytest.approx(1 - alpha / size)
     assert crossed.resamples * (1 - crossed.confidence) / 2 >= 9.99
@@ -130,7 +133,7 @@ def test_an_unfinished_search_is_compared_with_none(ledger: Ledger) -> None:
     ledger.write_ablation(replace(once, search_seeds=(0, 1)))
     result = summarise(ledger, "ablation")
     assert result.comparisons == ()
-    assert result.missing == ("alp against kd on rte: 0 of 2 search trials of alp have ended",)
+    assert result.gaps == ("alp against kd on rte: 0 of 2 search trials of alp have ended",)
     ledger.write_ablation(once)
     assert len(summarise(ledger, "ablation").comparisons) == 1
 
@@ -152,7 +155,7 @@ def test_failed_seeds_are_left_out_and_keep_their_method_from_winning(ledger: Le
     theirs = spread(0.5) | {SEEDS[5]: None}
     (comparison,) = compared(ledger, {"alp": ours, "kd": theirs}, [("alp", "kd")]).comparisons
     assert len(comparison.seeds) == 8
-    assert comparison.unpaired == (SEEDS[2],)
+    assert comparison.unpaired_seeds == (SEEDS[2],)
     assert comparison.adjusted_p < 0.05
     assert comparison.verdict.outcome == "not decided"
     assert "1 seed left out as alp's run failed" in comparison.verdict.sentence
@@ -174,8 +177,8 @@ def test_a_constant_regressor_is_compared_by_its_recorded_score(ledger: Ledger) 
             ledger.write_runs([Result(record(name, score, "pearson"), kept, {})])
             ledger.use_run(f"s-{method}", run.role, run.trial, run.seed, name)
     (comparison,) = summarise(ledger, "regression").comparisons
-    assert comparison.crossed is not None
-    assert comparison.crossed.mean == pytest.approx(0.1)
+    assert comparison.crossed_bootstrap is not None
+    assert comparison.crossed_bootstrap.mean == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def compared(held: dict[str, Answers | None], seeds: tuple[int, ...] = SEEDS) ->
         for name in held
         if name != "kd"
     ]
-    stored = SimpleNamespace(of=lambda result: held[result.method])
+    stored = SimpleNamespace(answers_of=lambda result: held[result.method])
     result = SimpleNamespace(
         manifest=manifest(studies={"rte": {}}), results=results, comparisons=pairs
     )
@@ -81,9 +81,15 @@ def rows_by_loop(metric: str, labels: Any, alp: Any, kd: Any, ids: Any) -> list[
 def rows_of(pair: Disagreements) -> list[tuple[Any, ...]]:
     def side(of: Any) -> list[Any]:
         votes = [None] * len(pair.ids) if of.votes is None else of.votes
-        return [of.answers, votes, of.errors, of.closer]
+        return [of.answers, votes, of.errors, of.wins]
 
-    columns = [pair.ids, pair.labels, pair.advantage, *side(pair.ours), *side(pair.theirs)]
+    columns = [
+        pair.ids,
+        pair.labels,
+        pair.advantage,
+        *side(pair.method_side),
+        *side(pair.baseline_side),
+    ]
     return list(zip(*columns, strict=True))
 
 
@@ -97,7 +103,7 @@ def test_classes_are_those_of_a_loop(metric: str, classes: int) -> None:
     pair = found(metric, labels, alp, kd, ids)
     assert 20 < len(expected) < 60
     assert rows_of(pair) == [pytest.approx(row) for row in expected]
-    assert (pair.examples, pair.seeds, pair.scored) == (60, SEEDS, False)
+    assert (pair.examples, pair.seeds, pair.is_regression) == (60, SEEDS, False)
 
 
 def test_scores_are_those_of_a_loop() -> None:
@@ -107,7 +113,7 @@ def test_scores_are_those_of_a_loop() -> None:
     kd[:, 7] = alp[:, 7]
     ids = np.arange(40)[::-1]
     pair = found("pearson", labels, alp, kd, ids)
-    assert pair.scored
+    assert pair.is_regression
     assert len(pair.ids) == 39
     assert rows_of(pair) == [
         pytest.approx(row) for row in rows_by_loop("pearson", labels, alp, kd, ids)
@@ -122,11 +128,11 @@ def test_the_order_by_hand() -> None:
     pair = found("accuracy", labels, alp, kd, np.array([50, 41, 42, 43, 44, 45]))
     assert list(pair.ids) == [50, 42, 41, 43]
     assert list(pair.advantage) == pytest.approx([1, 2 / 3, 1 / 3, -1 / 3])
-    assert list(pair.ours.closer) == [3, 2, 2, 1]
-    assert list(pair.theirs.closer) == [0, 0, 1, 2]
-    assert list(pair.ours.answers) == [1, 1, 1, 0]
-    assert list(pair.ours.votes) == [3, 2, 2, 2]
-    assert list(pair.theirs.errors) == pytest.approx([1, 1, 2 / 3, 1 / 3])
+    assert list(pair.method_side.wins) == [3, 2, 2, 1]
+    assert list(pair.baseline_side.wins) == [0, 0, 1, 2]
+    assert list(pair.method_side.answers) == [1, 1, 1, 0]
+    assert list(pair.method_side.votes) == [3, 2, 2, 2]
+    assert list(pair.baseline_side.errors) == pytest.approx([1, 1, 2 / 3, 1 / 3])
 
 
 def test_equal_counts_are_ordered_by_id() -> None:
@@ -153,20 +159,24 @@ def test_each_side_has_its_clearest_first() -> None:
 
 def test_half_of_the_seeds_are_not_most() -> None:
     pair = found("accuracy", [1], [[1], [0]], [[0], [0]])
-    assert (pair.ours.closer[0], len(pair.clear_for_method)) == (1, 0)
+    assert (pair.method_side.wins[0], len(pair.clear_for_method)) == (1, 0)
 
 
 def test_closer_in_most_seeds_but_further_in_the_mean_is_not_clear() -> None:
     pair = found("pearson", [0.0, 0.0], [[1, 2], [1, 2], [9, 9]], [[2, 1], [2, 1], [2, 9.5]])
     assert pair.advantage.tolist() == pytest.approx([-0.5, -5 / 3])
-    assert pair.ours.closer.tolist() == [1, 2]
+    assert pair.method_side.wins.tolist() == [1, 2]
     assert len(pair.clear_for_method) == 0
     assert pair.ids[pair.clear_for_baseline].tolist() == [1]
 
 
 def test_models_that_agree_have_no_rows() -> None:
     pair = found("accuracy", [1, 0], [[1, 1]], [[1, 1]])
-    assert (len(pair.ids), len(pair.ours.answers), len(pair.theirs.votes)) == (0, 0, 0)
+    assert (len(pair.ids), len(pair.method_side.answers), len(pair.baseline_side.votes)) == (
+        0,
+        0,
+        0,
+    )
     assert pair.examples == 2
 
 

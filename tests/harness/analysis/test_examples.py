@@ -8,7 +8,7 @@ import pytest
 
 from harness.analysis.answers import StoredAnswers
 from harness.analysis.compare import AblationResult, summarise
-from harness.analysis.examples import ByExample, by_example
+from harness.analysis.examples import ExampleTests, example_tests
 from harness.metric_table import METRICS
 from harness.stats.bootstrap import examples_bootstraps_per_seed
 from harness.storage.ledger import Ledger
@@ -70,8 +70,8 @@ def logits(predicted: np.ndarray, metric: str) -> np.ndarray:
     return np.eye(2, dtype=np.float32)[predicted.astype(int)]
 
 
-def found_in(ledger: Ledger, answers: Answers, metric: str = "accuracy") -> ByExample:
-    return by_example(StoredAnswers(ledger), ablation(ledger, answers, metric))
+def found_in(ledger: Ledger, answers: Answers, metric: str = "accuracy") -> ExampleTests:
+    return example_tests(StoredAnswers(ledger), ablation(ledger, answers, metric))
 
 
 def test_each_seed_is_tested_on_its_own(ledger: Ledger) -> None:
@@ -89,7 +89,7 @@ def test_each_seed_is_tested_on_its_own(ledger: Ledger) -> None:
     assert [t.p_value for t in pair.mcnemar] == pytest.approx([2 / 32, 1])
     assert [t.mid_p_value for t in pair.mcnemar] == pytest.approx([1 / 32, 1])
     assert [drawn.mean for drawn in pair.bootstraps] == pytest.approx([0.5, 0])
-    assert (found.methods, found.missing) == ((), {})
+    assert (found.methods, found.problems) == ((), {})
 
 
 def test_the_bootstrap_is_that_of_each_seed_alone(ledger: Ledger) -> None:
@@ -144,25 +144,25 @@ def test_what_has_no_predictions_is_told(ledger: Ledger) -> None:
     answers = {"kd": {1: right(4)}, "alp": {1: right(6)}, "pkd": {1: None}}
     found = found_in(ledger, answers)
     assert [pair.method for pair in found.pairs] == ["alp"]
-    assert found.missing == {"rte": ("pkd: not all runs have stored predictions",)}
+    assert found.problems == {"rte": ("pkd: not all runs have stored predictions",)}
 
 
 def test_other_examples_are_not_compared(ledger: Ledger) -> None:
     answers = {"kd": {1: right(4)}, "alp": {1: right(6)}}
-    found = by_example(StoredAnswers(ledger), ablation(ledger, answers, moved="alp"))
+    found = example_tests(StoredAnswers(ledger), ablation(ledger, answers, moved="alp"))
     assert found.pairs == ()
-    assert found.missing == {"rte": ("alp: evaluated on other examples than the methods before",)}
+    assert found.problems == {"rte": ("alp: evaluated on other examples than the methods before",)}
 
 
 def test_repeats_have_it_in_their_own_reports(ledger: Ledger) -> None:
     result = ablation(ledger, {"kd": {1: right(4)}, "alp": {1: right(6)}})
     repeated = replace(result, manifest=replace(result.manifest, repeats=("x", "y")))
-    found = by_example(StoredAnswers(ledger), repeated)
+    found = example_tests(StoredAnswers(ledger), repeated)
     assert found.pairs == ()
-    assert found.missing["rte"] == tuple(
-        f"{method}: it is in the report of each repeat" for method in ("kd", "alp")
+    assert found.problems["rte"] == tuple(
+        f"{method}: see the report of each repeat" for method in ("kd", "alp")
     )
 
 
 def test_nothing_finished_is_nothing_to_say(ledger: Ledger) -> None:
-    assert found_in(ledger, {"kd": {}, "alp": {}}) == ByExample((), (), {})
+    assert found_in(ledger, {"kd": {}, "alp": {}}) == ExampleTests((), (), {})

@@ -138,7 +138,7 @@ def test_each_repeat_is_one_pair_of_means(ledger: Ledger) -> None:
     expected = [0.85 - (1.1 + 0.01 * n) / 2 for n in range(6)]
     assert comparison.difference.differences == pytest.approx(expected)
     assert comparison.difference.p_value == pytest.approx(2 / 2**6)
-    assert comparison.crossed is None
+    assert comparison.crossed_bootstrap is None
     assert comparison.verdict.outcome == "better"
     assert comparison.verdict.sentence.endswith(
         "on these examples, over new teachers, searches and seeds."
@@ -167,7 +167,7 @@ def test_a_repeat_that_could_not_be_done_is_lost_and_one_to_come_is_awaited(ledg
     repeats = [{"alp": [0.8, 0.9], "kd": [0.5 + 0.01 * n, 0.6]} for n in range(6)]
     result = joined(ledger, repeats, lost=True, asked=8)
     assert [found.failed_seeds for found in result.results] == [{6}, {6}]
-    assert result.missing == ("alp against kd on rte: 7 of 8 repeats have ended",)
+    assert result.gaps == ("alp against kd on rte: 7 of 8 repeats have ended",)
     assert result.comparisons[0].seeds == tuple(range(6))
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import sync_playwright
 
-from harness.analysis.ablation_diff import side_by_side
+from harness.analysis.ablation_diff import read_ablation_diff
 from reports import build
 from reports.page.ablation_diff import differences
 from tests.reports.conftest import Scribe
@@ -38,7 +38,7 @@ def two(scribe: Scribe) -> Scribe:
 
 
 def test_the_table_has_both_means_and_their_difference_in_points(two: Scribe) -> None:
-    (row,) = differences(side_by_side(two.ledger, "alp-rte", "other")).to_dict("records")
+    (row,) = differences(read_ablation_diff(two.ledger, "alp-rte", "other")).to_dict("records")
     assert (row["task"], row["method"], row["metric"], row["pairs"]) == (
         "rte",
         "alp",
@@ -57,14 +57,14 @@ def test_the_table_has_both_means_and_their_difference_in_points(two: Scribe) ->
 def test_a_reason_stands_where_there_is_no_difference(two: Scribe) -> None:
     other = replace(two.ledger.manifest("other"), report_seeds=(100, 7), name="third")
     two.ledger.write_ablation(other)
-    (row,) = differences(side_by_side(two.ledger, "alp-rte", "third")).to_dict("records")
+    (row,) = differences(read_ablation_diff(two.ledger, "alp-rte", "third")).to_dict("records")
     assert row["remark"] == "seeds of one side only are left out: 101, 102"
     # What is left out is in neither mean: beside a difference stands what it is of.
     assert (row["pairs"], row["first_seeds"], row["second_seeds"]) == (1, 1, 1)
     assert (row["first"], row["second"]) == (pytest.approx(90), pytest.approx(92))
     assert pd.isna(row["first_sd"])
     two.ledger.write_ablation(replace(other, report_seeds=(7,), name="fourth"))
-    (row,) = differences(side_by_side(two.ledger, "alp-rte", "fourth")).to_dict("records")
+    (row,) = differences(read_ablation_diff(two.ledger, "alp-rte", "fourth")).to_dict("records")
     assert pd.isna(row["difference"])
     assert (row["first_seeds"], row["first"]) == (3, pytest.approx(100 * (0.9 + 0.8 + 0.9) / 3))
     assert row["remark"] == "fourth has no finished report run"

@@ -78,12 +78,12 @@ def made(advantages: list[float], method: str = "alp", *, scored: bool = False) 
         baseline="finetune",
         seeds=(1, 2, 3),
         examples=1000,
-        scored=scored,
+        is_regression=scored,
         ids=np.arange(count),
         labels=np.ones(count),
         advantage=lead,
-        ours=Side(1 - ours, votes, ours, 3 * (lead > 0)),
-        theirs=Side(1 - theirs, votes, theirs, 3 * (lead < 0)),
+        method_side=Side(1 - ours, votes, ours, 3 * (lead > 0)),
+        baseline_side=Side(1 - theirs, votes, theirs, 3 * (lead < 0)),
     )
 
 

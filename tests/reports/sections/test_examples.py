@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.analysis.examples import MethodsByExample, PairByExample
+from harness.analysis.examples import MethodTests, PairTests
 from harness.stats.bootstrap import ExamplesBootstrap
 from harness.stats.examples import CochranQ, McNemar
 from reports.evidence import read_evidence
@@ -14,7 +14,7 @@ from reports.sections import examples
 from tests.reports.conftest import section_blocks
 
 
-def pair(*, regression: bool = False) -> PairByExample:
+def pair(*, regression: bool = False) -> PairTests:
     """Three seeds: one for the method, one for the baseline, one that tells nothing."""
     tests = (
         McNemar(4, 9, 1, 6, 0.04, 0.02),
@@ -27,7 +27,7 @@ def pair(*, regression: bool = False) -> PairByExample:
         ExamplesBootstrap(0.0, -0.1, 0.1, 0.95, 2000, 0),
     )
     tested = () if regression else tests
-    return PairByExample("rte", "alp", "kd", "accuracy", 20, (1, 2, 3), tested, drawn)
+    return PairTests("rte", "alp", "kd", "accuracy", 20, (1, 2, 3), tested, drawn)
 
 
 def test_every_seed_has_its_own_row():
@@ -67,7 +67,7 @@ def test_the_figure_has_a_column_of_seeds_per_comparison():
 
 def test_q_has_a_row_per_seed():
     tests = (CochranQ((5, 6, 9), 10, 4, 7.5, 2, 0.02), CochranQ((5, 5, 5), 10, 0, 0.0, 2, 1.0))
-    found = MethodsByExample("rte", ("kd", "alp", "pkd"), 10, (1, 2), tests)
+    found = MethodTests("rte", ("kd", "alp", "pkd"), 10, (1, 2), tests)
     assert examples.methods_table([found]).to_numpy().tolist() == [
         [1, 3, 4, 7.5, 2, 0.02],
         [2, 3, 0, 0, 2, 1],

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.analysis.inside import Seen
+from harness.analysis.inspections import Coverage
 from reports.sections.inside.mixtures import entropy_frame, spread, weights_frame
 from tests.reports.conftest import ATTENTION, EPOCHS, looked_inside
 
@@ -28,9 +28,9 @@ def test_weights_and_entropy_of_every_epoch_with_their_spread_between_seeds(scri
         scribe, *({"targets": ATTENTION, "epochs": own} for own in (EPOCHS, other))
     ).internals.targets[KEY]
     assert found.mixture is not None
-    assert (found.mixture.epochs, found.mixture.seen) == (
+    assert (found.mixture.epochs, found.mixture.coverage) == (
         (0, 1, 2),
-        Seen("validation", 10, 2),
+        Coverage("validation", 10, 2),
     )
     frame = weights_frame(found.mixture)
     assert frame.columns.tolist() == [

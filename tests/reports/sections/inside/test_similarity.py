@@ -22,9 +22,14 @@ def test_similarities_are_means_over_seeds(scribe):
         scribe, layers([[0.2, 0.4, 0.9]], cosine=None, angles=None),
         layers([[0.4, 0.4, None]], cosine=None, angles=None), {},
     ).internals.likeness[KEY]  # fmt: skip
-    assert (found.seen.seeds, found.pooling, found.cosine, found.angles) == (2, "cls", None, None)
-    assert found.cka.after[0, :2].tolist() == pytest.approx([0.3, 0.4])
-    assert np.isnan(found.cka.after[0, 2])  # one run has none
+    assert (found.coverage.seeds, found.pooling, found.cosine, found.angles) == (
+        2,
+        "cls",
+        None,
+        None,
+    )
+    assert found.cka.end[0, :2].tolist() == pytest.approx([0.3, 0.4])
+    assert np.isnan(found.cka.end[0, 2])  # one run has none
     figure = likeness_figure({"alp": found}, "alp").to_figure()
     assert [trace.z for trace in figure.data] == [
         ([0.3, 0.4, None],), ([0.3, 0.4, None],), ([0.0, 0.0, None],),

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.analysis.inside import Inside
+from harness.analysis.inspections import Inspections
 from reports.evidence import read_evidence
 from reports.kit.palette import method_styles
 from reports.sections.inside import plane
@@ -20,7 +20,7 @@ def test_failed_and_missing_runs_leave_nothing(scribe):
     scribe.run("alp", "search", 0, 0, 0.7)
     scribe.run("alp", "report", 0, 100, 0.0, status="failed", reason="loss is NaN")
     found = read_evidence(scribe.ledger, "alp-rte")
-    assert found.internals == Inside(frozenset(), {}, {}, {})
+    assert found.internals == Inspections(frozenset(), {}, {}, {})
     for anchor in ("targets", "similarity", "states", "angles"):
         assert section_blocks(found, anchor) == ()
 
@@ -38,7 +38,7 @@ def test_layers_to_draw_are_spaced_evenly(evidence, students, teachers, own, the
     places = np.zeros((12, 4, 2))
     one = evidence.internals.projections[KEY]
     shown = plane.shown_layers(
-        replace(one, student=places[:students], teacher=places[:teachers], fused=None)
+        replace(one, student=places[:students], teacher=places[:teachers], targets=None)
     )
     assert {kind: list(layers) for kind, layers in shown.items()} == {
         "teacher": theirs, "student": own,

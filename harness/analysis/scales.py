@@ -21,48 +21,48 @@ class Scale:
     """A task's scores as shares of the gap: (score - constant) / (teacher - constant).
 
     0 is a constant prediction, 1 the teacher on the same examples; a student may lie outside. Both
-    ends are taken for known, so what is said on this scale is said of these teachers and examples.
+    ends have no error on this scale, so its results hold for these teachers and examples.
     """
 
     constant: float
     teacher: float
 
     def shares(self, scores: npt.ArrayLike) -> Floats:
-        """Scores of any shape, on the scale."""
+        """Scores of any shape as shares of the gap."""
         values = np.asarray(scores, dtype=np.float64)
         return (values - self.constant) / (self.teacher - self.constant)
 
 
 @dataclass(frozen=True)
 class Scales:
-    """The scale of every task that has one, and why the others have none, by task."""
+    """The scale of every task that has a scale, and the reason of every other task."""
 
-    known: Mapping[str, Scale]
-    missing: Mapping[str, str]
+    by_task: Mapping[str, Scale]
+    reasons: Mapping[str, str]
 
 
-def scales(result: AblationResult) -> Scales:
-    """The scales of an ablation's tasks, from what its manifest says of teachers and constants."""
-    known: dict[str, Scale] = {}
-    missing: dict[str, str] = {}
+def task_scales(result: AblationResult) -> Scales:
+    """The scales of an ablation's tasks, from the teachers and constants in its manifest."""
+    by_task: dict[str, Scale] = {}
+    reasons: dict[str, str] = {}
     for task in result.manifest.studies:
         constant = result.manifest.tasks[task].constant
         teacher = _teacher_score(result, task)
         if teacher is None:
-            missing[task] = "no recorded score of the teacher"
+            reasons[task] = "no recorded score of the teacher"
         elif not teacher - constant >= LEAST_GAP:
-            missing[task] = (
+            reasons[task] = (
                 f"teacher {100 * teacher:.1f} and constant prediction {100 * constant:.1f} points "
                 f"are less than {100 * LEAST_GAP:.0f} apart"
             )
         else:
-            known[task] = Scale(constant, teacher)
-    return Scales(known, missing)
+            by_task[task] = Scale(constant, teacher)
+    return Scales(by_task, reasons)
 
 
 def _teacher_score(result: AblationResult, task: str) -> float | None:
     """The teacher's primary metric on the split that report runs are scored on; None if unknown."""
-    runs = (run for found in result.results if found.task == task for run in found.report)
+    runs = (run for r in result.results if r.task == task for run in r.report)
     split = next((run.record.inputs.split.name for run in runs), None)
     scores = result.manifest.teachers[task].metrics.get(split or "", {})
     return scores.get(result.manifest.primary_metric(task))
