@@ -1,1 +1,1 @@
-"""What the project's claims rest on: runnable by anyone, printed, never a timed test."""
+"""The benchmarks behind the project's claims: anyone can run them, and no test measures time."""

@@ -72,10 +72,10 @@ def main(arguments: list[str] | None = None) -> int:
         if value < minimum:
             say(f"--{flag}: {value} is below {minimum}")
             return 2
-    started = time.monotonic()
+    start = time.monotonic()
     size = QUICK_SIZE if options.quick else FULL_SIZE
     rates = measure(plan(size), options.processes, options.seed)
-    say(f"{len(rates)} shares in {time.monotonic() - started:.0f} s")
+    say(f"{len(rates)} shares in {time.monotonic() - start:.0f} s")
     if options.json:
         print(
             json.dumps({"seed": options.seed, **vars(size), "rates": [r.as_dict() for r in rates]})

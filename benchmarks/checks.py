@@ -83,9 +83,9 @@ def paired_rates(law: str, n: int, size: Size, rng: np.random.Generator) -> list
             "interval of equivalence", covers(equivalence.interval, MARGIN), equivalence_hits[i]
         )
     is_symmetric, is_normal = law in simulated.SYMMETRIC_LAWS, law == NORMAL_LAW
-    smooth = is_symmetric and law != simulated.ACCURACIES
+    is_smooth = is_symmetric and law != simulated.ACCURACIES
     two_sided_level, one_sided_level = (
-        reachable_level(n, sides) if smooth else None for sides in (2, 1)
+        reachable_level(n, sides) if is_smooth else None for sides in (2, 1)
     )
     part, end = "false positives", "equivalence, at the margin"
     return [

@@ -30,17 +30,17 @@ MINIMUM_GAP = 5.0
 """The smallest gap in points between the teacher and the fine-tuned student."""
 
 
-def measure(task: str, out: Path, trials: int, seeds: int) -> dict[str, Any]:
+def measure(task: str, runs_folder: Path, trials: int, seeds: int) -> dict[str, Any]:
     """The numbers of one task in points: teacher, gap, and each method's mean score and spread."""
     output = io.StringIO()
     flags = f"--preset demo --method {METHODS} --baseline finetune --json --allow-weak-teacher"
     counts = ["--trials", str(trials), "--seeds", str(seeds)]
     with contextlib.redirect_stdout(output):
-        code = study([*flags.split(), "--task", task, "--out", str(out), *counts])
+        code = study([*flags.split(), "--task", task, "--out", str(runs_folder), *counts])
     if code:
         raise SystemExit(f"the study of {task} ended with exit code {code}")
     summary = json.loads(output.getvalue())
-    ledger = Ledger(storage_url(out, None))
+    ledger = Ledger(storage_url(runs_folder, None))
     manifest = ledger.manifest(summary["ablation"])
     teacher = manifest.teachers[task]
     ledger.close()
@@ -87,10 +87,10 @@ def main() -> None:
     if options.seeds < 2:
         parser.error("--seeds: a spread needs at least 2")
     with tempfile.TemporaryDirectory() as scratch:
-        out = options.out or Path(scratch)
+        runs_folder = options.out or Path(scratch)
         rows = []
         for task in options.task.split(","):
-            rows.append(measure(task, out, options.trials, options.seeds))
+            rows.append(measure(task, runs_folder, options.trials, options.seeds))
             if not options.json:
                 if len(rows) == 1:
                     methods = "".join(f"{name:>15}" for name in rows[0]["scores"])

@@ -110,12 +110,12 @@ class _Clock:
     def __init__(self, work: Workload, phases: dict[str, float]) -> None:
         self.device = work.arithmetic.device
         self.phases = phases
-        self.last = clock_seconds(self.device)
+        self.lap_end = clock_seconds(self.device)
 
     def lap(self, phase: str) -> None:
         end = clock_seconds(self.device)
-        self.phases[phase] = self.phases.get(phase, 0.0) + end - self.last
-        self.last = end
+        self.phases[phase] = self.phases.get(phase, 0.0) + end - self.lap_end
+        self.lap_end = end
 
 
 def _members(work: Workload) -> list[Member]:

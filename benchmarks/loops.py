@@ -36,13 +36,13 @@ class Clock:
 
     def __init__(self, device: torch.device) -> None:
         self.cuda = device.type == "cuda"
-        self.started = time.perf_counter()
+        self.start = time.perf_counter()
         self.preparation = 0.0
         self.ticks: list[tuple[float, int]] = []
 
-    def prepared(self) -> None:
+    def end_preparation(self) -> None:
         """Record the end of the work that is done once for all runs."""
-        self.preparation = time.perf_counter() - self.started
+        self.preparation = time.perf_counter() - self.start
 
     def tick(self, examples: int) -> None:
         """Record the end of a step with this number of examples."""
@@ -68,7 +68,7 @@ def _teacher_layers(work: Workload) -> list[int]:
 def harness_loop(work: Workload, folder: Path, clock: Clock, steps: int) -> None:
     """Train a population of one student, on batches that are spread evenly over all lengths."""
     outputs = work.outputs(folder)
-    clock.prepared()
+    clock.end_preparation()
     population = Population([harness_member(work)], work.recipe(outputs, epochs=2))
     batches = batches_of_all_lengths(population, steps)
     epoch = torch.tensor(0, device=work.arithmetic.device)
@@ -94,7 +94,7 @@ def plain_loop(work: Workload, folder: Path, clock: Clock, steps: int, pad_to: i
     student = new_student(work).to(device).train()
     loader = list(islice(_loader(work, pad_to), WARM_UP + steps))
     optimizer, scheduler = _optimizer(student, len(loader))
-    clock.prepared()
+    clock.end_preparation()
     for batch in loader:
         batch = {name: value.to(device) for name, value in batch.items()}
         terms = plain_terms(work, student, batch)
@@ -154,7 +154,7 @@ def textbrewer(work: Workload, folder: Path, clock: Clock, steps: int, pad_to: i
                 yield batch
                 clock.tick(len(batch["labels"]))
 
-    clock.prepared()
+    clock.end_preparation()
     with distiller:
         distiller.train(
             _optimizer(student, total)[0],

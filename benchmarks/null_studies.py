@@ -61,8 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
         say(f"--pool: {options.pool} seeds are fewer than twice {seeds}")
         return 2
     with tempfile.TemporaryDirectory() as scratch:
-        out = options.out or Path(scratch) / "runs"
-        ledger, ablation = _pool(options, out)
+        runs_folder = options.out or Path(scratch) / "runs"
+        ledger, ablation = _pool(options, runs_folder)
         study_ledger = Ledger(storage_url(Path(scratch), None))
         designs: list[tuple[int, Stopping]] = [
             (options.seeds, "fixed"),
@@ -81,16 +81,17 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if any(row["errors"] > row["tolerated"] for row in rows) else 0
 
 
-def _pool(options: argparse.Namespace, out: Path) -> tuple[Ledger, str]:
+def _pool(options: argparse.Namespace, runs_folder: Path) -> tuple[Ledger, str]:
     """The ledger with the runs of the pool, and the ablation's name."""
     words = f"--preset demo --method {options.method} --task {options.task} --trials 4".split()
-    words += ["--baseline", "none", "--seeds", str(options.pool), "--out", str(out), "--json"]
+    words += ["--baseline", "none", "--seeds", str(options.pool), "--json"]
+    words += ["--out", str(runs_folder)]
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         code = study([*words, *options.overrides])
     if code:
         raise SystemExit(f"the pool's command ended with exit code {code}")
-    return Ledger(storage_url(out, None)), str(json.loads(output.getvalue())["ablation"])
+    return Ledger(storage_url(runs_folder, None)), str(json.loads(output.getvalue())["ablation"])
 
 
 def _verdicts(

@@ -68,13 +68,13 @@ def main(arguments: list[str] | None = None) -> int:
     size = Size(options.methods, options.tasks, options.seeds, options.trials)
     with tempfile.TemporaryDirectory() as scratch:
         runs = options.out or Path(scratch) / "runs"
-        started = time.perf_counter()
+        start = time.perf_counter()
         try:
             name = write_ledger(runs, size)
         except ValueError as error:
             say(f"--{error}")
             return 2
-        say(f"wrote the ledger of {name}: {time.perf_counter() - started:.0f} s")
+        say(f"wrote the ledger of {name}: {time.perf_counter() - start:.0f} s")
         result = measure(runs, runs / name / "report.html", options.repeats)
     if options.json:
         print(json.dumps(result))
@@ -106,10 +106,10 @@ def build(runs: Path) -> dict[str, float]:
     """Seconds, processor seconds and peak memory (MiB) of the command that builds the reports."""
     command = [sys.executable, "-m", "reports.build", str(runs)]
     usage_before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    started = time.perf_counter()
+    start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         peak = PeakMemory(process.pid)
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - start
     if process.returncode:
         raise SystemExit(f"reports.build ended with exit code {process.returncode}")
     usage_after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -139,14 +139,19 @@ def _chromium() -> Iterator[Browser | None]:
 
 def open_times(browser: Browser, page: Path) -> dict[str, float]:
     """Milliseconds from the start of the navigation, each in a fresh context."""
-    load = "() => performance.getEntriesByType('navigation')[0].loadEventEnd"
+    load, address = (
+        "() => performance.getEntriesByType('navigation')[0].loadEventEnd",
+        page.as_uri(),
+    )
     return {
-        "load_milliseconds": _until(browser, page.as_uri(), load),
-        "first_figure_milliseconds": _until(browser, f"{page.as_uri()}#figure-1", FIRST_FIGURE),
+        "load_milliseconds": _milliseconds_until(browser, address, load),
+        "first_figure_milliseconds": _milliseconds_until(
+            browser, f"{address}#figure-1", FIRST_FIGURE
+        ),
     }
 
 
-def _until(browser: Browser, address: str, moment: str) -> float:
+def _milliseconds_until(browser: Browser, address: str, moment: str) -> float:
     """The first value of a script's function that is not falsy, after the page opens."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, offline=True)
     context.set_default_timeout(TIMEOUT)

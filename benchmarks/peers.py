@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.child is not None:
         print(json.dumps(_measure(options.child, options)))
         return 0
-    names = _available(options.peers.split(","))
+    names = _available_peers(options.peers.split(","))
     compare_losses(names, options)
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(options.repeats):
@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _available(names: list[str]) -> list[str]:
+def _available_peers(names: list[str]) -> list[str]:
     unknown_names = set(names) - set(NAMES)
     if unknown_names:
         raise SystemExit(f"--peers: {min(unknown_names)} is none of {', '.join(NAMES)}")

@@ -52,7 +52,7 @@ class Rate:
     claim: float
     bound: Literal["at most", "at least", "about"]
     is_claimed: bool = True
-    """Whether there is a claim; none where an assumption is broken."""
+    """Whether the rate has a claim. A rate with a broken assumption has none."""
     slack: float = 0.0
     """Distance from the claim that the true value may have."""
     attainable_level: float | None = None

@@ -155,9 +155,9 @@ def _row(
 
 
 def _seconds(arithmetic: Arithmetic, work: Callable[[], object]) -> float:
-    started = clock_seconds(arithmetic.device)
+    start = clock_seconds(arithmetic.device)
     work()
-    return clock_seconds(arithmetic.device) - started
+    return clock_seconds(arithmetic.device) - start
 
 
 def product_rate(arithmetic: Arithmetic) -> float:

@@ -62,7 +62,7 @@ def measure(flags: Sequence[str], plain_rate: float | None) -> dict[str, Any]:
     """Seconds by phase, the command's peak memory, and the rate of its students' training."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "harness.study", *flags, "--out", folder, "--json"]
-        started, lines = time.perf_counter(), []
+        start, lines = time.perf_counter(), []
         with subprocess.Popen(
             command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
@@ -72,7 +72,7 @@ def measure(flags: Sequence[str], plain_rate: float | None) -> dict[str, Any]:
             for line in process.stderr:
                 lines.append(line.rstrip())
             summary = json.loads(process.stdout.read())
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - start
         if process.returncode:
             raise SystemExit(f"the study ended with exit code {process.returncode}")
         phases, examples = _phases(lines, Path(folder), summary["ablation"])
@@ -93,7 +93,7 @@ def measure(flags: Sequence[str], plain_rate: float | None) -> dict[str, Any]:
     return result
 
 
-def _phases(lines: Sequence[str], out: Path, ablation: str) -> tuple[dict[str, float], int]:
+def _phases(lines: Sequence[str], runs_folder: Path, ablation: str) -> tuple[dict[str, float], int]:
     """Seconds by phase, and the number of the students' training examples over all epochs."""
     phases = {
         "pre-training the demo's encoder": 0.0,
@@ -110,7 +110,7 @@ def _phases(lines: Sequence[str], out: Path, ablation: str) -> tuple[dict[str, f
             phases[match["what"]] += float(match["seconds"])
         else:
             blocks += float(match["seconds"])
-    ledger = Ledger(storage_url(out, None))
+    ledger = Ledger(storage_url(runs_folder, None))
     records = {
         run.record.fingerprint: run.record
         for study in ledger.manifest(ablation).study_names

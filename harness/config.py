@@ -39,10 +39,10 @@ ROUND = 4
 START_UP = ROUND
 """The number of first settings that the TPE sampler draws at random; a constant of the protocol too."""
 
-_STRICT = ConfigDict(extra="forbid")
+_EXACT_KEYS = ConfigDict(extra="forbid")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class SourceConfig:
     """The source of task data: Hugging Face's hub, a folder, or the demo's generator."""
 
@@ -57,7 +57,7 @@ class SourceConfig:
         return self
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class TeacherConfig:
     """The teacher: fine-tuned here from `pretrained`, or a fine-tuned `checkpoint` from outside.
 
@@ -85,7 +85,7 @@ class TeacherConfig:
         return self
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class StudentConfig:
     """Depth and initialisation of the student.
 
@@ -99,7 +99,7 @@ class StudentConfig:
     origin: Literal["finetuned", "pretrained"] = "finetuned"
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class TrainingConfig:
     """One student's training: AdamW, linear warm-up and decay, a fixed number of epochs.
 
@@ -119,7 +119,7 @@ class TrainingConfig:
     engine: Literal["auto", "stacked", "reference"] = "auto"
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class SearchConfig:
     """The search over settings. `space` changes the ranges of hyper-parameters by name.
 
@@ -160,7 +160,7 @@ def _complete_margins(margins: Mapping[str, float]) -> Mapping[str, float]:
     return {**default_margins(), **margins}
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class ProtocolConfig:
     """The protocol: the split that selects settings, the report seeds, and the tests' parameters."""
 
@@ -196,7 +196,7 @@ class ProtocolConfig:
         return self
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class StudyConfig:
     """The whole configuration of one command. `validate` makes it and raises `ConfigError`."""
 

@@ -1,6 +1,6 @@
 """Plan seeds: `python -m harness.power --sd 0.012`, or `--runs DIR` for an earlier study's spread.
 
-What is needed to compute takes more than a second to import, and is imported when it is.
+The analysis takes more than a second to import, so the functions that use it import it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from harness.cli.seed_table import Question
 
 SEEDS = (6, 8, 10, 15, 20, 30)
-MOST = 100_000
-"""Seeds and comparisons that can be asked about."""
+MAX_COUNT = 100_000
+"""The largest number of seeds and of comparisons."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,9 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         _check(options)
-        asked = _given(options) if options.runs is None else _observed(options)
-        if asked.power <= asked.level:
-            raise UserError(f"--power {asked.power:g}: is not above alpha, {asked.level:g}")
+        question = (
+            _question_of_flags(options) if options.runs is None else _question_of_runs(options)
+        )
+        if question.power <= question.level:
+            raise UserError(f"--power {question.power:g}: is not above alpha, {question.level:g}")
     except UserError as error:
         say(f"error: {one_line(error)}")
         return 2
@@ -46,12 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from harness.cli.seed_table import plain_plans, show_plans
 
     plans = [
-        plan_seeds(spread, options.seeds, asked.level, asked.power) for spread in asked.spreads
+        plan_seeds(spread, options.seeds, question.level, question.power)
+        for spread in question.spreads
     ]
     if options.json:
-        print(json.dumps(plain_plans(asked, plans)))
+        print(json.dumps(plain_plans(question, plans)))
     else:
-        show_plans(asked, plans)
+        show_plans(question, plans)
     return 0
 
 
@@ -70,13 +73,19 @@ def _parser() -> argparse.ArgumentParser:
         help="standard deviation of the paired differences",
     )
     spread.add_argument("--runs", type=Path, metavar="DIR", help="read it from this runs folder")
-    parser.add_argument("--ablation", metavar="NAME", help="of --runs, where it has several")
-    parser.add_argument("--storage", metavar="URL", help="of --runs, if it is not its ledger.db")
+    parser.add_argument(
+        "--ablation", metavar="NAME", help="ablation of --runs, if there are several"
+    )
+    parser.add_argument(
+        "--storage", metavar="URL", help="ledger of --runs (default: its ledger.db)"
+    )
     parser.add_argument(
         "--sd-seeds", type=_count(2), metavar="N", help="seeds that --sd was estimated from"
     )
     parser.add_argument(
-        "--metric", choices=tuple(METRICS), help="of --sd, for its margin (default: accuracy)"
+        "--metric",
+        choices=tuple(METRICS),
+        help="metric of --sd, for the margin (default: accuracy)",
     )
     parser.add_argument(
         "--margin",
@@ -90,13 +99,13 @@ def _parser() -> argparse.ArgumentParser:
         "--power", type=share, default=0.8, help="chance to find the difference (default: 0.8)"
     )
     parser.add_argument(
-        "--alpha", type=share, help="of the family (default: 0.05, or that of --runs)"
+        "--alpha", type=share, help="the family's level (default: 0.05, or that of --runs)"
     )
     parser.add_argument(
         "--comparisons",
         type=_count(1),
         metavar="K",
-        help="in the family (default: 1, or those of --runs)",
+        help="comparisons in the family (default: 1, or those of --runs)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     return parser
@@ -115,11 +124,13 @@ def _number(words: str, fits: Callable[[float], bool]) -> Callable[[str], float]
     return read
 
 
-def _count(least: int) -> Callable[[str], int]:
+def _count(minimum: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         value = int(text) if re.fullmatch("[0-9]{1,9}", text) else -1
-        if not least <= value <= MOST:
-            raise argparse.ArgumentTypeError(f"'{text}' is not a number from {least} to {MOST}")
+        if not minimum <= value <= MAX_COUNT:
+            raise argparse.ArgumentTypeError(
+                f"'{text}' is not a number from {minimum} to {MAX_COUNT}"
+            )
         return value
 
     return read
@@ -130,16 +141,16 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse flags that would not be read."""
-    given, unread = "--sd", ("ablation", "storage")
+    """Refuse flags that the source of the spread does not use."""
+    source, foreign_options = "--sd", ("ablation", "storage")
     if options.runs is not None:
-        given, unread = "--runs", ("sd_seeds", "metric")
-    for name in unread:
+        source, foreign_options = "--runs", ("sd_seeds", "metric")
+    for name in foreign_options:
         if getattr(options, name) is not None:
-            raise UserError(f"--{name.replace('_', '-')}: cannot be used with {given}")
+            raise UserError(f"--{name.replace('_', '-')}: cannot be used with {source}")
 
 
-def _given(options: argparse.Namespace) -> Question:
+def _question_of_flags(options: argparse.Namespace) -> Question:
     from harness.analysis.seed_plan import Spread
     from harness.cli.seed_table import Question
 
@@ -147,14 +158,14 @@ def _given(options: argparse.Namespace) -> Question:
     margin = METRICS[metric].margin if options.margin is None else options.margin
     return Question(
         spreads=[Spread(None, metric, options.sd, options.sd_seeds, margin)],
-        without=[],
+        exclusions=[],
         alpha=ProtocolConfig().alpha if options.alpha is None else options.alpha,
         comparisons=options.comparisons or 1,
         power=options.power,
     )
 
 
-def _observed(options: argparse.Namespace) -> Question:
+def _question_of_runs(options: argparse.Namespace) -> Question:
     from harness.analysis.compare import summarise
     from harness.analysis.seed_plan import observed_spreads
     from harness.cli.seed_table import Question
@@ -163,17 +174,17 @@ def _observed(options: argparse.Namespace) -> Question:
 
     ledger = Ledger(existing_url(options.runs, options.storage))
     try:
-        result = summarise(ledger, _chosen(ledger.ablations(), options))
+        result = summarise(ledger, _ablation_name(ledger.ablations(), options))
     finally:
         ledger.close()
-    spreads, without = observed_spreads(result, options.margin)
+    spreads, exclusions = observed_spreads(result, options.margin)
     if not spreads:
-        reasons = "; ".join(without) or "it compares nothing"
+        reasons = "; ".join(exclusions) or "it compares nothing"
         raise UserError(f"--runs {options.runs}: there is no spread to plan from: {reasons}")
     manifest = result.manifest
     return Question(
         spreads=spreads,
-        without=without,
+        exclusions=exclusions,
         alpha=manifest.alpha if options.alpha is None else options.alpha,
         comparisons=options.comparisons or len(manifest.family),
         power=options.power,
@@ -181,16 +192,16 @@ def _observed(options: argparse.Namespace) -> Question:
     )
 
 
-def _chosen(found: Sequence[str], options: argparse.Namespace) -> str:
-    wanted: str | None = options.ablation
-    if wanted is None and len(found) == 1:
-        return found[0]
-    names = ", ".join(found) or "none yet"
-    if wanted is None:
+def _ablation_name(ablations: Sequence[str], options: argparse.Namespace) -> str:
+    name: str | None = options.ablation
+    if name is None and len(ablations) == 1:
+        return ablations[0]
+    names = ", ".join(ablations) or "none yet"
+    if name is None:
         raise UserError(f"--runs {options.runs}: name one of its ablations by --ablation: {names}")
-    if wanted not in found:
-        raise UserError(f"--ablation {wanted}: not in the ledger, which has {names}")
-    return wanted
+    if name not in ablations:
+        raise UserError(f"--ablation {name}: not in the ledger, which has {names}")
+    return name
 
 
 def entry() -> None:

@@ -18,10 +18,10 @@ GO_ON = "interrupted: the same command goes on where this one stopped"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code.
 
-    0, 1 when runs failed or a repeated one is not the same, 2 for bad input, 130 for Ctrl-C,
-    141 for a closed pipe.
+    The code is 0; 1 if runs failed or a repeated run differs; 2 for bad input; 130 for Ctrl-C; 141 for a
+    closed pipe.
     """
-    run = _imported()
+    run = _import_command()
     code = INTERRUPTED
     with interrupt.listen():
         try:
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             pass
         except BrokenPipeError:
-            # Whoever read stdout has had enough; Python would complain at its end.
+            # The reader of stdout has closed the pipe. Python would complain when it ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = CLOSED
         except Exception:
@@ -41,15 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def _imported() -> Callable[[Sequence[str] | None], int]:
-    """The command's own module, which takes seconds to import: libraries may swallow Ctrl-C in them."""
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if usual:
+def _import_command() -> Callable[[Sequence[str] | None], int]:
+    """Import the command. The import takes seconds, and a library may swallow Ctrl-C meanwhile."""
+    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_default:
         signal.signal(signal.SIGINT, _leave)
     try:
         from harness.cli.command import run
     finally:
-        if usual:
+        if is_default:
             signal.signal(signal.SIGINT, signal.default_int_handler)
     return run
 

@@ -206,7 +206,7 @@ def _choose(
 
 def _results(ledger: Ledger, manifest: Manifest, task: str) -> list[MethodResult]:
     """The results on a task; of a joint ablation, the results of all repeats."""
-    if manifest.joint:
+    if manifest.is_joint:
         parts = read_parts(ledger, manifest).values()
         return [result for part in parts for result in part if result.task == task]
     return read_results(ledger, manifest, task, manifest.studies[task])

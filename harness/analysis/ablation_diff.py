@@ -165,7 +165,7 @@ def _refusal(
             return f"{name} has no finished report run"
         if side.sequential:
             return f"{name} added seeds until its own comparisons were decided"
-    if diff.first.manifest.joint != diff.second.manifest.joint:
+    if diff.first.manifest.is_joint != diff.second.manifest.is_joint:
         return "only one of them repeats whole pipelines: a repeat is not paired with a seed"
     if first.metric != second.metric:
         return f"scored by {first.metric} and by {second.metric}"

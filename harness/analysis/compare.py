@@ -122,7 +122,7 @@ def read_ablation(ledger: Ledger, ablation: str) -> AblationResult:
     manifest = ledger.manifest(ablation)
     results = (
         read_repeats(ledger, manifest)
-        if manifest.joint
+        if manifest.is_joint
         else tuple(
             result
             for task, studies in manifest.studies.items()
@@ -137,7 +137,7 @@ def collapses(result: AblationResult) -> list[str]:
 
     Empty for repeats: the result of each repeat has these sentences.
     """
-    if result.manifest.joint:
+    if result.manifest.is_joint:
         return []
     tasks = result.manifest.tasks
     sentences = (collapse_warning(r, tasks[r.task].constant) for r in result.results)
@@ -156,7 +156,7 @@ def _compare(
             gaps.append(f"{name}: {pair}")
             continue
         pairs.append(pair)
-        if manifest.joint:
+        if manifest.is_joint:
             failed_seeds = pair.method_result.failed_seeds | pair.baseline_result.failed_seeds
             count = len(failed_seeds.union(pair.seeds))
             if count < len(manifest.report_seeds):

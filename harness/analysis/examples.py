@@ -88,7 +88,7 @@ def answers_on(
         if method_result.task != task or not method_result.seeds:
             continue
         method = method_result.method
-        if result.manifest.joint:
+        if result.manifest.is_joint:
             problems.append(f"{method}: see the report of each repeat")
             continue
         method_answers = stored_answers.answers_of(method_result)

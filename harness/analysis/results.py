@@ -75,7 +75,7 @@ def search_ended(result: MethodResult, manifest: Manifest) -> bool:
 
     True for repeats: `read_repeats` counts only repeats whose search has ended.
     """
-    return manifest.joint or trials_ended(result, manifest) >= manifest.trials
+    return manifest.is_joint or trials_ended(result, manifest) >= manifest.trials
 
 
 def collapse_warning(result: MethodResult, constant: float) -> str | None:

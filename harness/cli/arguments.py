@@ -36,20 +36,20 @@ FLAGS = {
     "keep": "--keep",
 }
 """The flag that sets a key of the configuration."""
-FLAGS_ONLY = ("methods", "tasks", "task_files", "baseline", "preset")
+RESERVED_KEYS = ("methods", "tasks", "task_files", "baseline", "preset")
 """Keys that an override may not set."""
 EPILOG = "Any further KEY=VALUE overrides the configuration, e.g. training.epochs=5."
 
 
 @dataclass(frozen=True)
 class Request:
-    """The configuration that a command line asks for, and how to answer."""
+    """The configuration that a command line asks for, and the form of the answer."""
 
     config: StudyConfig
     notes: tuple[str, ...]
     dry_run: bool
     json: bool
-    open: bool
+    opens_report: bool
 
 
 def parser() -> argparse.ArgumentParser:
@@ -67,15 +67,17 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--preset", default="auto", help="auto, paper, minilm or demo")
     flags.add_argument("--data", metavar="DIR", help="folder of data files")
     flags.add_argument(
-        "--teacher", metavar="PATH|ID", help="fine-tuned teacher; {task} is replaced"
+        "--teacher", metavar="PATH|ID", help="fine-tuned teacher; {task} stands for the task"
     )
     flags.add_argument("--student-layers", metavar="N", help="depth of the student")
-    flags.add_argument("--trials", metavar="N", help="settings tried for each method")
-    flags.add_argument("--sampler", metavar="NAME", help="of settings: tpe (default) or random")
+    flags.add_argument("--trials", metavar="N", help="number of settings for each method")
+    flags.add_argument(
+        "--sampler", metavar="NAME", help="search of settings: tpe (default) or random"
+    )
     flags.add_argument(
         "--seeds",
         metavar="N|auto",
-        help="report seeds of the best setting; auto: until it is decided",
+        help="report seeds of the best setting; auto: until the comparison is decided",
     )
     flags.add_argument(
         "--max-seeds", metavar="N", help=f"the most that --seeds auto adds (default: {MOST_SEEDS})"
@@ -83,13 +85,17 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--repeat-search",
         metavar="R",
-        help="repeat teacher, search and seeds R times, compare those",
+        help="repeat teacher, search and seeds R times, compare the repeats",
     )
-    flags.add_argument("--baseline", metavar="NAME|none", help="compare with it (default: kd)")
+    flags.add_argument(
+        "--baseline", metavar="NAME|none", help="method to compare with (default: kd)"
+    )
     flags.add_argument("--protocol", metavar="NAME", help="clean (default) or paper")
-    flags.add_argument("--out", metavar="DIR", help="where everything is kept (default: runs)")
-    flags.add_argument("--keep", metavar="WHICH", help="students kept: best, report or none")
-    flags.add_argument("--allow-weak-teacher", action="store_true", help="go on with one that is")
+    flags.add_argument("--out", metavar="DIR", help="folder of all results (default: runs)")
+    flags.add_argument("--keep", metavar="WHICH", help="students to keep: best, report or none")
+    flags.add_argument(
+        "--allow-weak-teacher", action="store_true", help="go on with a weak teacher"
+    )
     flags.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     flags.add_argument("--list", choices=LISTS, help="show names and stop")
     flags.add_argument(
@@ -105,23 +111,23 @@ def parser() -> argparse.ArgumentParser:
 def replay_request(options: argparse.Namespace) -> tuple[str, Path, str | None]:
     """The fingerprint, the runs folder and the storage of `--replay`. Raises `UserError`."""
     _refuse_empty(options)
-    readable = {"replay", "out", "json", "debug", "overrides"}
+    options_of_replay = {"replay", "out", "json", "debug", "overrides"}
     defaults = parser()
-    unread = [
+    surplus = [
         f"--{name.replace('_', '-')}"
         for name, value in vars(options).items()
-        if name not in readable and value != defaults.get_default(name)
+        if name not in options_of_replay and value != defaults.get_default(name)
     ]
     overrides = [text.partition("=") for text in options.overrides]
-    unread += [key for key, _, _ in overrides if key != "storage"]
-    if unread:
-        raise UserError(f"--replay takes its configuration from the ledger: leave {unread[0]} out")
+    surplus += [key for key, _, _ in overrides if key != "storage"]
+    if surplus:
+        raise UserError(f"--replay takes its configuration from the ledger: leave {surplus[0]} out")
     storage = overrides[-1][2].strip("'\"") if overrides else None
     return options.replay, Path(options.out or StudyConfig.out), storage
 
 
-def request(options: argparse.Namespace) -> Request:
-    """Compose the configuration of parsed flags. Raises `UserError` naming what is wrong."""
+def read_request(options: argparse.Namespace) -> Request:
+    """Compose the configuration of parsed flags. Raises `UserError` naming the fault."""
     if options.method is None or options.task is None:
         raise UserError("--method and --task are needed (see --list methods, --list tasks)")
     _check_overrides(options.overrides)
@@ -143,7 +149,7 @@ def request(options: argparse.Namespace) -> Request:
         settings |= {"source.kind": "folder", "source.folder": Path(data)}
     if options.allow_weak_teacher:
         settings["teacher.allow_weak"] = True
-    given = {
+    flag_settings = {
         "teacher.checkpoint": _path(options.teacher),
         "student.layers": _count("--student-layers", options.student_layers),
         "search.trials": _count("--trials", options.trials),
@@ -153,7 +159,7 @@ def request(options: argparse.Namespace) -> Request:
         "out": _path(options.out),
         "keep": _choice("--keep", options.keep, get_args(Keep)),
     }
-    settings |= {key: value for key, value in given.items() if value is not None}
+    settings |= {key: value for key, value in flag_settings.items() if value is not None}
     groups = [f"preset={preset}"]
     if (protocol := _choice("--protocol", options.protocol, names("protocol"))) is not None:
         groups.append(f"protocol={protocol}")
@@ -164,36 +170,36 @@ def request(options: argparse.Namespace) -> Request:
 
 
 def _check_overrides(overrides: Sequence[str]) -> None:
-    """Refuse what is no override, and overrides of keys whose flags check the names."""
+    """Refuse words without `=`, and overrides of keys whose flags check the names."""
     for text in overrides:
         if "=" not in text:
             raise UserError(f"'{text}' is neither a flag nor KEY=VALUE")
     keys = [re.split(r"[=.]", text)[0].lstrip("+~") for text in overrides]
-    for key in FLAGS_ONLY:
+    for key in RESERVED_KEYS:
         if key in keys:
             raise UserError(f"'{key}=' is set by {FLAGS[key]}, which also checks the names")
 
 
-def _seeds(number: str | None, most: str | None) -> dict[str, object]:
+def _seeds(number: str | None, max_seeds: str | None) -> dict[str, object]:
     if number == "auto":
-        seeds = MOST_SEEDS if most is None else _count("--max-seeds", most)
+        seeds = MOST_SEEDS if max_seeds is None else _count("--max-seeds", max_seeds)
         return {"protocol.stopping": "sequential", "protocol.seeds": seeds}
-    if most is not None:
+    if max_seeds is not None:
         raise UserError("--max-seeds goes with --seeds auto")
     return {"protocol.seeds": _count("--seeds", number, "auto or a whole number")}
 
 
-def _count(flag: str, text: str | None, expected: str = "a whole number") -> int | None:
-    """A flag's number, where the flag is given; its range is the configuration's to check."""
+def _count(flag: str, text: str | None, form: str = "a whole number") -> int | None:
+    """A flag's number, or None without the flag. The configuration checks the range."""
     if text is None:
         return None
     if not re.fullmatch("[+-]?[0-9]{1,9}", text):
-        raise UserError(f"{flag} {text}: must be {expected}")
+        raise UserError(f"{flag} {text}: must be {form}")
     return int(text)
 
 
 def _choice(flag: str, text: str | None, choices: Sequence[str]) -> str | None:
-    """A flag's choice, where the flag is given."""
+    """A flag's choice, or None without the flag."""
     if text is not None and text not in choices:
         raise UserError(f"{flag} {text}: choose from {', '.join(choices)}")
     return text
@@ -210,14 +216,16 @@ def _refuse_empty(options: argparse.Namespace) -> None:
 
 
 def _preset(name: str, data: str | None) -> tuple[str, tuple[str, ...]]:
-    """The preset of that name, or for `auto` the one that fits machine and data, and notes."""
+    """The preset of that name, or for `auto` the preset that fits machine and data; and notes."""
     _choice("--preset", name, ("auto", *names("preset")))
     if name != "auto":
         if name == "demo" and data is not None:
             raise UserError("--preset demo makes its own data: leave --data out")
         return name, ()
     if torch.cuda.is_available() and (data is not None or _hub_answers()):
-        return "paper", ("preset paper: there is a CUDA device and the data can be had",)
+        return "paper", (
+            "preset paper: the machine has a CUDA device and the data is within reach",
+        )
     if data is not None and minilm_installed():
         return "minilm", ("preset minilm: --data is given and the MiniLM weights are installed",)
     if data is not None:
@@ -242,7 +250,7 @@ def _hub_answers() -> bool:
 
 
 def _tasks(text: str) -> tuple[list[str], dict[str, str], tuple[str, ...]]:
-    """The tasks' names, the task files by name, and notes."""
+    """The tasks' names, the task files by task name, and notes."""
     if text == "all":
         note = f"--task all leaves {LEFT_OUT} out: its validation split is adversarial to training"
         return [name for name in task_names() if name != LEFT_OUT], {}, (note,)
@@ -261,7 +269,7 @@ def _tasks(text: str) -> tuple[list[str], dict[str, str], tuple[str, ...]]:
 
 
 def _folder_of(tasks: Sequence[str], files: Mapping[str, str]) -> str | None:
-    """The folder of the task files, if every task is a file that describes data beside itself."""
+    """The folder of the task files, if every task is a file and describes data beside the file."""
     if set(tasks) != set(files):
         return None
     if any(read_task(Path(path)).folder is None for path in files.values()):
@@ -285,12 +293,12 @@ def _methods(text: str) -> list[str]:
 
 
 def _baseline(text: str | None, methods: list[str]) -> str | None:
-    """The baseline: `kd`, or `finetune` for a lone `kd`; `none` turns comparison off."""
+    """The baseline: by default `kd`, or `finetune` for `kd` alone. `none` turns comparison off."""
     if text == "none":
         return None
     if text is None:
         return "finetune" if methods == ["kd"] else "kd"
-    chosen = registry().resolve(text).name
-    if methods == [chosen]:
+    baseline = registry().resolve(text).name
+    if methods == [baseline]:
         raise UserError(f"--baseline {text}: a method cannot be compared with itself")
-    return chosen
+    return baseline

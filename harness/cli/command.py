@@ -1,4 +1,4 @@
-"""What the command does, from its arguments to the report."""
+"""The command, from its arguments to the report."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import Any
 import transformers
 
 from harness.analysis.compare import AblationResult
-from harness.cli.arguments import Request, parser, replay_request, request
+from harness.cli.arguments import Request, parser, read_request, replay_request
 from harness.cli.dry_run import TaskPlan, plan_task
 from harness.cli.listing import show_list
-from harness.cli.replay import find_recorded, replay
+from harness.cli.replay import find_run, replay
 from harness.cli.summary import show, summary
 from harness.config import StudyConfig
 from harness.data.sources import TaskData
@@ -36,7 +36,7 @@ from harness.storage.claims import Claims
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
 
-BAD_INPUT, RUNS_FAILED, NOT_THE_SAME = 2, 1, 1
+BAD_INPUT, RUNS_FAILED, DIFFERENT_RESULT = 2, 1, 1
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return 0
         if options.replay is not None:
             return _replay(options)
-        return _run(request(options))
+        return _run(read_request(options))
     except UserError as error:
         if options.debug:
             raise
@@ -59,29 +59,29 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
 
 
-def _run(asked: Request) -> int:
-    started = time.perf_counter()
-    config = asked.config
+def _run(request: Request) -> int:
+    start = time.perf_counter()
+    config = request.config
     arithmetic = choose_arithmetic(config.device, config.training.precision)
     _quieten(config.threads)
-    _announce(asked, arithmetic)
-    tasks, refused = load_tasks(config)
-    if asked.dry_run:
-        plans = _plans(config, arithmetic, tasks, refused)
-        _answer(asked, {"plan": [plan.plain() for plan in plans], "refused": refused})
+    _announce(request, arithmetic)
+    tasks, refusals = load_tasks(config)
+    if request.dry_run:
+        plans = _plans(config, arithmetic, tasks, refusals)
+        _answer(request, {"plan": [plan.plain() for plan in plans], "refused": refusals})
         for plan in plans:
-            (say if asked.json else print)(plan.line())
+            (say if request.json else print)(plan.line())
         return 0
-    out = Path(config.out)
-    ledger = Ledger(storage_url(out, config.storage))
+    runs_folder = Path(config.out)
+    ledger = Ledger(storage_url(runs_folder, config.storage))
     with Claims(ledger) as claims:
-        name = _train(ledger, claims, config, arithmetic, tasks, refused)
-    result, path = _report(ledger, name, out)
-    show(result, asked.json)
-    answer = summary(result, path, time.perf_counter() - started)
-    _answer(asked, answer)
-    (say if asked.json else print)(f"report: {path}")
-    if asked.open:
+        name = _train(ledger, claims, config, arithmetic, tasks, refusals)
+    result, path = _report(ledger, name, runs_folder)
+    show(result, request.json)
+    answer = summary(result, path, time.perf_counter() - start)
+    _answer(request, answer)
+    (say if request.json else print)(f"report: {path}")
+    if request.opens_report:
         webbrowser.open(path.absolute().as_uri())
     ledger.close()
     return RUNS_FAILED if answer["failures"] else 0
@@ -91,18 +91,18 @@ def _plans(
     config: StudyConfig,
     arithmetic: Arithmetic,
     tasks: Mapping[str, TaskData],
-    refused: dict[str, str],
+    refusals: dict[str, str],
 ) -> list[TaskPlan]:
-    """The plan of each task that is not refused. Raises `NothingLeftError` when all are."""
+    """The plan of each task that is not refused. Raises `NothingLeftError` if all tasks are refused."""
     plans = []
     with tempfile.TemporaryDirectory() as scratch:
         for name, data in tasks.items():
             try:
                 plans.append(plan_task(config, data, arithmetic, Path(scratch)))
             except REFUSALS as error:
-                refuse(refused, name, error)
+                refuse(refusals, name, error)
     if not plans:
-        raise NothingLeftError("; ".join(refused.values()))
+        raise NothingLeftError("; ".join(refusals.values()))
     return plans
 
 
@@ -112,70 +112,70 @@ def _train(
     config: StudyConfig,
     arithmetic: Arithmetic,
     tasks: Mapping[str, TaskData],
-    refused: dict[str, str],
+    refusals: dict[str, str],
 ) -> str:
-    """Train what has no record yet, once or in repeats; returns the name of what is to be reported."""
+    """Train the runs without a record, once or in repeats; returns the ablation's name."""
     if config.protocol.repeats == 1:
         ablation = Ablation(config, arithmetic, ledger, claims, command_line())
-        prepared = ablation.prepare(tasks, refused)
-        ablation.train(prepared)
-        return prepared.name
-    joint = JointAblation(config, ledger, command_line(), refused)
+        preparation = ablation.prepare(tasks, refusals)
+        ablation.train(preparation)
+        return preparation.name
+    joint_ablation = JointAblation(config, ledger, command_line(), refusals)
     for repeat in range(config.protocol.repeats):
-        one = Ablation(
+        ablation = Ablation(
             repeat_config(config, repeat), arithmetic, ledger, claims, command_line(), repeat
         )
-        own: dict[str, str] = {}
+        repeat_refusals: dict[str, str] = {}
         try:
-            prepared = one.prepare(tasks, own)
+            preparation = ablation.prepare(tasks, repeat_refusals)
         except NothingLeftError as error:
             if repeat == 0:
                 raise
-            joint.leave_out(repeat, error)
+            joint_ablation.leave_out(repeat, error)
             continue
-        joint.add(repeat, prepared.name, own)
-        one.train(prepared)
-    return joint.name
+        joint_ablation.add(repeat, preparation.name, repeat_refusals)
+        ablation.train(preparation)
+    return joint_ablation.name
 
 
 def _replay(options: argparse.Namespace) -> int:
-    prefix, out, storage = replay_request(options)
-    if storage is None and not (out / "ledger.db").is_file():
-        raise UserError(f"--out {out}: has no ledger.db")
-    ledger = Ledger(storage_url(out, storage))
-    found = find_recorded(ledger, prefix)
-    _quieten(found.record.provenance.threads)
-    answer = replay(ledger, found, out)
+    prefix, runs_folder, storage = replay_request(options)
+    if storage is None and not (runs_folder / "ledger.db").is_file():
+        raise UserError(f"--out {runs_folder}: has no ledger.db")
+    ledger = Ledger(storage_url(runs_folder, storage))
+    recorded_run = find_run(ledger, prefix)
+    _quieten(recorded_run.record.provenance.threads)
+    answer = replay(ledger, recorded_run, runs_folder)
     ledger.close()
     if options.json:
         print(json.dumps({**asdict(answer), "same": not answer.differences}))
     (say if options.json else print)(answer.sentence)
-    return NOT_THE_SAME if answer.differences else 0
+    return DIFFERENT_RESULT if answer.differences else 0
 
 
-def _report(ledger: Ledger, name: str, out: Path) -> tuple[AblationResult, Path]:
-    """Write the reports, of repeats too, and the index of all; returns what the first one shows."""
-    from reports.build import build_index, build_report  # plotly is only needed here
+def _report(ledger: Ledger, name: str, runs_folder: Path) -> tuple[AblationResult, Path]:
+    """Write the report, the reports of the repeats, and the index; returns the result and the report."""
+    from reports.build import build_index, build_report  # only reports need plotly
 
     for part in filter(None, ledger.manifest(name).repeats):
-        build_report(ledger, part, out / part / "report.html")
-    path = out / name / "report.html"
+        build_report(ledger, part, runs_folder / part / "report.html")
+    path = runs_folder / name / "report.html"
     result = build_report(ledger, name, path)
-    build_index(ledger, out)
+    build_index(ledger, runs_folder)
     return result, path
 
 
-def _announce(asked: Request, arithmetic: Arithmetic) -> None:
-    config = asked.config
+def _announce(request: Request, arithmetic: Arithmetic) -> None:
+    config = request.config
     source = config.source.folder or config.source.kind
     say(
         f"preset {config.preset}: data {source}, teacher "
         f"{config.teacher.checkpoint or config.teacher.pretrained}, {students_in_words(config)}, "
         f"{arithmetic.name} on {arithmetic.device.type}"
     )
-    for note in asked.notes:
+    for note in request.notes:
         say(note)
-    for name, reason in registry().broken.items():
+    for name, reason in registry().import_errors.items():
         say(f"warning: the plug-in {name} cannot be imported ({reason})")
     _warn_of_few_seeds(config)
 
@@ -184,25 +184,27 @@ def _warn_of_few_seeds(config: StudyConfig) -> None:
     if config.baseline is None:
         return
     comparisons = len(config.tasks) * (len(config.methods) - 1)
-    sequential = config.protocol.stopping == "sequential"
-    least = (minimum_pairs if sequential else minimum_seeds)(comparisons, config.protocol.alpha)
+    is_sequential = config.protocol.stopping == "sequential"
+    minimum = (minimum_pairs if is_sequential else minimum_seeds)(
+        comparisons, config.protocol.alpha
+    )
     repeats = config.protocol.repeats
     pairs, unit = (config.protocol.seeds, "report seeds") if repeats == 1 else (repeats, "repeats")
-    if pairs < least:
+    if pairs < minimum:
         say(
             f"warning: {pairs} {unit} cannot reach p < {config.protocol.alpha:g} "
-            f"in a family of {comparisons} comparison(s); at least {least} can"
+            f"in a family of {comparisons} comparison(s); at least {minimum} can"
         )
 
 
 def _quieten(threads: int) -> None:
-    """Keep libraries' progress bars and advice out of the output, and set up the processor."""
+    """Silence the libraries' progress bars and advice, and set up threads and memory."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     set_threads(threads)
     hold_memory()
 
 
-def _answer(asked: Request, answer: dict[str, Any]) -> None:
-    if asked.json:
+def _answer(request: Request, answer: dict[str, Any]) -> None:
+    if request.json:
         print(json.dumps(answer))

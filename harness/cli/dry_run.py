@@ -22,7 +22,7 @@ from harness.errors import MethodError
 from harness.method import Method, View
 from harness.models.student import classifier_config, new_classifier
 from harness.registry.discovery import chosen_methods
-from harness.registry.instantiate import check_method, shapes_of, usable
+from harness.registry.instantiate import check_method, shapes_of, usable_methods
 from harness.registry.space import space_of
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import global_seed
@@ -34,18 +34,18 @@ from harness.training.task_setup import TaskOutline, outline_task
 
 FLOAT = 4
 ANSWER = 16
-"""Bytes of an example's id and label beside a run's logits, in the ledger."""
+"""Bytes of an example's id and label in the ledger, beside a run's logits."""
 ADAM_COPIES = 4
-"""Weights, gradients and the optimiser's two moments."""
+"""Copies of the weights in training: weights, gradients and the optimiser's two moments."""
 
 
 @dataclass(frozen=True)
 class TaskPlan:
     """Cost of one task: runs, optimiser steps, seconds, and bytes of memory and disk.
 
-    `live_methods` run the teacher in every step, which takes at most `live_seconds` of the seconds: runs
-    of one seed share it. Where `stopping` is "sequential", report runs, steps and seconds are the most
-    it may come to. `left_out` are the methods that cannot be used, with the reasons.
+    `live_methods` run the teacher in every step. The teacher takes at most `live_seconds` of the
+    seconds: runs of one seed share its outputs. If `stopping` is "sequential", report runs, steps and
+    seconds are upper bounds. `left_out` has the reasons against the methods that cannot be used.
     """
 
     task: str
@@ -64,20 +64,20 @@ class TaskPlan:
 
     def line(self) -> str:
         """The plan in one line."""
-        most = "" if self.stopping == "fixed" else "at most "
-        more = ""
+        qualifier = "" if self.stopping == "fixed" else "at most "
+        remark = ""
         if self.live_methods:
-            more = (
+            remark = (
                 f"; {', '.join(self.live_methods)}: the teacher runs in every step, at most "
-                f"{_duration(self.live_seconds)} of it"
+                f"{_duration(self.live_seconds)} of the time"
             )
         if self.left_out:
-            more += f"; left out: {'; '.join(self.left_out.values())}"
+            remark += f"; left out: {'; '.join(self.left_out.values())}"
         return (
             f"{self.task}: {self.train_examples} training examples, teacher {self.teacher_steps} "
-            f"steps, {self.search_runs} search + {most}{self.report_runs} report runs = "
+            f"steps, {self.search_runs} search + {qualifier}{self.report_runs} report runs = "
             f"{self.student_steps} student steps; about {_duration(self.seconds)}, "
-            f"{self.memory_bytes / 2**30:.1f} GiB memory, {self.disk_bytes / 2**20:.0f} MiB disk{more}"
+            f"{self.memory_bytes / 2**30:.1f} GiB memory, {self.disk_bytes / 2**20:.0f} MiB disk{remark}"
         )
 
     def plain(self) -> dict[str, Any]:
@@ -89,14 +89,14 @@ class TaskPlan:
 class TimedSteps:
     """Seconds and memory of a task's training on this machine, measured on a few real steps.
 
-    `student` and `teacher` are seconds of one run's epoch. `live` has the live teacher's seconds of one
-    run's epoch for each method that needs one. `memory` is the bytes that a population takes, and
-    `weights` the bytes of one student.
+    `student` and `teacher` are seconds of one run's epoch. `live_teacher` has the live teacher's seconds
+    of one run's epoch for each method that needs a live teacher. `memory` is the bytes that a population
+    takes, and `weights` the bytes of one student.
     """
 
     student: float
     teacher: float
-    live: Mapping[str, float]
+    live_teacher: Mapping[str, float]
     memory: int
     weights: int
 
@@ -106,16 +106,16 @@ def plan_task(
 ) -> TaskPlan:
     """Count runs and steps, and time a few real steps at every padded length of the schedule.
 
-    The plan is the cost of the whole: runs that the ledger has are counted too. Files that the plan
-    needs go to the folder `scratch`.
+    The plan counts the runs that the ledger already has too. Files that the plan needs go to the folder
+    `scratch`.
 
     Raises:
-        TeacherError: teacher or start cannot be found, or do not belong together.
+        TeacherError: teacher or start is missing, or they do not belong together.
         MethodError: no method can be used.
     """
     outline = outline_task(config, data, arithmetic, scratch, pretrain=False, splits=("train",))
-    methods, refused = _usable_methods(config, data.task, outline)
-    timed = _time_steps(config, data, arithmetic, outline, methods)
+    methods, errors = _usable_methods(config, data.task, outline)
+    costs = _time_steps(config, data, arithmetic, outline, methods)
     repeats, epochs = config.protocol.repeats, config.training.epochs
     searches, reports = config.search.trials * config.search.seeds, config.protocol.seeds
     runs = len(methods) * (searches + reports)
@@ -123,9 +123,9 @@ def plan_task(
     student_steps = LengthSchedule(lengths, config.training.batch_size).steps_per_epoch
     teacher_steps = LengthSchedule(lengths, config.teacher.batch_size).steps_per_epoch
     teacher_epochs = config.teacher.epochs if config.teacher.checkpoint is None else 0
-    live_seconds = (searches + reports) * epochs * sum(timed.live.values())
-    # The teacher's outputs cost about a third of one of its epochs: forward only.
-    teacher_seconds = (teacher_epochs + 1 / 3) * timed.teacher
+    live_seconds = (searches + reports) * epochs * sum(costs.live_teacher.values())
+    # The teacher's outputs take forward passes only, about a third of an epoch of fine-tuning.
+    teacher_seconds = (teacher_epochs + 1 / 3) * costs.teacher
     return TaskPlan(
         task=data.task.name,
         train_examples=len(data.train),
@@ -133,13 +133,13 @@ def plan_task(
         report_runs=repeats * len(methods) * reports,
         teacher_steps=repeats * teacher_steps * teacher_epochs,
         student_steps=repeats * student_steps * epochs * runs,
-        seconds=repeats * (runs * epochs * timed.student + teacher_seconds + live_seconds),
+        seconds=repeats * (runs * epochs * costs.student + teacher_seconds + live_seconds),
         stopping=config.protocol.stopping,
-        live_methods=tuple(timed.live),
+        live_methods=tuple(costs.live_teacher),
         live_seconds=repeats * live_seconds,
-        left_out={name: str(error) for name, error in refused.items()},
-        memory_bytes=psutil.Process().memory_info().rss + timed.memory,
-        disk_bytes=repeats * _disk_bytes(config, data, outline, len(methods), timed.weights),
+        left_out={name: str(error) for name, error in errors.items()},
+        memory_bytes=psutil.Process().memory_info().rss + costs.memory,
+        disk_bytes=repeats * _disk_bytes(config, data, outline, len(methods), costs.weights),
     )
 
 
@@ -152,9 +152,9 @@ def _usable_methods(
 
     def check(method: type[Method]) -> None:
         space = space_of(method, config.search, task.regression)
-        check_method(method, shapes, (teacher, start), space.fixed)
+        check_method(method, shapes, (teacher, start), space.constants)
 
-    return usable(chosen_methods(config), config.baseline, check)
+    return usable_methods(chosen_methods(config), config.baseline, check)
 
 
 def _time_steps(
@@ -167,22 +167,24 @@ def _time_steps(
     """Time populations of students, a teacher, and the live teacher of each method that needs one."""
     folder, inputs = outline.origin.folder, outline.inputs["train"]
     teacher_layers = int(outline.teacher_encoder.num_hidden_layers)
-    teacher = _member_like(folder, data.task, teacher_layers)
-    student = _member_like(folder, data.task, config.student.layers)
-    recipe = _recipe(config, data, inputs, arithmetic, student)
+    teacher_shape, teacher = _random_member(folder, data.task, teacher_layers)
+    student_shape, student = _random_member(folder, data.task, config.student.layers)
+    recipe = _recipe(config, data, inputs, arithmetic, student_shape)
     live_methods = [method for method in methods if method.needs]
     round_runs = min(ROUND, config.search.trials) * config.search.seeds
-    most = max((len(methods) - len(live_methods)) * round_runs, 1)
-    size = min(population_size(recipe, student[1]), most)
-    student_seconds = _epoch_seconds(recipe, [student[1]] * size) / size
-    live = {method.name: _live_cost(recipe, folder, data.task, method) for method in live_methods}
-    teacher_recipe = _recipe(config, data, inputs, arithmetic, teacher)
-    weights = FLOAT * sum(value.numel() for value in student[1].weights.values())
-    live_bytes = max((held_bytes for _, held_bytes in live.values()), default=0)
+    max_size = max((len(methods) - len(live_methods)) * round_runs, 1)
+    size = min(population_size(recipe, student), max_size)
+    student_seconds = _epoch_seconds(recipe, [student] * size) / size
+    live_costs = {
+        method.name: _live_cost(recipe, folder, data.task, method) for method in live_methods
+    }
+    teacher_recipe = _recipe(config, data, inputs, arithmetic, teacher_shape)
+    weights = FLOAT * sum(value.numel() for value in student.weights.values())
+    live_bytes = max((held_bytes for _, held_bytes in live_costs.values()), default=0)
     return TimedSteps(
         student=student_seconds,
-        teacher=_epoch_seconds(teacher_recipe, [teacher[1]]),
-        live={name: seconds for name, (seconds, _) in live.items()},
+        teacher=_epoch_seconds(teacher_recipe, [teacher]),
+        live_teacher={name: seconds for name, (seconds, _) in live_costs.items()},
         memory=size * (weights * ADAM_COPIES + live_bytes),
         weights=weights,
     )
@@ -204,8 +206,8 @@ def _disk_bytes(
     return cache + predictions + (students + 1) * weights
 
 
-def _member_like(folder: Path, task: Task, layers: int) -> tuple[PretrainedConfig, Member]:
-    """A classifier of this depth with random weights, as a member without a method."""
+def _random_member(folder: Path, task: Task, layers: int) -> tuple[PretrainedConfig, Member]:
+    """The shape of a classifier of this depth, and a member with random weights and without a method."""
     shape = classifier_config(folder, task, layers)
     with global_seed("plan"):
         weights = new_classifier(shape).state_dict()
@@ -217,10 +219,10 @@ def _recipe(
     data: TaskData,
     inputs: EncodedSplit,
     arithmetic: Arithmetic,
-    shaped: tuple[PretrainedConfig, Member],
+    shape: PretrainedConfig,
 ) -> Recipe:
     return Recipe(
-        model=shaped[0],
+        model=shape,
         inputs=inputs,
         labels=torch.from_numpy(data.train.labels).to(arithmetic.device),
         teacher=None,
@@ -233,7 +235,7 @@ def _recipe(
 
 
 def _live_cost(recipe: Recipe, folder: Path, task: Task, kind: type[Method]) -> tuple[float, int]:
-    """Seconds of a live teacher in an epoch of one run, and the most bytes that it holds in a step."""
+    """Seconds of a live teacher in an epoch of one run, and bytes of its outputs in the largest step."""
     shape = classifier_config(folder, task)
     with global_seed("plan"):
         model = new_classifier(shape).to(recipe.arithmetic.device).eval()
@@ -242,7 +244,7 @@ def _live_cost(recipe: Recipe, folder: Path, task: Task, kind: type[Method]) -> 
     )
     held_bytes = 0
 
-    def prepared_step(batch: Batch) -> Callable[[int], object]:
+    def make_step(batch: Batch) -> Callable[[int], object]:
         inputs = recipe.tokens.batch(torch.from_numpy(batch.rows)[None], batch.width)
 
         def step(attempt: int) -> None:
@@ -252,13 +254,13 @@ def _live_cost(recipe: Recipe, folder: Path, task: Task, kind: type[Method]) -> 
 
         return step
 
-    return _seconds_by_width(recipe, prepared_step), held_bytes
+    return _seconds_by_width(recipe, make_step), held_bytes
 
 
 def _epoch_seconds(recipe: Recipe, members: list[Member]) -> float:
     """Seconds of one epoch of a population."""
 
-    def prepared_step(batch: Batch) -> Callable[[int], object]:
+    def make_step(batch: Batch) -> Callable[[int], object]:
         part = replace(
             recipe,
             inputs=recipe.inputs.part(batch.rows),
@@ -268,27 +270,27 @@ def _epoch_seconds(recipe: Recipe, members: list[Member]) -> float:
         population = Population(members, part)
         return lambda attempt: population.epoch(attempt, lambda steps: None)
 
-    return _seconds_by_width(recipe, prepared_step)
+    return _seconds_by_width(recipe, make_step)
 
 
 def _seconds_by_width(
-    recipe: Recipe, prepared_step: Callable[[Batch], Callable[[int], object]]
+    recipe: Recipe, make_step: Callable[[Batch], Callable[[int], object]]
 ) -> float:
     """Seconds of an epoch, from one step at each padded length of the schedule.
 
-    `prepared_step` makes a batch's step. The step runs twice, and the second time counts.
+    `make_step` makes the step of a batch. The step runs twice, and the second time counts.
     """
     batches = recipe.schedule().epoch(0, 0)
     seconds = 0.0
     for width in sorted({batch.width for batch in batches}):
-        step = prepared_step(next(batch for batch in batches if batch.width == width))
+        step = make_step(next(batch for batch in batches if batch.width == width))
         for attempt in range(2):
-            started = time.perf_counter()
+            start = time.perf_counter()
             step(attempt)
             if recipe.arithmetic.device.type == "cuda":
                 torch.cuda.synchronize()
-            taken = time.perf_counter() - started
-        seconds += taken * sum(batch.width == width for batch in batches)
+            step_seconds = time.perf_counter() - start
+        seconds += step_seconds * sum(batch.width == width for batch in batches)
     return seconds
 
 

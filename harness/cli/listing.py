@@ -1,4 +1,4 @@
-"""What `--list` prints: the methods' cards, tasks and presets."""
+"""The answer to `--list`: the cards of methods, ablations, tasks and presets."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from harness.registry.cards import card
 from harness.registry.discovery import registry
 
 
-def show_list(what: str, as_json: bool) -> None:
+def show_list(kind: str, as_json: bool) -> None:
     """Print the names of one kind, as lines or as JSON."""
     cards: list[dict[str, Any]]
-    if what == "methods":
+    if kind == "methods":
         cards = [_card_values(method) for method in registry().methods.values()]
-    elif what == "ablations":
+    elif kind == "ablations":
         cards = [
             {
                 "name": name,
@@ -28,11 +28,11 @@ def show_list(what: str, as_json: bool) -> None:
             }
             for name in names("ablation")
         ]
-    elif what == "tasks":
+    elif kind == "tasks":
         cards = [{"name": name, "summary": load_task(name).title} for name in task_names()]
     else:
         cards = [{"name": name, "summary": _preset_line(name)} for name in names("preset")]
-    for name, reason in registry().broken.items() if what == "methods" else ():
+    for name, reason in registry().import_errors.items() if kind == "methods" else ():
         print(f"{name}: cannot be imported ({reason})", file=sys.stderr)
     if as_json:
         print(json.dumps(cards))
@@ -40,9 +40,9 @@ def show_list(what: str, as_json: bool) -> None:
     for entry in cards:
         aliases = f" ({', '.join(entry['aliases'])})" if entry.get("aliases") else ""
         print(f"{entry['name'] + aliases:<20} {entry['summary']}")
-        if what == "ablations":
+        if kind == "ablations":
             print(f"{'':<20}   {', '.join(entry['methods'])}")
-        if what == "methods":
+        if kind == "methods":
             print(f"{'':<20} {entry['paper']} ({entry['form']})")
             if entry["needs"]:
                 print(f"{'':<20} runs the teacher in every step: reads {', '.join(entry['needs'])}")

@@ -21,12 +21,12 @@ from harness.storage.record import Predictions, Record, Result, RunProvenance
 from harness.training.run import Run
 from harness.training.task_setup import prepare
 
-SHOWN = 5
-"""Differences that are named; the others are counted."""
+MAX_DIFFERENCES = 5
+"""The number of differences that the answer names; the answer counts the others."""
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedRun:
     """A run of the ledger, a study that uses it, and the configuration of an ablation of that study."""
 
     record: Record
@@ -36,10 +36,10 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a repetition gave: `differences` from the record, each in words; none when it is the same.
+    """The result of a repetition: `differences` from the record in words, none if the runs are equal.
 
-    `compared` names what was there to compare; `surroundings` are versions and machine where they are
-    not the record's.
+    `compared` names the parts that are equal. `surroundings` name the versions and the machine that are
+    not those of the record.
     """
 
     fingerprint: str
@@ -53,62 +53,66 @@ class Replay:
         run = f"run {self.fingerprint[:16]}"
         if not self.differences:
             return f"{run}: the same: {self.compared}"
-        shown = list(self.differences[:SHOWN])
-        if more := len(self.differences) - len(shown):
-            shown.append(f"and {more} more")
-        elsewhere = f" (then and now: {', '.join(self.surroundings)})" if self.surroundings else ""
-        return f"{run}: not the same: {'; '.join(shown)}{elsewhere}"
+        texts = list(self.differences[:MAX_DIFFERENCES])
+        if rest := len(self.differences) - len(texts):
+            texts.append(f"and {rest} more")
+        surroundings = (
+            f" (then and now: {', '.join(self.surroundings)})" if self.surroundings else ""
+        )
+        return f"{run}: not the same: {'; '.join(texts)}{surroundings}"
 
 
-def find_recorded(ledger: Ledger, prefix: str) -> Recorded:
+def find_run(ledger: Ledger, prefix: str) -> RecordedRun:
     """The run whose fingerprint begins with `prefix`.
 
     Raises:
-        StorageError: no run, or several, begin so.
+        StorageError: no fingerprint begins so, or several do.
     """
     record, study = ledger.find_run(prefix)
     for name in ledger.ablations():
         manifest = ledger.manifest(name)
         if study in manifest.study_names:
-            return Recorded(record, study, manifest.config)
+            return RecordedRun(record, study, manifest.config)
     raise StorageError(f"--replay {prefix}: its study {study} is in no ablation of this ledger")
 
 
-def replay(ledger: Ledger, found: Recorded, out: Path) -> Replay:
-    """Train a recorded run again; nothing is written of it.
+def replay(ledger: Ledger, recorded_run: RecordedRun, runs_folder: Path) -> Replay:
+    """Train a recorded run again. The ledger stays as it is.
 
-    Teacher and teacher outputs are those of `out`, made again where they are gone.
+    Teacher and teacher outputs come from the runs folder, and are made again where they are missing.
 
     Raises:
-        UserError: something that the run depends on is no longer the same.
+        UserError: something that the run depends on has changed.
     """
-    record, study = found.record, found.study
+    record, study = recorded_run.record, recorded_run.study
     task, name = record.inputs.task_name, record.inputs.method
-    config = replace(found.config, out=str(out), tasks=(task,), methods=(name,), baseline=None)
+    config = replace(
+        recorded_run.config, out=str(runs_folder), tasks=(task,), methods=(name,), baseline=None
+    )
     tasks, _ = load_tasks(config)
     arithmetic = choose_arithmetic(config.device, config.training.precision)
-    materials = prepare(config, tasks[task], arithmetic, out)
+    materials = prepare(config, tasks[task], arithmetic, runs_folder)
     executor = Executor(config, materials, ledger, Claims(ledger))
-    run = _again(executor, record, study)
+    run = _current_run(executor, record, study)
     if run.fingerprint != record.fingerprint:
         raise UserError(f"--replay {record.fingerprint[:16]}: {_other_inputs(record, run)}")
     runs = _with_its_population(executor, ledger, run, record)
     label = f"{task}: {name}, seed {run.seed}"
-    label += f", and {len(runs) - 1} more that it was trained with" * (len(runs) > 1)
+    label += f", and {len(runs) - 1} more runs of its population" * (len(runs) > 1)
     with progress(label, executor.trainer.steps * len(runs)) as advance:
         result = executor.repeat(runs, advance)[record.fingerprint]
-    # A test split is none of the run's inputs: it may be another one by now.
-    scored = [name for name, _ in record.inputs.evaluation if name in result.predictions]
-    stored = {name: ledger.predictions(record.fingerprint, name) for name in scored}
+    # The run's identity does not cover test splits, and their data may have changed.
+    splits = [name for name, _ in record.inputs.evaluation if name in result.predictions]
+    predictions = {name: ledger.predictions(record.fingerprint, name) for name in splits}
     return Replay(
         record.fingerprint,
-        _compared(record),
-        tuple(_differences(record, stored, result)),
-        tuple(_elsewhere(record.provenance, result.record.provenance)),
+        _agreement(record),
+        tuple(_differences(record, predictions, result)),
+        tuple(_surroundings(record.provenance, result.record.provenance)),
     )
 
 
-def _again(executor: Executor, record: Record, study: str) -> Run:
+def _current_run(executor: Executor, record: Record, study: str) -> Run:
     inputs = record.inputs
     method = registry().resolve(inputs.method)
     settings = () if inputs.halving is None else inputs.halving.round
@@ -118,95 +122,107 @@ def _again(executor: Executor, record: Record, study: str) -> Run:
 
 
 def _with_its_population(executor: Executor, ledger: Ledger, run: Run, record: Record) -> list[Run]:
-    """The runs that it was trained with, itself among them: alone, its last digits may be other ones.
+    """The runs that were trained together with a run, this run among them.
 
-    It is trained alone, and that is said, where one of the others can no longer be trained.
+    Trained alone, the run may differ in its last digits. If one of the other runs cannot be trained
+    again, the function warns and returns the run alone.
     """
     names = record.provenance.population
-    others = ledger.records(names)
+    records = ledger.records(names)
     runs = []
     for name in names:
-        again = run if name == run.fingerprint else None
-        if again is None and name in others:
-            again = _again(executor, others[name], run.study)
-        if again is None or again.fingerprint != name:
+        candidate = run if name == run.fingerprint else None
+        if candidate is None and name in records:
+            candidate = _current_run(executor, records[name], run.study)
+        if candidate is None or candidate.fingerprint != name:
             say(
-                f"warning: run {name[:16]}, which it was trained with, is gone or depends on what has "
-                "changed; it is trained alone, and its last digits may be other ones"
+                f"warning: run {name[:16]} of the same population is gone, or its inputs have changed; "
+                f"run {run.fingerprint[:16]} is trained alone, and its last digits may differ"
             )
             return [run]
-        runs.append(again)
+        runs.append(candidate)
     return runs
 
 
 def _other_inputs(record: Record, run: Run) -> str:
-    then, now = record.inputs.plain(), run.inputs.plain()
-    names = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
-    parts = [
-        f"{name} ({_short(then.get(name))} then, {_short(now.get(name))} now)" for name in names
-    ]
-    return f"it cannot be repeated here, for it depends on what has changed: {', '.join(parts)}"
+    recorded_inputs, inputs = record.inputs.plain(), run.inputs.plain()
+    parts = []
+    for name in sorted({*recorded_inputs, *inputs}):
+        recorded_value, value = recorded_inputs.get(name), inputs.get(name)
+        if recorded_value != value:
+            parts.append(f"{name} ({_shorten(recorded_value)} then, {_shorten(value)} now)")
+    return f"the run cannot be repeated here, because its inputs have changed: {', '.join(parts)}"
 
 
-def _short(value: object) -> str:
+def _shorten(value: object) -> str:
     text = str(value)
     return text if len(text) <= 24 else f"{text[:16]}..."
 
 
-def _compared(record: Record) -> str:
+def _agreement(record: Record) -> str:
     if record.status == "failed":
-        return f"it failed in the same way ({record.reason})"
+        return f"both runs failed in the same way ({record.reason})"
     predictions = " and predictions" if record.inputs.role == "report" else ""
     return f"metrics, losses{predictions} are equal to the last digit"
 
 
 def _differences(
-    record: Record, stored: Mapping[str, Predictions | None], result: Result
+    record: Record, predictions: Mapping[str, Predictions | None], result: Result
 ) -> list[str]:
-    found = []
-    now = result.record
-    # A reason may hold a line number, or how much memory was free.
-    if (record.status, _kind(record.reason)) != (now.status, _kind(now.reason)):
-        found.append(f"{record.reason or record.status} then, {now.reason or now.status} now")
-    for name in sorted({*record.metrics, *now.metrics}):
-        was, is_ = record.metrics.get(name), now.metrics.get(name)
-        if was != is_:
-            found.append(f"{name} {was} then, {is_} now")
-    for split, before in stored.items():
-        if before is None and record.inputs.role == "report":
-            found.append(f"{split}: the predictions then are not in the ledger")
-        elif before is not None:
-            found += _different_predictions(split, before, result.predictions[split])
-    if record.curves != now.curves:
-        found.append("the losses by epoch differ")
-    return found
+    differences, repetition = [], result.record
+    # The rest of a reason may hold a line number, or the free memory.
+    if (record.status, _kind(record.reason)) != (repetition.status, _kind(repetition.reason)):
+        differences.append(
+            f"{record.reason or record.status} then, {repetition.reason or repetition.status} now"
+        )
+    for name in sorted({*record.metrics, *repetition.metrics}):
+        recorded_value, value = record.metrics.get(name), repetition.metrics.get(name)
+        if recorded_value != value:
+            differences.append(f"{name} {recorded_value} then, {value} now")
+    for split, recorded_predictions in predictions.items():
+        if recorded_predictions is None and record.inputs.role == "report":
+            differences.append(f"{split}: the ledger has no predictions of the run")
+        elif recorded_predictions is not None:
+            differences += _different_predictions(
+                split, recorded_predictions, result.predictions[split]
+            )
+    if record.curves != repetition.curves:
+        differences.append("the losses by epoch differ")
+    return differences
 
 
 def _kind(reason: str | None) -> str | None:
     return None if reason is None else reason.partition(":")[0]
 
 
-def _different_predictions(split: str, then: Predictions, now: Predictions) -> list[str]:
-    if then.logits.shape != now.logits.shape:
-        return [f"{split}: logits of shape {then.logits.shape} then, {now.logits.shape} now"]
-    if np.array_equal(then.logits, now.logits):
+def _different_predictions(split: str, original: Predictions, repetition: Predictions) -> list[str]:
+    if original.logits.shape != repetition.logits.shape:
+        return [
+            f"{split}: logits of shape {original.logits.shape} then, {repetition.logits.shape} now"
+        ]
+    if np.array_equal(original.logits, repetition.logits):
         return []
-    largest = float(np.abs(then.logits - now.logits).max())
-    text = f"{split}: logits differ by up to {largest:.2g}"
-    if then.logits.shape[1] > 1:
-        changed = int((then.logits.argmax(axis=1) != now.logits.argmax(axis=1)).sum())
-        text += f", {changed} of {len(then.logits)} predictions differ"
+    deviation = float(np.abs(original.logits - repetition.logits).max())
+    text = f"{split}: logits differ by up to {deviation:.2g}"
+    if original.logits.shape[1] > 1:
+        changes = int((original.logits.argmax(axis=1) != repetition.logits.argmax(axis=1)).sum())
+        text += f", {changes} of {len(original.logits)} predictions differ"
     return [text]
 
 
-def _elsewhere(then: RunProvenance, now: RunProvenance) -> list[str]:
+def _surroundings(original: RunProvenance, repetition: RunProvenance) -> list[str]:
     pairs = {
-        "python": (then.python, now.python),
-        "processor": (then.processor, now.processor),
-        "revision": (then.revision, now.revision),
-        "threads": (then.threads, now.threads),
-        **{name: (then.libraries.get(name), version) for name, version in now.libraries.items()},
+        "python": (original.python, repetition.python),
+        "processor": (original.processor, repetition.processor),
+        "revision": (original.revision, repetition.revision),
+        "threads": (original.threads, repetition.threads),
+        **{
+            name: (original.libraries.get(name), version)
+            for name, version in repetition.libraries.items()
+        },
     }
     return [
-        f"{name} {before} and {after}" for name, (before, after) in pairs.items() if before != after
+        f"{name} {recorded_version} and {version}"
+        for name, (recorded_version, version) in pairs.items()
+        if recorded_version != version
     ]

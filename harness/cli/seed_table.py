@@ -14,132 +14,132 @@ from harness.analysis.seed_plan import Outlook, SeedPlan, Spread, largest_need
 from harness.stats.spread import sd_interval
 
 EXAMPLE_SEEDS = 10
-"""Of the example that is given where it is not told how many seeds a spread comes from."""
+"""The number of seeds in the caution, if the number behind a spread is unknown."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What seeds are planned for: the spreads, and the test that decides."""
+    """A question of the power analysis: the spreads, and the test that decides."""
 
     spreads: Sequence[Spread]
-    without: Sequence[str]
+    exclusions: Sequence[str]
     """Comparisons that have no spread, in words."""
     alpha: float
-    """Of the family."""
+    """The family's level."""
     comparisons: int
-    """In the family."""
+    """The number of comparisons in the family."""
     power: float
     unit: str = "seeds"
-    """What a pair of runs is: "repeats" where the whole was repeated."""
+    """The unit of replication: "seeds", or "repeats" of a whole ablation."""
 
     @property
     def level(self) -> float:
-        """Of one comparison: what Holm asks of the smallest p value."""
+        """The level of one comparison: Holm's bound for the smallest p value."""
         return self.alpha / self.comparisons
 
 
-def show_plans(asked: Question, plans: Sequence[SeedPlan]) -> None:
-    """Print a table for each comparison, what they take together, and how sure that is."""
+def show_plans(question: Question, plans: Sequence[SeedPlan]) -> None:
+    """Print a table for each comparison, the joint need of seeds, and the caution."""
     console = Console(soft_wrap=True, highlight=False)
     if not console.is_terminal:
         console.width = 140
-    console.print(_test(asked))
+    console.print(_test(question))
     for plan in plans:
         console.print()
         console.print(_spread(plan), markup=False)
-        console.print(_table(asked, plan))
-        console.print(_needed(asked, plan), markup=False)
+        console.print(_table(question, plan))
+        console.print(_need(question, plan), markup=False)
     console.print()
-    for line in (*_together(asked, plans), *asked.without, _caution(asked, plans)):
+    for line in (*_joint_need(question, plans), *question.exclusions, _caution(question, plans)):
         console.print(line, markup=False)
 
 
-def plain_plans(asked: Question, plans: Sequence[SeedPlan]) -> dict[str, Any]:
-    """The answer for `--json`; null stands for a difference that no seeds of that number can find."""
+def plain_plans(question: Question, plans: Sequence[SeedPlan]) -> dict[str, Any]:
+    """The answer for `--json`. Null stands for a difference that this number of seeds cannot find."""
     return {
-        "alpha": asked.alpha,
-        "comparisons": asked.comparisons,
-        "power": asked.power,
-        "unit": asked.unit,
-        "plans": [_finite(asdict(plan)) for plan in plans],
-        "without": list(asked.without),
+        "alpha": question.alpha,
+        "comparisons": question.comparisons,
+        "power": question.power,
+        "unit": question.unit,
+        "plans": [_json_value(asdict(plan)) for plan in plans],
+        "without": list(question.exclusions),
     }
 
 
-def _test(asked: Question) -> str:
-    level = f"alpha = {asked.alpha:g}"
-    if asked.comparisons > 1:
-        level += f" / {asked.comparisons} comparisons (Holm's worst case)"
-    return f"Two-sided paired sign-flip test, {level}, a number of {asked.unit} fixed beforehand"
+def _test(question: Question) -> str:
+    level = f"alpha = {question.alpha:g}"
+    if question.comparisons > 1:
+        level += f" / {question.comparisons} comparisons (Holm's worst case)"
+    return f"Two-sided paired sign-flip test, {level}, a number of {question.unit} fixed beforehand"
 
 
 def _spread(plan: SeedPlan) -> str:
     spread, ends = plan.spread, plan.sd_interval
     name = "" if spread.comparison is None else f"{spread.comparison}: "
-    shown = f"{name}standard deviation of the paired differences {_points(spread.sd)}"
+    text = f"{name}standard deviation of the paired differences {_points(spread.sd)}"
     if ends is None:
-        return shown
-    return f"{shown} (95 % interval {_range(*ends)}, from {spread.pairs} pairs)"
+        return text
+    return f"{text} (95 % interval {_range(*ends)}, from {spread.pairs} pairs)"
 
 
-def _table(asked: Question, plan: SeedPlan) -> Table:
+def _table(question: Question, plan: SeedPlan) -> Table:
     table = Table()
-    table.add_column(asked.unit, justify="right")
-    table.add_column(f"detectable difference, power {asked.power:g}")
+    table.add_column(question.unit, justify="right")
+    table.add_column(f"detectable difference, power {question.power:g}")
     table.add_column(f"power at {_points(plan.spread.margin)}")
     for outlook in plan.outlooks:
-        table.add_row(str(outlook.seeds), _detectable(outlook), _found(outlook))
+        table.add_row(str(outlook.seeds), _detectable_difference(outlook), _power_range(outlook))
     return table
 
 
-def _detectable(outlook: Outlook) -> str:
+def _detectable_difference(outlook: Outlook) -> str:
     if math.isinf(outlook.detectable):
         return "none: too few to decide"
     ends = outlook.detectable_interval
-    shown = f"{100 * outlook.detectable:.2f} points"
-    return shown if ends is None else f"{shown} ({_range(*ends)})"
+    text = f"{100 * outlook.detectable:.2f} points"
+    return text if ends is None else f"{text} ({_range(*ends)})"
 
 
-def _found(outlook: Outlook) -> str:
+def _power_range(outlook: Outlook) -> str:
     ends = outlook.power_interval
-    shown = _percent(outlook.power)
-    return shown if ends is None else f"{shown} ({_percent(ends.low)} to {_percent(ends.high)})"
+    text = _percent(outlook.power)
+    return text if ends is None else f"{text} ({_percent(ends.low)} to {_percent(ends.high)})"
 
 
-def _needed(asked: Question, plan: SeedPlan) -> str:
+def _need(question: Question, plan: SeedPlan) -> str:
     spread, ends = plan.spread, plan.needed_interval
-    shown = (
-        f"{plan.needed} {asked.unit} detect a difference of {_points(spread.margin)} of "
-        f"{spread.metric}, the margin, with power {asked.power:g}"
+    text = (
+        f"{plan.needed} {question.unit} detect a difference of {_points(spread.margin)} of "
+        f"{spread.metric}, the margin, with power {question.power:g}"
     )
     if ends is None:
-        return f"{shown}."
-    return f"{shown}; {ends[0]} to {ends[1]} at the ends of the spread's interval."
+        return f"{text}."
+    return f"{text}; {ends[0]} to {ends[1]} at the ends of the spread's interval."
 
 
-def _together(asked: Question, plans: Sequence[SeedPlan]) -> list[str]:
+def _joint_need(question: Question, plans: Sequence[SeedPlan]) -> list[str]:
     if len(plans) == 1:
         return []
-    needed, upper = largest_need(plans)
+    seeds, upper = largest_need(plans)
     ends = "" if upper is None else f", {upper} at the upper ends of the intervals"
-    return [f"All {len(plans)} comparisons: {needed} {asked.unit}{ends}."]
+    return [f"All {len(plans)} comparisons: {seeds} {question.unit}{ends}."]
 
 
-def _caution(asked: Question, plans: Sequence[SeedPlan]) -> str:
-    known = [plan.spread.pairs for plan in plans if plan.spread.pairs is not None]
-    n = min(known, default=EXAMPLE_SEEDS)
+def _caution(question: Question, plans: Sequence[SeedPlan]) -> str:
+    pair_counts = [plan.spread.pairs for plan in plans if plan.spread.pairs is not None]
+    n = min(pair_counts, default=EXAMPLE_SEEDS)
     low, high = sd_interval(1.0, n)
-    hint = "" if known else ", which --sd-seeds N takes into account"
+    hint = "" if pair_counts else ", which --sd-seeds N takes into account"
     return (
-        f"A spread from few {asked.unit} is uncertain: seen in {n}, the true one is {low:.2f} to "
-        f"{high:.2f} times as large (95 %, normal differences){hint}. "
-        f"The {asked.unit} needed go with its square."
+        f"A spread from few {question.unit} is uncertain: estimated from {n}, the true spread is "
+        f"{low:.2f} to {high:.2f} times as large (95 %, normal differences){hint}. "
+        f"The need of {question.unit} grows with the square of the spread."
     )
 
 
 def _points(value: float) -> str:
-    shown = f"{100 * value:.2f}".rstrip("0").rstrip(".")
-    return f"{shown} point{'' if shown == '1' else 's'}"
+    text = f"{100 * value:.2f}".rstrip("0").rstrip(".")
+    return f"{text} point{'' if text == '1' else 's'}"
 
 
 def _range(low: float, high: float) -> str:
@@ -150,9 +150,10 @@ def _percent(share: float) -> str:
     return ">99 %" if 0.995 <= share < 1 else f"{100 * share:.0f} %"
 
 
-def _finite(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
+    """Nested plain values with None for infinity."""
     if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
+        return {name: _json_value(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [_json_value(entry) for entry in value]
     return None if value == math.inf else value

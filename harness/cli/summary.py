@@ -1,7 +1,8 @@
-"""What a finished study prints: the verdict table and sentences, and the JSON summary."""
+"""The answer of a finished study: the verdict table and sentences, and the JSON summary."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from harness.analysis.compare import AblationResult, Comparison, collapses
 
 
 def show(result: AblationResult, as_json: bool) -> None:
-    """The verdict table and sentences; on stderr when stdout carries JSON."""
+    """Print the verdict table and sentences; on stderr when stdout carries JSON."""
     console = Console(stderr=as_json, soft_wrap=True)
     if not console.is_terminal:
         console.width = 140
@@ -32,20 +33,25 @@ def show(result: AblationResult, as_json: bool) -> None:
         "verdict",
     ):
         table.add_column(column)
-    compared = {(c.task, c.method): c for c in result.comparisons}
-    for found in result.results:
-        comparison = compared.get((found.task, found.method))
-        score = (
-            f"{100 * found.mean:.1f} ± {100 * found.sd:.1f}" if found.scores else "none finished"
-        )
-        cells = ("", "", "baseline" if found.method == result.manifest.baseline else "")
+    comparisons = {(c.task, c.method): c for c in result.comparisons}
+    for row in result.results:
+        comparison = comparisons.get((row.task, row.method))
+        score = f"{100 * row.mean:.1f} ± {100 * row.sd:.1f}" if row.scores else "none finished"
+        cells = ("", "", "baseline" if row.method == result.manifest.baseline else "")
         if comparison is not None:
             cells = (
                 f"{100 * comparison.difference.mean:+.1f} {_interval(comparison)}",
                 _evidence(comparison),
                 comparison.verdict.outcome,
             )
-        table.add_row(found.task, found.method, found.metric, score, str(len(found.seeds)), *cells)
+        table.add_row(
+            row.task,
+            row.method,
+            row.metric,
+            score,
+            str(len(row.seeds)),
+            *cells,
+        )
     console.print(table)
     for comparison in result.comparisons:
         console.print(comparison.verdict.sentence, markup=False, highlight=False)
@@ -55,11 +61,11 @@ def show(result: AblationResult, as_json: bool) -> None:
 
 def _interval(comparison: Comparison) -> str:
     low, high = (100 * bound for bound in comparison.interval)
-    return f"[{low:+.1f}, {high:+.1f}]" if _finite(low) is not None else "(unbounded)"
+    return f"[{low:+.1f}, {high:+.1f}]" if _json_number(low) is not None else "(unbounded)"
 
 
 def _evidence(comparison: Comparison) -> str:
-    """The adjusted p value; with seeds that were added, how many pairs it took."""
+    """The adjusted p value; with a sequential rule the number of pairs at the decision."""
     if comparison.stopping is None:
         return f"{comparison.adjusted_p:.3g}"
     return f"{comparison.stopping.pairs} of {comparison.stopping.max_pairs} pairs"
@@ -74,20 +80,18 @@ def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any
         "seconds": seconds,
         "results": [
             {
-                "task": found.task,
-                "method": found.method,
-                "metric": found.metric,
-                "mean": found.mean if found.scores else None,
-                "scores": list(found.scores),
-                "seeds": list(found.seeds),
+                "task": row.task,
+                "method": row.method,
+                "metric": row.metric,
+                "mean": row.mean if row.scores else None,
+                "scores": list(row.scores),
+                "seeds": list(row.seeds),
                 "runs": [
-                    run.record.fingerprint
-                    for run in found.report
-                    if run.record.status == "complete"
+                    run.record.fingerprint for run in row.report if run.record.status == "complete"
                 ],
-                "setting": found.setting,
+                "setting": row.setting,
             }
-            for found in result.results
+            for row in result.results
         ],
         "comparisons": [
             {
@@ -95,13 +99,13 @@ def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any
                 "method": c.method,
                 "baseline": c.baseline,
                 "difference": c.difference.mean,
-                "interval": [_finite(bound) for bound in c.interval],
+                "interval": [_json_number(bound) for bound in c.interval],
                 "adjusted_p": c.adjusted_p,
                 "equivalence_p": None if c.equivalence is None else c.equivalence_p,
                 "margin": c.margin,
                 "detectable": None
                 if c.detectable_difference is None
-                else _finite(c.detectable_difference),
+                else _json_number(c.detectable_difference),
                 "pairs": c.difference.n,
                 "most_pairs": None if c.stopping is None else c.stopping.max_pairs,
                 "verdict": c.verdict.outcome,
@@ -116,5 +120,5 @@ def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any
     }
 
 
-def _finite(value: float) -> float | None:
-    return value if abs(value) != float("inf") else None
+def _json_number(value: float | None) -> float | None:
+    return None if value is None or math.isinf(value) else value

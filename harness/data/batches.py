@@ -19,7 +19,7 @@ Indices = npt.NDArray[np.int64]
 WIDTH_STEP = 8
 """Padded lengths are multiples of this number of tokens."""
 MOST_WIDTHS = 8
-"""The most padded lengths of one split, so that compiled kernels see few shapes."""
+"""The largest number of padded lengths of one split, so that compiled kernels see few shapes."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class LengthSchedule:
         return [batches[position] for position in order]
 
     def in_order(self) -> Iterator[Batch]:
-        """Batches of every example once, shortest first, not shuffled: for evaluation."""
+        """Batches of every example once, shortest first, for evaluation."""
         for bucket in self.buckets:
             for rows in np.split(bucket.rows, np.cumsum(bucket.batches)[:-1]):
                 yield Batch(rows, bucket.width)
@@ -65,53 +65,56 @@ class LengthSchedule:
 
 def _deal(bucket: _Bucket, key: int) -> list[Indices]:
     """Shuffle a bucket's examples by a key and cut them into its batches."""
-    shuffled = np.random.default_rng(key).permutation(bucket.rows)
-    return np.split(shuffled, np.cumsum(bucket.batches)[:-1])
+    rows = np.random.default_rng(key).permutation(bucket.rows)
+    return np.split(rows, np.cumsum(bucket.batches)[:-1])
 
 
 def _buckets(lengths: Indices, batch_size: int) -> tuple[_Bucket, ...]:
     order = np.argsort(lengths, kind="stable")
-    # The one short batch comes first, among the shortest examples, where it wastes least.
-    short = len(order) % batch_size
+    # The smaller batch comes first, among the shortest examples, where it wastes least.
+    remainder = len(order) % batch_size
     cuts = (
-        np.arange(short, len(order), batch_size)
-        if short
+        np.arange(remainder, len(order), batch_size)
+        if remainder
         else np.arange(batch_size, len(order), batch_size)
     )
     parts = np.split(order, cuts)
     widths = _few_widths([int(lengths[part[-1]]) for part in parts])
     buckets = []
     for width in sorted(set(widths)):
-        batches = [part for part, padded in zip(parts, widths, strict=True) if padded == width]
+        batches = [
+            part for part, part_width in zip(parts, widths, strict=True) if part_width == width
+        ]
         sizes = tuple(len(batch) for batch in batches)
         buckets.append(_Bucket(np.concatenate(batches), width, sizes))
     return tuple(buckets)
 
 
 def _few_widths(longest: list[int]) -> list[int]:
-    """The padded length of each batch, one of at most `MOST_WIDTHS`, from the batches' longest lengths.
+    """The padded length of each batch, from the batches' longest lengths in rising order.
 
-    `longest` rises. The lengths are those that pad least in all, found by dynamic programming over the
-    batches' lengths, rounded up to multiples of `WIDTH_STEP`: the W candidates. If candidate `last` is
-    used and `previous` is the next smaller one in use, then every batch between them is padded to
-    `last`. So the cheapest way to cover the batches up to `last` with k lengths is the cheapest way to
-    cover those up to some `previous` with k − 1, and `last`. This takes k·W² steps. Lengths at even
-    steps or at quantiles would take less code, and never pad less.
+    The function chooses at most `MOST_WIDTHS` lengths with the least padding in all, by dynamic
+    programming. The W candidates are the longest lengths, rounded up to multiples of `WIDTH_STEP`.
+    Suppose that candidate `end` is in use, and that `start` is the next smaller candidate in use. Then
+    every batch between them has the padded length `end`. So the cheapest cover of the batches up to
+    `end` with k lengths is `end` and the cheapest cover of the batches up to some `start` with k − 1
+    lengths. The search takes k·W² steps. Lengths at even steps or at quantiles would take less code, and
+    never pad less.
     """
-    rounded = np.array([-(-length // WIDTH_STEP) * WIDTH_STEP for length in longest])
-    widths, counts = np.unique(rounded, return_counts=True)
+    ceilings = np.array([-(-length // WIDTH_STEP) * WIDTH_STEP for length in longest])
+    widths, counts = np.unique(ceilings, return_counts=True)
     batches_before = np.concatenate([[0], np.cumsum(counts)])
-    # cost[last]: the least sum of padded lengths of all batches up to candidate `last` (from 1), which
-    # is in use, with the lengths allowed so far; solutions[last]: the lengths that reach it.
+    # cost[end]: the least sum of padded lengths of all batches up to candidate `end` (from 1), if `end`
+    # is in use, with as many lengths as rounds so far; solutions[end]: the lengths that reach this sum.
     cost = np.concatenate([[0.0], np.full(len(widths), np.inf)])
     solutions: list[list[int]] = [[] for _ in cost]
     for _ in range(MOST_WIDTHS):
         previous_cost, previous_solutions = cost.copy(), list(solutions)
-        for last, width in enumerate(widths, start=1):
-            totals = previous_cost[:last] + (batches_before[last] - batches_before[:last]) * width
+        for end, width in enumerate(widths, start=1):
+            totals = previous_cost[:end] + (batches_before[end] - batches_before[:end]) * width
             best = int(totals.argmin())
-            if totals[best] < cost[last]:
-                cost[last] = totals[best]
-                solutions[last] = [*previous_solutions[best], int(width)]
+            if totals[best] < cost[end]:
+                cost[end] = totals[best]
+                solutions[end] = [*previous_solutions[best], int(width)]
     # The largest candidate is always in use, as the longest batch needs it.
-    return [next(width for width in solutions[-1] if width >= length) for length in rounded]
+    return [next(width for width in solutions[-1] if width >= length) for length in ceilings]

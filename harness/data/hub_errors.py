@@ -1,4 +1,4 @@
-"""What the hub's clients mean when they fail, in one line."""
+"""Failures of the hub's clients, explained in one line."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from harness.errors import first_line
 
 
 def hub_reason(error: BaseException) -> str:
-    """Why a model or data set could not be had. The clients raise many unrelated types.
+    """The reason why the hub's clients cannot load a model or data set.
 
-    They wrap each other: the first cause that says something is taken.
+    The clients raise many unrelated types and wrap errors in errors, so the search covers all causes.
     """
     causes = list(_causes(error))
     for kind, reason in (
-        (HFValidationError, "it is no name that a repository can have"),
+        (HFValidationError, "it is not a valid name of a repository"),
         (GatedRepoError, "it is gated: accept its conditions on its page, then `hf auth login`"),
-        (RepositoryNotFoundError, "there is no such repository on the hub, or it is private"),
+        (RepositoryNotFoundError, "the hub has no such repository, or it is private"),
         (RevisionNotFoundError, "it has no such revision"),
-        (OfflineModeIsEnabled, "it is not in the local cache, and HF_HUB_OFFLINE forbids to ask"),
+        (
+            OfflineModeIsEnabled,
+            "it is not in the local cache, and HF_HUB_OFFLINE forbids downloads",
+        ),
     ):
         if any(isinstance(cause, kind) for cause in causes):
             return reason
@@ -36,9 +39,9 @@ def hub_reason(error: BaseException) -> str:
     if "gated dataset" in text:
         return "it is gated: accept its conditions on its page, then `hf auth login`"
     if "doesn't exist on the Hub" in text:
-        return "there is no such repository on the hub, or it is private"
+        return "the hub has no such repository, or it is private"
     if "OfflineModeIsEnabled" in text:
-        return "it is not in the local cache, and HF_HUB_OFFLINE forbids to ask"
+        return "it is not in the local cache, and HF_HUB_OFFLINE forbids downloads"
     if "peer closed connection" in text:
         return "the connection broke off; the same command downloads the rest"
     if any(isinstance(cause, LocalEntryNotFoundError | ConnectionError) for cause in causes):
@@ -49,7 +52,7 @@ def hub_reason(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

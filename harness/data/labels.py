@@ -15,13 +15,13 @@ Labels = npt.NDArray[np.int64] | npt.NDArray[np.float32]
 
 
 def label_of(value: object, task: Task, words: Mapping[str, str], place: str) -> float:
-    """The index of a label, or a score; `words` are the spellings that the source has for labels.
+    """The index of a label, or a score. `words` maps the source's spellings to labels.
 
     Raises:
-        DataError: naming the place, for an unknown label word or a score that is not a number in range.
+        DataError: naming the place, for an unknown label or a score that is not a number in range.
     """
-    plain = value is None or isinstance(value, bool | int | float)
-    word = json.dumps(value) if plain else str(value)
+    is_plain = value is None or isinstance(value, bool | int | float)
+    word = json.dumps(value) if is_plain else str(value)
     if task.scores is not None:
         low, high = task.scores
         try:
@@ -33,8 +33,8 @@ def label_of(value: object, task: Task, words: Mapping[str, str], place: str) ->
         return score
     name = words.get(word, word)
     if name not in task.labels:
-        accepted = ", ".join(words or task.labels)
-        raise DataError(f"{place}: unknown label '{word}' (expected {accepted})")
+        choices = ", ".join(words or task.labels)
+        raise DataError(f"{place}: unknown label '{word}' (expected {choices})")
     return task.labels.index(name)
 
 
@@ -43,8 +43,8 @@ def as_array(values: list[float], task: Task) -> Labels:
     return np.array(values, np.float32) if task.regression else np.array(values, np.int64)
 
 
-def named(value: object, names: Sequence[str]) -> object:
-    """The name that an integer is the index of; anything else as it is."""
+def class_name(value: object, names: Sequence[str]) -> object:
+    """The class name at an index. A value that is not an index of `names` comes back as it is."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
         return names[value]
     return value

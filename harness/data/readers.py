@@ -1,4 +1,4 @@
-"""Rows of data files: TSV as GLUE writes it, CSV, JSONL and parquet, each with its place."""
+"""Rows of data files: GLUE's TSV, CSV, JSONL and parquet. Each row has its place in the file."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from harness.runtime.progress import say
 
 Column = str | int
 Row = tuple[str, list[Any]]
-"""Where it stands ("file:line"), and its cells."""
+"""The row's place ("file:line"), and the row's cells."""
 
 
 def read_rows(
     path: Path, columns: Sequence[Column], *, header: bool = True, skip_broken: bool = False
 ) -> Iterator[Row]:
-    """Some columns of every row of a file, whose suffix tells the format.
+    """Some columns of every row of a file. The suffix tells the format.
 
-    Of a TSV or CSV, `header` says whether it begins with one, and `skip_broken` whether rows of another
-    number of cells than the first are left out, with a note of how many, or refused. Columns' indices
-    count from 0 and are for these two.
+    Three things hold for TSV and CSV only. `header` says whether the file begins with a header. Columns
+    may be indices from 0. A row with another number of cells than the first row is an error; with
+    `skip_broken` such rows are left out, and a warning counts them.
 
     Raises:
-        DataError: naming file and line, when it cannot be read or a column is missing or doubled.
+        DataError: naming file and line, for an unreadable file, or a column that is missing or doubled.
     """
     if "\0" in str(path):
-        raise DataError(f"{str(path)!r}: no file can have that name")
+        raise DataError(f"{str(path)!r}: no file can have this name")
     if path.suffix in _RECORDS:
         yield from _select(path, _RECORDS[path.suffix](path), columns, header, skip_broken)
     elif path.suffix in _READERS:
@@ -52,13 +52,13 @@ def _text(path: Path) -> str:
 
 
 def _tsv(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """No quoting, one record per LF-ended line."""
+    """The numbered records of a TSV file: one record per line that ends in LF, without quoting."""
     lines = _text(path).removesuffix("\n").split("\n")
     yield from enumerate((line.removesuffix("\r").split("\t") for line in lines), start=1)
 
 
 def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Cells may be quoted, and then hold commas and line ends."""
+    """The numbered records of a CSV file. Quoted cells may hold commas and line ends."""
     text = _text(path)
     csv.field_size_limit(max(len(text), csv.field_size_limit()))
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -79,7 +79,7 @@ def _select(
 ) -> Iterator[Row]:
     first: list[str] | None = None
     positions: list[int] = []
-    broken = 0
+    skipped_rows = 0
     for number, cells in records:
         if first is None:
             first = cells
@@ -87,15 +87,17 @@ def _select(
             if header:
                 continue
         if len(cells) != len(first) and skip_broken:
-            broken += 1
+            skipped_rows += 1
             continue
         if len(cells) != len(first):
             raise DataError(f"{path}:{number}: {len(cells)} columns, expected {len(first)}")
         yield f"{path}:{number}", [cells[position] for position in positions]
     if first is None:
         raise DataError(f"{path}: empty")
-    if broken:
-        say(f"warning: {path}: {broken} rows have too few or too many cells and are left out")
+    if skipped_rows:
+        say(
+            f"warning: {path}: {skipped_rows} rows have too few or too many cells, and are left out"
+        )
 
 
 def _position(column: Column, header: list[str], path: Path) -> int:
@@ -111,7 +113,7 @@ def _position(column: Column, header: list[str], path: Path) -> int:
 
 
 def _jsonl(path: Path, columns: Sequence[Column]) -> Iterator[Row]:
-    """One object a line."""
+    """The rows of a file with one JSON object a line."""
     for number, line in enumerate(_text(path).split("\n"), start=1):
         if not line.strip():
             continue
@@ -136,8 +138,8 @@ def _parquet(path: Path, columns: Sequence[Column]) -> Iterator[Row]:
             names = file.schema_arrow.names
             for column in columns:
                 if names.count(column) != 1:
-                    found = "no" if column not in names else "more than one"
-                    raise DataError(f"{path}: {found} column '{column}' ({', '.join(names)})")
+                    count = "no" if column not in names else "more than one"
+                    raise DataError(f"{path}: {count} column '{column}' ({', '.join(names)})")
             table = file.read(columns=list(columns))
     except OSError as error:
         reason = error.strerror or first_line(error)

@@ -18,12 +18,12 @@ def predictions(task: Task, logits: npt.NDArray[np.float32]) -> Array:
 
 def evaluate(task: Task, labels: Array, logits: npt.NDArray[np.float32]) -> dict[str, float]:
     """All metrics of a task for logits (examples, outputs)."""
-    predicted = predictions(task, logits)
-    return {name: METRICS[name].score(labels, predicted) for name in task.metrics}
+    answers = predictions(task, logits)
+    return {name: METRICS[name].score(labels, answers) for name in task.metrics}
 
 
 def constant_score(task: Task, train_labels: Array, labels: Array) -> float:
-    """The primary metric of always predicting the majority class (or the mean score)."""
+    """The primary metric of a constant prediction: the majority class or the mean training score."""
     if task.regression:
         constant = np.full(len(labels), train_labels.astype(float).mean())
     else:

@@ -1,4 +1,4 @@
-"""Sources of task data: a folder of official TSV files, the hub, or the built-in demo generator."""
+"""Sources of task data: a folder of files, the hub, or the built-in demo generator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.config import ProtocolConfig, SourceConfig
-from harness.data.labels import Labels, as_array, label_of, named
+from harness.data.labels import Labels, as_array, class_name, label_of
 from harness.data.readers import read_rows
 from harness.data.tasks import FolderLayout, HubLayout, Task
 from harness.demo import examples as demo
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Split:
-    """Examples of one split: `texts` (examples) tuples of 1 or 2 sentences, `labels` (examples,).
+    """Examples of one split: `texts` (examples,) tuples of 1 or 2 sentences, and `labels` (examples,).
 
-    `ids` (examples,) number the rows that were read from the file or data set, from 0. Labels of a test
-    split are NaN.
+    `ids` (examples,) are the rows' numbers in the file or data set, from 0. Labels of a test split are
+    NaN.
     """
 
     texts: tuple[tuple[str, ...], ...]
@@ -49,7 +49,7 @@ class Split:
         return digest.hexdigest()
 
     def take(self, rows: npt.NDArray[np.int64]) -> Split:
-        """The examples at those positions."""
+        """The examples at these positions."""
         return Split(tuple(self.texts[row] for row in rows), self.labels[rows], self.ids[rows])
 
 
@@ -57,9 +57,9 @@ class Split:
 class TaskData:
     """One task's examples under a protocol.
 
-    `train` trains teacher and students, `selection` chooses the setting, `evaluation` (one split,
-    two for MNLI; the first is tested) reports. `test` splits have no labels: they are predicted only,
-    nothing is scored on them and no run's identity depends on them.
+    `train` trains teacher and students, and `selection` chooses the setting. `evaluation` has the splits
+    of the report, two for MNLI and one for other tasks; the tests use the first. `test` splits have no
+    labels: report runs predict them, and no run's identity depends on them.
     """
 
     task: Task
@@ -80,7 +80,7 @@ class TaskData:
 
 
 def load_task_data(task: Task, source: SourceConfig, protocol: ProtocolConfig) -> TaskData:
-    """Read a task and carve out the selection part. Raises `DataError` on malformed data."""
+    """Read a task and carve out the selection split. Raises `DataError` for malformed data."""
     splits = _READERS[source.kind](task, source)
     evaluation = {name: splits[name] for name in task.evaluation}
     test = {name: splits[name] for name in task.test if name in splits}
@@ -94,7 +94,7 @@ def load_task_data(task: Task, source: SourceConfig, protocol: ProtocolConfig) -
 
 
 def _carve(train: Split, protocol: ProtocolConfig, task: Task) -> tuple[Split, Split]:
-    """Stratified selection part, the same for every method: 10 %, between `least` and `most`."""
+    """The training split in two: the rest, and a stratified selection split of the protocol's size."""
     size = int(np.clip(round(protocol.fraction * len(train)), protocol.least, protocol.most))
     if size * 2 > len(train):
         raise DataError(
@@ -103,9 +103,9 @@ def _carve(train: Split, protocol: ProtocolConfig, task: Task) -> tuple[Split, S
     order = np.random.default_rng(int(train.sha256[:15], 16)).permutation(len(train))
     strata = np.round(train.labels[order].astype(float)).astype(int)
     by_stratum = order[np.argsort(strata, kind="stable")]
-    chosen = by_stratum[np.floor((np.arange(size) + 0.5) * len(train) / size).astype(int)]
+    selection_rows = by_stratum[np.floor((np.arange(size) + 0.5) * len(train) / size).astype(int)]
     mask = np.zeros(len(train), dtype=bool)
-    mask[chosen] = True
+    mask[selection_rows] = True
     return train.take(np.flatnonzero(~mask)), train.take(np.flatnonzero(mask))
 
 
@@ -130,14 +130,14 @@ def _read_folder(task: Task, source: SourceConfig) -> dict[str, Split]:
     splits = {name: read_file(folder / file, task, layout) for name, file in files.items()}
     test = {name: folder / file for name, file in task.test.items()}
     return splits | {
-        name: read_unlabelled(path, layout)
+        name: read_test_file(path, layout)
         for name, path in test.items()
-        if task.custom or _is_there(path)
+        if task.custom or _exists(path)
     }
 
 
-def _is_there(path: Path) -> bool:
-    """Whether there is something of that name; what cannot be told is left to the attempt to read it."""
+def _exists(path: Path) -> bool:
+    """Whether the path exists. An inaccessible path counts, so that reading names the error."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -148,11 +148,11 @@ def _is_there(path: Path) -> bool:
 
 
 def read_file(path: Path, task: Task, layout: FolderLayout) -> Split:
-    """One split from a TSV (as GLUE's), CSV, JSONL or parquet file, by its suffix.
+    """One split from a TSV (GLUE's form), CSV, JSONL or parquet file. The suffix tells the format.
 
     Raises:
-        DataError: naming file and line, for what cannot be read, a missing column, a text that is
-            none, an unknown label word or a score that is not a number in range.
+        DataError: naming file and line, for an unreadable file, a missing column, a cell that is not a
+            text, an unknown label or a score that is not a number in range.
     """
     texts, labels = [], []
     columns = [*layout.columns, layout.label]
@@ -163,20 +163,20 @@ def read_file(path: Path, task: Task, layout: FolderLayout) -> Split:
     return Split(tuple(texts), as_array(labels, task), np.arange(len(texts)))
 
 
-def read_unlabelled(path: Path, layout: FolderLayout) -> Split:
-    """A test split from a file as `read_file`'s; a column of labels may be missing, and is not read.
+def read_test_file(path: Path, layout: FolderLayout) -> Split:
+    """A test split from a file. The function does not read labels, which may be missing.
 
     Raises:
-        DataError: as `read_file`, and for a broken row: without it the others' ids would be wrong.
+        DataError: as for `read_file`, and for a broken row, because leaving out a row shifts the ids.
     """
     columns = layout.test_columns or layout.columns
     rows = read_rows(path, columns, header=layout.header or layout.test_columns is not None)
-    return _unlabelled(_texts(cells, place) for place, cells in rows)
+    return _test_split(_texts(cells, place) for place, cells in rows)
 
 
-def _unlabelled(texts: Iterable[tuple[str, ...]]) -> Split:
-    found = tuple(texts)
-    return Split(found, np.full(len(found), np.nan, np.float32), np.arange(len(found)))
+def _test_split(texts: Iterable[tuple[str, ...]]) -> Split:
+    rows = tuple(texts)
+    return Split(rows, np.full(len(rows), np.nan, np.float32), np.arange(len(rows)))
 
 
 def _texts(cells: Sequence[object], place: str) -> tuple[str, ...]:
@@ -187,7 +187,7 @@ def _texts(cells: Sequence[object], place: str) -> tuple[str, ...]:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether it can be written: JSON's escapes can spell half a pair of surrogates."""
+    """Whether a text can be encoded: JSON's escapes can spell half a pair of surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -207,26 +207,26 @@ def _read_hub(task: Task, source: SourceConfig) -> dict[str, Split]:
     datasets.disable_progress_bars()
     say(f"{task.name}: reading {dataset} from the hub")
     try:
-        loaded = datasets.load_dataset(dataset, layout.config)
+        dataset_splits = datasets.load_dataset(dataset, layout.config)
     except Exception as error:  # the hub clients raise many unrelated types
         raise DataError(
             f"{task.name}: cannot load {dataset} from the hub: {hub_reason(error)} "
             "(or give --data DIR, or --preset demo)"
         ) from error
-    needed = ("train", *task.evaluation, *(task.test if task.custom else ()))
-    absent = [name for name in needed if name not in loaded]
-    if absent:
-        raise DataError(f"{task.name}: {dataset} has no split '{absent[0]}'")
+    required_splits = ("train", *task.evaluation, *(task.test if task.custom else ()))
+    missing_splits = [name for name in required_splits if name not in dataset_splits]
+    if missing_splits:
+        raise DataError(f"{task.name}: {dataset} has no split '{missing_splits[0]}'")
     splits = {}
     for name in ("train", *task.evaluation, *task.test):
-        if name not in loaded:
+        if name not in dataset_splits:
             continue
         place = f"{task.name}: hub split '{name}'"
-        texts = _hub_texts(loaded[name], layout, place)
+        texts = _hub_texts(dataset_splits[name], layout, place)
         if name in task.test:
-            splits[name] = _unlabelled(texts)
+            splits[name] = _test_split(texts)
         else:
-            labels = _hub_labels(loaded[name], task, layout, place)
+            labels = _hub_labels(dataset_splits[name], task, layout, place)
             splits[name] = Split(texts, labels, np.arange(len(texts)))
     return splits
 
@@ -240,29 +240,29 @@ def _hub_texts(rows: Dataset, layout: HubLayout, place: str) -> tuple[tuple[str,
 
 
 def _hub_labels(rows: Dataset, task: Task, layout: HubLayout, place: str) -> Labels:
-    """The label of each row (examples,), from a name, an index of a name, or a score."""
+    """The labels (examples,), from names, indices of names, or scores."""
     values = _hub_column(rows, layout.label, place)
     names = _hub_label_names(rows, task, layout, place)
     labels = [
-        label_of(named(value, names), task, layout.words, f"{place}, row {row}")
+        label_of(class_name(value, names), task, layout.words, f"{place}, row {row}")
         for row, value in enumerate(values)
     ]
     return as_array(labels, task)
 
 
 def _hub_label_names(rows: Dataset, task: Task, layout: HubLayout, place: str) -> Sequence[str]:
-    """The names that the data set's integers are indices of; none where an integer is the label itself.
+    """The class names by the data set's integer labels; empty if an integer is itself the label.
 
-    A data set may declare the names of its classes. Without them, integers count the task's labels,
-    unless those are numbers themselves, or the layout's `words` say what the integers stand for.
+    A data set may declare the names of its classes. Otherwise integers are indices of the task's labels,
+    unless these labels are numbers, or the layout's `words` map the integers to labels.
     """
-    declared: list[str] | None = getattr(rows.features[layout.label], "names", None)
-    if declared is not None:
-        if not layout.words and sorted(declared) != sorted(task.labels):
-            raise DataError(f"{place} has labels {declared}, expected {list(task.labels)}")
-        return declared
-    numeric = any(label.lstrip("+-").isdecimal() for label in task.labels)
-    return () if layout.words or numeric else task.labels
+    class_names: list[str] | None = getattr(rows.features[layout.label], "names", None)
+    if class_names is not None:
+        if not layout.words and sorted(class_names) != sorted(task.labels):
+            raise DataError(f"{place} has labels {class_names}, expected {list(task.labels)}")
+        return class_names
+    has_numbers = any(label.lstrip("+-").isdecimal() for label in task.labels)
+    return () if layout.words or has_numbers else task.labels
 
 
 def _hub_column(rows: Dataset, name: str, place: str) -> list[object]:

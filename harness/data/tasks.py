@@ -1,4 +1,4 @@
-"""Tasks: the columns, labels, splits and metrics of GLUE's (`studies/task/*.yaml`) and of users' own."""
+"""Tasks of GLUE (`studies/task/*.yaml`) and of users: columns, labels, splits and metrics."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from harness.config import fault_lines
 from harness.errors import UserError, one_line
 from harness.metric_table import METRICS, metric_of
 
-_STRICT = ConfigDict(extra="forbid")
+_EXACT_KEYS = ConfigDict(extra="forbid")
 Column = StrictStr | Annotated[int, Field(strict=True, ge=0)]
 Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
 MetricName = Annotated[StrictStr, AfterValidator(lambda name: metric_of(name).name)]
 NO_NAMES = {"all", "null", "true", "false", "nan", "inf"}
-"""Words that mean something else on a command line."""
+"""Names that a user's task cannot have, because they mean something else on a command line."""
 LEFT_OUT = "wnli"
-"""Not part of `--task all`: its validation split is adversarial to its training split."""
+"""The task that `--task all` leaves out: its validation split is adversarial to its training split."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class FolderLayout:
-    """Files of a task below the data folder: where the texts and the label stand.
+    """Files of a task below the data folder, with the columns of texts and label.
 
-    path: their folder. columns, label: names in the header, or indices from 0 (TSV and CSV). words:
-    how the files spell the labels. header: whether a TSV or CSV begins with one. skip_broken_rows:
-    whether rows of a TSV or CSV with too few or too many cells are left out, and counted, or refused;
-    of a test file they are always refused. test_columns: the columns' names in the header of test files,
-    where those are laid out otherwise.
+    path: the files' folder. columns, label: names in the header, or indices from 0 (TSV and CSV). words:
+    labels by the files' spellings. header: whether a TSV or CSV begins with a header. skip_broken_rows:
+    whether rows of a TSV or CSV with too few or too many cells are left out and counted; otherwise, and
+    always in test files, such a row is an error. test_columns: the columns' names in the header of test
+    files, if these names differ from `columns`.
     """
 
     columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=2)]
@@ -56,7 +56,7 @@ class FolderLayout:
     test_columns: Texts | None = None
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class HubLayout:
     """Columns of a task in a data set on the hub; `dataset` None stands for `source.dataset`."""
 
@@ -67,13 +67,15 @@ class HubLayout:
     words: Mapping[str, str] = Field(default_factory=dict)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class Task:
-    """One task. `labels` in GLUE's official order; empty for regression, where `scores` bounds it.
+    """One task of classification, or of regression.
 
-    `metrics`: the first one selects and is tested. `evaluation` maps evaluation splits to file names;
-    the first is tested. `test` maps splits without labels to file names, for report runs to predict;
-    GLUE's may be missing. `folder`, `hub`: how to read it from files and from the hub, where it can be.
+    `labels` are in GLUE's official order. For regression `labels` are empty, and `scores` has the range.
+    The first of `metrics` selects settings and decides comparisons. `evaluation` maps evaluation splits
+    to file names; comparisons use the first. `test` maps splits without labels to file names. Report
+    runs predict these splits; GLUE's files may be missing. `folder` and `hub` describe the files and the
+    data set on the hub; one of the two may be missing.
     """
 
     name: str
@@ -90,26 +92,26 @@ class Task:
     custom: bool = False
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        of_scores = [name for name, metric in METRICS.items() if metric.of_scores]
-        of_two = [name for name in self.metrics if METRICS[name].labels == "two classes"]
-        for fault, found in (
+    def _check(self) -> Self:
+        score_metrics = [name for name, metric in METRICS.items() if metric.of_scores]
+        two_class_metrics = [name for name in self.metrics if METRICS[name].labels == "two classes"]
+        for fault, has_fault in (
             ("give either labels or scores", bool(self.labels) == (self.scores is not None)),
             ("labels: at least two, all different", len(set(self.labels)) != len(self.labels)),
             ("labels: at least two, all different", len(self.labels) == 1),
-            ("scores: [low, high] with low < high", not _ordered(self.scores)),
+            ("scores: [low, high] with low < high", not _is_ordered(self.scores)),
             ("give folder or hub", self.folder is None and self.hub is None),
             (
-                f"metrics: {' and '.join(of_scores)} are for scores, the others for labels",
-                any((name in of_scores) != self.regression for name in self.metrics),
+                f"metrics: {' and '.join(score_metrics)} are for scores, the others for labels",
+                any((name in score_metrics) != self.regression for name in self.metrics),
             ),
             (
-                f"metrics: {' and '.join(of_two)} is for two labels",
-                bool(of_two) and len(self.labels) != 2,
+                f"metrics: {' and '.join(two_class_metrics)} is for two labels",
+                bool(two_class_metrics) and len(self.labels) != 2,
             ),
-            ("metrics: one is named twice", len(set(self.metrics)) != len(self.metrics)),
+            ("metrics: a name comes twice", len(set(self.metrics)) != len(self.metrics)),
             (
-                "evaluation: train and selection are no evaluation splits",
+                "evaluation: train and selection cannot be evaluation splits",
                 bool({"train", "selection"} & set(self.evaluation)),
             ),
             (
@@ -117,9 +119,9 @@ class Task:
                 bool({"train", "selection", *self.evaluation} & set(self.test)),
             ),
             ("folder: as many test_columns as columns", not self._same_texts()),
-            ("words: a spelling stands for no label", not self._known_words()),
+            ("words: a spelling maps to no label", not self._known_words()),
         ):
-            if found:
+            if has_fault:
                 raise ValueError(fault)
         return self
 
@@ -133,12 +135,12 @@ class Task:
 
     @property
     def regression(self) -> bool:
-        """Whether labels are real scores."""
+        """Whether labels are scores, real numbers."""
         return self.scores is not None
 
     @property
     def identity(self) -> Any:
-        """What a classifier of the task depends on beside the data: GLUE's are known by name."""
+        """The task's part in a classifier's identity. The identity of a GLUE task is its name."""
         return {"name": self.name, "labels": list(self.labels)} if self.custom else self.name
 
     @property
@@ -147,7 +149,7 @@ class Task:
         return 1 if self.regression else len(self.labels)
 
 
-def _ordered(scores: tuple[float, float] | None) -> bool:
+def _is_ordered(scores: tuple[float, float] | None) -> bool:
     return scores is None or -float("inf") < scores[0] < scores[1] < float("inf")
 
 
@@ -157,17 +159,17 @@ def task_names() -> list[str]:
 
 
 def load_task(name: str, files: Mapping[str, str] | None = None) -> Task:
-    """The task of that name: one of GLUE's, or one that a user's file describes.
+    """The task of a name: a task of GLUE, or of a user's file.
 
-    `files` are the users' own, by name. Raises `UserError` with the nearest names for an unknown one.
+    `files` has the users' files by name. Raises `UserError` with the nearest names for an unknown name.
     """
     if files is not None and name in files:
         return read_task(Path(files[name]))
     if name not in task_names():
-        near = difflib.get_close_matches(name, task_names(), n=2)
+        suggestions = difflib.get_close_matches(name, task_names(), n=2)
         hint = (
-            f"did you mean {' or '.join(near)}?"
-            if near
+            f"did you mean {' or '.join(suggestions)}?"
+            if suggestions
             else f"choose from {', '.join(task_names())}"
         )
         raise UserError(f"--task {name}: no such task; {hint}")
@@ -176,28 +178,28 @@ def load_task(name: str, files: Mapping[str, str] | None = None) -> Task:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe, and strict: a key that stands twice is refused."""
+    """A safe loader that refuses a key that stands twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        doubled = [key for key in keys if keys.count(key) > 1]
-        if doubled:
+        duplicates = [key for key in keys if keys.count(key) > 1]
+        if duplicates:
             raise yaml.constructor.ConstructorError(
-                None, None, f"the key '{doubled[0]}' stands twice", node.start_mark
+                None, None, f"the key '{duplicates[0]}' stands twice", node.start_mark
             )
         return super().construct_mapping(node, deep)
 
 
 def is_task_file(text: str) -> bool:
-    """Whether a word of `--task` is a file, and not a name."""
+    """Whether a word of `--task` is a file."""
     return text.endswith((".yaml", ".yml"))
 
 
 def read_task(path: Path) -> Task:
-    """A user's task: a YAML file with the keys of `Task`; its name is the file's.
+    """A user's task from a YAML file with the keys of `Task`. The task has the file's name.
 
     Raises:
-        UserError: it cannot be read, or describes no task; all faults are named.
+        UserError: the file cannot be read or describes no task; the message names all faults.
     """
     name = path.stem
     if not re.fullmatch(r"[a-z][a-z0-9_-]{0,39}", name) or name in NO_NAMES:
@@ -214,11 +216,15 @@ def read_task(path: Path) -> Task:
         raise UserError(f"--task {path}: not YAML ({one_line(error)})") from error
     if not isinstance(values, dict):
         raise UserError(f"--task {path}: not a mapping of keys to values")
-    own = sorted({"name", "custom"} & set(values))
-    if own:
-        raise UserError(f"--task {path}: unknown key '{own[0]}'")
-    described = {**{str(key): value for key, value in values.items()}, "name": name, "custom": True}
+    reserved_keys = sorted({"name", "custom"} & set(values))
+    if reserved_keys:
+        raise UserError(f"--task {path}: unknown key '{reserved_keys[0]}'")
+    task_values = {
+        **{str(key): value for key, value in values.items()},
+        "name": name,
+        "custom": True,
+    }
     try:
-        return TypeAdapter(Task).validate_python(described)
+        return TypeAdapter(Task).validate_python(task_values)
     except ValidationError as error:
         raise UserError(f"--task {path}: {'; '.join(fault_lines(error))}") from error

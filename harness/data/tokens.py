@@ -1,4 +1,4 @@
-"""Tokenised splits: token ids kept flat, padded per batch and never to the maximum."""
+"""Tokenised splits: token ids in flat arrays, which each batch pads to its own length."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.data.sources import Split
-from harness.storage.folders import cached
+from harness.storage.folders import build_once
 
 ARRAYS = ("ids", "types", "offsets")
 
@@ -34,7 +34,7 @@ class EncodedSplit:
         return np.diff(self.offsets)
 
     def tokens(self, device: torch.device) -> Tokens:
-        """The split on a device: on the CPU in the same memory."""
+        """The split on a device. On the CPU the tensors share the arrays' memory."""
         ids, types, offsets = (
             torch.from_numpy(array).to(device) for array in (self.ids, self.types, self.offsets)
         )
@@ -51,7 +51,7 @@ class EncodedSplit:
         )
 
     def vocabulary(self) -> Tensor:
-        """The token ids that occur, the padding's among them, sorted (words,)."""
+        """The token ids that occur, with the padding's id, sorted (words,)."""
         return torch.from_numpy(np.union1d(self.ids, [self.pad_id]).astype(np.int64))
 
 
@@ -68,29 +68,29 @@ class Tokens:
         """Padded `input_ids`, `token_type_ids` and `attention_mask`, each (*rows, width)."""
         rows = rows.to(self.ids.device, non_blocking=True)
         starts, ends = self.offsets[rows][..., None], self.offsets[rows + 1][..., None]
-        flat = starts + torch.arange(width, device=rows.device)
-        mask = flat < ends
-        flat = torch.where(mask, flat, 0)
+        positions = starts + torch.arange(width, device=rows.device)
+        mask = positions < ends
+        positions = torch.where(mask, positions, 0)
         return {
-            "input_ids": torch.where(mask, self.ids[flat], self.pad_id).long(),
-            "token_type_ids": torch.where(mask, self.types[flat], 0).long(),
+            "input_ids": torch.where(mask, self.ids[positions], self.pad_id).long(),
+            "token_type_ids": torch.where(mask, self.types[positions], 0).long(),
             "attention_mask": mask.long(),
         }
 
 
-def tokenised(folder: Path, split: Split, tokenizer: Any, max_length: int) -> EncodedSplit:
-    """A split's tokens, made once and mapped into memory from a folder."""
+def encoded_split(folder: Path, split: Split, tokenizer: Any, max_length: int) -> EncodedSplit:
+    """A split's tokens, which a folder keeps and maps into memory. A missing folder is made."""
 
-    def build(fresh: Path) -> dict[str, Any]:
-        encoded = encode(split, tokenizer, max_length)
+    def build(new_folder: Path) -> dict[str, Any]:
+        encoding = encode(split, tokenizer, max_length)
         for name in ARRAYS:
-            written = io.BytesIO()  # numpy's own writes do not say that a disk is full
-            np.save(written, getattr(encoded, name), allow_pickle=False)
-            (fresh / f"{name}.npy").write_bytes(written.getbuffer())
+            buffer = io.BytesIO()  # numpy's own writes do not report a full disk
+            np.save(buffer, getattr(encoding, name), allow_pickle=False)
+            (new_folder / f"{name}.npy").write_bytes(buffer.getbuffer())
         return {"examples": len(split)}
 
-    cached(folder, build)
-    # Copy-on-write: what torch calls writable, and the files stay as they are.
+    build_once(folder, build)
+    # Copy-on-write: torch gets writable arrays, and the files stay as they are.
     ids, types, offsets = (
         np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in ARRAYS
     )
@@ -98,9 +98,9 @@ def tokenised(folder: Path, split: Split, tokenizer: Any, max_length: int) -> En
 
 
 def encode(split: Split, tokenizer: Any, max_length: int) -> EncodedSplit:
-    """Tokenise a split once, pairs truncated from the longer sentence first."""
+    """Tokenise a split. Truncation of a pair takes tokens from the longer sentence first."""
     columns: Sequence[list[str]] = [list(column) for column in zip(*split.texts, strict=True)]
-    encoded = tokenizer(
+    encoding = tokenizer(
         *columns,
         truncation=True,
         max_length=max_length,
@@ -108,10 +108,10 @@ def encode(split: Split, tokenizer: Any, max_length: int) -> EncodedSplit:
         return_token_type_ids=True,
         return_attention_mask=False,
     )
-    lengths = [len(ids) for ids in encoded["input_ids"]]
+    lengths = [len(ids) for ids in encoding["input_ids"]]
     return EncodedSplit(
-        ids=np.concatenate(encoded["input_ids"]).astype(np.int32),
-        types=np.concatenate(encoded["token_type_ids"]).astype(np.uint8),
+        ids=np.concatenate(encoding["input_ids"]).astype(np.int32),
+        types=np.concatenate(encoding["token_type_ids"]).astype(np.uint8),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         pad_id=int(tokenizer.pad_token_id),
     )

@@ -1,14 +1,14 @@
 """The demo's pre-trained encoder: a tiny BERT that is made in seconds, without a network.
 
-Published ideas replace the hours of a real pre-training. Words start at vectors that show their
-concept, as distributional vectors would, and attention starts at matching equal content (mimetic
-initialisation, Trockman & Kolter 2023). The objective is a supervised replaced-token detection
-(after ELECTRA, Clark et al. 2020) on fresh text of one task's kind: is a word at fault, and which is
-the text's label? A shallow encoder is trained first, stacked to the full depth (Gong et al.
-2019), and trained on with layers dropped at random (Fan et al. 2020).
+Published ideas replace the hours of a real pre-training. The initial vector of a word shows the word's
+concept, as a distributional vector would. Initial attention matches equal content (mimetic
+initialisation, Trockman & Kolter 2023). The objective is a supervised replaced-token detection (after
+ELECTRA, Clark et al. 2020) on fresh text of one task's kind: is a word at fault, and which is the
+text's label? The steps train a shallow encoder, stack the layers to the full depth (Gong et al. 2019),
+and go on with layers dropped at random (Fan et al. 2020).
 
-Each task has an encoder of its own. One for all of them would need several times the steps: in as
-many seconds it learns some tasks and misses others.
+Each task has its own encoder. One encoder for all tasks would need several times the steps: in the same
+number of seconds it learns some tasks and misses others.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -35,15 +35,15 @@ from harness.runtime.cpu import one_thread
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MAX_LENGTH = 64
-IGNORED = -100
+IGNORE_INDEX = -100
 
 
 class Stage(NamedTuple):
     """A stretch of pre-training at one depth.
 
-    learning_rates: the first and the last; linear in between, after a warm-up.
-    final_layer_drop: probability of leaving a layer out of a step; it grows from 0 to this over the
-        first half of the stage.
+    learning_rates: the first and the last rate, linear in between, after a warm-up.
+    final_layer_drop: final probability of leaving a layer out of a step; the probability grows from 0
+        over the first half of the stage.
     """
 
     num_layers: int
@@ -61,7 +61,7 @@ BATCH_SIZE = 64
 BATCHES_PER_POOL = 16
 WARM_UP_STEPS = 20
 FAULT_WEIGHT = 6.0
-"""Words at fault are rare: how much more one counts in the loss than a word that is not."""
+"""The weight in the loss of a word at fault; other words, which are far more frequent, have weight 1."""
 
 
 def write_encoder(
@@ -71,11 +71,12 @@ def write_encoder(
     stages: Sequence[Stage] = STAGES,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> None:
-    """Pre-trains the encoder of a demo task; writes it, with its tokenizer, in Hugging Face format.
+    """Pre-train the encoder of a demo task; write encoder and tokenizer in Hugging Face format.
 
-    The folder is made if need be; `advance(1)` is called after every step. Takes about 20 seconds
-    on one core, which is all it uses; the same seed gives the same weights on the same machine. Global
-    random states are left as they were. Raises KeyError for a task that is not in `TASKS`.
+    The function makes the folder if there is none, and calls `advance(1)` after every step. It takes
+    about 20 seconds on one core, and uses no more cores. The same seed gives the same weights on the
+    same machine. Global random states stay as they were. Raises KeyError for a task that is not in
+    `TASKS`.
     """
     rng = np.random.default_rng([list(TASKS).index(task), seed, 1])  # the data's key has no 1
     tokenizer = build_tokenizer()
@@ -88,7 +89,7 @@ def write_encoder(
 
 
 def write_outline(folder: Path) -> None:
-    """Writes an encoder of the same shape that has learned nothing, and the same tokenizer."""
+    """Write an untrained encoder of the same shape, and the same tokenizer."""
     initial_encoder(STAGES[-1].num_layers, np.random.default_rng(0)).save_pretrained(folder)
     build_tokenizer().save_pretrained(folder)
 
@@ -101,8 +102,8 @@ def source_files() -> list[Path]:
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """One token per word of the vocabulary; pairs become [CLS] a [SEP] b [SEP], types 0 and 1."""
     ids = {token: index for index, token in enumerate((*SPECIAL_TOKENS, *vocabulary()))}
-    pad, unknown, start, separator, mask = SPECIAL_TOKENS
-    backend = Tokenizer(WordLevel(ids, unk_token=unknown))
+    pad, unk, start, separator, mask = SPECIAL_TOKENS
+    backend = Tokenizer(WordLevel(ids, unk_token=unk))
     backend.pre_tokenizer = WhitespaceSplit()
     backend.post_processor = TemplateProcessing(
         single=f"{start}:0 $A:0 {separator}:0",
@@ -113,7 +114,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         tokenizer_object=backend,
         model_max_length=MAX_LENGTH,
         pad_token=pad,
-        unk_token=unknown,
+        unk_token=unk,
         cls_token=start,
         sep_token=separator,
         mask_token=mask,
@@ -122,8 +123,11 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def initial_encoder(num_layers: int, rng: np.random.Generator) -> BertModel:
-    """An encoder before pre-training: conceptual word vectors; of the two attention heads of a
-    layer one looks for equal content and one, with almost no queries, averages."""
+    """An encoder before pre-training, whose word vectors show concepts.
+
+    Of the two attention heads of a layer one looks for equal content. The queries of the other head are
+    almost zero, so this head averages.
+    """
     width, num_heads = 48, 2
     config = BertConfig(
         vocab_size=len(SPECIAL_TOKENS) + len(LEXICON),
@@ -144,9 +148,9 @@ def initial_encoder(num_layers: int, rng: np.random.Generator) -> BertModel:
         encoder.embeddings.position_embeddings.weight.mul_(0.3)
         encoder.embeddings.token_type_embeddings.weight.mul_(0.7)
         for layer in encoder.encoder.layer:
-            matching = 1.4 * nn.init.orthogonal_(torch.empty(width, width))
-            layer.attention.self.query.weight.copy_(matching)
-            layer.attention.self.key.weight.copy_(matching)
+            projection = 1.4 * nn.init.orthogonal_(torch.empty(width, width))
+            layer.attention.self.query.weight.copy_(projection)
+            layer.attention.self.key.weight.copy_(projection)
             layer.attention.self.query.weight[width // num_heads :].mul_(0.05)
             layer.attention.output.dense.weight.mul_(0.5)
             layer.output.dense.weight.mul_(0.5)
@@ -171,15 +175,15 @@ def word_vectors(width: int, rng: np.random.Generator) -> npt.NDArray[np.float64
 
 
 def stack(encoder: BertModel, num_layers: int) -> BertModel:
-    """A deeper encoder: the layers repeated in their order until there are `num_layers`."""
+    """An encoder of `num_layers` layers, which repeats the encoder's layers in their order."""
     layers = encoder.encoder.layer
     config = BertConfig.from_dict({**encoder.config.to_dict(), "num_hidden_layers": num_layers})
-    deeper = BertModel(config)
-    deeper.embeddings.load_state_dict(encoder.embeddings.state_dict())
-    deeper.pooler.load_state_dict(encoder.pooler.state_dict())
-    for index, layer in enumerate(deeper.encoder.layer):
+    stacked_encoder = BertModel(config)
+    stacked_encoder.embeddings.load_state_dict(encoder.embeddings.state_dict())
+    stacked_encoder.pooler.load_state_dict(encoder.pooler.state_dict())
+    for index, layer in enumerate(stacked_encoder.encoder.layer):
         layer.load_state_dict(layers[index % len(layers)].state_dict())
-    return deeper
+    return stacked_encoder
 
 
 class Row(NamedTuple):
@@ -194,7 +198,7 @@ class Row(NamedTuple):
 class Batch(NamedTuple):
     """Rows of the corpus, padded to the longest: (B, S) int64 except `labels`.
 
-    faults: 1 for a word at fault, 0 for another word, IGNORED for special tokens and padding.
+    faults: 1 for a word at fault, 0 for another word, IGNORE_INDEX for special tokens and padding.
     labels: (B,) the task's true label, as an index into the `shares` of its `DemoTask`.
     """
 
@@ -208,28 +212,28 @@ class Batch(NamedTuple):
 def draw_corpus(
     tokenizer: PreTrainedTokenizerFast, task: str, rng: np.random.Generator, size: int
 ) -> list[Row]:
-    """Fresh examples of a task with their true labels; none of them is in the task's splits."""
+    """Fresh examples of a task with their true labels. No example is in the task's splits."""
     ids: dict[str, int] = tokenizer.get_vocab()
     kind = TASKS[task]
-    taken = {texts for split in generate(task).values() for texts in split.texts}
+    split_texts = {texts for split in generate(task).values() for texts in split.texts}
     corpus: list[Row] = []
     while len(corpus) < size:
         draw = choice(rng, list(kind.draws.values()))
         label = int(rng.integers(len(kind.shares)))
         example = draw(rng, label)
-        if tuple(map(text, example)) in taken:
+        if tuple(map(text, example)) in split_texts:
             continue
-        tokens = [(ids["[CLS]"], 0, IGNORED)]
+        tokens = [(ids["[CLS]"], 0, IGNORE_INDEX)]
         for segment, sentence in enumerate(example):
             tokens += [(ids[token.word], segment, int(token.fault)) for token in sentence]
-            tokens.append((ids["[SEP]"], segment, IGNORED))
+            tokens.append((ids["[SEP]"], segment, IGNORE_INDEX))
         input_ids, types, faults = zip(*tokens, strict=True)
         corpus.append(Row(input_ids, types, faults, label))
     return corpus
 
 
 def batches(corpus: Sequence[Row], rng: np.random.Generator) -> Iterator[Batch]:
-    """Passes over the corpus without end. Rows of a batch have similar lengths: less padding."""
+    """Passes over the corpus without end. Rows of a batch have similar lengths, for less padding."""
     pool = BATCHES_PER_POOL * BATCH_SIZE
     while True:
         order = rng.permutation(len(corpus))
@@ -247,7 +251,7 @@ def _collate(rows: Sequence[Row]) -> Batch:
     *columns, labels = zip(*rows, strict=True)
     input_ids, token_type_ids, faults = (
         pad_sequence([torch.tensor(values) for values in column], True, padding)
-        for column, padding in zip(columns, (0, 0, IGNORED), strict=True)
+        for column, padding in zip(columns, (0, 0, IGNORE_INDEX), strict=True)
     )
     return Batch(
         input_ids=input_ids,
@@ -261,8 +265,8 @@ def _collate(rows: Sequence[Row]) -> Batch:
 class PretrainingObjective(nn.Module):
     """The pre-training loss of a batch: which words are at fault, and which label the text has.
 
-    A label that is a score is regressed, as fine-tuning will do, so that the pooled state is linear
-    in it.
+    The loss of a score is a regression, as in fine-tuning, so that the pooled state becomes linear in
+    the score.
     """
 
     def __init__(self, width: int, task: DemoTask) -> None:
@@ -272,7 +276,7 @@ class PretrainingObjective(nn.Module):
         self.text_head = nn.Linear(width, 1 if task.is_score else len(task.shares))
 
     def forward(self, encoder: BertModel, batch: Batch) -> Tensor:
-        """The mean loss over words, FAULT_WEIGHT on those at fault, plus the mean over texts."""
+        """The mean loss over words, `FAULT_WEIGHT` on words at fault, plus the mean over texts."""
         output = encoder(
             input_ids=batch.input_ids,
             token_type_ids=batch.token_type_ids,
@@ -282,7 +286,7 @@ class PretrainingObjective(nn.Module):
             self.word_head(output.last_hidden_state).flatten(0, 1),
             batch.faults.flatten(),
             weight=torch.tensor([1.0, FAULT_WEIGHT]),
-            ignore_index=IGNORED,
+            ignore_index=IGNORE_INDEX,
         )
         labels = self.text_head(output.pooler_output)
         if self.is_score:
@@ -297,7 +301,7 @@ def pretrain(
     stages: Sequence[Stage],
     advance: Callable[[int], None],
 ) -> BertModel:
-    """The encoder after all stages, in evaluation mode: pre-training has no dropout."""
+    """The encoder after all stages, in evaluation mode, because pre-training has no dropout."""
     stream = batches(corpus, rng)
     encoder = initial_encoder(stages[0].num_layers, rng).eval()
     objective = PretrainingObjective(encoder.config.hidden_size, task)
@@ -316,18 +320,19 @@ def _train_stage(
     rng: np.random.Generator,
     advance: Callable[[int], None],
 ) -> None:
-    """Trains encoder and objective in place; a dropped layer is left out for one step."""
+    """Train encoder and objective in place; a dropped layer is left out for one step."""
     parameters = [*encoder.parameters(), *objective.parameters()]
     optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=0.01)
     all_layers = encoder.encoder.layer
-    first, last = stage.learning_rates
+    initial_rate, final_rate = stage.learning_rates
     for step in range(stage.steps):
         progress = step / stage.steps
         for group in optimizer.param_groups:
-            group["lr"] = (first + (last - first) * progress) * min(1, (step + 1) / WARM_UP_STEPS)
+            rate = initial_rate + (final_rate - initial_rate) * progress
+            group["lr"] = rate * min(1, (step + 1) / WARM_UP_STEPS)
         drop = stage.final_layer_drop * min(1, 2 * progress)
-        kept = [layer for layer in all_layers if rng.random() >= drop] or [all_layers[0]]
-        encoder.encoder.layer = nn.ModuleList(kept)
+        layers = [layer for layer in all_layers if rng.random() >= drop] or [all_layers[0]]
+        encoder.encoder.layer = nn.ModuleList(layers)
         loss = objective(encoder, next(stream))
         optimizer.zero_grad()
         loss.backward()

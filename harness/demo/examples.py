@@ -1,10 +1,9 @@
 """Procedural data sets with the schemas of the GLUE tasks: the source `demo`.
 
-Examples are drawn from the language of `harness.demo.language` by a generator of the task and seed,
-so they are the same on every machine. A label follows from the facts behind the sentences; what a
-model has to find out is which words of two texts mean the same and which do not. Labels of the
-training split are noisy, as annotators' are (`DemoTask.noise`, `SCORE_NOISE`); those of validation
-are not.
+A generator of the task and seed draws the examples from the language of `harness.demo.language`, so
+the examples are the same on every machine. A label follows from the facts behind the sentences. A model
+has to learn which words of two texts mean the same. The labels of the training split have errors, as
+annotators' labels do (`DemoTask.noise`, `SCORE_NOISE`). The labels of validation have none.
 """
 
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from harness.demo.lexicon import LEXICON
 from harness.demo.tasks import TASKS, DemoTask, Draw
 
 SCORE_NOISE = 3.0
-"""Standard deviation of what is added to training scores, before clipping to [0, 5]."""
+"""Standard deviation of the noise that training scores get, before clipping to [0, 5]."""
 
 Texts = tuple[str, ...]
 Labels = npt.NDArray[np.int64] | npt.NDArray[np.float32]
@@ -42,17 +41,17 @@ def generate(
     """The splits of a task: "train" and "validation" (mnli: "validation_matched" and
     "validation_mismatched").
 
-    The same task, seed and sizes always give the same splits; no example is in them twice. Raises
-    KeyError for a task that is not in `TASKS`.
+    The same task, seed and sizes always give the same splits. No example comes twice. Raises KeyError
+    for a task that is not in `TASKS`.
     """
     kind = TASKS[task]
     rng = np.random.default_rng([list(TASKS).index(task), seed])
-    seen: set[Texts] = set()
+    drawn_texts: set[Texts] = set()
     train_draw = next(iter(kind.draws.values()))
-    train = _draw_split(rng, kind, train_draw, train_size, seen)
+    train = _draw_split(rng, kind, train_draw, train_size, drawn_texts)
     splits = {"train": replace(train, labels=_annotate(rng, kind, train.labels))}
     for name, draw in kind.draws.items():
-        splits[name] = _draw_split(rng, kind, draw, validation_size, seen)
+        splits[name] = _draw_split(rng, kind, draw, validation_size, drawn_texts)
     return splits
 
 
@@ -62,26 +61,26 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def _draw_split(
-    rng: np.random.Generator, kind: DemoTask, draw: Draw, size: int, seen: set[Texts]
+    rng: np.random.Generator, kind: DemoTask, draw: Draw, size: int, drawn_texts: set[Texts]
 ) -> DemoSplit:
-    """`size` examples that are not in `seen`, which grows by them."""
+    """Draw `size` examples that are not in `drawn_texts`, and add their texts to `drawn_texts`."""
     ends = np.rint(np.cumsum(kind.shares) * size).astype(np.int64)
     labels = rng.permutation(np.searchsorted(ends, np.arange(size), side="right"))
     texts = []
     for label in labels:
-        while (example := tuple(map(text, draw(rng, int(label))))) in seen:
+        while (example := tuple(map(text, draw(rng, int(label))))) in drawn_texts:
             continue
-        seen.add(example)
+        drawn_texts.add(example)
         texts.append(example)
     true_labels: Labels = labels.astype(np.float32) if kind.is_score else labels.astype(np.int64)
     return DemoSplit(tuple(texts), true_labels)
 
 
 def _annotate(rng: np.random.Generator, kind: DemoTask, labels: Labels) -> Labels:
-    """The labels as an annotator gives them: some are wrong, scores are blurred."""
+    """The labels with an annotator's errors: some classes are wrong, and scores have noise."""
     if kind.is_score:
-        blurred = labels + rng.normal(scale=SCORE_NOISE, size=len(labels))
-        return np.clip(blurred, 0.0, 5.0).astype(np.float32)
-    wrong = rng.random(len(labels)) < kind.noise
+        scores = labels + rng.normal(scale=SCORE_NOISE, size=len(labels))
+        return np.clip(scores, 0.0, 5.0).astype(np.float32)
+    errors = rng.random(len(labels)) < kind.noise
     shift = rng.integers(1, len(kind.shares), size=len(labels))
-    return np.where(wrong, (labels + shift) % len(kind.shares), labels).astype(np.int64)
+    return np.where(errors, (labels + shift) % len(kind.shares), labels).astype(np.int64)

@@ -1,8 +1,8 @@
 """The demo's language: clauses over the lexicon, and the odd English sentences that express them.
 
-A clause is a fact ("the old dog chases a cat near the river"). Its slots hold concepts, not words:
-one clause has many sentences (synonyms, active or passive voice, left-out details), so that two
-sentences can mean the same without sharing a content word.
+A clause is a fact ("the old dog chases a cat near the river"). The slots of a clause hold concepts,
+and a concept has several words. So one clause has many sentences, with other synonyms, in the active
+or the passive voice. Two sentences can mean the same without a common content word.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Clause:
-    """One fact. A slot holds an index into its table of `TABLES`, or None where it is left open."""
+    """One fact. A slot holds an index into the slot's table in `TABLES`, or None if the slot is open."""
 
     agent: int
     verb: int
@@ -47,9 +47,9 @@ class Clause:
     agent_trait: int | None = None
     patient_trait: int | None = None
     place: int | None = None
-    negated: bool = False
+    negation: bool = False
 
-    def filled(self) -> list[str]:
+    def filled_slots(self) -> list[str]:
         """Names of the slots that hold a concept, in a fixed order."""
         return [slot for slot in TABLES if getattr(self, slot) is not None]
 
@@ -59,15 +59,18 @@ class Clause:
         assert isinstance(value, int), f"slot {slot} is empty"
         return value
 
-    def having(self, slot: str, concept: int | None) -> "Clause":
-        """The same fact with another concept in one slot, or none."""
+    def with_concept(self, slot: str, concept: int | None) -> "Clause":
+        """The same fact with another concept in one slot, or with an open slot (None)."""
         change: dict[str, Any] = {slot: concept}
         return replace(self, **change)
 
 
 class Token(NamedTuple):
-    """A word of a sentence, the slot of the clause it expresses (None: a function word), and
-    whether the word is at fault: what makes two texts differ, or a sentence bad."""
+    """A word of a sentence, and the slot of the clause that the word expresses.
+
+    The slot of a function word is None. A word is at fault if the word makes two texts differ, or a
+    sentence unacceptable.
+    """
 
     word: str
     slot: str | None = None
@@ -95,9 +98,9 @@ def synonym(rng: np.random.Generator, concept: str) -> str:
 def random_clauses(
     rng: np.random.Generator, count: int, nouns: Sequence[int] = range(len(NOUNS))
 ) -> list[Clause]:
-    """Facts in which no concept and no pair of opposites occurs twice.
+    """Draw facts in which no concept and no pair of opposites occurs twice.
 
-    `nouns` are the indices to draw from, at least 2 * count; count is at most 4.
+    `nouns` are the indices of the nouns to draw, at least 2 * count. `count` is at most 4.
     """
 
     def one_of_each_pair(table: tuple[str, ...]) -> list[int]:
@@ -115,40 +118,42 @@ def random_clauses(
             agent_trait=traits[2 * index] if chance(rng, 0.5) else None,
             patient_trait=traits[2 * index + 1] if chance(rng, 0.3) else None,
             place=places[index] if chance(rng, 0.3) else None,
-            negated=chance(rng, 0.15),
+            negation=chance(rng, 0.15),
         )
         for index in range(count)
     ]
 
 
 def weaken(rng: np.random.Generator, clause: Clause) -> Clause:
-    """A clause that follows from `clause`: each detail is left out with probability 1/2, unless it
-    is negated (not chasing the old dog does not mean not chasing the dog)."""
-    if clause.negated:
+    """A clause that follows from `clause`: each detail is left out with probability 1/2.
+
+    A negated clause stays as it is: who does not chase the old dog may chase the dog.
+    """
+    if clause.negation:
         return clause
     for slot in DETAILS:
         if chance(rng, 0.5):
-            clause = clause.having(slot, None)
+            clause = clause.with_concept(slot, None)
     return clause
 
 
 def substitute(
     rng: np.random.Generator, clause: Clause, slot: str, others: Sequence[Clause] = ()
 ) -> Clause:
-    """`clause` with a concept in `slot` that neither it nor any of `others` holds in any slot."""
+    """`clause` with a concept in `slot` that no slot of `clause` and `others` holds."""
     table = TABLES[slot]
-    used = {
-        other.value(name)
-        for other in (clause, *others)
-        for name in other.filled()
+    concepts = {
+        holder.value(name)
+        for holder in (clause, *others)
+        for name in holder.filled_slots()
         if TABLES[name] is table
     }
-    free = [concept for concept in range(len(table)) if concept not in used]
-    return clause.having(slot, choice(rng, free))
+    candidates = [concept for concept in range(len(table)) if concept not in concepts]
+    return clause.with_concept(slot, choice(rng, candidates))
 
 
-def opposite(clause: Clause) -> Clause:
-    """`clause` with the opposite verb."""
+def reverse_verb(clause: Clause) -> Clause:
+    """The clause with the opposite verb."""
     return replace(clause, verb=clause.verb ^ 1)
 
 
@@ -157,46 +162,46 @@ def mark_slots(tokens: Sentence, *slots: str) -> Sentence:
     return [token._replace(fault=token.fault or token.slot in slots) for token in tokens]
 
 
-def mark_changes(tokens: Sentence, told: Clause, true: Clause) -> Sentence:
-    """The sentence that expresses `told`, with the words at fault where it differs from `true`."""
+def mark_changes(tokens: Sentence, claim: Clause, fact: Clause) -> Sentence:
+    """The sentence that expresses `claim`; the words that differ from `fact` are at fault."""
     names = [field.name for field in fields(Clause)]
-    changed = [name for name in names if getattr(told, name) != getattr(true, name)]
-    return mark_slots(tokens, *changed, *(["verb"] if "negated" in changed else []))
+    changes = [name for name in names if getattr(claim, name) != getattr(fact, name)]
+    return mark_slots(tokens, *changes, *(["verb"] if "negation" in changes else []))
 
 
 def _noun_phrase(
-    rng: np.random.Generator, clause: Clause, noun: str, trait: str, hypernym: float
+    rng: np.random.Generator, clause: Clause, noun: str, trait: str, hypernym_probability: float
 ) -> Sentence:
-    names = HYPERNYMS if chance(rng, hypernym) else NOUNS
+    names = HYPERNYMS if chance(rng, hypernym_probability) else NOUNS
     tokens = [Token(synonym(rng, names[clause.value(noun)]), noun)]
-    if trait in clause.filled():
+    if trait in clause.filled_slots():
         tokens.insert(0, Token(synonym(rng, TRAITS[clause.value(trait)]), trait))
-    indefinite = "an" if tokens[0].word[0] in "aeiou" else "a"
-    return [Token("the" if chance(rng, 0.7) else indefinite), *tokens]
+    article = "an" if tokens[0].word[0] in "aeiou" else "a"
+    return [Token("the" if chance(rng, 0.7) else article), *tokens]
 
 
 def express(
     rng: np.random.Generator,
     clause: Clause,
     *,
-    passive: float = 0.3,
-    hypernym: float = 0.0,
+    passive_probability: float = 0.3,
+    hypernym_probability: float = 0.0,
     question: str | None = None,
 ) -> Sentence:
     """A clause in words, without its final stop.
 
-    Each content word is drawn among its synonyms. `passive` and `hypernym` are the probabilities of
-    the passive voice and of naming a noun by its kind; `question` opens the sentence as a question
-    ("why does the dog chase the cat").
+    Each content word is drawn among its synonyms. A noun's kind replaces the noun with
+    `hypernym_probability`. `question` is the first word of a question ("why does the dog chase the
+    cat").
     """
-    agent = _noun_phrase(rng, clause, "agent", "agent_trait", hypernym)
-    patient = _noun_phrase(rng, clause, "patient", "patient_trait", hypernym)
+    agent = _noun_phrase(rng, clause, "agent", "agent_trait", hypernym_probability)
+    patient = _noun_phrase(rng, clause, "patient", "patient_trait", hypernym_probability)
     verb = synonym(rng, VERBS[clause.verb])
-    negation = [Token("not", "negated")] if clause.negated else []
-    if chance(rng, passive):
+    negation = [Token("not", "negation")] if clause.negation else []
+    if chance(rng, passive_probability):
         subject, auxiliary, action = patient, "is", [Token(participle(verb), "verb"), Token("by")]
         rest = agent
-    elif clause.negated or question:
+    elif clause.negation or question:
         subject, auxiliary, action, rest = agent, "does", [Token(verb, "verb")], patient
     else:
         subject, auxiliary, action, rest = agent, "", [Token(third_person(verb), "verb")], patient
@@ -210,8 +215,8 @@ def express(
             *rest,
         ]
     else:
-        opening = [Token(auxiliary)] if auxiliary else []
-        tokens = [*subject, *opening, *negation, *action, *rest]
+        auxiliary_tokens = [Token(auxiliary)] if auxiliary else []
+        tokens = [*subject, *auxiliary_tokens, *negation, *action, *rest]
     if clause.place is not None:
         tokens += [Token("near"), Token("the"), Token(synonym(rng, PLACES[clause.place]), "place")]
     return tokens
@@ -220,7 +225,7 @@ def express(
 def join(
     rng: np.random.Generator, sentences: Sequence[Sentence], joints: Sequence[str]
 ) -> Sentence:
-    """One text: the sentences, one of `joints` between two of them, and a full stop."""
+    """One text: the sentences with one of `joints` between any two neighbours, and a full stop."""
     tokens = list(sentences[0])
     for sentence in sentences[1:]:
         tokens += [Token(choice(rng, joints)), *sentence]
@@ -238,10 +243,9 @@ def passage(rng: np.random.Generator, clauses: Sequence[Clause]) -> Sentence:
 
 
 def agreeing_sentence(rng: np.random.Generator) -> Sentence:
-    """A grammatical sentence whose subject and verb (slot "verb") are both singular or both plural.
+    """A grammatical sentence: subject and verb (slot "verb") agree in number.
 
-    A noun between subject and verb may have the other number ("the dogs near the boat chase a
-    cat").
+    A noun between subject and verb may have the other number ("the dogs near the boat chase a cat").
     """
 
     def noun_phrase(is_plural: bool) -> Sentence:

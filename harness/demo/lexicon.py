@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-# One string is one concept, its words are synonyms. A kind of noun is named by its hypernyms.
+# One string is one concept; the words of a string are synonyms. The keys are hypernyms of the nouns.
 NOUN_KINDS: dict[str, tuple[str, ...]] = {
     "person human": (
         "doctor physician",
@@ -149,7 +149,7 @@ FUNCTION_WORDS = [
 ]
 
 
-NUMBERED = {
+NUMBERS = {
     **dict.fromkeys(("does", "is", "it"), "singular"),
     **dict.fromkeys(("do", "are", "they"), "plural"),
 }
@@ -167,9 +167,9 @@ def participle(verb: str) -> str:
 
 def plural(noun: str) -> str:
     """The noun's plural: dog -> dogs, lorry -> lorries, child -> children."""
-    irregular = {"child": "children", "thief": "thieves"}
-    if noun in irregular:
-        return irregular[noun]
+    exceptions = {"child": "children", "thief": "thieves"}
+    if noun in exceptions:
+        return exceptions[noun]
     if noun.endswith("y") and noun[-2] not in "aeou":
         return noun[:-1] + "ies"
     return noun + ("es" if noun.endswith(("x", "ch", "sh", "ss")) else "s")
@@ -191,7 +191,7 @@ def copula(is_plural: bool) -> str:
 
 
 class Word(NamedTuple):
-    """A word and where it stands in the lexicon: what it means, its kind and its form."""
+    """A word with its place in the lexicon: the concept, the kind and the form."""
 
     text: str
     concept: str
@@ -218,7 +218,7 @@ def _words() -> Iterable[Word]:
         for word in concept.split():
             yield Word(word, concept, ("praise", "blame")[index % 2], "plain")
     for word in FUNCTION_WORDS:
-        yield Word(word, word, "function", NUMBERED.get(word, "plain"))
+        yield Word(word, word, "function", NUMBERS.get(word, "plain"))
 
 
 LEXICON: tuple[Word, ...] = tuple(_words())

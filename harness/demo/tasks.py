@@ -1,8 +1,8 @@
-"""How the examples of the demo's tasks are drawn: a label goes in, sentences come out.
+"""The draws of the demo's tasks: a label goes in, sentences come out.
 
-Every function here draws one example of one GLUE task. The words that make the difference (the
-changed fact, the verb in the wrong number) carry `Token.fault`; a data set leaves that mark out, the
-demo's pre-training learns from it.
+Every public function draws one example of one GLUE task. The words that make the difference (a changed
+fact, a verb in the wrong number) carry `Token.fault`. A data set leaves this mark out; the demo's
+pre-training learns from the mark.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,9 +25,9 @@ from harness.demo.language import (
     join,
     mark_changes,
     mark_slots,
-    opposite,
     passage,
     random_clauses,
+    reverse_verb,
     substitute,
     synonym,
     weaken,
@@ -52,13 +52,13 @@ Draw = Callable[[Rng, int], Example]
 
 @dataclass(frozen=True)
 class DemoTask:
-    """How the examples of one task are drawn.
+    """The draws and the labels of one task.
 
-    draws: for each evaluation split, the function that draws an example of a given label; the
-        training split is drawn as the first of them.
-    shares: of the labels 0, 1, ... in every split; they sum to 1.
-    noise: share of the training labels that are replaced by another class; not read for scores,
-        whose noise is `harness.demo.examples.SCORE_NOISE`.
+    draws: for each evaluation split, the function that draws an example with a given label. The first
+        function draws the training split too.
+    shares: shares of the labels 0, 1, ... in every split, with sum 1.
+    noise: share of the training labels that another class replaces. Scores do not use this field; their
+        noise is `harness.demo.examples.SCORE_NOISE`.
     is_score: whether label k is the score k (stsb), not a class.
     """
 
@@ -69,19 +69,19 @@ class DemoTask:
 
 
 def _contradict(rng: Rng, clause: Clause, others: list[Clause]) -> Clause:
-    """A clause that does not follow from `clause`, nor from the `others` of the same passage."""
+    """A clause that follows neither from `clause` nor from the other clauses of the same passage."""
     changes = ("new", "opposite", "borrowed", "negation", "roles")
     change = changes[int(rng.choice(len(changes), p=[0.6, 0.12, 0.12, 0.1, 0.06]))]
     if change == "opposite":
-        return opposite(clause)
+        return reverse_verb(clause)
     if change == "negation":
-        return replace(clause, negated=not clause.negated)
+        return replace(clause, negation=not clause.negation)
     if change == "roles":
         return replace(clause, agent=clause.patient, patient=clause.agent)
     if change == "borrowed" and others:
         slot = choice(rng, ("agent", "verb", "patient"))
-        return clause.having(slot, choice(rng, others).value(slot))
-    return substitute(rng, clause, choice(rng, clause.filled()), others)
+        return clause.with_concept(slot, choice(rng, others).value(slot))
+    return substitute(rng, clause, choice(rng, clause.filled_slots()), others)
 
 
 def _facts(rng: Rng, nouns: range = range(len(NOUNS))) -> list[Clause]:
@@ -89,7 +89,7 @@ def _facts(rng: Rng, nouns: range = range(len(NOUNS))) -> list[Clause]:
     return random_clauses(rng, int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1])), nouns)
 
 
-def _shuffled(rng: Rng, items: list[Item]) -> list[Item]:
+def _shuffle(rng: Rng, items: list[Item]) -> list[Item]:
     return [items[index] for index in rng.permutation(len(items))]
 
 
@@ -104,24 +104,24 @@ def acceptability(rng: Rng, label: int) -> Example:
 
 
 def _disturb(rng: Rng, tokens: Sentence) -> Sentence:
-    """The sentence with a fault: the verb in the wrong number, a noun in its place, or twice."""
-    fault = rng.random()
+    """The sentence with a fault: a verb in the wrong number, a noun for the verb, or the verb twice."""
+    draw = rng.random()
     verb = next(index for index, token in enumerate(tokens) if token.slot == "verb")
-    if fault < 0.35:
-        finite = next(index for index, token in enumerate(tokens) if token.slot in FINITE)
-        wrong = Token(OTHER_NUMBER[tokens[finite].word], fault=True)
-        return [*tokens[:finite], wrong, *tokens[finite + 1 :]]
-    if fault < 0.7:
+    if draw < 0.35:
+        position = next(index for index, token in enumerate(tokens) if token.slot in FINITE_SLOTS)
+        wrong_form = Token(OTHER_NUMBER[tokens[position].word], fault=True)
+        return [*tokens[:position], wrong_form, *tokens[position + 1 :]]
+    if draw < 0.7:
         noun = Token(synonym(rng, choice(rng, NOUNS)), fault=True)
         return [*tokens[:verb], noun, *tokens[verb + 1 :]]
     return [*tokens, tokens[verb]._replace(fault=True)]
 
 
-FINITE = ("auxiliary", "verb")
+FINITE_SLOTS = ("auxiliary", "verb")
 
 
 def _finite_forms() -> dict[str, str]:
-    """The plural form for each singular one and the other way round: chases <-> chase."""
+    """The plural form of each singular form and the reverse: chases <-> chase."""
     plurals = [word.text for word in LEXICON if (word.kind, word.form) == ("verb", "plural")]
     pairs = [("does", "do"), *((third_person(plural), plural) for plural in plurals)]
     return dict([*pairs, *((plural, singular) for singular, plural in pairs)])
@@ -131,15 +131,15 @@ OTHER_NUMBER = _finite_forms()
 
 
 def sentiment(rng: Rng, label: int) -> Example:
-    """sst2: 0 negative, 1 positive: what the remarks say, and where there is a "but" those after it."""
-    valid = [_remark(rng, label) for _ in range(int(rng.integers(1, 3)))]
+    """sst2: 0 negative, 1 positive: the sense of the remarks, or of the remarks after a "but"."""
+    verdicts = [_remark(rng, label) for _ in range(int(rng.integers(1, 3)))]
     if label == 0:
-        valid = [mark_slots(remark, "opinion") for remark in valid]
-    overruled = [_remark(rng, 1 - label) for _ in range(int(rng.integers(3)))]
+        verdicts = [mark_slots(remark, "opinion") for remark in verdicts]
+    concessions = [_remark(rng, 1 - label) for _ in range(int(rng.integers(3)))]
     tokens: Sentence = []
-    for position, remark in enumerate([*overruled, *valid]):
+    for position, remark in enumerate([*concessions, *verdicts]):
         if position > 0:
-            turns = position == len(overruled)
+            turns = position == len(concessions)
             tokens.append(Token("but" if turns else choice(rng, ("and", "."))))
         tokens += remark
     return (_stop(tokens),)
@@ -147,30 +147,30 @@ def sentiment(rng: Rng, label: int) -> Example:
 
 def _remark(rng: Rng, sign: int) -> Sentence:
     """Praise (1) or blame (0): "the plot is witty", "the plot is not dull"."""
-    negated = chance(rng, 0.3)
-    praise = (sign == 1) != negated
+    is_negated = chance(rng, 0.3)
+    praise = (sign == 1) != is_negated
     concept = 2 * int(rng.integers(len(OPINIONS) // 2)) + (0 if praise else 1)
     return [
         Token("the"),
         Token(synonym(rng, choice(rng, ASPECTS))),
         Token("is"),
-        *([Token("not", "opinion")] if negated else []),
+        *([Token("not", "opinion")] if is_negated else []),
         Token(synonym(rng, OPINIONS[concept]), "opinion"),
     ]
 
 
 def paraphrase(rng: Rng, label: int) -> Example:
     """mrpc: do two texts state the same facts? 0 different, 1 same."""
-    first = random_clauses(rng, 1 + int(chance(rng, 0.3)))
-    told = list(first)
+    facts = random_clauses(rng, 1 + int(chance(rng, 0.3)))
+    claims = list(facts)
     if label == 0:
-        told[0] = _contradict(rng, first[0], first[1:])
+        claims[0] = _contradict(rng, facts[0], facts[1:])
     sentences = [
-        mark_changes(express(rng, clause), clause, true)
-        for clause, true in zip(told, first, strict=True)
+        mark_changes(express(rng, claim), claim, fact)
+        for claim, fact in zip(claims, facts, strict=True)
     ]
-    second = join(rng, _shuffled(rng, sentences), JOINTS)
-    return passage(rng, _shuffled(rng, first)), second
+    second = join(rng, _shuffle(rng, sentences), JOINTS)
+    return passage(rng, _shuffle(rng, facts)), second
 
 
 def duplicate(rng: Rng, label: int) -> Example:
@@ -178,90 +178,95 @@ def duplicate(rng: Rng, label: int) -> Example:
     words = ("why", "when", "where", "how")
     word = other_word = choice(rng, words)
     (fact,) = random_clauses(rng, 1)
-    other = fact
+    claim = fact
     if label == 0 and chance(rng, 0.2):
-        other_word = choice(rng, [another for another in words if another != word])
+        other_word = choice(rng, [candidate for candidate in words if candidate != word])
     elif label == 0:
-        other = _contradict(rng, fact, [])
-    second = mark_changes(express(rng, other, question=other_word), other, fact)
+        claim = _contradict(rng, fact, [])
+    second = mark_changes(express(rng, claim, question=other_word), claim, fact)
     if other_word != word:
         second = mark_slots(second, "question")
     return _stop(express(rng, fact, question=word), "?"), _stop(second, "?")
 
 
 def similarity(rng: Rng, label: int) -> Example:
-    """stsb: two facts that share `label` (0 to 5) of agent, its trait, verb, patient and place."""
+    """stsb: two facts that share `label` (0 to 5) of agent, agent's trait, verb, patient and place."""
     (fact,) = random_clauses(rng, 1)
-    fact = replace(fact, patient_trait=None, negated=False)
+    fact = replace(fact, patient_trait=None, negation=False)
     for slot in ("agent_trait", "place"):
-        fact = substitute(rng, fact.having(slot, None), slot)
-    other = fact
-    slots = fact.filled()
+        fact = substitute(rng, fact.with_concept(slot, None), slot)
+    claim = fact
+    slots = fact.filled_slots()
     for index in rng.permutation(len(slots))[label:]:
-        other = substitute(rng, other, slots[index], [fact])
-    return _stop(express(rng, fact)), _stop(mark_changes(express(rng, other), other, fact))
+        claim = substitute(rng, claim, slots[index], [fact])
+    return _stop(express(rng, fact)), _stop(mark_changes(express(rng, claim), claim, fact))
 
 
 def inference(nouns: range) -> Draw:
-    """mnli in the genre of some nouns: 0 entailment, 1 neutral, 2 contradiction."""
+    """The draw of mnli in the genre of some nouns: 0 entailment, 1 neutral, 2 contradiction."""
 
     def draw(rng: Rng, label: int) -> Example:
         facts = _facts(rng, nouns)
-        true = weaken(rng, facts[0])
-        told = true
+        consequence = weaken(rng, facts[0])
+        claim = consequence
         if label == 1:
-            unsaid = [slot for slot in DETAILS if slot not in facts[0].filled()]
-            slot = choice(rng, unsaid) if unsaid and not true.negated else "agent"
-            told = substitute(rng, told, slot, facts)
-        elif label == 2 and (true.negated or chance(rng, 0.5)):
-            told = replace(told, negated=not told.negated)
+            open_slots = [slot for slot in DETAILS if slot not in facts[0].filled_slots()]
+            slot = choice(rng, open_slots) if open_slots and not consequence.negation else "agent"
+            claim = substitute(rng, claim, slot, facts)
+        elif label == 2 and (consequence.negation or chance(rng, 0.5)):
+            claim = replace(claim, negation=not claim.negation)
         elif label == 2:
-            told = opposite(told)
-        return passage(rng, _shuffled(rng, facts)), _hypothesis(rng, told, true)
+            claim = reverse_verb(claim)
+        return passage(rng, _shuffle(rng, facts)), _hypothesis(rng, claim, consequence)
 
     return draw
 
 
-def _hypothesis(rng: Rng, told: Clause, true: Clause) -> Sentence:
-    """`told` in words, at fault where it differs from `true`. A noun may be named by its kind where
-    that changes nothing in truth: in a positive clause about the same nouns."""
-    is_same = (told.agent, told.patient) == (true.agent, true.patient)
-    hypernym = 0.1 if is_same and not (told.negated or true.negated) else 0.0
-    return _stop(mark_changes(express(rng, told, hypernym=hypernym), told, true))
+def _hypothesis(rng: Rng, claim: Clause, fact: Clause) -> Sentence:
+    """`claim` in words; the words that differ from `fact` are at fault.
+
+    The name of a kind may replace a noun where the label stays the same: in a positive clause about the
+    same nouns.
+    """
+    is_same = (claim.agent, claim.patient) == (fact.agent, fact.patient)
+    hypernym = 0.1 if is_same and not (claim.negation or fact.negation) else 0.0
+    return _stop(mark_changes(express(rng, claim, hypernym_probability=hypernym), claim, fact))
 
 
-def answerable(rng: Rng, label: int) -> Example:
+def answerability(rng: Rng, label: int) -> Example:
     """qnli: does the passage answer the question? 0 entailment, 1 not_entailment."""
-    facts = [replace(fact, negated=False) for fact in _facts(rng)]
-    asked, known = ("agent", "patient") if chance(rng, 0.5) else ("patient", "agent")
-    true = replace(facts[0], agent_trait=None, patient_trait=None, place=None)
-    told = true
+    facts = [replace(fact, negation=False) for fact in _facts(rng)]
+    role, other_role = ("agent", "patient") if chance(rng, 0.5) else ("patient", "agent")
+    consequence = replace(facts[0], agent_trait=None, patient_trait=None, place=None)
+    claim = consequence
     if label == 1:
-        told = substitute(rng, told, choice(rng, ("verb", known)), facts[1:])
-    question = None if asked == "agent" else "what"
-    tokens = mark_changes(express(rng, told, passive=0.0, question=question), told, true)
+        claim = substitute(rng, claim, choice(rng, ("verb", other_role)), facts[1:])
+    question = None if role == "agent" else "what"
+    tokens = mark_changes(
+        express(rng, claim, passive_probability=0.0, question=question), claim, consequence
+    )
     verb = next(index for index, token in enumerate(tokens) if token.slot == "verb")
-    query = [Token("who"), *tokens[verb:]] if asked == "agent" else tokens[: verb + 1]
-    return _stop(query, "?"), passage(rng, _shuffled(rng, facts))
+    query = [Token("who"), *tokens[verb:]] if role == "agent" else tokens[: verb + 1]
+    return _stop(query, "?"), passage(rng, _shuffle(rng, facts))
 
 
 def entailment(rng: Rng, label: int) -> Example:
     """rte: does the hypothesis follow from the premise? 0 entailment, 1 not_entailment."""
     facts = _facts(rng)
-    true = weaken(rng, facts[0])
-    told = true if label == 0 else _contradict(rng, true, facts[1:])
-    return passage(rng, _shuffled(rng, facts)), _hypothesis(rng, told, true)
+    consequence = weaken(rng, facts[0])
+    claim = consequence if label == 0 else _contradict(rng, consequence, facts[1:])
+    return passage(rng, _shuffle(rng, facts)), _hypothesis(rng, claim, consequence)
 
 
 def pronoun(rng: Rng, label: int) -> Example:
-    """wnli: is the pronoun's referent the one that is named? 0 not_entailment, 1 entailment.
+    """wnli: does the claim name the pronoun's referent? 0 not_entailment, 1 entailment.
 
-    "the dogs chase the cat because they are old": of agent and patient one is plural, which tells
-    the referent; that the verbs of reason and claim agree is enough to see it. A clause beside it,
-    where there is one, tells another noun's trait. A claim that does not follow names the other of
-    the two nouns, or sometimes another trait.
+    "the dogs chase the cat because they are old": one of agent and patient is plural, so the pronoun's
+    number tells the referent. The verbs of reason and claim show the same numbers. A second clause, if
+    there is one, states a trait of another noun. A claim that does not follow names the other of the two
+    nouns, or sometimes another trait.
     """
-    fact, beside = random_clauses(rng, 2)
+    fact, other_fact = random_clauses(rng, 2)
     numbers = choice(rng, ((False, True), (True, False)))
     nouns = [
         noun_form(synonym(rng, NOUNS[noun]), is_plural)
@@ -272,21 +277,21 @@ def pronoun(rng: Rng, label: int) -> Example:
     wrong_trait = label == 0 and chance(rng, 0.25)
     wrong_noun = label == 0 and not wrong_trait
     referent = int(rng.integers(2))
-    named = 1 - referent if wrong_noun else referent
+    candidate = 1 - referent if wrong_noun else referent
     reason = f"{'they' if numbers[referent] else 'it'} {copula(numbers[referent])}"
-    told = f"the {nouns[0]} {verb} the {nouns[1]} because {reason} {synonym(rng, trait)}"
+    reason_clause = f"the {nouns[0]} {verb} the {nouns[1]} because {reason} {synonym(rng, trait)}"
     is_plural = chance(rng, 0.5)
-    other = noun_form(synonym(rng, NOUNS[beside.agent]), is_plural)
-    aside = f"the {other} {copula(is_plural)} {synonym(rng, other_trait)}"
-    clauses = [told, aside] if chance(rng, 0.7) else [told]
+    other_noun = noun_form(synonym(rng, NOUNS[other_fact.agent]), is_plural)
+    remark = f"the {other_noun} {copula(is_plural)} {synonym(rng, other_trait)}"
+    clauses = [reason_clause, remark] if chance(rng, 0.7) else [reason_clause]
     sentences = [[Token(word) for word in clause.split()] for clause in clauses]
     claim = [
         Token("the"),
-        Token(nouns[named], fault=wrong_noun),
-        Token(copula(numbers[named])),
+        Token(nouns[candidate], fault=wrong_noun),
+        Token(copula(numbers[candidate])),
         Token(synonym(rng, other_trait if wrong_trait else trait), fault=wrong_trait),
     ]
-    return join(rng, _shuffled(rng, sentences), JOINTS), _stop(claim)
+    return join(rng, _shuffle(rng, sentences), JOINTS), _stop(claim)
 
 
 def _one_split(draw: Draw) -> Mapping[str, Draw]:
@@ -306,7 +311,7 @@ TASKS: Mapping[str, DemoTask] = MappingProxyType(
             (1 / 3, 1 / 3, 1 / 3),
             noise=0.31,
         ),
-        "qnli": DemoTask(_one_split(answerable), (0.5, 0.5), noise=0.21),
+        "qnli": DemoTask(_one_split(answerability), (0.5, 0.5), noise=0.21),
         "rte": DemoTask(_one_split(entailment), (0.5, 0.5), noise=0.26),
         "wnli": DemoTask(_one_split(pronoun), (0.5, 0.5), noise=0.1),
     }

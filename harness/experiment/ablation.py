@@ -18,7 +18,7 @@ from harness.experiment.search_runs import SearchRuns
 from harness.experiment.studies import label_of, studies_of
 from harness.method import Method
 from harness.registry.discovery import chosen_methods
-from harness.registry.instantiate import usable
+from harness.registry.instantiate import usable_methods
 from harness.registry.space import check_names, space_of
 from harness.runtime.device import Arithmetic
 from harness.runtime.progress import say
@@ -93,11 +93,11 @@ class Ablation:
         self.ledger.write_ablation(manifest)
         return PreparedAblation(name, manifest, executors)
 
-    def train(self, prepared: PreparedAblation) -> None:
+    def train(self, preparation: PreparedAblation) -> None:
         """Train every run that has no record yet, task by task."""
-        for task, names in prepared.manifest.studies.items():
+        for task, names in preparation.manifest.studies.items():
             # Nothing keeps an executor after its task, for it holds a part of a GPU's memory.
-            self._train_task(prepared.executors.pop(task), names, prepared.manifest)
+            self._train_task(preparation.executors.pop(task), names, preparation.manifest)
 
     def _train_task(self, executor: Executor, names: Mapping[str, str], manifest: Manifest) -> None:
         """Train the search runs of a task, then the report runs of the settings they select."""
@@ -124,9 +124,9 @@ class Ablation:
 
         def check(method: type[Method]) -> None:
             space = space_of(method, self.config.search, task.regression)
-            executor.trainer.check(method, space.fixed)
+            executor.trainer.check(method, space.constants)
 
-        kinds, errors = usable(chosen_methods(self.config), self.config.baseline, check)
+        kinds, errors = usable_methods(chosen_methods(self.config), self.config.baseline, check)
         for name, error in errors.items():
             refuse(refusals, f"{name} on {task.name}", error)
         return {kind.name: self._write_study(kind, executor) for kind in kinds}
@@ -143,7 +143,7 @@ class Ablation:
             "task": task.name,
             "method": method.name,
             "space": {name: repr(d) for name, d in sorted(space.distributions.items())},
-            "fixed": space.fixed,
+            "fixed": space.constants,
             "teacher_fingerprint": materials.teacher.fingerprint,
             "train": materials.data.train.sha256,
             "selection": materials.data.selection.sha256,

@@ -94,7 +94,9 @@ class Executor:
         populations = self._populations([*by_fingerprint.values()])
         with progress(label, self.trainer.steps * len(missing_runs)) as advance:
             while missing_runs:
-                self._train_claimed(populations, {run.fingerprint for run in missing_runs}, advance)
+                self._train_first_population(
+                    populations, {run.fingerprint for run in missing_runs}, advance
+                )
                 records = self._final_records(self._records(missing_runs))
                 unfinished_runs = [run for run in missing_runs if run.fingerprint not in records]
                 if len(unfinished_runs) == len(missing_runs):
@@ -110,7 +112,7 @@ class Executor:
                 self.ledger.use_run(run.study, run.role, run.trial, run.seed, run.fingerprint)
         return records
 
-    def _train_claimed(
+    def _train_first_population(
         self,
         populations: Sequence[Sequence[Run]],
         missing_keys: set[str],
@@ -123,7 +125,7 @@ class Executor:
                 claims = (stack.enter_context(self.claims.claim(run.fingerprint)) for run in runs)
                 if not runs or not all(claims):
                     continue
-                # Another worker may have finished some of them before they were claimed here.
+                # Another worker may have finished some of these runs before this worker's claims.
                 records = self._final_records(
                     self.ledger.records([run.fingerprint for run in runs])
                 )

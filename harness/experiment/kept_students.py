@@ -15,7 +15,7 @@ from harness.method import Method
 from harness.models.student import build_classifier, save_student
 from harness.runtime.progress import say
 from harness.storage.claims import Claims
-from harness.storage.folders import replacing
+from harness.storage.folders import replacement
 from harness.storage.ledger import Ledger
 from harness.storage.record import Record
 
@@ -25,8 +25,10 @@ CARD = "README.md"
 class KeptStudents:
     """The kept students of one study. A folder's name is the first 16 digits of a run's fingerprint."""
 
-    def __init__(self, out: Path, study: str, keep: Keep, ledger: Ledger, claims: Claims) -> None:
-        self.folder = out / "students" / study
+    def __init__(
+        self, runs_folder: Path, study: str, keep: Keep, ledger: Ledger, claims: Claims
+    ) -> None:
+        self.folder = runs_folder / "students" / study
         self.study = study
         self.keep = keep
         self.ledger = ledger
@@ -43,11 +45,11 @@ class KeptStudents:
     ) -> None:
         """Write a report run's student, the tokenizer of the teacher's folder, and the model card."""
         if self.keep != "none":
-            with replacing(self._folder_of(fingerprint)) as folder:
+            with replacement(self._folder_of(fingerprint)) as folder:
                 save_student(build_classifier(config, weights), method, teacher, folder)
                 (folder / CARD).write_text(card, encoding="utf-8", errors="replace")
 
-    def tidy(self, trial: int, records: Mapping[str, Record], metric: str) -> None:
+    def clean_up(self, trial: int, records: Mapping[str, Record], metric: str) -> None:
         """With `keep=best`, remove all students of these report runs but the best one.
 
         Students of other trials than `trial`, which is the best one now, go too. Students of other seeds
@@ -77,7 +79,7 @@ class KeptStudents:
         return self.folder / fingerprint[:16]
 
     def _remove(self, fingerprints: Iterable[str]) -> None:
-        with self.claims.held(f"students:{self.study}"):
+        with self.claims.hold(f"students:{self.study}"):
             for folder in map(self._folder_of, fingerprints):
                 try:
                     if folder.is_dir():
@@ -92,7 +94,7 @@ class KeptStudents:
         before the folder begins. So a listed folder without a claim has no living writer.
         """
         folders = [(path, path.name[1:17]) for path in self.folder.glob(".*")]
-        self.claims.drop_gone()
+        self.claims.drop_dead_owners()
         claimed_names = {key[:16] for key in self.claims.table.claimed_keys()}
         for path, name in folders:
             if name not in claimed_names:

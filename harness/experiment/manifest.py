@@ -18,7 +18,7 @@ from harness.experiment.banners import all_banners, seed_banners
 from harness.registry.cards import card
 from harness.registry.discovery import chosen_methods, registry
 from harness.runtime.provenance import provenance
-from harness.storage.database import shown_url
+from harness.storage.database import masked_url
 from harness.storage.fingerprint import fingerprint
 from harness.storage.ledger import Ledger
 from harness.storage.manifest import (
@@ -106,10 +106,10 @@ def ablation_manifest(
         search_seeds=tuple(search_seeds(config.search.seeds, repeat or 0)),
         report_seeds=tuple(report_seeds(config.protocol.seeds, repeat or 0)),
         seed_requests=requests,
-        storage=shown_url(ledger.url),
+        storage=masked_url(ledger.url),
         provenance=provenance(),
         refused=dict(refusals),
-        broken_plugins=registry().broken,
+        broken_plugins=registry().import_errors,
         repeat=repeat,
     )
 
@@ -131,7 +131,7 @@ def command_line() -> str:
 
 def shown_config(config: StudyConfig) -> StudyConfig:
     """The configuration for manifests and reports: absolute folders, no storage password."""
-    storage = None if config.storage is None else shown_url(config.storage)
+    storage = None if config.storage is None else masked_url(config.storage)
     folder, checkpoint = config.source.folder, config.teacher.checkpoint
     return replace(
         config,
@@ -155,7 +155,7 @@ def _without_password(argument: str) -> str:
     if key != "storage":
         return argument
     try:
-        return f"storage={shown_url(value.strip(QUOTES))}"
+        return f"storage={masked_url(value.strip(QUOTES))}"
     except ArgumentError:  # the position of a password in the URL is unknown
         return "storage=***"
 

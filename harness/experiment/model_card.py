@@ -232,5 +232,5 @@ def _code(text: str) -> str:
 
 def _text(text: str) -> str:
     """A text that Markdown shows as it is, in one line, also in a table."""
-    escaped = html.escape(" ".join(text.split()), quote=False)
-    return re.sub(r"([\\`*_{}\[\]|#~])", r"\\\1", escaped)
+    html_text = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*_{}\[\]|#~])", r"\\\1", html_text)

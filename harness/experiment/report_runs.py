@@ -73,7 +73,7 @@ class ReportRuns:
             fingerprints = [run.fingerprint for run in self.runs[selection.study.method.name]]
             seed_records = {key: records[key] for key in fingerprints if key in records}
             students = self.executor.students(selection.study.name)
-            students.tidy(selection.trial, seed_records, self.metric)
+            students.clean_up(selection.trial, seed_records, self.metric)
 
     def _run(self, selection: Selection, seed: int) -> Run:
         study = selection.study

@@ -23,7 +23,7 @@ from harness.errors import StorageError
 from harness.method import Value
 from harness.runtime.randomness import derive
 from harness.storage.claims import Claims
-from harness.storage.database import make_immediate, shown_url
+from harness.storage.database import make_immediate, masked_url
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def _storage_errors(url: str) -> Iterator[None]:
     except (StorageInternalError, SQLAlchemyError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         reason = getattr(cause, "orig", None) or cause or error
-        raise StorageError(f"storage {shown_url(url)}: {reason}") from error
+        raise StorageError(f"storage {masked_url(url)}: {reason}") from error
 
 
 def open_optuna(url: str, claims: Claims) -> optuna.storages.RDBStorage:
@@ -44,18 +44,18 @@ def open_optuna(url: str, claims: Claims) -> optuna.storages.RDBStorage:
     time opens it, and its transactions change afterwards.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with claims.held("optuna-tables"):
+    with claims.hold("optuna-tables"):
         try:
             with _storage_errors(url):
                 storage = optuna.storages.RDBStorage(url)
         except (ImportError, RuntimeError) as error:  # no driver; tables of another Optuna
-            raise StorageError(f"storage {shown_url(url)}: {error}") from error
+            raise StorageError(f"storage {masked_url(url)}: {error}") from error
         make_immediate(storage.engine)
     return storage
 
 
 TrialScore = float | Literal["pruned"] | None
-"""A trial's selection score; "pruned" for a pruned trial, None for a failed one."""
+"""A trial's selection score; "pruned" for a pruned trial, None for a failed trial."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Search:
         """The trials of a round (from 0), asked now or read back. Earlier rounds must have been told."""
         start = number * ROUND
         if len(self._trials()) < start + ROUND:
-            with self.claims.held(f"ask:{self.name}:{number}"):
+            with self.claims.hold(f"ask:{self.name}:{number}"):
                 self._ask(number)
         trials = self._trials()
         return [Trial(trial.number, dict(trial.params)) for trial in trials[start : start + ROUND]]

@@ -132,7 +132,7 @@ class Trainer:
         """The teacher's outputs for the training split, on the device: one copy for all views."""
         if pooling not in self._device_outputs:
             outputs = self.materials.outputs["train"][pooling]
-            self._device_outputs[pooling] = outputs.on(self.materials.arithmetic.device)
+            self._device_outputs[pooling] = outputs.to_device(self.materials.arithmetic.device)
         return self._device_outputs[pooling]
 
     def view(self, run: Run) -> View:

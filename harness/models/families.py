@@ -113,7 +113,7 @@ assert len(FAMILIES) == len(_ROWS), "two families have one model type"
 
 
 def family_of(config: PretrainedConfig) -> Family:
-    """The family of an encoder. Raises `TeacherError` for an unknown one."""
+    """The family of an encoder. Raises `TeacherError` for an unknown family."""
     if config.model_type not in FAMILIES:
         raise TeacherError(
             f"'{config.model_type}' is not an encoder of the BERT family that is known to work: "

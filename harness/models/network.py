@@ -15,7 +15,7 @@ from harness.runtime.randomness import DropoutKey
 
 @dataclass(frozen=True)
 class Leaf:
-    """A tensor in training: (members, ...) if `stacked`, else one member's tensor (...,).
+    """A tensor in training: (members, ...) if `is_stacked`, else one member's tensor (...,).
 
     The tensor belongs to member `first` and, if stacked, to the members after that one.
     """
@@ -23,19 +23,19 @@ class Leaf:
     tensor: Tensor
     has_decay: bool
     first: int = 0
-    stacked: bool = True
+    is_stacked: bool = True
 
     @property
     def values(self) -> Tensor:
         """The numbers (members, ...), outside the graph, in the same memory."""
         values = self.tensor.detach()
-        return values if self.stacked else values[None]
+        return values if self.is_stacked else values[None]
 
     @property
     def gradients(self) -> Tensor | None:
         """The gradients (members, ...), in the same memory. None before a backward pass."""
         gradients = self.tensor.grad
-        return gradients if gradients is None or self.stacked else gradients[None]
+        return gradients if gradients is None or self.is_stacked else gradients[None]
 
 
 class Network(Protocol):

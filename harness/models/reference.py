@@ -38,7 +38,7 @@ class ReferenceClassifier:
     def leaves(self) -> list[Leaf]:
         """Every parameter in training. Biases and normalisations have no weight decay."""
         return [
-            Leaf(parameter, parameter.ndim > 1, stacked=False)
+            Leaf(parameter, parameter.ndim > 1, is_stacked=False)
             for parameter in self.model.parameters()
             if parameter.requires_grad
         ]

@@ -155,16 +155,16 @@ def last_linear(model: PreTrainedModel) -> nn.Linear:
 def _copy(teacher: PreTrainedModel, student: PreTrainedModel, layers: Sequence[int]) -> None:
     prefix = family_of(teacher.config).layers
     weights = teacher.base_model.state_dict()
-    copied = student.base_model.state_dict()
+    student_weights = student.base_model.state_dict()
     for name, value in weights.items():
-        if not name.startswith(f"{prefix}.") and name in copied:
-            copied[name] = value
+        if not name.startswith(f"{prefix}.") and name in student_weights:
+            student_weights[name] = value
     for target, source in enumerate(layers):
         layer = f"{prefix}.{source}."
         for name, value in weights.items():
             if name.startswith(layer):
-                copied[f"{prefix}.{target}.{name.removeprefix(layer)}"] = value
-    student.base_model.load_state_dict(copied)
+                student_weights[f"{prefix}.{target}.{name.removeprefix(layer)}"] = value
+    student.base_model.load_state_dict(student_weights)
 
 
 def save_student(

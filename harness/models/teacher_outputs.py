@@ -21,7 +21,7 @@ from harness.models.families import family_of
 from harness.models.network import pool
 from harness.pooling_table import POOLINGS
 from harness.runtime.device import Arithmetic
-from harness.storage.folders import cached
+from harness.storage.folders import build_once
 
 SHARE_SAMPLE = 4096
 SHARE_OF_GPU = 0.25
@@ -39,7 +39,7 @@ class TeacherOutputs:
     logits: Tensor
     states: Tensor
 
-    def on(self, device: torch.device) -> TeacherOutputs:
+    def to_device(self, device: torch.device) -> TeacherOutputs:
         """The outputs in a GPU's memory. Outputs above `SHARE_OF_GPU` stay in their files."""
         if device.type == "cpu":
             return self
@@ -93,7 +93,7 @@ def teacher_outputs(
         _compute(new_folder, model, inputs, arithmetic, advance)
         return {"examples": len(inputs.lengths)}
 
-    cached(folder, build)
+    build_once(folder, build)
     # The mode "c" is copy-on-write: torch accepts the arrays as writable, and the files stay the same.
     logits, *pooling_states = (
         torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))

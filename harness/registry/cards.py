@@ -101,7 +101,7 @@ def _table(kinds: Iterable[type[Method]]) -> Iterator[str]:
 
 
 def _method_space(method: type[Method]) -> dict[str, Hyper]:
-    """The method's hyper-parameters without those of the core."""
+    """The method's hyper-parameters without the core's hyper-parameters."""
     return {name: hyper for name, hyper in method.space.items() if name not in OF_THE_CORE}
 
 

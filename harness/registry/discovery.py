@@ -24,13 +24,13 @@ GROUP = "harness.methods"
 
 @dataclass(frozen=True)
 class Registry:
-    """All methods by name, and the plug-ins that could not be imported with the reason."""
+    """All methods by name, and the reasons why plug-ins cannot be imported, by plug-in."""
 
     methods: dict[str, type[Method]]
-    broken: dict[str, str]
+    import_errors: dict[str, str]
 
     def resolve(self, name: str) -> type[Method]:
-        """The method of that name or alias. Raises `MethodError` with the nearest names."""
+        """The method of a name or alias. Raises `MethodError` with the nearest names."""
         for method in self.methods.values():
             if name in names_of(method):
                 return method
@@ -45,19 +45,19 @@ class Registry:
 
 @cache
 def registry() -> Registry:
-    """Scan once. A plug-in that fails to import is reported by name and does not stop the others."""
+    """Scan for methods once. A plug-in that cannot be imported does not stop the scan."""
     methods: dict[str, type[Method]] = {}
-    broken: dict[str, str] = {}
+    import_errors: dict[str, str] = {}
     for origin, load in _candidates():
         try:
             candidates = _methods_of(load())
         except Exception as error:  # a plug-in may fail in any way
             interrupt.check(error)
-            broken[origin] = f"{type(error).__name__}: {error}"
+            import_errors[origin] = f"{type(error).__name__}: {error}"
             continue
         for method in candidates:
             register(methods, method)
-    return Registry(dict(sorted(methods.items())), broken)
+    return Registry(dict(sorted(methods.items())), import_errors)
 
 
 def chosen_methods(config: StudyConfig) -> list[type[Method]]:
@@ -67,17 +67,17 @@ def chosen_methods(config: StudyConfig) -> list[type[Method]]:
 
 def register(methods: dict[str, type[Method]], method: type[Method]) -> None:
     """Add a method. Raises `MethodError` when another one has its name or an alias."""
-    for other in methods.values():
-        shared_names = {*names_of(other)} & {*names_of(method)}
-        if shared_names and other is not method:
+    for registered_method in methods.values():
+        shared_names = {*names_of(registered_method)} & {*names_of(method)}
+        if shared_names and registered_method is not method:
             raise MethodError(
                 f"two methods are named '{min(shared_names)}': "
-                f"{_full_name(other)} and {_full_name(method)}"
+                f"{_full_name(registered_method)} and {_full_name(method)}"
             )
-    reserved = {"all", *names("ablation")} & {*names_of(method)}
-    if reserved:
+    reserved_names = {"all", *names("ablation")} & {*names_of(method)}
+    if reserved_names:
         raise MethodError(
-            f"{_full_name(method)}: '{min(reserved)}' is the name of a set of methods"
+            f"{_full_name(method)}: '{min(reserved_names)}' is the name of a set of methods"
         )
     methods[method.name] = method
 
@@ -100,7 +100,7 @@ def _importer(name: str) -> Callable[[], ModuleType | type]:
 
 
 def _methods_of(candidate: ModuleType | type) -> list[type[Method]]:
-    """The concrete methods that a module defines, or the class an entry point names."""
+    """The concrete methods that a module defines, or the class that an entry point names."""
     members = [candidate] if isinstance(candidate, type) else list(vars(candidate).values())
     methods = [
         member

@@ -1,4 +1,4 @@
-"""Methods made for a teacher and a student: for a run, or once to see whether they can be used."""
+"""Methods for a teacher and a student: for a run, or for a check whether the methods can be used."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def check_method(
     kind: type[Method],
     shapes: Shapes,
     encoders: Iterable[PretrainedConfig],
-    fixed: Mapping[str, Value],
+    constants: Mapping[str, Value],
 ) -> None:
-    """Make a method once: what cannot be used is refused before any training.
+    """Make a method once, to refuse an unusable method before any training.
 
     Raises:
         MethodError: the method cannot be used with these shapes or encoders.
     """
     for encoder in encoders:
         check_needs(encoder, kind.needs)
-    setting = {name: any_value(hyper) for name, hyper in kind.space.items()} | dict(fixed)
+    setting = {name: any_value(hyper) for name, hyper in kind.space.items()} | dict(constants)
     try:
         with convert_failures():
             make_method(kind, shapes, setting, 0)
@@ -65,13 +65,13 @@ def check_method(
         raise MethodError(f"{kind.name}: {error}") from error
 
 
-def usable(
+def usable_methods(
     kinds: Iterable[type[Method]], baseline: str | None, check: Callable[[type[Method]], None]
 ) -> tuple[list[type[Method]], dict[str, MethodError]]:
     """The methods that `check` does not refuse, and why it refuses the others, by name.
 
     Raises:
-        MethodError: nothing is left to compare: all methods are refused, or the baseline is.
+        MethodError: nothing is left to compare, because `check` refuses the baseline or all methods.
     """
     kinds_in_use: list[type[Method]] = []
     errors: dict[str, MethodError] = {}

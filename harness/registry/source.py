@@ -1,4 +1,4 @@
-"""The identity of a method: a hash of the source that its terms are computed by."""
+"""The identity of a method: a hash of the source that computes the method's terms."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.errors import MethodError
 from harness.method import Method
 
 CORE_PIECES = ("harness.method.losses", "harness.method.contract")
-"""Modules that the harness itself uses for every method: they belong to every identity."""
+"""Modules that the harness uses for every method. They belong to every identity."""
 PIECES = (*CORE_PIECES, "harness.method.matching", "harness.method.layer_maps")
 """The modules that methods are made of. A module belongs to the identities of its importers."""
 FOREIGN_PACKAGES = sys.stdlib_module_names | {"torch"}
@@ -35,13 +35,13 @@ def method_source(kind: type[Method]) -> str:
     origins = {base.__module__ for base in kind.__mro__}
     packages = {_package(module) for module in origins} - FOREIGN_PACKAGES
     modules = {module for module in origins if _package(module) in packages} | {*CORE_PIECES}
-    unread = list(modules)
-    while unread:
-        for name in _imported_names(unread.pop()):
-            relevant = name in PIECES or _package(name) in packages - {"harness"}
-            if relevant and name not in modules and _is_module(name):
+    queue = list(modules)
+    while queue:
+        for name in _imported_names(queue.pop()):
+            is_relevant = name in PIECES or _package(name) in packages - {"harness"}
+            if is_relevant and name not in modules and _is_module(name):
                 modules.add(name)
-                unread.append(name)
+                queue.append(name)
     digest = hashlib.sha256()
     for module in sorted(modules):
         digest.update(_code(_source_file(module)).encode())

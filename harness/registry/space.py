@@ -18,23 +18,25 @@ from harness.method import Hyper, Method, Value
 
 BOUNDS = {"kd_weight": (0.0, 1.0), "layer_share": (0.0, 1.0), "learning_rate": (0.0, 1.0)}
 SHARE = Hyper(
-    FloatDistribution(0.0, 1.0), "scalar", "the layer term's share of what distillation leaves"
+    FloatDistribution(0.0, 1.0),
+    "scalar",
+    "the layer term's share of the weight that the logit term leaves",
 )
 
 
 @dataclass(frozen=True)
 class Space:
-    """Distributions of hyper-parameters that are searched, and values of fixed ones, by name."""
+    """A search space: distributions of hyper-parameters, and constants for the others, by name."""
 
     distributions: dict[str, BaseDistribution]
-    fixed: dict[str, Value]
+    constants: dict[str, Value]
 
     def setting(self, params: Mapping[str, Value]) -> dict[str, Value]:
         """The setting that a trial's parameters stand for.
 
         With simplex weights the trial's `layer_share` s becomes layer_weight = (1 − kd_weight)·s.
         """
-        setting = {**self.fixed, **params}
+        setting = {**self.constants, **params}
         if "layer_share" in setting:
             share = float(setting.pop("layer_share"))
             setting["layer_weight"] = (1.0 - float(setting["kd_weight"])) * share
@@ -42,7 +44,7 @@ class Space:
 
 
 def space_of(method: type[Method], search: SearchConfig, regression: bool) -> Space:
-    """A method's space under a search configuration. Raises `ConfigError` for a bad narrowing."""
+    """A method's space under a search configuration. Raises `ConfigError` for an invalid narrowing."""
     low, high = search.learning_rate
     hypers = {
         "learning_rate": Hyper(FloatDistribution(low, high, log=True), "scalar", "by preset"),
@@ -56,14 +58,14 @@ def space_of(method: type[Method], search: SearchConfig, regression: bool) -> Sp
         hypers.pop("layer_weight")
         hypers["layer_share"] = SHARE
     distributions: dict[str, BaseDistribution] = {}
-    fixed: dict[str, Value] = {}
+    constants: dict[str, Value] = {}
     for name, hyper in hypers.items():
-        domain = _narrow(name, hyper, search.space.get(name))
+        domain = _domain(name, hyper, search.space.get(name))
         if isinstance(domain, BaseDistribution):
             distributions[name] = domain
         else:
-            fixed[name] = domain
-    return Space(distributions, fixed)
+            constants[name] = domain
+    return Space(distributions, constants)
 
 
 def _check_simplex(method: type[Method]) -> None:
@@ -94,23 +96,23 @@ def check_names(methods: Sequence[type[Method]], search: SearchConfig) -> None:
     names = {"learning_rate"}.union(*(method.space for method in methods))
     if search.weights == "simplex":
         names = (names - {"layer_weight"}) | {"layer_share"}
-    unknown = sorted(set(search.space) - names)
-    if unknown:
+    unknown_names = sorted(set(search.space) - names)
+    if unknown_names:
         raise ConfigError(
-            f"search.space.{unknown[0]}: none of the methods has it (they have "
+            f"search.space.{unknown_names[0]}: none of the methods has it (they have "
             f"{', '.join(sorted(names))})"
         )
 
 
-def _narrow(name: str, hyper: Hyper, choices: Sequence[Choice] | None) -> BaseDistribution | Value:
+def _domain(name: str, hyper: Hyper, choices: Sequence[Choice] | None) -> BaseDistribution | Value:
     if choices is None:
         return hyper.distribution if hyper.default is None else hyper.default
     distribution = hyper.distribution
     if isinstance(distribution, CategoricalDistribution):
-        unknown = [choice for choice in choices if choice not in distribution.choices]
-        if unknown:
+        unknown_choices = [choice for choice in choices if choice not in distribution.choices]
+        if unknown_choices:
             raise ConfigError(
-                f"search.space.{name}: {unknown[0]!r} is not one of {list(distribution.choices)}"
+                f"search.space.{name}: {unknown_choices[0]!r} is not one of {list(distribution.choices)}"
             )
         return choices[0] if len(choices) == 1 else CategoricalDistribution(list(choices))
     numbers = [c for c in choices if isinstance(c, int | float) and not isinstance(c, bool)]
@@ -128,10 +130,10 @@ def _narrow(name: str, hyper: Hyper, choices: Sequence[Choice] | None) -> BaseDi
 def _check_numbers(name: str, numbers: Sequence[float]) -> None:
     low, high = BOUNDS.get(name, (0.0, float("inf")))
     for number in numbers:
-        positive = name not in BOUNDS or name == "learning_rate"
-        if not low <= number <= high or (positive and number == 0):
+        excludes_zero = name not in BOUNDS or name == "learning_rate"
+        if not low <= number <= high or (excludes_zero and number == 0):
             interval = f"above 0{'' if high == float('inf') else f' and at most {high:g}'}"
-            accepted = interval if positive else f"from {low:g} to {high:g}"
-            raise ConfigError(f"search.space.{name}: {number:g} must be {accepted}")
+            limits = interval if excludes_zero else f"from {low:g} to {high:g}"
+            raise ConfigError(f"search.space.{name}: {number:g} must be {limits}")
     if len(numbers) == 2 and numbers[0] >= numbers[1]:
         raise ConfigError(f"search.space.{name}: [low, high] needs low < high, not {list(numbers)}")

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_pressed = False
+_interruption = False
 
 
 @contextmanager
 def listen() -> Iterator[None]:
     """Remember Ctrl-C in the block. A handler that another program has set stays in place."""
-    global _pressed
-    _pressed = False
+    global _interruption
+    _interruption = False
     handler = signal.getsignal(signal.SIGINT)
     if handler is not signal.default_int_handler:
         yield
@@ -28,12 +28,12 @@ def listen() -> Iterator[None]:
 
 def was_pressed() -> bool:
     """Whether Ctrl-C was pressed since the last `listen` began."""
-    return _pressed
+    return _interruption
 
 
 def _remember(number: int, frame: FrameType | None) -> None:
-    global _pressed
-    _pressed = True
+    global _interruption
+    _interruption = True
     raise KeyboardInterrupt
 
 
@@ -43,5 +43,5 @@ def check(error: Exception) -> None:
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed.
     """
-    if _pressed:
+    if _interruption:
         raise KeyboardInterrupt from error

@@ -89,7 +89,7 @@ def paired_effects(
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
     tail_rank(resamples, confidence)  # raises if there are too few
     spread = bool(np.ptp(values) > 0)
-    testable = spread and 3 <= len(values) <= LARGEST_SHAPIRO
+    is_testable = spread and 3 <= len(values) <= LARGEST_SHAPIRO
     ranks = np.sign(values) * scipy.stats.rankdata(abs(values))
     wins = float(np.mean((np.sign(values) + 1) / 2))
     return PairedEffects(
@@ -98,7 +98,7 @@ def paired_effects(
         resamples=resamples,
         bca_interval=_bca(values, confidence, generator, resamples) if spread else None,
         t_p_value=float(scipy.stats.ttest_1samp(values, 0).pvalue) if spread else None,
-        normality_p_value=float(scipy.stats.shapiro(values).pvalue) if testable else None,
+        normality_p_value=float(scipy.stats.shapiro(values).pvalue) if is_testable else None,
         wilcoxon_p_value=_signed_rank_p(values, ranks),
         d_z=float(values.mean() / values.std(ddof=1)) if spread else None,
         rank_biserial=float(ranks.sum() / (len(values) * (len(values) + 1) / 2)),

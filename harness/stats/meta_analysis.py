@@ -209,8 +209,8 @@ def mixed_effect(
             f"{len(names)} task(s) and {len(seed_names)} seed(s): at least two of each are needed",
         )
     designs = {"task": np.eye(len(names))[task], "seed": np.eye(len(seed_names))[seed]}
-    additive = np.hstack(list(designs.values()))
-    residuals = differences - additive @ np.linalg.lstsq(additive, differences)[0]
+    design = np.hstack(list(designs.values()))
+    residuals = differences - design @ np.linalg.lstsq(design, differences)[0]
     if abs(residuals).max() <= max(tolerance, ROUNDING * abs(differences).max()):
         return Attempt(None, "the differences do not vary beyond tasks and seeds")
     unit = float(differences.std(ddof=1)) / UNIT
@@ -219,10 +219,10 @@ def mixed_effect(
         model, problem = _fit(differences / unit, [designs[name] for name in effects])
         if model is None:
             return Attempt(None, problem)
-        smallest = int(model.vcomp.argmin())
-        if model.vcomp[smallest] >= BOUNDARY:
+        component = int(model.vcomp.argmin())
+        if model.vcomp[component] >= BOUNDARY:
             break
-        effects.pop(smallest)
+        effects.pop(component)
         if not effects:
             return Attempt(None, "the differences vary between neither tasks nor seeds")
     if problem:

@@ -64,8 +64,8 @@ def segments_up_to(
 
 def p_value(segments: Segments, tolerance: float) -> float:
     """The two-sided p value at zero, in (0, 1]; ends within `tolerance` of zero count as zero."""
-    covering = (segments.low <= tolerance) & (segments.high >= -tolerance)
-    return float((np.count_nonzero(covering) + 1) / (len(covering) + 1))
+    covers_zero = (segments.low <= tolerance) & (segments.high >= -tolerance)
+    return float((np.count_nonzero(covers_zero) + 1) / (len(covers_zero) + 1))
 
 
 def interval(segments: Segments, alpha: float, tolerance: float) -> tuple[float, float]:

@@ -1,1 +1,1 @@
-"""What is kept: the ledger, claims, sealed folders."""
+"""Storage: the ledger, claims and sealed folders."""

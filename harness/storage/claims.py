@@ -1,8 +1,8 @@
-"""Claims keep two workers from training the same run side by side.
+"""Claims keep two workers from training the same run at the same time.
 
-A claim whose owner is gone is taken over: of a process of this machine at once when it has ended, of
-one elsewhere when its heartbeat has stood still for a while by our own clock. Clocks of machines are
-never compared.
+A worker takes over the claims of dead owners. A process of this machine is dead when it has ended. A
+process of another machine is dead when its heartbeat has stood still for `EXPIRY_SECONDS` by the
+worker's own clock. The module never compares the clocks of two machines.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ POLL_SECONDS = 0.5
 BEAT_SECONDS = 15.0
 EXPIRY_SECONDS = 180.0
 CREATION_SLACK = 10.0
-"""Seconds by which a process's time of creation, computed from the boot's, may seem to move."""
+"""Seconds by which a process's creation time may seem to move, as it is computed from the boot time."""
 
 
 class ClaimTable:
@@ -34,14 +34,17 @@ class ClaimTable:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
 
-    def take(self, key: str, owner: str, gone: Mapping[str, float]) -> bool:
-        """Claim a key, also from an owner in `gone` without a heartbeat after the one given there."""
+    def take(self, key: str, owner: str, dead_owners: Mapping[str, float]) -> bool:
+        """Claim a key that is free or belongs to a dead owner. Returns whether the owner has the key.
+
+        `dead_owners` has the last heartbeat by owner. A claim with a later heartbeat stays.
+        """
         with self.ledger.transaction() as connection:
             row = {"key": key, "owner": owner, "heartbeat": time.time()}
             if insert_new(connection, CLAIMS, row):
                 return True
-            free = or_(CLAIMS.c.owner == owner, _silent(gone))
-            update = CLAIMS.update().where(CLAIMS.c.key == key, free)
+            condition = or_(CLAIMS.c.owner == owner, _dead_claims(dead_owners))
+            update = CLAIMS.update().where(CLAIMS.c.key == key, condition)
             return connection.execute(update.values(row)).rowcount == 1
 
     def release(self, key: str, owner: str) -> None:
@@ -49,10 +52,10 @@ class ClaimTable:
         with self.ledger.transaction() as connection:
             connection.execute(CLAIMS.delete().where(CLAIMS.c.key == key, CLAIMS.c.owner == owner))
 
-    def drop(self, gone: Mapping[str, float]) -> None:
-        """Remove claims of owners in `gone` without a heartbeat after the one given there."""
+    def drop(self, dead_owners: Mapping[str, float]) -> None:
+        """Remove the claims of dead owners. A claim with a later heartbeat than in the mapping stays."""
         with self.ledger.transaction() as connection:
-            connection.execute(CLAIMS.delete().where(_silent(gone)))
+            connection.execute(CLAIMS.delete().where(_dead_claims(dead_owners)))
 
     def refresh(self, owner: str) -> None:
         """Write a heartbeat of an owner."""
@@ -72,16 +75,16 @@ class ClaimTable:
             return dict(connection.execute(query.group_by(CLAIMS.c.owner)).all())
 
 
-def _silent(gone: Mapping[str, float]) -> ColumnElement[bool]:
-    """Claims of owners in `gone` without a heartbeat after the one given there."""
+def _dead_claims(dead_owners: Mapping[str, float]) -> ColumnElement[bool]:
+    """Claims of dead owners without a heartbeat after the heartbeat in the mapping."""
     return or_(
         false(),
-        *((CLAIMS.c.owner == o) & (CLAIMS.c.heartbeat <= beat) for o, beat in gone.items()),
+        *((CLAIMS.c.owner == o) & (CLAIMS.c.heartbeat <= beat) for o, beat in dead_owners.items()),
     )
 
 
 class Claims:
-    """This process's claims in a ledger, kept alive by one background thread while it is entered."""
+    """This process's claims in a ledger. In the context one background thread renews the claims."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -93,71 +96,71 @@ class Claims:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> Claims:
-        self.drop_gone()
+        self.drop_dead_owners()
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *unused: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         self._stop.set()
         self._thread.join()
         if kind is None:
-            self.drop_gone()
+            self.drop_dead_owners()
 
-    def drop_gone(self) -> None:
-        """Give back the claims of owners that are gone."""
-        self.table.drop(self._gone_owners())
+    def drop_dead_owners(self) -> None:
+        """Remove the claims of dead owners."""
+        self.table.drop(self._dead_owners())
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
             try:
                 self.table.refresh(self.owner)
-            except StorageError as error:  # the next beat may pass; training goes on meanwhile
+            except StorageError as error:  # the next beat may succeed; training goes on
                 say(f"warning: this process's claims could not be renewed: {error}")
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:
-        """Whether the key is ours for the block; the claim of an owner that is gone is taken over."""
-        mine = self.table.take(key, self.owner, self._gone_owners())
+        """Whether this process has the key for the block. A dead owner's claim is taken over."""
+        is_owner = self.table.take(key, self.owner, self._dead_owners())
         try:
-            yield mine
+            yield is_owner
         finally:
-            if mine:
+            if is_owner:
                 self.table.release(key, self.owner)
 
     @contextmanager
-    def held(self, key: str) -> Iterator[None]:
-        """Wait until the key is ours, for the block."""
+    def hold(self, key: str) -> Iterator[None]:
+        """Wait until this process has the key for the block."""
         while True:
-            with self.claim(key) as mine:
-                if mine:
+            with self.claim(key) as is_owner:
+                if is_owner:
                     yield
                     return
             time.sleep(POLL_SECONDS)
 
-    def _gone_owners(self) -> dict[str, float]:
-        """Owners that are gone, with their last heartbeat."""
-        owners, now = self.table.owners(), time.monotonic()
+    def _dead_owners(self) -> dict[str, float]:
+        """The dead owners, with their last heartbeats."""
+        owners, moment = self.table.owners(), time.monotonic()
         for owner, beat in owners.items():
             if self._heartbeats.get(owner, (None, 0.0))[0] != beat:
-                self._heartbeats[owner] = (beat, now)
-        return {owner: beat for owner, beat in owners.items() if self._is_gone(owner, now)}
+                self._heartbeats[owner] = (beat, moment)
+        return {owner: beat for owner, beat in owners.items() if self._is_dead(owner, moment)}
 
-    def _is_gone(self, owner: str, now: float) -> bool:
-        home, pid, created = owner.rsplit(":", 2)
+    def _is_dead(self, owner: str, moment: float) -> bool:
+        home, pid, creation_time = owner.rsplit(":", 2)
         if home == host():
-            return _has_ended(int(pid), float(created))
-        return now - self._heartbeats[owner][1] > EXPIRY_SECONDS
+            return _has_ended(int(pid), float(creation_time))
+        return moment - self._heartbeats[owner][1] > EXPIRY_SECONDS
 
 
-def _has_ended(pid: int, created: float) -> bool:
-    """Whether a process of this machine has ended; its number may belong to another one now.
+def _has_ended(pid: int, creation_time: float) -> bool:
+    """Whether a process of this machine has ended. Another process may have its number now.
 
-    One whose parent has not asked for its exit status stays listed, as a zombie.
+    An ended process stays in the list as a zombie until its parent asks for the exit status.
     """
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return True
-        return abs(process.create_time() - created) > CREATION_SLACK
+        return abs(process.create_time() - creation_time) > CREATION_SLACK
     except psutil.NoSuchProcess:
         return True

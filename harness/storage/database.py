@@ -1,6 +1,6 @@
 """One storage URL for the ledger and Optuna: SQLite in WAL mode with BEGIN IMMEDIATE, or PostgreSQL.
 
-With SQLite's ordinary deferred transactions two workers can both read, then both fail to write;
+With SQLite's default, deferred transactions, two workers can both read and then both fail to write.
 IMMEDIATE takes the write lock first and waits.
 """
 
@@ -46,46 +46,48 @@ def _begin(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def storage_url(out: Path, given: str | None) -> str:
-    """The URL of a runs folder: the one given, or SQLite's file in it.
+def storage_url(runs_folder: Path, url: str | None) -> str:
+    """The URL of a runs folder's ledger: `url` if there is one, else SQLite's file in the folder.
 
     Raises:
         StorageError: the URL is malformed, the folder cannot be written, or SQLite would lie on a
             network file system, where its WAL is unsafe.
     """
-    if given is not None:
+    if url is not None:
         try:
-            make_url(given)
+            make_url(url)
         except ArgumentError as error:
-            # The text itself is not shown: it may hold a password.
+            # The message leaves out the text, which may hold a password.
             raise StorageError("storage: not a database URL like postgresql://...") from error
-        return given
+        return url
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        runs_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"--out {out}: cannot be made ({error.strerror})") from error
-    if not os.access(out, os.W_OK):
-        raise StorageError(f"--out {out}: cannot be written")
-    kind = _file_system(out)
+        raise StorageError(f"--out {runs_folder}: cannot be made ({error.strerror})") from error
+    if not os.access(runs_folder, os.W_OK):
+        raise StorageError(f"--out {runs_folder}: cannot be written")
+    kind = _file_system(runs_folder)
     if kind in NETWORK_FILE_SYSTEMS:
         raise StorageError(
-            f"--out {out}: SQLite's WAL is unsafe on {kind}; use storage=postgresql+psycopg://..."
+            f"--out {runs_folder}: SQLite's WAL is unsafe on {kind}; use storage=postgresql+psycopg://..."
         )
-    return f"sqlite:///{out.absolute() / 'ledger.db'}"
+    return f"sqlite:///{runs_folder.absolute() / 'ledger.db'}"
 
 
-def existing_url(runs: Path, given: str | None) -> str:
-    """The URL of a runs folder that has a ledger; opening a SQLite file that is not there makes it.
+def existing_url(runs_folder: Path, storage: str | None) -> str:
+    """The URL of an existing ledger. The check is needed, since SQLite makes a missing file.
 
     Raises:
-        StorageError: there is no such folder, it has no ledger, or as `storage_url`.
+        StorageError: the folder or the ledger does not exist, or `storage_url` fails.
     """
-    if not runs.is_dir():
-        raise StorageError(f"{runs}: no such folder")
-    url = storage_url(runs, given)
+    if not runs_folder.is_dir():
+        raise StorageError(f"{runs_folder}: no such folder")
+    url = storage_url(runs_folder, storage)
     if url.startswith(SQLITE) and not Path(url.removeprefix(SQLITE).partition("?")[0]).is_file():
         raise StorageError(
-            f"{runs}: has no ledger.db" if given is None else f"--storage {url}: no such file"
+            f"{runs_folder}: has no ledger.db"
+            if storage is None
+            else f"--storage {url}: no such file"
         )
     return url
 
@@ -96,9 +98,9 @@ def open_engine(url: str) -> Engine:
         engine = create_engine(url)
     except ImportError as error:
         hint = "PostgreSQL needs the extra: pip install -e '.[postgres]'"
-        raise StorageError(f"storage {shown_url(url)}: {error} ({hint})") from error
+        raise StorageError(f"storage {masked_url(url)}: {error} ({hint})") from error
     except SQLAlchemyError as error:
-        raise StorageError(f"storage {shown_url(url)}: {error}") from error
+        raise StorageError(f"storage {masked_url(url)}: {error}") from error
     make_immediate(engine)
     return engine
 
@@ -107,7 +109,7 @@ def insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> 
     """Insert unless the primary key is taken; returns whether the row was inserted."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     statement = insert(table).values(**row).on_conflict_do_nothing()
-    # Without the option PostgreSQL's count of an INSERT is lost: -1, whatever it did.
+    # Without the option PostgreSQL's row count of an INSERT is always -1.
     options = {"preserve_rowcount": True}
     return connection.execute(statement, execution_options=options).rowcount == 1
 
@@ -119,7 +121,7 @@ def put(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
         connection.execute(table.update().where(*keys).values(**row))
 
 
-def shown_url(url: str) -> str:
+def masked_url(url: str) -> str:
     """A URL without its password, for messages and manifests."""
     return make_url(url).render_as_string(hide_password=True)
 
@@ -134,12 +136,12 @@ def _file_system(folder: Path) -> str:
 
 @cache
 def host() -> str:
-    """What numbers its processes for itself: this machine since its start, or a container on it.
+    """The identity of the space of process numbers: this machine since its boot, or a container.
 
-    Names of machines are not enough: containers and copied machines share them.
+    A machine's name is not enough, because containers and copied machines share names.
     """
     parts = [socket.gethostname()]
-    with suppress(OSError):  # only Linux has them
+    with suppress(OSError):  # only Linux has these files
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         parts.append(str(Path("/proc/self/ns/pid").readlink()))
     return " ".join(parts)

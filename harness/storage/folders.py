@@ -24,26 +24,26 @@ REFUSALS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EIO, errno.ENOTDIR, errno.EEXIST, errno.EMFILE),
 }
-"""The system's errors that a write may meet."""
+"""The system's errors that a write may raise."""
 SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 """How libraries written in Rust (safetensors, tokenizers) report an error of the system."""
 
 
 @contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
+def replacement(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its name when the block ends without error.
 
     Raises:
         StorageError: the operating system refuses a write (disk full, no permission).
     """
-    made: Path | None = None
+    temporary_folder: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        yield made
+        temporary_folder = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        yield temporary_folder
         if folder.exists():
             shutil.rmtree(folder)
-        made.replace(folder)
+        temporary_folder.replace(folder)
     except UserError:
         raise
     except OSError as error:
@@ -51,19 +51,19 @@ def replacing(folder: Path) -> Iterator[Path]:
             raise
         raise StorageError(f"{folder}: cannot be written ({error.strerror})") from error
     except Exception as error:
-        said = SYSTEM_ERROR.search(str(error))
-        if said is None or int(said[1]) not in REFUSALS:
+        match = SYSTEM_ERROR.search(str(error))
+        if match is None or int(match[1]) not in REFUSALS:
             raise
-        raise StorageError(f"{folder}: cannot be written ({os.strerror(int(said[1]))})") from error
+        raise StorageError(f"{folder}: cannot be written ({os.strerror(int(match[1]))})") from error
     finally:
-        if made is not None:
-            shutil.rmtree(made, ignore_errors=True)
+        if temporary_folder is not None:
+            shutil.rmtree(temporary_folder, ignore_errors=True)
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what killed processes left of attempts at a folder that nobody writes now."""
-    for left in folder.parent.glob(f".{folder.name}-*"):
-        shutil.rmtree(left, ignore_errors=True)
+    """Remove the temporary folders that killed processes left. No process may write the folder now."""
+    for leftover in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def seal(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -76,38 +76,40 @@ def unseal(folder: Path) -> dict[str, Any] | None:
     """The facts of a sealed folder, or None when it is missing, truncated or damaged.
 
     Raises:
-        StorageError: it is there and cannot be read.
+        StorageError: the folder exists and cannot be read.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        intact = all(file_sha256(folder / name) == sha for name, sha in manifest["files"].items())
-        return dict(manifest["facts"]) if intact else None
+        is_intact = all(
+            file_sha256(folder / name) == sha for name, sha in manifest["files"].items()
+        )
+        return dict(manifest["facts"]) if is_intact else None
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
         return None
     except OSError as error:
         raise StorageError(f"{folder}: cannot be read ({error.strerror})") from error
 
 
-def cached(folder: Path, build: Callable[[Path], Mapping[str, Any]]) -> dict[str, Any]:
-    """The facts of a sealed folder; built (again) when it is missing or damaged.
+def build_once(folder: Path, build: Callable[[Path], Mapping[str, Any]]) -> dict[str, Any]:
+    """The facts of a sealed folder. A missing or damaged folder is built first.
 
-    Of several processes one builds and the others wait for it; the system frees a killed one's lock.
+    One of several processes builds, and the others wait. The system frees a killed process's lock.
     """
     facts = unseal(folder)
     if facts is None:
-        with _locked(folder):
+        with _folder_lock(folder):
             facts = unseal(folder)
             if facts is None:
                 clear_leftovers(folder)
-                with replacing(folder) as fresh:
-                    seal(fresh, build(fresh))
+                with replacement(folder) as new_folder:
+                    seal(new_folder, build(new_folder))
                 facts = unseal(folder)
     assert facts is not None
     return facts
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _folder_lock(folder: Path) -> Iterator[None]:
     lock = FileLock(folder.parent / f".{folder.name}.lock")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

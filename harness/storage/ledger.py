@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from harness.config import fault_lines
 from harness.errors import StorageError
-from harness.storage.database import insert_new, open_engine, put, shown_url
+from harness.storage.database import insert_new, masked_url, open_engine, put
 from harness.storage.manifest import MANIFEST, STUDY_MANIFEST, Manifest, StudyManifest
 from harness.storage.record import RECORD, Predictions, Record, Result, Role, StudyRun
 from harness.storage.schema import (
@@ -64,14 +64,14 @@ class Ledger:
                 yield connection
         except (SQLAlchemyError, JSONDecodeError, UnicodeDecodeError) as error:
             cause = getattr(error, "orig", None) or error
-            raise StorageError(f"ledger {shown_url(self.url)}: {cause}") from error
+            raise StorageError(f"ledger {masked_url(self.url)}: {cause}") from error
 
     def _make_tables(self) -> None:
         try:
             with self.transaction() as connection:
                 TABLES.create_all(connection)
         except StorageError:
-            # PostgreSQL fails when another worker has just made them: then they are there.
+            # PostgreSQL fails if another worker has just made the tables.
             with self.transaction() as connection:
                 TABLES.create_all(connection)
 
@@ -80,12 +80,12 @@ class Ledger:
         version = connection.scalar(select(META.c.value).where(META.c.key == "schema"))
         if version != SCHEMA_VERSION:
             raise StorageError(
-                f"ledger {shown_url(self.url)}: schema version {version}, this harness reads "
+                f"ledger {masked_url(self.url)}: schema version {version}, this harness reads "
                 f"{SCHEMA_VERSION} only; give another folder with --out"
             )
 
     def write_ablation(self, manifest: Manifest) -> None:
-        """Record what a command compares; the manifest replaces an earlier one of the same name."""
+        """Record an ablation's manifest, which replaces an earlier manifest of the same name."""
         with self.transaction() as connection:
             values = MANIFEST.dump_python(manifest, mode="json")
             row = {"name": manifest.name, "manifest": values, "created": time.time()}
@@ -101,18 +101,18 @@ class Ledger:
     def write_texts(
         self, sha256: str, ids: npt.NDArray[np.int64], texts: Sequence[tuple[str, ...]]
     ) -> None:
-        """Record once what the examples (examples,) of the split with that hash say, by their ids."""
+        """Record once the texts (examples,) of a split by the ids (examples,) and the split's hash."""
         with self.transaction() as connection:
-            there = select(TEXTS.c.sha256).where(TEXTS.c.sha256 == sha256)
-            if connection.scalar(there) is None:
-                row = {"sha256": sha256, "texts": _packed(ids, texts)}
+            query = select(TEXTS.c.sha256).where(TEXTS.c.sha256 == sha256)
+            if connection.scalar(query) is None:
+                row = {"sha256": sha256, "texts": _pack(ids, texts)}
                 insert_new(connection, TEXTS, row)
 
     def write_runs(self, results: Sequence[Result]) -> list[bool]:
-        """Write runs, each with all that belongs to it; tells which were not there already.
+        """Write all runs or none, with predictions and inspections; returns which runs are new.
 
-        All are written or none is. A failed run's record is replaced: it was tried again. It has nothing
-        else that belongs to it.
+        A run that failed and was tried again replaces the record of the failure, which has neither
+        predictions nor inspections.
         """
         with self.transaction() as connection:
             return [self._write_run(connection, result) for result in results]
@@ -125,15 +125,15 @@ class Ledger:
         row = RECORD.dump_python(record, mode="json") | {"created": time.time()}
         if not insert_new(connection, RUNS, row):
             return False
-        for split, predicted in result.predictions.items():
+        for split, predictions in result.predictions.items():
             connection.execute(
                 PREDICTIONS.insert().values(
                     fingerprint=record.fingerprint,
                     split=split,
-                    outputs=predicted.logits.shape[1],
-                    logits=predicted.logits.astype("<f4").tobytes(),
-                    labels=predicted.labels.astype("<f8").tobytes(),
-                    ids=predicted.ids.astype("<i8").tobytes(),
+                    outputs=predictions.logits.shape[1],
+                    logits=predictions.logits.astype("<f4").tobytes(),
+                    labels=predictions.labels.astype("<f8").tobytes(),
+                    ids=predictions.ids.astype("<i8").tobytes(),
                 )
             )
         for name, value in result.inspections.items():
@@ -142,20 +142,20 @@ class Ledger:
         return True
 
     def use_run(self, study: str, role: Role, trial: int, seed: int, fingerprint: str) -> None:
-        """Say which run a study uses for a trial and seed."""
+        """Record which run a study uses for a trial and seed."""
         with self.transaction() as connection:
             row = {"study": study, "role": role, "trial": trial, "seed": seed}
             put(connection, USES, {**row, "fingerprint": fingerprint})
 
     def manifest(self, ablation: str) -> Manifest:
-        """An ablation's manifest. Raises `StorageError` where there is none, or a damaged one."""
+        """An ablation's manifest. Raises `StorageError` if the manifest is missing or damaged."""
         with self.transaction() as connection:
             values = connection.scalar(
                 select(ABLATIONS.c.manifest).where(ABLATIONS.c.name == ablation)
             )
         if values is None:
-            raise StorageError(f"ledger {shown_url(self.url)}: no ablation '{ablation}'")
-        return self._validated(MANIFEST, values, f"the manifest of the ablation '{ablation}'")
+            raise StorageError(f"ledger {masked_url(self.url)}: no ablation '{ablation}'")
+        return self._validate(MANIFEST, values, f"the manifest of the ablation '{ablation}'")
 
     def ablations(self) -> list[str]:
         """Names of all ablations, oldest first."""
@@ -163,32 +163,30 @@ class Ledger:
             return list(connection.scalars(select(ABLATIONS.c.name).order_by(ABLATIONS.c.created)))
 
     def study_manifest(self, name: str) -> StudyManifest | None:
-        """A study's manifest, or None for an unknown name. Raises `StorageError` for a damaged one."""
+        """A study's manifest, or None for an unknown name. Raises `StorageError` if it is damaged."""
         with self.transaction() as connection:
             values = connection.scalar(select(STUDIES.c.manifest).where(STUDIES.c.name == name))
         if values is None:
             return None
-        return self._validated(STUDY_MANIFEST, values, f"the manifest of the study '{name}'")
+        return self._validate(STUDY_MANIFEST, values, f"the manifest of the study '{name}'")
 
-    def _validated(self, adapter: TypeAdapter[T], values: Any, subject: str) -> T:
+    def _validate(self, adapter: TypeAdapter[T], values: Any, subject: str) -> T:
         """The typed form of JSON values. Raises `StorageError` with the first fault."""
         try:
             return adapter.validate_python(values)
         except ValidationError as error:
             first, *others = fault_lines(error)
-            more = f" (and {len(others)} more)" if others else ""
+            rest = f" (and {len(others)} more)" if others else ""
             raise StorageError(
-                f"ledger {shown_url(self.url)}: {subject} is damaged: {first}{more}"
+                f"ledger {masked_url(self.url)}: {subject} is damaged: {first}{rest}"
             ) from error
 
     def _record(self, row: RowMapping) -> Record:
         values = {column.name: row[column.name] for column in RUNS.columns}
-        return self._validated(
-            RECORD, values, f"the record of the run {values['fingerprint'][:16]}"
-        )
+        return self._validate(RECORD, values, f"the record of the run {values['fingerprint'][:16]}")
 
     def records(self, fingerprints: Iterable[str]) -> dict[str, Record]:
-        """The records among those fingerprints that exist."""
+        """The existing records of these runs, by fingerprint."""
         with self.transaction() as connection:
             rows = connection.execute(
                 select(RUNS).where(RUNS.c.fingerprint.in_(list(fingerprints)))
@@ -199,14 +197,14 @@ class Ledger:
         """The only run whose fingerprint begins with `prefix`, and a study that uses it.
 
         Raises:
-            StorageError: there is none, or there are several.
+            StorageError: no run or several runs begin so, or no study uses the run.
         """
         with self.transaction() as connection:
             query = select(RUNS).where(RUNS.c.fingerprint.startswith(prefix, autoescape=True))
             rows = connection.execute(query.limit(2)).all()
             if len(rows) != 1:
                 raise StorageError(
-                    f"ledger {shown_url(self.url)}: {'several runs' if rows else 'no run'} whose "
+                    f"ledger {masked_url(self.url)}: {'several runs' if rows else 'no run'} whose "
                     f"fingerprint begins with '{prefix}'"
                 )
             record = self._record(rows[0]._mapping)
@@ -216,7 +214,7 @@ class Ledger:
                 .order_by(USES.c.study)
             )
         if study is None:
-            raise StorageError(f"ledger {shown_url(self.url)}: no study uses run '{prefix}'")
+            raise StorageError(f"ledger {masked_url(self.url)}: no study uses run '{prefix}'")
         return record, study
 
     def study_runs(self, study: str) -> list[StudyRun]:
@@ -237,7 +235,7 @@ class Ledger:
         return self.predictions_of((fingerprint,), split).get(fingerprint)
 
     def predictions_of(self, fingerprints: Iterable[str], split: str) -> dict[str, Predictions]:
-        """The stored predictions of those runs on a split, by fingerprint, where there are any."""
+        """The stored predictions of these runs on a split, by fingerprint."""
         with self.transaction() as connection:
             rows = connection.execute(
                 select(PREDICTIONS).where(
@@ -247,19 +245,21 @@ class Ledger:
             return {row.fingerprint: _predictions(row) for row in rows}
 
     def texts(self, sha256: str) -> dict[int, tuple[str, ...]]:
-        """The texts of a split's examples by id. Raises `StorageError` for none or damaged ones."""
+        """The texts of a split's examples by id. Raises `StorageError` if missing or damaged."""
         with self.transaction() as connection:
-            packed = connection.scalar(select(TEXTS.c.texts).where(TEXTS.c.sha256 == sha256))
-        if packed is None:
-            raise StorageError(f"ledger {shown_url(self.url)}: no texts of the split {sha256[:16]}")
+            data = connection.scalar(select(TEXTS.c.texts).where(TEXTS.c.sha256 == sha256))
+        if data is None:
+            raise StorageError(
+                f"ledger {masked_url(self.url)}: no texts of the split {sha256[:16]}"
+            )
         try:
-            return _unpacked(packed)
+            return _unpack(data)
         except (OSError, EOFError, zlib.error, ValueError, KeyError) as error:
             reason = f"damaged texts ({error})"
-            raise StorageError(f"ledger {shown_url(self.url)}: {reason}") from error
+            raise StorageError(f"ledger {masked_url(self.url)}: {reason}") from error
 
     def inspections(self, fingerprint: str) -> dict[str, Any]:
-        """What was looked at inside a run, by name."""
+        """The inspections of a run, by name."""
         with self.transaction() as connection:
             rows = connection.execute(
                 select(INSPECTIONS).where(INSPECTIONS.c.fingerprint == fingerprint)
@@ -267,7 +267,7 @@ class Ledger:
             return {row.name: row.value for row in rows}
 
     def inspections_of(self, fingerprints: Iterable[str], name: str) -> dict[str, Any]:
-        """One thing that was looked at inside those runs, by fingerprint, where it was."""
+        """One inspection of these runs, by fingerprint; runs without this inspection are left out."""
         with self.transaction() as connection:
             rows = connection.execute(
                 select(INSPECTIONS).where(
@@ -277,13 +277,13 @@ class Ledger:
             return {row.fingerprint: row.value for row in rows}
 
 
-def _packed(ids: npt.NDArray[np.int64], texts: Sequence[tuple[str, ...]]) -> bytes:
-    """One gzipped JSON text of ids (examples,) and texts (examples,); equal input, equal bytes."""
+def _pack(ids: npt.NDArray[np.int64], texts: Sequence[tuple[str, ...]]) -> bytes:
+    """One gzipped JSON text of ids (examples,) and texts (examples,). Equal input gives equal bytes."""
     values = {"ids": ids.tolist(), "texts": texts}
     return gzip.compress(json.dumps(values, ensure_ascii=False).encode(), mtime=0)
 
 
-def _unpacked(data: bytes) -> dict[int, tuple[str, ...]]:
+def _unpack(data: bytes) -> dict[int, tuple[str, ...]]:
     """The texts of each example, by its id."""
     values = json.loads(gzip.decompress(data))
     return {id: tuple(texts) for id, texts in zip(values["ids"], values["texts"], strict=True)}

@@ -1,7 +1,7 @@
-"""The manifest of an ablation: what is compared, on what data, how and with what.
+"""The manifest of an ablation: the comparisons, the data, the protocol and the versions.
 
-`harness.experiment.manifest` writes it before the first run is trained, and the ledger keeps it as JSON.
-Everything that reads results starts from it. Never imports torch.
+`harness.experiment.manifest` writes the manifest before the first run, and the ledger keeps it as JSON.
+All readers of results start from the manifest. The module never imports torch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from harness.config import StudyConfig
 from harness.runtime.provenance import Provenance
 
-_STRICT = ConfigDict(extra="forbid")
+_EXACT_KEYS = ConfigDict(extra="forbid")
 
 
 class Contrast(NamedTuple):
@@ -27,23 +27,23 @@ class Contrast(NamedTuple):
 
 
 class SeedRequest(NamedTuple):
-    """The report seeds that one command asked for: a fixed number, or the most of a sequential rule."""
+    """The report seeds of one command: a fixed number, or the maximum of a sequential rule."""
 
     rule: Literal["fixed", "sequential"]
     seeds: int
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class Source:
-    """Where the data came from; the folder as the command named it."""
+    """The source of the data, with the folder as the command named it."""
 
     kind: Literal["hub", "folder", "demo"]
     folder: str | None
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class TaskFacts:
-    """A task and its data. `labels` are empty for regression; the first metric decides."""
+    """A task and its data. `labels` are empty for regression. The first metric decides."""
 
     title: str
     labels: tuple[str, ...]
@@ -56,9 +56,9 @@ class TaskFacts:
     """The primary metric of a constant prediction on the first evaluation split."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class TeacherFacts:
-    """A task's teacher; of repeats, what their teachers have in common, with means of their scores."""
+    """A task's teacher. In a joint manifest: the facts that all repeats share, with mean scores."""
 
     fingerprint: str
     task: str
@@ -78,7 +78,7 @@ class TeacherFacts:
     """Share of each layer's pooled energy that varies between examples; empty for repeats."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class MethodCard:
     """A method's name, sources and hyper-parameters, in words."""
 
@@ -88,11 +88,11 @@ class MethodCard:
     paper: str
     form: str
     needs: tuple[str, ...]
-    """What the method reads of a teacher that runs in every step."""
+    """The outputs that the method reads from a teacher that runs in every step."""
     hyper_parameters: Mapping[str, str]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class Manifest:
     """One ablation. The joint manifest of repeats has `repeats`; a repeat's own has `repeat`."""
 
@@ -102,7 +102,7 @@ class Manifest:
     config: StudyConfig
     """The configuration, with absolute folders and no password."""
     students: str
-    """How deep students are and what they start from, in words."""
+    """The depth and the start of the students, in words."""
     banners: tuple[str, ...]
     tasks: Mapping[str, TaskFacts]
     teachers: Mapping[str, TeacherFacts]
@@ -111,37 +111,37 @@ class Manifest:
     """Names of studies by task and method; empty names in a joint manifest."""
     family: tuple[Contrast, ...]
     random_trials: int
-    """How many of the first trials were drawn at random."""
+    """The number of first trials that are drawn at random."""
     search_seeds: tuple[int, ...]
     report_seeds: tuple[int, ...]
-    """In a joint manifest the numbers of the repeats."""
+    """The report seeds; in a joint manifest the numbers of the repeats."""
     seed_requests: tuple[SeedRequest, ...]
-    """Report seeds asked for by this command, after those of earlier commands that left results."""
+    """The requests for report seeds: of earlier commands that left results, then of this command."""
     storage: str
     provenance: Provenance
     refused: Mapping[str, str]
-    """Reasons by the task, or the method on a task, that was left out."""
+    """The reasons why tasks, or methods on a task, are left out."""
     broken_plugins: Mapping[str, str]
     repeat: int | None = None
-    """Which repeat this is, from 0."""
+    """The number of the repeat, from 0."""
     repeats: tuple[str | None, ...] = ()
     """The repeats' ablations in order; None for a repeat that could not be trained."""
     replication: str | None = None
-    """What is drawn anew in each repeat, in words."""
+    """The parts that each repeat draws anew, in words."""
 
     @model_validator(mode="after")
-    def _complete(self) -> Self:
-        """Whether all names that studies and tasks use are described."""
+    def _check_names(self) -> Self:
+        """Check that all names that studies and tasks use are described."""
         methods = {method for studies in self.studies.values() for method in studies}
         metrics = {metric for task in self.tasks.values() for metric in task.metrics}
-        for group, names, known in (
+        for group, names, described_names in (
             ("tasks", self.studies.keys(), self.tasks.keys()),
             ("teachers", self.studies.keys(), self.teachers.keys()),
             ("methods", methods, self.methods.keys()),
             ("config.protocol.margins", metrics, self.config.protocol.margins.keys()),
         ):
-            if missing := sorted(names - known):
-                raise ValueError(f"{group}.{missing[0]} is missing")
+            if missing_names := sorted(names - described_names):
+                raise ValueError(f"{group}.{missing_names[0]} is missing")
         return self
 
     @property
@@ -180,14 +180,14 @@ class Manifest:
         return self.alpha / max(len(self.family), 1)
 
     @property
-    def joint(self) -> bool:
+    def is_joint(self) -> bool:
         """Whether this manifest joins repeats."""
         return bool(self.repeats)
 
     @property
     def unit(self) -> Literal["seed", "repeat"]:
-        """The unit of replication: what one score of a method stands for."""
-        return "repeat" if self.joint else "seed"
+        """The unit of replication, which gives one score of a method."""
+        return "repeat" if self.is_joint else "seed"
 
     @property
     def study_names(self) -> tuple[str, ...]:
@@ -207,13 +207,13 @@ class Manifest:
         return tuple(contrast for contrast in self.family if contrast.task == task)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class StudyManifest:
-    """One method's search on one task. The study's name ends in eight digits of the identity's hash."""
+    """A study, one method's search on one task, whose name ends in 8 digits of the identity's hash."""
 
     identity: Mapping[str, JsonValue]
     space: Mapping[str, str]
-    """What is searched: each hyper-parameter's distribution, as Optuna prints it."""
+    """The search space: each hyper-parameter's distribution, as Optuna prints it."""
     shapes: Mapping[str, int]
     """Layers, widths and outputs of teacher and student."""
 

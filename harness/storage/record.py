@@ -1,4 +1,4 @@
-"""The record of a run: what its result depends on, and what came of it. Never imports torch."""
+"""The record of a run: the inputs and the result. The module never imports torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from harness.storage.fingerprint import fingerprint
 Role = Literal["search", "report"]
 Status = Literal["complete", "pruned", "failed"]
 
-_STRICT = ConfigDict(extra="forbid")
+_EXACT_KEYS = ConfigDict(extra="forbid")
 
 
 class SplitHash(NamedTuple):
@@ -34,16 +34,16 @@ class SplitHash(NamedTuple):
     sha256: str
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class CustomTask:
-    """What identifies a user's own task; GLUE's tasks are known by name."""
+    """The identity of a user's own task. The identity of a GLUE task is its name."""
 
     name: str
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class HalvingRound:
     """The rungs of successive halving, and the settings that compete at them."""
 
@@ -51,9 +51,9 @@ class HalvingRound:
     round: tuple[Mapping[str, Choice], ...]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class RunInputs:
-    """Everything that a run's result depends on. Counts of trials and seeds are no part of it."""
+    """The inputs that a run's result depends on, without the numbers of trials and seeds."""
 
     results_version: int
     task: str | CustomTask
@@ -71,7 +71,7 @@ class RunInputs:
     """Fingerprint of the model that the student's layers are copied from."""
     pooling: str
     training: TrainingConfig
-    """With the precision and the engine that were used, not `auto`."""
+    """The training's configuration, with the actual precision and engine in place of `auto`."""
     weights: str
     device: str
     train: str
@@ -79,11 +79,11 @@ class RunInputs:
     evaluation: tuple[SplitHash, ...] = Field(min_length=1)
     """The splits that the run is scored on; the first decides."""
     halving: HalvingRound | None = None
-    """Of search runs with rungs."""
+    """The round of a search run with rungs; None for other runs."""
 
     @model_serializer(mode="wrap")
     def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The values without `halving` where there is none: fingerprints are of these values."""
+        """The values that fingerprints hash: `halving` only if there is a round."""
         values: dict[str, Any] = handler(self)
         if self.halving is None:
             del values["halving"]
@@ -106,47 +106,47 @@ class RunInputs:
 
     @property
     def split(self) -> SplitHash:
-        """The split that decides: `selection` for search runs, the first evaluation split else."""
+        """The split that decides: `selection` for search runs, the first evaluation split for others."""
         return self.evaluation[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class RunProvenance(Provenance):
-    """Where a run was trained, on how many threads, and together with which runs."""
+    """The provenance of a run, with the number of threads and the runs of the same population."""
 
     threads: int
     population: tuple[str, ...]
     """Fingerprints of all runs that were trained together, this one among them."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class Record:
-    """What the ledger keeps of one run."""
+    """One run in the ledger."""
 
     fingerprint: str
     inputs: RunInputs
     status: Status
     reason: str | None
-    """Why a run was pruned or failed."""
+    """The reason why a run was pruned or failed; None for a complete run."""
     metrics: Mapping[str, float]
     """Scores by metric on the first split, by `METRIC (SPLIT)` on further ones."""
     curves: tuple[Mapping[str, float], ...]
-    """By epoch each loss term's mean."""
+    """Each loss term's mean, by epoch."""
     seconds: float
     examples_per_second: float
     peak_memory: float
-    """In bytes."""
+    """Peak memory in bytes."""
     provenance: RunProvenance
     created: float | None = dataclasses.field(default=None, compare=False)
-    """When the ledger wrote the record, in seconds since 1970; None before."""
+    """The time when the ledger wrote the record, in seconds since 1970; None before."""
 
     @property
     def split_metrics(self) -> dict[str, dict[str, float]]:
         """The scores by split, in the order of evaluation, and by metric; empty for a failed run."""
-        first, *further = (split for split, _ in self.inputs.evaluation)
-        scores: dict[str, dict[str, float]] = {split: {} for split in (first, *further)}
+        first, *other_splits = (split for split, _ in self.inputs.evaluation)
+        scores: dict[str, dict[str, float]] = {split: {} for split in (first, *other_splits)}
         for name, value in self.metrics.items():
-            split = next((split for split in further if name.endswith(f" ({split})")), first)
+            split = next((split for split in other_splits if name.endswith(f" ({split})")), first)
             scores[split][name.removesuffix(f" ({split})")] = value
         return scores
 
@@ -165,7 +165,7 @@ class Predictions:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """A run's record, its predictions by split, and what was looked at inside it by name."""
+    """A run's record, its predictions by split, and its inspections by name."""
 
     record: Record
     predictions: Mapping[str, Predictions]
@@ -174,7 +174,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class StudyRun:
-    """A record as one study uses it: the trial it belongs to (the best trial for report runs)."""
+    """A record as one study uses it. The trial of a report run is the study's best trial."""
 
     role: Role
     trial: int

@@ -55,7 +55,7 @@ def train_population(
         The population of the members that are left, and all members' outcomes in the order of `members`.
         A member whose loss is not finite leaves at the end of its epoch, with a failure.
     """
-    started = time.perf_counter()
+    start = time.perf_counter()
     if recipe.arithmetic.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(recipe.arithmetic.device)
     population = Population(members, recipe)
@@ -83,8 +83,8 @@ def train_population(
         if observe is not None:
             pause_start = time.perf_counter()
             observe(epoch + 1, population)
-            started += time.perf_counter() - pause_start  # observing is no cost of the training
-    share = (time.perf_counter() - started) / count
+            start += time.perf_counter() - pause_start  # observing is no cost of the training
+    share = (time.perf_counter() - start) / count
     examples, memory = len(recipe.inputs.lengths), _peak_memory(recipe.arithmetic)
     outcomes = [
         Outcome(member_curves, share, examples * len(member_curves) / share, memory, failure)

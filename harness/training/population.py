@@ -123,10 +123,10 @@ class Population:
         """The teacher's layers for a group's batches; logits and pooled states are the cached ones."""
         if self.teacher is None or not group.uses_teacher:
             return None
-        cached = self.teacher.batch(examples, self.device)
+        cached_layers = self.teacher.batch(examples, self.device)
         if not live_layers:
-            return cached
-        return replace(live_layers, logits=cached.logits, states=cached.states)
+            return cached_layers
+        return replace(live_layers, logits=cached_layers.logits, states=cached_layers.states)
 
     def _split_by_group(self, values: Any) -> list[Any]:
         """Each group's part of tensors (members, ...), in any structure."""

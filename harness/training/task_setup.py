@@ -14,7 +14,7 @@ from harness.config import StudyConfig
 from harness.data.batches import LengthSchedule
 from harness.data.sources import TaskData
 from harness.data.tasks import Task
-from harness.data.tokens import EncodedSplit, tokenised
+from harness.data.tokens import EncodedSplit, encoded_split
 from harness.errors import TeacherError
 from harness.method import Pooling, Shapes
 from harness.models.checkpoints import (
@@ -114,7 +114,7 @@ def outline_task(
     tokenizer = tokenizer_of(origin.folder)
     identity = [tokenizer_fingerprint(origin.folder), config.training.max_length]
     inputs = {
-        name: tokenised(
+        name: encoded_split(
             cache / "tokens" / fingerprint([*identity, split.sha256])[:32],
             split,
             tokenizer,
@@ -128,21 +128,23 @@ def outline_task(
     return TaskOutline(origin, own_start, inputs)
 
 
-def prepare(config: StudyConfig, data: TaskData, arithmetic: Arithmetic, out: Path) -> Materials:
+def prepare(
+    config: StudyConfig, data: TaskData, arithmetic: Arithmetic, runs_folder: Path
+) -> Materials:
     """Outline the task, make or load the teacher, judge the teacher, and compute or open its outputs.
 
     Raises:
         TeacherError: the teacher cannot be used or is too weak.
     """
-    outline = outline_task(config, data, arithmetic, out / "cache")
+    outline = outline_task(config, data, arithmetic, runs_folder / "cache")
     inputs = outline.inputs
     steps = LengthSchedule(inputs["train"].lengths, config.teacher.batch_size).steps_per_epoch
     with progress(f"{data.task.name}: teacher", steps * config.teacher.epochs) as advance:
         teacher = prepare_teacher(
-            outline.origin, config, data, inputs["train"], arithmetic, out, advance
+            outline.origin, config, data, inputs["train"], arithmetic, runs_folder, advance
         )
     scores = judge_teacher(teacher, config.teacher, data, inputs, arithmetic)
-    outputs = _outputs(config, data, inputs, teacher, arithmetic, out)
+    outputs = _outputs(config, data, inputs, teacher, arithmetic, runs_folder)
     shares = outputs["train"][config.pooling].variance_shares()
     facts = replace(scores, variance_shares=tuple(shares))
     _warn_of_constants(facts, config.pooling)
@@ -191,7 +193,7 @@ def _outputs(
     inputs: dict[str, EncodedSplit],
     teacher: Teacher,
     arithmetic: Arithmetic,
-    out: Path,
+    runs_folder: Path,
 ) -> dict[str, dict[Pooling, TeacherOutputs]]:
     batches = sum(-(-len(split) // 64) for split in data.splits.values())
     outputs = {}
@@ -206,7 +208,7 @@ def _outputs(
                     "poolings": sorted(POOLINGS),
                 }
             )
-            folder = out / "cache" / "teacher-outputs" / key[:32]
+            folder = runs_folder / "cache" / "teacher-outputs" / key[:32]
             outputs[name] = teacher_outputs(
                 folder, teacher.model, inputs[name], arithmetic, advance
             )

@@ -35,7 +35,7 @@ from harness.runtime.cpu import release_memory
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import global_seed
 from harness.storage.fingerprint import file_sha256, fingerprint
-from harness.storage.folders import cached
+from harness.storage.folders import build_once
 from harness.storage.manifest import TeacherFacts
 from harness.training.loop import RESULTS_VERSION, train_population
 from harness.training.population import predict
@@ -178,7 +178,7 @@ def prepare_teacher(
     data: TaskData,
     inputs: EncodedSplit,
     arithmetic: Arithmetic,
-    out: Path,
+    runs_folder: Path,
     advance: Callable[[int], None],
 ) -> Teacher:
     """The teacher of a task, fine-tuned on the training split unless its folder is already sealed."""
@@ -186,16 +186,16 @@ def prepare_teacher(
         model = load_classifier(origin.folder, arithmetic.device)
         _reorder_outputs(model, data.task, origin.outputs)
         return Teacher(model, origin.folder, origin.recipe, True, 0.0)
-    folder = out / "teachers" / f"{data.task.name}-{origin.recipe[:16]}"
+    folder = runs_folder / "teachers" / f"{data.task.name}-{origin.recipe[:16]}"
 
     def build(new_folder: Path) -> dict[str, Any]:
-        started = time.perf_counter()
+        start = time.perf_counter()
         _fine_tune(origin, config, data, inputs, arithmetic, new_folder, advance)
         release_memory()
         weights = file_sha256(new_folder / "model.safetensors")
-        return {"seconds": time.perf_counter() - started, "weights": weights}
+        return {"seconds": time.perf_counter() - start, "weights": weights}
 
-    facts = cached(folder, build)
+    facts = build_once(folder, build)
     model = load_classifier(folder, arithmetic.device)
     identity = fingerprint([origin.recipe, facts["weights"]])
     return Teacher(model, folder, identity, False, float(facts["seconds"]))

@@ -19,7 +19,7 @@ def gaps(evidence: Evidence) -> list[str]:
         sentences.append("No comparison was planned: there is no baseline to compare with.")
     sentences += [f"{sentence}." for sentence in evidence.result.gaps]
     for task in evidence.tasks:
-        for result in () if manifest.joint else evidence.results(task):
+        for result in () if manifest.is_joint else evidence.results(task):
             sentences += _run_gaps(result, evidence)
     sentences += [f"{sentence}." for sentence in collapses(evidence.result)]
     for comparison in evidence.result.comparisons:

@@ -120,7 +120,7 @@ def test_a_given_spread_without_seeds_has_no_interval(
     assert (
         "14 seeds detect a difference of 1 point of accuracy, the margin, with power 0.8." in text
     )
-    assert "seen in 10, the true one is 0.69 to 1.83 times as large" in text
+    assert "estimated from 10, the true spread is 0.69 to 1.83 times as large" in text
     assert "which --sd-seeds N takes into account" in text
 
 
@@ -202,7 +202,7 @@ def test_repeats_of_the_whole_are_planned_as_such(
     assert main([*flags]) == 0
     text = capsys.readouterr().out
     assert f"{plan['needed']} repeats detect a difference of 1 point of accuracy" in text
-    assert "A spread from few repeats is uncertain: seen in 3" in text
+    assert "A spread from few repeats is uncertain: estimated from 3" in text
 
 
 @pytest.mark.parametrize(

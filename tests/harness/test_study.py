@@ -587,7 +587,7 @@ def test_a_run_that_raised_is_replayed(
     ledger.close()
     assert failed.provenance.population == (failed.fingerprint,)
     assert main(["--replay", failed.fingerprint, "--out", str(tmp_path / "runs")]) == 0
-    assert "the same: it failed in the same way" in capsys.readouterr().out
+    assert "the same: both runs failed in the same way" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("more_methods")
@@ -639,7 +639,7 @@ def test_a_method_that_cannot_be_built_is_bad_input(
         (["--method", "pkd", "student.layers=1"], "needs at least 2"),
         (
             ["teacher.pretrained=/nowhere/at/all"],
-            "/nowhere/at/all: no folder, and from the hub: it is no name",
+            "/nowhere/at/all: no folder, and from the hub: it is not a valid name",
         ),
         (["storage=nonsense"], "storage: not a database URL"),
     ],

@@ -92,7 +92,7 @@ def no_vmap_fallback() -> Iterator[None]:
 
 
 def test_no_plug_in_is_broken() -> None:
-    assert registry().broken == {}
+    assert registry().import_errors == {}
 
 
 @pytest.mark.parametrize("name", METHODS)

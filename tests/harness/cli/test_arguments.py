@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from harness.cli import arguments
-from harness.cli.arguments import Request, parser, request
+from harness.cli.arguments import Request, parser, read_request
 from harness.compose import ablation_methods, names
 from harness.data.tasks import task_names
 from harness.errors import ConfigError, MethodError, UserError
@@ -19,7 +19,7 @@ from harness.registry.discovery import chosen_methods, register, registry
 
 
 def asked(*words: str) -> Request:
-    return request(parser().parse_args(["--preset", "demo", "--task", "rte", *words]))
+    return read_request(parser().parse_args(["--preset", "demo", "--task", "rte", *words]))
 
 
 def refused(*words: str) -> str:
@@ -31,7 +31,7 @@ def refused(*words: str) -> str:
 @pytest.mark.parametrize("words", [["--method", "alp"], ["--task", "rte"], []])
 def test_method_and_task_are_needed(words: list[str]) -> None:
     with pytest.raises(UserError, match="--method and --task are needed"):
-        request(parser().parse_args(words))
+        read_request(parser().parse_args(words))
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_flags_become_values_and_explicit_overrides_win() -> None:
     assert config.teacher.allow_weak
     assert asked("--method", "alp", "--sampler", "random").config.search.sampler == "random"
     made = asked("--method", "alp", "--dry-run", "--json", "--open")
-    assert (made.dry_run, made.json, made.open) == (True, True, True)
+    assert (made.dry_run, made.json, made.opens_report) == (True, True, True)
     assert not asked("--method", "alp").config.teacher.allow_weak
 
 
@@ -322,7 +322,7 @@ def test_a_broken_plug_in_is_named_and_stops_nothing(scan: Scan) -> None:
 
     scan([("plugin.broken", broken), ("plugin.works", lambda: named("works", "w"))])
     found = registry()
-    assert found.broken == {"plugin.broken": "ImportError: no module named 'rare'"}
+    assert found.import_errors == {"plugin.broken": "ImportError: no module named 'rare'"}
     assert set(found.methods) == {"works"}
     assert found.resolve("w") is found.methods["works"]
 

@@ -239,7 +239,7 @@ def test_flags_that_mean_nothing_are_refused(
         ({"folder": {"columns": [True], "label": "x"}}, r"folder\.columns\.0"),
         ({"folder": {"columns": ["x"], "label": True}}, r"folder\.label"),
         ({"folder": {"columns": ["x"], "label": -1}}, r"folder\.label"),
-        ({"evaluation": {"train": "dev.tsv"}}, "train and selection are no evaluation splits"),
+        ({"evaluation": {"train": "dev.tsv"}}, "train and selection cannot be evaluation splits"),
     ],
 )
 def test_faults_of_a_task_file_are_named(

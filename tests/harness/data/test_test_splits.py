@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from harness.config import ProtocolConfig, SourceConfig
-from harness.data.sources import TaskData, load_task_data, read_unlabelled
+from harness.data.sources import TaskData, load_task_data, read_test_file
 from harness.data.tasks import load_task, read_task, task_names
 from harness.demo.examples import generate
 from harness.errors import DataError, UserError
@@ -60,7 +60,7 @@ def test_official_test_files_are_read(tmp_path: Path, name: str, label: str | No
     header = [*([label] if label else []), *HEADERS[name]]
     path = tmp_path / "test.tsv"
     path.write_text(table(header))
-    split = read_unlabelled(path, load_task(name).folder)
+    split = read_test_file(path, load_task(name).folder)
     texts = [column for column in header if column in TEXTS]
     assert split.texts == tuple(tuple(f"text {n} {c}" for c in texts) for n in range(3))
     assert split.ids.tolist() == [0, 1, 2]
@@ -137,7 +137,7 @@ def test_no_row_of_a_test_file_is_left_out(tmp_path: Path) -> None:
     """Those of QQP's other files are: here the ids of all that follow would be wrong."""
     (tmp_path / "test.tsv").write_text("id\tquestion1\tquestion2\n0\ta\n1\tb\tc\n")
     with pytest.raises(DataError, match=r"test\.tsv:2: 2 columns, expected 3"):
-        read_unlabelled(tmp_path / "test.tsv", load_task("qqp").folder)
+        read_test_file(tmp_path / "test.tsv", load_task("qqp").folder)
 
 
 JOBS: dict[str, Any] = {

@@ -10,7 +10,7 @@ from harness.config import ProtocolConfig, SourceConfig
 from harness.data import tokens as inputs
 from harness.data.sources import Split, load_task_data
 from harness.data.tasks import load_task
-from harness.data.tokens import encode, tokenised
+from harness.data.tokens import encode, encoded_split
 from harness.models.checkpoints import tokenizer_fingerprint, tokenizer_of
 from tests.conftest import tiny_inputs
 
@@ -24,10 +24,10 @@ def test_tokens_are_made_once_and_mapped(
     tmp_path: Path, tiny_encoder: Path, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenizer = tokenizer_of(tiny_encoder)
-    first = tokenised(tmp_path / "tokens", split, tokenizer, 64)
+    first = encoded_split(tmp_path / "tokens", split, tokenizer, 64)
     expected = encode(split, tokenizer, 64)
     monkeypatch.setattr(inputs, "encode", None)
-    again = tokenised(tmp_path / "tokens", split, tokenizer, 64)
+    again = encoded_split(tmp_path / "tokens", split, tokenizer, 64)
     for found in (first, again):
         assert found.pad_id == expected.pad_id
         for name in ("ids", "types", "offsets"):
@@ -37,9 +37,9 @@ def test_tokens_are_made_once_and_mapped(
 
 def test_damaged_tokens_are_made_again(tmp_path: Path, tiny_encoder: Path, split: Split) -> None:
     tokenizer = tokenizer_of(tiny_encoder)
-    expected = np.array(tokenised(tmp_path / "tokens", split, tokenizer, 64).ids)
+    expected = np.array(encoded_split(tmp_path / "tokens", split, tokenizer, 64).ids)
     (tmp_path / "tokens" / "ids.npy").write_bytes(b"nothing")
-    assert np.array_equal(tokenised(tmp_path / "tokens", split, tokenizer, 64).ids, expected)
+    assert np.array_equal(encoded_split(tmp_path / "tokens", split, tokenizer, 64).ids, expected)
 
 
 def test_another_tokenizer_has_another_fingerprint(tmp_path: Path, tiny_encoder: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from harness.demo.encoder import (
-    IGNORED,
+    IGNORE_INDEX,
     STAGES,
     Stage,
     batches,
@@ -136,6 +136,6 @@ def test_batches_mark_words_only():
     corpus = draw_corpus(tokenizer, "rte", rng, 1024)
     for batch in islice(batches(corpus, rng), 4):
         special = torch.isin(batch.input_ids, torch.tensor(tokenizer.all_special_ids))
-        assert torch.equal(batch.faults == IGNORED, special)
+        assert torch.equal(batch.faults == IGNORE_INDEX, special)
         assert torch.equal(batch.labels == 1, (batch.faults == 1).any(1))
         assert torch.equal(batch.attention_mask.sum(1), (batch.input_ids != 0).sum(1))

@@ -30,27 +30,27 @@ def test_without_narrowing_ranges_are_searched_and_options_are_at_their_defaults
         "kd_weight": FloatDistribution(0.1, 1.0),
         "layer_weight": FloatDistribution(1.0, 1000.0, log=True),
     }
-    assert space.fixed == {"scaled": True, "detach_attention": False, "value": "raw"}
+    assert space.constants == {"scaled": True, "detach_attention": False, "value": "raw"}
 
 
 @pytest.mark.parametrize("name", registry().methods)
 def test_every_method_is_searched_or_fixed_in_all_it_declares(name: str) -> None:
     method = registry().methods[name]
     space = made(method)
-    assert {*space.distributions, *space.fixed} == {"learning_rate", *method.space}
+    assert {*space.distributions, *space.constants} == {"learning_rate", *method.space}
 
 
 @pytest.mark.parametrize("name", registry().methods)
 def test_regression_drops_the_temperature(name: str) -> None:
     space = made(registry().methods[name], regression=True, temperature=[2.0])
-    assert "temperature" not in {*space.distributions, *space.fixed}
+    assert "temperature" not in {*space.distributions, *space.constants}
 
 
 def test_one_value_fixes() -> None:
     space = made(temperature=[20], kd_weight=[0.0], value=["projected"])
     assert {"temperature", "kd_weight", "value"}.isdisjoint(space.distributions)
-    assert (space.fixed["temperature"], space.fixed["kd_weight"]) == (20, 0.0)
-    assert space.fixed["value"] == "projected"
+    assert (space.constants["temperature"], space.constants["kd_weight"]) == (20, 0.0)
+    assert space.constants["value"] == "projected"
     assert space.setting({"learning_rate": 1e-4, "layer_weight": 3.0}) == {
         "detach_attention": False,
         "kd_weight": 0.0,
@@ -73,7 +73,7 @@ def test_an_option_is_opened_by_naming_choices() -> None:
     space = made(scaled=[True, False], value=["projected", "raw"])
     assert space.distributions["scaled"] == CategoricalDistribution([True, False])
     assert space.distributions["value"] == CategoricalDistribution(["projected", "raw"])
-    assert set(space.fixed) == {"detach_attention"}
+    assert set(space.constants) == {"detach_attention"}
 
 
 def test_an_integer_range_stays_one() -> None:
@@ -84,7 +84,7 @@ def test_an_integer_range_stays_one() -> None:
         }
 
     assert made(Counted, heads=[2, 4]).distributions["heads"] == IntDistribution(2, 4)
-    assert made(Counted, heads=[3]).fixed["heads"] == 3
+    assert made(Counted, heads=[3]).constants["heads"] == 3
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_simplex_weights_sum_to_one_with_a_label_weight_of_at_least_zero(
 
 
 def test_simplex_shares_can_be_narrowed_and_bad_ones_are_refused() -> None:
-    assert made(weights="simplex", layer_share=[0.5]).fixed["layer_share"] == 0.5
+    assert made(weights="simplex", layer_share=[0.5]).constants["layer_share"] == 0.5
     with pytest.raises(ConfigError, match=r"layer_share: 1\.2 must be from 0 to 1"):
         made(weights="simplex", layer_share=[1.2])
 

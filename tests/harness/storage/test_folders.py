@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import StorageError
-from harness.storage.folders import MANIFEST, cached, replacing, seal, unseal
+from harness.storage.folders import MANIFEST, build_once, replacement, seal, unseal
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "manifest"])
@@ -28,9 +28,9 @@ def test_a_damaged_folder_has_no_facts(tmp_path: Path, damage: str) -> None:
 
 def test_a_failed_replacement_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "kept"
-    with replacing(folder) as fresh:
+    with replacement(folder) as fresh:
         (fresh / "data").write_text("old")
-    with pytest.raises(ZeroDivisionError), replacing(folder) as fresh:
+    with pytest.raises(ZeroDivisionError), replacement(folder) as fresh:
         (fresh / "data").write_text(str(1 / 0))
     assert (folder / "data").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
@@ -40,7 +40,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     for name in (".made-abc", ".made-def", ".other-abc"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "half").write_text("")
-    cached(tmp_path / "made", lambda folder: {})
+    build_once(tmp_path / "made", lambda folder: {})
     (tmp_path / ".made.lock").unlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other-abc", "made"]
 
@@ -48,7 +48,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
 BUILDER = """
 import sys, time
 from pathlib import Path
-from harness.storage.folders import cached
+from harness.storage.folders import build_once
 
 def build(folder):
     with (Path(sys.argv[1]) / "builders").open("a") as stream:
@@ -57,7 +57,7 @@ def build(folder):
     (folder / "data").write_text("whole")
     return {"examples": 3}
 
-assert cached(Path(sys.argv[1]) / "made", build) == {"examples": 3}
+assert build_once(Path(sys.argv[1]) / "made", build) == {"examples": 3}
 """
 
 
@@ -80,9 +80,9 @@ def test_the_lock_of_a_killed_builder_is_free(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_a_storage_error_and_a_librarys_own_error_is_not(tmp_path: Path) -> None:
     full = pytest.raises(StorageError, match=r"made: cannot be written \(No space left")
-    with full, replacing(tmp_path / "made"):
+    with full, replacement(tmp_path / "made"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    with pytest.raises(OSError, match="no such model"), replacing(tmp_path / "made"):
+    with pytest.raises(OSError, match="no such model"), replacement(tmp_path / "made"):
         raise OSError("no such model")
     assert not list(tmp_path.iterdir())
 
@@ -102,4 +102,4 @@ def test_an_unreadable_folder_is_not_taken_for_a_missing_one(
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
-        cached(tmp_path / "file" / "made", lambda folder: {})
+        build_once(tmp_path / "file" / "made", lambda folder: {})
