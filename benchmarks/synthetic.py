@@ -301,6 +301,8 @@ def _inputs(
         student=StudentConfig(layers=STUDENT_LAYERS, origin="pretrained"),
         start="made up",
         pooling="cls",
+        pooling_source="made up",
+        metric_sources=("made up",) * len(task.metrics),
         training=TrainingConfig(
             epochs=size.epochs, batch_size=16, precision="fp32", engine="stacked"
         ),

@@ -14,10 +14,12 @@ from harness.evaluation.inspection import InspectionRecorder, Inspector
 from harness.evaluation.scoring import Evaluation
 from harness.experiment.outcomes import PopulationOutcomes, failed_result
 from harness.method import Method, Pooling, Value, View
+from harness.metric_table import metric_of
 from harness.models.student import Blueprint
 from harness.models.teacher_outputs import TeacherOutputs
+from harness.pooling_table import pooling_row
 from harness.registry.instantiate import check_method, make_method
-from harness.registry.source import method_source
+from harness.registry.source import function_source, method_source
 from harness.runtime.failures import RunFailed, convert_failures
 from harness.storage.record import (
     CustomTask,
@@ -95,6 +97,13 @@ class Trainer:
             student=self.config.student,
             start=self.materials.start_fingerprint,
             pooling=self.config.pooling,
+            pooling_source=function_source(
+                pooling_row(method.view(self.config.pooling).pooling).pool
+            ),
+            metric_sources=tuple(
+                function_source(metric.statistic, metric.is_undefined)
+                for metric in map(metric_of, data.task.metrics)
+            ),
             training=replace(self.config.training, precision=arithmetic.name, engine=self.engine),
             weights=self.config.search.weights,
             device=arithmetic.device.type,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedModel
 
 from harness.data.batches import WIDTH_STEP
 from harness.data.tokens import EncodedSplit
@@ -130,16 +130,17 @@ def check_fits(folder: Path, inputs: Iterable[EncodedSplit], max_length: int) ->
     try:
         with torch.device("meta"):
             encoder = AutoModel.from_config(config, trust_remote_code=False)
-        words = encoder.get_submodule(family.words).num_embeddings
-        types = family.types and encoder.get_submodule(family.types).num_embeddings
-        positions = encoder.get_submodule(family.positions).num_embeddings
-        encoder.get_submodule(family.layers)  # students copy these layers
-        free_positions = positions - family.first_position(config)
-        length_limit = free_positions // WIDTH_STEP * WIDTH_STEP
+        first_position = family.first_position(config)
     except Exception as error:  # a model's own constructor raises anything
         raise TeacherError(
             f"{folder}: its config.json describes no '{config.model_type}' ({first_line(error)})"
         ) from error
+    _part(encoder, family.layers)  # students copy these layers
+    words, positions = (
+        _part(encoder, name).num_embeddings for name in (family.words, family.positions)
+    )
+    types = None if family.types is None else _part(encoder, family.types).num_embeddings
+    length_limit = (positions - first_position) // WIDTH_STEP * WIDTH_STEP
     if max_length > length_limit:
         raise TeacherError(
             f"training.max_length={max_length}: {folder} has positions for {length_limit} tokens; "
@@ -155,6 +156,17 @@ def check_fits(folder: Path, inputs: Iterable[EncodedSplit], max_length: int) ->
                     f"{folder}: its tokenizer does not belong to it: {kind} up to {values.max()}, "
                     f"embeddings for {embeddings}"
                 )
+
+
+def _part(encoder: PreTrainedModel, name: str) -> Any:
+    """The part of an encoder that its family's row names."""
+    try:
+        return encoder.get_submodule(name)
+    except AttributeError as error:
+        raise TeacherError(
+            f"the row of '{encoder.config.model_type}' in harness/models/families.py names '{name}', "
+            f"which {type(encoder).__name__} does not have"
+        ) from error
 
 
 def _demo(task: str, cache: Path, outline: bool) -> Path:

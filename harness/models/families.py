@@ -44,6 +44,10 @@ ON_POOLER = Head("pooler.dense", "classifier", True, torch.tanh, drops_input=Fal
 OF_TWO_LAYERS = Head("classifier.dense", "classifier.out_proj", False, torch.tanh, drops_input=True)
 
 
+TYPE_EMBEDDINGS = "embeddings.token_type_embeddings"
+"""The usual name of the embeddings of token types."""
+
+
 @dataclass(frozen=True)
 class Family:
     """One family of encoders, with the names of its parts in Hugging Face's classes.
@@ -57,9 +61,12 @@ class Family:
     positions_from: Literal["zero", "padding"]
     """Row of the first token's position embedding: row 0 (`zero`), or the row after the padding id's row
     (`padding`). With `padding` all padding tokens have the padding id's row."""
-    attention: bool = True
+    attention: bool
     """Whether the family's class takes the harness's attention function. That function hands out scores,
     queries, keys and values."""
+    types: str | None
+    """Embeddings of the token types. None where the family has no token types: then its class gets no
+    `token_type_ids`."""
     computes_as_bert: bool = False
     """Whether the family computes the same function as BERT, with BERT's names. The stacked engine
     trains such families only."""
@@ -69,9 +76,6 @@ class Family:
     embeddings: str = "embeddings"
     words: str = "embeddings.word_embeddings"
     positions: str = "embeddings.position_embeddings"
-    types: str | None = "embeddings.token_type_embeddings"
-    """Embeddings of the token types. None where the family has no token types: then its class gets no
-    `token_type_ids`."""
 
     def __post_init__(self) -> None:
         if self.computes_as_bert and self.types is None:
@@ -94,8 +98,9 @@ class Family:
         return {name: values for name, values in batch.items() if name not in exclusions}
 
 
-_BERT = Family("bert", ON_POOLER, "zero", computes_as_bert=True)
-_ROBERTA = Family("roberta", OF_TWO_LAYERS, "padding", computes_as_bert=True)
+_BERT = Family("bert", ON_POOLER, "zero", True, TYPE_EMBEDDINGS, computes_as_bert=True)
+_ROBERTA = Family("roberta", OF_TWO_LAYERS, "padding", True, TYPE_EMBEDDINGS, computes_as_bert=True)
+_ELECTRA_HEAD = replace(OF_TWO_LAYERS, activation=F.gelu)
 _ROWS = (
     _BERT,
     _ROBERTA,
@@ -103,9 +108,9 @@ _ROWS = (
     replace(_ROBERTA, model_type="camembert"),
     replace(_ROBERTA, model_type="data2vec-text"),
     replace(_ROBERTA, model_type="roberta-prelayernorm", computes_as_bert=False),
-    Family("electra", replace(OF_TWO_LAYERS, activation=F.gelu), "zero", computes_as_bert=True),
+    Family("electra", _ELECTRA_HEAD, "zero", True, TYPE_EMBEDDINGS, computes_as_bert=True),
     replace(_BERT, model_type="ernie", deviation_flag="use_task_id"),
-    Family("megatron-bert", ON_POOLER, "zero", attention=False),
+    Family("megatron-bert", ON_POOLER, "zero", False, TYPE_EMBEDDINGS),
 )
 FAMILIES: dict[str, Family] = {row.model_type: row for row in _ROWS}
 """The families by their model type."""

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
+from typing import get_args
 
 from harness.compose import names
 from harness.config import StudyConfig
 from harness.errors import MethodError
-from harness.method import Method
+from harness.method import Method, Need
 from harness.pooling_table import POOLINGS
 from harness.runtime import interrupt
 
@@ -116,6 +117,12 @@ def _methods_of(candidate: ModuleType | type) -> list[type[Method]]:
         for attribute in ("name", "summary", "paper"):
             if not isinstance(getattr(method, attribute, None), str):
                 raise MethodError(f"{method.__name__} has no {attribute}")
+        unknown_needs = sorted(set(method.needs) - set(get_args(Need)))
+        if unknown_needs:
+            raise MethodError(
+                f"{method.__name__}: unknown need {unknown_needs[0]!r}; known are "
+                f"{', '.join(get_args(Need))}"
+            )
         if method.pooling is not None and method.pooling not in POOLINGS:
             raise MethodError(
                 f"{method.__name__}: unknown pooling {method.pooling!r}; known are {', '.join(POOLINGS)}"

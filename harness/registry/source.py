@@ -1,4 +1,4 @@
-"""The identity of a method: a hash of the source that computes the method's terms."""
+"""Identities of methods and of the rows of tables: hashes of the source that computes their numbers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ast
 import hashlib
 import inspect
 import sys
+import textwrap
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec, resolve_name
@@ -48,6 +50,25 @@ def method_source(kind: type[Method]) -> str:
     return digest.hexdigest()
 
 
+@cache
+def function_source(*functions: Callable[..., object]) -> str:
+    """Hash the source of functions that a row of a table names, without comments and docstrings.
+
+    The hash does not cover other functions that these functions call.
+
+    Raises:
+        OSError: a function has no source file.
+    """
+    digest = hashlib.sha256()
+    for function in functions:
+        source = textwrap.dedent(inspect.getsource(function))
+        try:
+            digest.update(_normal_form(source).encode())
+        except SyntaxError:  # a lambda inside an expression: the lines are no statement
+            digest.update(source.encode())
+    return digest.hexdigest()
+
+
 def _package(module: str) -> str:
     return module.partition(".")[0]
 
@@ -84,7 +105,11 @@ def _source_file(module: str) -> Path:
 
 def _code(path: Path) -> str:
     """A file's code in one normal form, without comments and docstrings."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return _normal_form(path.read_text(encoding="utf-8"))
+
+
+def _normal_form(source: str) -> str:
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             continue

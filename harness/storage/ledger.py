@@ -178,7 +178,7 @@ class Ledger:
             first, *others = fault_lines(error)
             rest = f" (and {len(others)} more)" if others else ""
             raise StorageError(
-                f"ledger {masked_url(self.url)}: {subject} is damaged: {first}{rest}"
+                f"ledger {masked_url(self.url)}: {subject} cannot be read: {first}{rest}"
             ) from error
 
     def _record(self, row: RowMapping) -> Record:

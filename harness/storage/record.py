@@ -70,6 +70,10 @@ class RunInputs:
     start: str
     """Fingerprint of the model that the student's layers are copied from."""
     pooling: str
+    pooling_source: str
+    """Hash of the source of the pooling that the method reads."""
+    metric_sources: tuple[str, ...]
+    """Hashes of the source of the task's metrics, in the task's order."""
     training: TrainingConfig
     """The training's configuration, with the actual precision and engine in place of `auto`."""
     weights: str

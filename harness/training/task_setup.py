@@ -28,10 +28,12 @@ from harness.models.checkpoints import (
 from harness.models.teacher_outputs import TeacherOutputs, teacher_outputs
 from harness.pooling_table import POOLINGS
 from harness.registry.instantiate import shapes_of
+from harness.registry.source import function_source
 from harness.runtime.device import Arithmetic
 from harness.runtime.progress import progress, say
 from harness.storage.fingerprint import fingerprint
 from harness.storage.manifest import TeacherFacts
+from harness.training.loop import RESULTS_VERSION
 from harness.training.teacher import (
     Origin,
     Teacher,
@@ -205,7 +207,10 @@ def _outputs(
                     "split": split.sha256,
                     "max_length": config.training.max_length,
                     "precision": arithmetic.name,
-                    "poolings": sorted(POOLINGS),
+                    "poolings": {
+                        name: function_source(row.pool) for name, row in sorted(POOLINGS.items())
+                    },
+                    "results_version": RESULTS_VERSION,
                 }
             )
             folder = runs_folder / "cache" / "teacher-outputs" / key[:32]

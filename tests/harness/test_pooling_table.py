@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.compose import compose_config
 from harness.errors import ConfigError, MethodError
 from harness.method import Context, Layers, Method, View
+from harness.metric_table import METRICS, Values
 from harness.models.network import pool
 from harness.pooling_table import POOLINGS, PoolingRow
 from harness.registry.discovery import _methods_of as methods_of
@@ -57,6 +58,12 @@ def test_an_unknown_pooling_is_refused_wherever_it_is_named() -> None:
 
     with pytest.raises(
         MethodError, match=rf"^Plugin: unknown pooling 'largest'; known are {', '.join(POOLINGS)}$"
+    ):
+        methods_of(Plugin)
+    Plugin.pooling = None
+    Plugin.needs = frozenset({"token"})  # type: ignore[arg-type]
+    with pytest.raises(
+        MethodError, match=r"^Plugin: unknown need 'token'; known are tokens, scores"
     ):
         methods_of(Plugin)
 
@@ -116,3 +123,42 @@ def test_an_older_runs_folder_gets_teacher_outputs_of_a_new_row(
     }
     new = [files for name, files in after.items() if name not in before]
     assert {tuple(files) for files in new} == {tuple(sorted({*POOLINGS, "logits"}))}
+
+
+def smallest(layers: Sequence[Tensor], mask: Tensor) -> Tensor:
+    return -largest([-states for states in layers], mask)
+
+
+def half(labels: Values, predictions: Values) -> float:
+    return 0.5
+
+
+def test_an_edited_row_trains_and_scores_again(
+    tmp_path: Path,
+    tiny_encoder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    new_row: PoolingRow,
+) -> None:
+    """Under the same name, another function is another row: no earlier record or output stands."""
+    out = tmp_path / "runs"
+    flags = ("--trials", "1", "--seeds", "1", f"pooling={new_row.name}")
+
+    def records() -> dict[str, float]:
+        assert main(small_study(out, tiny_encoder, *flags)) == 0
+        (result,) = (
+            r for r in json.loads(capsys.readouterr().out)["results"] if r["method"] == "alp"
+        )
+        return dict(zip(result["runs"], result["scores"], strict=True))
+
+    first = records()
+    assert records() == first
+    folders = len(list((out / "cache" / "teacher-outputs").iterdir()))
+    monkeypatch.setitem(POOLINGS, new_row.name, replace(new_row, pool=smallest))
+    second = records()
+    assert not set(second) & set(first)
+    assert len(list((out / "cache" / "teacher-outputs").iterdir())) > folders
+    monkeypatch.setitem(METRICS, "accuracy", replace(METRICS["accuracy"], statistic=half))
+    third = records()
+    assert not set(third) & set(second)
+    assert set(third.values()) == {0.5}

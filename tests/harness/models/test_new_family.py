@@ -28,8 +28,16 @@ from transformers import (
 from harness.config import StudentConfig
 from harness.demo.encoder import build_tokenizer
 from harness.errors import TeacherError
+from harness.models.attention import ATTENTION, record_attention
 from harness.models.checkpoints import check_fits
-from harness.models.families import FAMILIES, ON_POOLER, Family, Head, can_stack
+from harness.models.families import (
+    FAMILIES,
+    ON_POOLER,
+    TYPE_EMBEDDINGS,
+    Family,
+    Head,
+    can_stack,
+)
 from harness.models.student import Blueprint, head_of
 from harness.runtime.device import Arithmetic
 from harness.study import main
@@ -61,13 +69,21 @@ class CopycatForSequenceClassification(BertForSequenceClassification):
         self.bert.pooler.activation = nn.GELU()
 
 
-COPYCAT = Family("copycat", replace(ON_POOLER, activation=F.gelu), "zero", computes_as_bert=True)
+COPYCAT = Family(
+    "copycat",
+    replace(ON_POOLER, activation=F.gelu),
+    "zero",
+    attention=True,
+    types=TYPE_EMBEDDINGS,
+    computes_as_bert=True,
+)
 DISTILBERT = Family(
     "distilbert",
     Head("pre_classifier", "classifier", uses_pooler=False, activation=F.relu, drops_input=False),
     "zero",
-    layers="transformer.layer",
+    attention=True,
     types=None,
+    layers="transformer.layer",
 )
 
 
@@ -108,9 +124,38 @@ def test_the_first_position_of_a_row_is_hugging_faces(family: str) -> None:
     assert FAMILIES[family].first_position(config) == (0 if padding is None else padding + 1)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_row_says_whether_its_class_hands_out_the_attention(family: str) -> None:
+    """The softmax of recorded scores is the attention that Hugging Face's own function returns."""
+    torch.manual_seed(0)
+    model, plain_model = (
+        AutoModelForSequenceClassification.from_config(
+            CONFIG_MAPPING[family](**SIZES), attn_implementation=name
+        ).eval()
+        for name in (ATTENTION, "eager")
+    )
+    plain_model.load_state_dict(model.state_dict())
+    tokens = torch.randint(5, SIZES["vocab_size"], (2, 6))
+    with torch.no_grad(), record_attention(frozenset({"scores"})) as record:
+        model(input_ids=tokens)
+        expected = plain_model(input_ids=tokens, output_attentions=True).attentions
+    assert FAMILIES[family].attention == bool(record.scores), "the row's `attention` is wrong"
+    for scores, weights in zip(record.scores, expected, strict=bool(record.scores)):
+        torch.testing.assert_close(scores.softmax(dim=-1), weights)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_row_says_whether_its_class_has_token_types(family: str) -> None:
+    embeddings = [
+        name for name, _ in classifier(family).base_model.named_modules() if "token_type" in name
+    ]
+    types = FAMILIES[family].types
+    assert embeddings == ([] if types is None else [types])
+
+
 def test_a_row_that_cannot_be_stacked_is_refused() -> None:
     with pytest.raises(ValueError, match="odd: the stacked engine adds embeddings of token types"):
-        Family("odd", ON_POOLER, "zero", computes_as_bert=True, types=None)
+        Family("odd", ON_POOLER, "zero", attention=True, types=None, computes_as_bert=True)
 
 
 @pytest.mark.usefixtures("copycat")

@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Iterator
 from importlib import import_module, invalidate_caches
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 
 from harness.method import layer_maps, losses, matching
 from harness.registry.discovery import registry
-from harness.registry.source import method_source
+from harness.registry.source import function_source, method_source
 
 PACKAGE = {
     "__init__.py": """from harness.method import layer_maps
@@ -100,3 +101,27 @@ def test_a_method_without_a_source_file_has_no_identity() -> None:
             method_source(own)
     finally:
         del sys.modules["builtins_of_a_test"]
+
+
+def test_a_function_is_its_code_without_comments_and_docstrings(tmp_path: Path) -> None:
+    def hashed(text: str) -> str:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        (folder / "rows.py").write_text(text)
+        spec = spec_from_file_location("rows", folder / "rows.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return function_source(module.twice)
+
+    plain = hashed("def twice(x):\n    return 2 * x\n")
+    assert hashed('def twice(x):\n    """Two."""\n    return 2 * x  # two\n') == plain
+    assert hashed("def twice(x):\n    return x * 2\n") != plain
+    first = hashed("twice = lambda x: 2 * x\n")
+    assert hashed("twice = lambda x: x * 2\n") != first
+
+
+def test_a_function_without_a_source_file_is_refused() -> None:
+    with pytest.raises((OSError, TypeError)):
+        function_source(len)

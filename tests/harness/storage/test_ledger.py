@@ -176,8 +176,8 @@ def test_a_damaged_manifest_is_named_in_one_line(
     with pytest.raises(StorageError) as raised:
         ledger.manifest("one")
     text = str(raised.value)
-    assert "the manifest of the ablation 'one' is damaged: " in text
-    assert text.partition("is damaged: ")[2].startswith(fault)
+    assert "the manifest of the ablation 'one' cannot be read: " in text
+    assert text.partition("cannot be read: ")[2].startswith(fault)
     assert "\n" not in text
 
 
@@ -185,5 +185,7 @@ def test_a_damaged_study_is_named(ledger: Ledger) -> None:
     with ledger.transaction() as connection:
         row = {"name": "s", "manifest": {"space": {}}, "created": 0.0}
         connection.execute(STUDIES.insert().values(**row))
-    with pytest.raises(StorageError, match=r"of the study 's' is damaged: 'identity' is missing"):
+    with pytest.raises(
+        StorageError, match=r"of the study 's' cannot be read: 'identity' is missing"
+    ):
         ledger.study_manifest("s")
