@@ -140,8 +140,8 @@ def test_a_users_task_on_the_hub(study: Command, home: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "refused"),
     [
-        (["teacher.pretrained=no/such"], "no/such: no folder, and from the hub: there is no such"),
-        (["source.dataset=no/such"], "cannot load no/such from the hub: there is no such"),
+        (["teacher.pretrained=no/such"], "no/such: no folder, and from the hub: the hub has no such"),
+        (["source.dataset=no/such"], "cannot load no/such from the hub: the hub has no such"),
         (
             ["--teacher", "some/gated-{task}"],
             "some/gated-rte: no folder, and from the hub: it is gated",
