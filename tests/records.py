@@ -21,6 +21,8 @@ INPUTS: dict[str, Any] = {
     "student": {},
     "start": "t" * 64,
     "pooling": "cls",
+    "pooling_source": "pooling",
+    "metric_sources": ["metric"],
     "training": {"precision": "fp32", "engine": "stacked"},
     "weights": "convex",
     "device": "cpu",
