@@ -8,7 +8,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from harness.method import Context, Layers, Method, Shapes, Value
+from harness.method import Context, Layers, Method, Need, Shapes, Value
 from harness.registry.discovery import registry
 from harness.registry.space import any_value
 from harness.runtime.randomness import generator, global_seed
@@ -38,17 +38,23 @@ def shift_parameters(method: Method, seed: int = 0) -> Method:
     return method.double()
 
 
-def batch(shapes: Shapes = EQUAL_SHAPES, seed: int = 0) -> tuple[Layers, Layers, Tensor]:
-    """Student, teacher and labels in float64; the student's tensors are leaves."""
+def batch(
+    shapes: Shapes = EQUAL_SHAPES, seed: int = 0, needs: frozenset[Need] = frozenset()
+) -> tuple[Layers, Layers, Tensor]:
+    """Student, teacher and labels in float64; the student's tensors are leaves.
+
+    As from the core, a field that no need names is empty.
+    """
     source = generator("batch", seed)
-    student = random_layers(
-        source, shapes.student_layers, shapes.student_width, shapes.student_heads, shapes.outputs
+    student, teacher = (
+        blank_fields(random_layers(source, *sizes, shapes.outputs), needs)
+        for sizes in (
+            (shapes.student_layers, shapes.student_width, shapes.student_heads),
+            (shapes.teacher_layers, shapes.teacher_width, shapes.teacher_heads),
+        )
     )
     for tensor in tensors(student):
         tensor.requires_grad_()
-    teacher = random_layers(
-        source, shapes.teacher_layers, shapes.teacher_width, shapes.teacher_heads, shapes.outputs
-    )
     return student, teacher, torch.randint(shapes.outputs, (EXAMPLES,), generator=source)
 
 
@@ -70,6 +76,39 @@ def random_layers(
         random_tuple(layers + 1, PLACES, width),
         random_tuple(layers, heads, PLACES, PLACES),
         *parts,
+    )
+
+
+def blank_fields(layers: Layers, needs: frozenset[Need]) -> Layers:
+    """The outputs that a model hands out for these needs, of everything that it could hand out."""
+    parts = slice(None) if "qkv" in needs else slice(-1, None) if "last-qkv" in needs else slice(0)
+    return Layers(
+        layers.logits,
+        layers.states,
+        layers.tokens if "tokens" in needs else (),
+        layers.scores if "scores" in needs else (),
+        layers.queries[parts],
+        layers.keys[parts],
+        layers.values[parts],
+    )
+
+
+def change_padding(layers: Layers) -> Layers:
+    """The same outputs with other values at padded tokens, and at pairs with a padded token."""
+    source = generator("padding")
+    pairs = MASK[:, :, None] & MASK[:, None, :]
+
+    def change(values: Tensor, mask: Tensor) -> Tensor:
+        noise = 50 * torch.randn(values.shape, generator=source, dtype=values.dtype)
+        return torch.where(mask, values, noise)
+
+    return replace(
+        layers,
+        tokens=tuple(change(states, MASK[:, :, None]) for states in layers.tokens),
+        scores=tuple(change(scores, pairs[:, None]) for scores in layers.scores),
+        queries=tuple(change(part, MASK[:, None, :, None]) for part in layers.queries),
+        keys=tuple(change(part, MASK[:, None, :, None]) for part in layers.keys),
+        values=tuple(change(part, MASK[:, None, :, None]) for part in layers.values),
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
 import torch
@@ -12,8 +13,18 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from harness.errors import MethodError
-from harness.method import Layers, Method, Shapes
-from harness.method.losses import distillation_loss, label_loss, objective
+from harness.method import (
+    Context,
+    Hyper,
+    Layers,
+    Method,
+    Need,
+    Shapes,
+    Value,
+    require_equal_widths,
+    weight,
+)
+from harness.method.losses import distillation_loss, label_loss, masked_mean, objective
 from harness.registry.cards import card
 from harness.registry.discovery import registry
 from harness.runtime.randomness import generator
@@ -25,6 +36,7 @@ from tests.methods.builders import (
     UNEQUAL_SHAPES,
     batch,
     build,
+    change_padding,
     context,
     middle,
     shift_parameters,
@@ -32,6 +44,7 @@ from tests.methods.builders import (
 )
 
 MATCHING = [name for name, method in METHODS.items() if method.matches_layers()]
+TOKEN_METHODS = [name for name, method in METHODS.items() if method.needs]
 SCALARS = [
     (name, hyper)
     for name, method in METHODS.items()
@@ -66,7 +79,7 @@ def gradient(
     method: Method, scalars: Mapping[str, Tensor], shapes: Shapes = EQUAL_SHAPES
 ) -> Tensor:
     """Gradient of the objective for the student and all parameters of the method, in one vector."""
-    student, teacher, labels = batch(shapes)
+    student, teacher, labels = batch(shapes, needs=method.needs)
     leaves = [*tensors(student), *method.parameters()]
     loss = total(method, student, teacher, labels, scalars)
     found = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
@@ -99,7 +112,7 @@ def test_no_plug_in_is_broken() -> None:
 def test_terms_are_finite_scalars_with_a_weight_each(name: str) -> None:
     for shapes in widths_of(name):
         method = build(name, shapes).double()
-        terms = method(*batch(shapes), context(middle(METHODS[name])))
+        terms = method(*batch(shapes, needs=method.needs), context(middle(METHODS[name])))
         assert bool(terms) == METHODS[name].matches_layers()
         assert not set(terms) & {"label", "kd"}
         for term, value in terms.items():
@@ -124,7 +137,7 @@ def test_the_card_names_every_hyper_parameter(name: str) -> None:
 def test_gradients_reach_the_student_and_every_parameter(name: str) -> None:
     for shapes in widths_of(name):
         method = shift_parameters(build(name, shapes))
-        student, teacher, labels = batch(shapes)
+        student, teacher, labels = batch(shapes, needs=method.needs)
         terms = method(student, teacher, labels, context(middle(METHODS[name])))
         sum(terms.values(), torch.zeros(())).backward()
         gradients_reached = [own.grad for own in tensors(student) if own.grad is not None]
@@ -174,7 +187,8 @@ def test_a_seed_gives_one_state_and_one_value(name: str) -> None:
         for key, value in first.state_dict().items():
             assert torch.equal(value, second.state_dict()[key]), key
         scalars = context(middle(METHODS[name]))
-        terms = [method(*batch(shapes), scalars) for method in (first, second)]
+        inputs = batch(shapes, needs=METHODS[name].needs)
+        terms = [method(*inputs, scalars) for method in (first, second)]
         assert {k: v.detach().item() for k, v in terms[0].items()} == {
             k: v.item() for k, v in terms[1].items()
         }
@@ -182,7 +196,8 @@ def test_a_seed_gives_one_state_and_one_value(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_terms_draw_nothing(name: str) -> None:
-    method, inputs = build(name).double(), batch()
+    method = build(name).double()
+    inputs = batch(needs=method.needs)
     scalars = context(middle(METHODS[name]))
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -194,7 +209,7 @@ def test_terms_draw_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_inputs_are_not_written_to(name: str) -> None:
     method = build(name).double()
-    student, teacher, labels = batch()
+    student, teacher, labels = batch(needs=method.needs)
     scalars = middle(METHODS[name])
     inputs = [*tensors(student), *tensors(teacher), labels]
     inputs += scalars.values()
@@ -222,7 +237,7 @@ def test_inputs_are_not_written_to(name: str) -> None:
 @pytest.mark.parametrize("name", MATCHING)
 def test_the_order_of_a_batch_does_not_matter(name: str) -> None:
     method = shift_parameters(build(name))
-    student, teacher, labels = batch()
+    student, teacher, labels = batch(needs=method.needs)
     rows = torch.randperm(EXAMPLES, generator=generator("rows"))
     assert not torch.equal(rows, torch.arange(EXAMPLES))
     scalars = context(middle(METHODS[name]))
@@ -237,6 +252,68 @@ def test_the_order_of_a_batch_does_not_matter(name: str) -> None:
         torch.testing.assert_close(shuffled[term], value, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", TOKEN_METHODS)
+def test_values_at_padded_tokens_do_not_count(name: str) -> None:
+    for shapes in widths_of(name):
+        method = shift_parameters(build(name, shapes))
+        student, teacher, labels = batch(shapes, needs=method.needs)
+        scalars = context(middle(METHODS[name]))
+        expected = method(student, teacher, labels, scalars)
+        changed = method(change_padding(student), change_padding(teacher), labels, scalars)
+        for term, value in expected.items():
+            assert changed[term].item() == pytest.approx(value.item(), rel=1e-9), (
+                f"{name}: `{term}` reads values at padded tokens; `masked_mean` leaves them out"
+            )
+
+
+class TokenStates(Method):
+    """LAYER = MSE of every token's last states. Hyper-parameters: layer_weight."""
+
+    name, summary, paper = "token-states", "every token's last state", "-"
+    space: ClassVar[Mapping[str, Hyper]] = {"layer_weight": weight(0.1, 10.0, "-")}
+    needs: ClassVar[frozenset[Need]] = frozenset({"tokens"})
+
+    def __init__(
+        self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
+    ) -> None:
+        super().__init__(shapes, structure, generator)
+        require_equal_widths(shapes, self.name, "alp")
+
+    def terms(
+        self, student: Layers, teacher: Layers, labels: Tensor, context: Context
+    ) -> dict[str, Tensor]:
+        distances = (student.tokens[-1] - teacher.tokens[-1]).square()
+        return {"layer": self.mean(distances, context.mask[:, :, None])}
+
+    def mean(self, distances: Tensor, mask: Tensor) -> Tensor:
+        return masked_mean(distances, mask)
+
+
+class TokenStatesWithoutNeeds(TokenStates):
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+
+class TokenStatesWithoutMask(TokenStates):
+    def mean(self, distances: Tensor, mask: Tensor) -> Tensor:
+        return distances.mean()
+
+
+def test_a_method_that_forgets_its_needs_or_the_mask_breaks_the_contract(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for method in (TokenStates, TokenStatesWithoutNeeds, TokenStatesWithoutMask):
+        monkeypatch.setitem(METHODS, method.__name__, method)
+    for check in (
+        test_terms_are_finite_scalars_with_a_weight_each,
+        test_values_at_padded_tokens_do_not_count,
+    ):
+        check("TokenStates")
+    with pytest.raises(IndexError):
+        test_terms_are_finite_scalars_with_a_weight_each("TokenStatesWithoutNeeds")
+    with pytest.raises(AssertionError, match="`layer` reads values at padded tokens"):
+        test_values_at_padded_tokens_do_not_count("TokenStatesWithoutMask")
+
+
 def _repeat(values: Tensor, times: int) -> Tensor:
     return torch.cat([values] * times)
 
@@ -248,7 +325,7 @@ def test_a_batch_that_is_doubled_has_the_same_terms_and_gradients(name: str) -> 
     scalars = middle(METHODS[name])
     losses, gradients = [], []
     for times in (1, 2):
-        student, teacher, labels = batch()
+        student, teacher, labels = batch(needs=method.needs)
         leaves = [*tensors(student), *method.parameters()]
         repeat = partial(_repeat, times=times)
         repeated_batch = [tree_map(repeat, part) for part in (student, teacher)]
@@ -276,7 +353,7 @@ def test_a_stacked_population_equals_a_loop_over_its_members(name: str) -> None:
         pytest.skip("its terms are computed member by member")
     for shapes in widths_of(name):
         members = [shift_parameters(build(name, shapes, seed=seed), seed) for seed in range(3)]
-        batches = [batch(shapes, seed) for seed in range(3)]
+        batches = [batch(shapes, seed, METHODS[name].needs) for seed in range(3)]
         settings = [middle(METHODS[name], share) for share in (0.2, 0.5, 0.8)]
         expected = torch.stack(
             [

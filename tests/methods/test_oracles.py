@@ -38,7 +38,7 @@ SHAPE = Shapes(6, 8, 4, 8, 3, teacher_heads=2, student_heads=2, epochs=4)
 DEPTHS = [(m, n, b) for m in (2, 3, 4, 6) for n in (6, 12) for b in (1, 7)] + [(5, 12, 7)]
 EQUAL_WIDTHS = {"alp-np", *MAPS}
 ANY_WIDTH = sorted(set(ORACLES) - EQUAL_WIDTHS)
-READ_TOKENS = ("tinybert", "minilm")
+READ_TOKENS = [name for name in ORACLES if registry().resolve(name).needs]
 SPREADS = {"static-mix": 0.01}  # its logits count a hundredfold
 
 
