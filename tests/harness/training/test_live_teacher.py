@@ -21,6 +21,7 @@ from harness.models.reference import layers_of
 from harness.models.student import Blueprint
 from harness.models.teacher_outputs import TeacherOutputs, teacher_outputs
 from harness.registry.discovery import registry
+from harness.registry.space import any_value
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import generator
 from harness.storage.database import storage_url
@@ -44,14 +45,14 @@ SETTING: dict[str, Value] = {
     "temperature": 2.0,
     "kd_weight": 0.5,
     "layer_weight": 1.0,
-    "compared": "layer-wise",
-    "scaled": True,
-    "detach_attention": False,
-    "value": "raw",
-    "normalised": True,
-    "direction": "to-teacher",
 }
-NAMES = ["tinybert", "minilm", "rail", "emd"]
+METHODS = registry().methods
+TOKEN_METHODS = [name for name, method in METHODS.items() if method.needs]
+NAMES = [
+    name
+    for name, method in METHODS.items()
+    if method.needs or method.pooling or not method.supports_vmap
+]
 
 
 def recipe(arithmetic: Arithmetic, name: str, **training: object) -> Recipe:
@@ -77,7 +78,7 @@ def recipe(arithmetic: Arithmetic, name: str, **training: object) -> Recipe:
 
 def member(name: str, seed: int, **setting: Value) -> Member:
     kind = registry().resolve(name)
-    own = {**SETTING, **setting}
+    own = {h: any_value(d) for h, d in kind.space.items()} | SETTING | setting
     method = kind(SHAPES, own, generator("method", seed))
     return Member(BLUEPRINT.weights(seed), method, own, seed)
 
@@ -112,7 +113,7 @@ def test_a_runs_losses_are_the_same_alone_and_in_any_population(
     assert all(value > 1e-3 for value in layer)
 
 
-@pytest.mark.parametrize("name", ["tinybert", "minilm"])
+@pytest.mark.parametrize("name", TOKEN_METHODS)
 def test_the_live_teacher_is_a_forward_pass_of_each_members_rows(
     arithmetic: Arithmetic, name: str
 ) -> None:
@@ -205,7 +206,7 @@ def test_a_method_without_distillation_still_matches_layers(arithmetic: Arithmet
         assert step["total"] == pytest.approx(step["label"] + 2.0 * step["layer"], rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["tinybert", "minilm"])
+@pytest.mark.parametrize("name", TOKEN_METHODS)
 def test_a_live_teacher_in_bf16_and_for_a_regression(arithmetic: Arithmetic, name: str) -> None:
     exact = recipe(arithmetic, name)
     (expected,) = curves([member(name, 1)], exact)
@@ -226,7 +227,7 @@ def test_a_methods_view_is_its_own_pooling_or_the_studys() -> None:
     assert resolve("tinybert").view("cls") == View("cls", frozenset({"tokens", "scores"}))
 
 
-@pytest.mark.parametrize("name", registry().methods)
+@pytest.mark.parametrize("name", METHODS)
 def test_no_batched_method_falls_back_to_a_loop(arithmetic: Arithmetic, name: str) -> None:
     torch._C._functorch._set_vmap_fallback_warning_enabled(True)
     with warnings.catch_warnings():
