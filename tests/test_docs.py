@@ -20,10 +20,11 @@ import torch
 import methods
 import reports.sections
 from harness import metric_table, pooling_table
+from harness.compose import compose_config
 from harness.demo.examples import generate
+from harness.errors import ConfigError
 from harness.metric_table import METRICS
 from harness.models import families
-from harness.models.families import FAMILIES
 from harness.pooling_table import POOLINGS
 from harness.registry.cards import document
 from harness.registry.discovery import registry
@@ -100,18 +101,25 @@ def rows_of(module: ModuleType, block: str) -> list[Any]:
     return rows
 
 
-def test_the_rows_of_the_document_are_rows() -> None:
+def test_the_rows_of_the_document_are_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They stay rows of the tables after somebody has added exactly them."""
     _, *shown = blocks("../CONTRIBUTING.md")
     modules = (metric_table, pooling_table, families)
     (metric,), (pooling,), (family,) = map(rows_of, modules, shown)
     labels, predictions = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
     assert metric.score(labels, predictions) == pytest.approx((2 / 3 + 1) / 2)
-    assert metric.name not in METRICS
     states, mask = torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[1, 1, 0]])
     assert pooling.pool((states, -states), mask).tolist() == [[[3.0], [-1.0]]]
-    assert pooling.name not in POOLINGS
     assert family == DISTILBERT
-    assert family.model_type not in FAMILIES
+    asked = ["methods=[alp]", "tasks=[rte]", "pooling=max", "protocol.margins.balanced=0.02"]
+    monkeypatch.delitem(METRICS, "balanced", raising=False)
+    monkeypatch.delitem(POOLINGS, "max", raising=False)
+    with pytest.raises(ConfigError, match="unknown pooling 'max'"):
+        compose_config(asked)
+    monkeypatch.setitem(METRICS, metric.name, metric)
+    monkeypatch.setitem(POOLINGS, pooling.name, pooling)
+    config = compose_config(asked)
+    assert (config.pooling, config.protocol.margins["balanced"]) == ("max", 0.02)
 
 
 def test_the_table_of_methods_is_what_the_cards_say() -> None:
