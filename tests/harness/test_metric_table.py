@@ -1,6 +1,7 @@
 """The table of metrics: scores and resampled forms against scikit-learn and scipy, and a new row."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,35 @@ from harness import metric_table
 from harness.analysis.compare import summarise
 from harness.compose import compose_config
 from harness.errors import ConfigError
-from harness.metric_table import METRICS, Metric, default_margins, one_by_one
+from harness.metric_table import METRICS, Metric, Score, default_margins, one_by_one
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
 from harness.study import main
 from tests.harness.data.test_custom_tasks import YAML, jobs, small_jobs
+from tests.harness.metric_kinds import CLASS_METRICS, MULTICLASS_METRICS, SCORE_METRICS
+
+VALUES = (0.0, 1.0, 1.0, 0.0, 1.0, 0.0), (0.0, 1.0, 0.0, 0.0, 1.0, 1.0), (0.0,) * 6, (1.0,) * 6
+"""Labels, and predictions in another order; the last two are constant."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A library's function of a metric, and for how many of the 16 pairs of `VALUES` it is undefined."""
+
+    score: Score
+    undefined: int
+
 
 REFERENCE = {
-    "accuracy": sklearn.metrics.accuracy_score,
-    "f1": sklearn.metrics.f1_score,
-    "matthews": sklearn.metrics.matthews_corrcoef,
-    "pearson": lambda labels, predictions: scipy.stats.pearsonr(labels, predictions)[0],
-    "spearman": lambda labels, predictions: scipy.stats.spearmanr(labels, predictions)[0],
+    "accuracy": Reference(sklearn.metrics.accuracy_score, undefined=0),
+    "f1": Reference(sklearn.metrics.f1_score, undefined=1),
+    "matthews": Reference(sklearn.metrics.matthews_corrcoef, undefined=12),
+    "pearson": Reference(lambda labels, p: scipy.stats.pearsonr(labels, p)[0], undefined=12),
+    "spearman": Reference(lambda labels, p: scipy.stats.spearmanr(labels, p)[0], undefined=12),
 }
+CORRELATIONS = [
+    name for name in SCORE_METRICS if METRICS[name].is_undefined is metric_table._constant
+]
 
 
 def draw(examples: int, resamples: int = 20) -> tuple[np.ndarray, np.ndarray]:
@@ -35,16 +52,17 @@ def draw(examples: int, resamples: int = 20) -> tuple[np.ndarray, np.ndarray]:
 
 def check(name: str, labels: np.ndarray, predictions: np.ndarray) -> None:
     drawn, counts = draw(len(labels))
-    expected = [[REFERENCE[name](labels[d], p[d]) for p in predictions] for d in drawn]
+    score = REFERENCE[name].score
+    expected = [[score(labels[d], p[d]) for p in predictions] for d in drawn]
     scores = METRICS[name].resample(labels, predictions, counts)
     np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_every_metric_has_a_reference() -> None:
-    assert METRICS.keys() == REFERENCE.keys()
+    assert METRICS.keys() == REFERENCE.keys(), "each metric needs one entry of REFERENCE"
 
 
-@pytest.mark.parametrize("name", ["accuracy", "f1", "matthews"])
+@pytest.mark.parametrize("name", CLASS_METRICS)
 def test_classes(name: str) -> None:
     generator = np.random.default_rng(1)
     labels = generator.integers(2, size=60)
@@ -52,7 +70,7 @@ def test_classes(name: str) -> None:
     check(name, labels, predictions)
 
 
-@pytest.mark.parametrize("name", ["accuracy", "f1", "matthews"])
+@pytest.mark.parametrize("name", CLASS_METRICS)
 def test_counts_are_the_same_in_single_precision(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,13 +83,13 @@ def test_counts_are_the_same_in_single_precision(
     np.testing.assert_array_equal(METRICS[name].resample(labels, predictions, counts), single)
 
 
-@pytest.mark.parametrize("name", ["accuracy", "matthews"])
+@pytest.mark.parametrize("name", MULTICLASS_METRICS)
 def test_three_classes(name: str) -> None:
     generator = np.random.default_rng(2)
     check(name, generator.integers(3, size=60), generator.integers(3, size=(3, 60)))
 
 
-@pytest.mark.parametrize("name", ["pearson", "spearman"])
+@pytest.mark.parametrize("name", SCORE_METRICS)
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 def test_values(name: str, offset: float) -> None:
     generator = np.random.default_rng(3)
@@ -80,7 +98,7 @@ def test_values(name: str, offset: float) -> None:
     check(name, labels, predictions)
 
 
-@pytest.mark.parametrize("name", ["pearson", "spearman"])
+@pytest.mark.parametrize("name", SCORE_METRICS)
 def test_values_with_ties(name: str) -> None:
     generator = np.random.default_rng(4)
     check(name, generator.integers(6, size=60), generator.integers(4, size=(3, 60)))
@@ -89,19 +107,21 @@ def test_values_with_ties(name: str) -> None:
 @pytest.mark.parametrize("name", METRICS)
 def test_the_score_is_the_reference_where_that_is_defined_and_else_zero(name: str) -> None:
     metric, generator = METRICS[name], np.random.default_rng(6)
-    values = (0.0, 1.0, 1.0, 0.0, 1.0, 0.0), (0.0, 1.0, 0.0, 0.0, 1.0, 1.0), (0.0,) * 6, (1.0,) * 6
     undefined = 0
-    for labels in map(np.array, values):
-        for predictions in map(generator.permutation, values):
+    for labels in map(np.array, VALUES):
+        for predictions in map(generator.permutation, VALUES):
             score = metric.score(labels, predictions)
             if metric.is_undefined(labels, predictions):
                 undefined += 1
                 assert score == 0
             else:
-                assert score == REFERENCE[name](labels, predictions)
+                expected = REFERENCE[name].score(labels, predictions)
+                assert score == pytest.approx(expected, rel=1e-12, abs=1e-12)
             resampled = metric.resample(labels, predictions[None], np.ones((1, 6)))
             np.testing.assert_allclose(resampled, [[score]], rtol=1e-9, atol=1e-12)
-    assert undefined == {"accuracy": 0, "f1": 1}.get(name, 12)
+    assert undefined == REFERENCE[name].undefined, (
+        f"{name} is undefined for {undefined} of 16 pairs, and REFERENCE says for how many it should be"
+    )
 
 
 def test_a_margin_overrides_its_default_alone_and_is_of_a_metric() -> None:
@@ -178,7 +198,7 @@ def test_one_class_everywhere_scores_zero_for_every_run() -> None:
     assert scores.tolist() == [[0, 0]] * 3
 
 
-@pytest.mark.parametrize("name", ["pearson", "spearman"])
+@pytest.mark.parametrize("name", CORRELATIONS)
 def test_correlations_of_constant_values_are_zero(name: str) -> None:
     labels = np.array([0.1, 0.7, 0.7, 0.2])
     predictions = np.array([[0.3, 0.1, 0.9, 0.4], [0.1, 0.1, 0.1, 0.1]])
@@ -188,7 +208,7 @@ def test_correlations_of_constant_values_are_zero(name: str) -> None:
     assert METRICS[name].score(labels, predictions[1]) == 0
 
 
-@pytest.mark.parametrize("name", ["pearson", "spearman"])
+@pytest.mark.parametrize("name", CORRELATIONS)
 def test_constant_values_are_found_despite_rounding(name: str) -> None:
     generator = np.random.default_rng(5)
     labels = generator.normal(size=60)

@@ -68,6 +68,20 @@ def test_an_unknown_pooling_is_refused_wherever_it_is_named() -> None:
         methods_of(Plugin)
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_row_reads_the_tokens_that_it_names(pooling: str) -> None:
+    """Values at padding change nothing; with `first`, values at later tokens change nothing either."""
+    source = torch.Generator().manual_seed(0)
+    layers = torch.randn(2, 3, 5, 4, generator=source)
+    mask = torch.arange(5) < torch.tensor([5, 1, 3])[:, None]
+    row = POOLINGS[pooling]
+    states = row.pool(layers.unbind(), mask.long())
+    assert states.shape == (3, 2, 4)
+    read = mask if row.tokens == "all" else torch.arange(5) == 0
+    changed = torch.where(read[..., None], layers, 50.0)
+    assert torch.equal(row.pool(changed.unbind(), mask.long()), states), pooling
+
+
 @pytest.mark.usefixtures("new_row")
 @pytest.mark.parametrize("dropout", [False, True], ids=["no dropout", "dropout"])
 @pytest.mark.parametrize("name", ["bert", "roberta"])

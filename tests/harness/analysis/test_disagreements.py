@@ -9,6 +9,8 @@ import pytest
 
 from harness.analysis.answers import Answers
 from harness.analysis.disagreements import Disagreements, disagreements
+from harness.metric_table import METRICS
+from tests.harness.metric_kinds import CLASS_METRICS, MULTICLASS_METRICS, SCORE_METRICS
 from tests.manifests import manifest
 
 SEEDS = (3, 1, 2)
@@ -55,7 +57,7 @@ def found(
 
 def rows_by_loop(metric: str, labels: Any, alp: Any, kd: Any, ids: Any) -> list[tuple[Any, ...]]:
     """Every example that a pair of models is not equally wrong on, one value at a time."""
-    scored = metric in ("pearson", "spearman")
+    scored = METRICS[metric].of_scores
 
     def error(answer: float, label: float) -> float:
         return abs(answer - label) if scored else float(answer != label)
@@ -93,7 +95,10 @@ def rows_of(pair: Disagreements) -> list[tuple[Any, ...]]:
     return list(zip(*columns, strict=True))
 
 
-@pytest.mark.parametrize(("metric", "classes"), [("accuracy", 2), ("f1", 2), ("accuracy", 3)])
+@pytest.mark.parametrize(
+    ("metric", "classes"),
+    [*((name, 2) for name in CLASS_METRICS), *((name, 3) for name in MULTICLASS_METRICS)],
+)
 def test_classes_are_those_of_a_loop(metric: str, classes: int) -> None:
     generator = np.random.default_rng(0)
     labels = generator.integers(classes, size=60)
@@ -106,17 +111,18 @@ def test_classes_are_those_of_a_loop(metric: str, classes: int) -> None:
     assert (pair.examples, pair.seeds, pair.is_regression) == (60, SEEDS, False)
 
 
-def test_scores_are_those_of_a_loop() -> None:
+@pytest.mark.parametrize("metric", SCORE_METRICS)
+def test_scores_are_those_of_a_loop(metric: str) -> None:
     generator = np.random.default_rng(1)
     labels = generator.uniform(0, 5, 40)
     alp, kd = labels + generator.normal(size=(2, 3, 40))
     kd[:, 7] = alp[:, 7]
     ids = np.arange(40)[::-1]
-    pair = found("pearson", labels, alp, kd, ids)
+    pair = found(metric, labels, alp, kd, ids)
     assert pair.is_regression
     assert len(pair.ids) == 39
     assert rows_of(pair) == [
-        pytest.approx(row) for row in rows_by_loop("pearson", labels, alp, kd, ids)
+        pytest.approx(row) for row in rows_by_loop(metric, labels, alp, kd, ids)
     ]
 
 

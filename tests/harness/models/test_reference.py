@@ -12,9 +12,11 @@ from transformers import (
     RobertaConfig,
 )
 
+from harness.method import Pooling
 from harness.models.attention import ATTENTION
 from harness.models.network import pool
 from harness.models.reference import layers_of
+from harness.pooling_table import POOLINGS
 from harness.runtime.randomness import CounterDropout, DropoutKey, key_dropout
 from tests.conftest import SIZES, tiny_batch, tiny_bert, tiny_inputs
 
@@ -57,9 +59,10 @@ def test_forward_and_gradients_equal_hugging_faces_eager_attention(
             torch.testing.assert_close(ours_p.grad, theirs_p.grad, atol=1e-5, rtol=1e-4, msg=name)
 
 
-def test_padding_changes_nothing() -> None:
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_padding_changes_nothing(pooling: Pooling) -> None:
     model = tiny_bert().eval()
-    narrow, wide = (layers_of(model, batch(width=width), "mean") for width in (24, 48))
+    narrow, wide = (layers_of(model, batch(width=width), pooling) for width in (24, 48))
     torch.testing.assert_close(narrow.logits, wide.logits, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(narrow.states, wide.states, atol=1e-5, rtol=1e-5)
 

@@ -30,6 +30,7 @@ from harness.models.families import FAMILIES, can_stack
 from harness.models.flat_weights import WeightBlock
 from harness.models.reference import ReferenceClassifier
 from harness.models.stacked import StackedClassifier
+from harness.pooling_table import POOLINGS
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import DropoutKey
 from tests.conftest import SIZES, VOCABULARY
@@ -98,7 +99,7 @@ def gradients(network: StackedClassifier, member: int) -> Iterator[tuple[str, Te
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("dropout", [False, True], ids=["no dropout", "dropout"])
 @pytest.mark.parametrize("compact", [False, True], ids=["all words", "used words"])
-@pytest.mark.parametrize("pooling", ["mean", "cls", None])
+@pytest.mark.parametrize("pooling", [*POOLINGS, None])
 def test_forward_and_gradients_equal_hugging_faces(
     name: str, members: int, dropout: bool, compact: bool, pooling: Pooling | None
 ) -> None:
@@ -276,14 +277,15 @@ def test_in_bf16_the_residual_stream_is_fp32_alone_and_together(name: str) -> No
     assert together.logits.dtype == torch.float32
 
 
-def test_padding_changes_nothing() -> None:
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_padding_changes_nothing(pooling: Pooling) -> None:
     config = CONFIGS["bert"]
     network = stacked(models_of(config, 2))
     batch = batch_of(config, 2)
     wider = {
         name: torch.nn.functional.pad(values, (0, 9), value=0) for name, values in batch.items()
     }
-    narrow, wide = (network.forward(own, None, "mean") for own in (batch, wider))
+    narrow, wide = (network.forward(own, None, pooling) for own in (batch, wider))
     torch.testing.assert_close(narrow.logits, wide.logits, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(narrow.states, wide.states, atol=1e-5, rtol=1e-5)
 

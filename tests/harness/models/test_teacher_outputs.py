@@ -6,23 +6,30 @@ import pytest
 import torch
 
 from harness.errors import TeacherError
+from harness.method import Pooling
 from harness.models.reference import layers_of
 from harness.models.teacher_outputs import TeacherOutputs, teacher_outputs
+from harness.pooling_table import POOLINGS
 from harness.runtime.device import Arithmetic
 from tests.conftest import tiny_batch, tiny_bert, tiny_inputs
 
 
-def outputs(folder: Path, arithmetic: Arithmetic, computed: list[int]) -> TeacherOutputs:
+def outputs(
+    folder: Path, arithmetic: Arithmetic, computed: list[int], pooling: Pooling = "mean"
+) -> TeacherOutputs:
     model = tiny_bert().eval()
-    return teacher_outputs(folder, model, tiny_inputs(), arithmetic, computed.append)["mean"]
+    return teacher_outputs(folder, model, tiny_inputs(), arithmetic, computed.append)[pooling]
 
 
-def test_rows_equal_a_live_forward(tmp_path: Path, arithmetic: Arithmetic) -> None:
-    cached = outputs(tmp_path / "cache", arithmetic, [])
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_rows_equal_a_live_forward(
+    tmp_path: Path, arithmetic: Arithmetic, pooling: Pooling
+) -> None:
+    cached = outputs(tmp_path / "cache", arithmetic, [], pooling)
     rows = [3, 39, 0]
     with torch.no_grad():
         batch = tiny_batch(tiny_inputs(), rows, 24)
-        live = layers_of(tiny_bert().eval(), batch, "mean")
+        live = layers_of(tiny_bert().eval(), batch, pooling)
     found = cached.batch(torch.tensor(rows), arithmetic.device)
     torch.testing.assert_close(found.logits, live.logits, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found.states, live.states, atol=2e-3, rtol=2e-3)

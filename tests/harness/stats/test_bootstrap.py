@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from harness.metric_table import Score
+from harness.metric_table import METRICS, Score
 from harness.stats import (
     CrossedBootstrap,
     bootstrap,
     crossed_bootstraps,
     paired_difference,
 )
+from tests.harness.metric_kinds import CLASS_METRICS
 
 LABELS = np.array([0, 1] * 20)
 
@@ -170,7 +171,7 @@ def test_covers_a_null_that_seeds_alone_do_not() -> None:
     assert seeds_cover < 110
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "matthews"])
+@pytest.mark.parametrize("metric", CLASS_METRICS)
 def test_several_pairs_at_once_are_each_as_alone(metric: str) -> None:
     methods = [classes(seed, right=0.6 + 0.1 * seed) for seed in range(4)]
     pairs = [(0, 3), (3, 0), (1, 2), (2, 2)]
@@ -186,7 +187,7 @@ def test_several_pairs_at_once_are_each_as_alone(metric: str) -> None:
 @pytest.mark.parametrize(
     ("metric", "method", "message"),
     [
-        ("bleu", classes(0), "unknown metric 'bleu'; known are accuracy, f1, matthews, pearson"),
+        ("bleu", classes(0), f"unknown metric 'bleu'; known are {', '.join(METRICS)}$"),
         ("accuracy", classes(0)[:3], r"predictions \[\(3, 40\), \(4, 40\)\] and labels \(40,\)"),
         ("accuracy", classes(0)[:, :9], r"and labels \(40,\) do not match \(seeds, examples\)"),
         ("accuracy", np.full((4, 40), np.nan), r"predictions\[0\]\[0, 0\] is nan"),

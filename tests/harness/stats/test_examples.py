@@ -16,6 +16,7 @@ from harness.stats.bootstrap import (
     examples_bootstraps_per_seed,
 )
 from harness.stats.examples import cochran_q, mcnemar, mcnemar_per_seed
+from tests.harness.metric_kinds import CLASS_METRICS
 
 LABELS = np.array([0, 1] * 20)
 
@@ -287,7 +288,7 @@ def test_constant_predictions_have_no_spread() -> None:
         )
 
 
-@pytest.mark.parametrize("metric", ["f1", "matthews", "accuracy"])
+@pytest.mark.parametrize("metric", CLASS_METRICS)
 def test_each_pair_and_seed_is_bootstrapped_as_if_alone(
     metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
