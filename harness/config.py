@@ -205,6 +205,8 @@ class StudyConfig:
     tasks: Annotated[tuple[str, ...], Field(min_length=1)]
     baseline: str | None = None
     pooling: Annotated[str, AfterValidator(lambda name: pooling_row(name).name)] = "cls"
+    """The states of each layer that the methods match. The classifier's head always reads the first
+    token."""
     task_files: Mapping[str, str] = Field(default_factory=dict)
     source: SourceConfig = Field(default_factory=SourceConfig)
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
