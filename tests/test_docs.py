@@ -31,6 +31,8 @@ from harness.registry.discovery import registry
 from harness.storage.ledger import Ledger
 from harness.study import main
 from reports.build import build_report
+from reports.evidence import read_evidence
+from reports.kit.palette import method_styles
 from reports.page import contents, page
 from tests.harness.models.test_new_family import DISTILBERT
 from tests.reports.conftest import Scribe
@@ -103,7 +105,7 @@ def rows_of(module: ModuleType, block: str) -> list[Any]:
 
 def test_the_rows_of_the_document_are_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """They stay rows of the tables after somebody has added exactly them."""
-    _, *shown = blocks("../CONTRIBUTING.md")
+    _, *shown = [block for block in blocks("../CONTRIBUTING.md") if not block.startswith("python ")]
     modules = (metric_table, pooling_table, families)
     (metric,), (pooling,), (family,) = map(rows_of, modules, shown)
     labels, predictions = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
@@ -120,6 +122,17 @@ def test_the_rows_of_the_document_are_rows(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(POOLINGS, pooling.name, pooling)
     config = compose_config(asked)
     assert (config.pooling, config.protocol.margins["balanced"]) == ("max", 0.02)
+
+
+def test_the_command_that_tries_a_metric_is_planned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = next(block for block in blocks("../CONTRIBUTING.md") if block.startswith("python -m"))
+    python, module, name, *flags = shlex.split(command)
+    assert (python, module, name) == ("python", "-m", "harness.study")
+    assert main([*flags, "--dry-run", "--json", "--out", str(tmp_path)]) == 0
+    (plan,) = json.loads(capsys.readouterr().out)["plan"]
+    assert (plan["search_runs"], plan["report_runs"]) == (2, 4)
 
 
 def test_the_table_of_methods_is_what_the_cards_say() -> None:
@@ -159,21 +172,27 @@ def test_the_method_of_the_document_is_listed_trained_and_reported(
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the document's package is installed. It offers a second method, which cannot be imported."""
-    example, _, project = blocks("add-a-method.md")
+    """Where the document's package is installed.
+
+    It also offers the document's method of tokens, and a method that cannot be imported.
+    """
+    example, _, tokens, project = blocks("add-a-method.md")
     folder = tmp_path_factory.mktemp("package")
     source, site = folder / "source", folder / "site"
     (source / "nearest_layer").mkdir(parents=True)
     (source / "nearest_layer" / "__init__.py").write_text(example)
+    (source / "nearest_layer" / "tokens.py").write_text(tokens)
     (source / "nearest_layer" / "rare.py").write_text("import something_rare\n")
-    (source / "pyproject.toml").write_text(f'{project}rare = "nearest_layer.rare:Rare"\n')
+    more = 'tokens = "nearest_layer.tokens:EveryToken"\nrare = "nearest_layer.rare:Rare"\n'
+    (source / "pyproject.toml").write_text(project + more)
     install = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--target", site, source]
     subprocess.run([sys.executable, "-m", "pip", *install], check=True, capture_output=True)
     return site
 
 
-def test_the_method_of_the_document_keeps_the_contract(installed: Path) -> None:
-    contract = ["-v", "-p", "no:cacheprovider", "-k", "nearest", "tests/methods/test_contract.py"]
+def test_the_methods_of_the_document_keep_the_contract(installed: Path) -> None:
+    names = "nearest or every-token"
+    contract = ["-v", "-p", "no:cacheprovider", "-k", names, "tests/methods/test_contract.py"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *contract],
         capture_output=True,
@@ -186,6 +205,8 @@ def test_the_method_of_the_document_keeps_the_contract(installed: Path) -> None:
         "gradients_reach_the_student_and_every_parameter[nearest]",
         "every_scalar_changes_the_gradient[nearest-layer_weight]",
         "a_stacked_population_equals_a_loop_over_its_members[nearest]",
+        "values_at_padded_tokens_do_not_count[every-token]",
+        "gradients_reach_the_student_and_every_parameter[every-token]",
     ):
         assert f"test_{check} PASSED" in done.stdout
 
@@ -205,7 +226,7 @@ def test_a_package_of_its_own_is_listed_trained_and_reported(
         assert main(["--list", "methods", "--json"]) == 0
         found = capsys.readouterr()
         cards = {card["name"]: card for card in json.loads(found.out)}
-        assert {"nearest", "alp", "kd"} <= cards.keys()
+        assert {"nearest", "every-token", "alp", "kd"} <= cards.keys()
         assert f"{broken}: {reason}" in found.err
         flags = f"--preset demo --task rte --method nearest --out {tmp_path} {SMALL}".split()
         assert main([*flags, f"teacher.pretrained={tiny_encoder}"]) == 0
@@ -223,7 +244,7 @@ def test_a_package_of_its_own_is_listed_trained_and_reported(
 def test_the_section_of_the_document_is_in_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    example, lines = blocks("add-a-section.md")[:2]
+    example, lines, _, test, bars = blocks("add-a-section.md")[:5]
     assert len([line for line in example.splitlines() if line.strip()]) <= 33
     (tmp_path / "quantiles.py").write_text(example)
     monkeypatch.setattr(reports.sections, "__path__", [*reports.sections.__path__, str(tmp_path)])
@@ -233,13 +254,26 @@ def test_the_section_of_the_document_is_in_the_report(
     (tmp_path / "contents.py").write_text(text.replace(line, lines))
     try:
         changed = runpy.run_path(str(tmp_path / "contents.py"))
+        namespace: dict[str, Any] = {}
+        exec(test, namespace)
         monkeypatch.setattr(page, "sections", changed["sections"])
         scribe = Scribe(Ledger(f"sqlite:///{tmp_path / 'ledger.db'}"))
         scribe.finished()
         build_report(scribe.ledger, "alp-rte", tmp_path / "report.html")
+        evidence = read_evidence(scribe.ledger, "alp-rte")
         scribe.ledger.close()
+        namespace["test_scores_are_in_order"](evidence)
+        section = vars(sys.modules["reports.sections.quantiles"])
+        figure, styles = section["blank_figure"](300, None), method_styles(evidence.methods)
+        scores = namespace["ordered_scores"](evidence, "rte")
+        exec(bars, {**section, "scores": scores, "figure": figure, "styles": styles})
     finally:
         sys.modules.pop("reports.sections.quantiles", None)
+    drawn = figure.to_figure()
+    assert [list(bar.y) for bar in drawn.data] == [
+        rows["points"].tolist() for _, rows in scores.groupby("method", sort=False)
+    ]
+    assert drawn.layout.xaxis.title.text == "position"
     text = (tmp_path / "report.html").read_text()
     order = [
         text.index(f'<section id="{anchor}">') for anchor in ("seeds", "quantiles", "examples")
