@@ -10,6 +10,7 @@ import torch
 from harness.errors import MethodError
 from harness.method import Context, Layers, Method, Shapes, Value
 from harness.registry.discovery import registry
+from harness.registry.space import any_value
 from harness.runtime.randomness import generator, global_seed
 from tests.methods.oracles import (
     MAPS,
@@ -27,12 +28,10 @@ from tests.methods.oracles import (
 PLACES = 5
 LENGTHS = {1: (3,), 7: (5, 2, 4, 5, 1, 3, 5)}
 OPTIONS: dict[str, Value] = {
-    "scaled": True,
-    "detach_attention": False,
-    "value": "raw",
-    "normalised": True,
-    "direction": "to-teacher",
-    "compared": "layer-wise",
+    name: any_value(hyper)
+    for method in registry().methods.values()
+    for name, hyper in method.space.items()
+    if hyper.kind == "structural"
 }
 SHAPE = Shapes(6, 8, 4, 8, 3, teacher_heads=2, student_heads=2, epochs=4)
 DEPTHS = [(m, n, b) for m in (2, 3, 4, 6) for n in (6, 12) for b in (1, 7)] + [(5, 12, 7)]
