@@ -140,7 +140,10 @@ def test_a_users_task_on_the_hub(study: Command, home: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "refused"),
     [
-        (["teacher.pretrained=no/such"], "no/such: no folder, and from the hub: the hub has no such"),
+        (
+            ["teacher.pretrained=no/such"],
+            "no/such: no folder, and from the hub: the hub has no such",
+        ),
         (["source.dataset=no/such"], "cannot load no/such from the hub: the hub has no such"),
         (
             ["--teacher", "some/gated-{task}"],
