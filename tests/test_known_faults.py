@@ -22,6 +22,7 @@ from tests.harness.training.test_live_teacher import (
     LAYERS,
     SETTING,
     SHAPES,
+    member,
     recipe,
 )
 
@@ -74,9 +75,7 @@ def test_the_test_of_a_known_fault_is_still_there(fault: str) -> None:
 
 
 def alp(**setting: Value) -> Member:
-    kind = registry().resolve("alp")
-    own = {**SETTING, **setting}
-    return Member(BLUEPRINT.weights(1), kind(SHAPES, own, generator("faults")), own, 1)
+    return member("alp", 1, **setting)
 
 
 def test_clipping_takes_student_and_projections_together(arithmetic: Arithmetic) -> None:
