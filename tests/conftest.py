@@ -34,7 +34,7 @@ SIZES = {
     "max_position_embeddings": 64,
     "pad_token_id": 0,
 }
-"""Of a small configuration of any family."""
+"""Sizes of a small configuration of any family."""
 
 
 def tiny_bert(layers: int = 4, outputs: int = 2, seed: int = 0, width: int = 16) -> PreTrainedModel:

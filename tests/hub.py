@@ -18,7 +18,7 @@ KINDS = ("models", "datasets")
 
 @dataclass
 class Hub:
-    """What the hub holds: repositories are the folders `root/models/<id>` and `root/datasets/<id>`.
+    """The hub's repositories are the folders `root/models/<id>` and `root/datasets/<id>`.
 
     gated: ids that answer 401; cut: names of files whose connection ends halfway; renamed: old ids
     that redirect to new ones. `requests` lists what was asked, as "METHOD /path".

@@ -1,4 +1,4 @@
-"""What the project's own lists of packages say, and what those packages bring with them."""
+"""The project's own lists of packages, and the packages that these need."""
 
 import re
 import tomllib

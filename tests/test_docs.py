@@ -1,4 +1,4 @@
-"""What the documents show is executed."""
+"""Tests execute the commands and code of the documents."""
 
 import ast
 import csv

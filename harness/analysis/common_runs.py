@@ -24,7 +24,7 @@ class CompleteRuns:
     left_out: tuple[str, ...]
     """Methods, tasks and seeds that are left out, and why."""
     unit: str
-    """What a seed stands for: "seed", or "repeat" where whole pipelines were repeated."""
+    """The unit that a seed stands for: "seed", or "repeat" where whole pipelines were repeated."""
 
     @property
     def shared_seeds(self) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ sys.exit(main(arguments))
 """
 FLAT = dict.fromkeys(PAIRS, 0.5)
 STEPS_SD = 0.025 * math.sqrt((29 - 13**2 / 10) / 9)
-"""Of `spread` less a constant: ten seeds with 0, 1, 2, 3, 0, 1, 2, 3, 0, 1 steps of 0.025."""
+"""The sd of `spread` less a constant: ten seeds with 0, 1, 2, 3, 0, 1, 2, 3, 0, 1 steps of 0.025."""
 
 Answer = Callable[..., dict[str, Any]]
 

@@ -20,7 +20,7 @@ Options = Mapping[str, Value]
 
 @dataclass(frozen=True)
 class Side:
-    """What one model hands out of B examples of at most T tokens.
+    """The tensors that one model hands out for B examples of at most T tokens.
 
     `states` (B, layers, width); `tokens` (1 + layers, B, T, width), the embeddings first; `scores`
     (layers, B, heads, T, T); `queries`, `keys`, `values` (layers, B, heads, T, width / heads).
@@ -212,7 +212,7 @@ def rail(batch: Batch, weights: Weights, options: Options) -> float:
 
 
 def pseudo_outputs(weights: Weights, side: str, layers: Array) -> list[Array]:
-    """What the pseudo-classifiers of a side make of all its layers but the last."""
+    """The outputs of a side's pseudo-classifiers for all its layers but the last."""
     heads, biases = weights[f"{side}_heads"], weights[f"{side}_biases"]
     return [
         head.T @ layer + bias for head, bias, layer in zip(heads, biases, layers[:-1], strict=True)

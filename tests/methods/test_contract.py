@@ -1,4 +1,4 @@
-"""What every method promises the core, over all that the registry finds, plug-ins included."""
+"""The contract of every method in the registry, plug-ins included."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What methods draw once: layer maps, mixing weights, projections. Their laws, over many seeds."""
+"""Draws of methods (layer maps, mixing weights, projections): their laws, over many seeds."""
 
 import math
 from collections import Counter

@@ -126,9 +126,9 @@ class Scribe:
         self.space = {
             "learning_rate": "FloatDistribution(high=0.001, log=True, low=0.0001, step=None)"
         }
-        """Of every study that is begun: hyper-parameters and distributions, as Optuna prints them."""
+        """The space of every study: hyper-parameters and distributions, as Optuna prints them."""
         self.texts: list[tuple[str, ...]] = [(f"premise {id}", f"guess {id}") for id in range(10)]
-        """Of the evaluation split."""
+        """Texts of the evaluation split."""
 
     def begin(self) -> None:
         self.write()

@@ -86,7 +86,7 @@ def own(text: str) -> str:
 
 
 def unpacked(text: str, name: str) -> str:
-    """What lies packed in a page."""
+    """The packed values of a page."""
     (found,) = re.findall(rf'id="{name}">([^<]+)<', text)
     return gzip.decompress(base64.b64decode(found)).decode()
 

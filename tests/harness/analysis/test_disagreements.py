@@ -29,7 +29,7 @@ def answers(
 
 
 def compared(held: dict[str, Answers | None], seeds: tuple[int, ...] = SEEDS) -> Any:
-    """What the ledger and the comparisons would say: all methods against kd."""
+    """The results and comparisons of a ledger: all methods against kd."""
     results = [SimpleNamespace(task="rte", method=name, seeds=seeds) for name in held]
     pairs = [
         SimpleNamespace(task="rte", method=name, baseline="kd", seeds=seeds)
@@ -127,7 +127,7 @@ def test_scores_are_those_of_a_loop(metric: str) -> None:
 
 
 def test_the_order_by_hand() -> None:
-    """Of three seeds alp is right in 3, 2, 2, 1, 0, 3 and kd in 0, 1, 0, 2, 0, 3."""
+    """With three seeds alp is right 3, 2, 2, 1, 0, 3 times and kd 0, 1, 0, 2, 0, 3 times."""
     labels = [1, 1, 1, 1, 1, 1]
     alp = [[1, 1, 0, 1, 0, 1], [1, 1, 1, 0, 0, 1], [1, 0, 1, 0, 0, 1]]
     kd = [[0, 0, 0, 0, 0, 1], [0, 0, 0, 1, 0, 1], [0, 1, 0, 1, 0, 1]]

@@ -245,7 +245,7 @@ def carved(
     task: str,
     protocol: str = "clean",
 ) -> TaskData:
-    """What a protocol makes of a training split with these labels."""
+    """The splits that a protocol makes of a training split with these labels."""
     texts = tuple((f"example {number}",) for number in range(len(labels)))
     train = Split(texts, labels, np.arange(len(labels)))
     dev = Split((("dev",),), labels[:1], np.arange(1))

@@ -1,4 +1,4 @@
-"""What is recorded of a run's inside, by the whole command and beside a bare training loop."""
+"""Inspections of runs, by the whole command and beside a bare training loop."""
 
 import json
 import math

@@ -16,7 +16,7 @@ from harness.training.run import Run
 from tests.records import run_inputs
 
 INDICES = [3, 0, 4]
-"""Of five runs one failed, one was pruned; the others' members lie in another order than the runs."""
+"""Five runs: one failed, one was pruned; the other members lie in another order than the runs."""
 
 
 def run_of(number: int, role: Role) -> Run:

@@ -145,7 +145,7 @@ def note(held: dict[str, Tensor], part: str, module: object, given: object, outp
 def check_handed_out(
     layers: Layers, member: int, model: PreTrainedModel, batch: dict[str, Tensor]
 ) -> None:
-    """What one member hands out, against Hugging Face's eager attention."""
+    """The tensors that one member hands out, against Hugging Face's eager attention."""
     projections: dict[str, Tensor] = {}
     names = [
         f"{layer} {part}"

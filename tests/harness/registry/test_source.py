@@ -1,4 +1,4 @@
-"""What identifies a run's method: its source, and that of the pieces it is made of."""
+"""Identities of methods: hashes of their source and of the pieces that they use."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What is searched: a method's space, the task's and the user's narrowing of it."""
+"""Search spaces: the method's, and its narrowing by the task and the user."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What is held of freed memory, and when it goes back."""
+"""Freed memory that the process still holds goes back to the system."""
 
 import subprocess
 import sys

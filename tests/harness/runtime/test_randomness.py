@@ -80,7 +80,7 @@ def test_every_byte_of_a_draw_is_dropped_at_the_same_rate(place: int) -> None:
 
 @pytest.mark.parametrize("other", ["seed", "step", "site", "next byte", "next word"])
 def test_masks_are_not_correlated(other: str) -> None:
-    """Of neighbours in any direction, each is dropped whether or not the other is."""
+    """Neighbours in any direction are dropped independently of each other."""
     size, rate = 800_000, 26 / 256
     first = mask(1, 2, 3, size=size) == 0
     second = {

@@ -88,7 +88,7 @@ def test_it_is_the_sequential_tests(most: int) -> None:
 
 @pytest.mark.parametrize("law", ["normal", "heavy-tailed", "ties"])
 def test_a_false_decision_is_as_rare_as_promised(law: str) -> None:
-    """Of no difference, and of one exactly at the margin: never more than alpha, at any look."""
+    """At no look is the share of errors above alpha, without a difference and at the margin."""
     rng = np.random.default_rng(3)
     runs, most, alpha, margin = 400, 12, 0.1, 2 / 277
     draws = {

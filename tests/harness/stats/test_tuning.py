@@ -116,7 +116,7 @@ def test_the_band_is_what_its_definition_says(n: int) -> None:
 
 
 def test_the_band_covers_scores_with_ties_and_failures() -> None:
-    """Of 12 trials: a tenth fail, the others score one of seven accuracies."""
+    """12 trials: a tenth fail, and the others have one of seven accuracies."""
     generator, levels = np.random.default_rng(1), np.arange(7) / 7
     true = [levels[math.ceil((0.5 ** (1 / k) - 0.1) / 0.9 * 7) - 1] for k in range(1, 13)]
     covered, simulations = 0, 1000

@@ -1,4 +1,4 @@
-"""What the verdict says, and what it never says."""
+"""Verdicts: their words, and words that they never have."""
 
 import math
 

@@ -32,7 +32,7 @@ HOSTILE = (
 )
 MARKS = ".js-line, .point, .points path, .heatmaplayer image, .shapelayer path"
 DATA_MARKS = ".js-line, .point, .heatmaplayer image, .contourfill path"
-"""Of what is drawn from numbers: reference lines are not among them."""
+"""Marks that stand for numbers; reference lines are not among them."""
 IN_SIGHT = """
 marks => marks.filter(mark => {
     const box = mark.getBoundingClientRect();
@@ -145,7 +145,7 @@ def report(finished: Scribe) -> Path:
 
 @pytest.fixture(scope="module")
 def large_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of 3 methods on 2 tasks with 40 trials: enough for every kind of figure."""
+    """A report on 3 methods and 2 tasks with 40 trials: enough for every kind of figure."""
     runs = tmp_path_factory.mktemp("large")
     name = write_ledger(runs, Size(methods=3, tasks=2, seeds=3, trials=40, epochs=2))
     assert build.main([str(runs)]) == 0

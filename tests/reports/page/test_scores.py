@@ -16,8 +16,8 @@ SEEDS = range(100, 108)
 BASELINE = (60, 62, 64, 66, 60, 62, 64, 66)
 """Points by seed: mean 63; squared distances 2 * (9 + 1 + 1 + 9) = 40, so sd = sqrt(40 / 7) = 2.39."""
 RISES = (1, 2, 3, 4, 5, 6, 7, 8)
-"""Of alp: mean 4.5. Its points are 61, 64, 67, 70, 65, 68, 71, 74: mean 67.5, squared distances
-2 * (42.25 + 12.25 + 0.25 + 6.25) = 122, so sd = sqrt(122 / 7) = 4.17.
+"""alp above the baseline: mean 4.5. Its points are 61, 64, 67, 70, 65, 68, 71, 74: mean 67.5, squared
+distances 2 * (42.25 + 12.25 + 0.25 + 6.25) = 122, so sd = sqrt(122 / 7) = 4.17.
 
 All are positive, so of 2^8 patterns of signs only the observed one and its mirror image reach the sum:
 p = 2 / 256, and Holm doubles the lower of two: 1 / 64 = 0.0156.
@@ -27,7 +27,7 @@ the centre, and so does its mirror image. The least p of at least 0.05 is 14 / 2
 and six subsets. Their means, sorted: 1 of {1}, 3/2 of {1, 2}, 2 of {2}, {1, 3} and {1, 2, 3}, and 7/3 of
 {1, 2, 4}. By symmetry about 4.5 the interval is 7/3 to 9 - 7/3."""
 MIXED = (-1, 3, -1, 3, -1, 3, -1, 3)
-"""Of rail: mean 1. Its points are 59, 65, 63, 69 twice: mean 64, squared distances
+"""rail above the baseline: mean 1. Its points are 59, 65, 63, 69 twice: mean 64, squared distances
 2 * (25 + 1 + 1 + 25) = 104, so sd = sqrt(104 / 7) = 3.85.
 
 Flipping a of the -1 and b of the 3 gives 8 + 2a - 6b, which is 8 or more for b = 0 with any a (16

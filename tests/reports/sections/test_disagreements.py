@@ -39,7 +39,7 @@ HOSTILE = (
 
 
 def told(scribe: Any, rows: list[tuple[str, ...]] | None = None) -> Evidence:
-    """Of the finished ledger, with those texts."""
+    """The disagreements of the finished ledger, with those texts."""
     scribe.texts = rows or scribe.texts
     scribe.finished()
     return read_evidence(scribe.ledger, scribe.manifest["name"])

@@ -80,7 +80,7 @@ def block(scribe: Any) -> Any:
 
 
 def test_the_page_shows_each_comparison(scribe):
-    """Of ten examples alp's runs have 9, 8 and 9 right and those of the baseline 8, 7 and 6 of them."""
+    """alp's runs have 9, 8 and 9 of ten examples right, and the baseline's runs 8, 7 and 6."""
     scribe.finished()
     (found,) = block(scribe)
     assert found.notes == ("Compared on 10 examples.",)

@@ -12,7 +12,7 @@ STYLES = method_styles(["finetune", "alp"])
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """What the ledger takes for the time, in seconds after some day."""
+    """The ledger's clock, in seconds after some day."""
     now = {"now": 0.0}
     monkeypatch.setattr("harness.storage.ledger.time.time", lambda: 1.7e9 + now["now"])
     return now
