@@ -1,7 +1,7 @@
 """The test of equivalence: whether two methods differ by less than a margin fixed beforehand."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -71,27 +71,58 @@ def paired_equivalence(
     and missing.
     """
     values = finite_array(differences, "differences", "seeds", item="it")
-    if not 0 < margin < math.inf:
-        raise ValueError(f"margin must be positive and finite, got {margin}")
-    if not 0 < alpha < 0.5:
-        raise ValueError(f"alpha must be between 0 and 1/2, got {alpha}")
+    check_margin(margin, alpha)
     tolerance = ROUNDING * max(1.0, margin, float(abs(values).max()))
     segments = signflip.segments_up_to(EXACT_SEEDS, values, generator, resamples)
-    mean = float(values.mean())
+    test = segment_equivalence(
+        segments,
+        float(values.mean()),
+        len(values),
+        margin,
+        alpha,
+        tolerance,
+        is_exact=len(values) <= EXACT_SEEDS,
+    )
+    return replace(test, t_p_value=_t_p_value(values, margin, tolerance))
+
+
+def segment_equivalence(
+    segments: signflip.Segments,
+    mean: float,
+    n: int,
+    margin: float,
+    alpha: float,
+    tolerance: float,
+    *,
+    is_exact: bool,
+) -> PairedEquivalence:
+    """The two one-sided tests of n pairs with this mean and these segments, as `paired_equivalence`.
+
+    Raises ValueError if the margin is not positive and finite, or `alpha` is not between 0 and 1/2.
+    """
+    check_margin(margin, alpha)
     p_value = max(
         signflip.upper_p_value(segments, mean, -margin, tolerance),
         signflip.upper_p_value(signflip.mirror(segments), -mean, -margin, tolerance),
     )
     return PairedEquivalence(
-        n=len(values),
+        n=n,
         margin=margin,
         alpha=alpha,
         p_value=p_value,
         interval=Interval(*signflip.interval(segments, 2 * alpha, tolerance)),
-        is_exact=len(values) <= EXACT_SEEDS,
+        is_exact=is_exact,
         minimum_p=1 / (2 * len(segments.low) + 2),
-        t_p_value=_t_p_value(values, margin, tolerance),
+        t_p_value=None,
     )
+
+
+def check_margin(margin: float, alpha: float) -> None:
+    """Raise ValueError unless the margin is positive and finite and alpha is between 0 and 1/2."""
+    if not 0 < margin < math.inf:
+        raise ValueError(f"margin must be positive and finite, got {margin}")
+    if not 0 < alpha < 0.5:
+        raise ValueError(f"alpha must be between 0 and 1/2, got {alpha}")
 
 
 def _t_p_value(differences: Floats, margin: float, tolerance: float) -> float | None:

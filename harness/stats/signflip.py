@@ -20,6 +20,8 @@ import numpy.typing as npt
 
 from harness.stats.arrays import Floats
 
+Patterns = npt.NDArray[np.bool_]
+
 
 class Segments(NamedTuple):
     """The segments of the patterns. The identity pattern is not among them; it covers every value."""
@@ -32,17 +34,14 @@ class Segments(NamedTuple):
 
 def exact_segments(differences: Floats) -> Segments:
     """All 2^(n-1) - 1 segments of differences (n,); a pattern and its complement have one segment."""
-    bits = len(differences) - 1
-    patterns = np.arange(1, 2**bits, dtype=np.uint32)[:, None]
-    return _segments(differences, (patterns >> np.arange(bits, dtype=np.uint32)) & 1 == 1)
+    return _segments(differences, exact_patterns(len(differences)))
 
 
 def sampled_segments(
     differences: Floats, generator: np.random.Generator, patterns: int
 ) -> Segments:
     """The segments of `patterns` random patterns, for differences (n,)."""
-    bits = len(differences) - 1
-    return _segments(differences, generator.integers(2, size=(patterns, bits), dtype=np.int8) == 1)
+    return _segments(differences, sampled_patterns(len(differences), generator, patterns))
 
 
 def segments_up_to(
@@ -55,11 +54,35 @@ def segments_up_to(
 
     Raises ValueError if a generator is needed and missing.
     """
-    if len(differences) <= seeds:
-        return exact_segments(differences)
+    return _segments(differences, patterns_up_to(seeds, len(differences), generator, patterns))
+
+
+def patterns_up_to(
+    limit: int, pairs: int, generator: np.random.Generator | None, patterns: int
+) -> Patterns:
+    """All patterns if there are at most `limit` pairs; otherwise `patterns` random ones.
+
+    Raises ValueError if a generator is needed and missing.
+    """
+    if pairs <= limit:
+        return exact_patterns(pairs)
     if generator is None:
-        raise ValueError(f"{len(differences)} seeds are more than {seeds}: pass a generator")
-    return sampled_segments(differences, generator, patterns)
+        raise ValueError(f"{pairs} pairs are more than {limit}: pass a generator")
+    return sampled_patterns(pairs, generator, patterns)
+
+
+def exact_patterns(pairs: int) -> Patterns:
+    """All patterns that flip some of the pairs and not the last one (2^(pairs-1) - 1, pairs - 1)."""
+    bits = pairs - 1
+    numbers = np.arange(1, 2**bits, dtype=np.uint32)[:, None]
+    patterns: Patterns = (numbers >> np.arange(bits, dtype=np.uint32)) & 1 == 1
+    return patterns
+
+
+def sampled_patterns(pairs: int, generator: np.random.Generator, patterns: int) -> Patterns:
+    """Random patterns (patterns, pairs - 1) that do not flip the last pair."""
+    members: Patterns = generator.integers(2, size=(patterns, pairs - 1), dtype=np.int8) == 1
+    return members
 
 
 def p_value(segments: Segments, tolerance: float) -> float:
@@ -92,7 +115,8 @@ def upper_p_value(segments: Segments, mean: float, theta: float, tolerance: floa
     full subset, `mean`, the mean of the differences; the empty subset always counts. If `theta` is
     below `mean`, all upper ends lie above `theta`, and the p value is half the two-sided one.
     """
-    ends = np.concatenate([segments.low, np.where(segments.high == np.inf, mean, segments.high)])
+    is_neutral = (segments.low == -np.inf) & (segments.high == np.inf)
+    ends = np.concatenate([segments.low, np.where(is_neutral, mean, segments.high)])
     count = np.count_nonzero(ends <= theta + tolerance) + int(mean <= theta + tolerance) + 1
     return float(count / (len(ends) + 2))
 
@@ -127,7 +151,7 @@ def _signs(n: int) -> Floats:
     return (1 - 2 * flips).astype(np.float64)
 
 
-def _segments(differences: Floats, members: npt.NDArray[np.bool_]) -> Segments:
+def _segments(differences: Floats, members: Patterns) -> Segments:
     """The segments of differences (n,) for subsets `members` (patterns, n - 1).
 
     No subset has the last difference. The empty subset is the identity pattern, which covers every

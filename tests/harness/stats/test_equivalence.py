@@ -175,7 +175,7 @@ def test_many_seeds_are_sampled_from_the_generator() -> None:
 
 
 def test_a_generator_is_asked_for() -> None:
-    with pytest.raises(ValueError, match="21 seeds are more than 20: pass a generator"):
+    with pytest.raises(ValueError, match="21 pairs are more than 20: pass a generator"):
         paired_equivalence(np.ones(21), 1.0)
 
 

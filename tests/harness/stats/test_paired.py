@@ -176,7 +176,7 @@ def test_a_p_value_of_alpha_is_no_rejection() -> None:
 
 def test_the_limit_of_the_exact_test() -> None:
     assert compare(np.ones(20)).p_value == 2 / 2**20
-    with pytest.raises(ValueError, match="21 seeds are more than 20: pass a generator"):
+    with pytest.raises(ValueError, match="21 pairs are more than 20: pass a generator"):
         compare(np.ones(21))
 
 

@@ -1,0 +1,112 @@
+"""The tuned score: what a method scores on average when it is tuned with a budget of trials.
+
+A pool holds N independent trials of one method. Each trial draws its setting from the same space,
+trains one run with a seed of its own, and has two scores: a selection score, by which a tuner
+chooses, and a reported score on another split. A tuner with a budget of T trials trains T of them
+and keeps the trial with the best selection score. The tuned score at budget T is the mean reported
+score of the kept trial, over all subsets of T trials of the pool. In a pool of N trials the trial
+with the j-th worst selection score is kept in C(j - 1, T - 1) of the C(N, T) subsets. So the tuned
+score is a weighted mean of the reported scores; this mean is a U-statistic, and it is unbiased for
+every budget up to N. The idea is the expected validation performance of Dodge et al. ("Show your
+work", EMNLP 2019) in the unbiased form of Tang et al. (ACL 2020), with the selection and the report
+on different splits.
+
+Trials with equal selection scores share their weights: a tuner picks one of them at random.
+"""
+
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.stats.arrays import Floats, finite_array
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The trials of one method: N independent draws of a setting and a seed, in the order drawn."""
+
+    selection: tuple[float, ...]
+    """(trials,): selection scores, larger is better. Minus infinity for a trial that failed: a tuner
+    keeps such a trial only if all trials of the budget failed."""
+    reported: tuple[float, ...]
+    """(trials,): scores on the reported split. A failed trial has the score of a student that is
+    worth nothing, such as a constant prediction."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError unless both have the shape (trials,) with at least one trial, every
+        reported score is finite, and no selection score is NaN or plus infinity."""
+        finite_array(self.reported, "reported", "trials")
+        selection = np.asarray(self.selection, dtype=np.float64)
+        if selection.shape != (len(self.reported),):
+            raise ValueError(
+                f"selection has the shape {selection.shape}, reported has {len(self.reported)} trials"
+            )
+        positions = np.flatnonzero(np.isnan(selection) | (selection == np.inf))
+        if len(positions):
+            position = int(positions[0])
+            raise ValueError(f"selection[{position}] is {selection[position]}; it must be finite")
+
+    @property
+    def trials(self) -> int:
+        """Number of trials."""
+        return len(self.reported)
+
+
+def budget_shares(trials: int, budget: int) -> Floats:
+    """The share of subsets of `budget` trials that lie within the m worst trials, m = 0 to `trials`.
+
+    The result has the shape (trials + 1,). Raises ValueError if `budget` is not from 1 to `trials`.
+    """
+    if not 1 <= budget <= trials:
+        raise ValueError(f"budget must be from 1 to {trials} trials, got {budget}")
+    return np.array([comb(m, budget) / comb(trials, budget) for m in range(trials + 1)])
+
+
+def trial_weights(selection: npt.ArrayLike, budget: int) -> Floats:
+    """The share of subsets of `budget` trials in which each trial is kept (trials,); the sum is 1.
+
+    Raises ValueError if `budget` is not from 1 to the number of trials.
+    """
+    scores = np.asarray(selection, dtype=np.float64)
+    shares = budget_shares(len(scores), budget)
+    ordered = np.sort(scores)
+    below = np.searchsorted(ordered, scores, side="left")
+    upto = np.searchsorted(ordered, scores, side="right")
+    weights: Floats = (shares[upto] - shares[below]) / (upto - below)
+    return weights
+
+
+def tuned_score(pool: Pool, budget: int) -> float:
+    """The mean reported score of the trial that a tuner keeps, over all subsets of `budget` trials.
+
+    Raises ValueError if `budget` is not from 1 to the number of trials.
+    """
+    return float(trial_weights(pool.selection, budget) @ np.asarray(pool.reported))
+
+
+def tuned_scores(pool: Pool) -> tuple[float, ...]:
+    """The tuned scores (trials,) at all budgets from 1 to the number of trials."""
+    return tuple(tuned_score(pool, budget) for budget in range(1, pool.trials + 1))
+
+
+def pseudo_scores(pool: Pool, budget: int) -> Floats:
+    """The jackknife's pseudo-scores (trials,) of the tuned score; their mean is the tuned score.
+
+    The pseudo-score of a trial is N times the tuned score minus N - 1 times the tuned score without
+    the trial. The variance of the pseudo-scores over N estimates the variance of the tuned score
+    (Tukey, 1958).
+
+    Raises ValueError if `budget` is not from 1 to the number of trials minus one.
+    """
+    trials = pool.trials
+    if not 1 <= budget < trials:
+        raise ValueError(f"budget must be from 1 to {trials - 1} trials, got {budget}")
+    selection, reported = np.asarray(pool.selection), np.asarray(pool.reported)
+    without = np.empty(trials)
+    for trial in range(trials):
+        rest = np.arange(trials) != trial
+        without[trial] = trial_weights(selection[rest], budget) @ reported[rest]
+    scores: Floats = trials * tuned_score(pool, budget) - (trials - 1) * without
+    return scores

@@ -1,0 +1,183 @@
+"""The exchange test against brute force over all patterns, and against the sign-flip test."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from harness.stats import signflip
+from harness.stats.exchange import (
+    exchanged_differences,
+    pool_segments,
+    tuned_difference,
+    tuned_equivalence,
+)
+from harness.stats.paired import paired_difference
+from harness.stats.tuned_score import Pool, tuned_score
+
+Patterns = list[tuple[bool, ...]]
+
+
+def random_pool(generator: np.random.Generator, trials: int, levels: int = 1000) -> Pool:
+    selection = generator.integers(levels, size=trials) / levels
+    reported = 0.3 * selection + generator.normal(size=trials)
+    return Pool(tuple(selection.tolist()), tuple(reported.tolist()))
+
+
+def exchanged(method: Pool, baseline: Pool, pattern: tuple[bool, ...]) -> tuple[Pool, Pool]:
+    """Both pools after the exchange of the pairs that the pattern names."""
+    trials = [
+        (pair[::-1] if is_exchanged else pair)
+        for pair, is_exchanged in zip(
+            zip(
+                zip(method.selection, method.reported, strict=True),
+                zip(baseline.selection, baseline.reported, strict=True),
+                strict=True,
+            ),
+            pattern,
+            strict=True,
+        )
+    ]
+    first, second = zip(*trials, strict=True)
+    return Pool(*zip(*first, strict=True)), Pool(*zip(*second, strict=True))
+
+
+def shifted(pool: Pool, theta: float) -> Pool:
+    return Pool(pool.selection, tuple(score - theta for score in pool.reported))
+
+
+def all_differences(method: Pool, baseline: Pool, budget: int) -> np.ndarray:
+    """The differences of tuned scores of all patterns; the first pattern exchanges nothing."""
+    patterns = itertools.product([False, True], repeat=method.trials)
+    pools = [exchanged(method, baseline, pattern) for pattern in patterns]
+    return np.array([tuned_score(a, budget) - tuned_score(b, budget) for a, b in pools])
+
+
+def enumerated_p(method: Pool, baseline: Pool, budget: int, theta: float = 0.0) -> float:
+    differences = all_differences(shifted(method, theta), baseline, budget)
+    return float(np.mean(np.abs(differences) >= abs(differences[0]) - 1e-12))
+
+
+def enumerated_upper_p(method: Pool, baseline: Pool, budget: int, theta: float) -> float:
+    differences = all_differences(shifted(method, theta), baseline, budget)
+    return float(np.mean(differences >= differences[0] - 1e-12))
+
+
+@pytest.mark.parametrize("levels", [3, 1000])
+@pytest.mark.parametrize(("trials", "budget"), [(4, 1), (5, 2), (6, 4), (6, 6), (7, 3)])
+def test_the_p_value_counts_all_patterns(trials: int, budget: int, levels: int) -> None:
+    for seed in range(5):
+        generator = np.random.default_rng([seed, trials, budget])
+        method, baseline = (random_pool(generator, trials, levels) for _ in range(2))
+        result = tuned_difference(method, baseline, budget)
+        assert result.p_value == pytest.approx(enumerated_p(method, baseline, budget), abs=1e-12)
+        assert result.mean == pytest.approx(
+            tuned_score(method, budget) - tuned_score(baseline, budget), abs=1e-12
+        )
+        assert result.is_exact
+
+
+@pytest.mark.parametrize("levels", [3, 1000])
+@pytest.mark.parametrize("budget", [1, 2, 4])
+def test_segments_say_which_patterns_are_extreme_at_every_shift(budget: int, levels: int) -> None:
+    for seed in range(4):
+        generator = np.random.default_rng([seed, budget])
+        method, baseline = (random_pool(generator, 6, levels) for _ in range(2))
+        segments = pool_segments(method, baseline, budget)
+        mean = tuned_score(method, budget) - tuned_score(baseline, budget)
+        for theta in generator.uniform(-4, 4, size=20):
+            covering = (segments.low <= theta) & (segments.high >= theta)
+            p_value = (np.count_nonzero(covering) + 1) / (len(covering) + 1)
+            assert p_value == pytest.approx(
+                enumerated_p(method, baseline, budget, theta), abs=1e-12
+            )
+            assert signflip.upper_p_value(segments, mean, theta, 1e-12) == pytest.approx(
+                enumerated_upper_p(method, baseline, budget, theta), abs=1e-12
+            )
+
+
+def test_the_interval_has_the_shifts_that_the_test_does_not_reject() -> None:
+    generator = np.random.default_rng(3)
+    method, baseline = (random_pool(generator, 8) for _ in range(2))
+    low, high = tuned_difference(method, baseline, 3, confidence=0.9).interval
+    for theta in (low + 1e-9, high - 1e-9):
+        assert enumerated_p(method, baseline, 3, theta) >= 0.1
+    for theta in (low - 1e-9, high + 1e-9):
+        assert enumerated_p(method, baseline, 3, theta) < 0.1
+
+
+def test_a_budget_of_one_trial_gives_the_sign_flip_test() -> None:
+    generator = np.random.default_rng(4)
+    method, baseline = (random_pool(generator, 10) for _ in range(2))
+    result = tuned_difference(method, baseline, 1)
+    expected = paired_difference(method.reported, baseline.reported)
+    assert result.p_value == expected.p_value
+    assert result.interval == pytest.approx(expected.interval, abs=1e-9)
+    assert result.mean == pytest.approx(expected.mean, abs=1e-12)
+
+
+def test_copies_of_a_method_differ_at_most_at_the_level() -> None:
+    """Given the pairs, all patterns are equally likely: the p values of all patterns are the level."""
+    generator = np.random.default_rng(5)
+    method, baseline = (random_pool(generator, 7, 4) for _ in range(2))
+    p_values = np.array(
+        [
+            tuned_difference(*exchanged(method, baseline, pattern), 3).p_value
+            for pattern in itertools.product([False, True], repeat=7)
+        ]
+    )
+    for alpha in np.unique(p_values):
+        assert np.mean(p_values <= alpha + 1e-12) <= alpha + 1e-12
+
+
+def test_equivalence_is_both_one_sided_tests() -> None:
+    generator = np.random.default_rng(6)
+    method, baseline = (random_pool(generator, 8) for _ in range(2))
+    result = tuned_equivalence(method, baseline, 2, margin=1.5, alpha=0.1)
+    expected = max(
+        enumerated_upper_p(method, baseline, 2, -1.5), enumerated_upper_p(baseline, method, 2, -1.5)
+    )
+    assert result.p_value == pytest.approx(expected, abs=1e-12)
+    assert (result.p_value < 0.1) == (result.interval.low > -1.5 and result.interval.high < 1.5)
+
+
+def test_sampled_patterns_approach_all_patterns() -> None:
+    generator = np.random.default_rng(7)
+    method, baseline = (random_pool(generator, 15) for _ in range(2))
+    result = tuned_difference(method, baseline, 4, generator=np.random.default_rng(0))
+    differences, _ = exchanged_differences(method, baseline, 4, signflip.exact_patterns(15))
+    p_value = (1 + np.count_nonzero(np.abs(differences) >= abs(result.mean) - 1e-12)) / 2**14
+    error = math.sqrt(p_value * (1 - p_value) / 19_999)
+    assert not result.is_exact
+    assert result.p_value == pytest.approx(p_value, abs=4 * error)
+
+
+def test_failed_trials_are_exchanged_like_others() -> None:
+    method = Pool((-math.inf, 0.3, 0.2, -math.inf, 0.6), (0.1, 0.6, 0.5, 0.1, 0.9))
+    baseline = Pool((0.2, 0.4, -math.inf, 0.1, 0.5), (0.5, 0.6, 0.1, 0.4, 0.7))
+    for budget in (1, 2, 5):
+        result = tuned_difference(method, baseline, budget)
+        assert result.p_value == pytest.approx(enumerated_p(method, baseline, budget), abs=1e-12)
+
+
+def test_equal_pools_have_no_difference() -> None:
+    pool = random_pool(np.random.default_rng(8), 6)
+    result = tuned_difference(pool, pool, 2)
+    assert (result.mean, result.p_value) == (0.0, 1.0)
+    assert result.interval.low <= 0 <= result.interval.high
+
+
+def test_pools_that_cannot_be_compared_are_refused() -> None:
+    generator = np.random.default_rng(9)
+    short, long = random_pool(generator, 5), random_pool(generator, 6)
+    with pytest.raises(ValueError, match="the pools have 5 and 6 trials"):
+        tuned_difference(short, long, 2)
+    with pytest.raises(ValueError, match="15 pairs are more than 14: pass a generator"):
+        tuned_difference(random_pool(generator, 15), random_pool(generator, 15), 2)
+    with pytest.raises(ValueError, match="budget must be from 1 to 5 trials, got 6"):
+        tuned_difference(short, short, 6)
+    with pytest.raises(ValueError, match="confidence must be between 0 and 1"):
+        tuned_difference(short, short, 2, confidence=1.0)
+    with pytest.raises(ValueError, match="margin must be positive"):
+        tuned_equivalence(short, short, 2, margin=0.0)
