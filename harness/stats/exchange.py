@@ -14,8 +14,13 @@ if |s - theta * c| >= |d - theta|. With r = s - d * c this holds exactly between
 d - r / (1 - c), which lie on either side of d. So each pattern is a closed segment around the
 observed difference, and `harness.stats.signflip` reads p values and intervals from the segments. With
 a budget of one trial the tuned score is a mean, and the test is the sign-flip test.
+
+Where several teachers were fine-tuned, each method has one pool a teacher. A tuner works with one
+teacher, so a method's tuned score is the mean over the teachers. Pairs are exchanged within a
+teacher; the difference of a pattern is the mean over the teachers, and so is its weight.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +31,7 @@ from harness.stats.arrays import Floats
 from harness.stats.equivalence import PairedEquivalence, segment_equivalence
 from harness.stats.paired import ROUNDING, Interval
 from harness.stats.signflip import Segments
-from harness.stats.tuned_score import Pool, budget_shares, tuned_score
+from harness.stats.tuned_score import Pool, budget_shares, tuned_mean
 
 EXACT_TRIALS = 14
 """Up to this many trials the test counts all patterns; above, it samples patterns."""
@@ -45,7 +50,9 @@ class TunedDifference:
     """
 
     trials: int
-    """Number of trials in each pool."""
+    """Number of trials of each method, with all teachers."""
+    teachers: int
+    """Number of teachers; more than one widens the claim to new teachers."""
     budget: int
     """Number of trials that a tuner has."""
     mean: float
@@ -64,14 +71,14 @@ class TunedDifference:
 
 
 def tuned_difference(
-    method: Pool,
-    baseline: Pool,
+    method: Sequence[Pool],
+    baseline: Sequence[Pool],
     budget: int,
     confidence: float = 0.95,
     generator: np.random.Generator | None = None,
     resamples: int = 19_999,
 ) -> TunedDifference:
-    """Compare the tuned scores of two pools, paired by trial number.
+    """Compare the tuned scores of two methods, by one pool a teacher, paired by trial number.
 
     The test is exact if the methods are copies of each other: then the p value is below alpha with a
     chance of at most alpha. If the methods differ in their distributions of scores but not in their
@@ -79,31 +86,33 @@ def tuned_difference(
     counts all patterns up to `EXACT_TRIALS` trials. Above, `generator` draws `resamples` patterns,
     and the observed pattern counts as one more. Ties up to rounding count as equal.
 
-    Raises ValueError if the pools differ in their number of trials, `budget` is not from 1 to that
-    number, `confidence` is not between 0 and 1, or a generator is needed and missing.
+    Raises ValueError if there are no pools, the methods differ in their numbers of trials, `budget` is
+    not from 1 to the number of trials of each pool, `confidence` is not between 0 and 1, or a generator
+    is needed and missing.
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
-    mean = tuned_score(method, budget) - tuned_score(baseline, budget)
+    mean = tuned_mean(method, budget) - tuned_mean(baseline, budget)
     tolerance = _tolerance(method, baseline)
     segments = pool_segments(method, baseline, budget, generator, resamples)
     # In floating point 1 - 0.95 is a little more than 0.05.
     alpha = round(1 - confidence, 12)
     return TunedDifference(
-        trials=method.trials,
+        trials=_trials(method),
+        teachers=len(method),
         budget=budget,
         mean=mean,
         confidence=confidence,
         interval=Interval(*signflip.interval(segments, alpha, tolerance)),
         p_value=signflip.p_value(segments, tolerance),
-        is_exact=method.trials <= EXACT_TRIALS,
+        is_exact=_trials(method) <= EXACT_TRIALS,
         minimum_p=1 / (len(segments.low) + 1),
     )
 
 
 def tuned_equivalence(
-    method: Pool,
-    baseline: Pool,
+    method: Sequence[Pool],
+    baseline: Sequence[Pool],
     budget: int,
     margin: float,
     alpha: float = 0.05,
@@ -115,21 +124,21 @@ def tuned_equivalence(
     See `paired_equivalence` for the levels. Raises ValueError as `tuned_difference` does, and if the
     margin is not positive and finite or `alpha` is not between 0 and 1/2.
     """
-    mean = tuned_score(method, budget) - tuned_score(baseline, budget)
+    mean = tuned_mean(method, budget) - tuned_mean(baseline, budget)
     return segment_equivalence(
         pool_segments(method, baseline, budget, generator, resamples),
         mean,
-        method.trials,
+        _trials(method),
         margin,
         alpha,
         max(_tolerance(method, baseline), ROUNDING * margin),
-        is_exact=method.trials <= EXACT_TRIALS,
+        is_exact=_trials(method) <= EXACT_TRIALS,
     )
 
 
 def pool_segments(
-    method: Pool,
-    baseline: Pool,
+    method: Sequence[Pool],
+    baseline: Sequence[Pool],
     budget: int,
     generator: np.random.Generator | None = None,
     resamples: int = 19_999,
@@ -140,10 +149,11 @@ def pool_segments(
 
     Raises ValueError as `tuned_difference` does.
     """
-    if method.trials != baseline.trials:
-        raise ValueError(f"the pools have {method.trials} and {baseline.trials} trials")
-    patterns = signflip.patterns_up_to(EXACT_TRIALS, method.trials, generator, resamples)
-    mean = tuned_score(method, budget) - tuned_score(baseline, budget)
+    sizes = [[pool.trials for pool in pools] for pools in (method, baseline)]
+    if not method or sizes[0] != sizes[1]:
+        raise ValueError(f"the pools have {sizes[0]} and {sizes[1]} trials")
+    patterns = signflip.patterns_up_to(EXACT_TRIALS, _trials(method), generator, resamples)
+    mean = tuned_mean(method, budget) - tuned_mean(baseline, budget)
     difference, weight = exchanged_differences(method, baseline, budget, patterns)
     rest = difference - mean * weight
     rest[np.abs(rest) <= _tolerance(method, baseline)] = 0.0
@@ -156,34 +166,48 @@ def pool_segments(
 
 
 def exchanged_differences(
-    method: Pool, baseline: Pool, budget: int, patterns: Patterns
+    method: Sequence[Pool], baseline: Sequence[Pool], budget: int, patterns: Patterns
 ) -> tuple[Floats, Floats]:
     """The difference of tuned scores and the weight c of the method's trials, for each pattern.
 
     `patterns` (patterns, pairs) says which of the first pairs are exchanged; further pairs are not.
     Both results have the shape (patterns,).
     """
-    trials = method.trials
+    difference, weight = np.zeros(len(patterns)), np.zeros(len(patterns))
+    first = 0
+    for method_pool, baseline_pool in zip(method, baseline, strict=True):
+        trials = method_pool.trials
+        pool_patterns = patterns[:, first : first + trials]
+        first += trials
+        for start in range(0, len(patterns), BLOCK):
+            rows = slice(start, start + BLOCK)
+            weights = _signed_weights(method_pool, baseline_pool, budget, pool_patterns[rows])
+            difference[rows] += weights @ np.array([*method_pool.reported, *baseline_pool.reported])
+            weight[rows] += weights[:, :trials].sum(axis=1)
+    return difference / len(method), weight / len(method)
+
+
+def _signed_weights(method: Pool, baseline: Pool, budget: int, patterns: Patterns) -> Floats:
+    """The weights of all trials in the difference of tuned scores, for each pattern.
+
+    `patterns` has the shape (patterns, pairs), and the result (patterns, 2 * trials): the method's
+    trials, then the baseline's. A trial in the first pool has a positive weight, and a trial in the
+    second pool a negative one.
+    """
     selection = np.array([*method.selection, *baseline.selection])
-    values = np.array([*method.reported, *baseline.reported])
     is_upto = (selection[:, None] <= selection).astype(np.float32)
     is_below = (selection[:, None] < selection).astype(np.float32)
-    shares = budget_shares(trials, budget)
-    difference, weight = np.empty(len(patterns)), np.empty(len(patterns))
-    for start in range(0, len(patterns), BLOCK):
-        rows = slice(start, start + BLOCK)
-        exchanged = np.zeros((len(patterns[rows]), trials), dtype=bool)
-        exchanged[:, : patterns.shape[1]] = patterns[rows]
-        in_first = np.concatenate([~exchanged, exchanged], axis=1)
-        signed = np.zeros(in_first.shape)
-        for members, sign in ((in_first, 1.0), (~in_first, -1.0)):
-            counts = members.astype(np.float32)
-            upto, below = (counts @ is_upto).astype(int), (counts @ is_below).astype(int)
-            ties = np.maximum(upto - below, 1)
-            signed += sign * members * (shares[upto] - shares[below]) / ties
-        difference[rows] = signed @ values
-        weight[rows] = signed[:, :trials].sum(axis=1)
-    return difference, weight
+    shares = budget_shares(method.trials, budget)
+    exchanged = np.zeros((len(patterns), method.trials), dtype=bool)
+    exchanged[:, : patterns.shape[1]] = patterns
+    in_first = np.concatenate([~exchanged, exchanged], axis=1)
+    weights = np.zeros(in_first.shape)
+    for members, sign in ((in_first, 1.0), (~in_first, -1.0)):
+        # In each pool, the number of trials with a selection score up to a trial's, and below it.
+        counts = members.astype(np.float32)
+        upto, below = (counts @ is_upto).astype(int), (counts @ is_below).astype(int)
+        weights += sign * members * (shares[upto] - shares[below]) / np.maximum(upto - below, 1)
+    return weights
 
 
 def _quotient(numerator: Floats, denominator: Floats) -> Floats:
@@ -193,5 +217,10 @@ def _quotient(numerator: Floats, denominator: Floats) -> Floats:
     return np.where(is_zero & (numerator != 0), np.copysign(np.inf, numerator), quotient)
 
 
-def _tolerance(method: Pool, baseline: Pool) -> float:
-    return ROUNDING * float(np.abs([*method.reported, *baseline.reported]).max())
+def _trials(pools: Sequence[Pool]) -> int:
+    return sum(pool.trials for pool in pools)
+
+
+def _tolerance(method: Sequence[Pool], baseline: Sequence[Pool]) -> float:
+    scores = [score for pool in (*method, *baseline) for score in pool.reported]
+    return ROUNDING * float(np.abs(scores).max())

@@ -14,6 +14,7 @@ on different splits.
 Trials with equal selection scores share their weights: a tuner picks one of them at random.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
 
@@ -84,6 +85,16 @@ def tuned_score(pool: Pool, budget: int) -> float:
     Raises ValueError if `budget` is not from 1 to the number of trials.
     """
     return float(trial_weights(pool.selection, budget) @ np.asarray(pool.reported))
+
+
+def tuned_mean(pools: Sequence[Pool], budget: int) -> float:
+    """The mean of the pools' tuned scores: one pool for each teacher.
+
+    Raises ValueError if there are no pools or a pool has fewer trials than the budget.
+    """
+    if not pools:
+        raise ValueError("a tuned score needs at least one pool")
+    return float(np.mean([tuned_score(pool, budget) for pool in pools]))
 
 
 def tuned_scores(pool: Pool) -> tuple[float, ...]:

@@ -70,7 +70,7 @@ def test_the_p_value_counts_all_patterns(trials: int, budget: int, levels: int) 
     for seed in range(5):
         generator = np.random.default_rng([seed, trials, budget])
         method, baseline = (random_pool(generator, trials, levels) for _ in range(2))
-        result = tuned_difference(method, baseline, budget)
+        result = tuned_difference([method], [baseline], budget)
         assert result.p_value == pytest.approx(enumerated_p(method, baseline, budget), abs=1e-12)
         assert result.mean == pytest.approx(
             tuned_score(method, budget) - tuned_score(baseline, budget), abs=1e-12
@@ -84,7 +84,7 @@ def test_segments_say_which_patterns_are_extreme_at_every_shift(budget: int, lev
     for seed in range(4):
         generator = np.random.default_rng([seed, budget])
         method, baseline = (random_pool(generator, 6, levels) for _ in range(2))
-        segments = pool_segments(method, baseline, budget)
+        segments = pool_segments([method], [baseline], budget)
         mean = tuned_score(method, budget) - tuned_score(baseline, budget)
         for theta in generator.uniform(-4, 4, size=20):
             covering = (segments.low <= theta) & (segments.high >= theta)
@@ -100,7 +100,7 @@ def test_segments_say_which_patterns_are_extreme_at_every_shift(budget: int, lev
 def test_the_interval_has_the_shifts_that_the_test_does_not_reject() -> None:
     generator = np.random.default_rng(3)
     method, baseline = (random_pool(generator, 8) for _ in range(2))
-    low, high = tuned_difference(method, baseline, 3, confidence=0.9).interval
+    low, high = tuned_difference([method], [baseline], 3, confidence=0.9).interval
     for theta in (low + 1e-9, high - 1e-9):
         assert enumerated_p(method, baseline, 3, theta) >= 0.1
     for theta in (low - 1e-9, high + 1e-9):
@@ -110,7 +110,7 @@ def test_the_interval_has_the_shifts_that_the_test_does_not_reject() -> None:
 def test_a_budget_of_one_trial_gives_the_sign_flip_test() -> None:
     generator = np.random.default_rng(4)
     method, baseline = (random_pool(generator, 10) for _ in range(2))
-    result = tuned_difference(method, baseline, 1)
+    result = tuned_difference([method], [baseline], 1)
     expected = paired_difference(method.reported, baseline.reported)
     assert result.p_value == expected.p_value
     assert result.interval == pytest.approx(expected.interval, abs=1e-9)
@@ -123,7 +123,7 @@ def test_copies_of_a_method_differ_at_most_at_the_level() -> None:
     method, baseline = (random_pool(generator, 7, 4) for _ in range(2))
     p_values = np.array(
         [
-            tuned_difference(*exchanged(method, baseline, pattern), 3).p_value
+            tuned_difference(*([pool] for pool in exchanged(method, baseline, pattern)), 3).p_value
             for pattern in itertools.product([False, True], repeat=7)
         ]
     )
@@ -134,7 +134,7 @@ def test_copies_of_a_method_differ_at_most_at_the_level() -> None:
 def test_equivalence_is_both_one_sided_tests() -> None:
     generator = np.random.default_rng(6)
     method, baseline = (random_pool(generator, 8) for _ in range(2))
-    result = tuned_equivalence(method, baseline, 2, margin=1.5, alpha=0.1)
+    result = tuned_equivalence([method], [baseline], 2, margin=1.5, alpha=0.1)
     expected = max(
         enumerated_upper_p(method, baseline, 2, -1.5), enumerated_upper_p(baseline, method, 2, -1.5)
     )
@@ -145,8 +145,8 @@ def test_equivalence_is_both_one_sided_tests() -> None:
 def test_sampled_patterns_approach_all_patterns() -> None:
     generator = np.random.default_rng(7)
     method, baseline = (random_pool(generator, 15) for _ in range(2))
-    result = tuned_difference(method, baseline, 4, generator=np.random.default_rng(0))
-    differences, _ = exchanged_differences(method, baseline, 4, signflip.exact_patterns(15))
+    result = tuned_difference([method], [baseline], 4, generator=np.random.default_rng(0))
+    differences, _ = exchanged_differences([method], [baseline], 4, signflip.exact_patterns(15))
     p_value = (1 + np.count_nonzero(np.abs(differences) >= abs(result.mean) - 1e-12)) / 2**14
     error = math.sqrt(p_value * (1 - p_value) / 19_999)
     assert not result.is_exact
@@ -157,13 +157,13 @@ def test_failed_trials_are_exchanged_like_others() -> None:
     method = Pool((-math.inf, 0.3, 0.2, -math.inf, 0.6), (0.1, 0.6, 0.5, 0.1, 0.9))
     baseline = Pool((0.2, 0.4, -math.inf, 0.1, 0.5), (0.5, 0.6, 0.1, 0.4, 0.7))
     for budget in (1, 2, 5):
-        result = tuned_difference(method, baseline, budget)
+        result = tuned_difference([method], [baseline], budget)
         assert result.p_value == pytest.approx(enumerated_p(method, baseline, budget), abs=1e-12)
 
 
 def test_equal_pools_have_no_difference() -> None:
     pool = random_pool(np.random.default_rng(8), 6)
-    result = tuned_difference(pool, pool, 2)
+    result = tuned_difference([pool], [pool], 2)
     assert (result.mean, result.p_value) == (0.0, 1.0)
     assert result.interval.low <= 0 <= result.interval.high
 
@@ -171,13 +171,31 @@ def test_equal_pools_have_no_difference() -> None:
 def test_pools_that_cannot_be_compared_are_refused() -> None:
     generator = np.random.default_rng(9)
     short, long = random_pool(generator, 5), random_pool(generator, 6)
-    with pytest.raises(ValueError, match="the pools have 5 and 6 trials"):
-        tuned_difference(short, long, 2)
+    with pytest.raises(ValueError, match=r"the pools have \[5\] and \[6\] trials"):
+        tuned_difference([short], [long], 2)
     with pytest.raises(ValueError, match="15 pairs are more than 14: pass a generator"):
-        tuned_difference(random_pool(generator, 15), random_pool(generator, 15), 2)
+        tuned_difference([random_pool(generator, 15)], [random_pool(generator, 15)], 2)
     with pytest.raises(ValueError, match="budget must be from 1 to 5 trials, got 6"):
-        tuned_difference(short, short, 6)
+        tuned_difference([short], [short], 6)
     with pytest.raises(ValueError, match="confidence must be between 0 and 1"):
-        tuned_difference(short, short, 2, confidence=1.0)
+        tuned_difference([short], [short], 2, confidence=1.0)
     with pytest.raises(ValueError, match="margin must be positive"):
-        tuned_equivalence(short, short, 2, margin=0.0)
+        tuned_equivalence([short], [short], 2, margin=0.0)
+    with pytest.raises(ValueError, match=r"the pools have \[\] and \[\] trials"):
+        pool_segments([], [], 2)
+
+
+def test_with_several_teachers_pairs_are_exchanged_within_a_teacher() -> None:
+    generator = np.random.default_rng(10)
+    method, baseline = ([random_pool(generator, size) for size in (4, 3)] for _ in range(2))
+    by_teacher = [all_differences(*pools, 2) for pools in zip(method, baseline, strict=True)]
+    differences = (by_teacher[0][:, None] + by_teacher[1]).ravel() / 2
+    result = tuned_difference(method, baseline, 2)
+    assert result.mean == pytest.approx(differences[0], abs=1e-12)
+    assert (result.trials, result.teachers) == (7, 2)
+    expected = np.mean(np.abs(differences) >= abs(differences[0]) - 1e-12)
+    assert result.p_value == pytest.approx(expected, abs=1e-12)
+    low, high = tuned_difference(method, baseline, 2, confidence=0.8).interval
+    for theta, is_inside in ((low + 1e-9, True), (low - 1e-9, False), (high + 1e-9, False)):
+        moved = [shifted(pool, theta) for pool in method]
+        assert (tuned_difference(moved, baseline, 2).p_value >= 0.2) == is_inside
