@@ -23,12 +23,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import checks, multiple_checks, power_checks, simulated
+from benchmarks import checks, multiple_checks, pool_checks, power_checks, simulated
 from benchmarks.rates import STANDARD_ERRORS, Rate, Size
 from harness.runtime.progress import progress, say
 
-FULL_SIZE = Size(20_000, 4000, 40, 4000, 4000, 1500)
-QUICK_SIZE = Size(4000, 200, 4, 250, 250, 100)
+FULL_SIZE = Size(20_000, 4000, 40, 4000, 4000, 1500, 2000)
+QUICK_SIZE = Size(4000, 200, 4, 250, 250, 100, 150)
 SEEDS = (6, 8, 10, 20)
 POWER_CASES = (
     *((effect, 6, 1) for effect in (1.5, 2.5)),
@@ -47,11 +47,21 @@ SEED_CASES = ((0.7, 1), (1.0, 1), (1.5, 1), (1.0, 15), (1.5, 15))
 """Cases of a true mean in standard deviations, comparisons."""
 LOOK_CASES = ((30, 1), (20, 1), (20, 6), (10, 1), (10, 6))
 """Cases of the maximum number of pairs, and the number of pairs at the first look."""
+POOL_CASES = ((12, 4), (20, 4), (20, 10), (40, 4), (40, 10))
+"""Cases of trials in a pool, and a tuner's budget."""
+POOL_LAWS = (
+    *((law, law) for law in pool_checks.QUALITIES),
+    ("normal", "wide"),
+    ("normal", "skewed"),
+    ("normal", "some fail"),
+)
+"""Laws of the qualities of two methods' settings."""
 PARTS = (
     "false positives",
     "false positives over examples",
     multiple_checks.FAMILY,
     multiple_checks.LOOKS,
+    pool_checks.PART,
     "coverage",
     "power",
 )
@@ -135,6 +145,11 @@ def plan(size: Size) -> list[Cell]:
     cells.append(partial(multiple_checks.family_rates, "normal", 20, 0, True))
     cells += [
         partial(checks.mcnemar_rates, concentration) for concentration in simulated.CONCENTRATIONS
+    ]
+    cells += [
+        partial(pool_checks.exchange_rates, *laws, *case)
+        for laws in POOL_LAWS
+        for case in POOL_CASES
     ]
     return [partial(cell, size=size) for cell in cells]
 

@@ -32,6 +32,7 @@ class Size:
     effect_simulations: int
     crossed_simulations: int
     sequential_simulations: int
+    exchange_simulations: int
 
     def through_functions(self, seeds: int) -> int:
         """Simulations with this number of seeds that also go through the verdict's functions."""

@@ -11,7 +11,14 @@ import numpy.typing as npt
 import pytest
 import scipy.stats
 
-from benchmarks import calibration, checks, multiple_checks, power_checks, simulated
+from benchmarks import (
+    calibration,
+    checks,
+    multiple_checks,
+    pool_checks,
+    power_checks,
+    simulated,
+)
 from benchmarks.rates import DisagreementError, Rate, Size, false_positives
 from harness.stats import (
     Interval,
@@ -26,8 +33,8 @@ from harness.stats.sequential import sequential_sign_flip
 from harness.stats.signflip import exact_p_values
 from harness.stats.spread import sd_interval
 
-SMALL = Size(600, 5, 1, 300, 100, 300)
-TINY = Size(30, 15, 1, 2, 2, 2)
+SMALL = Size(600, 5, 1, 300, 100, 300, 200)
+TINY = Size(30, 15, 1, 2, 2, 2, 2)
 
 
 def rng() -> np.random.Generator:
@@ -43,6 +50,8 @@ def test_the_command_simulates_everything(
 ) -> None:
     monkeypatch.setattr(calibration, "QUICK_SIZE", TINY)
     monkeypatch.setattr(calibration, "SEEDS", (6, 10))
+    monkeypatch.setattr(calibration, "POOL_CASES", ((8, 3),))
+    monkeypatch.setattr(pool_checks, "TRUTH_SEARCHES", 1000)
     code = calibration.main(["--quick", "--json", "--processes", "1"])
     printed = json.loads(capsys.readouterr().out)
     rates = printed["rates"]
@@ -389,3 +398,26 @@ def test_the_tables_show_what_is_claimed_and_what_fails(capsys: pytest.CaptureFi
     assert "≈ 79.3" in shown
     assert "2 of 3 claims hold." in shown
     assert "does not hold: sign-flip, normal, n = 8: 20.0 !" in shown
+
+
+def test_the_true_tuned_score_of_normal_qualities() -> None:
+    """The mean of the largest of four normal numbers is 1.0294; noise shrinks the kept quality."""
+    variance = 1 + pool_checks.SELECTION_NOISE**2
+    truth = pool_checks.true_tuned_score("normal", 4, rng())
+    assert truth == pytest.approx(simulated.UNIT * 1.02938 / variance**0.5, abs=1e-4)
+    assert pool_checks.true_tuned_score("normal", 1, rng()) == pytest.approx(0, abs=1e-4)
+
+
+def test_the_exchange_test_keeps_its_level_and_misses_it_where_the_truth_is_moved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates = by_statistic(pool_checks.exchange_rates("levels", "levels", 12, 4, SMALL, rng()))
+    assert all(rate.is_claimed and rate.holds for rate in rates.values())
+    assert len(rates) == 3
+    mixed_rates = pool_checks.exchange_rates("normal", "wide", 12, 4, SMALL, rng())
+    assert not any(rate.is_claimed for rate in mixed_rates)
+    assert mixed_rates[0].rate == pytest.approx(0.05, abs=0.06)
+    monkeypatch.setattr(pool_checks, "true_tuned_score", lambda *_: 0.0)
+    moved_rates = pool_checks.exchange_rates("normal", "wide", 24, 4, SMALL, rng())
+    assert moved_rates[0].rate > 0.3
+    assert moved_rates[2].rate < 0.7

@@ -1,0 +1,102 @@
+"""Checks of the exchange test: levels, coverage and power, on simulated pools of trials.
+
+A trial's setting has a quality. The selection score and the reported score are the quality plus noise
+of their own, so a tuner that selects sees the quality through noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from benchmarks.rates import ALPHA, Rate, Size, coverage, covers, false_positives
+from benchmarks.simulated import UNIT
+from harness.stats.arrays import Floats
+from harness.stats.exchange import tuned_difference, tuned_equivalence
+from harness.stats.tuned_score import Pool
+
+PART = "tuned scores"
+PATTERNS = 499
+"""Random patterns of each simulated test. Fewer patterns make a test more conservative, never less."""
+TRUTH_SEARCHES = 200_000
+"""Searches that give a law's true tuned score."""
+SELECTION_NOISE, REPORT_NOISE = 1.5, 0.7
+"""Standard deviations of a trial's selection score and reported score around the setting's quality."""
+
+QUALITIES: dict[str, Callable[[np.random.Generator, tuple[int, int]], Floats]] = {
+    "normal": lambda rng, shape: rng.normal(size=shape),
+    "wide": lambda rng, shape: 2.5 * rng.normal(size=shape),
+    "skewed": lambda rng, shape: -2.0 * rng.exponential(size=shape),
+    "some fail": lambda rng, shape: (
+        0.6 * rng.normal(size=shape) - rng.uniform(4, 25, size=shape) * (rng.random(shape) < 0.15)
+    ),
+    "levels": lambda rng, shape: rng.integers(3, size=shape).astype(np.float64),
+}
+"""Qualities of settings (simulations, trials) by the name of their law, in the unit of the scores."""
+BUDGETS = (4, 10)
+
+
+def draw_pools(law: str, simulations: int, trials: int, rng: np.random.Generator) -> list[Pool]:
+    """Pools of trials whose qualities have the law. The scores of "levels" have many ties."""
+    shape = (simulations, trials)
+    quality = QUALITIES[law](rng, shape)
+    selection = quality + SELECTION_NOISE * rng.normal(size=shape)
+    reported = quality + REPORT_NOISE * rng.normal(size=shape)
+    if law == "levels":
+        selection, reported = np.round(selection), np.round(2 * reported) / 2
+    return [
+        Pool(tuple(row.tolist()), tuple((UNIT * values).tolist()))
+        for row, values in zip(selection, reported, strict=True)
+    ]
+
+
+def true_tuned_score(law: str, budget: int, rng: np.random.Generator) -> float:
+    """The tuned score of a law, from many searches."""
+    pools = draw_pools(law, 1, budget * TRUTH_SEARCHES, rng)[0]
+    selection = np.reshape(pools.selection, (TRUTH_SEARCHES, budget))
+    reported = np.reshape(pools.reported, (TRUTH_SEARCHES, budget))
+    is_best = selection == selection.max(axis=1, keepdims=True)
+    return float(((is_best * reported).sum(axis=1) / is_best.sum(axis=1)).mean())
+
+
+def exchange_rates(
+    law: str, other_law: str, trials: int, budget: int, size: Size, rng: np.random.Generator
+) -> list[Rate]:
+    """Rates of the test, the test of equivalence at the margin, and the interval.
+
+    The methods have the same true tuned score. They are copies of each other if both laws are equal;
+    otherwise the baseline is moved by the difference of the true scores, and there is no claim.
+    """
+    is_copy = law == other_law
+    gap = 0.0
+    if not is_copy:
+        gap = true_tuned_score(law, budget, rng) - true_tuned_score(other_law, budget, rng)
+    margin = 4 * UNIT
+    """So wide that the test against the other end always rejects."""
+    rejections, equivalences, hits = (
+        np.empty(size.exchange_simulations, dtype=bool) for _ in range(3)
+    )
+    methods = draw_pools(law, size.exchange_simulations, trials, rng)
+    baselines = draw_pools(other_law, size.exchange_simulations, trials, rng)
+    for index, (method, drawn_baseline) in enumerate(zip(methods, baselines, strict=True)):
+        baseline = _moved(drawn_baseline, gap)
+        test = tuned_difference([method], [baseline], budget, 1 - ALPHA, rng, PATTERNS)
+        rejections[index] = test.p_value < ALPHA
+        better = [_moved(method, margin)]
+        shifted_test = tuned_difference(better, [baseline], budget, 1 - ALPHA, rng, PATTERNS)
+        hits[index] = covers(shifted_test.interval, margin)
+        equivalence = tuned_equivalence(better, [baseline], budget, margin, ALPHA, rng, PATTERNS)
+        equivalences[index] = equivalence.p_value < ALPHA
+    data = f"{law}, best of {budget}" if is_copy else f"{law} and {other_law}, best of {budget}"
+    return [
+        false_positives(PART, "exchange", data, trials, rejections, is_copy),
+        false_positives(
+            PART, "equivalence of tuned scores, at the margin", data, trials, equivalences, is_copy
+        ),
+        coverage("exchange interval", data, trials, hits, is_copy),
+    ]
+
+
+def _moved(pool: Pool, distance: float) -> Pool:
+    return Pool(pool.selection, tuple(score + distance for score in pool.reported))
