@@ -338,6 +338,7 @@ def _record(
         status="complete",
         reason=None,
         metrics=metrics,
+        selection={},
         curves=tuple(curves),
         seconds=float(generator.uniform(0.8, 1.2)),
         examples_per_second=float(generator.uniform(2500, 3500)),

@@ -32,6 +32,10 @@ Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Keep = Literal["best", "report", "none"]
 """The students whose weights stay on disk: the best one of a study's report runs, all, or none."""
 Sampler = Literal["tpe", "random"]
+Criterion = Literal["metric", "loss"]
+"""The selection score of a trial: the task's first metric, or minus the mean loss on the labels."""
+Unit = Literal["methods", "settings"]
+"""The subject of a verdict: methods that are tuned anew, or two settings that one search each found."""
 
 ROUND = 4
 """The number of settings in a search round. Results depend on this constant of the protocol."""
@@ -130,6 +134,7 @@ class SearchConfig:
     trials: Count = 10
     seeds: Seeds = 1
     sampler: Sampler = "tpe"
+    criterion: Criterion = "metric"
     learning_rate: tuple[Rate, Rate] = (1e-5, 1e-4)
     weights: Literal["convex", "simplex"] = "convex"
     rungs: tuple[Count, ...] = ()
@@ -165,6 +170,12 @@ class ProtocolConfig:
     """The protocol: the split that selects settings, the report seeds, and the tests' parameters."""
 
     name: Literal["clean", "paper"] = "clean"
+    unit: Unit = "settings"
+    """`methods` compares tuned scores: each method has a pool of `search.trials` independent random
+    trials. `settings` compares the best settings of two searches over report seeds."""
+    budget: Count = 4
+    """The number of trials of a tuner, of which a tuned score speaks. Verdicts on `settings` have no
+    budget."""
     fraction: Rate = 0.1
     least: Count = 100
     most: Count = 2000
@@ -222,6 +233,16 @@ class StudyConfig:
     """Threads of matrix products on a CPU. 0 takes the physical cores. One thread is best for tiny
     models."""
 
+    @property
+    def search_runs(self) -> int:
+        """The number of search runs of each method on each task."""
+        return 0 if self.protocol.unit == "methods" else self.search.trials * self.search.seeds
+
+    @property
+    def report_runs(self) -> int:
+        """The number of report runs of each method on each task: trials of a pool, or report seeds."""
+        return self.search.trials if self.protocol.unit == "methods" else self.protocol.seeds
+
     @model_validator(mode="after")
     def _check_rungs(self) -> Self:
         if self.search.rungs and self.search.rungs[-1] >= self.training.epochs:
@@ -235,6 +256,30 @@ class StudyConfig:
     def _check_stopping(self) -> Self:
         if self.protocol.stopping == "sequential" and self.baseline is None:
             raise ValueError("protocol.stopping=sequential (--seeds auto) needs a baseline")
+        return self
+
+    @model_validator(mode="after")
+    def _check_unit(self) -> Self:
+        if self.protocol.unit == "settings":
+            if self.search.criterion != "metric":
+                raise ValueError("search.criterion=loss needs protocol.unit=methods")
+            return self
+        for key, value, required in (
+            ("search.sampler", self.search.sampler, "random"),
+            ("search.seeds", self.search.seeds, 1),
+            ("search.rungs", self.search.rungs, ()),
+            ("protocol.stopping", self.protocol.stopping, "fixed"),
+        ):
+            if value != required:
+                raise ValueError(
+                    f"protocol.unit=methods needs {key}={required}, not {value}: the trials of a pool "
+                    "are independent draws"
+                )
+        if self.protocol.budget >= self.search.trials:
+            raise ValueError(
+                f"protocol.budget={self.protocol.budget} must be below search.trials="
+                f"{self.search.trials}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -32,6 +32,7 @@ INPUTS: dict[str, Any] = {
 FIELDS: dict[str, Any] = {
     "status": "complete",
     "reason": None,
+    "selection": {},
     "curves": [],
     "seconds": 1.0,
     "examples_per_second": 1.0,

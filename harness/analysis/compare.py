@@ -11,6 +11,7 @@ import numpy as np
 from harness.analysis.answers import StoredAnswers
 from harness.analysis.pair_bootstraps import pair_bootstraps
 from harness.analysis.pairs import Pair, pair_results
+from harness.analysis.pools import tuned_paired_difference
 from harness.analysis.repeats import read_repeats
 from harness.analysis.results import MethodResult, collapse_warning, read_results
 from harness.stats import (
@@ -29,6 +30,7 @@ from harness.stats import (
     sequential_verdict,
     verdict,
 )
+from harness.stats.exchange import tuned_equivalence
 from harness.stats.paired import ROUNDING
 from harness.stats.power import detectable_difference
 from harness.storage.ledger import Ledger
@@ -56,7 +58,8 @@ class Comparison:
     interval: Interval
     adjusted_p: float | None
     stopping: Stopping | None
-    effects: PairedEffects
+    effects: PairedEffects | None
+    """None for tuned scores: they are one number for all trials, and no trial has an effect."""
     equivalence: PairedEquivalence | None
     equivalence_p: float
     crossed_bootstrap: CrossedBootstrap | None
@@ -184,7 +187,7 @@ def _compare_fixed(
     family = manifest.family
     differences = [_difference(pair, level) for pair in pairs]
     tests = [
-        _equivalence(difference, manifest.margin(pair.method_result.metric), level)
+        _equivalence(pair, difference, manifest.margin(pair.method_result.metric), level)
         for difference, pair in zip(differences, pairs, strict=True)
     ]
     # The family is the manifest's: a comparison without data counts as p = 1.
@@ -252,6 +255,8 @@ def _compare_sequential(
 
 
 def _difference(pair: Pair, level: _Level) -> PairedDifference:
+    if pair.pools is not None:
+        return tuned_paired_difference(*pair.pools, 1 - level.alpha, BOOTSTRAP_SEED)
     return paired_difference(
         pair.method_result.scores_of(pair.seeds),
         pair.baseline_result.scores_of(pair.seeds),
@@ -260,8 +265,15 @@ def _difference(pair: Pair, level: _Level) -> PairedDifference:
     )
 
 
-def _equivalence(difference: PairedDifference, margin: float, level: _Level) -> PairedEquivalence:
+def _equivalence(
+    pair: Pair, difference: PairedDifference, margin: float, level: _Level
+) -> PairedEquivalence:
     generator = np.random.default_rng(BOOTSTRAP_SEED)
+    if pair.pools is not None:
+        method, baseline = pair.pools
+        return tuned_equivalence(
+            method.pools, baseline.pools, method.budget, margin, level.alpha, generator
+        )
     return paired_equivalence(difference.differences, margin, level.alpha, generator)
 
 
@@ -287,7 +299,9 @@ def _comparison(
         interval=interval,
         adjusted_p=adjusted_p,
         stopping=pair.stopping,
-        effects=paired_effects(difference.differences, 1 - level.alpha, generator),
+        effects=None
+        if pair.pools is not None
+        else paired_effects(difference.differences, 1 - level.alpha, generator),
         equivalence=equivalence,
         equivalence_p=equivalence_p,
         crossed_bootstrap=bootstrap,

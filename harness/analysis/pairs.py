@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.analysis.interim import interim_plan, interim_result
+from harness.analysis.pools import TunedPools
 from harness.analysis.results import MethodResult, report_scores, search_ended, trials_ended
 from harness.stats import Stopping
 from harness.storage.manifest import Manifest
@@ -30,18 +31,29 @@ class Pair:
         """Whether added seeds brought a decision: later runs are not part of this pair."""
         return self.stopping is not None and self.stopping.decision is not None
 
+    @property
+    def pools(self) -> tuple[TunedPools, TunedPools] | None:
+        """The pools of the method and of the baseline, where the verdict is on tuned scores."""
+        method, baseline = self.method_result.tuned, self.baseline_result.tuned
+        return None if method is None or baseline is None else (method, baseline)
+
     def names(self) -> dict[str, Any]:
         """The arguments that a verdict's sentence needs, with each side's number of failed seeds."""
         failures = self._until_decision(self.method_result.failed_seeds)
         baseline_failures = self._until_decision(self.baseline_result.failed_seeds)
-        return {
+        names: dict[str, Any] = {
             "method": self.method_result.method,
             "baseline": self.baseline_result.method,
             "task": self.method_result.task,
             "metric": self.method_result.metric,
-            "failures": len(failures - baseline_failures),
-            "baseline_failures": len(baseline_failures - failures),
         }
+        if self.pools is None:
+            names["failures"] = len(failures - baseline_failures)
+            names["baseline_failures"] = len(baseline_failures - failures)
+        else:  # a failed trial counts, with the score of a constant prediction
+            names["budget"] = self.pools[0].budget
+            names["teachers"] = len(self.pools[0].pools)
+        return names
 
     def unpaired_seeds(self) -> tuple[int, ...]:
         """Seeds that are complete on one side only."""
@@ -65,6 +77,12 @@ def pair_results(
         if result.report and not search_ended(result, manifest):
             count = trials_ended(result, manifest)
             return f"{count} of {manifest.trials} search trials of {result.method} have ended"
+    if manifest.config.protocol.unit == "methods" and not manifest.is_joint:
+        for result in (method_result, baseline_result):
+            if result.tuned is None:
+                return f"all trials of {result.method} failed"
+        seeds = tuple(sorted(set(method_result.seeds) & set(baseline_result.seeds)))
+        return Pair(method_result, baseline_result, seeds, None)
     plan = interim_plan(manifest, method_result.metric)
     if plan is None:
         seeds = tuple(sorted(set(method_result.seeds) & set(baseline_result.seeds)))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness.analysis.interim import interim_plan, planned_seeds
+from harness.analysis.pools import TunedPools, read_pool, selection_score, selection_view
 from harness.config import Choice
 from harness.stats.arrays import Floats
 from harness.storage.ledger import Ledger
@@ -41,15 +42,22 @@ class MethodResult:
     failures: tuple[str, ...]
     failed_seeds: frozenset[int]
     """Report seeds whose run failed."""
+    tuned: TunedPools | None = None
+    """The pools, where verdicts are on methods and all trials have ended. Then `report` has the trials,
+    one for each seed, and `search` has the same trials with the metrics of the selection split."""
 
     @property
     def mean(self) -> float:
-        """Mean score over report seeds; NaN without any."""
+        """Mean score over report seeds, or the tuned score; NaN without report runs."""
+        if self.tuned is not None:
+            return self.tuned.score
         return float(np.mean(self.scores)) if self.scores else float("nan")
 
     @property
     def sd(self) -> float:
-        """Standard deviation over report seeds (n − 1); NaN below two."""
+        """Standard deviation over report seeds (n − 1), NaN below two; of tuned scores over searches."""
+        if self.tuned is not None:
+            return self.tuned.sd
         return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else float("nan")
 
     def scores_of(self, seeds: Sequence[int]) -> Floats:
@@ -129,6 +137,8 @@ def read_results(
 def _result(ledger: Ledger, manifest: Manifest, task: str, method: str, study: str) -> MethodResult:
     metric = manifest.primary_metric(task)
     runs = ledger.study_runs(study)
+    if manifest.config.protocol.unit == "methods":
+        return _pool_result(runs, manifest, task, method, study)
     search = tuple(run for run in runs if run.role == "search" and run.trial < manifest.trials)
     best = best_trial(search, metric)
     seeds = set(manifest.report_seeds)
@@ -142,6 +152,32 @@ def _result(ledger: Ledger, manifest: Manifest, task: str, method: str, study: s
         task, method, study, metric, search, (), best, setting, (), (), {}, (), frozenset()
     )
     return _add_report(search_result, report)
+
+
+def _pool_result(
+    runs: Sequence[StudyRun], manifest: Manifest, task: str, method: str, study: str
+) -> MethodResult:
+    """The result of a pool of trials; the best setting is that of the best selection score."""
+    metric, criterion = manifest.primary_metric(task), manifest.config.search.criterion
+    trials = [run for run in runs if run.role == "report" and run.trial < manifest.trials]
+    scores = {
+        run.trial: score
+        for run in trials
+        if (score := selection_score(run.record, metric, criterion)) is not None
+    }
+    best = min(scores, key=lambda trial: (-scores[trial], trial), default=None)
+    setting: Mapping[str, Choice] = next(
+        (run.record.inputs.setting for run in trials if run.trial == best), {}
+    )
+    pool = read_pool(trials, manifest, task)
+    result = MethodResult(
+        task, method, study, metric, (), (), best, setting, (), (), {}, (), frozenset()
+    )
+    return replace(
+        _add_report(result, trials),
+        search=tuple(selection_view(run) for run in trials),
+        tuned=None if pool is None else TunedPools((pool,), manifest.config.protocol.budget),
+    )
 
 
 def _add_report(result: MethodResult, report: Sequence[StudyRun]) -> MethodResult:

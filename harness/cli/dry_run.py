@@ -117,7 +117,7 @@ def plan_task(
     methods, errors = _usable_methods(config, data.task, outline)
     costs = _time_steps(config, data, arithmetic, outline, methods)
     repeats, epochs = config.protocol.repeats, config.training.epochs
-    searches, reports = config.search.trials * config.search.seeds, config.protocol.seeds
+    searches, reports = config.search_runs, config.report_runs
     runs = len(methods) * (searches + reports)
     lengths = outline.inputs["train"].lengths
     student_steps = LengthSchedule(lengths, config.training.batch_size).steps_per_epoch
@@ -172,6 +172,8 @@ def _time_steps(
     recipe = _recipe(config, data, inputs, arithmetic, student_shape)
     live_methods = [method for method in methods if method.needs]
     round_runs = min(ROUND, config.search.trials) * config.search.seeds
+    if config.protocol.unit == "methods":
+        round_runs = config.search.trials
     max_size = max((len(methods) - len(live_methods)) * round_runs, 1)
     size = min(population_size(recipe, student), max_size)
     student_seconds = _epoch_seconds(recipe, [student] * size) / size
@@ -199,7 +201,7 @@ def _disk_bytes(
     logits = data.task.outputs * FLOAT
     examples = sum(len(split) for split in data.splits.values())
     cache = examples * (2 * layers * width * 2 + logits)
-    report_runs = methods * config.protocol.seeds
+    report_runs = methods * config.report_runs
     answers = sum(len(split) for split in (data.evaluation | data.test).values())
     predictions = report_runs * answers * (logits + ANSWER)
     students = {"best": methods, "report": report_runs, "none": 0}[config.keep]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from harness.data.scores import evaluate
+from harness.data.scores import evaluate, label_loss
 from harness.data.sources import Split
 from harness.evaluation.inspection import inspect_run
 from harness.method import Layers, Method, Pooling
@@ -24,9 +24,11 @@ INSPECTED_EXAMPLES = 2048
 
 @dataclass
 class RunScores:
-    """A run's metrics, its predictions by split, and its inspections by name."""
+    """A run's metrics, its scores on the selection split if it is a pool's trial, its predictions by
+    split, and its inspections by name."""
 
     metrics: dict[str, float] = field(default_factory=dict)
+    selection: dict[str, float] = field(default_factory=dict)
     predictions: dict[str, Predictions] = field(default_factory=dict)
     inspections: dict[str, object] = field(default_factory=dict)
 
@@ -62,6 +64,8 @@ class Evaluation:
                     outputs[name] = self._predict_split(
                         population, name, with_states=inspecting and position == 0
                     )
+        if any(run.inputs.selection is not None for run in runs):
+            outputs["selection"] = self._predict_split(population, "selection", with_states=False)
         if any(run.role == "report" for run in runs):
             for name in self.materials.data.test:
                 outputs[name] = population.predict(self.materials.inputs[name], None)
@@ -90,7 +94,7 @@ class Evaluation:
         (MNLI's mismatched) ends in the split's name. Only the first split has inspections.
 
         Raises:
-            RunFailed: a logit on an evaluation split is not a finite number.
+            RunFailed: a logit on an evaluation split or the selection split is not a finite number.
         """
         scores = RunScores()
         data = self.materials.data
@@ -111,11 +115,21 @@ class Evaluation:
                         scores.inspections |= inspect_run(method, name, outputs[name], teacher)
                 except RunFailed as error:
                     say(f"warning: {method.name}, seed {run.seed}: inspect failed: {error}")
+        if run.inputs.selection is not None:
+            scores.selection = self._selection_scores(outputs["selection"])
         if run.role == "report":
             # Test splits have no labels: the run's metrics do not depend on these logits.
             for name, split in data.test.items():
                 scores.predictions[name] = _predictions(split, outputs[name])
         return scores
+
+    def _selection_scores(self, outputs: Layers) -> dict[str, float]:
+        data, logits = self.materials.data, outputs.logits.numpy()
+        if not np.isfinite(logits).all():
+            raise RunFailed("the logits of selection are not finite numbers")
+        labels = data.selection.labels
+        metrics = evaluate(data.task, labels, logits)
+        return metrics | {"label_loss": label_loss(data.task, labels, logits)}
 
 
 def _predictions(split: Split, outputs: Layers) -> Predictions:

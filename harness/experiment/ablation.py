@@ -13,6 +13,7 @@ from harness.data.tasks import load_task
 from harness.errors import DataError, MethodError, NothingLeftError, TeacherError, UserError
 from harness.experiment.executor import Executor
 from harness.experiment.manifest import ablation_manifest, ablation_name, identity_of
+from harness.experiment.pool_runs import PoolRuns
 from harness.experiment.report_runs import ReportRuns
 from harness.experiment.search_runs import SearchRuns
 from harness.experiment.studies import label_of, studies_of
@@ -100,9 +101,13 @@ class Ablation:
             self._train_task(preparation.executors.pop(task), names, preparation.manifest)
 
     def _train_task(self, executor: Executor, names: Mapping[str, str], manifest: Manifest) -> None:
-        """Train the search runs of a task, then the report runs of the settings they select."""
+        """Train the trials of a task's pools; or the search runs, then the report runs of the settings
+        they select."""
         task = executor.materials.data.task
         studies = studies_of(self.config, names, task.regression)
+        if self.config.protocol.unit == "methods":
+            PoolRuns(self.config, executor, studies, self.repeat or 0).train()
+            return
         search = SearchRuns(self.config, executor, studies, self.repeat or 0)
         search.train()
         report = ReportRuns(self.config, executor, search.selections(), self.repeat or 0)

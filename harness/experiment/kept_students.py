@@ -17,7 +17,6 @@ from harness.runtime.progress import say
 from harness.storage.claims import Claims
 from harness.storage.folders import replacement
 from harness.storage.ledger import Ledger
-from harness.storage.record import Record
 
 CARD = "README.md"
 
@@ -49,24 +48,24 @@ class KeptStudents:
                 save_student(build_classifier(config, weights), method, teacher, folder)
                 (folder / CARD).write_text(card, encoding="utf-8", errors="replace")
 
-    def clean_up(self, trial: int, records: Mapping[str, Record], metric: str) -> None:
-        """With `keep=best`, remove all students of these report runs but the best one.
+    def clean_up(self, scores: Mapping[str, float | None], trial: int | None = None) -> None:
+        """With `keep=best`, remove all students of these report runs but the one of the best score.
 
-        Students of other trials than `trial`, which is the best one now, go too. Students of other seeds
-        stay. A line warns of students that should be there and are not, since an earlier command
-        finished their runs without keeping them.
+        `scores` are by fingerprint, None for runs that are not complete. If `trial` is given, students
+        of other trials go too. Students of other seeds stay. A line warns of students that should be
+        there and are not, since an earlier command finished their runs without keeping them.
         """
-        complete_keys = [key for key, record in records.items() if record.status == "complete"]
-        keepers = set(complete_keys if self.keep == "report" else [])
-        if self.keep == "best" and complete_keys:
-            keepers = {max(complete_keys, key=lambda key: (records[key].metrics[metric], key))}
+        complete_scores = {key: score for key, score in scores.items() if score is not None}
+        keepers = set(complete_scores if self.keep == "report" else ())
+        if self.keep == "best" and complete_scores:
+            keepers = {max(complete_scores, key=lambda key: (complete_scores[key], key))}
         if self.keep == "best":
             other_trials = {
                 run.record.fingerprint
                 for run in self.ledger.study_runs(self.study)
-                if run.role == "report" and run.trial != trial
+                if run.role == "report" and trial is not None and run.trial != trial
             }
-            self._remove((other_trials | set(records)) - keepers)
+            self._remove((other_trials | set(scores)) - keepers)
         self._clear_leftovers()
         missing_keys = [key for key in keepers if not self._folder_of(key).is_dir()]
         if missing_keys:

@@ -32,7 +32,10 @@ from harness.training.run import report_seeds, search_seeds
 from harness.training.task_setup import Materials
 
 QUOTES = "'\""
-COUNTS = {"search": ("trials",), "protocol": ("seeds", "stopping", "repeats", "alpha", "margins")}
+COUNTS = {
+    "search": ("trials",),
+    "protocol": ("seeds", "stopping", "repeats", "alpha", "margins", "budget"),
+}
 """Keys outside a study's identity. A command with other values of these keys continues the study."""
 IDENTITY = ("pooling", "student", "training", "search", "protocol")
 """Keys of the configuration in a study's identity, where fingerprints stand for data and teacher."""
@@ -104,7 +107,7 @@ def ablation_manifest(
         family=tuple(family),
         random_trials=config.search.random_trials,
         search_seeds=tuple(search_seeds(config.search.seeds, repeat or 0)),
-        report_seeds=tuple(report_seeds(config.protocol.seeds, repeat or 0)),
+        report_seeds=tuple(report_seeds(config.report_runs, repeat or 0)),
         seed_requests=requests,
         storage=masked_url(ledger.url),
         provenance=provenance(),

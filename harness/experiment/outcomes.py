@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -61,6 +62,7 @@ class PopulationOutcomes:
         except RunFailed as error:
             return failed_result(run, str(error), outcome, self.fingerprints)
         record = _record(run, outcome, scores.metrics, "complete", None, self.fingerprints)
+        record = replace(record, selection=scores.selection)
         inspections = dict(scores.inspections)
         if self.recorder is not None:
             inspections |= self.recorder.records(index)
@@ -83,7 +85,7 @@ class PopulationOutcomes:
         outputs = {split: layers[row] for split, layers in self.predictions.items()}
         pooling = self.population.recipe.view.pooling
         scores = self.evaluation.score(run, self.population.method(row), outputs, pooling)
-        for name, value in scores.metrics.items():
+        for name, value in (*scores.metrics.items(), *scores.selection.items()):
             if not np.isfinite(value):
                 raise RunFailed(f"{name} is not a finite number")
         return scores
@@ -114,6 +116,7 @@ def _record(
         status=status,
         reason=reason,
         metrics=metrics,
+        selection={},
         curves=tuple(outcome.curves),
         seconds=outcome.seconds,
         examples_per_second=outcome.examples_per_second,

@@ -71,9 +71,10 @@ class ReportRuns:
         """Remove the students of these runs that `keep` does not name."""
         for selection in self.selections:
             fingerprints = [run.fingerprint for run in self.runs[selection.study.method.name]]
-            seed_records = {key: records[key] for key in fingerprints if key in records}
-            students = self.executor.students(selection.study.name)
-            students.clean_up(selection.trial, seed_records, self.metric)
+            scores = {
+                key: score_of(records[key], self.metric) for key in fingerprints if key in records
+            }
+            self.executor.students(selection.study.name).clean_up(scores, selection.trial)
 
     def _run(self, selection: Selection, seed: int) -> Run:
         study = selection.study

@@ -76,11 +76,14 @@ class Search:
         distributions: Mapping[str, BaseDistribution],
         sampler: str,
         claims: Claims,
+        seed_name: str | None = None,
     ) -> None:
+        """`seed_name` seeds the sampler; by default the study's name does."""
         self.name = name
         self.distributions = dict(distributions)
         self.sampler = sampler
         self.claims = claims
+        self.seed_name = name if seed_name is None else seed_name
         self.url = claims.ledger.url
         with _storage_errors(self.url):
             self.study = optuna.create_study(
@@ -95,6 +98,11 @@ class Search:
                 self._ask(number)
         trials = self._trials()
         return [Trial(trial.number, dict(trial.params)) for trial in trials[start : start + ROUND]]
+
+    def first_trials(self, trials: int) -> list[Trial]:
+        """The first `trials` trials, asked now or read back. For samplers that read no scores."""
+        rounds = [self.round(number) for number in range(-(-trials // ROUND))]
+        return [trial for group in rounds for trial in group][:trials]
 
     def tell(self, number: int, score: TrialScore) -> None:
         """Report the score of a trial. A trial that has been told before stays as it is."""
@@ -121,7 +129,7 @@ class Search:
         copy = optuna.create_study(direction="maximize")
         copy.add_trials(self._trials())
         for position in range(len(copy.trials), (number + 1) * ROUND):
-            copy.sampler = self._sampler(derive(self.name, position) % 2**32)
+            copy.sampler = self._sampler(derive(self.seed_name, position) % 2**32)
             params = copy.ask(fixed_distributions=self.distributions).params
             trial = optuna.trial.create_trial(
                 state=TrialState.RUNNING, params=params, distributions=self.distributions

@@ -84,6 +84,7 @@ class Trainer:
         data, arithmetic = self.materials.data, self.materials.arithmetic
         splits = {"selection": data.selection} if role == "search" else data.evaluation
         competes = self.rungs and role == "search"
+        is_trial = role == "report" and self.config.protocol.unit == "methods"
         inputs = RunInputs(
             results_version=RESULTS_VERSION,
             task=_task_identity(data.task),
@@ -109,6 +110,7 @@ class Trainer:
             device=arithmetic.device.type,
             train=data.train.sha256,
             evaluation=tuple(SplitHash(name, split.sha256) for name, split in splits.items()),
+            selection=data.selection.sha256 if is_trial else None,
             halving=HalvingRound(self.rungs, tuple(round_settings)) if competes else None,
         )
         return Run(method, study, trial, seed, role, setting, inputs)

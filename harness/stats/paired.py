@@ -94,14 +94,15 @@ def paired_difference(
         sd=float(differences.std(ddof=1)) if len(differences) > 1 else math.nan,
         confidence=confidence,
         interval=Interval(*signflip.interval(segments, alpha, tolerance)),
-        t_interval=_t_interval(differences, confidence),
+        t_interval=t_interval(differences, confidence),
         p_value=signflip.p_value(segments, tolerance),
         is_exact=is_exact,
         minimum_p=1 / (len(segments.low) + 1),
     )
 
 
-def _t_interval(differences: Floats, confidence: float) -> Interval:
+def t_interval(differences: Floats, confidence: float) -> Interval:
+    """Student's t interval of the mean of differences (n,); unbounded for one difference."""
     n = len(differences)
     if n == 1:
         return Interval(-math.inf, math.inf)

@@ -48,6 +48,8 @@ def verdict(
     equivalence: PairedEquivalence | None = None,
     equivalence_p: float = 1.0,
     repeat_scope: str | None = None,
+    budget: int | None = None,
+    teachers: int = 1,
 ) -> Verdict:
     """Decide by the family-wise `adjusted_p` and the sign of the mean.
 
@@ -76,6 +78,9 @@ def verdict(
         equivalence_p: the p value of `equivalence`, adjusted in the family.
         repeat_scope: the parts that were repeated, in words, if the pairs are repeats of the whole
             study and not seeds of one setting; the claim then reaches over these parts too.
+        budget: number of trials of a tuner, if the difference is one of tuned scores. The claim is then
+            about methods that are tuned anew, and `difference.n` counts the trials of each method.
+        teachers: number of teachers of the tuned scores; more than one widens the claim to new ones.
 
     Raises:
         ValueError: an adjusted p value is not between the test's p value and 1.
@@ -96,23 +101,31 @@ def verdict(
         outcome = "not decided"
     scope = _scope(outcome, bootstrap, equivalence)
     unit = "seeds" if repeat_scope is None else "repeats"
+    count = f"n = {difference.n} paired {unit}"
     condition = CONDITION if repeat_scope is None else f"over new {repeat_scope}"
+    subject = ""
+    if budget is not None:
+        unit, count = "trials", f"{difference.n} trials of each method"
+        condition = "over new searches "
+        condition += "with this teacher" if teachers == 1 else "and new teachers"
+        subject = f"tuned with {budget} trial{'' if budget == 1 else 's'}, "
     adjustment = "unadjusted " if comparisons > 1 else ""
     numbers = (
         f"{wording.signed_points(difference.mean, points)} points of {metric} "
         f"({adjustment}{wording.interval(*difference.interval, difference.confidence, points)}, "
-        f"n = {difference.n} paired {unit}, adjusted p = {adjusted_p:.3g})"
+        f"{count}, adjusted p = {adjusted_p:.3g})"
     )
     margin = ""
     if equivalence is not None:
         margin = f"{wording.unsigned_points(equivalence.margin, points)} of {metric}"
     if outcome == "equivalent":
-        claim = f"{method} and {baseline} are equivalent on {task}, within {margin} "
+        claim = f"{subject}{method} and {baseline} are equivalent on {task}, within {margin} "
         claim += f"(p = {equivalence_p:.3g})"
     elif outcome == "not decided":
-        claim = f"whether {method} is better or worse than {baseline} on {task} is not decided"
+        claim = f"whether {method}, {subject}" if budget is not None else f"whether {method} "
+        claim += f"is better or worse than {baseline} on {task} is not decided"
     else:
-        claim = f"{method} is {outcome} than {baseline} on {task}"
+        claim = f"{subject}{method} is {outcome} than {baseline} on {task}"
         if within_margin and not failures + baseline_failures:
             claim += f", by less than {margin}"
     reach = _reach(scope, bootstrap, points, condition)

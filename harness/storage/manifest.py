@@ -185,8 +185,10 @@ class Manifest:
         return bool(self.repeats)
 
     @property
-    def unit(self) -> Literal["seed", "repeat"]:
+    def unit(self) -> Literal["seed", "trial", "repeat"]:
         """The unit of replication, which gives one score of a method."""
+        if self.config.protocol.unit == "methods" and not self.is_joint:
+            return "trial"
         return "repeat" if self.is_joint else "seed"
 
     @property

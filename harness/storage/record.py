@@ -82,16 +82,20 @@ class RunInputs:
     """Hash of the training split."""
     evaluation: tuple[SplitHash, ...] = Field(min_length=1)
     """The splits that the run is scored on; the first decides."""
+    selection: str | None = None
+    """Hash of the selection split that a pool's trial is scored on too; None for other runs."""
     halving: HalvingRound | None = None
     """The round of a search run with rungs; None for other runs."""
 
     @model_serializer(mode="wrap")
     def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The values that fingerprints hash: `halving` only if there is a round."""
+        """The values that fingerprints hash: `selection` and `halving` only where they are not None."""
         values: dict[str, Any] = handler(self)
-        if self.halving is None:
-            del values["halving"]
-        return values
+        return {
+            name: value
+            for name, value in values.items()
+            if value is not None or name not in ("selection", "halving")
+        }
 
     def plain(self) -> dict[str, Any]:
         """The inputs as plain JSON values."""
@@ -134,6 +138,9 @@ class Record:
     """The reason why a run was pruned or failed; None for a complete run."""
     metrics: Mapping[str, float]
     """Scores by metric on the first split, by `METRIC (SPLIT)` on further ones."""
+    selection: Mapping[str, float]
+    """Scores of a pool's trial on the selection split: by metric, and the mean loss on the labels by
+    `label_loss`. Empty for other runs."""
     curves: tuple[Mapping[str, float], ...]
     """Each loss term's mean, by epoch."""
     seconds: float

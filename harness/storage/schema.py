@@ -46,6 +46,7 @@ RUNS = Table(
     Column("status", String, nullable=False),
     Column("reason", String),
     Column("metrics", JSON, nullable=False),
+    Column("selection", JSON, nullable=False),
     Column("curves", JSON, nullable=False),
     Column("seconds", Float, nullable=False),
     Column("examples_per_second", Float, nullable=False),

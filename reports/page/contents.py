@@ -9,6 +9,7 @@ from reports.kit.blocks import Block, Section
 from reports.kit.palette import method_styles
 
 CONTENTS = (
+    "tuned",
     "repeats",
     "differences",
     "seeds",

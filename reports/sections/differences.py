@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.compare import Comparison
+from harness.stats import PairedEffects
 from reports.evidence import POINTS, Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Section, by_task, panel
@@ -26,6 +27,11 @@ FIXED_NUMBER_COLUMNS = (
     "superiority_high",
 )  # fmt: skip
 """Columns of `effects_table` that hold only for a number of seeds that was fixed beforehand."""
+EFFECT_COLUMNS = (
+    "t_p", "normality_p", "bca_low", "bca_high", "wilcoxon_p", "d_z", "rank_biserial", "superiority",
+    "superiority_low", "superiority_high",
+)  # fmt: skip
+"""Columns of `effects_table` on single seeds, which tuned scores do not have."""
 
 
 def differences(evidence: Evidence, task: str) -> pd.DataFrame:
@@ -79,12 +85,24 @@ def effects_table(
 
 
 def _effects(comparison: Comparison) -> dict[str, float | None]:
-    effects, difference = comparison.effects, comparison.difference
-    bca, equivalence = effects.bca_interval, comparison.equivalence
+    difference, equivalence = comparison.difference, comparison.equivalence
+    effects = dict.fromkeys(EFFECT_COLUMNS)
     return {
         "holm_p": comparison.adjusted_p,
         "t_low": POINTS * difference.t_interval.low,
         "t_high": POINTS * difference.t_interval.high,
+        **(effects if comparison.effects is None else _seed_effects(comparison.effects)),
+        "detectable": None
+        if comparison.detectable_difference is None
+        else POINTS * comparison.detectable_difference,
+        "margin": POINTS * comparison.margin,
+        "equivalence_p": None if equivalence is None else comparison.equivalence_p,
+    }
+
+
+def _seed_effects(effects: PairedEffects) -> dict[str, float | None]:
+    bca = effects.bca_interval
+    return {
         "t_p": effects.t_p_value,
         "normality_p": effects.normality_p_value,
         "bca_low": None if bca is None else POINTS * bca.low,
@@ -95,11 +113,6 @@ def _effects(comparison: Comparison) -> dict[str, float | None]:
         "superiority": 100 * effects.superiority,
         "superiority_low": 100 * effects.superiority_interval.low,
         "superiority_high": 100 * effects.superiority_interval.high,
-        "detectable": None
-        if comparison.detectable_difference is None
-        else POINTS * comparison.detectable_difference,
-        "margin": POINTS * comparison.margin,
-        "equivalence_p": None if equivalence is None else comparison.equivalence_p,
     }
 
 

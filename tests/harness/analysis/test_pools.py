@@ -1,0 +1,136 @@
+"""Verdicts on methods: from the trials in a ledger to tuned scores and their comparison."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from harness.analysis.compare import AblationResult, summarise
+from harness.analysis.pools import TunedPools, selection_score
+from harness.stats.exchange import tuned_difference, tuned_equivalence
+from harness.stats.tuned_score import Pool, pseudo_scores, tuned_score
+from harness.storage.ledger import Ledger
+from harness.storage.record import Result
+from tests.manifests import STUDY, manifest
+from tests.records import record
+
+Trial = tuple[float, float, float] | None
+"""A trial's selection metric, selection loss and reported score; None for a failed trial."""
+METHOD: list[Trial] = [
+    (0.7, 0.6, 0.80),
+    (0.8, 0.5, 0.90),
+    (0.7, 0.4, 0.85),
+    None,
+    (0.6, 0.9, 0.74),
+    (0.8, 0.7, 0.88),
+]
+BASELINE: list[Trial] = [
+    (0.6, 0.8, 0.60),
+    (0.7, 0.7, 0.66),
+    (0.5, 0.9, 0.55),
+    (0.4, 1.0, 0.50),
+    (0.6, 0.6, 0.70),
+    (0.7, 0.5, 0.72),
+]
+
+
+def compared(
+    ledger: Ledger, trials: dict[str, Sequence[Trial]], criterion: str = "metric", budget: int = 2
+) -> AblationResult:
+    config = {
+        "protocol": {"unit": "methods", "budget": budget},
+        "search": {"sampler": "random", "trials": 6, "criterion": criterion},
+    }
+    studies = {method: f"s-{method}" for method in trials}
+    ledger.write_ablation(
+        manifest(
+            studies={"rte": studies},
+            family=[["rte", "alp", "kd"]],
+            report_seeds=list(range(1, 7)),
+            config=config,
+        )
+    )
+    for method, study in studies.items():
+        ledger.write_study(study, STUDY)
+        for number, trial in enumerate(trials[method]):
+            name = f"{method}-{number}"
+            score = None if trial is None else trial[2]
+            run = record(name, score, inputs={"setting": {"learning_rate": 0.1 * (number + 1)}})
+            if trial is not None:
+                selection = {"accuracy": trial[0], "label_loss": trial[1]}
+                run = replace(run, selection=selection)
+            ledger.write_runs([Result(run, {}, {})])
+            ledger.use_run(study, "report", number, number + 1, name)
+    return summarise(ledger, "ablation")
+
+
+def pool_of(trials: Sequence[Trial], criterion: str = "metric") -> Pool:
+    """The pool; a failed trial has the score of a constant prediction, .5."""
+    selection = [
+        -np.inf if trial is None else trial[0] if criterion == "metric" else -trial[1]
+        for trial in trials
+    ]
+    return Pool(tuple(selection), tuple(0.5 if t is None else t[2] for t in trials))
+
+
+@pytest.mark.parametrize("criterion", ["metric", "loss"])
+def test_the_comparison_is_the_exchange_test_of_the_pools(ledger: Ledger, criterion: str) -> None:
+    result = compared(ledger, {"alp": METHOD, "kd": BASELINE}, criterion)
+    method, baseline = pool_of(METHOD, criterion), pool_of(BASELINE, criterion)
+    (comparison,) = result.comparisons
+    test = tuned_difference([method], [baseline], 2)
+    assert comparison.difference.mean == pytest.approx(
+        tuned_score(method, 2) - tuned_score(baseline, 2)
+    )
+    assert comparison.difference.p_value == test.p_value == comparison.adjusted_p
+    assert comparison.interval == test.interval
+    assert comparison.equivalence == tuned_equivalence([method], [baseline], 2, 0.01)
+    assert comparison.difference.differences == pytest.approx(
+        (pseudo_scores(method, 2) - pseudo_scores(baseline, 2)).tolist()
+    )
+    assert comparison.effects is None
+    alp = result.results[0]
+    assert alp.mean == pytest.approx(tuned_score(method, 2))
+    assert alp.best_trial == {"metric": 1, "loss": 2}[criterion]
+    assert alp.setting == {"learning_rate": pytest.approx({"metric": 0.2, "loss": 0.3}[criterion])}
+    assert alp.failed_seeds == {4}
+    assert [run.record.metrics.get("accuracy") for run in alp.search] == [
+        None if trial is None else trial[0] for trial in METHOD
+    ]
+
+
+def test_the_verdict_speaks_of_tuned_methods(ledger: Ledger) -> None:
+    whole = [(0.5, 0.9, 0.75) if trial is None else trial for trial in METHOD]
+    (comparison,) = compared(ledger, {"alp": whole, "kd": BASELINE}, budget=1).comparisons
+    assert comparison.verdict.outcome == "better"
+    assert "6 trials of each method, adjusted p = " in comparison.verdict.sentence
+    assert comparison.verdict.sentence.endswith(
+        "tuned with 1 trial, alp is better than kd on rte, on these examples, over new searches "
+        "with this teacher."
+    )
+
+
+def test_a_verdict_waits_for_all_trials(ledger: Ledger) -> None:
+    result = compared(ledger, {"alp": METHOD[:5], "kd": BASELINE})
+    assert result.comparisons == ()
+    assert result.gaps == ("alp against kd on rte: 5 of 6 search trials of alp have ended",)
+
+
+def test_a_method_whose_trials_all_failed_is_equivalent_to_nothing(ledger: Ledger) -> None:
+    result = compared(ledger, {"alp": [None] * 6, "kd": [None] * 6})
+    assert result.comparisons == ()
+    assert result.gaps == ("alp against kd on rte: all trials of alp failed",)
+
+
+def test_the_sd_is_that_of_a_searchs_score() -> None:
+    """With one trial a search keeps any of them alike: the sd is the population's."""
+    scores = (0.5, 0.7, 0.9)
+    assert TunedPools((Pool((0.1, 0.2, 0.3), scores),), 1).sd == pytest.approx(np.std(scores))
+    # Of the pairs two keep the third trial, one the second.
+    kept = (0.9, 0.9, 0.7)
+    assert TunedPools((Pool((0.1, 0.2, 0.3), scores),), 2).sd == pytest.approx(np.std(kept))
+
+
+def test_a_failed_trial_has_no_selection_score() -> None:
+    assert selection_score(record("one", None), "accuracy", "loss") is None
