@@ -46,15 +46,17 @@ def selection_score(record: Record, metric: str, criterion: Criterion) -> float 
     return -record.selection["label_loss"] if criterion == "loss" else record.selection[metric]
 
 
-def read_pool(runs: Sequence[StudyRun], manifest: Manifest, task: str) -> Pool | None:
+def read_pool(
+    runs: Sequence[StudyRun], manifest: Manifest, task: str, criterion: Criterion | None = None
+) -> Pool | None:
     """The pool of a method's trials, in their order; None while trials are missing or if all failed.
 
-    A failed trial has the score of a constant prediction.
+    `criterion` is by default the manifest's. A failed trial has the score of a constant prediction.
     """
     if len(runs) < manifest.trials or all(run.record.status == "failed" for run in runs):
         return None
     metric = manifest.primary_metric(task)
-    criterion = manifest.config.search.criterion
+    criterion = criterion or manifest.config.search.criterion
     records = [run.record for run in sorted(runs, key=lambda run: run.trial)]
     scores = [selection_score(record, metric, criterion) for record in records]
     return Pool(
