@@ -50,10 +50,11 @@ LOOK_CASES = ((30, 1), (20, 1), (20, 6), (10, 1), (10, 6))
 POOL_CASES = ((12, 4), (20, 4), (20, 10), (40, 4), (40, 10))
 """Cases of trials in a pool, and a tuner's budget."""
 POOL_LAWS = (
-    *((law, law) for law in pool_checks.QUALITIES),
+    *((law, law) for law in pool_checks.QUALITIES if law not in pool_checks.OFFSETS),
     ("normal", "wide"),
     ("normal", "skewed"),
     ("normal", "some fail"),
+    ("normal", "offset"),
 )
 """Laws of the qualities of two methods' settings."""
 PARTS = (

@@ -32,16 +32,18 @@ QUALITIES: dict[str, Callable[[np.random.Generator, tuple[int, int]], Floats]] =
         0.6 * rng.normal(size=shape) - rng.uniform(4, 25, size=shape) * (rng.random(shape) < 0.15)
     ),
     "levels": lambda rng, shape: rng.integers(3, size=shape).astype(np.float64),
+    "offset": lambda rng, shape: 0.3 * rng.normal(size=shape),
 }
 """Qualities of settings (simulations, trials) by the name of their law, in the unit of the scores."""
-BUDGETS = (4, 10)
+OFFSETS = {"offset": 3.0}
+"""Distances of selection scores, by law: the methods' scores are then not on one scale."""
 
 
 def draw_pools(law: str, simulations: int, trials: int, rng: np.random.Generator) -> list[Pool]:
     """Pools of trials whose qualities have the law. The scores of "levels" have many ties."""
     shape = (simulations, trials)
     quality = QUALITIES[law](rng, shape)
-    selection = quality + SELECTION_NOISE * rng.normal(size=shape)
+    selection = quality + SELECTION_NOISE * rng.normal(size=shape) + OFFSETS.get(law, 0.0)
     reported = quality + REPORT_NOISE * rng.normal(size=shape)
     if law == "levels":
         selection, reported = np.round(selection), np.round(2 * reported) / 2

@@ -21,7 +21,8 @@ from harness.pooling_table import pooling_row
 
 Natural = Annotated[int, Field(ge=0, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
-Seeds = Annotated[int, Field(ge=1, le=1000, strict=True)]
+MAX_SEEDS = 1000
+Seeds = Annotated[int, Field(ge=1, le=MAX_SEEDS, strict=True)]
 """A number of seeds. A repeat has a thousand seeds, so no study has more."""
 Rate = Annotated[float, Field(gt=0, lt=1, strict=True)]
 Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
@@ -275,11 +276,17 @@ class StudyConfig:
                     f"protocol.unit=methods needs {key}={required}, not {value}: the trials of a pool "
                     "are independent draws"
                 )
-        if self.protocol.budget >= self.search.trials:
+        if self.protocol.name == "paper":
             raise ValueError(
-                f"protocol.budget={self.protocol.budget} must be below search.trials="
+                "protocol.unit=methods selects on a split of its own: the protocol 'paper' has none"
+            )
+        if 2 * self.protocol.budget > self.search.trials:
+            raise ValueError(
+                f"protocol.budget={self.protocol.budget} is above half of search.trials="
                 f"{self.search.trials}"
             )
+        if self.search.trials > MAX_SEEDS:
+            raise ValueError(f"search.trials={self.search.trials}: a pool has at most {MAX_SEEDS}")
         return self
 
     @model_validator(mode="after")

@@ -108,7 +108,7 @@ class Evidence:
     def records(self) -> tuple[Record, ...]:
         """The records of all runs: search runs and report runs, with the runs of repeats."""
         results = (*self.result.results, *chain.from_iterable(self.repeats.values()))
-        return tuple(run.record for result in results for run in (*result.search, *result.report))
+        return tuple(run.record for result in results for run in result.runs)
 
 
 def read_evidence(ledger: Ledger, ablation: str) -> Evidence:

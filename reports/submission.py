@@ -199,6 +199,10 @@ def _choose(
         condition = "" if seed is None else f" with seed {seed}"
         raise DataError(f"no report run{condition} is complete")
     metric = results[0].metric
+    if manifest.config.protocol.unit == "methods" and seed is None:
+        # The trial with the best selection score; the highest of all trials would be too high.
+        best_trials = {result.best_trial for result in results}
+        candidates = [run for run in candidates if run.trial in best_trials]
     best = max(candidates, key=lambda run: (run.record.metrics[metric], -run.seed))
     split = best.record.inputs.split.name
     return ChosenRun(best, len(runs), metric, best.record.metrics[metric], split)

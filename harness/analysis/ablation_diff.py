@@ -157,6 +157,8 @@ def _refusal(
     diff: AblationDiff, first: MethodResult, second: MethodResult, seeds: tuple[int, ...]
 ) -> str:
     """The reason against a paired difference; empty without a reason."""
+    if "methods" in {side.manifest.config.protocol.unit for side in (diff.first, diff.second)}:
+        return "a tuned score is one number for all trials, and no seed has a score of its own"
     for side, result in ((diff.first, first), (diff.second, second)):
         name = side.manifest.name
         if not search_ended(result, side.manifest):

@@ -195,8 +195,13 @@ def _compare_fixed(
     p_values = holm([d.p_value for d in differences] + padding) if family else ()
     test_p_values = holm([test.p_value for test in tests] + padding) if family else ()
     bootstraps = pair_bootstraps(
-        stored_answers, pairs, confidence=1 - level.share, seed=BOOTSTRAP_SEED
+        stored_answers,
+        [pair for pair in pairs if pair.pools is None],
+        confidence=1 - level.share,
+        seed=BOOTSTRAP_SEED,
     )
+    # The bootstrap averages over runs. A tuned score weights its trials, so it has no bootstrap.
+    bootstraps += [None] * (len(pairs) - len(bootstraps))
     comparisons = []
     for pair, difference, p, test, test_p, bootstrap in zip(
         pairs, differences, p_values, tests, test_p_values, bootstraps, strict=False

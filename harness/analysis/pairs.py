@@ -52,11 +52,12 @@ class Pair:
             names["baseline_failures"] = len(baseline_failures - failures)
         else:  # a failed trial counts, with the score of a constant prediction
             names["budget"] = self.pools[0].budget
-            names["teachers"] = len(self.pools[0].pools)
         return names
 
     def unpaired_seeds(self) -> tuple[int, ...]:
         """Seeds that are complete on one side only."""
+        if self.pools is not None:  # a failed trial is a part of its pool
+            return ()
         seeds = frozenset(self.method_result.seeds) ^ frozenset(self.baseline_result.seeds)
         return tuple(sorted(self._until_decision(seeds)))
 
@@ -79,6 +80,8 @@ def pair_results(
             return f"{count} of {manifest.trials} search trials of {result.method} have ended"
     if manifest.config.protocol.unit == "methods" and not manifest.is_joint:
         for result in (method_result, baseline_result):
+            if not result.report:
+                return NO_PAIR
             if result.tuned is None:
                 return f"all trials of {result.method} failed"
         seeds = tuple(sorted(set(method_result.seeds) & set(baseline_result.seeds)))

@@ -71,7 +71,10 @@ def _join(task: str, method: str, metric: str, parts: Sequence[_Part | None]) ->
         failures += [f"repeat {repeat}, {text}" for text in result.failures]
         if not search_ended(result, part.manifest):
             continue
-        if len(result.scores) == len(part.manifest.report_seeds):
+        if result.tuned is not None or (
+            len(result.scores) == len(part.manifest.report_seeds)
+            and part.manifest.config.protocol.unit == "settings"
+        ):
             results[repeat] = result
         elif result.failed_seeds or result.best_trial is None:
             failed_repeats.add(repeat)

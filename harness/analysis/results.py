@@ -60,6 +60,13 @@ class MethodResult:
             return self.tuned.sd
         return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else float("nan")
 
+    @property
+    def runs(self) -> tuple[StudyRun, ...]:
+        """All runs once: search runs, then report runs. A pool's trials are report runs alone."""
+        if self.report and self.report[0].record.inputs.selection is not None:
+            return self.report
+        return (*self.search, *self.report)
+
     def scores_of(self, seeds: Sequence[int]) -> Floats:
         """The scores (seeds,) in the order of `seeds`. Raises `KeyError` for a seed without a score."""
         by_seed = dict(zip(self.seeds, self.scores, strict=True))

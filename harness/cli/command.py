@@ -189,7 +189,8 @@ def _warn_of_few_seeds(config: StudyConfig) -> None:
         comparisons, config.protocol.alpha
     )
     repeats = config.protocol.repeats
-    pairs, unit = (config.protocol.seeds, "report seeds") if repeats == 1 else (repeats, "repeats")
+    unit = "trials" if config.protocol.unit == "methods" else "report seeds"
+    pairs, unit = (config.report_runs, unit) if repeats == 1 else (repeats, "repeats")
     if pairs < minimum:
         say(
             f"warning: {pairs} {unit} cannot reach p < {config.protocol.alpha:g} "

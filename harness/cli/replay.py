@@ -179,6 +179,10 @@ def _differences(
         recorded_value, value = record.metrics.get(name), repetition.metrics.get(name)
         if recorded_value != value:
             differences.append(f"{name} {recorded_value} then, {value} now")
+    for name in sorted({*record.selection, *repetition.selection}):
+        recorded_value, value = record.selection.get(name), repetition.selection.get(name)
+        if recorded_value != value:
+            differences.append(f"{name} (selection) {recorded_value} then, {value} now")
     for split, recorded_predictions in predictions.items():
         if recorded_predictions is None and record.inputs.role == "report":
             differences.append(f"{split}: the ledger has no predictions of the run")

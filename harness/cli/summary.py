@@ -60,8 +60,11 @@ def show(result: AblationResult, as_json: bool) -> None:
 
 
 def _interval(comparison: Comparison) -> str:
-    low, high = (100 * bound for bound in comparison.interval)
-    return f"[{low:+.1f}, {high:+.1f}]" if _json_number(low) is not None else "(unbounded)"
+    low, high = comparison.interval
+    if math.isinf(low) and math.isinf(high):
+        return "(unbounded)"
+    ends = ["unbounded" if math.isinf(end) else f"{100 * end:+.1f}" for end in (low, high)]
+    return f"[{ends[0]}, {ends[1]}]"
 
 
 def _evidence(comparison: Comparison) -> str:

@@ -59,8 +59,8 @@ def identity_of(config: StudyConfig, repeat: int | None) -> dict[str, Any]:
 def ablation_name(config: StudyConfig, studies: Studies, repeat: int | None) -> str:
     """An ablation's name: source, tasks, methods, and eight digits of a fingerprint.
 
-    The fingerprint covers the studies and the baseline. A name of more than 80 characters gives the
-    numbers of tasks and methods instead of their names.
+    The fingerprint covers the studies, the baseline and a tuner's budget. A name of more than 80
+    characters gives the numbers of tasks and methods instead of their names.
     """
     kind = config.source.kind
     methods = "+".join(config.methods)
@@ -68,7 +68,10 @@ def ablation_name(config: StudyConfig, studies: Studies, repeat: int | None) -> 
     if len(stem) > 80:
         stem = f"{kind}-{len(config.tasks)}-tasks-{len(config.methods)}-methods"
     part = "" if repeat is None else f"-r{repeat}"
-    return f"{stem}-{fingerprint([studies, config.baseline])[:8]}{part}"
+    identity: list[Any] = [studies, config.baseline]
+    if config.protocol.unit == "methods":
+        identity.append(config.protocol.budget)
+    return f"{stem}-{fingerprint(identity)[:8]}{part}"
 
 
 def ablation_manifest(

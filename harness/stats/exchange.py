@@ -7,13 +7,21 @@ of the pair, and says that both orders of the pair are equally likely. So every 
 pairs is equally likely, and the test compares the observed difference of tuned scores with those of
 all patterns.
 
+The trials of two methods enter one pool after an exchange, and their selection scores may not be
+comparable: a loss on labels depends on how a method calibrates its students. So the test replaces each
+selection score by its rank in its own pool. Tuned scores depend on these ranks alone. The ranks of a
+pool depend on all its trials, so the test is exact with a budget of one trial, and approximate with a
+larger one, even for copies of one method. Without the ranks the test would be exact for copies, and
+wrong by any amount for methods with different scales; docs/statistics.md has the simulated levels.
+
 Only the selection scores rank the trials, so a pattern's difference is a linear function of
 `theta`: s - theta * c, where c is the weight of the method's trials in the first pool minus their
 weight in the second, between -1 and 1. With d the observed difference, the pattern counts as extreme
 if |s - theta * c| >= |d - theta|. With r = s - d * c this holds exactly between d + r / (1 + c) and
 d - r / (1 - c), which lie on either side of d. So each pattern is a closed segment around the
-observed difference, and `harness.stats.signflip` reads p values and intervals from the segments. With
-a budget of one trial the tuned score is a mean, and the test is the sign-flip test.
+observed difference (a half-line if |c| = 1), and `harness.stats.signflip` reads p values and intervals
+from the segments. With a budget of one trial the tuned score is a mean, and the test is the sign-flip
+test.
 
 Where several teachers were fine-tuned, each method has one pool a teacher. A tuner works with one
 teacher, so a method's tuned score is the mean over the teachers. Pairs are exchanged within a
@@ -25,6 +33,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 
 from harness.stats import signflip
 from harness.stats.arrays import Floats
@@ -52,7 +61,7 @@ class TunedDifference:
     trials: int
     """Number of trials of each method, with all teachers."""
     teachers: int
-    """Number of teachers; more than one widens the claim to new teachers."""
+    """Number of teachers, each with a pool of its own."""
     budget: int
     """Number of trials that a tuner has."""
     mean: float
@@ -67,7 +76,7 @@ class TunedDifference:
     is_exact: bool
     """Whether the test counted all patterns; otherwise it sampled patterns."""
     minimum_p: float
-    """The smallest p value that the test can give."""
+    """A lower bound of all p values. With a budget near the number of trials no data reach the bound."""
 
 
 def tuned_difference(
@@ -80,11 +89,10 @@ def tuned_difference(
 ) -> TunedDifference:
     """Compare the tuned scores of two methods, by one pool a teacher, paired by trial number.
 
-    The test is exact if the methods are copies of each other: then the p value is below alpha with a
-    chance of at most alpha. If the methods differ in their distributions of scores but not in their
-    tuned scores, the level is approximate; docs/statistics.md has the simulated levels. The test
-    counts all patterns up to `EXACT_TRIALS` trials. Above, `generator` draws `resamples` patterns,
-    and the observed pattern counts as one more. Ties up to rounding count as equal.
+    The level is approximate; docs/statistics.md has the simulated levels. The claim is about these
+    teachers: pairs are exchanged within a teacher. The test counts all patterns up to `EXACT_TRIALS`
+    trials. Above, `generator` draws `resamples` patterns, and the observed pattern counts as one more.
+    Ties up to rounding count as equal.
 
     Raises ValueError if there are no pools, the methods differ in their numbers of trials, `budget` is
     not from 1 to the number of trials of each pool, `confidence` is not between 0 and 1, or a generator
@@ -194,7 +202,7 @@ def _signed_weights(method: Pool, baseline: Pool, budget: int, patterns: Pattern
     trials, then the baseline's. A trial in the first pool has a positive weight, and a trial in the
     second pool a negative one.
     """
-    selection = np.array([*method.selection, *baseline.selection])
+    selection = np.concatenate([rankdata(pool.selection) for pool in (method, baseline)])
     is_upto = (selection[:, None] <= selection).astype(np.float32)
     is_below = (selection[:, None] < selection).astype(np.float32)
     shares = budget_shares(method.trials, budget)

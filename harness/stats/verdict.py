@@ -49,7 +49,6 @@ def verdict(
     equivalence_p: float = 1.0,
     repeat_scope: str | None = None,
     budget: int | None = None,
-    teachers: int = 1,
 ) -> Verdict:
     """Decide by the family-wise `adjusted_p` and the sign of the mean.
 
@@ -80,7 +79,6 @@ def verdict(
             study and not seeds of one setting; the claim then reaches over these parts too.
         budget: number of trials of a tuner, if the difference is one of tuned scores. The claim is then
             about methods that are tuned anew, and `difference.n` counts the trials of each method.
-        teachers: number of teachers of the tuned scores; more than one widens the claim to new ones.
 
     Raises:
         ValueError: an adjusted p value is not between the test's p value and 1.
@@ -106,8 +104,7 @@ def verdict(
     subject = ""
     if budget is not None:
         unit, count = "trials", f"{difference.n} trials of each method"
-        condition = "over new searches "
-        condition += "with this teacher" if teachers == 1 else "and new teachers"
+        condition = "over new searches with this teacher"
         subject = f"tuned with {budget} trial{'' if budget == 1 else 's'}, "
     adjustment = "unadjusted " if comparisons > 1 else ""
     numbers = (
@@ -134,7 +131,7 @@ def verdict(
     if winner_failures:
         notes += FAILURE_NOTE
     elif outcome == "not decided":
-        shortage = _shortage(difference.n, comparisons, alpha, unit)
+        shortage = "" if budget else _shortage(difference.n, comparisons, alpha, unit)
         notes += shortage or _seed_advice(difference, equivalence, comparisons, alpha, margin, unit)
     return Verdict(outcome, scope, f"{numbers}: {claim}, {reach}{notes}.")
 

@@ -35,7 +35,7 @@ def results_table(evidence: Evidence) -> pd.DataFrame:
         {"repeat": repeat, **_row(evidence.manifest, result, run)}
         for repeat, results in (repeats or {None: evidence.result.results}).items()
         for result in results
-        for run in (*result.search, *result.report)
+        for run in result.runs
     ]
     middle_columns = sorted(
         {name for row in rows for name in row if name not in (*LEADING_COLUMNS, *TRAILING_COLUMNS)}

@@ -88,6 +88,8 @@ class Section:
     maker: BlocksMaker
     details: str = ""
     hide_empty: bool = False
+    settings_only: bool = False
+    """Whether the section is about the runs of one best setting. Pages on tuned scores leave it out."""
 
     def blocks(self, evidence: Evidence, styles: Styles) -> tuple[Block, ...]:
         """The section's blocks without the empty ones."""

@@ -151,12 +151,13 @@ def metrics_columns(frame: pd.DataFrame, first: str) -> dict[str, tuple[str, For
 
 
 def interval_text(low: float, high: float) -> str:
-    """`low to high` with signs, in points; `unbounded` for an infinite end."""
+    """`low to high` with signs, in points; `unbounded` for an infinite end, once for two."""
     if math.isnan(low):
         return DASH
-    if math.isinf(low) or math.isinf(high):
+    if math.isinf(low) and math.isinf(high):
         return "unbounded"
-    return f"{_two_decimals(low)} to {_two_decimals(high)}"
+    ends = ("unbounded" if math.isinf(end) else _two_decimals(end) for end in (low, high))
+    return " to ".join(ends)
 
 
 def signed_text(value: float) -> str:

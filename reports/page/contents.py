@@ -42,10 +42,16 @@ SECTIONS = tuple(map(_section, CONTENTS))
 def sections(evidence: Evidence) -> list[tuple[Section, tuple[Block, ...]]]:
     """The page's sections with their blocks.
 
-    A joint report leaves out empty sections, which the reports of its repeats show.
+    A joint report leaves out empty sections, which the reports of its repeats show. A page on tuned
+    scores leaves out sections on the runs of one best setting.
     """
     styles = method_styles(evidence.methods)
-    section_blocks = [(section, section.blocks(evidence, styles)) for section in SECTIONS]
+    on_methods = evidence.manifest.config.protocol.unit == "methods"
+    section_blocks = [
+        (section, section.blocks(evidence, styles))
+        for section in SECTIONS
+        if not (on_methods and section.settings_only)
+    ]
     return [
         (section, blocks)
         for section, blocks in section_blocks

@@ -82,7 +82,7 @@ def _run_gaps(result: MethodResult, evidence: Evidence) -> list[str]:
         sentences.append(f"{name}: no search trial is complete, so there is no best setting.")
     missing_seeds = sorted(set(manifest.report_seeds) - set(result.seeds))
     # In a sequential ablation, each verdict names the number of its seeds.
-    if missing_seeds and not evidence.sequential:
+    if missing_seeds and not evidence.sequential and manifest.unit != "trial":
         sentences.append(
             f"{name}: {len(missing_seeds)} of {len(manifest.report_seeds)} report seeds have no "
             f"finished run (seeds {_number_list(missing_seeds)})."

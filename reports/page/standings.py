@@ -26,7 +26,8 @@ class Standing:
     `HIGHEST_MEAN` for the highest mean, and `LOWER_MEAN` where a verdict or `best_set` shows another
     method to be higher. Other methods are `TIED_MEAN`, or `FEW_SEEDS` where the seeds are too few for
     any test to show a difference. In a sequential ablation, the word of other methods is empty: a test
-    for a fixed number of seeds is invalid for seeds that were added until they decided.
+    for a fixed number of seeds is invalid for seeds that were added until they decided. The word is
+    empty for tuned scores too, where the verdicts alone test.
     """
 
     rank: float
@@ -42,7 +43,7 @@ def standings(evidence: Evidence, task: str) -> dict[str, Standing]:
     ranks = scipy.stats.rankdata(-means, method="average")
     lower = _lower_by_verdict(evidence, task)
     others = {result.method: "" for result in results}
-    if not evidence.sequential:
+    if not evidence.sequential and evidence.manifest.config.protocol.unit == "settings":
         # With half the level, a single other method is tested at the level of a two-sided verdict.
         half = evidence.manifest.alpha / 2
         best = best_set(_scores(results), half, np.random.default_rng(BOOTSTRAP_SEED))

@@ -45,6 +45,18 @@ def facts(evidence: Evidence) -> dict[str, str]:
     search_seeds = ", ".join(str(seed) for seed in manifest.search_seeds) or "none"
     seeds = str(len(manifest.report_seeds))
     level = f"{len(manifest.family)} at level {manifest.alpha:g}"
+    config = manifest.config
+    if config.protocol.unit == "methods":
+        criteria = {"metric": "the first metric", "loss": "the loss on the labels"}
+        return {
+            "preset": manifest.preset,
+            "students": manifest.students,
+            "protocol": manifest.protocol,
+            "trials of each method": str(manifest.trials),
+            "budget of a tuner": f"{config.protocol.budget} trials",
+            "selection by": criteria[config.search.criterion],
+            "comparisons": f"{level}, Holm",
+        }
     return {
         "preset": manifest.preset,
         "students": manifest.students,

@@ -200,9 +200,7 @@ def _difference_text(row: Mapping[Hashable, Any]) -> str:
 def _ends_text(ends: Sequence[float]) -> str:
     if np.isnan(ends).any():
         return "no predictions stored"
-    if np.isinf(ends).any():
-        return "unbounded"
-    return f"{ends[0]:+.2f} to {ends[1]:+.2f}"
+    return display.interval_text(*ends)
 
 
 def differences_block(evidence: Evidence, task: str, styles: Styles) -> Block:

@@ -193,4 +193,5 @@ SECTION = Section(
         "describe the seeds and are no test. Nothing in this section decides."
     ),
     maker=by_task(examples_block),
+    settings_only=True,
 )

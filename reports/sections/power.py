@@ -273,4 +273,5 @@ SECTION = Section(
         "the p value in other words."
     ),
     maker=power_blocks,
+    settings_only=True,
 )

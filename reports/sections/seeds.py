@@ -155,4 +155,5 @@ SECTION = Section(
         "seed, the baseline's run on the left. Lines that mostly rise speak for the method."
     ),
     maker=by_task(seeds_block),
+    settings_only=True,
 )

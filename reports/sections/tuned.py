@@ -124,7 +124,8 @@ def tuned_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     frame = curve_frame(tuned_curves(tuned, confidence, BAND_SEED))
     table = display.table("Pools of trials", tuned_table(evidence, task), TABLE, styles)
     notes = (
-        f"The dashed line is the verdicts' budget. The bands hold at {100 * confidence:g} %.",
+        f"The dashed line is the verdicts' budget. The bands are approximate, at nominally "
+        f"{100 * confidence:g} %.",
         *crossings(frame),
     )
     panels = (_panel(frame, styles, evidence),)

@@ -243,4 +243,5 @@ SECTION = Section(
         "comparison gives the same search to all methods."
     ),
     maker=by_task(tuning_block),
+    settings_only=True,
 )

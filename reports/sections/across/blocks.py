@@ -229,4 +229,5 @@ SECTION = Section(
         "a fixed effect only of these tasks."
     ),
     maker=across_blocks,
+    settings_only=True,
 )

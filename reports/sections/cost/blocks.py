@@ -101,4 +101,5 @@ SECTION = Section(
         "mark shares its cost with other methods."
     ),
     maker=cost_blocks,
+    settings_only=True,
 )

@@ -6,12 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from harness.analysis.ablation_diff import read_ablation_diff
 from harness.analysis.compare import AblationResult, summarise
 from harness.analysis.pools import TunedPools, selection_score
 from harness.stats.exchange import tuned_difference, tuned_equivalence
 from harness.stats.tuned_score import Pool, pseudo_scores, tuned_score
 from harness.storage.ledger import Ledger
 from harness.storage.record import Result
+from tests.harness.analysis.test_compare import predictions
 from tests.manifests import STUDY, manifest
 from tests.records import record
 
@@ -56,11 +58,16 @@ def compared(
         for number, trial in enumerate(trials[method]):
             name = f"{method}-{number}"
             score = None if trial is None else trial[2]
-            run = record(name, score, inputs={"setting": {"learning_rate": 0.1 * (number + 1)}})
+            inputs = {
+                "setting": {"learning_rate": 0.1 * (number + 1)},
+                "selection": "sha of selection",
+            }
+            run = record(name, score, inputs=inputs)
             if trial is not None:
                 selection = {"accuracy": trial[0], "label_loss": trial[1]}
                 run = replace(run, selection=selection)
-            ledger.write_runs([Result(run, {}, {})])
+            kept = {} if score is None else {"validation": predictions(score)}
+            ledger.write_runs([Result(run, kept, {})])
             ledger.use_run(study, "report", number, number + 1, name)
     return summarise(ledger, "ablation")
 
@@ -80,6 +87,8 @@ def test_the_comparison_is_the_exchange_test_of_the_pools(ledger: Ledger, criter
     method, baseline = pool_of(METHOD, criterion), pool_of(BASELINE, criterion)
     (comparison,) = result.comparisons
     test = tuned_difference([method], [baseline], 2)
+    assert comparison.crossed_bootstrap is None
+    assert comparison.unpaired_seeds == ()
     assert comparison.difference.mean == pytest.approx(
         tuned_score(method, 2) - tuned_score(baseline, 2)
     )
@@ -134,3 +143,23 @@ def test_the_sd_is_that_of_a_searchs_score() -> None:
 
 def test_a_failed_trial_has_no_selection_score() -> None:
     assert selection_score(record("one", None), "accuracy", "loss") is None
+
+
+def test_a_pools_trials_are_counted_once(ledger: Ledger) -> None:
+    result = compared(ledger, {"alp": METHOD, "kd": BASELINE})
+    assert [len(method.runs) for method in result.results] == [6, 6]
+
+
+def test_trials_of_nothing_are_no_pair(ledger: Ledger) -> None:
+    assert compared(ledger, {"alp": [], "kd": []}).gaps == (
+        "alp against kd on rte: no pair of finished report runs",
+    )
+
+
+def test_two_ablations_of_pools_have_no_paired_difference(ledger: Ledger) -> None:
+    compared(ledger, {"alp": METHOD, "kd": BASELINE})
+    diff = read_ablation_diff(ledger, "ablation", "ablation")
+    assert {pair.refusal for pair in diff.pairs} == {
+        "a tuned score is one number for all trials, and no seed has a score of its own"
+    }
+    assert all(pair.difference is None for pair in diff.pairs)

@@ -19,7 +19,7 @@ from harness.storage.ledger import Ledger
 from harness.study import main
 from tests.conftest import small_study
 
-POOL = ("protocol.unit=methods", "protocol.budget=2", "--sampler", "random", "--trials", "3")
+POOL = ("protocol.unit=methods", "protocol.budget=2", "--sampler", "random", "--trials", "4")
 
 
 def study(out: Path, encoder: Path, capsys: pytest.CaptureFixture[str], *more: str) -> Any:
@@ -36,10 +36,10 @@ def test_every_trial_has_a_setting_and_a_seed_of_its_own_and_two_scores(
     ledger = Ledger(storage_url(out, None))
     result = summarise(ledger, printed["ablation"])
     for method in result.results:
-        assert [run.seed for run in method.report] == [1, 2, 3]
-        assert [run.trial for run in method.report] == [0, 1, 2]
+        assert [run.seed for run in method.report] == [1, 2, 3, 4]
+        assert [run.trial for run in method.report] == [0, 1, 2, 3]
         settings = {json.dumps(dict(run.record.inputs.setting)) for run in method.report}
-        assert len(settings) == 3
+        assert len(settings) == 4
         for run in method.report:
             assert set(run.record.selection) == {"accuracy", "label_loss"}
             assert run.record.inputs.selection == result.manifest.tasks["rte"].sha256["selection"]
@@ -96,7 +96,9 @@ def test_more_trials_continue_a_pool_and_its_settings_do_not_depend_on_names(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("protocol.budget=3",), "protocol.budget=3 must be below search.trials=3"),
+        (("protocol.budget=3",), "protocol.budget=3 is above half of search.trials=4"),
+        (("--protocol", "paper"), "selects on a split of its own: the protocol 'paper' has none"),
+        (("--trials", "1001"), "search.trials=1001: a pool has at most 1000"),
         (("--sampler", "tpe"), "protocol.unit=methods needs search.sampler=random, not tpe"),
         (("search.seeds=2",), "protocol.unit=methods needs search.seeds=1, not 2"),
         (("--seeds", "auto"), "protocol.unit=methods needs protocol.stopping=fixed"),

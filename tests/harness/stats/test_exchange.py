@@ -43,6 +43,16 @@ def exchanged(method: Pool, baseline: Pool, pattern: tuple[bool, ...]) -> tuple[
     return Pool(*zip(*first, strict=True)), Pool(*zip(*second, strict=True))
 
 
+def ranked(pool: Pool) -> Pool:
+    """The pool with average ranks for selection scores."""
+    ranks = [
+        sum(other < score for other in pool.selection)
+        + (sum(other == score for other in pool.selection) + 1) / 2
+        for score in pool.selection
+    ]
+    return Pool(tuple(ranks), pool.reported)
+
+
 def shifted(pool: Pool, theta: float) -> Pool:
     return Pool(pool.selection, tuple(score - theta for score in pool.reported))
 
@@ -50,7 +60,7 @@ def shifted(pool: Pool, theta: float) -> Pool:
 def all_differences(method: Pool, baseline: Pool, budget: int) -> np.ndarray:
     """The differences of tuned scores of all patterns; the first pattern exchanges nothing."""
     patterns = itertools.product([False, True], repeat=method.trials)
-    pools = [exchanged(method, baseline, pattern) for pattern in patterns]
+    pools = [exchanged(ranked(method), ranked(baseline), pattern) for pattern in patterns]
     return np.array([tuned_score(a, budget) - tuned_score(b, budget) for a, b in pools])
 
 
@@ -117,18 +127,15 @@ def test_a_budget_of_one_trial_gives_the_sign_flip_test() -> None:
     assert result.mean == pytest.approx(expected.mean, abs=1e-12)
 
 
-def test_copies_of_a_method_differ_at_most_at_the_level() -> None:
-    """Given the pairs, all patterns are equally likely: the p values of all patterns are the level."""
+def test_the_scale_of_a_methods_selection_scores_changes_nothing() -> None:
     generator = np.random.default_rng(5)
-    method, baseline = (random_pool(generator, 7, 4) for _ in range(2))
-    p_values = np.array(
-        [
-            tuned_difference(*([pool] for pool in exchanged(method, baseline, pattern)), 3).p_value
-            for pattern in itertools.product([False, True], repeat=7)
-        ]
+    method, baseline = (random_pool(generator, 9, 4) for _ in range(2))
+    other_scale = Pool(tuple(3 + 10 * score for score in method.selection), method.reported)
+    result = tuned_difference([method], [baseline], 3)
+    assert tuned_difference([other_scale], [baseline], 3) == result
+    assert tuned_equivalence([other_scale], [baseline], 3, 1.5) == tuned_equivalence(
+        [method], [baseline], 3, 1.5
     )
-    for alpha in np.unique(p_values):
-        assert np.mean(p_values <= alpha + 1e-12) <= alpha + 1e-12
 
 
 def test_equivalence_is_both_one_sided_tests() -> None:
