@@ -17,7 +17,7 @@ def test_a_cell_keeps_the_value_that_it_prints():
             "n": ("runs", number(0)),
         },
     )
-    assert [cell.text for cell in shown.rows[0]] == ["a", "unbounded", "3"]
+    assert [cell.text for cell in shown.rows[0]] == ["a", "−1.23 to unbounded", "3"]
     assert [cell.data for cell in shown.rows[0]] == [("a",), ("-1.23457", "Infinity"), ("3",)]
 
 
