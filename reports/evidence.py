@@ -101,9 +101,9 @@ class Evidence:
         return POINTS * self.manifest.tasks[task].constant
 
     def evaluation_split(self, task: str) -> str | None:
-        """The split that the report runs are scored on; None without report runs."""
-        runs = (run for result in self.results(task) for run in result.report)
-        return next((run.record.inputs.split.name for run in runs), None)
+        """The split that the report runs are scored on; None without scores."""
+        splits = (result.split for result in self.results(task))
+        return next((split for split in splits if split is not None), None)
 
     def records(self) -> tuple[Record, ...]:
         """The records of all runs: search runs and report runs, with the runs of repeats."""

@@ -96,4 +96,5 @@ def _join(task: str, method: str, metric: str, parts: Sequence[_Part | None]) ->
         },
         failures=tuple(failures),
         failed_seeds=frozenset(failed_repeats),
+        split=next((result.split for result in results.values()), None),
     )

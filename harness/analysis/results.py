@@ -42,6 +42,8 @@ class MethodResult:
     failures: tuple[str, ...]
     failed_seeds: frozenset[int]
     """Report seeds whose run failed."""
+    split: str | None = None
+    """The evaluation split of the scores; None without scores."""
     tuned: TunedPools | None = None
     """The pools, where verdicts are on methods and all trials have ended. Then `report` has the trials,
     one for each seed, and `search` has the same trials with the metrics of the selection split."""
@@ -194,6 +196,7 @@ def _add_report(result: MethodResult, report: Sequence[StudyRun]) -> MethodResul
     return replace(
         result,
         report=tuple(report),
+        split=complete_runs[0].record.inputs.split.name if complete_runs else None,
         seeds=tuple(run.seed for run in complete_runs),
         scores=tuple(run.record.metrics[result.metric] for run in complete_runs),
         metrics={

@@ -62,7 +62,7 @@ def task_scales(result: AblationResult) -> Scales:
 
 def _teacher_score(result: AblationResult, task: str) -> float | None:
     """The teacher's primary metric on the split that report runs are scored on; None if unknown."""
-    runs = (run for r in result.results if r.task == task for run in r.report)
-    split = next((run.record.inputs.split.name for run in runs), None)
+    splits = (r.split for r in result.results if r.task == task)
+    split = next((split for split in splits if split is not None), None)
     scores = result.manifest.teachers[task].metrics.get(split or "", {})
     return scores.get(result.manifest.primary_metric(task))

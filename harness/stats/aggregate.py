@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import scipy.stats
+from statsmodels.stats.proportion import proportion_confint
 
 from harness.stats.arrays import Floats, finite_array
 from harness.stats.bootstrap import count_draws, tail_rank
@@ -26,8 +27,8 @@ class Aggregate:
 
     value: float
     interval: Interval
-    """With one seed the interval is unbounded, or 0 to 1 for a share. For a share of 0 or 1 the
-    interval is that point: the bootstrap cannot draw an outcome that no run had."""
+    """With one seed the interval is unbounded, or 0 to 1 for a share. The bootstrap cannot draw an
+    outcome that no run had: for a share of 0 or 1 the interval is Clopper and Pearson's."""
     confidence: float
     resamples: int
 
@@ -99,13 +100,16 @@ def performance_profile(
         raise ValueError(f"thresholds[{positions[0]}] is nan")
     rank = tail_rank(resamples, confidence)
     draws = np.take_along_axis(values[None], _draw(generator, values, resamples), axis=1)
+    shares = tuple(float((values > level).mean()) for level in levels)
     intervals = [
-        _percentiles((draws > level).mean(axis=(1, 2)), rank, len(values) == 1, Interval(0, 1))
-        for level in levels
+        _share_interval(
+            share, (draws > level).mean(axis=(1, 2)), rank, len(values), values.size, confidence
+        )
+        for level, share in zip(levels, shares, strict=True)
     ]
     return PerformanceProfile(
         thresholds=tuple(levels.tolist()),
-        shares=tuple(float((values > level).mean()) for level in levels),
+        shares=shares,
         intervals=tuple(intervals),
         confidence=confidence,
         resamples=resamples,
@@ -129,9 +133,10 @@ def probability_of_improvement(
     the tasks need no common scale.
 
     `pair_seeds` draws the same seeds for both sides, and so keeps the effect that a seed has on
-    both; row i of both arrays must then be one seed. The draws are those of `interquartile_mean`.
-    Without `pair_seeds` the baseline's draws follow the method's, and the numbers of seeds may
-    differ.
+    both; row i of both arrays must then be one seed. A seed that is drawn c times is c seeds, but
+    a run meets the run of its own seed once: such pairs weigh c and not c squared. The draws are
+    those of `interquartile_mean`. Without `pair_seeds` the baseline's draws follow the method's,
+    and the numbers of seeds may differ.
 
     Raises ValueError as `interquartile_mean`, or if the shapes do not match.
     """
@@ -151,11 +156,22 @@ def probability_of_improvement(
     baseline_counts = (
         method_counts if pair_seeds else _counts(_draw(generator, baseline, resamples))
     )
-    improvements = np.einsum("trj,trj->r", method_counts @ wins, baseline_counts)
-    single_seed = min(len(method), len(baseline)) == 1
+    improvements = np.einsum("trj,trj->tr", method_counts @ wins, baseline_counts)
+    seeds = min(len(method), len(baseline))
+    if pair_seeds and seeds > 1:
+        # Counts of two different seeds have the mean 1 - 1 / n in a draw.
+        own_wins = np.diagonal(wins, axis1=1, axis2=2)
+        squares = method_counts**2
+        others = improvements - np.einsum("trj,tj->tr", squares, own_wins)
+        other_pairs = (len(method) ** 2 - squares.sum(axis=2)) * seeds / (seeds - 1)
+        own = np.einsum("trj,tj->tr", method_counts, own_wins)
+        improvements = (others * seeds / (seeds - 1) + own) / (other_pairs + seeds)
+    else:
+        improvements = improvements / (len(method) * len(baseline))
+    value = float(wins.mean())
     return Aggregate(
-        value=float(wins.mean()),
-        interval=_percentiles(improvements / wins.size, rank, single_seed, Interval(0, 1)),
+        value=value,
+        interval=_share_interval(value, improvements.mean(axis=0), rank, seeds, seeds, confidence),
         confidence=confidence,
         resamples=resamples,
     )
@@ -171,6 +187,21 @@ def _counts(draws: Indices) -> Floats:
     resamples, seeds, tasks = draws.shape
     rows = draws.transpose(2, 0, 1).reshape(-1, seeds)
     return count_draws(rows, seeds).reshape(tasks, resamples, seeds)
+
+
+def _share_interval(
+    share: float, values: Floats, rank: int, seeds: int, trials: int, confidence: float
+) -> Interval:
+    """The interval of a share, from resampled shares (resamples,).
+
+    A share of 0 or 1 has Clopper and Pearson's interval of `trials` independent outcomes.
+    """
+    if seeds == 1:
+        return Interval(0, 1)
+    if share in (0, 1):
+        low, high = proportion_confint(share * trials, trials, 1 - confidence, method="beta")
+        return Interval(float(low), float(high))
+    return _percentiles(values, rank, False, Interval(0, 1))
 
 
 def _percentiles(values: Floats, rank: int, single_seed: bool, bounds: Interval) -> Interval:

@@ -90,12 +90,14 @@ class MixedEffect:
 
     difference = effect + task + seed + residual; the last three are random and normal, and REML
     estimates their variances. The model omits a component whose variance REML puts at zero: the
-    estimate stays the same, and the standard error is that of the smaller, regular model.
+    estimate stays the same, and the standard error is that of the smaller, regular model. Without any
+    component that model is the mean of all pairs, with Student's t interval.
     """
 
     effect: Effect
     """The degrees of freedom are the levels of the model's random effect with the fewest levels,
-    minus one: exact for balanced data with one random effect, cautious with two."""
+    minus one: exact for balanced data with one random effect, cautious with two. Without a random
+    effect they are the number of pairs minus one."""
     pairs: int
 
 
@@ -189,8 +191,7 @@ def mixed_effect(
     convergence.
 
     There is no result, but a reason, with fewer than two tasks or seeds; if the differences do not
-    vary beyond tasks and seeds, or vary with neither; and if the last fit did not converge or gave
-    a warning.
+    vary beyond tasks and seeds; and if the last fit did not converge or gave a warning.
 
     Raises ValueError as `meta_analysis`, or if a pair of task and seed comes twice.
     """
@@ -224,7 +225,7 @@ def mixed_effect(
             break
         effects.pop(component)
         if not effects:
-            return Attempt(None, "the differences vary between neither tasks nor seeds")
+            return Attempt(_pooled_effect(differences, confidence), "")
     if problem:
         return Attempt(None, problem)
     return Attempt(
@@ -239,6 +240,13 @@ def mixed_effect(
         ),
         "",
     )
+
+
+def _pooled_effect(differences: Floats, confidence: float) -> MixedEffect:
+    """The mean of all pairs: the model without random effects."""
+    pairs = len(differences)
+    error = float(differences.std(ddof=1)) / math.sqrt(pairs)
+    return MixedEffect(_effect(float(differences.mean()), error, pairs - 1, confidence), pairs)
 
 
 def _fit(differences: Floats, designs: list[Floats]) -> tuple[MixedLMResults | None, str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from harness.analysis.compare import AblationResult, summarise
+from harness.analysis.scales import task_scales
 from harness.config import StudyConfig
 from harness.errors import TeacherError
 from harness.experiment import ablation
@@ -193,3 +194,12 @@ def test_a_teacher_that_is_refused_in_one_repeat_stops_no_other(
     ledger = opened(tmp_path / "runs")
     assert len(ledger.manifest(found["ablation"]).repeats) == 3
     ledger.close()
+
+
+def test_repeats_have_the_scale_of_their_teachers(ledger: Ledger) -> None:
+    """The teachers' scores on the split of the repeats' report runs: .9 and -.1, .4 on average."""
+    result = joined(ledger, [{"alp": [0.8, 0.9], "kd": [0.5, 0.6]}] * 2)
+    assert [method.split for method in result.results] == ["validation"] * 2
+    assert task_scales(result).reasons == {
+        "rte": "teacher 40.0 and constant prediction 50.0 points are less than 5 apart"
+    }
