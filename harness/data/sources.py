@@ -18,6 +18,7 @@ from harness.data.readers import read_rows
 from harness.data.tasks import FolderLayout, HubLayout, Task
 from harness.demo import examples as demo
 from harness.errors import DataError
+from harness.metric_table import metric_of
 from harness.runtime.progress import say
 
 if TYPE_CHECKING:
@@ -80,17 +81,36 @@ class TaskData:
 
 
 def load_task_data(task: Task, source: SourceConfig, protocol: ProtocolConfig) -> TaskData:
-    """Read a task and carve out the selection split. Raises `DataError` for malformed data."""
+    """Read a task and carve out the selection split.
+
+    Raises:
+        DataError: the data are malformed; or a metric of the task is undefined on the labels of an
+            evaluation split, or the first metric on those of the selection split.
+    """
     splits = _READERS[source.kind](task, source)
     evaluation = {name: splits[name] for name in task.evaluation}
     test = {name: splits[name] for name in task.test if name in splits}
     for name, split in splits.items():
         if not len(split):
             raise DataError(f"{task.name}: split '{name}' has no examples")
+    for name, split in evaluation.items():
+        _check_metrics(task, task.metrics, name, split)
     if protocol.name == "paper":
         return TaskData(task, splits["train"], next(iter(evaluation.values())), evaluation, test)
     train, selection = _carve(splits["train"], protocol, task)
+    _check_metrics(task, task.metrics[:1], "selection", selection)
     return TaskData(task, train, selection, evaluation, test)
+
+
+def _check_metrics(task: Task, metrics: Sequence[str], name: str, split: Split) -> None:
+    """Refuse labels for which a metric is undefined, whatever is predicted. Raises `DataError`."""
+    for metric in metrics:
+        if metric_of(metric).is_undefined(split.labels, split.labels):
+            label = split.labels[0] if task.regression else task.labels[int(split.labels[0])]
+            raise DataError(
+                f"{task.name}: {metric} is undefined on the split '{name}', where every one of the "
+                f"{len(split)} labels is {label}"
+            )
 
 
 def _carve(train: Split, protocol: ProtocolConfig, task: Task) -> tuple[Split, Split]:

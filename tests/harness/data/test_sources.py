@@ -1,6 +1,7 @@
 """Reading task data: official TSV files, the hub, and the part carved out for selection."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -248,10 +249,50 @@ def carved(
     """The splits that a protocol makes of a training split with these labels."""
     texts = tuple((f"example {number}",) for number in range(len(labels)))
     train = Split(texts, labels, np.arange(len(labels)))
-    dev = Split((("dev",),), labels[:1], np.arange(1))
+    ends = np.array([labels.argmin(), labels.argmax()])
+    dev = Split((("dev",),) * 2, labels[ends], np.arange(2))
     splits = {"train": train, "validation": dev}
     monkeypatch.setitem(sources._READERS, "demo", lambda *_: splits)
     return load_task_data(load_task(task), SourceConfig(), ProtocolConfig(name=protocol))
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "message"),
+    [
+        (
+            "cola",
+            [1, 1, 1],
+            "cola: matthews is undefined on the split 'validation', where every one of the 3 labels "
+            "is acceptable",
+        ),
+        ("mrpc", [0, 0], "mrpc: f1 is undefined on the split 'validation'"),
+        ("stsb", [2.5], "stsb: pearson is undefined on the split 'validation'"),
+    ],
+)
+def test_labels_for_which_a_metric_is_undefined_are_refused(
+    monkeypatch: pytest.MonkeyPatch, task: str, labels: list[float], message: str
+) -> None:
+    kind = np.float32 if task == "stsb" else np.int64
+    train_labels = np.tile([0, 1], 150).astype(kind)
+    train = Split((("text",),) * 300, train_labels, np.arange(300))
+    dev = Split((("dev",),) * len(labels), np.array(labels, dtype=kind), np.arange(len(labels)))
+    splits = {"train": train, "validation": dev}
+    monkeypatch.setitem(sources._READERS, "demo", lambda *_: splits)
+    with pytest.raises(DataError, match=f"^{re.escape(message)}"):
+        load_task_data(load_task(task), SourceConfig(), ProtocolConfig())
+    # Accuracy of one class is defined.
+    if task != "stsb":
+        assert load_task_data(load_task("rte"), SourceConfig(), ProtocolConfig()).evaluation
+
+
+def test_a_selection_split_without_a_metric_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.ones(300, dtype=np.int64)
+    labels[0] = 0
+    train = Split((("text",),) * 300, labels, np.arange(300))
+    dev = Split((("dev",),) * 2, np.array([0, 1]), np.arange(2))
+    monkeypatch.setitem(sources._READERS, "demo", lambda *_: {"train": train, "validation": dev})
+    with pytest.raises(DataError, match="matthews is undefined on the split 'selection'"):
+        load_task_data(load_task("cola"), SourceConfig(), ProtocolConfig())
 
 
 def shares(size: int, shares: list[float]) -> np.ndarray[Any, Any]:
