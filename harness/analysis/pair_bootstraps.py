@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from harness.analysis.answers import Answers, StoredAnswers
 from harness.analysis.pairs import Pair
-from harness.stats import CrossedBootstrap, crossed_bootstraps
+from harness.stats import CrossedBootstrap, crossed_bootstraps, with_least_width
 
 LEAST_TAIL = 10
 """The fewest resamples that lie outside the crossed interval on either side."""
@@ -25,6 +25,8 @@ def pair_bootstraps(
     stored_answers: StoredAnswers, pairs: Sequence[Pair], confidence: float, seed: int
 ) -> list[CrossedBootstrap | None]:
     """Crossed bootstraps of the pairs, in their order; None for a pair without stored predictions.
+
+    Each interval has the least width that its number of examples allows.
 
     Pairs on the same task and seeds share their draws, so each method's resamples are scored once.
     `seed` is the seed of the draws.
@@ -64,15 +66,17 @@ def _group_bootstraps(
 ) -> tuple[CrossedBootstrap, ...]:
     """The bootstraps of pairs on the same task and seeds; all their methods have answers."""
     order = {method: position for position, method in enumerate(answers)}
-    return crossed_bootstraps(
+    labels = next(iter(answers.values())).labels
+    bootstraps = crossed_bootstraps(
         pairs[0].method_result.metric,
         [method_answers.stack(pairs[0].seeds) for method_answers in answers.values()],
         [(order[pair.method_result.method], order[pair.baseline_result.method]) for pair in pairs],
-        next(iter(answers.values())).labels,
+        labels,
         np.random.default_rng(seed),
         resamples=max(LEAST_RESAMPLES, math.ceil(2 * LEAST_TAIL / (1 - confidence))),
         confidence=confidence,
     )
+    return tuple(with_least_width(bootstrap, len(labels)) for bootstrap in bootstraps)
 
 
 def _answers(stored_answers: StoredAnswers, pairs: Sequence[Pair]) -> dict[str, Answers]:

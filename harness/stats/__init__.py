@@ -3,6 +3,7 @@
 from harness.stats.bootstrap import (
     CrossedBootstrap,
     crossed_bootstraps,
+    with_least_width,
 )
 from harness.stats.effects import PairedEffects, paired_effects
 from harness.stats.equivalence import PairedEquivalence, paired_equivalence
@@ -31,4 +32,5 @@ __all__ = [
     "sequential_verdict",
     "stopping",
     "verdict",
+    "with_least_width",
 ]

@@ -1,11 +1,12 @@
 """Bootstrap intervals of a difference in a metric, over new examples, or over new seeds and examples."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import norm
 
 from harness.metric_table import (
     ResampledScore,
@@ -119,6 +120,27 @@ def crossed_bootstraps(
             confidence,
         )
         for (method, baseline), values in zip(pairs, means, strict=True)
+    )
+
+
+def with_least_width(bootstrap: CrossedBootstrap, examples: int) -> CrossedBootstrap:
+    """The interval, with each end at least z / (examples + 2) away from the mean.
+
+    A bootstrap cannot draw an answer that no run gave: if all runs agree on few examples, its
+    interval is a point, and new examples may still differ. The least half-width is that of Agresti
+    and Min's interval for two paired shares that agree on all examples ("Simple improved confidence
+    intervals for comparing matched proportions", Statistics in Medicine 24, 2005); z is the normal
+    quantile of the confidence. Scores of other metrics than accuracy have the same least width.
+
+    Raises ValueError if `examples` is below 1.
+    """
+    if examples < 1:
+        raise ValueError(f"examples must be at least 1, got {examples}")
+    half = float(norm.ppf((1 + bootstrap.confidence) / 2)) / (examples + 2)
+    return replace(
+        bootstrap,
+        low=min(bootstrap.low, bootstrap.mean - half),
+        high=max(bootstrap.high, bootstrap.mean + half),
     )
 
 

@@ -60,9 +60,9 @@ def crossings(frame: pd.DataFrame) -> list[str]:
     if not later:
         return [f"At every budget drawn, {first[1]} has the highest tuned score."]
     return [
-        f"With a budget of {first[0]} {first[1]} has the highest tuned score; "
+        f"With a budget of one trial, {first[1]} has the highest tuned score; "
         + "; ".join(f"from {budget} trials on, {method}" for budget, method in later)
-        + "."
+        + ". No test confirms this order."
     ]
 
 

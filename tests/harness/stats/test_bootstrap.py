@@ -1,7 +1,7 @@
 """The crossed bootstrap, against a plain loop over the same draws."""
 
 import math
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from harness.stats import (
     bootstrap,
     crossed_bootstraps,
     paired_difference,
+    with_least_width,
 )
 from tests.harness.metric_kinds import CLASS_METRICS
 
@@ -211,3 +212,36 @@ def test_too_few_resamples_are_named(resamples: int, confidence: float) -> None:
             resamples,
             confidence,
         )
+
+
+def test_runs_that_agree_on_few_examples_leave_room_for_new_examples() -> None:
+    """The least half-width is 1.96 / (n + 2): below one point from 195 examples on."""
+    point = CrossedBootstrap(0.0, 0.0, 0.0, 0.95, 2000, 0)
+    for examples, half in ((1, 0.6533), (71, 0.02685), (194, 0.0100), (277, 0.00703)):
+        widened = with_least_width(point, examples)
+        assert (widened.low, widened.high) == pytest.approx((-half, half), rel=1e-3)
+    wide = CrossedBootstrap(0.1, -0.2, 0.11, 0.95, 2000, 0)
+    assert with_least_width(wide, 50) == replace(wide, high=pytest.approx(0.1 + 1.95996 / 52))
+    with pytest.raises(ValueError, match="examples must be at least 1, got 0"):
+        with_least_width(point, 0)
+
+
+@pytest.mark.parametrize("examples", [20, 60, 71, 150, 277])
+def test_a_difference_beyond_the_margin_is_rarely_within_the_margin_over_new_examples(
+    examples: int,
+) -> None:
+    """Ten seeds answer alike, and the method alone is right on 2 % of examples; the margin is a point.
+
+    A study of so few examples often sees none of them.
+    """
+    generator, labels = np.random.default_rng(examples), np.zeros(examples)
+    claims = 0
+    for _ in range(60):
+        answers = np.tile((generator.random(examples) < 0.02).astype(float), (10, 1))
+        predictions = [np.zeros((10, examples)), answers]
+        (bootstrap,) = crossed_bootstraps(
+            "accuracy", predictions, [(0, 1)], labels, np.random.default_rng(0), 199
+        )
+        widened = with_least_width(bootstrap, examples)
+        claims += widened.low > -0.01 and widened.high < 0.01
+    assert claims <= 7  # the upper 1 % point of the binomial distribution at 5 %

@@ -54,7 +54,8 @@ def test_the_budget_at_which_curves_cross_is_said() -> None:
         columns=["method", "budget", "points", "low", "high"],
     )
     assert crossings(frame) == [
-        "With a budget of 1 kd has the highest tuned score; from 3 trials on, alp."
+        "With a budget of one trial, kd has the highest tuned score; from 3 trials on, alp. No test "
+        "confirms this order."
     ]
     assert crossings(frame[frame["method"] == "kd"]) == [
         "At every budget drawn, kd has the highest tuned score."
