@@ -16,6 +16,7 @@ from reports.page.summary import facts, source_text, summary
 def render(evidence: Evidence) -> str:
     """The page's HTML."""
     manifest = evidence.manifest
+    protocol = manifest.config.protocol
     styles = method_styles(evidence.methods)
     table = scores.verdict_table(evidence)
     anchored_sections = [
@@ -34,6 +35,7 @@ def render(evidence: Evidence) -> str:
         facts=facts(evidence),
         alpha=f"{manifest.alpha:g}",
         sequential=evidence.sequential,
+        budget=protocol.budget if protocol.unit == "methods" else None,
         verdicts=verdicts.task_verdicts(evidence),
         comparison_count=len(evidence.result.comparisons),
         open_verdicts=verdicts.OPEN_VERDICTS,

@@ -189,7 +189,7 @@ def forest_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
 def _difference_text(row: Mapping[Hashable, Any]) -> str:
     lines = [f"{safe(row['method'])} vs {safe(row['baseline'])}: {row['mean']:+.2f} points"]
     for name, ends in (
-        ("over seeds", (row["low"], row["high"])),
+        ("verdict's test", (row["low"], row["high"])),
         ("over seeds and examples", (row["crossed_low"], row["crossed_high"])),
     ):
         lines.append(f"{name}: {_ends_text(ends)}")
@@ -225,10 +225,10 @@ SECTION = Section(
     anchor="differences",
     title="Paired differences",
     reading=(
-        "Each row is a method minus its baseline, averaged over paired seeds. Right of zero the method "
-        "scores higher. The thick bar is the sign-flip interval over seeds, for this comparison alone. "
-        "The dotted bar is the crossed bootstrap interval over seeds and examples, adjusted for all "
-        "comparisons."
+        "Each row is a method minus its baseline, averaged over paired seeds, or the difference of two "
+        "tuned scores. Right of zero the method scores higher. The thick bar is the interval of the "
+        "verdict's test, for this comparison alone. The dotted bar is the crossed bootstrap interval "
+        "over seeds and examples, adjusted for all comparisons; tuned scores have none."
     ),
     details=(
         "A bar is not drawn if too few seeds leave it unbounded, or if there are no stored predictions "

@@ -57,7 +57,10 @@ def test_every_trial_has_a_setting_and_a_seed_of_its_own_and_two_scores(
     (comparison,) = result.comparisons
     assert "tuned with 2 trials" in comparison.verdict.sentence
     assert "tuned with 2 trials" in printed["comparisons"][0]["sentence"]
-    assert 'id="tuned"' in Path(printed["report"]).read_text()
+    page = Path(printed["report"]).read_text()
+    assert 'id="tuned"' in page
+    assert 'id="seeds"' not in page
+    assert "tuned scores at a budget of 2 trials" in page
     ledger.close()
 
 
