@@ -64,6 +64,7 @@ def _row(manifest: Manifest, result: MethodResult, run: StudyRun) -> dict[str, A
         for split, scores in record.split_metrics.items()
         for name, value in scores.items()
     }
+    metrics |= {f"selection.{name}": value for name, value in record.selection.items()}
     return {
         "ablation": manifest.name,
         "source": manifest.source.kind,

@@ -9,6 +9,7 @@ import pytest
 from harness.stats.tuned_score import Pool, tuned_score
 from harness.storage.ledger import Ledger
 from reports.evidence import Evidence, read_evidence
+from reports.export.results import results_table
 from reports.kit.palette import method_styles
 from reports.sections.tuned import SECTION, crossings, tuned_block, tuned_table
 from tests.harness.analysis.test_pools import BASELINE, METHOD, compared, pool_of
@@ -41,6 +42,18 @@ def test_the_table_has_the_best_trials_own_score(evidence: Evidence) -> None:
     assert table.loc["alp", "best_points"] == pytest.approx(90)
     assert table["failed"].to_dict() == {"kd": 0, "alp": 1}
     assert table["trials"].to_dict() == {"kd": 6, "alp": 6}
+
+
+def test_the_exported_runs_have_both_scores_once(evidence: Evidence) -> None:
+    table = results_table(evidence)
+    rows = table[table["method"] == "alp"].reset_index()
+    assert len(table) == 12
+    assert rows.loc[1, ["score", "selection.accuracy", "selection.label_loss"]].tolist() == [
+        0.9,
+        0.8,
+        0.5,
+    ]
+    assert np.isnan(float(rows.loc[3, "selection.accuracy"]))
 
 
 def test_the_budget_at_which_curves_cross_is_said() -> None:
