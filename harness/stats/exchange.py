@@ -32,22 +32,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import rankdata
 
 from harness.stats import signflip
 from harness.stats.arrays import Floats
 from harness.stats.equivalence import PairedEquivalence, segment_equivalence
 from harness.stats.paired import ROUNDING, Interval
-from harness.stats.signflip import Segments
+from harness.stats.signflip import Patterns, Segments
 from harness.stats.tuned_score import Pool, budget_shares, tuned_mean
 
 EXACT_TRIALS = 14
 """Up to this many trials the test counts all patterns; above, it samples patterns."""
 BLOCK = 4096
 """Patterns in memory at once. No result depends on the number."""
-
-Patterns = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

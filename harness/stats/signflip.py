@@ -32,18 +32,6 @@ class Segments(NamedTuple):
     """(patterns,): the upper mean of each pattern."""
 
 
-def exact_segments(differences: Floats) -> Segments:
-    """All 2^(n-1) - 1 segments of differences (n,); a pattern and its complement have one segment."""
-    return _segments(differences, exact_patterns(len(differences)))
-
-
-def sampled_segments(
-    differences: Floats, generator: np.random.Generator, patterns: int
-) -> Segments:
-    """The segments of `patterns` random patterns, for differences (n,)."""
-    return _segments(differences, sampled_patterns(len(differences), generator, patterns))
-
-
 def segments_up_to(
     seeds: int,
     differences: Floats,
@@ -129,7 +117,7 @@ def mirror(segments: Segments) -> Segments:
 def exact_p_values(samples: Floats, tolerance: float) -> Floats:
     """Two-sided p values at zero (samples,) of many samples of differences (samples, n).
 
-    The p values equal those of `p_value` on `exact_segments`, and the function is faster. Each of
+    The p values equal those of `p_value` on all segments, and the function is faster. Each of
     the 2^n signed sums is the sum of a left half and a right half, with 2^(n/2) sums each; so the
     function sorts the sums of one half and searches for each sum of the other half. Means that
     agree within `tolerance` are ties.

@@ -15,7 +15,7 @@ MULTIPLIERS = 4999
 
 @dataclass(frozen=True)
 class TunedCurve:
-    """A tuned score, or a difference of two, for budgets of 1, 2, ... trials."""
+    """A tuned score for budgets of 1, 2, ... trials."""
 
     scores: tuple[float, ...]
     """(budgets,)."""
@@ -46,44 +46,11 @@ def tuned_curve(
     Raises ValueError if there are no pools, a pool has fewer than two trials, or `confidence` is not
     between 0 and 1.
     """
-    return _curve([_pseudo_matrix(pool) for pool in pools], confidence, generator)
-
-
-def tuned_difference_curve(
-    method: Sequence[Pool],
-    baseline: Sequence[Pool],
-    confidence: float,
-    generator: np.random.Generator,
-) -> TunedCurve:
-    """The differences of two methods' tuned scores, paired by trial number; see `tuned_curve`.
-
-    Raises ValueError as `tuned_curve` does, and if the pools differ in their numbers of trials.
-    """
-    if [pool.trials for pool in method] != [pool.trials for pool in baseline]:
-        raise ValueError("the methods' pools differ in their numbers of trials")
-    matrices = [
-        _pseudo_matrix(method_pool) - _pseudo_matrix(baseline_pool)
-        for method_pool, baseline_pool in zip(method, baseline, strict=True)
-    ]
-    return _curve(matrices, confidence, generator)
-
-
-def _pseudo_matrix(pool: Pool) -> Floats:
-    """The pseudo-scores (trials, budgets) at budgets from 1 to half of the trials."""
-    if pool.trials < 2:
-        raise ValueError(f"a curve needs at least two trials, got {pool.trials}")
-    budgets = range(1, pool.trials // 2 + 1)
-    return np.stack([pseudo_scores(pool, budget) for budget in budgets], axis=1)
-
-
-def _curve(
-    matrices: Sequence[Floats], confidence: float, generator: np.random.Generator
-) -> TunedCurve:
-    """The curve of pseudo-scores (trials, budgets), one matrix for each teacher."""
-    if not matrices:
+    if not pools:
         raise ValueError("a curve needs at least one pool")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+    matrices = [_pseudo_matrix(pool) for pool in pools]
     budgets = min(matrix.shape[1] for matrix in matrices)
     scores = np.mean([matrix[:, :budgets].mean(axis=0) for matrix in matrices], axis=0)
     # Deviations of the mean over the teachers, one row for each trial.
@@ -109,3 +76,11 @@ def _curve(
         high=tuple((scores + half_widths).tolist()),
         confidence=confidence,
     )
+
+
+def _pseudo_matrix(pool: Pool) -> Floats:
+    """The pseudo-scores (trials, budgets) at budgets from 1 to half of the trials."""
+    if pool.trials < 2:
+        raise ValueError(f"a curve needs at least two trials, got {pool.trials}")
+    budgets = range(1, pool.trials // 2 + 1)
+    return np.stack([pseudo_scores(pool, budget) for budget in budgets], axis=1)

@@ -97,11 +97,6 @@ def tuned_mean(pools: Sequence[Pool], budget: int) -> float:
     return float(np.mean([tuned_score(pool, budget) for pool in pools]))
 
 
-def tuned_scores(pool: Pool) -> tuple[float, ...]:
-    """The tuned scores (trials,) at all budgets from 1 to the number of trials."""
-    return tuple(tuned_score(pool, budget) for budget in range(1, pool.trials + 1))
-
-
 def pseudo_scores(pool: Pool, budget: int) -> Floats:
     """The jackknife's pseudo-scores (trials,) of the tuned score; their mean is the tuned score.
 

@@ -12,7 +12,6 @@ from harness.stats.tuned_score import (
     pseudo_scores,
     trial_weights,
     tuned_score,
-    tuned_scores,
 )
 
 
@@ -23,6 +22,11 @@ def enumerated_score(selection: list[float], reported: list[float], budget: int)
         best = max(selection[trial] for trial in subset)
         scores.append(np.mean([reported[trial] for trial in subset if selection[trial] == best]))
     return float(np.mean(scores))
+
+
+def tuned_scores(pool: Pool) -> list[float]:
+    """The tuned scores at all budgets."""
+    return [tuned_score(pool, budget) for budget in range(1, pool.trials + 1)]
 
 
 def random_pool(generator: np.random.Generator, trials: int, levels: int) -> Pool:
