@@ -96,8 +96,8 @@ def train_pools(
 ) -> dict[tuple[str, Criterion], tuple[Pool, float]]:
     """The large pool and the margin of each task and criterion, trained by the command."""
     words = f"--preset demo --method {options.method} --task {options.task} --baseline none".split()
-    words += ["--sampler", "random", "--trials", str(options.pool), "--json", "--keep", "none"]
-    words += ["protocol.unit=methods", f"protocol.budget={options.budget}", "--out"]
+    words += ["--trials", str(options.pool), "--json", "--keep", "none"]
+    words += [f"protocol.budget={options.budget}", "--out"]
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         code = study([*words, str(runs_folder), *options.overrides])

@@ -84,7 +84,14 @@ def main(arguments: list[str] | None = None) -> int:
 def _pool(options: argparse.Namespace, runs_folder: Path) -> tuple[Ledger, str]:
     """The ledger with the runs of the pool, and the ablation's name."""
     words = f"--preset demo --method {options.method} --task {options.task} --trials 4".split()
-    words += ["--baseline", "none", "--seeds", str(options.pool), "--json"]
+    words += [
+        "protocol.unit=settings",
+        "--baseline",
+        "none",
+        "--seeds",
+        str(options.pool),
+        "--json",
+    ]
     words += ["--out", str(runs_folder)]
     output = io.StringIO()
     with contextlib.redirect_stdout(output):

@@ -30,7 +30,7 @@ from harness.storage.ledger import Ledger
 
 DEFAULTS = (
     *("--preset", "demo", "--task", "rte", "--method", "alp", "--baseline", "none"),
-    *("--trials", "20", "--seeds", "10"),
+    *("--trials", "30"),
 )
 LINE = re.compile(r"^(?P<task>\S+): (?P<what>.+): (?P<steps>\d+) steps in (?P<seconds>[\d.]+) s$")
 

@@ -32,7 +32,7 @@ Choice = bool | int | float | str
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Keep = Literal["best", "report", "none"]
 """The students whose weights stay on disk: the best one of a study's report runs, all, or none."""
-Sampler = Literal["tpe", "random"]
+Sampler = Literal["random", "tpe"]
 Criterion = Literal["metric", "loss"]
 """The selection score of a trial: the task's first metric, or minus the mean loss on the labels."""
 Unit = Literal["methods", "settings"]
@@ -43,6 +43,17 @@ ROUND = 4
 
 START_UP = ROUND
 """The number of first settings that the TPE sampler draws at random; a constant of the protocol too."""
+
+NEED_OF_SETTINGS = {
+    **dict.fromkeys(
+        ("search.sampler", "search.seeds", "search.rungs"),
+        "the trials of a pool are independent runs",
+    ),
+    "protocol.stopping": "a pool has a fixed number of trials",
+    "protocol.seeds": "each trial of a pool has a seed of its own, and --trials is their number",
+    "protocol.name": "a pool selects on a part of the training split",
+}
+"""The reason why a key of the configuration needs `protocol.unit=settings`."""
 
 _EXACT_KEYS = ConfigDict(extra="forbid")
 
@@ -132,9 +143,9 @@ class SearchConfig:
     of choices restricts a categorical one.
     """
 
-    trials: Count = 10
+    trials: Count = 20
     seeds: Seeds = 1
-    sampler: Sampler = "tpe"
+    sampler: Sampler = "random"
     criterion: Criterion = "metric"
     learning_rate: tuple[Rate, Rate] = (1e-5, 1e-4)
     weights: Literal["convex", "simplex"] = "convex"
@@ -171,16 +182,16 @@ class ProtocolConfig:
     """The protocol: the split that selects settings, the report seeds, and the tests' parameters."""
 
     name: Literal["clean", "paper"] = "clean"
-    unit: Unit = "settings"
+    unit: Unit = "methods"
     """`methods` compares tuned scores: each method has a pool of `search.trials` independent random
     trials. `settings` compares the best settings of two searches over report seeds."""
     budget: Count = 4
-    """The number of trials of a tuner, of which a tuned score speaks. Verdicts on `settings` have no
-    budget."""
+    """The number of trials of a tuner, of which a tuned score speaks; for `unit=methods` alone."""
     fraction: Rate = 0.1
     least: Count = 100
     most: Count = 2000
     seeds: Seeds = 10
+    """Report seeds of a setting, for `unit=settings` alone: a trial of a pool has its own seed."""
     stopping: Literal["fixed", "sequential"] = "fixed"
     """`fixed` runs all `seeds`. `sequential` adds seeds, at most `seeds`, until all comparisons are
     decided."""
@@ -264,26 +275,28 @@ class StudyConfig:
         if self.protocol.unit == "settings":
             if self.search.criterion != "metric":
                 raise ValueError("search.criterion=loss needs protocol.unit=methods")
+            if self.protocol.budget != ProtocolConfig.budget:
+                raise ValueError(
+                    f"protocol.budget={self.protocol.budget} needs protocol.unit=methods: report seeds "
+                    "train the one setting that a search found"
+                )
             return self
         for key, value, required in (
             ("search.sampler", self.search.sampler, "random"),
             ("search.seeds", self.search.seeds, 1),
-            ("search.rungs", self.search.rungs, ()),
+            ("search.rungs", list(self.search.rungs), []),
             ("protocol.stopping", self.protocol.stopping, "fixed"),
+            ("protocol.seeds", self.protocol.seeds, ProtocolConfig.seeds),
+            ("protocol.name", self.protocol.name, "clean"),
         ):
             if value != required:
                 raise ValueError(
-                    f"protocol.unit=methods needs {key}={required}, not {value}: the trials of a pool "
-                    "are independent draws"
+                    f"{key}={value} needs protocol.unit=settings: {NEED_OF_SETTINGS[key]}"
                 )
-        if self.protocol.name == "paper":
-            raise ValueError(
-                "protocol.unit=methods selects on a split of its own: the protocol 'paper' has none"
-            )
         if 2 * self.protocol.budget > self.search.trials:
             raise ValueError(
-                f"protocol.budget={self.protocol.budget} is above half of search.trials="
-                f"{self.search.trials}"
+                f"search.trials={self.search.trials} is too few: a budget of {self.protocol.budget} "
+                f"needs at least {2 * self.protocol.budget} trials (protocol.budget)"
             )
         if self.search.trials > MAX_SEEDS:
             raise ValueError(f"search.trials={self.search.trials}: a pool has at most {MAX_SEEDS}")

@@ -85,14 +85,23 @@ def write_bert(folder: Path, layers: int, positions: int) -> None:
 
 
 def small_study(out: Path, encoder: Path, *more: str) -> list[str]:
-    """Arguments of a demo study that takes seconds: 2 settings and 2 seeds of `alp` and `kd`."""
+    """Arguments of a demo study on settings that takes seconds: 2 settings, 2 seeds of two methods."""
+    counts = ("--trials", "2", "--seeds", "2", "protocol.unit=settings")
+    return [*_demo_of_seconds(out, encoder), *counts, *more]
+
+
+def small_pools(out: Path, encoder: Path, *more: str) -> list[str]:
+    """Arguments of a demo study on methods that takes seconds: pools of 4 trials of two methods."""
+    return [*_demo_of_seconds(out, encoder), "--trials", "4", "protocol.budget=2", *more]
+
+
+def _demo_of_seconds(out: Path, encoder: Path) -> list[str]:
     return [
-        *("--preset", "demo", "--method", "alp", "--task", "rte", "--trials", "2", "--seeds", "2"),
+        *("--preset", "demo", "--method", "alp", "--task", "rte"),
         *("--out", str(out), "--json", "--allow-weak-teacher"),
         f"teacher.pretrained={encoder}",
         *("teacher.epochs=1", "training.epochs=1", "student.layers=2", "training.batch_size=64"),
         "threads=1",
-        *more,
     ]
 
 

@@ -15,6 +15,7 @@ CONFIG_KEYS = {
     "alpha": ("protocol", "alpha"),
     "margins": ("protocol", "margins"),
     "protocol": ("protocol", "name"),
+    "unit": ("protocol", "unit"),
     "stopping": ("protocol", "stopping"),
 }
 """Short names of entries of the configuration."""
@@ -68,7 +69,7 @@ STUDY = StudyManifest({}, {}, {})
 
 
 def manifest(**given: Any) -> Manifest:
-    """The manifest of JSON values; `CONFIG_KEYS` go into the configuration."""
+    """The manifest of JSON values, by default on settings; `CONFIG_KEYS` go into the configuration."""
     values = {**DEFAULTS, **copy.deepcopy(given)}
     studies = values["studies"]
     methods = list(dict.fromkeys(chain.from_iterable(studies.values())))
@@ -95,8 +96,9 @@ def manifest(**given: Any) -> Manifest:
         for name in [*methods, *cards]
     }
     values["provenance"] = {**PROVENANCE, **values["provenance"]}
-    trials = config.get("search", {}).get("trials", 10)
+    config.setdefault("protocol", {}).setdefault("unit", "settings")
+    trials = config.setdefault("search", {}).setdefault("trials", 10)
     values.setdefault("random_trials", min(trials, 4))
-    rule = config.get("protocol", {}).get("stopping", "fixed")
+    rule = config["protocol"].get("stopping", "fixed")
     values.setdefault("seed_requests", [[rule, len(values["report_seeds"])]])
     return MANIFEST.validate_python({**values, "config": config})

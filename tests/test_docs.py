@@ -39,7 +39,7 @@ from tests.reports.conftest import Scribe
 
 DOCS = Path(__file__).parents[1] / "docs"
 SMALL = (
-    "--trials 1 --seeds 1 --json --allow-weak-teacher teacher.epochs=1 training.epochs=1 "
+    "--trials 2 protocol.budget=1 --json --allow-weak-teacher teacher.epochs=1 training.epochs=1 "
     "student.layers=2 training.max_length=64 training.precision=fp32 threads=1"
 )
 

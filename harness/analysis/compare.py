@@ -216,6 +216,7 @@ def _compare_fixed(
             equivalence=test,
             equivalence_p=test_p,
             repeat_scope=manifest.replication,
+            budget=manifest.budget,
         )
         comparisons.append(
             _comparison(

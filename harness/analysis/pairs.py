@@ -47,11 +47,11 @@ class Pair:
             "task": self.method_result.task,
             "metric": self.method_result.metric,
         }
-        if self.pools is None:
+        if (
+            self.pools is None
+        ):  # in a pool a failed trial counts, with a constant prediction's score
             names["failures"] = len(failures - baseline_failures)
             names["baseline_failures"] = len(baseline_failures - failures)
-        else:  # a failed trial counts, with the score of a constant prediction
-            names["budget"] = self.pools[0].budget
         return names
 
     def unpaired_seeds(self) -> tuple[int, ...]:

@@ -12,9 +12,9 @@ from typing import get_args
 import torch
 
 from harness.compose import ablation_methods, compose_config, names
-from harness.config import Keep, Sampler, SourceConfig, StudyConfig
+from harness.config import NEED_OF_SETTINGS, Keep, Sampler, SourceConfig, StudyConfig
 from harness.data.tasks import LEFT_OUT, is_task_file, load_task, read_task, task_names
-from harness.errors import UserError
+from harness.errors import ConfigError, UserError
 from harness.models.checkpoints import minilm_installed
 from harness.registry.discovery import registry
 
@@ -70,14 +70,14 @@ def parser() -> argparse.ArgumentParser:
         "--teacher", metavar="PATH|ID", help="fine-tuned teacher; {task} stands for the task"
     )
     flags.add_argument("--student-layers", metavar="N", help="depth of the student")
-    flags.add_argument("--trials", metavar="N", help="number of settings for each method")
+    flags.add_argument("--trials", metavar="N", help="number of random trials of each method")
     flags.add_argument(
-        "--sampler", metavar="NAME", help="search of settings: tpe (default) or random"
+        "--sampler", metavar="NAME", help="random (default); tpe with protocol.unit=settings"
     )
     flags.add_argument(
         "--seeds",
         metavar="N|auto",
-        help="report seeds of the best setting; auto: until the comparison is decided",
+        help="with protocol.unit=settings: report seeds of the best setting; auto: until decided",
     )
     flags.add_argument(
         "--max-seeds", metavar="N", help=f"the most that --seeds auto adds (default: {MOST_SEEDS})"
@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--repeat-search",
         metavar="R",
-        help="repeat teacher, search and seeds R times, compare the repeats",
+        help="repeat teacher and trials (or search and seeds) R times, compare the repeats",
     )
     flags.add_argument(
         "--baseline", metavar="NAME|none", help="method to compare with (default: kd)"
@@ -165,6 +165,10 @@ def read_request(options: argparse.Namespace) -> Request:
         groups.append(f"protocol={protocol}")
     flags = {**FLAGS, "protocol.seeds": "--seeds" if options.max_seeds is None else "--max-seeds"}
     config = compose_config([*groups, *options.overrides], settings, flags)
+    if options.seeds is not None and config.protocol.unit == "methods":
+        raise ConfigError(
+            f"--seeds {options.seeds} needs protocol.unit=settings: {NEED_OF_SETTINGS['protocol.seeds']}"
+        )
     notes = (*preset_notes, *task_notes)
     return Request(config, notes, options.dry_run, options.json, options.open)
 

@@ -65,6 +65,9 @@ class TaskPlan:
     def line(self) -> str:
         """The plan in one line."""
         qualifier = "" if self.stopping == "fixed" else "at most "
+        runs = f"{self.search_runs} search + {qualifier}{self.report_runs} report runs"
+        if not self.search_runs:  # a pool
+            runs = f"{qualifier}{self.report_runs} trials"
         remark = ""
         if self.live_methods:
             remark = (
@@ -75,7 +78,7 @@ class TaskPlan:
             remark += f"; left out: {'; '.join(self.left_out.values())}"
         return (
             f"{self.task}: {self.train_examples} training examples, teacher {self.teacher_steps} "
-            f"steps, {self.search_runs} search + {qualifier}{self.report_runs} report runs = "
+            f"steps, {runs} = "
             f"{self.student_steps} student steps; about {_duration(self.seconds)}, "
             f"{self.memory_bytes / 2**30:.1f} GiB memory, {self.disk_bytes / 2**20:.0f} MiB disk{remark}"
         )

@@ -87,6 +87,7 @@ def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any
                 "method": row.method,
                 "metric": row.metric,
                 "mean": row.mean if row.scores else None,
+                "sd": _json_number(row.sd) if row.scores else None,
                 "scores": list(row.scores),
                 "seeds": list(row.seeds),
                 "runs": [
@@ -124,4 +125,4 @@ def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any
 
 
 def _json_number(value: float | None) -> float | None:
-    return None if value is None or math.isinf(value) else value
+    return None if value is None or not math.isfinite(value) else value

@@ -1,7 +1,7 @@
 """The verdict of a comparison, as an outcome and as one sentence."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from harness.stats import wording
 from harness.stats.bootstrap import CrossedBootstrap
@@ -13,7 +13,7 @@ from harness.stats.stopping import Stopping
 
 Outcome = Literal["better", "worse", "equivalent", "not decided"]
 Scope = Literal["task", "examples"]
-CONDITION = "with this teacher and the settings found"
+CONDITION = "with this teacher"
 FAILURE_NOTE = ", which might have lowered the scores of the side that lost them"
 
 
@@ -27,7 +27,8 @@ class Verdict:
     scope: Scope
     """"task": the crossed bootstrap supports the outcome over new examples too. "examples": the
     outcome holds for new seeds on these examples, or nothing is decided. Every outcome holds for
-    this teacher and the settings of these searches: another search might find other settings."""
+    this teacher. Without a budget an outcome is about two settings: another search might find other
+    settings."""
     sentence: str
 
 
@@ -77,8 +78,9 @@ def verdict(
         equivalence_p: the p value of `equivalence`, adjusted in the family.
         repeat_scope: the parts that were repeated, in words, if the pairs are repeats of the whole
             study and not seeds of one setting; the claim then reaches over these parts too.
-        budget: number of trials of a tuner, if the difference is one of tuned scores. The claim is then
-            about methods that are tuned anew, and `difference.n` counts the trials of each method.
+        budget: number of trials of a tuner, if the claim is about methods that are tuned anew.
+            Without repeats `difference.n` then counts the trials of each method. None for a claim
+            about the two settings that one search each found.
 
     Raises:
         ValueError: an adjusted p value is not between the test's p value and 1.
@@ -101,11 +103,10 @@ def verdict(
     unit = "seeds" if repeat_scope is None else "repeats"
     count = f"n = {difference.n} paired {unit}"
     condition = CONDITION if repeat_scope is None else f"over new {repeat_scope}"
-    subject = ""
-    if budget is not None:
+    if budget is not None and repeat_scope is None:
         unit, count = "trials", f"{difference.n} trials of each method"
         condition = "over new searches with this teacher"
-        subject = f"tuned with {budget} trial{'' if budget == 1 else 's'}, "
+    subjects = _Subjects(method, baseline, budget)
     adjustment = "unadjusted " if comparisons > 1 else ""
     numbers = (
         f"{wording.signed_points(difference.mean, points)} points of {metric} "
@@ -116,13 +117,11 @@ def verdict(
     if equivalence is not None:
         margin = f"{wording.unsigned_points(equivalence.margin, points)} of {metric}"
     if outcome == "equivalent":
-        claim = f"{subject}{method} and {baseline} are equivalent on {task}, within {margin} "
-        claim += f"(p = {equivalence_p:.3g})"
+        claim = f"{subjects.equivalent(task)}, within {margin} (p = {equivalence_p:.3g})"
     elif outcome == "not decided":
-        claim = f"whether {method}, {subject}" if budget is not None else f"whether {method} "
-        claim += f"is better or worse than {baseline} on {task} is not decided"
+        claim = subjects.undecided(task)
     else:
-        claim = f"{subject}{method} is {outcome} than {baseline} on {task}"
+        claim = subjects.different(outcome, task)
         if within_margin and not failures + baseline_failures:
             claim += f", by less than {margin}"
     reach = _reach(scope, bootstrap, points, condition)
@@ -131,9 +130,51 @@ def verdict(
     if winner_failures:
         notes += FAILURE_NOTE
     elif outcome == "not decided":
-        shortage = "" if budget else _shortage(difference.n, comparisons, alpha, unit)
+        shortage = "" if unit == "trials" else _shortage(difference.n, comparisons, alpha, unit)
         notes += shortage or _seed_advice(difference, equivalence, comparisons, alpha, margin, unit)
-    return Verdict(outcome, scope, f"{numbers}: {claim}, {reach}{notes}.")
+    return Verdict(outcome, scope, f"{subjects.opening}{numbers}: {claim}, {reach}{notes}.")
+
+
+class _Subjects(NamedTuple):
+    """The subjects of a claim: methods that are tuned with a budget, or two settings."""
+
+    method: str
+    baseline: str
+    budget: int | None
+
+    @property
+    def opening(self) -> str:
+        """The first words of a sentence on two settings; empty for methods."""
+        return "These two settings: " if self.budget is None else ""
+
+    def different(self, outcome: Outcome, task: str) -> str:
+        """The claim that one side is better or worse."""
+        return f"{self._tuning}{self._sides[0]} is {outcome} than {self._sides[1]} on {task}"
+
+    def equivalent(self, task: str) -> str:
+        """The claim that both sides are equivalent."""
+        sides = f"{self.method} and {self.baseline}"
+        if self.budget is None:
+            sides = f"the settings of {sides}"
+        return f"{self._tuning}{sides} are equivalent on {task}"
+
+    def undecided(self, task: str) -> str:
+        """The clause that nothing is decided."""
+        method, baseline = self._sides
+        side = method if self.budget is None else f"{method}, {self._tuning}".rstrip()
+        return f"whether {side} is better or worse than {baseline} on {task} is not decided"
+
+    @property
+    def _sides(self) -> tuple[str, str]:
+        if self.budget is None:
+            return f"the setting of {self.method}", f"the setting of {self.baseline}"
+        return self.method, self.baseline
+
+    @property
+    def _tuning(self) -> str:
+        if self.budget is None:
+            return ""
+        return f"tuned with {self.budget} trial{'' if self.budget == 1 else 's'}, "
 
 
 def _outcome(
@@ -223,6 +264,7 @@ def sequential_verdict(
     winner_failures = _winner_failures(outcome, failures, baseline_failures)
     if winner_failures:
         outcome = "not decided"
+    subjects = _Subjects(method, baseline, None)
     numbers = (
         f"{wording.signed_points(mean, points)} points of {metric} (repeated "
         f"{wording.interval(*interval, 1 - stopping.alpha, points)}, "
@@ -230,14 +272,11 @@ def sequential_verdict(
     )
     if outcome == "equivalent":
         margin = wording.unsigned_points(stopping.margin, points)
-        claim = f"{method} and {baseline} are equivalent on {task}, within {margin} of {metric}"
+        claim = f"{subjects.equivalent(task)}, within {margin} of {metric}"
     elif outcome == "not decided":
-        suffix = "" if stopping.next_look is None else " yet"
-        claim = (
-            f"whether {method} is better or worse than {baseline} on {task} is not decided{suffix}"
-        )
+        claim = subjects.undecided(task) + ("" if stopping.next_look is None else " yet")
     else:
-        claim = f"{method} is {outcome} than {baseline} on {task}"
+        claim = subjects.different(outcome, task)
     reach = f", on these examples, {CONDITION}"
     if bootstrap is not None:
         new_examples = wording.interval(bootstrap.low, bootstrap.high, bootstrap.confidence, points)
@@ -245,4 +284,4 @@ def sequential_verdict(
     notes = wording.losses(method, failures) + wording.losses(baseline, baseline_failures)
     if winner_failures:
         notes += FAILURE_NOTE
-    return Verdict(outcome, "examples", f"{numbers}: {claim}{reach}{notes}.")
+    return Verdict(outcome, "examples", f"{subjects.opening}{numbers}: {claim}{reach}{notes}.")

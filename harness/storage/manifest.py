@@ -192,6 +192,13 @@ class Manifest:
         return "repeat" if self.is_joint else "seed"
 
     @property
+    def budget(self) -> int | None:
+        """The number of trials of a tuner whose methods the verdicts compare; None for two settings."""
+        if self.config.protocol.unit == "methods":
+            return self.config.protocol.budget
+        return self.trials if self.is_joint else None
+
+    @property
     def study_names(self) -> tuple[str, ...]:
         """The names of all studies."""
         return tuple(name for studies in self.studies.values() for name in studies.values())

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from harness.compose import compose_config, names, read_yaml
-from harness.config import START_UP, StudyConfig, json_values, validate
+from harness.config import START_UP, Sampler, SearchConfig, StudyConfig, json_values, validate
 from harness.errors import ConfigError
 
 ASKED = ["methods=[alp]", "tasks=[rte]"]
@@ -50,8 +50,8 @@ def test_overrides_win_over_the_preset_wherever_they_stand() -> None:
     after = compose_config([*ASKED, "preset=paper", "training.epochs=9"])
     assert before.training.epochs == after.training.epochs == 9
     assert before == after
-    last = composed("protocol.seeds=3", "protocol.seeds=4")
-    assert last.protocol.seeds == 4
+    last = composed("training.epochs=3", "training.epochs=4")
+    assert last.training.epochs == 4
 
 
 def test_values_that_no_yaml_names_can_be_overridden() -> None:
@@ -169,9 +169,9 @@ def test_plain_values_validate_to_the_same_configuration(preset: str) -> None:
     ("sampler", "trials", "random"), [("tpe", 2, 2), ("tpe", 9, START_UP), ("random", 9, 9)]
 )
 def test_the_trials_drawn_at_random_depend_on_the_sampler(
-    sampler: str, trials: int, random: int
+    sampler: Sampler, trials: int, random: int
 ) -> None:
-    search = composed(f"search.sampler={sampler}", f"search.trials={trials}").search
+    search = SearchConfig(sampler=sampler, trials=trials)
     assert search.random_trials == random
 
 

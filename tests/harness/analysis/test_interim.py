@@ -144,7 +144,8 @@ def test_the_verdict_rests_on_the_pairs_up_to_the_decision(ledger: Ledger) -> No
     assert comparison.stopping is not None
     assert comparison.verdict.outcome == "better"
     assert (
-        "after 8 of at most 12 paired seeds): alp is better than kd" in comparison.verdict.sentence
+        "after 8 of at most 12 paired seeds): the setting of alp is better than"
+        in comparison.verdict.sentence
     )
     assert "p =" not in comparison.verdict.sentence
 

@@ -10,7 +10,7 @@ import pytest
 
 from harness.analysis.compare import AblationResult, summarise
 from harness.analysis.scales import task_scales
-from harness.config import StudyConfig
+from harness.config import ProtocolConfig, StudyConfig
 from harness.errors import TeacherError
 from harness.experiment import ablation
 from harness.experiment.repeats import joint_manifest, repeat_config
@@ -26,6 +26,13 @@ from tests.records import record
 __all__ = ["command"]
 
 
+def settings_config() -> StudyConfig:
+    protocol = ProtocolConfig(unit="settings")
+    return StudyConfig(
+        preset="demo", methods=("alp", "kd"), tasks=("rte",), baseline="kd", protocol=protocol
+    )
+
+
 def test_repeats_have_seeds_of_their_own() -> None:
     of_each = [{*report_seeds(1000, r), *search_seeds(1000, r)} for r in range(3)]
     assert sum(map(len, of_each)) == len(set.union(*of_each)) == 6000
@@ -33,7 +40,7 @@ def test_repeats_have_seeds_of_their_own() -> None:
 
 
 def test_a_repeat_is_a_study_with_another_teacher_seed() -> None:
-    config = StudyConfig(preset="demo", methods=("alp", "kd"), tasks=("rte",), baseline="kd")
+    config = settings_config()
     assert repeat_config(config, 0) == config
     assert repeat_config(config, 2).teacher.seed == config.teacher.seed + 2
 
@@ -117,7 +124,7 @@ def joined(
                 kept = {"validation": predictions(score or 0.0)} if stored else {}
                 ledger.write_runs([Result(record(name, score), kept, {})])
                 ledger.use_run(study, role, 0, seed, name)
-    config = StudyConfig(preset="demo", methods=("alp", "kd"), tasks=("rte",), baseline="kd")
+    config = settings_config()
     names = [*(part.name for part in parts), *([None] if lost else [])]
     joint = joint_manifest(config, parts, "joint", names)
     ledger.write_ablation(replace(joint, report_seeds=tuple(range(asked or len(parts)))))

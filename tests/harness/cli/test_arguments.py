@@ -88,7 +88,7 @@ def test_all_tasks_leave_wnli_out_and_say_so() -> None:
         (["--method", "alp", "--preset", "papr"], "--preset papr: choose from auto, demo"),
         (["--method", "alp", "--protocol", "dirty"], "--protocol dirty: choose from clean, paper"),
         (["--method", "alp", "--keep", "all"], "--keep all: choose from best, report, none"),
-        (["--method", "alp", "--sampler", "grid"], "--sampler grid: choose from tpe, random"),
+        (["--method", "alp", "--sampler", "grid"], "--sampler grid: choose from random, tpe"),
         (["--method", "alp", "epochs"], "'epochs' is neither a flag nor KEY=VALUE"),
     ],
 )
@@ -120,20 +120,23 @@ def test_a_message_names_the_key_where_an_override_replaced_the_flag() -> None:
     assert refused(*flags, "keep=all").startswith("keep: ")
 
 
+SETTINGS = ("--method", "alp", "protocol.unit=settings")
+
+
 def test_seeds_may_be_added_until_they_decide() -> None:
-    fixed = asked("--method", "alp", "--seeds", "7").config.protocol
+    fixed = asked(*SETTINGS, "--seeds", "7").config.protocol
     assert (fixed.stopping, fixed.seeds) == ("fixed", 7)
-    auto = asked("--method", "alp", "--seeds", "auto").config.protocol
+    auto = asked(*SETTINGS, "--seeds", "auto").config.protocol
     assert (auto.stopping, auto.seeds) == ("sequential", arguments.MOST_SEEDS)
-    most = asked("--method", "alp", "--seeds", "auto", "--max-seeds", "9").config.protocol
+    most = asked(*SETTINGS, "--seeds", "auto", "--max-seeds", "9").config.protocol
     assert (most.stopping, most.seeds) == ("sequential", 9)
-    assert "--max-seeds goes with --seeds auto" in refused("--method", "alp", "--max-seeds", "9")
+    assert "--max-seeds goes with --seeds auto" in refused(*SETTINGS, "--max-seeds", "9")
     with pytest.raises(ConfigError, match="needs a baseline"):
-        asked("--method", "alp", "--seeds", "auto", "--baseline", "none")
+        asked(*SETTINGS, "--seeds", "auto", "--baseline", "none")
     assert "--max-seeds x: must be a whole number" in refused(
-        "--method", "alp", "--seeds", "auto", "--max-seeds", "x"
+        *SETTINGS, "--seeds", "auto", "--max-seeds", "x"
     )
-    assert "--seeds x: must be auto or a whole number" in refused("--method", "alp", "--seeds", "x")
+    assert "--seeds x: must be auto or a whole number" in refused(*SETTINGS, "--seeds", "x")
 
 
 def test_the_whole_may_be_repeated() -> None:

@@ -74,7 +74,7 @@ def test_a_custom_task_runs_like_a_glue_task(
     tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task = jobs(tmp_path / "data")
-    assert main(small_jobs(tmp_path / "runs", task, tiny_encoder, "--seeds", "2")) == 0
+    assert main(small_jobs(tmp_path / "runs", task, tiny_encoder)) == 0
     summary = json.loads(capsys.readouterr().out)
     (result,) = summary["results"]
     assert (result["task"], result["metric"]) == ("jobs", "f1")
@@ -83,7 +83,7 @@ def test_a_custom_task_runs_like_a_glue_task(
 
 
 def small_jobs(out: Path, task: Path, encoder: Path, *more: str) -> list[str]:
-    flags = "--preset minilm --method kd --baseline none --trials 1 --seeds 1 --json"
+    flags = "--preset minilm --method kd --baseline none --trials 2 protocol.budget=1 --json"
     small = "teacher.epochs=1 training.epochs=1 student.layers=2 training.max_length=64 threads=1"
     words = f"{flags} --task {task} --out {out} --allow-weak-teacher {small}".split()
     return [*words, f"teacher.pretrained={encoder}", "training.precision=fp32", *more]

@@ -83,7 +83,7 @@ def study(hub: Hub, tmp_path: Path) -> Command:
     def run(home: Path, *more: str, offline: bool = False) -> subprocess.CompletedProcess[str]:
         flags = "--preset paper --task rte --method alp --baseline none --allow-weak-teacher --json"
         small = "teacher.epochs=1 training.epochs=1 training.precision=fp32 device=cpu threads=1"
-        counts = "--trials 1 --seeds 2"
+        counts = "--trials 2 protocol.budget=1"
         return subprocess.run(
             [sys.executable, "-m", "harness.study", *f"{flags} {counts} {small}".split(), *more],
             cwd=tmp_path,

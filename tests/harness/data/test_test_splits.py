@@ -217,7 +217,7 @@ def test_the_hubs_test_splits_are_read_without_labels(monkeypatch: pytest.Monkey
 
 
 def study(data: Path, out: Path, encoder: Path) -> list[str]:
-    flags = "--preset minilm --task wnli --method kd --baseline none --trials 1 --seeds 2 --json"
+    flags = "--preset minilm --task wnli --method kd --baseline none --trials 2 protocol.budget=1 --json"
     small = "teacher.epochs=1 training.epochs=1 student.layers=2 training.max_length=64 threads=1"
     words = f"{flags} --keep report --data {data} --out {out} --allow-weak-teacher {small}".split()
     return [*words, f"teacher.pretrained={encoder}", "training.precision=fp32"]

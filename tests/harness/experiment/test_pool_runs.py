@@ -17,13 +17,11 @@ from harness.experiment.ablation import Ablation
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
 from harness.study import main
-from tests.conftest import small_study
-
-POOL = ("protocol.unit=methods", "protocol.budget=2", "--sampler", "random", "--trials", "4")
+from tests.conftest import small_pools
 
 
 def study(out: Path, encoder: Path, capsys: pytest.CaptureFixture[str], *more: str) -> Any:
-    assert main(small_study(out, encoder, *POOL, *more)) == 0
+    assert main(small_pools(out, encoder, *more)) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -99,14 +97,24 @@ def test_more_trials_continue_a_pool_and_its_settings_do_not_depend_on_names(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("protocol.budget=3",), "protocol.budget=3 is above half of search.trials=4"),
-        (("--protocol", "paper"), "selects on a split of its own: the protocol 'paper' has none"),
-        (("--trials", "1001"), "search.trials=1001: a pool has at most 1000"),
-        (("--sampler", "tpe"), "protocol.unit=methods needs search.sampler=random, not tpe"),
-        (("search.seeds=2",), "protocol.unit=methods needs search.seeds=1, not 2"),
-        (("--seeds", "auto"), "protocol.unit=methods needs protocol.stopping=fixed"),
+        (("protocol.budget=3",), "a budget of 3 needs at least 6 trials"),
         (
-            ("protocol.unit=settings", "search.criterion=loss"),
+            ("protocol.name=paper",),
+            "protocol.name=paper needs protocol.unit=settings: a pool selects",
+        ),
+        (("--protocol", "paper"), "protocol.budget=2 needs protocol.unit=methods"),
+        (("--trials", "1001"), "search.trials=1001: a pool has at most 1000"),
+        (("--sampler", "tpe"), "search.sampler=tpe needs protocol.unit=settings: the trials"),
+        (("search.seeds=2",), "search.seeds=2 needs protocol.unit=settings: the trials"),
+        (
+            ("search.rungs=[1]", "training.epochs=2"),
+            "search.rungs=[1] needs protocol.unit=settings",
+        ),
+        (("--seeds", "auto"), "protocol.stopping=sequential needs protocol.unit=settings"),
+        (("--seeds", "12"), "protocol.seeds=12 needs protocol.unit=settings: each trial"),
+        (("--seeds", "10"), "--seeds 10 needs protocol.unit=settings: each trial"),
+        (
+            ("protocol.unit=settings", "protocol.budget=4", "search.criterion=loss"),
             "search.criterion=loss needs protocol.unit=methods",
         ),
     ],
@@ -118,7 +126,7 @@ def test_designs_that_break_a_pool_are_refused(
     words: tuple[str, ...],
     message: str,
 ) -> None:
-    assert main(small_study(tmp_path / "runs", tiny_encoder, *POOL, *words)) == 2
+    assert main(small_pools(tmp_path / "runs", tiny_encoder, *words)) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 

@@ -98,8 +98,9 @@ def test_a_study_with_another_family(
 ) -> None:
     encoder = MAKERS[family](tmp_path / "encoder", **(named("rte", [1, 0]) if outside else {}))
     place = ["student.origin=finetuned", f"teacher.checkpoint={encoder}"] if outside else []
-    flags = "--preset demo --method alp,pkd,kd --task rte --trials 1 --seeds 2 --allow-weak-teacher"
+    flags = "--preset demo --method alp,pkd,kd --task rte --trials 2 --allow-weak-teacher"
     small = "teacher.epochs=1 training.epochs=1 student.layers=2 training.batch_size=64"
+    small += " protocol.budget=1"
     out = tmp_path / "runs"
     assert (
         main(
@@ -359,12 +360,13 @@ def test_a_teacher_wider_than_its_students(
 ) -> None:
     wide = electra(tmp_path / "wide", 24, **named("rte", [1, 0]))
     narrow = electra(tmp_path / "narrow", 16)
-    flags = "--preset demo --method kd,alp,random-projection --task rte --trials 1 --seeds 1 --json"
+    flags = "--preset demo --method kd,alp,random-projection --task rte --trials 2 --json"
     small = "training.epochs=1 student.layers=2 training.batch_size=64 student.origin=pretrained"
+    small += " protocol.budget=1"
     places = f"--teacher {wide} teacher.pretrained={narrow} --out {tmp_path / 'runs'}"
     assert main(f"{flags} {places} {small} --allow-weak-teacher".split()) == 0
     summary = json.loads(capsys.readouterr().out)
-    assert [len(found["scores"]) for found in summary["results"]] == [1, 1, 1]
+    assert [len(found["scores"]) for found in summary["results"]] == [2, 2, 2]
     for student in (tmp_path / "runs" / "students").glob("*/*"):
         assert json.loads((student / "config.json").read_text())["hidden_size"] == 16
     refused = f"{flags} {places} {small} --allow-weak-teacher".replace(

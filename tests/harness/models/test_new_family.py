@@ -177,7 +177,9 @@ def test_a_new_row_trains_with_equal_losses_on_both_engines(
 
 
 def small(out: Path, encoder: Path) -> list[str]:
-    flags = "--preset demo --method alp,kd --task rte --trials 1 --seeds 1 --json --keep report"
+    flags = (
+        "--preset demo --method alp,kd --task rte --trials 2 protocol.budget=1 --json --keep report"
+    )
     short = "teacher.epochs=1 training.epochs=1 student.layers=2 training.batch_size=64 threads=1"
     words = f"{flags} --out {out} --allow-weak-teacher {short} teacher.pretrained={encoder}"
     return words.split()

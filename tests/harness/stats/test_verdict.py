@@ -45,9 +45,9 @@ def test_better_on_these_examples() -> None:
     result = judge(compare(AHEAD))
     assert (result.outcome, result.scope) == ("better", "examples")
     assert result.sentence == (
-        "+3.50 points of accuracy (95% interval +2.00 to +5.00, n = 8 paired seeds, "
-        "adjusted p = 0.00781): alp is better than pkd on rte, "
-        "on these examples, with this teacher and the settings found."
+        "These two settings: +3.50 points of accuracy (95% interval +2.00 to +5.00, n = 8 paired seeds, "
+        "adjusted p = 0.00781): the setting of alp is better than the setting of pkd on rte, "
+        "on these examples, with this teacher."
     )
 
 
@@ -55,8 +55,9 @@ def test_better_over_new_examples_too() -> None:
     result = judge(compare(AHEAD), over_examples=crossed(0.004, 0.07))
     assert (result.outcome, result.scope) == ("better", "task")
     assert result.sentence.endswith(
-        "alp is better than pkd on rte, also over new examples of this task "
-        "(95% interval +0.40 to +7.00), with this teacher and the settings found."
+        "the setting of alp is better than the setting of pkd on rte, also over new examples of this "
+        "task "
+        "(95% interval +0.40 to +7.00), with this teacher."
     )
 
 
@@ -64,17 +65,19 @@ def test_better_over_new_examples_too() -> None:
 def test_only_the_seeds_support_it(low: float, high: float) -> None:
     result = judge(compare(AHEAD), over_examples=crossed(low, high))
     assert (result.outcome, result.scope) == ("better", "examples")
-    assert (
-        "on these examples, with this teacher and the settings found (over new" in result.sentence
-    )
+    assert "on these examples, with this teacher (over new" in result.sentence
     assert "also over new examples" not in result.sentence
 
 
 def test_worse_mirrors_better() -> None:
     result = judge(compare([-d for d in AHEAD]), over_examples=crossed(-0.07, -0.004))
     assert (result.outcome, result.scope) == ("worse", "task")
-    assert result.sentence.startswith("-3.50 points of accuracy (95% interval -5.00 to -2.00")
-    assert "alp is worse than pkd on rte, also over new examples" in result.sentence
+    assert result.sentence.startswith(
+        "These two settings: -3.50 points of accuracy (95% interval -5.00 to -2.00"
+    )
+    assert (
+        "the setting of alp is worse than the setting of pkd on rte, also over" in result.sentence
+    )
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -83,7 +86,10 @@ def test_not_decided_is_never_called_equal(sign: int) -> None:
     over_examples = crossed(*sorted((sign * 0.001, sign * 0.02)))
     result = judge(difference, over_examples=over_examples)
     assert (result.outcome, result.scope) == ("not decided", "examples")
-    assert "whether alp is better or worse than pkd on rte is not decided" in result.sentence
+    assert (
+        "setting of alp is better or worse than the setting of pkd on rte is not decided"
+        in result.sentence
+    )
     low, high = difference.interval
     assert f"95% interval {100 * low:+.2f} to {100 * high:+.2f}, n = 8" in result.sentence
     for word in ("equal", "no difference", "same", "cannot reach"):
@@ -107,7 +113,7 @@ def test_too_few_seeds_are_said() -> None:
     result = judge(compare(AHEAD[:5]))
     assert "95% interval unbounded, n = 5 paired seeds" in result.sentence
     assert result.sentence.endswith(
-        "on these examples, with this teacher and the settings found; "
+        "on these examples, with this teacher; "
         "5 paired seeds cannot reach p < 0.05 in one comparison, at least 6 can."
     )
 
@@ -147,9 +153,11 @@ def test_a_side_that_lost_runs_does_not_win(sign: int) -> None:
 
 
 def test_points_scale_the_numbers_and_zero_has_no_minus() -> None:
-    assert judge(compare(AHEAD), points=1.0).sentence.startswith("+0.04 points of accuracy")
+    assert judge(compare(AHEAD), points=1.0).sentence.startswith("These two settings: +0.04 points")
     nearly = judge(compare([1e-9, -2e-9, 1e-9, 1e-9, -3e-9, 1e-9]))
-    assert nearly.sentence.startswith("+0.00 points of accuracy (95% interval +0.00 to +0.00")
+    assert nearly.sentence.startswith(
+        "These two settings: +0.00 points of accuracy (95% interval +0.00 to +0.00"
+    )
 
 
 CLOSE = [0.001, -0.002, 0.003, -0.001, 0.002, -0.003, 0.001, 0.0]
@@ -160,7 +168,7 @@ def test_equivalent_within_the_margin() -> None:
     result = judge(compare(CLOSE), equivalence=test, equivalence_p=2 * test.p_value)
     assert (result.outcome, result.scope) == ("equivalent", "examples")
     assert (
-        ": alp and pkd are equivalent on rte, within 1 point of accuracy (p = 0.00781), on these"
+        ": the settings of alp and pkd are equivalent on rte, within 1 point of accuracy (p = 0.00781), on these"
         in (result.sentence)
     )
     wide, narrow = crossed(-0.011, 0.004), crossed(-0.009, 0.004)
@@ -174,7 +182,10 @@ def test_a_difference_within_the_margin_is_both() -> None:
     test = paired_equivalence(differences, 0.01)
     result = judge(compare(differences), equivalence=test, equivalence_p=test.p_value)
     assert result.outcome == "better"
-    assert "alp is better than pkd on rte, by less than 1 point of accuracy, on" in result.sentence
+    assert (
+        "alp is better than the setting of pkd on rte, by less than 1 point of accuracy, on"
+        in result.sentence
+    )
     lost = judge(
         compare(differences), equivalence=test, equivalence_p=test.p_value, baseline_failures=1
     )
