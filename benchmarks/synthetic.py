@@ -172,7 +172,7 @@ def _manifest(
     splits: Mapping[str, Mapping[str, _Split]],
 ) -> Manifest:
     names = [method.name for method in methods]
-    search = SearchConfig(trials=size.trials)
+    search = SearchConfig(trials=size.trials, sampler="tpe")
     config = StudyConfig(
         preset="demo",
         methods=tuple(names),
@@ -180,7 +180,7 @@ def _manifest(
         baseline=BASELINE,
         training=TrainingConfig(epochs=size.epochs),
         search=search,
-        protocol=ProtocolConfig(seeds=size.seeds),
+        protocol=ProtocolConfig(unit="settings", seeds=size.seeds),
     )
     return Manifest(
         name=f"synthetic-{len(tasks)}-tasks-{len(names)}-methods",

@@ -168,7 +168,7 @@ def test_equivalent_within_the_margin() -> None:
     result = judge(compare(CLOSE), equivalence=test, equivalence_p=2 * test.p_value)
     assert (result.outcome, result.scope) == ("equivalent", "examples")
     assert (
-        ": the settings of alp and pkd are equivalent on rte, within 1 point of accuracy (p = 0.00781), on these"
+        ": the settings of alp and pkd are equivalent on rte, within 1 point of accuracy (p = 0.00781)"
         in (result.sentence)
     )
     wide, narrow = crossed(-0.011, 0.004), crossed(-0.009, 0.004)
