@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from harness.analysis.compare import BOOTSTRAP_SEED, AblationResult, read_ablation
+from harness.analysis.pools import tuned_paired_difference
 from harness.analysis.repeats import read_parts
 from harness.analysis.results import MethodResult, search_ended
 from harness.config import json_values
@@ -48,7 +49,8 @@ class MethodDiff:
     first: MethodResult
     second: MethodResult
     seeds: tuple[int, ...]
-    """The report seeds of both ablations, ascending; the difference leaves out all other seeds."""
+    """The report seeds of both ablations, ascending; the difference leaves out all other seeds.
+    Of pools the difference takes the trials that both ablations have, with failed trials."""
     difference: PairedDifference | None
     """Second minus first, over `seeds`. The interval is for one comparison."""
     adjusted_p: float | None
@@ -144,12 +146,21 @@ def _method_diff(
     method_diff = MethodDiff(*key, first.metric, first, second, seeds, None, None, refusal)
     if refusal:
         return method_diff
-    difference = paired_difference(
-        second.scores_of(seeds),
-        first.scores_of(seeds),
-        confidence=1 - diff.alpha,
-        generator=np.random.default_rng(BOOTSTRAP_SEED),
-    )
+    if first.tuned is not None and second.tuned is not None:
+        trials = min(first.tuned.trials, second.tuned.trials)
+        difference = tuned_paired_difference(
+            second.tuned.first_trials(trials),
+            first.tuned.first_trials(trials),
+            1 - diff.alpha,
+            BOOTSTRAP_SEED,
+        )
+    else:
+        difference = paired_difference(
+            second.scores_of(seeds),
+            first.scores_of(seeds),
+            confidence=1 - diff.alpha,
+            generator=np.random.default_rng(BOOTSTRAP_SEED),
+        )
     return replace(method_diff, difference=difference)
 
 
@@ -157,18 +168,24 @@ def _refusal(
     diff: AblationDiff, first: MethodResult, second: MethodResult, seeds: tuple[int, ...]
 ) -> str:
     """The reason against a paired difference; empty without a reason."""
-    if "methods" in {side.manifest.config.protocol.unit for side in (diff.first, diff.second)}:
-        return "a tuned score is one number for all trials, and no seed has a score of its own"
     for side, result in ((diff.first, first), (diff.second, second)):
         name = side.manifest.name
         if not search_ended(result, side.manifest):
             return f"the search of {name} has not ended"
         if not result.seeds:
             return f"{name} has no finished report run"
+        if side.manifest.unit == "trial" and result.tuned is None:
+            return f"all trials of {name} failed"
         if side.sequential:
             return f"{name} added seeds until its own comparisons were decided"
     if diff.first.manifest.is_joint != diff.second.manifest.is_joint:
         return "only one of them repeats whole pipelines: a repeat is not paired with a seed"
+    budgets = [side.manifest.budget for side in (diff.first, diff.second)]
+    if budgets[0] != budgets[1]:
+        names = (
+            "two settings" if budget is None else f"a budget of {budget}" for budget in budgets
+        )
+        return f"about different subjects: {' and '.join(names)}"
     if first.metric != second.metric:
         return f"scored by {first.metric} and by {second.metric}"
     if not seeds:

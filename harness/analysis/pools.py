@@ -29,6 +29,16 @@ class TunedPools:
         return tuned_mean(self.pools, self.budget)
 
     @property
+    def trials(self) -> int:
+        """Number of trials in each pool."""
+        return self.pools[0].trials
+
+    def first_trials(self, trials: int) -> TunedPools:
+        """The pools of the first `trials` trials."""
+        pools = (Pool(pool.selection[:trials], pool.reported[:trials]) for pool in self.pools)
+        return TunedPools(tuple(pools), self.budget)
+
+    @property
     def sd(self) -> float:
         """Standard deviation of a search's score: of the reported score of the trial that it keeps."""
         shares = 1 / len(self.pools)

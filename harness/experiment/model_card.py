@@ -8,14 +8,14 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from harness.config import StudyConfig
+from harness.config import StudyConfig, Unit
 from harness.data.tasks import Task
 from harness.experiment.banners import study_banners, task_banners
 from harness.metric_table import METRICS
@@ -27,9 +27,15 @@ from harness.training.task_setup import Materials
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 LICENSE = """Not chosen: whoever publishes this student chooses one and adds it to the head of this file,
 as `license:`. The licenses of its encoder, its teacher and its data apply."""
-SELECTION_NOTE = """One run with one seed. Where a student was kept as the best of several seeds, these
+SELECTION_NOTES: Mapping[Unit, str] = {
+    "settings": """One run with one seed. Where a student was kept as the best of several seeds, these
 very scores chose it, and they are optimistic. Means over seeds and the comparison with a baseline are in
-the report."""
+the report.""",
+    "methods": """One trial with one seed. Where a student was kept as the best of its method's trials, a
+selection score on other examples chose it, not these scores. The method's tuned score and the comparison
+with a baseline are in the report.""",
+}
+"""How a kept student was chosen, by the unit of the verdicts."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,7 @@ def _sections(
     yield _summary(run, materials, config)
     yield "## Scores"
     yield _scores(record)
-    yield SELECTION_NOTE
+    yield SELECTION_NOTES[config.protocol.unit]
     yield "## Use"
     yield _use(materials, config.training.max_length)
     yield "## Data"

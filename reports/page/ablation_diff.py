@@ -54,6 +54,7 @@ def render(comparison: AblationDiff) -> str:
         banners=list(banners),
         commands=[side.manifest.command for side in (comparison.first, comparison.second)],
         changes=_changes_display(comparison, names),
+        tuned=all(side.manifest.unit == "trial" for side in (comparison.first, comparison.second)),
         blocks=blocks,
         scores=_scores_display(frame, styles),
         alone=comparison.leftovers,
@@ -117,7 +118,7 @@ def _row(pair: MethodDiff) -> dict[str, object]:
 
 def _scores(name: str, side: MethodResult, pair: MethodDiff) -> dict[str, float]:
     """One side's mean, deviation and number of seeds; over the paired seeds, if there are any."""
-    if pair.difference is not None:
+    if pair.difference is not None and side.tuned is None:
         side = replace(side, seeds=pair.seeds, scores=tuple(side.scores_of(pair.seeds)))
     seeds = len(side.seeds)
     return {name: POINTS * side.mean, f"{name}_sd": POINTS * side.sd, f"{name}_seeds": seeds}
@@ -125,13 +126,16 @@ def _scores(name: str, side: MethodResult, pair: MethodDiff) -> dict[str, float]
 
 def _remark(pair: MethodDiff) -> str:
     remarks = [pair.refusal] if pair.refusal else []
-    if pair.difference is not None and pair.unpaired_seeds:
+    if pair.difference is not None and pair.first.tuned is None and pair.unpaired_seeds:
         remarks.append(
             f"seeds of one side only are left out: {', '.join(map(str, pair.unpaired_seeds))}"
         )
     if any(pair.failure_counts):
         first, second = pair.failure_counts
-        remarks.append(f"{first} and {second} runs failed; the means of the other runs may flatter")
+        effect = "the means of the other runs may flatter"
+        if pair.first.tuned is not None:
+            effect = "they have the score of a constant prediction"
+        remarks.append(f"{first} and {second} runs failed; {effect}")
     return "; ".join(remarks)
 
 

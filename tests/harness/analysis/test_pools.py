@@ -38,15 +38,20 @@ BASELINE: list[Trial] = [
 
 
 def compared(
-    ledger: Ledger, trials: dict[str, Sequence[Trial]], criterion: str = "metric", budget: int = 2
+    ledger: Ledger,
+    trials: dict[str, Sequence[Trial]],
+    criterion: str = "metric",
+    budget: int = 2,
+    name: str = "ablation",
 ) -> AblationResult:
     config = {
         "protocol": {"unit": "methods", "budget": budget},
-        "search": {"sampler": "random", "trials": 6, "criterion": criterion},
+        "search": {"trials": max(6, *map(len, trials.values())), "criterion": criterion},
     }
-    studies = {method: f"s-{method}" for method in trials}
+    studies = {method: f"s-{method}-{name}" for method in trials}
     ledger.write_ablation(
         manifest(
+            name=name,
             studies={"rte": studies},
             family=[["rte", "alp", "kd"]],
             report_seeds=list(range(1, 7)),
@@ -56,20 +61,20 @@ def compared(
     for method, study in studies.items():
         ledger.write_study(study, STUDY)
         for number, trial in enumerate(trials[method]):
-            name = f"{method}-{number}"
+            run_name = f"{method}-{number}-{name}"
             score = None if trial is None else trial[2]
             inputs = {
                 "setting": {"learning_rate": 0.1 * (number + 1)},
                 "selection": "sha of selection",
             }
-            run = record(name, score, inputs=inputs)
+            run = record(run_name, score, inputs=inputs)
             if trial is not None:
                 selection = {"accuracy": trial[0], "label_loss": trial[1]}
                 run = replace(run, selection=selection)
             kept = {} if score is None else {"validation": predictions(score)}
             ledger.write_runs([Result(run, kept, {})])
-            ledger.use_run(study, "report", number, number + 1, name)
-    return summarise(ledger, "ablation")
+            ledger.use_run(study, "report", number, number + 1, run_name)
+    return summarise(ledger, name)
 
 
 def pool_of(trials: Sequence[Trial], criterion: str = "metric") -> Pool:
@@ -156,10 +161,23 @@ def test_trials_of_nothing_are_no_pair(ledger: Ledger) -> None:
     )
 
 
-def test_two_ablations_of_pools_have_no_paired_difference(ledger: Ledger) -> None:
-    compared(ledger, {"alp": METHOD, "kd": BASELINE})
-    diff = read_ablation_diff(ledger, "ablation", "ablation")
-    assert {pair.refusal for pair in diff.pairs} == {
-        "a tuned score is one number for all trials, and no seed has a score of its own"
-    }
-    assert all(pair.difference is None for pair in diff.pairs)
+def test_two_ablations_are_compared_over_the_trials_of_both(ledger: Ledger) -> None:
+    compared(ledger, {"alp": METHOD, "kd": BASELINE}, name="first")
+    more: list[Trial] = [*BASELINE, (0.9, 0.4, 0.62), (0.3, 0.8, 0.5)]
+    compared(ledger, {"alp": more, "kd": more}, name="second")
+    diff = read_ablation_diff(ledger, "first", "second")
+    alp, kd = diff.pairs
+    test = tuned_difference([pool_of(BASELINE)], [pool_of(METHOD)], 2)
+    assert alp.difference is not None
+    assert (alp.difference.mean, alp.difference.p_value) == (test.mean, test.p_value)
+    assert alp.difference.interval == test.interval
+    assert kd.difference is not None
+    assert (kd.difference.mean, kd.difference.n) == (0.0, 6)
+    compared(ledger, {"alp": METHOD, "kd": BASELINE}, budget=1, name="third")
+    refusals = {pair.refusal for pair in read_ablation_diff(ledger, "first", "third").pairs}
+    assert refusals == {"about different subjects: a budget of 2 and a budget of 1"}
+    failures: list[Trial] = [None] * 6
+    compared(ledger, {"alp": failures, "kd": BASELINE}, name="fourth")
+    assert read_ablation_diff(ledger, "first", "fourth").pairs[0].refusal == (
+        "fourth has no finished report run"
+    )
