@@ -41,6 +41,12 @@ Unit = Literal["methods", "settings"]
 ROUND = 4
 """The number of settings in a search round. Results depend on this constant of the protocol."""
 
+FIRST_LOOK = 20
+"""The trials of each method at the first look at pools, if their maximum is not lower."""
+
+LOOK_STEP = 10
+"""The trials from one look to the next. Verdicts depend on both numbers: constants of the protocol."""
+
 START_UP = ROUND
 """The number of first settings that the TPE sampler draws at random; a constant of the protocol too."""
 
@@ -182,8 +188,8 @@ class ProtocolConfig:
     most: Count = 2000
     seeds: Seeds = 10
     stopping: Literal["fixed", "sequential"] = "fixed"
-    """`fixed` runs all `seeds`. `sequential` adds seeds, at most `seeds`, until all comparisons are
-    decided."""
+    """`fixed` runs all `seeds`, or all `search.trials` of a pool. `sequential` adds seeds or trials, at
+    most as many, until all comparisons are decided."""
     repeats: Annotated[int, Field(ge=1, le=999, strict=True)] = 1
     """The number of repeats. Each repeat has another teacher seed, and other search and report seeds."""
     alpha: Rate = 0.05
@@ -196,8 +202,9 @@ class ProtocolConfig:
     @model_validator(mode="after")
     def _check_replication(self) -> Self:
         if self.repeats > 1 and self.stopping == "sequential":
+            unit = "trials" if self.unit == "methods" else "seeds"
             raise ValueError(
-                "protocol.repeats (--repeat-search) wants a fixed number of seeds, not --seeds auto"
+                f"protocol.repeats (--repeat-search) wants a fixed number of {unit}, not --{unit} auto"
             )
         return self
 
@@ -256,7 +263,8 @@ class StudyConfig:
     @model_validator(mode="after")
     def _check_stopping(self) -> Self:
         if self.protocol.stopping == "sequential" and self.baseline is None:
-            raise ValueError("protocol.stopping=sequential (--seeds auto) needs a baseline")
+            unit = "trials" if self.protocol.unit == "methods" else "seeds"
+            raise ValueError(f"protocol.stopping=sequential (--{unit} auto) needs a baseline")
         return self
 
     @model_validator(mode="after")
@@ -269,7 +277,6 @@ class StudyConfig:
             ("search.sampler", self.search.sampler, "random"),
             ("search.seeds", self.search.seeds, 1),
             ("search.rungs", self.search.rungs, ()),
-            ("protocol.stopping", self.protocol.stopping, "fixed"),
         ):
             if value != required:
                 raise ValueError(
@@ -284,6 +291,11 @@ class StudyConfig:
             raise ValueError(
                 f"protocol.budget={self.protocol.budget} is above half of search.trials="
                 f"{self.search.trials}"
+            )
+        if self.protocol.stopping == "sequential" and 2 * self.protocol.budget > FIRST_LOOK:
+            raise ValueError(
+                f"protocol.budget={self.protocol.budget} is above half of the first look at "
+                f"{FIRST_LOOK} trials (--trials auto)"
             )
         if self.search.trials > MAX_SEEDS:
             raise ValueError(f"search.trials={self.search.trials}: a pool has at most {MAX_SEEDS}")

@@ -68,10 +68,11 @@ def _interval(comparison: Comparison) -> str:
 
 
 def _evidence(comparison: Comparison) -> str:
-    """The adjusted p value; with a sequential rule the number of pairs at the decision."""
+    """The adjusted p value; with a sequential rule the number of pairs or trials at the decision."""
     if comparison.stopping is None:
         return f"{comparison.adjusted_p:.3g}"
-    return f"{comparison.stopping.pairs} of {comparison.stopping.max_pairs} pairs"
+    runs = "pairs" if comparison.effects is not None else "trials"
+    return f"{comparison.stopping.pairs} of {comparison.stopping.max_pairs} {runs}"
 
 
 def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any]:

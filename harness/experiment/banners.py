@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.config import StudyConfig
+from harness.config import StudyConfig, Unit
 from harness.storage.manifest import Contrast, SeedRequest
 from harness.training.task_setup import Materials
 
@@ -41,15 +41,18 @@ def task_banners(config: StudyConfig, materials: Materials) -> list[str]:
     return banners
 
 
-def seed_banners(requests: Sequence[SeedRequest], family: Sequence[Contrast]) -> list[str]:
-    """A banner where commands asked for other numbers of report seeds, with results in between."""
+def seed_banners(
+    requests: Sequence[SeedRequest], family: Sequence[Contrast], unit: Unit
+) -> list[str]:
+    """A banner where commands asked for other numbers of report runs, with results in between."""
     if len(requests) < 2 or not family:
         return []
     texts = [
         f"up to {seeds}, until decided" if rule == "sequential" else str(seeds)
         for rule, seeds in requests
     ]
+    runs = "TRIALS" if unit == "methods" else "REPORT SEEDS"
     return [
-        f"REPORT SEEDS: asked for {', then '.join(texts)}, with results in between. Error rates hold "
+        f"{runs}: asked for {', then '.join(texts)}, with results in between. Error rates hold "
         "only if that was planned before any of them was seen."
     ]

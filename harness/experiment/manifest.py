@@ -102,7 +102,10 @@ def ablation_manifest(
         source=Source(config.source.kind, config.source.folder),
         config=shown_config(config),
         students=students_in_words(config),
-        banners=(*all_banners(config, task_materials), *seed_banners(requests, family)),
+        banners=(
+            *all_banners(config, task_materials),
+            *seed_banners(requests, family, config.protocol.unit),
+        ),
         tasks={task: _task_facts(materials.data) for task, materials in task_materials.items()},
         teachers={task: materials.facts for task, materials in task_materials.items()},
         methods={method.name: card(method) for method in chosen_methods(config)},
@@ -169,8 +172,8 @@ def _without_password(argument: str) -> str:
 def _seed_requests(
     config: StudyConfig, ledger: Ledger, name: str, studies: Studies
 ) -> tuple[SeedRequest, ...]:
-    """The requests for report seeds: of earlier commands that have left results, and of this command."""
-    request = SeedRequest(config.protocol.stopping, config.protocol.seeds)
+    """The requests for report runs: of earlier commands that have left results, and of this command."""
+    request = SeedRequest(config.protocol.stopping, config.report_runs)
     if name not in ledger.ablations():
         return (request,)
     earlier_requests = ledger.manifest(name).seed_requests

@@ -14,6 +14,7 @@ from harness.stats.stopping import Stopping
 Outcome = Literal["better", "worse", "equivalent", "not decided"]
 Scope = Literal["task", "examples"]
 CONDITION = "with this teacher and the settings found"
+POOL_CONDITION = "over new searches with this teacher"
 FAILURE_NOTE = ", which might have lowered the scores of the side that lost them"
 
 
@@ -101,11 +102,10 @@ def verdict(
     unit = "seeds" if repeat_scope is None else "repeats"
     count = f"n = {difference.n} paired {unit}"
     condition = CONDITION if repeat_scope is None else f"over new {repeat_scope}"
-    subject = ""
+    subject = _subject(budget)
     if budget is not None:
         unit, count = "trials", f"{difference.n} trials of each method"
-        condition = "over new searches with this teacher"
-        subject = f"tuned with {budget} trial{'' if budget == 1 else 's'}, "
+        condition = POOL_CONDITION
     adjustment = "unadjusted " if comparisons > 1 else ""
     numbers = (
         f"{wording.signed_points(difference.mean, points)} points of {metric} "
@@ -134,6 +134,11 @@ def verdict(
         shortage = "" if budget else _shortage(difference.n, comparisons, alpha, unit)
         notes += shortage or _seed_advice(difference, equivalence, comparisons, alpha, margin, unit)
     return Verdict(outcome, scope, f"{numbers}: {claim}, {reach}{notes}.")
+
+
+def _subject(budget: int | None) -> str:
+    """The words on a tuner's budget before the claim; empty without a budget."""
+    return "" if budget is None else f"tuned with {budget} trial{'' if budget == 1 else 's'}, "
 
 
 def _outcome(
@@ -212,33 +217,39 @@ def sequential_verdict(
     points: float = 100.0,
     failures: int = 0,
     baseline_failures: int = 0,
+    budget: int | None = None,
 ) -> Verdict:
-    """The verdict of a comparison to which seeds were added until it was decided.
+    """The verdict of a comparison to which seeds or trials were added until it was decided.
 
     `mean` and `interval`, the repeated interval, are those of the pairs in `stopping`. The scope is
     always "examples": the crossed bootstrap does not allow for the looks, and the sentence says so
-    beside its interval. The other arguments are those of `verdict`.
+    beside its interval. The other arguments are those of `verdict`. With a `budget` the pairs are
+    trials.
     """
     outcome: Outcome = stopping.decision or "not decided"
     winner_failures = _winner_failures(outcome, failures, baseline_failures)
     if winner_failures:
         outcome = "not decided"
+    unit, condition = "paired seeds", CONDITION
+    if budget is not None:
+        unit, condition = "trials of each method", POOL_CONDITION
+    subject = _subject(budget)
     numbers = (
         f"{wording.signed_points(mean, points)} points of {metric} (repeated "
         f"{wording.interval(*interval, 1 - stopping.alpha, points)}, "
-        f"after {stopping.pairs} of at most {stopping.max_pairs} paired seeds)"
+        f"after {stopping.pairs} of at most {stopping.max_pairs} {unit})"
     )
     if outcome == "equivalent":
         margin = wording.unsigned_points(stopping.margin, points)
-        claim = f"{method} and {baseline} are equivalent on {task}, within {margin} of {metric}"
+        claim = f"{subject}{method} and {baseline} are equivalent on {task}, "
+        claim += f"within {margin} of {metric}"
     elif outcome == "not decided":
         suffix = "" if stopping.next_look is None else " yet"
-        claim = (
-            f"whether {method} is better or worse than {baseline} on {task} is not decided{suffix}"
-        )
+        claim = f"whether {method}, {subject}" if subject else f"whether {method} "
+        claim += f"is better or worse than {baseline} on {task} is not decided{suffix}"
     else:
-        claim = f"{method} is {outcome} than {baseline} on {task}"
-    reach = f", on these examples, {CONDITION}"
+        claim = f"{subject}{method} is {outcome} than {baseline} on {task}"
+    reach = f", on these examples, {condition}"
     if bootstrap is not None:
         new_examples = wording.interval(bootstrap.low, bootstrap.high, bootstrap.confidence, points)
         reach += f" (over new examples, not corrected for the looks: {new_examples})"
