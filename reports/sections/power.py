@@ -56,15 +56,13 @@ class TaskPower:
 
 
 def power_blocks(evidence: Evidence, styles: Styles) -> Iterable[Block]:
-    """A block for each task; a single block if seeds or trials were added until a decision."""
+    """A block for each task; a single block if seeds were added until a decision."""
     if evidence.sequential:
-        unit = evidence.manifest.unit.capitalize()
         yield Block(
             "No fixed number",
             (
-                f"{unit}s were added until the comparisons were decided. The power of that rule depends "
-                f"on when it looks and when it may stop: no curve for a fixed number of {unit.lower()}s "
-                "describes it.",
+                "Seeds were added until the comparisons were decided. The power of that rule depends on "
+                "when it looks and when it may stop: no curve for a fixed number of seeds describes it.",
             ),
         )
         return

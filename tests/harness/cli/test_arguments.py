@@ -101,13 +101,14 @@ def test_demo_makes_its_own_data() -> None:
 
 
 @pytest.mark.parametrize(
-    "flag", ["--trials", "--seeds", "--student-layers", "--repeat-search", "--max-seeds"]
+    "flag",
+    ["--trials", "--seeds", "--student-layers", "--repeat-search", "--max-seeds", "--max-trials"],
 )
 @pytest.mark.parametrize(
     "number", ["0", "-1", "x", "2.5", "", "1,2", "[3]", "1e3", "null", "${out}", "9" * 5000]
 )
 def test_a_number_that_is_none_is_an_error_that_names_the_flag(flag: str, number: str) -> None:
-    auto = ["--seeds", "auto"] if flag == "--max-seeds" else []
+    auto = [flag.replace("max-", ""), "auto"] if flag.startswith("--max") else []
     message = refused("--method", "alp", *auto, f"{flag}={number}")
     assert message.startswith(flag)
     assert message.count("--") == 1
@@ -134,6 +135,43 @@ def test_seeds_may_be_added_until_they_decide() -> None:
         "--method", "alp", "--seeds", "auto", "--max-seeds", "x"
     )
     assert "--seeds x: must be auto or a whole number" in refused("--method", "alp", "--seeds", "x")
+
+
+METHODS = ("--method", "alp", "protocol.unit=methods", "--sampler", "random")
+
+
+def test_trials_may_be_added_until_they_decide() -> None:
+    auto = asked(*METHODS, "--trials", "auto").config
+    assert (auto.protocol.stopping, auto.search.trials) == ("sequential", arguments.MOST_TRIALS)
+    most = asked(*METHODS, "--trials", "auto", "--max-trials", "35").config
+    assert (most.protocol.stopping, most.search.trials) == ("sequential", 35)
+    assert "--max-trials goes with --trials auto" in refused(*METHODS, "--max-trials", "9")
+    assert "--trials x: must be auto or a whole number" in refused(*METHODS, "--trials", "x")
+    with pytest.raises(ConfigError, match=r"\(--trials auto\) needs a baseline"):
+        asked(*METHODS, "--trials", "auto", "--baseline", "none")
+    with pytest.raises(ConfigError, match="a fixed number of trials, not --trials auto"):
+        asked(*METHODS, "--trials", "auto", "--repeat-search", "6")
+
+
+def test_runs_of_the_other_design_are_not_added() -> None:
+    settings = ("--method", "alp", "protocol.unit=settings")
+    assert refused(*settings, "--trials", "auto") == (
+        "--trials auto adds trials of pools: protocol.unit=settings has --seeds auto"
+    )
+    assert refused(*METHODS, "--seeds", "auto") == (
+        "--seeds auto adds report seeds: protocol.unit=methods has --trials auto"
+    )
+
+
+def test_a_budget_above_half_of_the_first_look_is_refused() -> None:
+    asked(*METHODS, "--trials", "auto", "protocol.budget=10")
+    message = refused(*METHODS, "--trials", "auto", "protocol.budget=11")
+    assert (
+        message == "protocol.budget=11 is above half of the first look at 20 trials (--trials auto)"
+    )
+    few = refused(*METHODS, "--trials", "auto", "--max-trials", "12", "protocol.budget=7")
+    assert few == "protocol.budget=7 is above half of search.trials=12"
+    asked(*METHODS, "--trials", "24", "protocol.budget=12")
 
 
 def test_the_whole_may_be_repeated() -> None:

@@ -127,7 +127,9 @@ def test_the_decision_is_that_of_three_enumerated_tests(gap: float, margin: floa
 @pytest.mark.usefixtures("early_looks")
 def test_every_decision_occurs() -> None:
     decisions = {
-        stopping(looks_of(*draw(seed, gap=gap), 2), 8, 8, ALPHA, 2.5 if gap == 0.3 else 0.2).decision
+        stopping(
+            looks_of(*draw(seed, gap=gap), 2), 8, 8, ALPHA, 2.5 if gap == 0.3 else 0.2
+        ).decision
         for seed, gap in itertools.product(range(4), (-3.0, 0.0, 0.3, 3.0))
     }
     assert decisions == {"better", "worse", "equivalent", None}
