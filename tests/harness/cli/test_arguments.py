@@ -137,41 +137,43 @@ def test_seeds_may_be_added_until_they_decide() -> None:
     assert "--seeds x: must be auto or a whole number" in refused("--method", "alp", "--seeds", "x")
 
 
-METHODS = ("--method", "alp", "protocol.unit=methods", "--sampler", "random")
+AUTO = ("--method", "alp", "--sampler", "random", "--trials", "auto")
+METHODS = "protocol.unit=methods"
 
 
 def test_trials_may_be_added_until_they_decide() -> None:
-    auto = asked(*METHODS, "--trials", "auto").config
+    auto = asked(*AUTO, METHODS).config
     assert (auto.protocol.stopping, auto.search.trials) == ("sequential", arguments.MOST_TRIALS)
-    most = asked(*METHODS, "--trials", "auto", "--max-trials", "35").config
+    most = asked(*AUTO, "--max-trials", "35", METHODS).config
     assert (most.protocol.stopping, most.search.trials) == ("sequential", 35)
-    assert "--max-trials goes with --trials auto" in refused(*METHODS, "--max-trials", "9")
-    assert "--trials x: must be auto or a whole number" in refused(*METHODS, "--trials", "x")
+    assert "--max-trials goes with --trials auto" in refused(
+        *AUTO[:-2], "--max-trials", "9", METHODS
+    )
+    assert "--trials x: must be auto or a whole number" in refused(*AUTO[:-1], "x", METHODS)
     with pytest.raises(ConfigError, match=r"\(--trials auto\) needs a baseline"):
-        asked(*METHODS, "--trials", "auto", "--baseline", "none")
+        asked(*AUTO, "--baseline", "none", METHODS)
     with pytest.raises(ConfigError, match="a fixed number of trials, not --trials auto"):
-        asked(*METHODS, "--trials", "auto", "--repeat-search", "6")
+        asked(*AUTO, "--repeat-search", "6", METHODS)
 
 
 def test_runs_of_the_other_design_are_not_added() -> None:
-    settings = ("--method", "alp", "protocol.unit=settings")
-    assert refused(*settings, "--trials", "auto") == (
+    assert refused(*AUTO, "protocol.unit=settings") == (
         "--trials auto adds trials of pools: protocol.unit=settings has --seeds auto"
     )
-    assert refused(*METHODS, "--seeds", "auto") == (
+    assert refused(*AUTO[:-2], "--seeds", "auto", METHODS) == (
         "--seeds auto adds report seeds: protocol.unit=methods has --trials auto"
     )
 
 
 def test_a_budget_above_half_of_the_first_look_is_refused() -> None:
-    asked(*METHODS, "--trials", "auto", "protocol.budget=10")
-    message = refused(*METHODS, "--trials", "auto", "protocol.budget=11")
+    asked(*AUTO, METHODS, "protocol.budget=10")
+    message = refused(*AUTO, METHODS, "protocol.budget=11")
     assert (
         message == "protocol.budget=11 is above half of the first look at 20 trials (--trials auto)"
     )
-    few = refused(*METHODS, "--trials", "auto", "--max-trials", "12", "protocol.budget=7")
+    few = refused(*AUTO, "--max-trials", "12", METHODS, "protocol.budget=7")
     assert few == "protocol.budget=7 is above half of search.trials=12"
-    asked(*METHODS, "--trials", "24", "protocol.budget=12")
+    asked(*AUTO[:-1], "24", METHODS, "protocol.budget=12")
 
 
 def test_the_whole_may_be_repeated() -> None:
