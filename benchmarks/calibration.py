@@ -57,6 +57,12 @@ POOL_LAWS = (
     ("normal", "offset"),
 )
 """Laws of the qualities of two methods' settings."""
+POOL_LOOK_CASES = (
+    *((*laws, 60, 4) for laws in POOL_LAWS),
+    ("normal", "normal", 40, 10),
+    ("normal", "wide", 40, 10),
+)
+"""Cases of the laws of two methods, the maximum number of trials, and a tuner's budget."""
 PARTS = (
     "false positives",
     "false positives over examples",
@@ -104,6 +110,7 @@ def plan(size: Size) -> list[Cell]:
         for law in ("normal", simulated.ACCURACIES)
         for max_pairs, first in LOOK_CASES
     ]
+    cells += [partial(pool_checks.look_rates, *case) for case in POOL_LOOK_CASES]
     cells += [
         partial(multiple_checks.repeated_rates, law, max_pairs)
         for law in ("normal", simulated.ACCURACIES)

@@ -1,4 +1,4 @@
-"""Checks of the exchange test: levels, coverage and power, on simulated pools of trials.
+"""Checks of the exchange test, with and without looks: levels and coverage, on simulated pools.
 
 A trial's setting has a quality. The selection score and the reported score are the quality plus noise
 of their own, so a tuner that selects sees the quality through noise.
@@ -15,6 +15,14 @@ from benchmarks.rates import ALPHA, Rate, Size, coverage, covers, false_positive
 from benchmarks.simulated import UNIT
 from harness.stats.arrays import Floats
 from harness.stats.exchange import tuned_difference, tuned_equivalence
+from harness.stats.pool_stopping import (
+    look_patterns,
+    look_trials,
+    pool_interval,
+    pool_stopping,
+    read_looks,
+    sequential_exchange,
+)
 from harness.stats.tuned_score import Pool
 
 PART = "tuned scores"
@@ -100,6 +108,54 @@ def exchange_rates(
             PART, "equivalence of tuned scores, at the margin", data, trials, equivalences, is_copy
         ),
         coverage("exchange interval", data, trials, hits, is_copy),
+    ]
+    return [replace(rate, slack=SLACK) for rate in rates]
+
+
+def look_rates(
+    law: str, other_law: str, max_trials: int, budget: int, size: Size, rng: np.random.Generator
+) -> list[Rate]:
+    """Rates of false decisions over all looks at two pools, and of the repeated interval at all looks.
+
+    The methods have the same true tuned score, as in `exchange_rates`. A "better" or "worse" is false;
+    here the margin is too small for "equivalent". An "equivalent" at the margin is false, and needs a
+    rejection of the margin, which is counted: most such comparisons are "better" before.
+    """
+    is_copy = law == other_law
+    gap = 0.0
+    if not is_copy:
+        gap = true_tuned_score(law, budget, rng) - true_tuned_score(other_law, budget, rng)
+    margin = 4 * UNIT
+    rejections, equivalences, hits = (
+        np.empty(size.sequential_simulations, dtype=bool) for _ in range(3)
+    )
+    methods = draw_pools(law, size.sequential_simulations, max_trials, rng)
+    baselines = draw_pools(other_law, size.sequential_simulations, max_trials, rng)
+    for index, (method, drawn_baseline) in enumerate(zip(methods, baselines, strict=True)):
+        patterns = look_patterns(max_trials, rng, PATTERNS)
+        null_looks, margin_looks = (
+            read_looks(pool, _moved(drawn_baseline, gap), budget, look_trials(max_trials), patterns)
+            for pool in (method, _moved(method, margin))
+        )
+        state = pool_stopping(null_looks, max_trials, max_trials, ALPHA, UNIT / 1e6)
+        rejections[index] = state.decision is not None
+        test = sequential_exchange(
+            margin_looks, max_trials, ALPHA, theta=margin, alternative="less"
+        )
+        equivalences[index] = test.rejected_at is not None
+        hits[index] = all(
+            covers(pool_interval(margin_looks[:count], max_trials, ALPHA), margin)
+            for count in range(1, len(margin_looks) + 1)
+        )
+    data = f"{law}, best of {budget}" if is_copy else f"{law} and {other_law}, best of {budget}"
+    rates = [
+        false_positives(
+            PART, "looks at pools: better or worse", data, max_trials, rejections, is_copy
+        ),
+        false_positives(
+            PART, "looks at pools: below the margin", data, max_trials, equivalences, is_copy
+        ),
+        coverage("repeated, at all looks at pools", data, max_trials, hits, is_copy),
     ]
     return [replace(rate, slack=SLACK) for rate in rates]
 

@@ -41,6 +41,12 @@ Unit = Literal["methods", "settings"]
 ROUND = 4
 """The number of settings in a search round. Results depend on this constant of the protocol."""
 
+FIRST_LOOK = 20
+"""The trials of each method at the first look at pools, if their maximum is not lower."""
+
+LOOK_STEP = 10
+"""The trials from one look to the next. Verdicts depend on both numbers: constants of the protocol."""
+
 START_UP = ROUND
 """The number of first settings that the TPE sampler draws at random; a constant of the protocol too."""
 
@@ -49,8 +55,7 @@ NEED_OF_SETTINGS = {
         ("search.sampler", "search.seeds", "search.rungs"),
         "the trials of a pool are independent runs",
     ),
-    "protocol.stopping": "a pool has a fixed number of trials",
-    "protocol.seeds": "each trial of a pool has a seed of its own, and --trials is their number",
+    "protocol.seeds": "each trial of a pool has a seed of its own (--trials N, or --trials auto)",
     "protocol.name": "a pool selects on a part of the training split",
 }
 """The reason why a key of the configuration needs `protocol.unit=settings`."""
@@ -193,8 +198,8 @@ class ProtocolConfig:
     seeds: Seeds = 10
     """Report seeds of a setting, for `unit=settings` alone: a trial of a pool has its own seed."""
     stopping: Literal["fixed", "sequential"] = "fixed"
-    """`fixed` runs all `seeds`. `sequential` adds seeds, at most `seeds`, until all comparisons are
-    decided."""
+    """`fixed` runs all `seeds`, or all `search.trials` of a pool. `sequential` adds seeds or trials, at
+    most as many, until all comparisons are decided."""
     repeats: Annotated[int, Field(ge=1, le=999, strict=True)] = 1
     """The number of repeats. Each repeat has another teacher seed, and other search and report seeds."""
     alpha: Rate = 0.05
@@ -207,8 +212,9 @@ class ProtocolConfig:
     @model_validator(mode="after")
     def _check_replication(self) -> Self:
         if self.repeats > 1 and self.stopping == "sequential":
+            unit = "trials" if self.unit == "methods" else "seeds"
             raise ValueError(
-                "protocol.repeats (--repeat-search) wants a fixed number of seeds, not --seeds auto"
+                f"protocol.repeats (--repeat-search) wants a fixed number of {unit}, not --{unit} auto"
             )
         return self
 
@@ -267,7 +273,8 @@ class StudyConfig:
     @model_validator(mode="after")
     def _check_stopping(self) -> Self:
         if self.protocol.stopping == "sequential" and self.baseline is None:
-            raise ValueError("protocol.stopping=sequential (--seeds auto) needs a baseline")
+            unit = "trials" if self.protocol.unit == "methods" else "seeds"
+            raise ValueError(f"protocol.stopping=sequential (--{unit} auto) needs a baseline")
         return self
 
     @model_validator(mode="after")
@@ -285,7 +292,6 @@ class StudyConfig:
             ("search.sampler", self.search.sampler, "random"),
             ("search.seeds", self.search.seeds, 1),
             ("search.rungs", list(self.search.rungs), []),
-            ("protocol.stopping", self.protocol.stopping, "fixed"),
             ("protocol.seeds", self.protocol.seeds, ProtocolConfig.seeds),
             ("protocol.name", self.protocol.name, "clean"),
         ):
@@ -297,6 +303,11 @@ class StudyConfig:
             raise ValueError(
                 f"search.trials={self.search.trials} is too few: a budget of {self.protocol.budget} "
                 f"needs at least {2 * self.protocol.budget} trials (protocol.budget)"
+            )
+        if self.protocol.stopping == "sequential" and 2 * self.protocol.budget > FIRST_LOOK:
+            raise ValueError(
+                f"protocol.budget={self.protocol.budget} is above half of the first look at "
+                f"{FIRST_LOOK} trials (--trials auto)"
             )
         if self.search.trials > MAX_SEEDS:
             raise ValueError(f"search.trials={self.search.trials}: a pool has at most {MAX_SEEDS}")

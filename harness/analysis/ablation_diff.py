@@ -149,8 +149,8 @@ def _method_diff(
     if first.tuned is not None and second.tuned is not None:
         trials = min(first.tuned.trials, second.tuned.trials)
         difference = tuned_paired_difference(
-            second.tuned.first_trials(trials),
-            first.tuned.first_trials(trials),
+            second.tuned.first(trials),
+            first.tuned.first(trials),
             1 - diff.alpha,
             BOOTSTRAP_SEED,
         )

@@ -44,10 +44,10 @@ class Comparison:
     """One method against one baseline on one task.
 
     `unpaired_seeds` are complete on one side only and are left out. `equivalence_p` is adjusted in the
-    family of the tests of equivalence. `interval` inverts the verdict's test. Where seeds were added
-    until the decision, `stopping` is the state of the sequential test, `interval` is the repeated
-    interval, and `equivalence` and `adjusted_p` are None: a p value for a fixed number of seeds does
-    not hold there.
+    family of the tests of equivalence. `interval` inverts the verdict's test. Where seeds or trials
+    were added until the decision, `stopping` is the state of the sequential test, `interval` is the
+    repeated interval, and `equivalence` and `adjusted_p` are None: a p value for a fixed number of
+    seeds does not hold there.
     """
 
     task: str
@@ -67,7 +67,7 @@ class Comparison:
     detectable_difference: float | None
     """The least true difference that this number of pairs finds with power 0.8, at the observed spread
     and this comparison's share of alpha. Infinite where no difference can be found; None without a
-    spread, or where seeds were added until the decision."""
+    spread, or where runs were added until the decision."""
     seeds: tuple[int, ...]
     unpaired_seeds: tuple[int, ...]
 
@@ -93,7 +93,7 @@ class AblationResult:
 
     @property
     def sequential(self) -> bool:
-        """Whether seeds were added until the comparisons were decided."""
+        """Whether seeds or trials were added until the comparisons were decided."""
         return self.manifest.sequential
 
     def result(self, task: str, method: str) -> MethodResult | None:
@@ -194,14 +194,7 @@ def _compare_fixed(
     padding = [1.0] * (len(family) - len(differences))
     p_values = holm([d.p_value for d in differences] + padding) if family else ()
     test_p_values = holm([test.p_value for test in tests] + padding) if family else ()
-    bootstraps = pair_bootstraps(
-        stored_answers,
-        [pair for pair in pairs if pair.pools is None],
-        confidence=1 - level.share,
-        seed=BOOTSTRAP_SEED,
-    )
-    # The bootstrap averages over runs. A tuned score weights its trials, so it has no bootstrap.
-    bootstraps += [None] * (len(pairs) - len(bootstraps))
+    bootstraps = _bootstraps(stored_answers, pairs, level)
     comparisons = []
     for pair, difference, p, test, test_p, bootstrap in zip(
         pairs, differences, p_values, tests, test_p_values, bootstraps, strict=False
@@ -237,27 +230,41 @@ def _compare_fixed(
 def _compare_sequential(
     result: AblationResult, pairs: Sequence[Pair], stored_answers: StoredAnswers
 ) -> tuple[Comparison, ...]:
-    """The comparisons whose seeds were added until the decision, each at its share of alpha."""
+    """The comparisons whose runs were added until the decision, each at its share of alpha."""
     level = _level(result.manifest)
-    bootstraps = pair_bootstraps(
-        stored_answers, pairs, confidence=1 - level.share, seed=BOOTSTRAP_SEED
-    )
+    bootstraps = _bootstraps(stored_answers, pairs, level)
     comparisons = []
     for pair, bootstrap in zip(pairs, bootstraps, strict=True):
         state = pair.stopping
         assert state is not None
         difference = _difference(pair, level)
-        interval = repeated_interval(
+        interval = pair.interval or repeated_interval(
             difference.differences,
             state.max_pairs,
             level.share,
             is_final=state.next_look is None and state.decision is None,
         )
         pair_verdict = sequential_verdict(
-            difference.mean, interval, state, bootstrap, **pair.names()
+            difference.mean,
+            interval,
+            state,
+            bootstrap,
+            **pair.names(),
+            budget=result.manifest.budget,
         )
         comparisons.append(_comparison(pair, difference, level, pair_verdict, interval, bootstrap))
     return tuple(comparisons)
+
+
+def _bootstraps(
+    stored_answers: StoredAnswers, pairs: Sequence[Pair], level: _Level
+) -> list[CrossedBootstrap | None]:
+    """The crossed bootstraps; none of tuned scores: a bootstrap averages over runs, they weight them."""
+    setting_pairs = [pair for pair in pairs if pair.pools is None]
+    bootstraps = pair_bootstraps(
+        stored_answers, setting_pairs, confidence=1 - level.share, seed=BOOTSTRAP_SEED
+    )
+    return bootstraps + [None] * (len(pairs) - len(bootstraps))
 
 
 def _difference(pair: Pair, level: _Level) -> PairedDifference:

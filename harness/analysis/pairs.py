@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.interim import interim_plan, interim_result
+from harness.analysis.interim import PoolPlan, interim_plan, interim_result, pool_plan
 from harness.analysis.pools import TunedPools
 from harness.analysis.results import MethodResult, report_scores, search_ended, trials_ended
-from harness.stats import Stopping
+from harness.stats import Interval, Stopping
 from harness.storage.manifest import Manifest
 
 NO_PAIR = "no pair of finished report runs"
@@ -18,24 +18,33 @@ NO_PAIR = "no pair of finished report runs"
 class Pair:
     """The results of a method and its baseline, and the seeds of the comparison, at least one.
 
-    `stopping` is the state of the sequential test where seeds were added until the decision.
+    `stopping` is the state of the sequential test where seeds or trials were added until the decision.
     """
 
     method_result: MethodResult
     baseline_result: MethodResult
     seeds: tuple[int, ...]
     stopping: Stopping | None
+    interval: Interval | None = None
+    """The repeated interval of the difference of tuned scores, where trials were added."""
 
     @property
     def is_decided(self) -> bool:
-        """Whether added seeds brought a decision: later runs are not part of this pair."""
+        """Whether added runs brought a decision: later runs are not part of this pair."""
         return self.stopping is not None and self.stopping.decision is not None
 
     @property
     def pools(self) -> tuple[TunedPools, TunedPools] | None:
-        """The pools of the method and of the baseline, where the verdict is on tuned scores."""
+        """The pools of the method and of the baseline, where the verdict is on tuned scores.
+
+        Where trials were added, the pools have the trials of the last look.
+        """
         method, baseline = self.method_result.tuned, self.baseline_result.tuned
-        return None if method is None or baseline is None else (method, baseline)
+        if method is None or baseline is None:
+            return None
+        if self.stopping is None:
+            return method, baseline
+        return method.first(self.stopping.pairs), baseline.first(self.stopping.pairs)
 
     def names(self) -> dict[str, Any]:
         """The arguments that a verdict's sentence needs, with each side's number of failed seeds."""
@@ -74,6 +83,9 @@ def pair_results(
     """The pair, or in words why there is none."""
     if method_result is None or baseline_result is None:
         return NO_PAIR
+    trial_plan = pool_plan(manifest, method_result.task)
+    if trial_plan is not None:
+        return _pair_pools(method_result, baseline_result, manifest, trial_plan)
     for result in (method_result, baseline_result):
         if result.report and not search_ended(result, manifest):
             count = trials_ended(result, manifest)
@@ -94,3 +106,23 @@ def pair_results(
     if not analysis.seeds:
         return NO_PAIR
     return Pair(method_result, baseline_result, analysis.seeds, analysis.stopping)
+
+
+def _pair_pools(
+    method_result: MethodResult, baseline_result: MethodResult, manifest: Manifest, plan: PoolPlan
+) -> Pair | str:
+    """The pair of two pools to which trials are added, from the first look on."""
+    for result in (method_result, baseline_result):
+        if not result.report:
+            return NO_PAIR
+        ended = sum(run.trial < plan.minimum for run in result.report)
+        if ended < plan.minimum:
+            return f"{ended} of the first {plan.minimum} trials of {result.method} have ended"
+        if result.tuned is None:
+            return f"all trials of {result.method} failed"
+    state = method_result.interims[baseline_result.method]
+    seeds = set(manifest.report_seeds[: state.stopping.pairs])
+    seeds &= set(method_result.seeds) & set(baseline_result.seeds)
+    return Pair(
+        method_result, baseline_result, tuple(sorted(seeds)), state.stopping, state.interval
+    )

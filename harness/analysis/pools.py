@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,10 @@ class TunedPools:
     pools: tuple[Pool, ...]
     budget: int
 
+    def first(self, trials: int) -> TunedPools:
+        """The pools of the first `trials` trials of each teacher."""
+        return TunedPools(tuple(pool.first(trials) for pool in self.pools), self.budget)
+
     @property
     def score(self) -> float:
         """The tuned score."""
@@ -32,11 +37,6 @@ class TunedPools:
     def trials(self) -> int:
         """Number of trials in each pool."""
         return self.pools[0].trials
-
-    def first_trials(self, trials: int) -> TunedPools:
-        """The pools of the first `trials` trials."""
-        pools = (Pool(pool.selection[:trials], pool.reported[:trials]) for pool in self.pools)
-        return TunedPools(tuple(pools), self.budget)
 
     @property
     def sd(self) -> float:
@@ -56,26 +56,49 @@ def selection_score(record: Record, metric: str, criterion: Criterion) -> float 
     return -record.selection["label_loss"] if criterion == "loss" else record.selection[metric]
 
 
+class TrialScores(NamedTuple):
+    """The selection score and the reported score of a pool's trial."""
+
+    selection: float
+    reported: float
+
+
+def trial_scores(
+    record: Record, manifest: Manifest, task: str, criterion: Criterion | None = None
+) -> TrialScores:
+    """The scores of a trial. A failed trial has the reported score of a constant prediction.
+
+    `criterion` is by default the manifest's.
+    """
+    metric = manifest.primary_metric(task)
+    score = selection_score(record, metric, criterion or manifest.config.search.criterion)
+    if score is None:
+        return TrialScores(-np.inf, manifest.tasks[task].constant)
+    return TrialScores(score, record.metrics[metric])
+
+
+def pool_of(scores: Sequence[TrialScores]) -> Pool:
+    """The pool of trials with these scores, in their order."""
+    selection, reported = zip(*scores, strict=True)
+    return Pool(selection, reported)
+
+
 def read_pool(
-    runs: Sequence[StudyRun], manifest: Manifest, task: str, criterion: Criterion | None = None
+    runs: Sequence[StudyRun],
+    manifest: Manifest,
+    task: str,
+    criterion: Criterion | None = None,
+    trials: int | None = None,
 ) -> Pool | None:
     """The pool of a method's trials, in their order; None while trials are missing or if all failed.
 
-    `criterion` is by default the manifest's. A failed trial has the score of a constant prediction.
+    `criterion` and the number of `trials` are by default the manifest's.
     """
-    if len(runs) < manifest.trials or all(run.record.status == "failed" for run in runs):
+    trials = manifest.trials if trials is None else trials
+    runs = [run for run in sorted(runs, key=lambda run: run.trial) if run.trial < trials]
+    if len(runs) < trials or all(run.record.status == "failed" for run in runs):
         return None
-    metric = manifest.primary_metric(task)
-    criterion = criterion or manifest.config.search.criterion
-    records = [run.record for run in sorted(runs, key=lambda run: run.trial)]
-    scores = [selection_score(record, metric, criterion) for record in records]
-    return Pool(
-        selection=tuple(-np.inf if score is None else score for score in scores),
-        reported=tuple(
-            manifest.tasks[task].constant if score is None else record.metrics[metric]
-            for score, record in zip(scores, records, strict=True)
-        ),
-    )
+    return pool_of([trial_scores(run.record, manifest, task, criterion) for run in runs])
 
 
 def tuned_paired_difference(

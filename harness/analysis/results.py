@@ -5,12 +5,27 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from harness.analysis.interim import interim_plan, planned_seeds
-from harness.analysis.pools import TunedPools, read_pool, selection_score, selection_view
+from harness.analysis.interim import (
+    PoolInterim,
+    PoolPlan,
+    ended_trials,
+    interim_plan,
+    planned_seeds,
+    planned_trials,
+    pool_interims,
+    pool_plan,
+)
+from harness.analysis.pools import (
+    TunedPools,
+    read_pool,
+    selection_score,
+    selection_view,
+    trial_scores,
+)
 from harness.config import Choice
 from harness.stats.arrays import Floats
 from harness.storage.ledger import Ledger
@@ -47,6 +62,10 @@ class MethodResult:
     tuned: TunedPools | None = None
     """The pools, where verdicts are on methods and all trials have ended. Then `report` has the trials,
     one for each seed, and `search` has the same trials with the metrics of the selection split."""
+    planned_trials: int | None = None
+    """The number of trials that the method needs so far, where trials are added until the decision."""
+    interims: Mapping[str, PoolInterim] = field(default_factory=dict)
+    """The states of the comparisons with each baseline, where trials are added until the decision."""
 
     @property
     def mean(self) -> float:
@@ -87,12 +106,17 @@ def trials_ended(result: MethodResult, manifest: Manifest) -> int:
     return sum(count >= seeds for count in runs.values())
 
 
+def trials_due(result: MethodResult, manifest: Manifest) -> int:
+    """How many trials the method needs: the planned ones where trials are added, otherwise all."""
+    return manifest.trials if result.planned_trials is None else result.planned_trials
+
+
 def search_ended(result: MethodResult, manifest: Manifest) -> bool:
     """Whether the setting was chosen among all trials; a choice among fewer is not comparable.
 
     True for repeats: `read_repeats` counts only repeats whose search has ended.
     """
-    return manifest.is_joint or trials_ended(result, manifest) >= manifest.trials
+    return manifest.is_joint or trials_ended(result, manifest) >= trials_due(result, manifest)
 
 
 def collapse_warning(result: MethodResult, constant: float) -> str | None:
@@ -127,8 +151,11 @@ def read_results(
 ) -> list[MethodResult]:
     """The results on a task, from `studies`, the study of each method.
 
-    Where seeds are added until the decision, only report runs with planned seeds are in the results.
+    Where seeds or trials are added until the decision, only planned runs are in the results.
     """
+    trial_plan = pool_plan(manifest, task)
+    if trial_plan is not None:
+        return _planned_pools(ledger, manifest, task, studies, trial_plan)
     results = [_result(ledger, manifest, task, method, study) for method, study in studies.items()]
     plan = interim_plan(manifest, manifest.primary_metric(task))
     if plan is None:
@@ -147,7 +174,7 @@ def _result(ledger: Ledger, manifest: Manifest, task: str, method: str, study: s
     metric = manifest.primary_metric(task)
     runs = ledger.study_runs(study)
     if manifest.config.protocol.unit == "methods":
-        return _pool_result(runs, manifest, task, method, study)
+        return _pool_result(runs, manifest, task, method, study, manifest.trials)
     search = tuple(run for run in runs if run.role == "search" and run.trial < manifest.trials)
     best = best_trial(search, metric)
     seeds = set(manifest.report_seeds)
@@ -163,12 +190,46 @@ def _result(ledger: Ledger, manifest: Manifest, task: str, method: str, study: s
     return _add_report(search_result, report)
 
 
+def _planned_pools(
+    ledger: Ledger, manifest: Manifest, task: str, studies: Mapping[str, str], plan: PoolPlan
+) -> list[MethodResult]:
+    """The results of pools to which trials are added, with the states of their comparisons."""
+    runs = {method: ledger.study_runs(study) for method, study in studies.items()}
+    trials = {
+        method: {
+            run.trial: trial_scores(run.record, manifest, task)
+            for run in method_runs
+            if run.role == "report"
+        }
+        for method, method_runs in runs.items()
+    }
+    family = [(method, baseline) for _, method, baseline in manifest.family_on(task)]
+    interims = pool_interims(trials, family, plan)
+    counts = planned_trials(studies, interims, plan)
+    results = []
+    for method, study in studies.items():
+        size = max(plan.minimum, min(counts[method], ended_trials(trials[method])))
+        result = _pool_result(runs[method], manifest, task, method, study, counts[method], size)
+        states = {pair[1]: state for pair, state in interims.items() if pair[0] == method}
+        results.append(replace(result, planned_trials=counts[method], interims=states))
+    return results
+
+
 def _pool_result(
-    runs: Sequence[StudyRun], manifest: Manifest, task: str, method: str, study: str
+    runs: Sequence[StudyRun],
+    manifest: Manifest,
+    task: str,
+    method: str,
+    study: str,
+    count: int,
+    size: int | None = None,
 ) -> MethodResult:
-    """The result of a pool of trials; the best setting is that of the best selection score."""
+    """The result of the first `count` trials; the best setting is that of the best selection score.
+
+    The pool has the first `size` trials, by default all of them.
+    """
     metric, criterion = manifest.primary_metric(task), manifest.config.search.criterion
-    trials = [run for run in runs if run.role == "report" and run.trial < manifest.trials]
+    trials = [run for run in runs if run.role == "report" and run.trial < count]
     scores = {
         run.trial: score
         for run in trials
@@ -178,7 +239,7 @@ def _pool_result(
     setting: Mapping[str, Choice] = next(
         (run.record.inputs.setting for run in trials if run.trial == best), {}
     )
-    pool = read_pool(trials, manifest, task)
+    pool = read_pool(trials, manifest, task, trials=count if size is None else size)
     result = MethodResult(
         task, method, study, metric, (), (), best, setting, (), (), {}, (), frozenset()
     )

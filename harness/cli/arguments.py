@@ -20,6 +20,7 @@ from harness.registry.discovery import registry
 
 LISTS = ("methods", "ablations", "tasks", "presets")
 MOST_SEEDS = 20
+MOST_TRIALS = 60
 FLAGS = {
     "methods": "--method",
     "tasks": "--task",
@@ -29,7 +30,6 @@ FLAGS = {
     "source.folder": "--data",
     "teacher.checkpoint": "--teacher",
     "student.layers": "--student-layers",
-    "search.trials": "--trials",
     "search.sampler": "--sampler",
     "protocol.repeats": "--repeat-search",
     "out": "--out",
@@ -70,7 +70,16 @@ def parser() -> argparse.ArgumentParser:
         "--teacher", metavar="PATH|ID", help="fine-tuned teacher; {task} stands for the task"
     )
     flags.add_argument("--student-layers", metavar="N", help="depth of the student")
-    flags.add_argument("--trials", metavar="N", help="number of random trials of each method")
+    flags.add_argument(
+        "--trials",
+        metavar="N|auto",
+        help="random trials of each method; auto: until the comparison is decided",
+    )
+    flags.add_argument(
+        "--max-trials",
+        metavar="N",
+        help=f"the most that --trials auto adds (default: {MOST_TRIALS})",
+    )
     flags.add_argument(
         "--sampler", metavar="NAME", help="random (default); tpe with protocol.unit=settings"
     )
@@ -152,9 +161,9 @@ def read_request(options: argparse.Namespace) -> Request:
     flag_settings = {
         "teacher.checkpoint": _path(options.teacher),
         "student.layers": _count("--student-layers", options.student_layers),
-        "search.trials": _count("--trials", options.trials),
         "search.sampler": _choice("--sampler", options.sampler, get_args(Sampler)),
-        **_seeds(options.seeds, options.max_seeds),
+        **_number("seeds", "protocol.seeds", options.seeds, options.max_seeds, MOST_SEEDS),
+        **_number("trials", "search.trials", options.trials, options.max_trials, MOST_TRIALS),
         "protocol.repeats": _count("--repeat-search", options.repeat_search),
         "out": _path(options.out),
         "keep": _choice("--keep", options.keep, get_args(Keep)),
@@ -163,12 +172,13 @@ def read_request(options: argparse.Namespace) -> Request:
     groups = [f"preset={preset}"]
     if (protocol := _choice("--protocol", options.protocol, names("protocol"))) is not None:
         groups.append(f"protocol={protocol}")
-    flags = {**FLAGS, "protocol.seeds": "--seeds" if options.max_seeds is None else "--max-seeds"}
+    flags = {
+        **FLAGS,
+        "protocol.seeds": "--seeds" if options.max_seeds is None else "--max-seeds",
+        "search.trials": "--trials" if options.max_trials is None else "--max-trials",
+    }
     config = compose_config([*groups, *options.overrides], settings, flags)
-    if options.seeds is not None and config.protocol.unit == "methods":
-        raise ConfigError(
-            f"--seeds {options.seeds} needs protocol.unit=settings: {NEED_OF_SETTINGS['protocol.seeds']}"
-        )
+    _check_unit(options, config)
     notes = (*preset_notes, *task_notes)
     return Request(config, notes, options.dry_run, options.json, options.open)
 
@@ -184,13 +194,28 @@ def _check_overrides(overrides: Sequence[str]) -> None:
             raise UserError(f"'{key}=' is set by {FLAGS[key]}, which also checks the names")
 
 
-def _seeds(number: str | None, max_seeds: str | None) -> dict[str, object]:
+def _number(
+    runs: str, key: str, number: str | None, maximum: str | None, most: int
+) -> dict[str, object]:
+    """The settings of `--seeds` or `--trials`: a fixed number, or `auto` with a maximum."""
     if number == "auto":
-        seeds = MOST_SEEDS if max_seeds is None else _count("--max-seeds", max_seeds)
-        return {"protocol.stopping": "sequential", "protocol.seeds": seeds}
-    if max_seeds is not None:
-        raise UserError("--max-seeds goes with --seeds auto")
-    return {"protocol.seeds": _count("--seeds", number, "auto or a whole number")}
+        count = most if maximum is None else _count(f"--max-{runs}", maximum)
+        return {"protocol.stopping": "sequential", key: count}
+    if maximum is not None:
+        raise UserError(f"--max-{runs} goes with --{runs} auto")
+    return {key: _count(f"--{runs}", number, "auto or a whole number")}
+
+
+def _check_unit(options: argparse.Namespace, config: StudyConfig) -> None:
+    """Refuse to add runs of the other design."""
+    unit = config.protocol.unit
+    if options.trials == "auto" and unit == "settings":
+        raise UserError(
+            "--trials auto adds trials of pools: protocol.unit=settings has --seeds auto"
+        )
+    if options.seeds is not None and unit == "methods":
+        need = NEED_OF_SETTINGS["protocol.seeds"]
+        raise ConfigError(f"--seeds {options.seeds} needs protocol.unit=settings: {need}")
 
 
 def _count(flag: str, text: str | None, form: str = "a whole number") -> int | None:

@@ -41,7 +41,7 @@ def show(result: AblationResult, as_json: bool) -> None:
         if comparison is not None:
             cells = (
                 f"{100 * comparison.difference.mean:+.1f} {_interval(comparison)}",
-                _evidence(comparison),
+                _evidence(comparison, result.manifest.unit),
                 comparison.verdict.outcome,
             )
         table.add_row(
@@ -67,11 +67,12 @@ def _interval(comparison: Comparison) -> str:
     return f"[{ends[0]}, {ends[1]}]"
 
 
-def _evidence(comparison: Comparison) -> str:
-    """The adjusted p value; with a sequential rule the number of pairs at the decision."""
+def _evidence(comparison: Comparison, unit: str) -> str:
+    """The adjusted p value; with a sequential rule the number of pairs or trials at the decision."""
     if comparison.stopping is None:
         return f"{comparison.adjusted_p:.3g}"
-    return f"{comparison.stopping.pairs} of {comparison.stopping.max_pairs} pairs"
+    pairs = "trials" if unit == "trial" else "pairs"
+    return f"{comparison.stopping.pairs} of {comparison.stopping.max_pairs} {pairs}"
 
 
 def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any]:

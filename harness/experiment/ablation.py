@@ -106,7 +106,7 @@ class Ablation:
         task = executor.materials.data.task
         studies = studies_of(self.config, names, task.regression)
         if self.config.protocol.unit == "methods":
-            PoolRuns(self.config, executor, studies, self.repeat or 0).train()
+            PoolRuns(self.config, executor, studies, self.repeat or 0).train(manifest)
             return
         search = SearchRuns(self.config, executor, studies, self.repeat or 0)
         search.train()

@@ -1,14 +1,20 @@
-"""Pool runs: N independent random trials of each study on a task, trained together in one batch."""
+"""Pool runs: independent random trials of each study on a task, trained together.
+
+A fixed number of trials is one batch. Where trials are added (`--trials auto`), the trials of each look
+are a batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from harness.analysis.pools import selection_score
+from harness.analysis.interim import PoolPlan, planned_trials, pool_interims, pool_plan
+from harness.analysis.pools import selection_score, trial_scores
 from harness.config import StudyConfig
 from harness.experiment.executor import Executor
 from harness.experiment.search import Search, Trial, open_optuna
 from harness.experiment.studies import Study, label_of
+from harness.storage.manifest import Manifest
 from harness.storage.record import Record
 from harness.training.run import Run, report_seeds
 
@@ -30,8 +36,11 @@ class PoolRuns:
         self.repeat = repeat
         self.seeds = report_seeds(config.search.trials, repeat)
 
-    def train(self) -> None:
-        """Train all trials of all studies. Runs with a record in the ledger are not trained again."""
+    def train(self, manifest: Manifest) -> None:
+        """Train all trials; where trials are added, as many as the comparisons of the manifest need.
+
+        Runs with a record in the ledger are not trained again.
+        """
         claims, task = self.executor.claims, self.executor.materials.data.task
         storage = open_optuna(self.executor.ledger.url, claims)
         searches = [
@@ -45,19 +54,47 @@ class PoolRuns:
             )
             for study in self.studies
         ]
-        trials = [search.first_trials(self.config.search.trials) for search in searches]
-        runs = [
-            [self._run(study, trial) for trial in study_trials]
-            for study, study_trials in zip(self.studies, trials, strict=True)
-        ]
-        label = f"{label_of(task.name, self.studies)}, {self.config.search.trials} trials"
-        records = self.executor.execute([run for group in runs for run in group], label)
+        most = self.config.search.trials
+        plan = pool_plan(manifest, task.name)
+        records: dict[str, Record] = {}
+        counts = [most if plan is None else plan.minimum] * len(self.studies)
+        runs: list[list[Run]] = []
+        while [len(study_runs) for study_runs in runs] != counts:
+            runs = [
+                [self._run(study, trial) for trial in search.first_trials(count)]
+                for study, search, count in zip(self.studies, searches, counts, strict=True)
+            ]
+            number = most if plan is None else f"{max(counts)} of at most {most}"
+            label = f"{label_of(task.name, self.studies)}, {number} trials"
+            records |= self.executor.execute([run for group in runs for run in group], label)
+            if plan is not None:
+                counts = self._planned_trials(runs, records, manifest, plan)
         for study, search, study_runs in zip(self.studies, searches, runs, strict=True):
             scores = {run.fingerprint: self._score(records[run.fingerprint]) for run in study_runs}
             for run in study_runs:
                 search.tell(run.trial, scores[run.fingerprint])
             self.executor.students(study.name).clean_up(scores)
         storage.engine.dispose()
+
+    def _planned_trials(
+        self,
+        runs: Sequence[Sequence[Run]],
+        records: Mapping[str, Record],
+        manifest: Manifest,
+        plan: PoolPlan,
+    ) -> list[int]:
+        """The number of trials that each study needs after the looks at these runs."""
+        task = self.executor.materials.data.task.name
+        trials = {
+            study.method.name: {
+                run.trial: trial_scores(records[run.fingerprint], manifest, task)
+                for run in study_runs
+            }
+            for study, study_runs in zip(self.studies, runs, strict=True)
+        }
+        family = [(method, baseline) for _, method, baseline in manifest.family_on(task)]
+        counts = planned_trials(trials, pool_interims(trials, family, plan), plan)
+        return [counts[study.method.name] for study in self.studies]
 
     def _run(self, study: Study, trial: Trial) -> Run:
         setting = study.space.setting(trial.params)

@@ -1,16 +1,20 @@
-"""The sequential sign-flip test: interim looks while pairs are added, at one error rate for all looks.
+"""Sequential permutation tests: interim looks while pairs are added, at one error rate for all looks.
 
-The hypothesis says that every difference is symmetric about `theta`. Then all patterns of signs of
-`differences - theta` are equally likely, given the sizes, and so are the paths of partial sums of
-the patterns. So one can count the paths that a look would reject. Every look rejects the largest
-sums among the paths that earlier looks did not reject, as many as the spending function allows.
-This is alpha spending (Lan and DeMets, "Discrete sequential boundaries for clinical trials",
-Biometrika 70, 1983) on the permutation distribution of the path instead of a normal distribution.
-The boundary of a look depends only on the sizes of the differences up to that look. So, given the
-sizes, the chance of any rejection is at most alpha, whatever the sizes are and whenever the study
+A permutation test has a statistic for each pattern, and under its hypothesis all patterns are equally
+likely. With looks a pattern has a path: its statistic at each look. So one can count the paths that a
+look would reject. Every look rejects the largest statistics among the paths that earlier looks did not
+reject, as many as the spending function allows. This is alpha spending (Lan and DeMets, "Discrete
+sequential boundaries for clinical trials", Biometrika 70, 1983) on the permutation distribution of the
+path instead of a normal distribution. The boundary of a look depends only on the data up to that look,
+and not on the observed pattern. So the chance of any rejection is at most alpha, whenever the study
 stops.
+
+`sequential_test` counts the paths. The sequential sign-flip test is below: its hypothesis says that
+every difference is symmetric about `theta`, its patterns are the signs of `differences - theta`, and
+its statistic is their sum. `harness.stats.pool_stopping` has the sequential exchange test.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,19 +30,19 @@ Alternative = Literal["two-sided", "greater", "less"]
 
 @dataclass(frozen=True)
 class SequentialTest:
-    """The looks at one path of differences."""
+    """The looks at the observed path of a statistic."""
 
     alternative: Alternative
     alpha: float
     looks: tuple[int, ...]
     """Number of pairs at each look."""
     boundaries: tuple[float, ...]
-    """(looks,): the smallest sum of `differences - theta` that rejects (the absolute value if
-    two-sided, the negative sum for "less"); infinite if the look can reject nothing."""
+    """(looks,): the smallest statistic that rejects (the absolute value if two-sided, the negative
+    statistic for "less"); infinite if the look can reject nothing."""
     rejected_shares: tuple[float, ...]
     """(looks,): share of the patterns rejected up to the look, at most the spending function."""
     crossings: tuple[bool, ...]
-    """(looks,): whether the observed sum is at or beyond the boundary."""
+    """(looks,): whether the observed statistic is at or beyond the boundary."""
     rejected_at: int | None
     """Number of pairs at the first rejection; None without a rejection."""
     is_exact: bool
@@ -63,6 +67,62 @@ def look_pairs(max_pairs: int, first: int = 1, step: int = 1) -> tuple[int, ...]
     if first < 1 or step < 1:
         raise ValueError(f"first and step must be at least 1, got {first} and {step}")
     return (*range(first, max_pairs, step), max_pairs)
+
+
+def sequential_test(
+    paths: Iterable[Floats],
+    looks: Sequence[int],
+    max_pairs: int,
+    alpha: float,
+    alternative: Alternative,
+    tolerance: float,
+    *,
+    is_exact: bool,
+) -> SequentialTest:
+    """Test the observed path among all paths, which are equally likely under the hypothesis.
+
+    Args:
+        paths: the statistics (paths,) at each look; the first path is the observed one. A look may have
+            a multiple of the paths of the look before. Then path i continues path i modulo the earlier
+            number of paths.
+        looks: the number of pairs at each look.
+        max_pairs: the number of pairs at which the study ends, fixed beforehand.
+        alpha: the chance of any rejection under the hypothesis.
+        alternative: "greater" rejects large statistics, "less" small ones, "two-sided" both.
+        tolerance: statistics within the tolerance are ties.
+        is_exact: whether the paths are those of all patterns, and not of random ones.
+
+    Raises:
+        ValueError: `alpha` is not between 0 and 1, or a look is outside 1..max_pairs.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must be between 0 and 1, got {alpha}")
+    survivors = np.ones(1, dtype=np.bool_)
+    boundaries: list[float] = []
+    rejected_shares: list[float] = []
+    crossings: list[bool] = []
+    for pairs, statistics in zip(looks, paths, strict=True):
+        sizes = _sizes(statistics, alternative)
+        survivors = np.tile(survivors, len(sizes) // len(survivors))
+        allowed = int(np.floor(spending(pairs, max_pairs, alpha) * len(sizes) + 1e-9))
+        rejections = int(np.count_nonzero(~survivors))
+        boundary = _boundary(sizes[survivors], allowed - rejections, tolerance)
+        crossings.append(bool(sizes[0] >= boundary - tolerance))
+        survivors &= sizes < boundary - tolerance
+        boundaries.append(boundary)
+        rejected_shares.append(float(np.count_nonzero(~survivors)) / len(sizes))
+    return SequentialTest(
+        alternative=alternative,
+        alpha=alpha,
+        looks=tuple(looks),
+        boundaries=tuple(boundaries),
+        rejected_shares=tuple(rejected_shares),
+        crossings=tuple(crossings),
+        rejected_at=next(
+            (n for n, crossing in zip(looks, crossings, strict=True) if crossing), None
+        ),
+        is_exact=is_exact,
+    )
 
 
 def sequential_sign_flip(
@@ -101,69 +161,41 @@ def sequential_sign_flip(
     if values.ndim != 1 or not 1 <= len(values) <= max_pairs:
         raise ValueError(f"differences must have 1 to {max_pairs} values, got {values.shape}")
     values = finite_array(values, "differences", "pairs", item="every value")
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must be between 0 and 1, got {alpha}")
     is_exact = max_pairs <= EXACT_PAIRS
     if not is_exact and generator is None:
         raise ValueError(f"{max_pairs} pairs are more than {EXACT_PAIRS}: pass a generator")
     centred_differences = values - theta
-    tolerance = 1e-12 * float(np.abs(centred_differences).sum())
     looks = [pairs for pairs in look_pairs(max_pairs, first, step) if pairs <= len(values)]
     if is_final and len(values) not in looks:
         looks.append(len(values))
-    sums, survivors = _Sums(is_exact, generator, patterns), None
-    boundaries: list[float] = []
-    rejected_shares: list[float] = []
-    crossings: list[bool] = []
-    for pairs in range(1, len(values) + 1):
-        paths = _sizes(sums.extend(centred_differences[pairs - 1]), alternative)
-        survivors = np.ones(len(paths), dtype=bool) if survivors is None else sums.repeat(survivors)
-        if pairs not in looks:
-            continue
-        budget = int(np.floor(spending(pairs, max_pairs, alpha) * len(paths) + 1e-9))
-        rejections = int(np.count_nonzero(~survivors))
-        boundary = _boundary(paths[survivors], budget - rejections, tolerance)
-        # The first path has the observed signs.
-        crossings.append(bool(paths[0] >= boundary - tolerance))
-        survivors &= paths < boundary - tolerance
-        boundaries.append(boundary)
-        rejected_shares.append(float(np.count_nonzero(~survivors)) / len(paths))
-    return SequentialTest(
-        alternative=alternative,
-        alpha=alpha,
-        looks=tuple(looks),
-        boundaries=tuple(boundaries),
-        rejected_shares=tuple(rejected_shares),
-        crossings=tuple(crossings),
-        rejected_at=next(
-            (n for n, crossing in zip(looks, crossings, strict=True) if crossing), None
-        ),
+    return sequential_test(
+        _sums(centred_differences, looks, None if is_exact else generator, patterns),
+        looks,
+        max_pairs,
+        alpha,
+        alternative,
+        1e-12 * float(np.abs(centred_differences).sum()),
         is_exact=is_exact,
     )
 
 
-class _Sums:
-    """Partial sums of all patterns, or of random patterns; the observed pattern comes first."""
+def _sums(
+    differences: Floats, looks: Sequence[int], generator: np.random.Generator | None, patterns: int
+) -> Iterator[Floats]:
+    """The partial sums (patterns,) at each look: of all patterns, or of those that a generator draws.
 
-    def __init__(
-        self, is_exact: bool, generator: np.random.Generator | None, patterns: int
-    ) -> None:
-        self.generator = None if is_exact else generator
-        self.sums: Floats = np.zeros(1 if is_exact else patterns + 1)
-
-    def extend(self, difference: float) -> Floats:
-        """Add one difference, with either sign, and return the sums (patterns,)."""
-        if self.generator is None:
-            self.sums = np.concatenate([self.sums + difference, self.sums - difference])
-            return self.sums
-        signs = 2.0 * self.generator.integers(2, size=len(self.sums)) - 1.0
-        signs[0] = 1.0
-        self.sums = self.sums + signs * difference
-        return self.sums
-
-    def repeat(self, survivors: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Whether each path (patterns,) begins with a path that survived the earlier looks."""
-        return np.concatenate([survivors, survivors]) if self.generator is None else survivors
+    The observed pattern comes first.
+    """
+    sums: Floats = np.zeros(1 if generator is None else patterns + 1)
+    for pairs, difference in enumerate(differences, start=1):
+        if generator is None:
+            sums = np.concatenate([sums + difference, sums - difference])
+        else:
+            signs = 2.0 * generator.integers(2, size=len(sums)) - 1.0
+            signs[0] = 1.0
+            sums = sums + signs * difference
+        if pairs in looks:
+            yield sums
 
 
 def _sizes(sums: Floats, alternative: Alternative) -> Floats:

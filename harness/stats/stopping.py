@@ -7,11 +7,15 @@ correction for two tests (see `paired_equivalence`). Over all looks, the chance 
 or "worse" is at most the level, and so is the chance of a false "equivalent". In a family of k
 comparisons pass alpha / k: with Holm's steps the end of one comparison would move the boundaries of
 another.
+
+`decide` and `look_interval` are the rule for any sequential test; `harness.stats.pool_stopping` applies
+them to pools of trials.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Literal
@@ -39,7 +43,10 @@ Decision = Literal["better", "worse", "equivalent"]
 
 @dataclass(frozen=True)
 class Stopping:
-    """The state of a comparison to which seeds are added until it is decided."""
+    """The state of a comparison to which pairs are added until it is decided.
+
+    A pair is one run of each side: report runs with one seed, or trials with one number.
+    """
 
     decision: Decision | None
     """None if the pairs so far do not decide."""
@@ -99,32 +106,53 @@ def stopping(
     if not 0 < margin < math.inf:
         raise ValueError(f"margin must be positive and finite, got {margin}")
     values = _values(differences, max_pairs, alpha)
-    difference_at = equivalence_at = None
-    if len(values):
-        difference_at = _test(values, max_pairs, alpha, 0.0, "two-sided", is_final).rejected_at
-        above_margin_at = _test(values, max_pairs, alpha, -margin, "greater", is_final).rejected_at
-        below_margin_at = _test(values, max_pairs, alpha, margin, "less", is_final).rejected_at
-        equivalence_at = (
-            None
-            if above_margin_at is None or below_margin_at is None
-            else max(above_margin_at, below_margin_at)
-        )
     looks = _look_pairs(max_pairs, alpha, len(values), is_final)
-    next_looks = [] if is_final else [look for look in looks if look > len(values)]
+    return decide(
+        lambda theta, alternative: _test(values, max_pairs, alpha, theta, alternative, is_final),
+        {look: float(values[:look].mean()) for look in looks if look <= len(values)},
+        len(values),
+        looks,
+        max_pairs,
+        alpha,
+        margin,
+    )
+
+
+def decide(
+    test: Callable[[float, Alternative], SequentialTest],
+    means: Mapping[int, float],
+    pairs: int,
+    looks: Sequence[int],
+    max_pairs: int,
+    alpha: float,
+    margin: float,
+) -> Stopping:
+    """The state of a comparison with `pairs` pairs.
+
+    `test` is the sequential test of a mean `theta` at the looks that are due, and `means` are the
+    observed means by the number of pairs of these looks. `looks` are the numbers of pairs at all looks.
+    """
+    difference_at = equivalence_at = None
+    if means:
+        difference_at = test(0.0, "two-sided").rejected_at
+        above_margin_at = test(-margin, "greater").rejected_at
+        below_margin_at = test(margin, "less").rejected_at
+        if above_margin_at is not None and below_margin_at is not None:
+            equivalence_at = max(above_margin_at, below_margin_at)
     decision: Decision | None = None
-    pairs = max((look for look in looks if look <= len(values)), default=len(values))
+    decided_pairs = max(means, default=pairs)
     if difference_at is not None and (equivalence_at is None or difference_at <= equivalence_at):
-        pairs = difference_at
-        decision = "better" if values[:pairs].mean() > 0 else "worse"
+        decision, decided_pairs = "better" if means[difference_at] > 0 else "worse", difference_at
     elif equivalence_at is not None:
-        decision, pairs = "equivalent", equivalence_at
+        decision, decided_pairs = "equivalent", equivalence_at
+    next_looks = [look for look in looks if look > pairs]
     return Stopping(
         decision=decision,
-        pairs=pairs,
+        pairs=decided_pairs,
         max_pairs=max_pairs,
         alpha=alpha,
         margin=margin,
-        looks=tuple(look for look in looks if look <= pairs),
+        looks=tuple(look for look in looks if look <= decided_pairs),
         next_look=next_looks[0] if next_looks and decision is None else None,
     )
 
@@ -147,9 +175,16 @@ def repeated_interval(
     looks = [
         look for look in _look_pairs(max_pairs, alpha, len(values), is_final) if look <= len(values)
     ]
+    return intersect(
+        _interval_at(values[:look], max_pairs, alpha, is_final and look == len(values))
+        for look in reversed(looks)
+    )
+
+
+def intersect(intervals: Iterable[Interval]) -> Interval:
+    """Each end from the first interval that bounds it; the latest look comes first."""
     ends = [-math.inf, math.inf]
-    for look in reversed(looks):
-        interval = _at_look(values[:look], max_pairs, alpha, is_final and look == len(values))
+    for interval in intervals:
         ends = [
             look_end if math.isinf(end) else end
             for end, look_end in zip(ends, interval, strict=True)
@@ -159,22 +194,23 @@ def repeated_interval(
     return Interval(*ends)
 
 
-def _at_look(values: Floats, max_pairs: int, alpha: float, is_final: bool) -> Interval:
-    """The interval of the means that the look at all values (pairs,) does not reject."""
-    mean = float(values.mean())
+def look_interval(
+    rejects: Callable[[float], bool], mean: float, low: float, high: float
+) -> Interval:
+    """The interval of the means that a look does not reject, by bisection.
 
-    def rejects(theta: float) -> bool:
-        return _test(values, max_pairs, alpha, theta, "two-sided", is_final).crossings[-1]
-
+    `mean` is the observed mean. The look rejects `low` and `high`; one of them is infinite if the look
+    rejects no mean on that side.
+    """
     zero_is_rejected = rejects(0.0)
 
     def end(bound: float, side: float) -> float:
         if zero_is_rejected and side * mean < 0 < side * bound:
             rejected_mean, accepted_mean = 0.0, mean
-        elif rejects(bound + side * (1 + abs(bound))):
-            rejected_mean, accepted_mean = bound, mean
+        elif math.isinf(bound):
+            return bound
         else:
-            return side * math.inf
+            rejected_mean, accepted_mean = bound, mean
         for _ in range(BISECTIONS):
             middle = (accepted_mean + rejected_mean) / 2
             accepted_mean, rejected_mean = (
@@ -182,13 +218,28 @@ def _at_look(values: Floats, max_pairs: int, alpha: float, is_final: bool) -> In
             )
         return accepted_mean if rejected_mean == 0 else rejected_mean
 
-    return Interval(end(float(values.min()), -1.0), end(float(values.max()), 1.0))
+    return Interval(end(low, -1.0), end(high, 1.0))
+
+
+def _interval_at(values: Floats, max_pairs: int, alpha: float, is_final: bool) -> Interval:
+    """The interval of the means that the look at all values (pairs,) does not reject."""
+
+    def rejects(theta: float) -> bool:
+        return _test(values, max_pairs, alpha, theta, "two-sided", is_final).crossings[-1]
+
+    def bound(value: float, side: float) -> float:
+        return value if rejects(value + side * (1 + abs(value))) else side * math.inf
+
+    low, high = bound(float(values.min()), -1.0), bound(float(values.max()), 1.0)
+    return look_interval(rejects, float(values.mean()), low, high)
 
 
 def _look_pairs(max_pairs: int, alpha: float, pairs: int, is_final: bool) -> tuple[int, ...]:
     """The number of pairs at each look; if `is_final`, the last look is at `pairs`."""
     looks = look_pairs(max_pairs, first_look(max_pairs, alpha), STEP)
-    return (*(look for look in looks if look < pairs), pairs) if is_final and pairs else looks
+    if not is_final:
+        return looks
+    return (*(look for look in looks if look < pairs), pairs) if pairs else ()
 
 
 def _test(

@@ -14,6 +14,8 @@ on different splits.
 Trials with equal selection scores share their weights: a tuner picks one of them at random.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
@@ -53,6 +55,10 @@ class Pool:
     def trials(self) -> int:
         """Number of trials."""
         return len(self.reported)
+
+    def first(self, trials: int) -> Pool:
+        """The pool of the first `trials` trials."""
+        return Pool(self.selection[:trials], self.reported[:trials])
 
 
 def budget_shares(trials: int, budget: int) -> Floats:

@@ -14,6 +14,7 @@ from harness.stats.stopping import Stopping
 Outcome = Literal["better", "worse", "equivalent", "not decided"]
 Scope = Literal["task", "examples"]
 CONDITION = "with this teacher"
+POOL_CONDITION = "over new searches with this teacher"
 FAILURE_NOTE = ", which might have lowered the scores of the side that lost them"
 
 
@@ -105,7 +106,7 @@ def verdict(
     condition = CONDITION if repeat_scope is None else f"over new {repeat_scope}"
     if budget is not None and repeat_scope is None:
         unit, count = "trials", f"{difference.n} trials of each method"
-        condition = "over new searches with this teacher"
+        condition = POOL_CONDITION
     subjects = _Subjects(method, baseline, budget)
     adjustment = "unadjusted " if comparisons > 1 else ""
     numbers = (
@@ -253,22 +254,27 @@ def sequential_verdict(
     points: float = 100.0,
     failures: int = 0,
     baseline_failures: int = 0,
+    budget: int | None = None,
 ) -> Verdict:
-    """The verdict of a comparison to which seeds were added until it was decided.
+    """The verdict of a comparison to which seeds or trials were added until it was decided.
 
     `mean` and `interval`, the repeated interval, are those of the pairs in `stopping`. The scope is
     always "examples": the crossed bootstrap does not allow for the looks, and the sentence says so
-    beside its interval. The other arguments are those of `verdict`.
+    beside its interval. The other arguments are those of `verdict`. With a `budget` the pairs are
+    trials.
     """
     outcome: Outcome = stopping.decision or "not decided"
     winner_failures = _winner_failures(outcome, failures, baseline_failures)
     if winner_failures:
         outcome = "not decided"
-    subjects = _Subjects(method, baseline, None)
+    unit, condition = "paired seeds", CONDITION
+    if budget is not None:
+        unit, condition = "trials of each method", POOL_CONDITION
+    subjects = _Subjects(method, baseline, budget)
     numbers = (
         f"{wording.signed_points(mean, points)} points of {metric} (repeated "
         f"{wording.interval(*interval, 1 - stopping.alpha, points)}, "
-        f"after {stopping.pairs} of at most {stopping.max_pairs} paired seeds)"
+        f"after {stopping.pairs} of at most {stopping.max_pairs} {unit})"
     )
     if outcome == "equivalent":
         margin = wording.unsigned_points(stopping.margin, points)
@@ -277,7 +283,7 @@ def sequential_verdict(
         claim = subjects.undecided(task) + ("" if stopping.next_look is None else " yet")
     else:
         claim = subjects.different(outcome, task)
-    reach = f", on these examples, {CONDITION}"
+    reach = f", on these examples, {condition}"
     if bootstrap is not None:
         new_examples = wording.interval(bootstrap.low, bootstrap.high, bootstrap.confidence, points)
         reach += f" (over new examples, not corrected for the looks: {new_examples})"

@@ -27,7 +27,7 @@ class Contrast(NamedTuple):
 
 
 class SeedRequest(NamedTuple):
-    """The report seeds of one command: a fixed number, or the maximum of a sequential rule."""
+    """The report seeds or trials of one command: a fixed number, or the maximum of a sequential rule."""
 
     rule: Literal["fixed", "sequential"]
     seeds: int
@@ -116,7 +116,8 @@ class Manifest:
     report_seeds: tuple[int, ...]
     """The report seeds; in a joint manifest the numbers of the repeats."""
     seed_requests: tuple[SeedRequest, ...]
-    """The requests for report seeds: of earlier commands that left results, then of this command."""
+    """The requests for report seeds, or for trials of pools: of earlier commands that left results, then
+    of this command."""
     storage: str
     provenance: Provenance
     refused: Mapping[str, str]
@@ -171,7 +172,7 @@ class Manifest:
 
     @property
     def sequential(self) -> bool:
-        """Whether seeds are added until the comparisons are decided."""
+        """Whether seeds or trials are added until the comparisons are decided."""
         return self.config.protocol.stopping == "sequential"
 
     @property

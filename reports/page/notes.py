@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.analysis.compare import collapses
-from harness.analysis.results import MethodResult
+from harness.analysis.results import MethodResult, trials_due
 from reports.evidence import Evidence
 
 
@@ -66,7 +66,7 @@ def versions(evidence: Evidence) -> list[str]:
 
 def _run_gaps(result: MethodResult, evidence: Evidence) -> list[str]:
     name, manifest = f"{result.method} on {result.task}", evidence.manifest
-    trial_count, budget = len({run.trial for run in result.search}), manifest.trials
+    trial_count, budget = len({run.trial for run in result.search}), trials_due(result, manifest)
     sentences = []
     if trial_count < budget:
         sentences.append(f"{name}: {trial_count} of {budget} search trials are finished.")

@@ -52,10 +52,12 @@ def facts(evidence: Evidence) -> dict[str, str]:
             "preset": manifest.preset,
             "students": manifest.students,
             "protocol": manifest.protocol,
-            "trials of each method": str(manifest.trials),
+            "trials of each method": f"at most {manifest.trials}, until decided"
+            if evidence.sequential
+            else str(manifest.trials),
             "budget of a tuner": f"{config.protocol.budget} trials",
             "selection by": criteria[config.search.criterion],
-            "comparisons": f"{level}, Holm",
+            "comparisons": f"{level}, split evenly" if evidence.sequential else f"{level}, Holm",
         }
     return {
         "preset": manifest.preset,

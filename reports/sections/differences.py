@@ -235,9 +235,10 @@ SECTION = Section(
         "to resample. Two columns of the table decide: p (Holm) and the last column, equivalence "
         "within the margin that was fixed beforehand. p (Benjamini-Hochberg) bounds the share of false "
         "findings, not the chance of any false finding. BCa intervals are too narrow for few seeds: "
-        "with ten seeds they cover about 90 %. If seeds were added until a decision, the thick bar is "
-        "the repeated interval, which holds after every look; the dotted bar is not corrected for the "
-        "looks; and the table leaves out the statistics that need a fixed number of seeds."
+        "with ten seeds they cover about 90 %. If seeds or trials were added until a decision, the "
+        "thick bar is the repeated interval, which holds after every look; the dotted bar is not "
+        "corrected for the looks; and the table leaves out the statistics that need a fixed number of "
+        "runs."
     ),
     maker=by_task(differences_block),
 )

@@ -28,6 +28,7 @@ from harness.stats import (
     stopping,
 )
 from harness.stats.examples import McNemar, mcnemar
+from harness.stats.pool_stopping import pool_interval, pool_stopping, sequential_exchange
 from harness.stats.power import power_of, seeds_needed
 from harness.stats.sequential import sequential_sign_flip
 from harness.stats.signflip import exact_p_values
@@ -176,6 +177,14 @@ def narrow_crossed(*given: Any) -> Any:
     return crossed_bootstraps(*given, confidence=0.6)
 
 
+POOL_CELL = partial(
+    pool_checks.look_rates,
+    "normal",
+    "normal",
+    30,
+    4,
+    size=replace(SMALL, sequential_simulations=200),
+)
 FAULTS: list[tuple[str, Any, Cell, set[str]]] = [
     (
         "exact_p_values",
@@ -251,6 +260,26 @@ FAULTS: list[tuple[str, Any, Cell, set[str]]] = [
             size=replace(SMALL, sequential_simulations=100),
         ),
         {"coverage: repeated, at all looks"},
+    ),
+    (
+        "pool_stopping",
+        lambda looks, trials, most, alpha, margin: pool_stopping(
+            looks, trials, most, 4 * alpha, margin
+        ),
+        POOL_CELL,
+        {"tuned scores: looks at pools: better or worse"},
+    ),
+    (
+        "sequential_exchange",
+        lambda looks, most, alpha, **given: sequential_exchange(looks, most, 4 * alpha, **given),
+        POOL_CELL,
+        {"tuned scores: looks at pools: below the margin"},
+    ),
+    (
+        "pool_interval",
+        lambda looks, most, alpha: pool_interval(looks, most, 4 * alpha),
+        POOL_CELL,
+        {"coverage: repeated, at all looks at pools"},
     ),
     (
         "sd_interval",

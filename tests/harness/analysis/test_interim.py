@@ -1,6 +1,7 @@
-"""Seeds that are added until the decision: the number for each method, and the comparisons."""
+"""Seeds and trials that are added until the decision: their numbers, and the comparisons."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,12 +9,20 @@ import pytest
 from harness.analysis.compare import AblationResult, summarise
 from harness.analysis.interim import (
     InterimPlan,
+    PoolPlan,
     Scores,
+    Trials,
+    ended_trials,
     interim_plan,
     interim_result,
     planned_seeds,
+    planned_trials,
+    pool_interims,
+    pool_plan,
 )
+from harness.analysis.pools import TrialScores, pool_of
 from harness.stats import first_look, repeated_interval
+from harness.stats.pool_stopping import look_patterns, pool_interval, read_looks
 from harness.storage.ledger import Ledger
 from harness.storage.record import Result, Role
 from tests.harness.analysis.test_compare import predictions
@@ -173,3 +182,157 @@ def test_no_pair_is_said(ledger: Ledger) -> None:
     result = compared(ledger, {"alp": {}, "kd": steady(0.5, 6)})
     assert result.comparisons == ()
     assert result.gaps == ("alp against kd on rte: no pair of finished report runs",)
+
+
+POOL_PLAN = PoolPlan(max_trials=40, budget=4, alpha=0.05, margin=0.01)
+POOL_FAMILY = [("clear", "kd"), ("unclear", "kd")]
+
+
+def trials(level: float, count: int, seed: int = 0) -> Trials:
+    """The scores of a method's first trials; those of longer pools begin alike."""
+    draws = np.random.default_rng(seed).normal(size=(40, 2))
+    quality = draws[:, 0]
+    return {
+        number: TrialScores(float(quality[number]), level + 0.02 * float(draws[number].mean()))
+        for number in range(count)
+    }
+
+
+def planned(counts: Mapping[str, int]) -> dict[str, int]:
+    ended = {
+        "clear": trials(0.9, counts["clear"], 1),
+        "unclear": trials(0.504, counts["unclear"], 2),
+        "kd": trials(0.5, counts["kd"], 3),
+    }
+    return planned_trials(ended, pool_interims(ended, POOL_FAMILY, POOL_PLAN), POOL_PLAN)
+
+
+def test_the_rule_for_pools_is_in_the_manifest() -> None:
+    config = {
+        "protocol": {"unit": "methods", "budget": 3, "stopping": "sequential"},
+        "search": {"sampler": "random", "trials": 40},
+    }
+    values = {"family": [["rte", "alp", "kd"]] * 5, "margins": {"accuracy": 0.02}}
+    made = manifest(**values, config=config)
+    assert pool_plan(made, "rte") == PoolPlan(40, 3, 0.01, 0.02)
+    assert interim_plan(made, "accuracy") is None
+    config["protocol"]["stopping"] = "fixed"
+    assert pool_plan(manifest(**values, config=config), "rte") is None
+    assert pool_plan(manifest(**values, stopping="sequential"), "rte") is None
+
+
+def test_trials_are_added_look_by_look_until_the_last_comparison_is_decided() -> None:
+    steps = [{"clear": 0, "unclear": 0, "kd": 0}]
+    while (counts := planned(steps[-1])) != steps[-1]:
+        steps.append(counts)
+    assert [step["unclear"] for step in steps[1:]] == [20, 30, 40]
+    assert [step["kd"] for step in steps[1:]] == [20, 30, 40]
+    assert [step["clear"] for step in steps[1:]] == [20, 20, 20]
+    # Trials of an earlier command, behind the decision, ask for no more.
+    assert planned({"clear": 40, "unclear": 40, "kd": 40}) == steps[-1]
+
+
+def test_trials_count_up_to_the_first_that_has_not_ended() -> None:
+    holed = {n: scores for n, scores in trials(0.9, 40, 1).items() if n != 33}
+    assert ended_trials(holed) == 33
+    interims = pool_interims({"a": holed, "b": trials(0.9, 40, 2)}, [("a", "b")], POOL_PLAN)
+    state = interims["a", "b"]
+    assert state.stopping.decision is None
+    assert (state.stopping.pairs, state.stopping.next_look, state.planned_trials) == (30, 40, 40)
+
+
+def test_a_failed_trial_is_lost_by_no_look() -> None:
+    failed = TrialScores(-np.inf, 0.3)
+    method = dict(trials(0.9, 20, 1)) | dict.fromkeys(range(0, 20, 3), failed)
+    state = pool_interims({"a": method, "b": trials(0.3, 20, 2)}, [("a", "b")], POOL_PLAN)["a", "b"]
+    assert (state.stopping.decision, state.stopping.pairs) == ("better", 20)
+
+
+def test_a_pool_of_failures_gets_no_further_trials() -> None:
+    failed = dict.fromkeys(range(40), TrialScores(-np.inf, 0.3))
+    ended = {"a": failed, "b": failed, "c": trials(0.9, 40, 2)}
+    interims = pool_interims(ended, [("a", "b"), ("c", "b")], POOL_PLAN)
+    assert interims == {}
+    assert planned_trials(ended, interims, POOL_PLAN) == {"a": 20, "b": 20, "c": 20}
+
+
+def compared_pools(ledger: Ledger, ended: Mapping[str, Trials]) -> AblationResult:
+    ledger.write_ablation(
+        manifest(
+            studies={"rte": {method: f"s-{method}" for method in ended}},
+            report_seeds=list(range(1, 41)),
+            family=[["rte", method, "kd"] for method in ended if method != "kd"],
+            config={
+                "protocol": {"unit": "methods", "budget": 4, "stopping": "sequential"},
+                "search": {"sampler": "random", "trials": 40},
+            },
+        )
+    )
+    for method, method_trials in ended.items():
+        ledger.write_study(f"s-{method}", STUDY)
+        for number, (selection, reported) in method_trials.items():
+            name = f"{method}-{number}"
+            score = None if selection == -np.inf else reported
+            run = record(name, score, inputs={"selection": "sha of selection"})
+            run = replace(run, selection={"accuracy": selection, "label_loss": 0.0})
+            ledger.write_runs([Result(run, {}, {})])
+            ledger.use_run(f"s-{method}", "report", number, number + 1, name)
+    return summarise(ledger, "ablation")
+
+
+def test_the_verdict_on_pools_rests_on_the_trials_up_to_the_decision(ledger: Ledger) -> None:
+    """All forty trials are in the ledger; a comparison uses those of its own last look."""
+    ended = {
+        "clear": dict(trials(0.9, 40, 1)) | {n: TrialScores(9.0, 0.1) for n in range(20, 40)},
+        "unclear": trials(0.504, 40, 2),
+        "kd": trials(0.5, 40, 3),
+    }
+    result = compared_pools(ledger, ended)
+    clear, unclear = result.comparisons
+    pools = [pool_of([ended[name][n] for n in range(20)]) for name in ("clear", "kd")]
+    looks = read_looks(pools[0], pools[1], 4, (20,), look_patterns(40))
+    assert (clear.verdict.outcome, clear.difference.n) == ("better", 20)
+    assert clear.difference.mean == pytest.approx(looks[0].difference)
+    assert clear.interval == pool_interval(looks, 40, 0.025)
+    assert clear.seeds == tuple(range(1, 21))
+    assert clear.stopping is not None
+    assert (clear.adjusted_p, clear.equivalence, clear.effects) == (None, None, None)
+    assert clear.margin == 0.01
+    assert clear.detectable_difference is None
+    assert clear.verdict.sentence.endswith(
+        "after 20 of at most 40 trials of each method): tuned with 4 trials, clear is better than kd on "
+        "rte, on these examples, over new searches with this teacher."
+    )
+    assert unclear.difference.n == 40
+    assert (
+        "after 40 of at most 40 trials of each method): whether unclear, tuned with 4 trials, is better "
+        "or worse than kd on rte is not decided, on these examples" in unclear.verdict.sentence
+    )
+    assert [len(method.report) for method in result.results] == [20, 40, 40]
+    assert [method.tuned.pools[0].trials for method in result.results if method.tuned] == [
+        20,
+        40,
+        40,
+    ]
+    assert result.gaps == ()
+
+
+def test_pools_cut_off_between_looks_are_not_decided_yet(ledger: Ledger) -> None:
+    result = compared_pools(ledger, {"a": trials(0.504, 27, 2), "kd": trials(0.5, 30, 3)})
+    (comparison,) = result.comparisons
+    assert comparison.difference.n == 20
+    assert "not decided yet" in comparison.verdict.sentence
+    assert "after 20 of at most 40" in comparison.verdict.sentence
+
+
+def test_pools_before_the_first_look_have_no_verdict(ledger: Ledger) -> None:
+    result = compared_pools(ledger, {"a": trials(0.9, 12, 1), "kd": trials(0.5, 40, 3)})
+    assert result.comparisons == ()
+    assert result.gaps == ("a against kd on rte: 12 of the first 20 trials of a have ended",)
+
+
+def test_a_pool_of_failures_is_equivalent_to_nothing(ledger: Ledger) -> None:
+    failed = dict.fromkeys(range(20), TrialScores(-np.inf, 0.5))
+    result = compared_pools(ledger, {"a": failed, "kd": failed})
+    assert result.comparisons == ()
+    assert result.gaps == ("a against kd on rte: all trials of a failed",)

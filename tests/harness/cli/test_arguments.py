@@ -101,13 +101,14 @@ def test_demo_makes_its_own_data() -> None:
 
 
 @pytest.mark.parametrize(
-    "flag", ["--trials", "--seeds", "--student-layers", "--repeat-search", "--max-seeds"]
+    "flag",
+    ["--trials", "--seeds", "--student-layers", "--repeat-search", "--max-seeds", "--max-trials"],
 )
 @pytest.mark.parametrize(
     "number", ["0", "-1", "x", "2.5", "", "1,2", "[3]", "1e3", "null", "${out}", "9" * 5000]
 )
 def test_a_number_that_is_none_is_an_error_that_names_the_flag(flag: str, number: str) -> None:
-    auto = ["--seeds", "auto"] if flag == "--max-seeds" else []
+    auto = [flag.replace("max-", ""), "auto"] if flag.startswith("--max") else []
     message = refused("--method", "alp", *auto, f"{flag}={number}")
     assert message.startswith(flag)
     assert message.count("--") == 1
@@ -139,11 +140,48 @@ def test_seeds_may_be_added_until_they_decide() -> None:
     assert "--seeds x: must be auto or a whole number" in refused(*SETTINGS, "--seeds", "x")
 
 
+AUTO = ("--method", "alp", "--trials", "auto")
+
+
+def test_trials_may_be_added_until_they_decide() -> None:
+    auto = asked(*AUTO).config
+    assert (auto.protocol.stopping, auto.search.trials) == ("sequential", arguments.MOST_TRIALS)
+    most = asked(*AUTO, "--max-trials", "35").config
+    assert (most.protocol.stopping, most.search.trials) == ("sequential", 35)
+    assert "--max-trials goes with --trials auto" in refused(*AUTO[:-2], "--max-trials", "9")
+    assert "--trials x: must be auto or a whole number" in refused(*AUTO[:-1], "x")
+    with pytest.raises(ConfigError, match=r"\(--trials auto\) needs a baseline"):
+        asked(*AUTO, "--baseline", "none")
+    with pytest.raises(ConfigError, match="a fixed number of trials, not --trials auto"):
+        asked(*AUTO, "--repeat-search", "6")
+
+
+def test_runs_of_the_other_design_are_not_added() -> None:
+    assert refused(*AUTO, "protocol.unit=settings") == (
+        "--trials auto adds trials of pools: protocol.unit=settings has --seeds auto"
+    )
+    assert "protocol.seeds=20 needs protocol.unit=settings: each trial" in refused(
+        *AUTO[:-2], "--seeds", "auto"
+    )
+    assert refused(*AUTO[:-2], "--seeds", "10").endswith("(--trials N, or --trials auto)")
+
+
+def test_a_budget_above_half_of_the_first_look_is_refused() -> None:
+    asked(*AUTO, "protocol.budget=10")
+    message = refused(*AUTO, "protocol.budget=11")
+    assert (
+        message == "protocol.budget=11 is above half of the first look at 20 trials (--trials auto)"
+    )
+    few = refused(*AUTO, "--max-trials", "12", "protocol.budget=7")
+    assert "search.trials=12 is too few: a budget of 7 needs at least 14 trials" in few
+    asked(*AUTO[:-1], "24", "protocol.budget=12")
+
+
 def test_the_whole_may_be_repeated() -> None:
     assert asked("--method", "alp").config.protocol.repeats == 1
     assert asked("--method", "alp", "--repeat-search", "6").config.protocol.repeats == 6
     with pytest.raises(ConfigError, match="wants a fixed number of seeds"):
-        asked("--method", "alp", "--repeat-search", "6", "--seeds", "auto")
+        asked(*SETTINGS, "--repeat-search", "6", "--seeds", "auto")
 
 
 def test_flags_become_values_and_explicit_overrides_win() -> None:
@@ -153,7 +191,7 @@ def test_flags_become_values_and_explicit_overrides_win() -> None:
     assert (config.search.trials, config.protocol.seeds, config.student.layers) == (7, 4, 2)
     assert (config.keep, config.protocol.name, config.out) == ("none", "paper", "results")
     assert config.teacher.allow_weak
-    assert asked("--method", "alp", "--sampler", "random").config.search.sampler == "random"
+    assert asked(*SETTINGS, "--sampler", "tpe").config.search.sampler == "tpe"
     made = asked("--method", "alp", "--dry-run", "--json", "--open")
     assert (made.dry_run, made.json, made.opens_report) == (True, True, True)
     assert not asked("--method", "alp").config.teacher.allow_weak

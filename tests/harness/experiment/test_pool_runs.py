@@ -11,11 +11,16 @@ from sklearn.metrics import log_loss
 from torch.nn import functional
 
 from harness.analysis.compare import summarise
+from harness.analysis.pools import TrialScores
 from harness.data.scores import label_loss
 from harness.data.tasks import load_task
+from harness.experiment import pool_runs
 from harness.experiment.ablation import Ablation
+from harness.experiment.executor import Executor
+from harness.stats import pool_stopping
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
+from harness.storage.record import Record
 from harness.study import main
 from tests.conftest import small_pools
 
@@ -94,6 +99,67 @@ def test_more_trials_continue_a_pool_and_its_settings_do_not_depend_on_names(
     assert settings(tmp_path / "other") == first
 
 
+def test_trials_are_added_look_by_look_and_no_later_trial_changes_a_decision(
+    tmp_path: Path,
+    tiny_encoder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With looks at 4, 6 and 8 trials; the margin makes any two methods equivalent, or none."""
+    monkeypatch.setattr(pool_stopping, "FIRST_LOOK", 4)
+    monkeypatch.setattr(pool_stopping, "LOOK_STEP", 2)
+    waves: list[int] = []
+    execute_runs = Executor.execute
+
+    def watched(self: Executor, runs: Any, label: str) -> Any:
+        waves.append(len(runs))
+        return execute_runs(self, runs, label)
+
+    monkeypatch.setattr(Executor, "execute", watched)
+    out = tmp_path / "runs"
+
+    def answer(*words: str) -> Any:
+        waves.clear()
+        return study(out, tiny_encoder, capsys, "protocol.alpha=0.3", "protocol.budget=1", *words)
+
+    auto = ("--trials", "auto", "--max-trials", "8")
+    wide = answer(*auto, "protocol.margins.accuracy=0.9")
+    (comparison,) = wide["comparisons"]
+    assert waves == [8]
+    assert (comparison["verdict"], comparison["pairs"], comparison["most_pairs"]) == (
+        "equivalent",
+        4,
+        8,
+    )
+    assert (
+        "after 4 of at most 8 trials of each method): tuned with 1 trial, "
+        in comparison["sentence"]
+    )
+    assert (comparison["adjusted_p"], comparison["equivalence_p"]) == (None, None)
+    page = Path(wide["report"]).read_text()
+    assert "Trials were added until the comparisons were decided" in page
+    assert "at most 8, until decided" in page
+    assert answer(*auto, "protocol.margins.accuracy=0.9")["comparisons"] == wide["comparisons"]
+
+    def undecided(record: Record, *_: Any) -> TrialScores:
+        is_method = record.inputs.method == "alp"
+        return TrialScores(0.5, 0.5 + 0.2 * (-1) ** record.inputs.seed * is_method)
+
+    monkeypatch.setattr(pool_runs, "trial_scores", undecided)
+    answer(*auto, "protocol.margins.accuracy=0.0001")
+    assert waves == [8, 12, 16]
+    again = answer(*auto, "protocol.margins.accuracy=0.9")
+    assert (again["results"], again["comparisons"]) == (wide["results"], wide["comparisons"])
+    ledger = Ledger(storage_url(out, None))
+    manifest = ledger.manifest(again["ablation"])
+    assert (manifest.sequential, manifest.trials) == (True, 8)
+    assert manifest.seed_requests == (("sequential", 8),)
+    ledger.close()
+    fixed = answer("--trials", "8")
+    assert waves == [16]
+    assert "TRIALS: asked for up to 8, until decided, then 8" in Path(fixed["report"]).read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -110,7 +176,7 @@ def test_more_trials_continue_a_pool_and_its_settings_do_not_depend_on_names(
             ("search.rungs=[1]", "training.epochs=2"),
             "search.rungs=[1] needs protocol.unit=settings",
         ),
-        (("--seeds", "auto"), "protocol.stopping=sequential needs protocol.unit=settings"),
+        (("--seeds", "auto"), "protocol.seeds=20 needs protocol.unit=settings: each trial"),
         (("--seeds", "12"), "protocol.seeds=12 needs protocol.unit=settings: each trial"),
         (("--seeds", "10"), "--seeds 10 needs protocol.unit=settings: each trial"),
         (
