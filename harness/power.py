@@ -167,7 +167,8 @@ def _check(options: argparse.Namespace) -> None:
     least_trials = 2 * (options.budget or 1)
     if options.sd_seeds is not None and options.sd_seeds < least_trials:
         raise UserError(
-            f"--sd-seeds {options.sd_seeds}: a budget of {options.budget} takes {least_trials} trials"
+            f"--sd-seeds {options.sd_seeds}: a budget of {options.budget} takes at least "
+            f"{least_trials} trials"
         )
 
 

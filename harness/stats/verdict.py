@@ -182,7 +182,8 @@ def _shortage(
     if difference.n >= minimum or difference.minimum_p < alpha / comparisons:
         return ""
     family = "one comparison" if comparisons == 1 else f"{comparisons} comparisons"
-    return f"; {difference.n} paired {unit} cannot reach p < {alpha:g} in {family}, at least {minimum} can"
+    pairs = f"{difference.n} paired {unit}"
+    return f"; {pairs} cannot reach p < {alpha:g} in {family}, at least {minimum} can"
 
 
 def _advice(

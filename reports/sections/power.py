@@ -48,9 +48,9 @@ class TaskPower:
     `budget` is a tuner's number of trials for tuned scores, whose pairs are pairs of trials; it is 1 for
     pairs of seeds or repeats. `comparisons` has one row per comparison with a spread: `method`,
     `baseline`, `pairs`; in points, `sd` with its 95 % interval, and `detectable_N` for each number N of
-    pairs in `seeds`, infinite if N pairs can find no difference. `curves` has one row per true difference and number of pairs that can
-    find any difference: power from 0 to 1 at the median spread `sd` and at `level`. `no_spread` names
-    the comparisons that have no spread.
+    pairs in `seeds`, infinite if N pairs can find no difference. `curves` has one row per difference and
+    number of pairs that can find any difference: power from 0 to 1 at the median spread `sd` and at
+    `level`. `no_spread` names the comparisons that have no spread.
     """
 
     level: float
