@@ -218,11 +218,11 @@ def test_repeats_of_the_whole_are_planned_as_such(
 def test_trials_are_planned_from_the_spread_of_searches(
     answer: Answer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ("--sd", "0.016", "--budget", "4", "--sd-seeds", "20", "--comparisons", "3")
+    flags = ("--sd", "0.016", "--budget", "4", "--sd-seeds", "20", "--comparisons", "6")
     plans = answer(*flags)
     assert (plans["unit"], plans["budget"]) == ("trials", 4)
     (plan,) = plans["plans"]
-    sd, level = spread_of_searches(0.016, 4), 0.05 / 3
+    sd, level = spread_of_searches(0.016, 4), 0.05 / 6
     assert plan["spread"]["sd"] == sd
     low, high = sd_interval(sd, effective_trials(20, 4))
     assert plan["sd_interval"] == [low, high]
@@ -230,14 +230,14 @@ def test_trials_are_planned_from_the_spread_of_searches(
     assert plan["needed_interval"] == [trials_needed(end, 0.01, 4, level) for end in (low, high)]
     assert [outlook["seeds"] for outlook in plan["outlooks"]] == list(TRIALS)
     least = plan["outlooks"][0]
-    assert (least["detectable"], least["power"]) == (None, 0)  # 8 seeds and 3 trials are the least
+    assert (least["detectable"], least["power"]) == (None, 0)  # 11 trials are the least
     for outlook in plan["outlooks"][1:]:
         n = outlook["seeds"]
         assert outlook["detectable"] == detectable_tuned_difference(sd, n, 4, level)
         assert outlook["power"] == tuned_power(sd, 0.01, n, 4, level)
     assert main([*flags]) == 0
     text = capsys.readouterr().out
-    assert "exchange test of tuned scores with a budget of 4 trials, alpha = 0.05 / 3" in text
+    assert "exchange test of tuned scores with a budget of 4 trials, alpha = 0.05 / 6" in text
     assert "from 20 trials, as uncertain as from 8.1 with a budget of one)" in text
     assert f"{plan['needed']} trials of each method detect a difference of 1 point" in text
 
