@@ -197,8 +197,8 @@ def _show(rates: list[Rate]) -> None:
         console.print(_claims(part, part_rates) if part == "power" else _by_seeds(part, part_rates))
     print(
         "In %; s.e.: standard error of the simulation. (brackets): no claim. "
-        f"!: misses the claim by more than {STANDARD_ERRORS} s.e. (power: plus 3 points, of tuned scores "
-        "plus 7)."
+        f"!: misses the claim by more than {STANDARD_ERRORS} s.e. (power: plus 3 points; of tuned "
+        "scores: plus 7)."
     )
     misses = missed_claims(rates)
     claims = sum(rate.is_claimed for rate in rates)

@@ -181,7 +181,7 @@ def _question_of_flags(options: argparse.Namespace) -> Question:
     margin = METRICS[metric].margin if options.margin is None else options.margin
     sd, budget = options.sd, options.budget or 1
     if options.budget is not None:
-        sd = spread_of_searches(sd, budget)
+        sd = spread_of_searches(sd, budget, options.sd_seeds)
     return Question(
         spreads=[Spread(None, metric, sd, options.sd_seeds, margin, budget)],
         exclusions=[],

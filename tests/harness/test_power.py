@@ -222,7 +222,7 @@ def test_trials_are_planned_from_the_spread_of_searches(
     plans = answer(*flags)
     assert (plans["unit"], plans["budget"]) == ("trials", 4)
     (plan,) = plans["plans"]
-    sd, level = spread_of_searches(0.016, 4), 0.05 / 6
+    sd, level = spread_of_searches(0.016, 4, 20), 0.05 / 6
     assert plan["spread"]["sd"] == sd
     low, high = sd_interval(sd, effective_trials(20, 4))
     assert plan["sd_interval"] == [low, high]

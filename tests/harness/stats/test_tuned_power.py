@@ -143,7 +143,22 @@ def test_the_spread_of_searches_that_select_at_random(budget: int) -> None:
     assert spread_of_searches(0.02, budget) == pytest.approx(expected, rel=0.01)
 
 
+@pytest.mark.parametrize("budget", [1, 4])
+def test_the_spread_from_a_pool_makes_up_for_the_pools_mean(budget: int) -> None:
+    """Selection scores at random: the mean of the squares is unbiased."""
+    generator = np.random.default_rng(0)
+    weights = trial_weights(np.arange(12), budget)
+    squares = []
+    for _ in range(4000):
+        reported = generator.permutation(generator.normal(size=12))
+        variance = weights @ (reported - weights @ reported) ** 2
+        squares.append(spread_of_searches(math.sqrt(variance), budget, 12) ** 2)
+    assert np.mean(squares) == pytest.approx(spread_of_searches(1.0, budget) ** 2, rel=0.05)
+
+
 def test_bad_input_is_named() -> None:
+    with pytest.raises(ValueError, match="budget must be below 4 trials, got 4"):
+        spread_of_searches(0.1, 4, 4)
     with pytest.raises(ValueError, match="budget must be at least 1 trial, got 0"):
         minimum_trials(0)
     with pytest.raises(ValueError, match="budget must be at least 1 trial, got 0"):
