@@ -63,6 +63,8 @@ POOL_LOOK_CASES = (
     ("normal", "wide", 40, 10),
 )
 """Cases of the laws of two methods, the maximum number of trials, and a tuner's budget."""
+TUNED_POWER_LAWS = ("normal", "skewed", "some fail", "levels")
+"""Laws of the qualities of settings in the checks of power."""
 PARTS = (
     "false positives",
     "false positives over examples",
@@ -159,6 +161,11 @@ def plan(size: Size) -> list[Cell]:
         for laws in POOL_LAWS
         for case in POOL_CASES
     ]
+    cells += [
+        partial(power_checks.tuned_rates, law, *case)
+        for law in TUNED_POWER_LAWS
+        for case in POOL_CASES
+    ]
     return [partial(cell, size=size) for cell in cells]
 
 
@@ -197,7 +204,8 @@ def _show(rates: list[Rate]) -> None:
         console.print(_claims(part, part_rates) if part == "power" else _by_seeds(part, part_rates))
     print(
         "In %; s.e.: standard error of the simulation. (brackets): no claim. "
-        f"!: misses the claim by more than {STANDARD_ERRORS} s.e. (power: plus 3 points)."
+        f"!: misses the claim by more than {STANDARD_ERRORS} s.e. (power: plus 3 points; of tuned "
+        "scores: plus 7)."
     )
     misses = missed_claims(rates)
     claims = sum(rate.is_claimed for rate in rates)

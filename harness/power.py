@@ -1,4 +1,6 @@
-"""Plan seeds: `python -m harness.power --sd 0.012`, or `--runs DIR` for an earlier study's spread.
+"""Plan seeds or trials: `python -m harness.power --sd 0.012`, or `--runs DIR` for a study's spread.
+
+With `--budget T` the plan is for verdicts on methods: the number of trials of each method.
 
 The analysis takes more than a second to import, so the functions that use it import it.
 """
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from harness.cli.seed_table import Question
 
 SEEDS = (6, 8, 10, 15, 20, 30)
+TRIALS = (10, 20, 40, 80, 160)
 MAX_COUNT = 100_000
 """The largest number of seeds and of comparisons."""
 
@@ -47,9 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from harness.analysis.seed_plan import plan_seeds
     from harness.cli.seed_table import plain_plans, show_plans
 
+    counts = options.seeds or (TRIALS if question.unit == "trials" else SEEDS)
     plans = [
-        plan_seeds(spread, options.seeds, question.level, question.power)
-        for spread in question.spreads
+        plan_seeds(spread, counts, question.level, question.power) for spread in question.spreads
     ]
     if options.json:
         print(json.dumps(plain_plans(question, plans)))
@@ -61,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m harness.power",
-        description="How many seeds a comparison takes.",
+        description="How many seeds, or trials of each method, a comparison takes.",
         epilog="Differences and their spread are in score units: 0.01 is one point.",
         allow_abbrev=False,
     )
@@ -70,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     spread.add_argument(
         "--sd",
         type=_number("between 0 and 1 (0.01 is one point)", lambda value: 0 < value < 1),
-        help="standard deviation of the paired differences",
+        help="standard deviation of the paired differences; with --budget, of one search's score "
+        "(the ± of a verdict table), alike for both methods",
     )
     spread.add_argument("--runs", type=Path, metavar="DIR", help="read it from this runs folder")
     parser.add_argument(
@@ -80,7 +84,16 @@ def _parser() -> argparse.ArgumentParser:
         "--storage", metavar="URL", help="ledger of --runs (default: its ledger.db)"
     )
     parser.add_argument(
-        "--sd-seeds", type=_count(2), metavar="N", help="seeds that --sd was estimated from"
+        "--budget",
+        type=_count(1),
+        metavar="T",
+        help="plan for verdicts on methods, tuned with T trials (--runs reads it from the study)",
+    )
+    parser.add_argument(
+        "--sd-seeds",
+        type=_count(2),
+        metavar="N",
+        help="seeds, or trials, that --sd was estimated from",
     )
     parser.add_argument(
         "--metric",
@@ -93,7 +106,10 @@ def _parser() -> argparse.ArgumentParser:
         help="the difference that matters (default: the metric's)",
     )
     parser.add_argument(
-        "--seeds", type=_seeds, default=SEEDS, metavar="N[,N...]", help="numbers of seeds to show"
+        "--seeds",
+        type=_seeds,
+        metavar="N[,N...]",
+        help="numbers of seeds, or of trials, to show",
     )
     parser.add_argument(
         "--power", type=share, default=0.8, help="chance to find the difference (default: 0.8)"
@@ -142,26 +158,38 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse flags that the source of the spread does not use."""
-    source, foreign_options = "--sd", ("ablation", "storage")
+    source, foreign_options = "--sd", ["ablation", "storage"]
     if options.runs is not None:
-        source, foreign_options = "--runs", ("sd_seeds", "metric")
+        source, foreign_options = "--runs", ["sd_seeds", "metric", "budget"]
     for name in foreign_options:
         if getattr(options, name) is not None:
             raise UserError(f"--{name.replace('_', '-')}: cannot be used with {source}")
+    least_trials = 2 * (options.budget or 1)
+    if options.sd_seeds is not None and options.sd_seeds < least_trials:
+        raise UserError(
+            f"--sd-seeds {options.sd_seeds}: a budget of {options.budget} takes at least "
+            f"{least_trials} trials"
+        )
 
 
 def _question_of_flags(options: argparse.Namespace) -> Question:
     from harness.analysis.seed_plan import Spread
     from harness.cli.seed_table import Question
+    from harness.stats.tuned_power import spread_of_searches
 
     metric = options.metric or "accuracy"
     margin = METRICS[metric].margin if options.margin is None else options.margin
+    sd, budget = options.sd, options.budget or 1
+    if options.budget is not None:
+        sd = spread_of_searches(sd, budget, options.sd_seeds)
     return Question(
-        spreads=[Spread(None, metric, options.sd, options.sd_seeds, margin)],
+        spreads=[Spread(None, metric, sd, options.sd_seeds, margin, budget)],
         exclusions=[],
         alpha=ProtocolConfig().alpha if options.alpha is None else options.alpha,
         comparisons=options.comparisons or 1,
         power=options.power,
+        unit="seeds" if options.budget is None else "trials",
+        budget=budget,
     )
 
 
@@ -189,6 +217,7 @@ def _question_of_runs(options: argparse.Namespace) -> Question:
         comparisons=options.comparisons or len(manifest.family),
         power=options.power,
         unit=f"{manifest.unit}s",
+        budget=manifest.tuner_budget,
     )
 
 

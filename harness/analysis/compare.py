@@ -32,7 +32,7 @@ from harness.stats import (
 )
 from harness.stats.exchange import tuned_equivalence
 from harness.stats.paired import ROUNDING
-from harness.stats.power import detectable_difference
+from harness.stats.tuned_power import detectable_tuned_difference
 from harness.storage.ledger import Ledger
 from harness.storage.manifest import Manifest
 
@@ -328,4 +328,5 @@ def _comparison(
 def _detectable_difference(pair: Pair, difference: PairedDifference, share: float) -> float | None:
     if pair.stopping is not None or not difference.sd > ROUNDING:
         return None
-    return detectable_difference(difference.sd, difference.n, share)
+    budget = 1 if pair.pools is None else pair.pools[0].budget
+    return detectable_tuned_difference(difference.sd, difference.n, budget, share)

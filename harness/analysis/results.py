@@ -84,9 +84,19 @@ class MethodResult:
     @property
     def runs(self) -> tuple[StudyRun, ...]:
         """All runs once: search runs, then report runs. A pool's trials are report runs alone."""
-        if self.report and self.report[0].record.inputs.selection is not None:
-            return self.report
-        return (*self.search, *self.report)
+        return self.report if self.is_pool else (*self.search, *self.report)
+
+    @property
+    def is_pool(self) -> bool:
+        """Whether the runs are a pool's trials: each run has a selection score and a reported score."""
+        return bool(self.report) and self.report[0].record.inputs.selection is not None
+
+    @property
+    def runs_by_role(self) -> dict[str, tuple[StudyRun, ...]]:
+        """All runs once, by their role: "search" and "report", or "trial" for a pool."""
+        if self.is_pool:
+            return {"trial": self.report}
+        return {"search": self.search, "report": self.report}
 
     def scores_of(self, seeds: Sequence[int]) -> Floats:
         """The scores (seeds,) in the order of `seeds`. Raises `KeyError` for a seed without a score."""

@@ -1,4 +1,4 @@
-"""From the spread of paired differences to the number of seeds. Never imports torch."""
+"""From the spread of paired differences to the number of seeds or trials. Never imports torch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,22 @@ from dataclasses import dataclass
 from harness.analysis.compare import AblationResult
 from harness.stats import Interval
 from harness.stats.paired import ROUNDING
-from harness.stats.power import detectable_difference, power_of, seeds_needed
 from harness.stats.spread import sd_interval
+from harness.stats.tuned_power import (
+    detectable_tuned_difference,
+    effective_trials,
+    trials_needed,
+    tuned_power,
+)
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The standard deviation of a comparison's paired differences, in score units (0.01: a point)."""
+    """The standard deviation of a comparison's paired differences, in score units (0.01: a point).
+
+    For tuned scores it is that of the difference of tuned scores, times the square root of the number of
+    trials.
+    """
 
     comparison: str | None
     """The comparison in words; None where the user gave the spread."""
@@ -24,6 +33,8 @@ class Spread:
     """Number of pairs of runs behind the estimate; None where the number is unknown."""
     margin: float
     """The difference that matters, in score units."""
+    budget: int = 1
+    """Number of trials of a tuner; 1 for pairs of seeds or repeats."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +68,20 @@ class SeedPlan:
 def plan_seeds(spread: Spread, seeds: Sequence[int], alpha: float, power: float) -> SeedPlan:
     """Plan one comparison at level `alpha`; in a family of k, the family's level divided by k.
 
-    Raises `ValueError` as the functions of `harness.stats.power` do.
+    Raises `ValueError` as the functions of `harness.stats.tuned_power` do.
     """
-    ends = None if spread.pairs is None else sd_interval(spread.sd, spread.pairs)
+    ends = None
+    if spread.pairs is not None:
+        ends = sd_interval(spread.sd, effective_trials(spread.pairs, spread.budget))
 
     def difference(sd: float, n: int) -> float:
-        return detectable_difference(sd, n, alpha, power)
+        return detectable_tuned_difference(sd, n, spread.budget, alpha, power)
 
     def margin_power(sd: float, n: int) -> float:
-        return power_of(sd, spread.margin, n, alpha)
+        return tuned_power(sd, spread.margin, n, spread.budget, alpha)
 
     def seed_count(sd: float) -> int:
-        return seeds_needed(sd, spread.margin, alpha, power)
+        return trials_needed(sd, spread.margin, spread.budget, alpha, power)
 
     return SeedPlan(
         spread=spread,
@@ -105,7 +118,9 @@ def observed_spreads(
             gaps.append(f"{name}: all {difference.n} differences are equal")
         else:
             width = comparison.margin if margin is None else margin
-            spreads.append(Spread(name, comparison.metric, difference.sd, difference.n, width))
+            budget = result.manifest.tuner_budget
+            spread = Spread(name, comparison.metric, difference.sd, difference.n, width, budget)
+            spreads.append(spread)
     return spreads, gaps
 
 

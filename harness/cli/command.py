@@ -32,6 +32,7 @@ from harness.runtime.cpu import hold_memory, set_threads
 from harness.runtime.device import Arithmetic, choose_arithmetic
 from harness.runtime.progress import say
 from harness.stats import minimum_pairs, minimum_seeds
+from harness.stats.tuned_power import minimum_trials
 from harness.storage.claims import Claims
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
@@ -184,16 +185,19 @@ def _warn_of_few_seeds(config: StudyConfig) -> None:
     if config.baseline is None:
         return
     comparisons = len(config.tasks) * (len(config.methods) - 1)
-    is_sequential = config.protocol.stopping == "sequential"
-    minimum = (minimum_pairs if is_sequential else minimum_seeds)(
-        comparisons, config.protocol.alpha
-    )
-    repeats = config.protocol.repeats
-    unit = "trials" if config.protocol.unit == "methods" else "report seeds"
-    pairs, unit = (config.report_runs, unit) if repeats == 1 else (repeats, "repeats")
+    protocol = config.protocol
+    is_sequential = protocol.stopping == "sequential"
+    minimum = (minimum_pairs if is_sequential else minimum_seeds)(comparisons, protocol.alpha)
+    pairs, unit, verb = config.report_runs, "report seeds", "cannot"
+    if protocol.repeats > 1:
+        pairs, unit = protocol.repeats, "repeats"
+    elif protocol.unit == "methods":
+        unit = "trials"
+        if pairs >= minimum:
+            minimum, verb = minimum_trials(protocol.budget, comparisons, protocol.alpha), "may not"
     if pairs < minimum:
         say(
-            f"warning: {pairs} {unit} cannot reach p < {config.protocol.alpha:g} "
+            f"warning: {pairs} {unit} {verb} reach p < {protocol.alpha:g} "
             f"in a family of {comparisons} comparison(s); at least {minimum} can"
         )
 

@@ -1,4 +1,4 @@
-"""A plan of seeds as text, in points, and as plain JSON values, in score units."""
+"""A plan of seeds or trials as text, in points, and as plain JSON values, in score units."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from harness.analysis.seed_plan import Outlook, SeedPlan, Spread, largest_need
 from harness.stats.spread import sd_interval
+from harness.stats.tuned_power import effective_trials, minimum_trials
 
 EXAMPLE_SEEDS = 10
 """The number of seeds in the caution, if the number behind a spread is unknown."""
@@ -30,7 +31,9 @@ class Question:
     """The number of comparisons in the family."""
     power: float
     unit: str = "seeds"
-    """The unit of replication: "seeds", or "repeats" of a whole ablation."""
+    """The unit of replication: "seeds", "trials" of pools, or "repeats" of a whole ablation."""
+    budget: int = 1
+    """Number of trials of a tuner, for the unit "trials"."""
 
     @property
     def level(self) -> float:
@@ -46,7 +49,7 @@ def show_plans(question: Question, plans: Sequence[SeedPlan]) -> None:
     console.print(_test(question))
     for plan in plans:
         console.print()
-        console.print(_spread(plan), markup=False)
+        console.print(_spread(question, plan), markup=False)
         console.print(_table(question, plan))
         console.print(_need(question, plan), markup=False)
     console.print()
@@ -61,6 +64,7 @@ def plain_plans(question: Question, plans: Sequence[SeedPlan]) -> dict[str, Any]
         "comparisons": question.comparisons,
         "power": question.power,
         "unit": question.unit,
+        "budget": question.budget,
         "plans": [_json_value(asdict(plan)) for plan in plans],
         "without": list(question.exclusions),
     }
@@ -70,16 +74,28 @@ def _test(question: Question) -> str:
     level = f"alpha = {question.alpha:g}"
     if question.comparisons > 1:
         level += f" / {question.comparisons} comparisons (Holm's worst case)"
-    return f"Two-sided paired sign-flip test, {level}, a number of {question.unit} fixed beforehand"
+    test = "paired sign-flip test"
+    if question.unit == "trials":
+        test = f"exchange test of tuned scores with a budget of {_count(question.budget, 'trial')}"
+    return f"Two-sided {test}, {level}, a number of {question.unit} fixed beforehand"
 
 
-def _spread(plan: SeedPlan) -> str:
-    spread, ends = plan.spread, plan.sd_interval
+def _spread(question: Question, plan: SeedPlan) -> str:
+    spread, ends, source = plan.spread, plan.sd_interval, f"{plan.spread.pairs} pairs"
     name = "" if spread.comparison is None else f"{spread.comparison}: "
     text = f"{name}standard deviation of the paired differences {_points(spread.sd)}"
+    if question.unit == "trials":
+        text = (
+            f"{name}standard deviation of the difference of tuned scores, times √trials, "
+            f"{_points(spread.sd)}"
+        )
+        source = f"{spread.pairs} trials"
+        if spread.pairs is not None and spread.budget > 1:
+            weight = effective_trials(spread.pairs, spread.budget)
+            source += f", as uncertain as from {weight:.1f} with a budget of one"
     if ends is None:
         return text
-    return f"{text} (95 % interval {_range(*ends)}, from {spread.pairs} pairs)"
+    return f"{text} (95 % interval {_range(*ends)}, from {source})"
 
 
 def _table(question: Question, plan: SeedPlan) -> Table:
@@ -108,8 +124,9 @@ def _power_range(outlook: Outlook) -> str:
 
 def _need(question: Question, plan: SeedPlan) -> str:
     spread, ends = plan.spread, plan.needed_interval
+    unit = "trials of each method" if question.unit == "trials" else question.unit
     text = (
-        f"{plan.needed} {question.unit} detect a difference of {_points(spread.margin)} of "
+        f"{plan.needed} {unit} detect a difference of {_points(spread.margin)} of "
         f"{spread.metric}, the margin, with power {question.power:g}"
     )
     if ends is None:
@@ -127,8 +144,9 @@ def _joint_need(question: Question, plans: Sequence[SeedPlan]) -> list[str]:
 
 def _caution(question: Question, plans: Sequence[SeedPlan]) -> str:
     pair_counts = [plan.spread.pairs for plan in plans if plan.spread.pairs is not None]
-    n = min(pair_counts, default=EXAMPLE_SEEDS)
-    low, high = sd_interval(1.0, n)
+    least = max(EXAMPLE_SEEDS, minimum_trials(question.budget))
+    n = min(pair_counts, default=least)
+    low, high = sd_interval(1.0, effective_trials(n, question.budget))
     hint = "" if pair_counts else ", which --sd-seeds N takes into account"
     return (
         f"A spread from few {question.unit} is uncertain: estimated from {n}, the true spread is "
@@ -138,8 +156,11 @@ def _caution(question: Question, plans: Sequence[SeedPlan]) -> str:
 
 
 def _points(value: float) -> str:
-    text = f"{100 * value:.2f}".rstrip("0").rstrip(".")
-    return f"{text} point{'' if text == '1' else 's'}"
+    return _count(f"{100 * value:.2f}".rstrip("0").rstrip("."), "point")
+
+
+def _count(number: int | str, noun: str) -> str:
+    return f"{number} {noun}{'' if str(number) == '1' else 's'}"
 
 
 def _range(low: float, high: float) -> str:

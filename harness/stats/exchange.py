@@ -39,7 +39,7 @@ from harness.stats.arrays import Floats
 from harness.stats.equivalence import PairedEquivalence, segment_equivalence
 from harness.stats.paired import ROUNDING, Interval
 from harness.stats.signflip import Patterns, Segments
-from harness.stats.tuned_score import Pool, budget_shares, tuned_mean
+from harness.stats.tuned_score import Pool, budget_shares, trial_weights, tuned_mean
 
 EXACT_TRIALS = 14
 """Up to this many trials the test counts all patterns; above, it samples patterns."""
@@ -73,7 +73,7 @@ class TunedDifference:
     is_exact: bool
     """Whether the test counted all patterns; otherwise it sampled patterns."""
     minimum_p: float
-    """A lower bound of all p values. With a budget near the number of trials no data reach the bound."""
+    """A lower bound of all p values: `least_p_value` if the test is exact."""
 
 
 def tuned_difference(
@@ -102,6 +102,7 @@ def tuned_difference(
     segments = pool_segments(method, baseline, budget, generator, resamples)
     # In floating point 1 - 0.95 is a little more than 0.05.
     alpha = round(1 - confidence, 12)
+    is_exact = _trials(method) <= EXACT_TRIALS
     return TunedDifference(
         trials=_trials(method),
         teachers=len(method),
@@ -110,9 +111,31 @@ def tuned_difference(
         confidence=confidence,
         interval=Interval(*signflip.interval(segments, alpha, tolerance)),
         p_value=signflip.p_value(segments, tolerance),
-        is_exact=_trials(method) <= EXACT_TRIALS,
-        minimum_p=1 / (len(segments.low) + 1),
+        is_exact=is_exact,
+        minimum_p=least_p_value(method, baseline, budget)
+        if is_exact
+        else 1 / (len(segments.low) + 1),
     )
+
+
+def least_p_value(method: Sequence[Pool], baseline: Sequence[Pool], budget: int) -> float:
+    """A lower bound of the exact p value, whatever the reported scores are.
+
+    A pair is neutral if both of its trials rank below all trials with a weight, in both pools. An
+    exchange of neutral pairs changes no weighted trial and so no tuned score. With m neutral pairs among
+    N, all 2^m such patterns and their complements count as extreme, and the p value is at least
+    2 * 2^m / 2^N. Without ties of selection scores, two pools that differ by the same amount in all
+    trials reach the bound.
+
+    Raises ValueError if the methods differ in their numbers of trials, or `budget` is not from 1 to the
+    number of trials of each pool.
+    """
+    neutral_pairs = 0
+    for method_pool, baseline_pool in zip(method, baseline, strict=True):
+        ranks = [rankdata(pool.selection) for pool in (method_pool, baseline_pool)]
+        least_weighted = min(r[trial_weights(r, budget) > 0].min() for r in ranks)
+        neutral_pairs += int(np.sum(np.maximum(*ranks) < least_weighted))
+    return 2.0 ** (1 + neutral_pairs - _trials(method))
 
 
 def tuned_equivalence(

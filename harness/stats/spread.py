@@ -7,11 +7,12 @@ import scipy.stats
 from harness.stats.paired import Interval
 
 
-def sd_interval(sd: float, n: int, confidence: float = 0.95) -> Interval:
+def sd_interval(sd: float, n: float, confidence: float = 0.95) -> Interval:
     """The interval of the true standard deviation, from `sd` of n differences (ddof = 1).
 
     The interval has the unit of `sd`. It uses the chi-square distribution of (n - 1) sd² over the
     variance, which assumes normal differences; with heavier tails the interval covers too little.
+    n may be a fraction: the effective number of values with unequal weights.
 
     Raises ValueError if `sd` is negative or not finite, n is below 2 or `confidence` is not between
     0 and 1.

@@ -6,10 +6,9 @@ from typing import Literal, NamedTuple
 from harness.stats import wording
 from harness.stats.bootstrap import CrossedBootstrap
 from harness.stats.equivalence import PairedEquivalence
-from harness.stats.family import minimum_seeds
 from harness.stats.paired import Interval, PairedDifference
-from harness.stats.power import seeds_needed
 from harness.stats.stopping import Stopping
+from harness.stats.tuned_power import minimum_trials, trials_needed
 
 Outcome = Literal["better", "worse", "equivalent", "not decided"]
 Scope = Literal["task", "examples"]
@@ -131,8 +130,11 @@ def verdict(
     if winner_failures:
         notes += FAILURE_NOTE
     elif outcome == "not decided":
-        shortage = "" if unit == "trials" else _shortage(difference.n, comparisons, alpha, unit)
-        notes += shortage or _seed_advice(difference, equivalence, comparisons, alpha, margin, unit)
+        tuner_budget = budget if unit == "trials" else None
+        shortage = _shortage(difference, comparisons, alpha, tuner_budget, unit)
+        notes += shortage or _advice(
+            difference, equivalence, comparisons, alpha, margin, tuner_budget, unit
+        )
     return Verdict(outcome, scope, f"{subjects.opening}{numbers}: {claim}, {reach}{notes}.")
 
 
@@ -215,30 +217,37 @@ def _reach(scope: Scope, bootstrap: CrossedBootstrap | None, points: float, cond
     return f"on these examples, {condition} (over new examples: {interval})"
 
 
-def _shortage(n: int, comparisons: int, alpha: float, unit: str) -> str:
-    minimum = minimum_seeds(comparisons, alpha)
-    if n >= minimum:
+def _shortage(
+    difference: PairedDifference, comparisons: int, alpha: float, budget: int | None, unit: str
+) -> str:
+    """The clause on pairs that are too few for any decision."""
+    minimum = minimum_trials(budget or 1, comparisons, alpha)
+    if difference.n >= minimum or difference.minimum_p < alpha / comparisons:
         return ""
     family = "one comparison" if comparisons == 1 else f"{comparisons} comparisons"
-    return f"; {n} paired {unit} cannot reach p < {alpha:g} in {family}, at least {minimum} can"
+    pairs = f"{difference.n} paired {unit}"
+    return f"; {pairs} cannot reach p < {alpha:g} in {family}, at least {minimum} can"
 
 
-def _seed_advice(
+def _advice(
     difference: PairedDifference,
     equivalence: PairedEquivalence | None,
     comparisons: int,
     alpha: float,
     margin: str,
+    budget: int | None,
     unit: str,
 ) -> str:
-    """The clause on the number of seeds that find a difference of the margin's size."""
+    """The clause on the number of pairs that find a difference of the margin's size."""
     if equivalence is None or not difference.sd > 0:
         return ""
-    seeds = seeds_needed(difference.sd, equivalence.margin, alpha / comparisons)
+    level = alpha / comparisons
+    count = trials_needed(difference.sd, equivalence.margin, budget or 1, level)
+    pairs = unit if budget is None else f"{unit} of each method"
     goal = f"to find a difference of {margin} in four of five cases"
-    if seeds <= difference.n:
-        return f"; {difference.n} {unit} are enough {goal}"
-    return f"; with this spread it takes {seeds} {unit} {goal}"
+    if count <= difference.n:
+        return f"; {difference.n} {pairs} are enough {goal}"
+    return f"; with this spread it takes {count} {pairs} {goal}"
 
 
 def sequential_verdict(

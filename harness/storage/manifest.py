@@ -200,6 +200,11 @@ class Manifest:
         return self.trials if self.is_joint else None
 
     @property
+    def tuner_budget(self) -> int:
+        """Number of trials of a tuner for tuned scores; 1 for scores of seeds or repeats."""
+        return self.config.protocol.budget if self.unit == "trial" else 1
+
+    @property
     def study_names(self) -> tuple[str, ...]:
         """The names of all studies."""
         return tuple(name for studies in self.studies.values() for name in studies.values())

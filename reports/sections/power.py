@@ -1,4 +1,4 @@
-"""Power: the chance that a number of seeds finds a true difference, at the observed spread."""
+"""Power: the chance that a number of seeds or trials finds a true difference, at the observed spread."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.compare import Comparison
-from harness.stats import minimum_seeds
 from harness.stats.paired import ROUNDING
 from harness.stats.power import detectable_difference, power_of
 from harness.stats.spread import sd_interval
+from harness.stats.tuned_power import (
+    detectable_tuned_difference,
+    effective_trials,
+    minimum_trials,
+)
 from reports.evidence import POINTS, Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Section, panel
@@ -23,6 +27,7 @@ from reports.kit.drawing import Drawing
 from reports.kit.palette import DASHES, Styles
 
 SEEDS = (5, 10, 20, 50)
+TRIALS = (10, 20, 40, 80)
 TARGET_POWER = 0.8
 """The power with which a difference counts as found."""
 FULL_POWER = 0.9995
@@ -40,14 +45,16 @@ FIGURE_REACH = 1.5
 class TaskPower:
     """One task's spreads, and the differences that can be found at these spreads.
 
-    `comparisons` has one row per comparison with a spread: `method`, `baseline`, `pairs`; in points,
-    `sd` with its 95 % interval, and `detectable_N` for each number N of pairs in `seeds`, infinite if N
-    pairs can find no difference. `curves` has one row per true difference and number of pairs that can
-    find any difference: power from 0 to 1 at the median spread `sd` and at `level`. `no_spread` names
-    the comparisons that have no spread.
+    `budget` is a tuner's number of trials for tuned scores, whose pairs are pairs of trials; it is 1 for
+    pairs of seeds or repeats. `comparisons` has one row per comparison with a spread: `method`,
+    `baseline`, `pairs`; in points, `sd` with its 95 % interval, and `detectable_N` for each number N of
+    pairs in `seeds`, infinite if N pairs can find no difference. `curves` has one row per difference and
+    number of pairs that can find any difference: power from 0 to 1 at the median spread `sd` and at
+    `level`. `no_spread` names the comparisons that have no spread.
     """
 
     level: float
+    budget: int
     sd: float
     seeds: tuple[int, ...]
     comparisons: pd.DataFrame
@@ -80,15 +87,17 @@ def read_power(evidence: Evidence, task: str) -> TaskPower | None:
     ]
     if not spread:
         return None
-    level = evidence.manifest.share
-    seeds = tuple(sorted({*SEEDS, len(evidence.manifest.report_seeds)}))
+    level, budget = evidence.manifest.share, evidence.manifest.tuner_budget
+    numbers = TRIALS if evidence.manifest.unit == "trial" else SEEDS
+    seeds = tuple(sorted({*numbers, len(evidence.manifest.report_seeds)}))
     sd = float(np.median([comparison.difference.sd for comparison in spread]))
     return TaskPower(
         level,
+        budget,
         POINTS * sd,
         seeds,
-        pd.DataFrame([_row(comparison, seeds, level) for comparison in spread]),
-        _curves(POINTS * sd, seeds, level),
+        pd.DataFrame([_row(comparison, seeds, level, budget) for comparison in spread]),
+        _curves(POINTS * sd, seeds, level, budget),
         tuple(
             _no_spread_text(comparison) for comparison in comparisons if comparison not in spread
         ),
@@ -101,13 +110,17 @@ def _no_spread_text(comparison: Comparison) -> str:
     return f"{comparison.method} against {comparison.baseline} ({reason})"
 
 
-def _row(comparison: Comparison, seeds: tuple[int, ...], level: float) -> dict[str, str | float]:
+def _row(
+    comparison: Comparison, seeds: tuple[int, ...], level: float, budget: int
+) -> dict[str, str | float]:
     sd, pairs = comparison.difference.sd, comparison.difference.n
     assert (
         comparison.detectable_difference is not None
     )  # the comparison has a spread and a fixed number of pairs
-    low, high = sd_interval(sd, pairs)
-    detectable = {n: POINTS * detectable_difference(sd, n, level, TARGET_POWER) for n in seeds}
+    low, high = sd_interval(sd, effective_trials(pairs, budget))
+    detectable = {
+        n: POINTS * detectable_tuned_difference(sd, n, budget, level, TARGET_POWER) for n in seeds
+    }
     return {
         "method": comparison.method,
         "baseline": comparison.baseline,
@@ -120,8 +133,8 @@ def _row(comparison: Comparison, seeds: tuple[int, ...], level: float) -> dict[s
     }
 
 
-def _curves(sd: float, seeds: tuple[int, ...], level: float) -> pd.DataFrame:
-    numbers = [n for n in seeds if n >= minimum_seeds(1, level)]
+def _curves(sd: float, seeds: tuple[int, ...], level: float, budget: int) -> pd.DataFrame:
+    numbers = [n for n in seeds if n >= minimum_trials(budget, 1, level)]
     reach = max(detectable_difference(1.0, n, level, TARGET_POWER) for n in numbers)
     rows = [
         (n, sd * effect, power)
@@ -229,12 +242,19 @@ def _notes(power: TaskPower) -> tuple[str, ...]:
         f"{'' if len(power.comparisons) == 1 else 's'}. Each comparison is tested at level "
         f"{power.level:.2g}: its share of the family's level, the worst case of Holm's method."
     ]
-    least_pairs = minimum_seeds(1, power.level)
+    least_pairs = minimum_trials(power.budget, 1, power.level)
     small_numbers = [str(n) for n in power.seeds if n < least_pairs]
     if small_numbers:
+        reach = "can be found" if power.budget == 1 else "is sure to be found"
         notes.append(
-            f"With {' or '.join(small_numbers)} pairs no difference can be found at that level, however "
+            f"With {' or '.join(small_numbers)} pairs no difference {reach} at that level, however "
             f"large it is: {least_pairs} pairs are the least."
+        )
+    if power.budget > 1:
+        notes.append(
+            f"The spread is that of tuned scores at a budget of {power.budget} trials: the standard "
+            "deviation of their difference, by the jackknife, times the square root of the number of "
+            "trials. A few good trials carry a tuned score, so the spread is uncertain."
         )
     if power.no_spread:
         notes.append(f"Left out, without a spread: {', '.join(power.no_spread)}.")
@@ -262,9 +282,9 @@ SECTION = Section(
     anchor="power",
     title="Power: which differences could be found",
     reading=(
-        "Each line is a number of seed pairs. It shows the chance that the sign-flip test decides for "
-        "the right side, by the size of the true difference, at the observed spread. Dashed line: four "
-        "cases in five. Dotted line: the margin of equivalence."
+        "Each line is a number of pairs: of seeds, or of trials where scores are tuned. It shows the "
+        "chance that the test of the verdict decides for the right side, by the true difference, at "
+        "the observed spread. Dashed line: four cases in five. Dotted line: the margin of equivalence."
     ),
     details=(
         "Points are the comparisons, each at its own spread and number of pairs. The section is for "
@@ -273,5 +293,4 @@ SECTION = Section(
         "the p value in other words."
     ),
     maker=power_blocks,
-    settings_only=True,
 )

@@ -33,6 +33,7 @@ from harness.stats.power import power_of, seeds_needed
 from harness.stats.sequential import sequential_sign_flip
 from harness.stats.signflip import exact_p_values
 from harness.stats.spread import sd_interval
+from harness.stats.tuned_power import detectable_tuned_difference
 
 SMALL = Size(600, 5, 1, 300, 100, 300, 200)
 TINY = Size(30, 15, 1, 2, 2, 2, 2)
@@ -53,6 +54,7 @@ def test_the_command_simulates_everything(
     monkeypatch.setattr(calibration, "SEEDS", (6, 10))
     monkeypatch.setattr(calibration, "POOL_CASES", ((8, 3),))
     monkeypatch.setattr(pool_checks, "TRUTH_SEARCHES", 1000)
+    monkeypatch.setattr(power_checks, "SPREAD_SEARCHES", 50)
     code = calibration.main(["--quick", "--json", "--processes", "1"])
     printed = json.loads(capsys.readouterr().out)
     rates = printed["rates"]
@@ -304,6 +306,18 @@ FAULTS: list[tuple[str, Any, Cell, set[str]]] = [
         lambda *given: seeds_needed(*given) + 4,
         partial(power_checks.seeds_rates, 1.0, 1, size=SMALL),
         {"power: one seed fewer"},
+    ),
+    (
+        "detectable_tuned_difference",
+        lambda *given: 1.4 * detectable_tuned_difference(*given),
+        partial(power_checks.tuned_rates, "normal", 12, 4, size=SMALL),
+        {"power: detectable_tuned_difference"},
+    ),
+    (
+        "effective_trials",
+        lambda trials, _: trials,
+        partial(power_checks.tuned_rates, "normal", 12, 4, size=SMALL),
+        {"coverage: spread of tuned scores"},
     ),
 ]
 

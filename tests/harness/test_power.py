@@ -13,13 +13,22 @@ import pytest
 from statsmodels.stats.power import TTestPower
 
 from harness.metric_table import METRICS
-from harness.power import SEEDS, main
+from harness.power import SEEDS, TRIALS, main
 from harness.stats import minimum_seeds
 from harness.stats.power import detectable_difference, power_of, seeds_needed
 from harness.stats.spread import sd_interval
+from harness.stats.tuned_power import (
+    detectable_tuned_difference,
+    effective_trials,
+    spread_of_searches,
+    trials_needed,
+    tuned_power,
+)
 from harness.storage.ledger import Ledger
 from tests.harness.analysis.test_compare import SEEDS as PAIRS
 from tests.harness.analysis.test_compare import compared, spread
+from tests.harness.analysis.test_pools import BASELINE, METHOD
+from tests.harness.analysis.test_pools import compared as compared_pools
 from tests.harness.analysis.test_repeats import joined
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +100,7 @@ def test_the_numbers_are_the_statistics_own(answer: Answer) -> None:
     assert (found["alpha"], found["comparisons"], found["power"]) == (0.1, 3, 0.7)
     assert plan["spread"] == {
         "comparison": None, "metric": "matthews", "sd": 0.012, "pairs": 8, "margin": margin,
+        "budget": 1,
     }  # fmt: skip
     low, high = sd_interval(0.012, 8)
     assert plan["sd_interval"] == [low, high]
@@ -205,6 +215,53 @@ def test_repeats_of_the_whole_are_planned_as_such(
     assert "A spread from few repeats is uncertain: estimated from 3" in text
 
 
+def test_trials_are_planned_from_the_spread_of_searches(
+    answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--sd", "0.016", "--budget", "4", "--sd-seeds", "20", "--comparisons", "6")
+    plans = answer(*flags)
+    assert (plans["unit"], plans["budget"]) == ("trials", 4)
+    (plan,) = plans["plans"]
+    sd, level = spread_of_searches(0.016, 4, 20), 0.05 / 6
+    assert plan["spread"]["sd"] == sd
+    low, high = sd_interval(sd, effective_trials(20, 4))
+    assert plan["sd_interval"] == [low, high]
+    assert plan["needed"] == trials_needed(sd, 0.01, 4, level)
+    assert plan["needed_interval"] == [trials_needed(end, 0.01, 4, level) for end in (low, high)]
+    assert [outlook["seeds"] for outlook in plan["outlooks"]] == list(TRIALS)
+    least = plan["outlooks"][0]
+    assert (least["detectable"], least["power"]) == (None, 0)  # 11 trials are the least
+    for outlook in plan["outlooks"][1:]:
+        n = outlook["seeds"]
+        assert outlook["detectable"] == detectable_tuned_difference(sd, n, 4, level)
+        assert outlook["power"] == tuned_power(sd, 0.01, n, 4, level)
+    assert main([*flags]) == 0
+    text = capsys.readouterr().out
+    assert "exchange test of tuned scores with a budget of 4 trials, alpha = 0.05 / 6" in text
+    assert "from 20 trials, as uncertain as from 8.1 with a budget of one)" in text
+    assert f"{plan['needed']} trials of each method detect a difference of 1 point" in text
+
+
+def test_the_trials_of_an_earlier_study(
+    ledger: Ledger, tmp_path: Path, answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (comparison,) = compared_pools(ledger, {"alp": METHOD, "kd": BASELINE}).comparisons
+    sd = comparison.difference.sd
+    plans = answer("--runs", str(tmp_path))
+    assert (plans["unit"], plans["budget"]) == ("trials", 2)
+    (plan,) = plans["plans"]
+    assert plan["spread"] == {
+        "comparison": "alp against kd on rte", "metric": "accuracy", "sd": sd, "pairs": 6,
+        "margin": 0.01, "budget": 2,
+    }  # fmt: skip
+    assert plan["sd_interval"] == list(sd_interval(sd, effective_trials(6, 2)))
+    assert plan["needed"] == trials_needed(sd, 0.01, 2)
+    assert comparison.detectable_difference == math.inf  # seven trials are the least
+    assert main(["--runs", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "standard deviation of the difference of tuned scores, times √trials, " in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -229,6 +286,12 @@ def test_repeats_of_the_whole_are_planned_as_such(
         (["--sd", "0.01", "--storage", "a"], "--storage: cannot be used with --sd"),
         (["--runs", "x", "--sd-seeds", "3"], "--sd-seeds: cannot be used with --runs"),
         (["--runs", "x", "--metric", "f1"], "--metric: cannot be used with --runs"),
+        (["--runs", "x", "--budget", "4"], "--budget: cannot be used with --runs"),
+        (["--sd", "0.01", "--budget", "0"], "--budget: '0' is not a number from 1 to"),
+        (
+            ["--sd", "0.01", "--budget", "4", "--sd-seeds", "7"],
+            "--sd-seeds 7: a budget of 4 takes at least 8 trials",
+        ),
         (["--sd", "0.01", "more"], "unrecognized arguments: more"),
         (["--runs", "{0}/none"], "no such folder"),
         (["--runs", "{0}/empty"], "has no ledger.db"),

@@ -84,7 +84,7 @@ def _populations(evidence: Evidence) -> Iterable[_Population]:
     fingerprints: set[str] = set()
     results = (*evidence.result.results, *chain.from_iterable(evidence.repeats.values()))
     for result in results:
-        for run in (*result.search, *result.report):
+        for run in result.runs:
             record = run.record
             if record.created is None or record.fingerprint in fingerprints:
                 continue

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.results import MethodResult
-from reports.evidence import Evidence
+from reports.evidence import POINTS, Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Section
 from reports.kit.display import Columns, number
@@ -41,7 +41,7 @@ def cost_table(results: Iterable[MethodResult]) -> pd.DataFrame:
     """
     rows = []
     for result in results:
-        for role, runs in (("search", result.search), ("report", result.report)):
+        for role, runs in result.runs_by_role.items():
             records = [run.record for run in runs if run.record.status == "complete"]
             if records:
                 seconds = [record.seconds for record in records]
@@ -60,8 +60,11 @@ def _cost_block(evidence: Evidence, task: str, styles: Styles) -> Block:
         return Block("")
     frame = quality_frame(results)
     costs = _costs(results) if len(frame) > 1 else []
-    panels = tuple(quality_panel(frame, cost, styles, evidence.metric(task)) for cost in costs)
-    notes = _shared_cost(frame) if panels else ()
+    kind = "Tuned" if any(result.tuned for result in results) else "Mean"
+    panels = tuple(
+        quality_panel(frame, cost, styles, evidence.metric(task), kind) for cost in costs
+    )
+    notes = (*_search_cost(evidence, results), *_shared_cost(frame)) if panels else ()
     cost = display.table("Cost", table, COST, styles)
     return Block(evidence.task_label(task), notes, panels=panels, tables=(cost,))
 
@@ -70,6 +73,19 @@ def _costs(results: Iterable[MethodResult]) -> list[str]:
     """The costs that differ by method: on a CPU, memory is the memory of the whole process."""
     devices = {run.record.inputs.device for result in results for run in result.report}
     return list(AXES) if devices == {"cuda"} else ["seconds"]
+
+
+def _search_cost(evidence: Evidence, results: Iterable[MethodResult]) -> tuple[str, ...]:
+    """A note on the cost of a search, where scores are tuned scores."""
+    sds = [f"{result.method} {POINTS * result.sd:.2f}" for result in results if result.tuned]
+    if not sds:
+        return ()
+    budget = evidence.manifest.tuner_budget
+    return (
+        f"Scores are tuned scores at a budget of {budget} trial{'' if budget == 1 else 's'}, and the "
+        f"seconds are those of one trial: a search takes {budget} times as long. Standard deviation of "
+        f"one search's score, in points: {', '.join(sds)}.",
+    )
 
 
 def _shared_cost(frame: pd.DataFrame) -> tuple[str, ...]:
@@ -88,9 +104,9 @@ SECTION = Section(
     anchor="cost",
     title="Timeline and cost",
     reading=(
-        "Timeline: pale bars are search runs, full bars are report runs. Cost: means over finished "
-        "runs. A ring marks a method that no other method surpasses: none is better in score or cost "
-        "without being worse in the other."
+        "Timeline: pale bars are search runs, full bars are report runs or the trials of a pool. Cost: "
+        "means over finished runs. A ring marks a method that no other method surpasses: none is better "
+        "in score or cost without being worse in the other."
     ),
     details=(
         "Runs that were trained together divide their time equally. Long times without runs are cut "
@@ -101,5 +117,4 @@ SECTION = Section(
         "mark shares its cost with other methods."
     ),
     maker=cost_blocks,
-    settings_only=True,
 )

@@ -1,4 +1,4 @@
-"""Quality against cost: each method's mean score, its cost, and the methods that no other surpasses."""
+"""Quality against cost: each method's score, its cost, and the methods that no other surpasses."""
 
 from __future__ import annotations
 
@@ -22,14 +22,18 @@ COLUMNS = [
 
 
 def quality_frame(results: Iterable[MethodResult]) -> pd.DataFrame:
-    """One row per method with finished report runs: mean score in points, cost, and fronts.
+    """One row per method with finished report runs: its score in points, cost, and fronts.
+
+    The score is the mean of the report runs, or the tuned score of a pool whose trials have ended.
 
     `seconds` is the mean of a method's runs, `memory` their maximum in MiB. `shared` says that runs of
     other methods were trained in the same populations, whose cost is divided equally. A method is on a
     front (`seconds_front`, `memory_front`) unless another method costs no more and scores no less, and
     is better in one of the two. A `shared` method is on no front.
     """
-    scored_results = [result for result in results if result.scores]
+    scored_results = [
+        result for result in results if result.scores and (result.tuned or not result.is_pool)
+    ]
     owners = {run.record.fingerprint: r.method for r in scored_results for run in r.report}
     rows = []
     for result in scored_results:
@@ -58,7 +62,7 @@ def _front(points: pd.Series[float], cost: pd.Series[float], shared: pd.Series[b
 
 
 def quality_figure(frame: pd.DataFrame, cost: str, styles: Styles, metric: str) -> Drawing:
-    """Mean score by a cost of `AXES`, and the front's steps. From `quality_frame`."""
+    """Score by a cost of `AXES`, and the front's steps. From `quality_frame`."""
     figure = blank_figure(height=340, y_title=f"{metric}, points")
     front = frame[frame[f"{cost}_front"]].sort_values([cost, "points"])
     figure.add_scatter(
@@ -84,9 +88,11 @@ def quality_figure(frame: pd.DataFrame, cost: str, styles: Styles, metric: str) 
     return figure
 
 
-def quality_panel(frame: pd.DataFrame, cost: str, styles: Styles, metric: str) -> Panel:
-    """The figure of one cost, and the methods on its front in words."""
-    caption = f"Mean {metric} against {AXES[cost].removesuffix(', MiB')}"
+def quality_panel(
+    frame: pd.DataFrame, cost: str, styles: Styles, metric: str, kind: str = "Mean"
+) -> Panel:
+    """The figure of one cost, and the methods on its front in words. `kind` is "Mean" or "Tuned"."""
+    caption = f"{kind} {metric} against {AXES[cost].removesuffix(', MiB')}"
     front = frame[frame[f"{cost}_front"]]
     alt = "Not surpassed: " + "; ".join(
         f"{row['method']}, {row['points']:.2f} points at {row[cost]:.3g}"

@@ -1,6 +1,7 @@
 """Verdicts: their words, and words that they never have."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from harness.stats import (
     verdict,
 )
 from harness.stats.power import seeds_needed
+from harness.stats.tuned_power import trials_needed
 
 AHEAD = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.03, 0.04]
 UNCLEAR = [0.01, -0.02, 0.03, -0.04, 0.05, -0.06, 0.03, 0.04]
@@ -228,3 +230,27 @@ def test_an_impossible_p_value_of_equivalence_is_named(wrong: float) -> None:
 def test_an_impossible_adjusted_p_value_is_named(adjusted_p: float) -> None:
     with pytest.raises(ValueError, match=f"adjusted_p must be between .* got {adjusted_p}"):
         judge(compare(AHEAD), adjusted_p)
+
+
+def test_tuned_scores_are_planned_in_trials() -> None:
+    difference, test = compare(UNCLEAR), paired_equivalence(UNCLEAR, 0.02)
+    needed = trials_needed(difference.sd, 0.02, 3, 0.05 / 3)
+    options = {"budget": 3, "comparisons": 3, "equivalence_p": 1.0}
+    result = judge(difference, equivalence=test, **options)
+    assert result.sentence.endswith(
+        f"; with this spread it takes {needed} trials of each method to find a difference of 2 points "
+        "of accuracy in four of five cases."
+    )
+    large = paired_equivalence(UNCLEAR, 0.9)
+    sentence = judge(difference, equivalence=large, **{**options, "comparisons": 1}).sentence
+    assert "; 8 trials of each method are enough to find a difference of 90 points" in sentence
+
+
+def test_too_few_trials_are_said_if_no_data_can_decide() -> None:
+    """By the pairing of the trials: the least p value, and not the number of trials, says it."""
+    difference = replace(compare(UNCLEAR), minimum_p=0.0625, p_value=0.5)
+    assert judge(difference, budget=4).sentence.endswith(
+        "; 8 paired trials cannot reach p < 0.05 in one comparison, at least 9 can."
+    )
+    fine = replace(difference, minimum_p=2 / 2**8)
+    assert "cannot reach" not in judge(fine, budget=4).sentence

@@ -1,13 +1,19 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from scipy.stats import norm
 
 from harness.stats.power import power_of
+from harness.stats.spread import sd_interval
+from harness.stats.tuned_power import detectable_tuned_difference, effective_trials
+from harness.storage.ledger import Ledger
 from reports.evidence import read_evidence
 from reports.kit.palette import method_styles
 from reports.sections import power
+from tests.harness.analysis.test_pools import BASELINE, METHOD
+from tests.harness.analysis.test_pools import compared as compared_pools
 
 STYLES = method_styles(["finetune", "alp"])
 SEEDS = range(100, 106)
@@ -135,3 +141,21 @@ def test_an_empty_ledger_has_no_block(scribe: Any) -> None:
     scribe.begin()
     evidence = read_evidence(scribe.ledger, "alp-rte")
     assert all(block.is_empty for block in power.power_blocks(evidence, STYLES))
+
+
+def test_pools_are_planned_in_trials(ledger: Ledger) -> None:
+    (comparison,) = compared_pools(ledger, {"alp": METHOD, "kd": BASELINE}).comparisons
+    ledger.write_texts("sha", np.arange(1), [("premise", "guess")])
+    evidence = read_evidence(ledger, "ablation")
+    found = power.read_power(evidence, "rte")
+    assert found is not None
+    assert (found.budget, found.seeds) == (2, (6, 10, 20, 40, 80))
+    sd, (row,) = comparison.difference.sd, found.comparisons.to_dict("records")
+    ends = sd_interval(sd, effective_trials(6, 2))
+    assert (row["sd_low"], row["sd_high"]) == pytest.approx([100 * end for end in ends])
+    assert (row["detectable"], row["detectable_6"]) == (math.inf, math.inf)
+    assert row["detectable_20"] == 100 * detectable_tuned_difference(sd, 20, 2)
+    assert found.curves["seeds"].unique().tolist() == [10, 20, 40, 80]
+    (block,) = power.power_blocks(evidence, method_styles(evidence.methods))
+    assert block.notes[1].startswith("With 6 pairs no difference is sure to be found at that level")
+    assert block.notes[2].startswith("The spread is that of tuned scores at a budget of 2 trials")

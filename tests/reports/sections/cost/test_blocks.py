@@ -1,9 +1,15 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import pytest
+
+from harness.storage.ledger import Ledger
 from reports.evidence import read_evidence
 from reports.kit.palette import method_styles
 from reports.sections.cost.blocks import _costs, cost_blocks, cost_table
+from reports.sections.cost.quality import quality_frame
+from tests.harness.analysis.test_pools import BASELINE, METHOD, compared
 from tests.reports.conftest import measured
 
 STYLES = method_styles(["finetune", "alp"])
@@ -78,3 +84,33 @@ def test_an_empty_ledger_has_no_block(scribe: Any) -> None:
     scribe.begin()
     blocks = cost_blocks(read_evidence(scribe.ledger, "alp-rte"), STYLES)
     assert all(block.is_empty for block in blocks)
+
+
+def test_a_pools_trials_cost_once(ledger: Ledger) -> None:
+    """Of six trials one has failed. The score is the tuned score, its spread that of searches."""
+    compared(ledger, {"alp": METHOD, "kd": BASELINE})
+    ledger.write_texts("sha", np.arange(1), [("premise", "guess")])
+    evidence = read_evidence(ledger, "ablation")
+    kd, alp = evidence.results("rte")
+    rows = cost_table(evidence.results("rte"))
+    assert rows[["method", "role", "runs"]].to_numpy().tolist() == [
+        ["kd", "trial", 6],
+        ["alp", "trial", 5],
+    ]
+    time, task = cost_blocks(evidence, method_styles(evidence.methods))
+    assert time.panels[0].numbers.frame["runs"].sum() == 12
+    assert [panel.caption for panel in task.panels] == ["Tuned accuracy against seconds per run"]
+    assert task.panels[0].numbers.frame["points"].tolist() == pytest.approx(
+        [100 * kd.mean, 100 * alp.mean]
+    )
+    assert task.notes == (
+        "Scores are tuned scores at a budget of 2 trials, and the seconds are those of one trial: a "
+        "search takes 2 times as long. Standard deviation of one search's score, in points: "
+        f"kd {100 * kd.sd:.2f}, alp {100 * alp.sd:.2f}.",
+    )
+
+
+def test_a_pool_without_all_trials_has_no_score(ledger: Ledger) -> None:
+    results = compared(ledger, {"alp": METHOD[:5], "kd": BASELINE}).results
+    assert quality_frame(results)["method"].tolist() == ["kd"]
+    assert cost_table(results)["runs"].tolist() == [4, 6]
