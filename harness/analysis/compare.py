@@ -15,8 +15,8 @@ from harness.analysis.pools import tuned_paired_difference
 from harness.analysis.repeats import read_repeats
 from harness.analysis.results import MethodResult, collapse_warning, read_results
 from harness.stats import (
-    CrossedBootstrap,
     Interval,
+    OverExamples,
     PairedDifference,
     PairedEffects,
     PairedEquivalence,
@@ -62,7 +62,8 @@ class Comparison:
     """None for tuned scores: they are one number for all trials, and no trial has an effect."""
     equivalence: PairedEquivalence | None
     equivalence_p: float
-    crossed_bootstrap: CrossedBootstrap | None
+    crossed_bootstrap: OverExamples | None
+    """The interval over new examples, and over new seeds or, for tuned scores, new searches."""
     verdict: Verdict
     detectable_difference: float | None
     """The least true difference that this number of pairs finds with power 0.8, at the observed spread
@@ -196,12 +197,10 @@ def _compare_fixed(
     test_p_values = holm([test.p_value for test in tests] + padding) if family else ()
     bootstraps = pair_bootstraps(
         stored_answers,
-        [pair for pair in pairs if pair.pools is None],
+        pairs,
         confidence=1 - level.share,
         seed=BOOTSTRAP_SEED,
     )
-    # The bootstrap averages over runs. A tuned score weights its trials, so it has no bootstrap.
-    bootstraps += [None] * (len(pairs) - len(bootstraps))
     comparisons = []
     for pair, difference, p, test, test_p, bootstrap in zip(
         pairs, differences, p_values, tests, test_p_values, bootstraps, strict=False
@@ -288,7 +287,7 @@ def _comparison(
     level: _Level,
     pair_verdict: Verdict,
     interval: Interval,
-    bootstrap: CrossedBootstrap | None,
+    bootstrap: OverExamples | None,
     *,
     adjusted_p: float | None = None,
     equivalence: PairedEquivalence | None = None,
