@@ -120,14 +120,15 @@ def _pool_intervals(
 def _tuned_runs(result: MethodResult, answers: Answers) -> TunedRuns:
     """The predictions of a pool's complete trials with their weights, and the part of failed trials."""
     assert result.tuned is not None
-    runs = sorted(result.report, key=lambda run: run.trial)
-    is_complete = np.array([run.record.status == "complete" for run in runs])
-    weights = result.tuned.weights
-    scores = np.concatenate([pool.reported for pool in result.tuned.pools])
+    weights = result.trial_weights
+    part_of_complete = sum(
+        weights[seed] * score for seed, score in zip(result.seeds, result.scores, strict=True)
+    )
+    seeds = [seed for seed in result.seeds if weights[seed] > 0]
     return TunedRuns(
-        predictions=answers.stack([run.seed for run in runs if run.record.status == "complete"]),
-        weights=weights[is_complete],
-        failure_score=float(weights[~is_complete] @ scores[~is_complete]),
+        predictions=answers.stack(seeds),
+        weights=[weights[seed] for seed in seeds],
+        failure_score=result.tuned.score - part_of_complete if result.failed_seeds else 0.0,
     )
 
 

@@ -63,6 +63,17 @@ class MethodResult:
         return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else float("nan")
 
     @property
+    def trial_weights(self) -> dict[int, float]:
+        """The weight of each trial in the tuned score, by the trial's seed; empty without pools.
+
+        The sum is 1, with the failed trials, which have no predictions.
+        """
+        if self.tuned is None:
+            return {}
+        seeds = [run.seed for run in sorted(self.report, key=lambda run: run.trial)]
+        return dict(zip(seeds, self.tuned.weights.tolist(), strict=True))
+
+    @property
     def runs(self) -> tuple[StudyRun, ...]:
         """All runs once: search runs, then report runs. A pool's trials are report runs alone."""
         if self.report and self.report[0].record.inputs.selection is not None:

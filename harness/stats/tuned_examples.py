@@ -104,7 +104,10 @@ def tuned_examples_bootstraps(
     truth, stacks = prediction_stacks([method.predictions for method in methods], labels)
     weights = [_weights(method, stack) for method, stack in zip(methods, stacks, strict=True)]
     # A trial without weight must not make a resample undefined.
-    stacks = [stack[shares > 0] for stack, shares in zip(stacks, weights, strict=True)]
+    stacks = [
+        stack if (shares > 0).all() else stack[shares > 0]
+        for stack, shares in zip(stacks, weights, strict=True)
+    ]
     weights = [shares[shares > 0] for shares in weights]
     failures = np.array([[method.failure_score] for method in methods])
     score = resampled_score(metric)
