@@ -15,15 +15,15 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from benchmarks.pool_checks import PART, PATTERNS, SLACK
-from benchmarks.rates import ALPHA, Rate, Size, coverage, covers, false_positives
+from benchmarks.rates import ALPHA, Booleans, Rate, Size, coverage, covers, false_positives
 from harness.stats import Interval
 from harness.stats.arrays import Floats
-from harness.stats.exchange import tuned_difference, tuned_equivalence
+from harness.stats.exchange import TunedDifference, tuned_difference, tuned_equivalence
 from harness.stats.tuned_examples import TunedRuns, tuned_examples_bootstraps, tuned_interval
-from harness.stats.tuned_score import Pool, trial_weights, tuned_mean
+from harness.stats.tuned_score import Pool, trial_weights
 
 TRIALS, BUDGET = 20, 4
-RESAMPLES = 999
+RESAMPLES = 499
 SELECTION_NOISE = 1.0
 """Standard deviation of a trial's selection score around the effect of its setting, which has 1."""
 THRESHOLD = float(norm.ppf(0.67))
@@ -105,12 +105,15 @@ def over_examples_rates(
     for index in range(size.exchange_simulations):
         selections, qualities = draw_study(effects, examples, rng)
         runs = [quality > -THRESHOLD for quality in qualities]
-        pools, interval = _interval(selections, runs, rng)
+        pools = _pools(selections, runs)
         test = tuned_difference(*pools, BUDGET, 1 - ALPHA, rng, PATTERNS)
+        interval = _interval(test, selections, runs, rng)
         differences[index] = test.p_value < ALPHA and not covers(interval, 0.0)
         hits[index] = covers(interval, 0.0)
         runs[0] = qualities[0] > -shift
-        pools, interval = _interval(selections, runs, rng)
+        pools = _pools(selections, runs)
+        test = tuned_difference(*pools, BUDGET, 1 - ALPHA, rng, PATTERNS)
+        interval = _interval(test, selections, runs, rng)
         equivalence = tuned_equivalence(*pools, BUDGET, margin, ALPHA, rng, PATTERNS)
         is_within = -margin < interval.low and interval.high < margin
         equivalences[index] = equivalence.p_value < ALPHA and is_within
@@ -127,27 +130,25 @@ def over_examples_rates(
     return [replace(rate, slack=SLACK) for rate in rates]
 
 
-def _interval(
-    selections: list[Floats], runs: list[Floats], rng: np.random.Generator
-) -> tuple[list[list[Pool]], Interval]:
-    """The pools of two methods and the interval of their difference, from right answers."""
-    pools = [
+def _pools(selections: list[Floats], runs: list[Booleans]) -> list[list[Pool]]:
+    """The pools of two methods, from right answers (trials, examples)."""
+    return [
         [Pool(tuple(selection.tolist()), tuple(right.mean(axis=1).tolist()))]
         for selection, right in zip(selections, runs, strict=True)
     ]
-    test = tuned_difference(*pools, BUDGET, 1 - ALPHA, rng, PATTERNS)
+
+
+def _interval(
+    test: TunedDifference, selections: list[Floats], runs: list[Booleans], rng: np.random.Generator
+) -> Interval:
+    """The interval over searches and examples, from right answers (trials, examples)."""
+    examples = runs[0].shape[1]
+    tuned_runs = [
+        TunedRuns(right, trial_weights(selection, BUDGET))
+        for selection, right in zip(selections, runs, strict=True)
+    ]
     (bootstrap,) = tuned_examples_bootstraps(
-        "accuracy",
-        [
-            TunedRuns(right, trial_weights(selection, BUDGET))
-            for selection, right in zip(selections, runs, strict=True)
-        ],
-        [(0, 1)],
-        np.ones(runs[0].shape[1]),
-        rng,
-        RESAMPLES,
-        1 - ALPHA,
+        "accuracy", tuned_runs, [(0, 1)], np.ones(examples), rng, RESAMPLES, 1 - ALPHA
     )
-    mean = tuned_mean(pools[0], BUDGET) - tuned_mean(pools[1], BUDGET)
-    interval = tuned_interval(mean, test.interval, bootstrap, runs[0].shape[1])
-    return pools, Interval(interval.low, interval.high)
+    interval = tuned_interval(test.mean, test.interval, bootstrap, examples)
+    return Interval(interval.low, interval.high)

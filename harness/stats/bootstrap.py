@@ -195,12 +195,12 @@ def tail_rank(resamples: int, confidence: float) -> int:
 
 
 def prediction_stacks(
-    predictions: Sequence[npt.ArrayLike], labels: npt.ArrayLike
+    predictions: Sequence[npt.ArrayLike], labels: npt.ArrayLike, equal_runs: bool = False
 ) -> tuple[Values, list[Values]]:
     """The labels (examples,) and the predictions of each method (runs, examples).
 
     Predictions may be logits (runs, examples, classes): the largest logit decides, a single one is a
-    regression's value. Methods may differ in their numbers of runs.
+    regression's value. With `equal_runs` all methods have the same number of runs.
 
     Raises ValueError if there are no predictions, shapes do not match, or a value is NaN or infinite.
     """
@@ -208,9 +208,14 @@ def prediction_stacks(
     stacks = [
         _predicted_values(_finite_values(p, f"predictions[{i}]")) for i, p in enumerate(predictions)
     ]
-    is_aligned = all(stack.shape[1:] == truth.shape and len(stack) for stack in stacks)
-    if not stacks or truth.ndim != 1 or not truth.size or not is_aligned:
-        raise _shape_error(stacks, truth)
+    shapes = {stack.shape for stack in stacks}
+    is_aligned = all(shape[1:] == truth.shape and shape[0] for shape in shapes)
+    is_aligned &= len(shapes) == 1 if equal_runs else bool(shapes)
+    if truth.ndim != 1 or not truth.size or not is_aligned:
+        raise ValueError(
+            f"predictions {sorted(shapes)} and labels {truth.shape} do not match (seeds, examples) of "
+            "each method and (examples,)"
+        )
     return truth, stacks
 
 
@@ -218,18 +223,8 @@ def _aligned_arrays(
     predictions: Sequence[npt.ArrayLike], labels: npt.ArrayLike
 ) -> tuple[Values, Values]:
     """The labels (examples,) and the predictions of all runs (methods * seeds, examples)."""
-    truth, stacks = prediction_stacks(predictions, labels)
-    if len({stack.shape for stack in stacks}) != 1:
-        raise _shape_error(stacks, truth)
+    truth, stacks = prediction_stacks(predictions, labels, equal_runs=True)
     return truth, np.concatenate(stacks)
-
-
-def _shape_error(stacks: Sequence[Values], truth: Values) -> ValueError:
-    shapes = sorted({stack.shape for stack in stacks})
-    return ValueError(
-        f"predictions {shapes} and labels {truth.shape} do not match (seeds, examples) of each "
-        "method and (examples,)"
-    )
 
 
 def _by_method(scores: Floats, methods: int) -> Floats:
