@@ -117,12 +117,12 @@ def _seed_effects(effects: PairedEffects) -> dict[str, float | None]:
     }
 
 
-def effects_display(frame: pd.DataFrame, styles: Styles) -> Table:
-    """Print `effects_table`."""
+def effects_display(frame: pd.DataFrame, styles: Styles, is_tuned: bool = False) -> Table:
+    """Print `effects_table`. Tuned scores (`is_tuned`) have no columns on single seeds."""
     columns: Columns = {
         "method": ("method", None),
         "baseline": ("against", None),
-        "pairs": ("pairs", number(0)),
+        "pairs": ("trials" if is_tuned else "pairs", number(0)),
         "holm_p": ("p (Holm)", number(3)),
         "discovery_p": ("p (Benjamini-Hochberg)", number(3)),
         "t_low": ("t interval, points", _interval("t_high")),
@@ -137,9 +137,10 @@ def effects_display(frame: pd.DataFrame, styles: Styles) -> Table:
         "margin": ("margin, points", number(1)),
         "equivalence_p": ("equivalence, adjusted p", number(3)),
     }
-    return display.table(
-        "Further statistics of each difference, over seeds", frame, columns, styles
-    )
+    if is_tuned:
+        columns = {name: of for name, of in columns.items() if name not in EFFECT_COLUMNS}
+    title = f"Further statistics of each difference, over {'trials' if is_tuned else 'seeds'}"
+    return display.table(title, frame, columns, styles)
 
 
 def _interval(high: str) -> JointColumn:
@@ -223,9 +224,8 @@ def differences_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     caption = f"{kind} {evidence.metric(task)}"
     forest = panel(caption, alt, forest_figure(frame, styles, is_tuned), frame)
     effects = effects_table(evidence.comparisons(task), evidence.discovery_p)
-    return Block(
-        evidence.task_label(task), panels=(forest,), tables=(effects_display(effects, styles),)
-    )
+    table = effects_display(effects, styles, is_tuned)
+    return Block(evidence.task_label(task), panels=(forest,), tables=(table,))
 
 
 SECTION = Section(

@@ -104,6 +104,13 @@ def test_the_page_has_the_sections_that_pools_can_fill(evidence: Evidence) -> No
     (mark,) = [trace for trace in panel.figure.to_figure().data if trace.mode == "markers"]
     assert "over searches and examples: " in mark.hovertext[0]
     assert "n = 6 trials" in mark.hovertext[0]
+    (effects,) = blocks["differences"][0].tables
+    headings = [cell.text for cell in effects.headings]
+    assert headings[:5] == [
+        "method", "against", "trials", "p (Holm)", "p (Benjamini-Hochberg)"
+    ]  # fmt: skip
+    assert "chance to win on another seed, %" not in headings
+    assert "nan" not in " ".join(cell.text for row in effects.rows for cell in row)
 
 
 def test_disagreements_of_pools_are_shares_of_searches(evidence: Evidence) -> None:
