@@ -202,7 +202,8 @@ SECTION = Section(
         "The best trial has the best selection score of the whole pool; its score is one run's, and no "
         "choice looked at the reported split. The second table says where the uncertainty of a "
         "difference comes from: more trials make the part of searches smaller, and only a larger split "
-        "makes the part of examples smaller. Both parts contain a trial's luck on single examples. The "
+        "makes the part of examples smaller. Its half widths are at the level that is adjusted for all "
+        "comparisons. Both parts contain a trial's luck on single examples. The "
         "part of searches is that of settings and seeds together: each trial has a seed of its own, so "
         "a pool cannot separate them."
     ),
