@@ -8,7 +8,7 @@ and examples are drawn independently, so their variances add up, and half the wi
 are added in quadrature, on each side.
 
 Both intervals contain the interaction of trials and examples, such as a trial's luck on one example.
-So the sum counts this part twice, and its interval is too wide, by up to sqrt(2), where the
+So the sum counts this part twice, and its interval is too wide, by about sqrt(2), where the
 interaction dominates. docs/statistics.md has the simulated coverage.
 """
 
