@@ -23,7 +23,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import checks, multiple_checks, pool_checks, power_checks, simulated
+from benchmarks import (
+    checks,
+    multiple_checks,
+    pool_checks,
+    power_checks,
+    simulated,
+    tuned_example_checks,
+)
 from benchmarks.rates import STANDARD_ERRORS, Rate, Size
 from harness.runtime.progress import progress, say
 
@@ -165,6 +172,11 @@ def plan(size: Size) -> list[Cell]:
         partial(power_checks.tuned_rates, law, *case)
         for law in TUNED_POWER_LAWS
         for case in POOL_CASES
+    ]
+    cells += [
+        partial(tuned_example_checks.over_examples_rates, mixture, examples)
+        for mixture in tuned_example_checks.MIXTURES
+        for examples in tuned_example_checks.MARGINS
     ]
     return [partial(cell, size=size) for cell in cells]
 

@@ -15,8 +15,8 @@ from harness.analysis.pools import tuned_paired_difference
 from harness.analysis.repeats import read_repeats
 from harness.analysis.results import MethodResult, collapse_warning, read_results
 from harness.stats import (
-    CrossedBootstrap,
     Interval,
+    OverExamples,
     PairedDifference,
     PairedEffects,
     PairedEquivalence,
@@ -62,7 +62,8 @@ class Comparison:
     """None for tuned scores: they are one number for all trials, and no trial has an effect."""
     equivalence: PairedEquivalence | None
     equivalence_p: float
-    crossed_bootstrap: CrossedBootstrap | None
+    crossed_bootstrap: OverExamples | None
+    """The interval over new examples, and over new seeds or, for tuned scores, new searches."""
     verdict: Verdict
     detectable_difference: float | None
     """The least true difference that this number of pairs finds with power 0.8, at the observed spread
@@ -194,7 +195,12 @@ def _compare_fixed(
     padding = [1.0] * (len(family) - len(differences))
     p_values = holm([d.p_value for d in differences] + padding) if family else ()
     test_p_values = holm([test.p_value for test in tests] + padding) if family else ()
-    bootstraps = _bootstraps(stored_answers, pairs, level)
+    bootstraps = pair_bootstraps(
+        stored_answers,
+        pairs,
+        confidence=1 - level.share,
+        seed=BOOTSTRAP_SEED,
+    )
     comparisons = []
     for pair, difference, p, test, test_p, bootstrap in zip(
         pairs, differences, p_values, tests, test_p_values, bootstraps, strict=False
@@ -232,7 +238,9 @@ def _compare_sequential(
 ) -> tuple[Comparison, ...]:
     """The comparisons whose runs were added until the decision, each at its share of alpha."""
     level = _level(result.manifest)
-    bootstraps = _bootstraps(stored_answers, pairs, level)
+    bootstraps = pair_bootstraps(
+        stored_answers, pairs, confidence=1 - level.share, seed=BOOTSTRAP_SEED
+    )
     comparisons = []
     for pair, bootstrap in zip(pairs, bootstraps, strict=True):
         state = pair.stopping
@@ -254,17 +262,6 @@ def _compare_sequential(
         )
         comparisons.append(_comparison(pair, difference, level, pair_verdict, interval, bootstrap))
     return tuple(comparisons)
-
-
-def _bootstraps(
-    stored_answers: StoredAnswers, pairs: Sequence[Pair], level: _Level
-) -> list[CrossedBootstrap | None]:
-    """The crossed bootstraps; none of tuned scores: a bootstrap averages over runs, they weight them."""
-    setting_pairs = [pair for pair in pairs if pair.pools is None]
-    bootstraps = pair_bootstraps(
-        stored_answers, setting_pairs, confidence=1 - level.share, seed=BOOTSTRAP_SEED
-    )
-    return bootstraps + [None] * (len(pairs) - len(bootstraps))
 
 
 def _difference(pair: Pair, level: _Level) -> PairedDifference:
@@ -296,7 +293,7 @@ def _comparison(
     level: _Level,
     pair_verdict: Verdict,
     interval: Interval,
-    bootstrap: CrossedBootstrap | None,
+    bootstrap: OverExamples | None,
     *,
     adjusted_p: float | None = None,
     equivalence: PairedEquivalence | None = None,

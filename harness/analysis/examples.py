@@ -1,6 +1,7 @@
 """Tests over examples: each seed's two models on the very same examples. Never imports torch.
 
-Every number is for one seed. The seeds answer the same examples, so their p values are not independent
+Every number is for one seed of one setting; pools of trials with settings of their own have none. The
+seeds answer the same examples, so their p values are not independent
 and are never pooled; the number of small p values is a description, not a test.
 """
 
@@ -69,9 +70,10 @@ def example_tests(stored_answers: StoredAnswers, result: AblationResult) -> Exam
     problems: dict[str, tuple[str, ...]] = {}
     for task in result.manifest.studies:
         answers, task_problems = answers_on(stored_answers, result, task)
-        pairs += _pairs(result, task, answers)
-        if (tests := _method_tests(task, answers)) is not None:
-            methods.append(tests)
+        if not any(r.tuned is not None for r in result.results if r.task == task):
+            pairs += _pairs(result, task, answers)
+            if (tests := _method_tests(task, answers)) is not None:
+                methods.append(tests)
         if task_problems:
             problems[task] = tuple(task_problems)
     return ExampleTests(tuple(pairs), tuple(methods), problems)

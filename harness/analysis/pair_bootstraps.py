@@ -1,4 +1,8 @@
-"""Crossed bootstraps over the stored predictions of pairs. Never imports torch."""
+"""Intervals over new examples, from the stored predictions of pairs. Never imports torch.
+
+Pairs of runs have a crossed bootstrap. Pairs of pools have the interval of their tuned scores over new
+searches and new examples.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,19 @@ from threadpoolctl import threadpool_limits
 
 from harness.analysis.answers import Answers, StoredAnswers
 from harness.analysis.pairs import Pair
-from harness.stats import CrossedBootstrap, crossed_bootstraps, with_least_width
+from harness.analysis.pools import TunedPools
+from harness.analysis.results import MethodResult
+from harness.stats import CrossedBootstrap, OverExamples, crossed_bootstraps, with_least_width
+from harness.stats.exchange import tuned_difference
+from harness.stats.tuned_examples import (
+    TunedInterval,
+    TunedRuns,
+    tuned_examples_bootstraps,
+    tuned_interval,
+)
 
 LEAST_TAIL = 10
-"""The fewest resamples that lie outside the crossed interval on either side."""
+"""The fewest resamples that lie outside the interval over examples on either side."""
 LEAST_RESAMPLES = 2000
 GROUPS = 2
 """Groups of pairs that are resampled at once; each group holds its scores on all resamples."""
@@ -23,22 +36,23 @@ GROUPS = 2
 
 def pair_bootstraps(
     stored_answers: StoredAnswers, pairs: Sequence[Pair], confidence: float, seed: int
-) -> list[CrossedBootstrap | None]:
-    """Crossed bootstraps of the pairs, in their order; None for a pair without stored predictions.
+) -> list[OverExamples | None]:
+    """Intervals over new examples, in the order of the pairs; None without stored predictions.
 
     Each interval has the least width that its number of examples allows.
 
-    Pairs on the same task and seeds share their draws, so each method's resamples are scored once.
-    `seed` is the seed of the draws.
+    Pairs on the same task and seeds, or pools of the same size on a task, share their draws, so each
+    method's resamples are scored once. `seed` is the seed of the draws.
     """
     groups: dict[tuple[str, tuple[int, ...]], list[int]] = defaultdict(list)
     for position, pair in enumerate(pairs):
-        groups[pair.method_result.task, pair.seeds].append(position)
+        runs = pair.seeds if pair.pools is None else (pair.pools[0].trials,)
+        groups[pair.method_result.task, runs].append(position)
     group_answers = [
         _answers(stored_answers, [pairs[position] for position in positions])
         for positions in groups.values()
     ]
-    bootstraps: list[CrossedBootstrap | None] = [None] * len(pairs)
+    bootstraps: list[OverExamples | None] = [None] * len(pairs)
 
     def draw(positions: Sequence[int], answers: Mapping[str, Answers]) -> None:
         pair_positions = [
@@ -49,9 +63,9 @@ def pair_bootstraps(
         ]
         if not pair_positions:
             return
-        draws = _group_bootstraps(
-            [pairs[position] for position in pair_positions], answers, confidence, seed
-        )
+        group = [pairs[position] for position in pair_positions]
+        draw_group = _run_bootstraps if group[0].pools is None else _pool_intervals
+        draws: Sequence[OverExamples] = draw_group(group, answers, confidence, seed)
         for position, bootstrap in zip(pair_positions, draws, strict=True):
             bootstraps[position] = bootstrap
 
@@ -61,35 +75,100 @@ def pair_bootstraps(
     return bootstraps
 
 
-def _group_bootstraps(
+def _run_bootstraps(
     pairs: Sequence[Pair], answers: Mapping[str, Answers], confidence: float, seed: int
 ) -> tuple[CrossedBootstrap, ...]:
     """The bootstraps of pairs on the same task and seeds; all their methods have answers."""
-    order = {method: position for position, method in enumerate(answers)}
     labels = next(iter(answers.values())).labels
     bootstraps = crossed_bootstraps(
         pairs[0].method_result.metric,
         [method_answers.stack(pairs[0].seeds) for method_answers in answers.values()],
-        [(order[pair.method_result.method], order[pair.baseline_result.method]) for pair in pairs],
+        _positions(pairs, answers),
         labels,
         np.random.default_rng(seed),
-        resamples=max(LEAST_RESAMPLES, math.ceil(2 * LEAST_TAIL / (1 - confidence))),
+        resamples=_resamples(confidence),
         confidence=confidence,
     )
     return tuple(with_least_width(bootstrap, len(labels)) for bootstrap in bootstraps)
 
 
-def _answers(stored_answers: StoredAnswers, pairs: Sequence[Pair]) -> dict[str, Answers]:
-    """Answers by method for pairs on the same task and seeds; only methods with all these seeds."""
-    results = {
+def _pool_intervals(
+    pairs: Sequence[Pair], answers: Mapping[str, Answers], confidence: float, seed: int
+) -> tuple[TunedInterval, ...]:
+    """The intervals of tuned scores of pools of one size; all their methods have answers."""
+    labels = next(iter(answers.values())).labels
+    results = _results(pairs)
+    pools = _pools(pairs)
+    bootstraps = tuned_examples_bootstraps(
+        pairs[0].method_result.metric,
+        [_tuned_runs(results[name], pools[name], side) for name, side in answers.items()],
+        _positions(pairs, answers),
+        labels,
+        np.random.default_rng(seed),
+        resamples=_resamples(confidence),
+        confidence=confidence,
+    )
+    intervals = []
+    for pair, bootstrap in zip(pairs, bootstraps, strict=True):
+        assert pair.pools is not None
+        method, baseline = pair.pools
+        test = tuned_difference(
+            method.pools, baseline.pools, method.budget, confidence, np.random.default_rng(seed)
+        )
+        intervals.append(tuned_interval(test.mean, test.interval, bootstrap, len(labels)))
+    return tuple(intervals)
+
+
+def _tuned_runs(result: MethodResult, pools: TunedPools, answers: Answers) -> TunedRuns:
+    """The predictions of a pool's complete trials with their weights, and the part of failed trials."""
+    weights = result.weights_in(pools)
+    part_of_complete = sum(
+        weights[seed] * score for seed, score in zip(result.seeds, result.scores, strict=True)
+    )
+    seeds = [seed for seed in result.seeds if weights[seed] > 0]
+    return TunedRuns(
+        predictions=answers.stack(seeds),
+        weights=[weights[seed] for seed in seeds],
+        failure_score=pools.score - part_of_complete if result.failed_seeds else 0.0,
+    )
+
+
+def _resamples(confidence: float) -> int:
+    return max(LEAST_RESAMPLES, math.ceil(2 * LEAST_TAIL / (1 - confidence)))
+
+
+def _positions(pairs: Sequence[Pair], answers: Mapping[str, Answers]) -> list[tuple[int, int]]:
+    """The positions of each pair's methods in `answers`."""
+    order = {method: position for position, method in enumerate(answers)}
+    return [
+        (order[pair.method_result.method], order[pair.baseline_result.method]) for pair in pairs
+    ]
+
+
+def _pools(pairs: Sequence[Pair]) -> dict[str, TunedPools]:
+    """The pools by method."""
+    pools = {}
+    for pair in pairs:
+        assert pair.pools is not None
+        pools[pair.method_result.method], pools[pair.baseline_result.method] = pair.pools
+    return pools
+
+
+def _results(pairs: Sequence[Pair]) -> dict[str, MethodResult]:
+    """The results by method."""
+    return {
         result.method: result
         for pair in pairs
         for result in (pair.method_result, pair.baseline_result)
     }
-    answers = {method: stored_answers.answers_of(result) for method, result in results.items()}
-    seeds = pairs[0].seeds
-    return {
-        method: method_answers
-        for method, method_answers in answers.items()
-        if method_answers is not None and method_answers.has(seeds)
-    }
+
+
+def _answers(stored_answers: StoredAnswers, pairs: Sequence[Pair]) -> dict[str, Answers]:
+    """Answers by method for pairs of one group; only methods with answers for all their runs."""
+    answers = {}
+    for method, result in _results(pairs).items():
+        method_answers = stored_answers.answers_of(result)
+        seeds = pairs[0].seeds if pairs[0].pools is None else result.seeds
+        if method_answers is not None and method_answers.has(seeds):
+            answers[method] = method_answers
+    return answers

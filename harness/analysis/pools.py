@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.config import Criterion
+from harness.stats.arrays import Floats
 from harness.stats.exchange import tuned_difference
 from harness.stats.paired import PairedDifference, t_interval
 from harness.stats.tuned_curve import TunedCurve, tuned_curve
@@ -39,12 +40,16 @@ class TunedPools:
         return self.pools[0].trials
 
     @property
+    def weights(self) -> Floats:
+        """The weights of all trials in the tuned score (trials,), in the order of the pools; sum 1."""
+        return np.concatenate(
+            [trial_weights(pool.selection, self.budget) for pool in self.pools]
+        ) / len(self.pools)
+
+    @property
     def sd(self) -> float:
         """Standard deviation of a search's score: of the reported score of the trial that it keeps."""
-        shares = 1 / len(self.pools)
-        weights = np.concatenate(
-            [shares * trial_weights(pool.selection, self.budget) for pool in self.pools]
-        )
+        weights = self.weights
         scores = np.concatenate([pool.reported for pool in self.pools])
         return float(np.sqrt(weights @ (scores - weights @ scores) ** 2))
 

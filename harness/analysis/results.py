@@ -82,6 +82,23 @@ class MethodResult:
         return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else float("nan")
 
     @property
+    def trial_weights(self) -> dict[int, float]:
+        """The weight of each trial in the tuned score, by the trial's seed; empty without pools.
+
+        The sum is 1, with the failed trials, which have no predictions.
+        """
+        return {} if self.tuned is None else self.weights_in(self.tuned)
+
+    def weights_in(self, pools: TunedPools) -> dict[int, float]:
+        """The weight of each trial in the tuned score of `pools`, the first trials, by the trial's seed.
+
+        Later trials have the weight 0.
+        """
+        seeds = [run.seed for run in sorted(self.report, key=lambda run: run.trial)]
+        weights = pools.weights.tolist()
+        return dict(zip(seeds, weights + [0.0] * (len(seeds) - len(weights)), strict=True))
+
+    @property
     def runs(self) -> tuple[StudyRun, ...]:
         """All runs once: search runs, then report runs. A pool's trials are report runs alone."""
         return self.report if self.is_pool else (*self.search, *self.report)

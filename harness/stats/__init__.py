@@ -10,11 +10,12 @@ from harness.stats.equivalence import PairedEquivalence, paired_equivalence
 from harness.stats.family import holm, minimum_seeds
 from harness.stats.paired import Interval, PairedDifference, paired_difference
 from harness.stats.stopping import Stopping, first_look, minimum_pairs, repeated_interval, stopping
-from harness.stats.verdict import Verdict, sequential_verdict, verdict
+from harness.stats.verdict import OverExamples, Verdict, sequential_verdict, verdict
 
 __all__ = [
     "CrossedBootstrap",
     "Interval",
+    "OverExamples",
     "PairedDifference",
     "PairedEffects",
     "PairedEquivalence",

@@ -23,10 +23,11 @@ BLOCK = 2**20
 
 @dataclass(frozen=True)
 class DifferenceBootstrap:
-    """Percentile interval of a difference in a metric, averaged over the seeds."""
+    """Percentile interval of a difference in a metric, averaged over the seeds or trials."""
 
     mean: float
-    """The difference of the metric on all examples, method minus baseline: mean over the seeds."""
+    """The difference of the metric on all examples, method minus baseline: mean over the seeds, or
+    difference of the tuned scores."""
     low: float
     high: float
     confidence: float
@@ -57,11 +58,12 @@ class CrossedBootstrap(DifferenceBootstrap):
 
 @dataclass(frozen=True)
 class ExamplesBootstrap(DifferenceBootstrap):
-    """Percentile interval of the mean difference over new examples, for the same seeds.
+    """Percentile interval of the difference over new examples, for the same trained models.
 
     The interval says how far the difference of these trained models may move on other examples of
-    the same kind. The interval says nothing about another seed, which trains other models
-    (`crossed_bootstraps` redraws seeds too), another teacher or another training set.
+    the same kind. The interval says nothing about another seed or setting, which trains other models
+    (`crossed_bootstraps` redraws seeds, `harness.stats.tuned_examples` adds new searches), another
+    teacher or another training set.
     """
 
 
@@ -100,19 +102,20 @@ def crossed_bootstraps(
     """
     rank = tail_rank(resamples, confidence)
     truth, runs = _aligned_arrays(predictions, labels)
-    resampled_score = _resampled_score(metric)
-    observed_scores = _observed_scores(resampled_score, truth, runs, len(predictions))
+    score = resampled_score(metric)
+    observed_scores = _observed_scores(score, truth, runs, len(predictions))
     seeds = observed_scores.shape[1]
     drawn_seeds = generator.integers(seeds, size=(resamples, seeds))
     means = np.empty((len(pairs), resamples))
-    for rows, scores in _resampled_scores(resampled_score, truth, runs, resamples, generator):
+    for rows, counts in resampled_counts(len(truth), resamples, generator):
+        scores = score(truth, runs, counts)
         method_scores = _by_method(scores, len(predictions))
         indices = drawn_seeds[rows] + seeds * np.arange(len(scores))[:, None]
         for index, (method, baseline) in enumerate(pairs):
             differences = method_scores[method] - method_scores[baseline]
             means[index, rows] = np.take(differences, indices).mean(axis=1)
     return tuple(
-        _percentile_interval(
+        percentile_interval(
             CrossedBootstrap,
             float((observed_scores[method] - observed_scores[baseline]).mean()),
             values,
@@ -123,7 +126,7 @@ def crossed_bootstraps(
     )
 
 
-def with_least_width(bootstrap: CrossedBootstrap, examples: int) -> CrossedBootstrap:
+def with_least_width(bootstrap: Bootstrap, examples: int) -> Bootstrap:
     """The interval, with each end at least z / (examples + 2) away from the mean.
 
     A bootstrap cannot draw an answer that no run gave: if all runs agree on few examples, its
@@ -162,14 +165,14 @@ def examples_bootstraps_per_seed(
     """
     rank = tail_rank(resamples, confidence)
     truth, runs = _aligned_arrays(predictions, labels)
-    resampled_score, methods = _resampled_score(metric), len(predictions)
-    observed_scores = _observed_scores(resampled_score, truth, runs, methods)
+    score, methods = resampled_score(metric), len(predictions)
+    observed_scores = _observed_scores(score, truth, runs, methods)
     scores = np.empty((methods, resamples, len(runs) // methods))
-    for rows, block in _resampled_scores(resampled_score, truth, runs, resamples, generator):
-        scores[:, rows] = _by_method(block, methods)
+    for rows, counts in resampled_counts(len(truth), resamples, generator):
+        scores[:, rows] = _by_method(score(truth, runs, counts), methods)
     return tuple(
         tuple(
-            _percentile_interval(ExamplesBootstrap, mean, values, rank, confidence)
+            percentile_interval(ExamplesBootstrap, mean, values, rank, confidence)
             for mean, values in zip(
                 (observed_scores[method] - observed_scores[baseline]).tolist(),
                 (scores[method] - scores[baseline]).T,
@@ -191,20 +194,36 @@ def tail_rank(resamples: int, confidence: float) -> int:
     return rank
 
 
-def _aligned_arrays(
-    predictions: Sequence[npt.ArrayLike], labels: npt.ArrayLike
-) -> tuple[Values, Values]:
-    """The labels (examples,) and the predictions of all runs (methods * seeds, examples)."""
+def prediction_stacks(
+    predictions: Sequence[npt.ArrayLike], labels: npt.ArrayLike, equal_runs: bool = False
+) -> tuple[Values, list[Values]]:
+    """The labels (examples,) and the predictions of each method (runs, examples).
+
+    Predictions may be logits (runs, examples, classes): the largest logit decides, a single one is a
+    regression's value. With `equal_runs` all methods have the same number of runs.
+
+    Raises ValueError if there are no predictions, shapes do not match, or a value is NaN or infinite.
+    """
     truth = _finite_values(labels, "labels")
     stacks = [
         _predicted_values(_finite_values(p, f"predictions[{i}]")) for i, p in enumerate(predictions)
     ]
     shapes = {stack.shape for stack in stacks}
-    if len(shapes) != 1 or truth.ndim != 1 or not truth.size or stacks[0].shape[1:] != truth.shape:
+    is_aligned = all(shape[1:] == truth.shape and shape[0] for shape in shapes)
+    is_aligned &= len(shapes) == 1 if equal_runs else bool(shapes)
+    if truth.ndim != 1 or not truth.size or not is_aligned:
         raise ValueError(
             f"predictions {sorted(shapes)} and labels {truth.shape} do not match (seeds, examples) of "
             "each method and (examples,)"
         )
+    return truth, stacks
+
+
+def _aligned_arrays(
+    predictions: Sequence[npt.ArrayLike], labels: npt.ArrayLike
+) -> tuple[Values, Values]:
+    """The labels (examples,) and the predictions of all runs (methods * seeds, examples)."""
+    truth, stacks = prediction_stacks(predictions, labels, equal_runs=True)
     return truth, np.concatenate(stacks)
 
 
@@ -214,10 +233,10 @@ def _by_method(scores: Floats, methods: int) -> Floats:
 
 
 def _observed_scores(
-    resampled_score: ResampledScore, labels: Values, predictions: Values, methods: int
+    score: ResampledScore, labels: Values, predictions: Values, methods: int
 ) -> Floats:
     """Scores (methods, seeds) on all examples, from predictions (methods * seeds, examples)."""
-    scores = resampled_score(labels, predictions, np.ones((1, len(labels))))
+    scores = score(labels, predictions, np.ones((1, len(labels))))
     observed_scores = _by_method(scores, methods)[:, 0]
     positions = np.argwhere(np.isnan(observed_scores))
     if positions.size:
@@ -225,25 +244,19 @@ def _observed_scores(
     return observed_scores
 
 
-def _resampled_scores(
-    resampled_score: ResampledScore,
-    labels: Values,
-    predictions: Values,
-    resamples: int,
-    generator: np.random.Generator,
+def resampled_counts(
+    examples: int, resamples: int, generator: np.random.Generator
 ) -> Iterator[tuple[slice, Floats]]:
-    """Scores (resamples, runs) of predictions (runs, examples) on drawn examples, in blocks of rows."""
-    examples = len(labels)
+    """How often each resample holds each example (resamples, examples), in blocks of rows."""
     rows = max(1, BLOCK // examples)
     for start in range(0, resamples, rows):
         size = min(rows, resamples - start)
         # 32 bits give the same numbers as 64 bits, faster.
         draws = generator.integers(examples, size=(size, examples), dtype=np.int32)
-        counts = count_draws(draws, examples)
-        yield slice(start, start + size), resampled_score(labels, predictions, counts)
+        yield slice(start, start + size), count_draws(draws, examples)
 
 
-def _percentile_interval(
+def percentile_interval(
     result_type: type[Bootstrap], mean: float, values: Floats, rank: int, confidence: float
 ) -> Bootstrap:
     """The percentile interval of resampled differences (resamples,)."""
@@ -265,7 +278,8 @@ def count_draws(draws: npt.NDArray[np.integer[Any]], items: int) -> Floats:
     return counts.reshape(len(draws), items).astype(np.float64)
 
 
-def _resampled_score(metric: str | Score) -> ResampledScore:
+def resampled_score(metric: str | Score) -> ResampledScore:
+    """The form of a metric that scores many resamples at once, by the metric's name or function."""
     return metric_of(metric).resample if isinstance(metric, str) else one_by_one(metric)
 
 

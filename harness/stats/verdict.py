@@ -8,8 +8,11 @@ from harness.stats.bootstrap import CrossedBootstrap
 from harness.stats.equivalence import PairedEquivalence
 from harness.stats.paired import Interval, PairedDifference
 from harness.stats.stopping import Stopping
+from harness.stats.tuned_examples import TunedInterval
 from harness.stats.tuned_power import minimum_trials, trials_needed
 
+OverExamples = CrossedBootstrap | TunedInterval
+"""An interval over new examples, and over new seeds or new searches."""
 Outcome = Literal["better", "worse", "equivalent", "not decided"]
 Scope = Literal["task", "examples"]
 CONDITION = "with this teacher"
@@ -25,7 +28,7 @@ class Verdict:
     """The method against the baseline. "not decided" does not mean equal; "equivalent" means equal
     within the margin."""
     scope: Scope
-    """"task": the crossed bootstrap supports the outcome over new examples too. "examples": the
+    """"task": the interval over new examples supports the outcome too. "examples": the
     outcome holds for new seeds on these examples, or nothing is decided. Every outcome holds for
     this teacher. Without a budget an outcome is about two settings: another search might find other
     settings."""
@@ -35,7 +38,7 @@ class Verdict:
 def verdict(
     difference: PairedDifference,
     adjusted_p: float,
-    bootstrap: CrossedBootstrap | None,
+    bootstrap: OverExamples | None,
     alpha: float = 0.05,
     *,
     method: str,
@@ -62,8 +65,8 @@ def verdict(
     Args:
         difference: the paired difference, method minus baseline.
         adjusted_p: the p value of `difference`, adjusted in the family.
-        bootstrap: widens the scope to "task" if its interval supports the outcome; None without
-            predictions.
+        bootstrap: the interval over new examples, which widens the scope to "task" if it supports the
+            outcome; None without predictions.
         alpha: the level of the family.
         method: name of the method.
         baseline: name of the baseline.
@@ -195,7 +198,7 @@ def _winner_failures(outcome: Outcome, failures: int, baseline_failures: int) ->
 
 
 def _scope(
-    outcome: Outcome, bootstrap: CrossedBootstrap | None, equivalence: PairedEquivalence | None
+    outcome: Outcome, bootstrap: OverExamples | None, equivalence: PairedEquivalence | None
 ) -> Scope:
     if bootstrap is None or outcome == "not decided":
         return "examples"
@@ -207,8 +210,8 @@ def _scope(
     return "task" if excludes_zero else "examples"
 
 
-def _reach(scope: Scope, bootstrap: CrossedBootstrap | None, points: float, condition: str) -> str:
-    """The clause on the examples and conditions of the claim, with the crossed interval if any."""
+def _reach(scope: Scope, bootstrap: OverExamples | None, points: float, condition: str) -> str:
+    """The clause on the claim's examples and conditions, with the interval over new examples."""
     if bootstrap is None:
         return f"on these examples, {condition}"
     interval = wording.interval(bootstrap.low, bootstrap.high, bootstrap.confidence, points)
@@ -254,7 +257,7 @@ def sequential_verdict(
     mean: float,
     interval: Interval,
     stopping: Stopping,
-    bootstrap: CrossedBootstrap | None,
+    bootstrap: OverExamples | None,
     *,
     method: str,
     baseline: str,

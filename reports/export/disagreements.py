@@ -20,6 +20,8 @@ COLUMNS = (
 )  # fmt: skip
 """The columns of `disagreements.csv`, which docs/files.md explains."""
 TEXTS = ("text_1", "text_2")
+DIGITS = 4
+"""Digits of the shares of tuned methods."""
 
 
 def disagreement_columns(
@@ -27,8 +29,8 @@ def disagreement_columns(
 ) -> dict[str, list[Any]]:
     """The values of each of `COLUMNS` for some rows of a comparison.
 
-    Labels and answers are the words of classes, or scores. Votes of a regression are None, and so is
-    the second text of an example with one text.
+    Labels and answers are the words of classes, or scores. Counts of tuned methods are shares. Votes
+    of a regression are None, and so is the second text of an example with one text.
     """
     words = evidence.manifest.tasks[comparison.task].labels
     constant = {
@@ -53,10 +55,12 @@ def disagreement_columns(
 def _side(name: str, side: Side, rows: Rows, words: Sequence[str]) -> dict[str, list[Any]]:
     is_regression = side.votes is None
     return {
-        f"{name}_closer": side.wins[rows].tolist(),
+        f"{name}_closer": np.round(side.wins[rows], DIGITS).tolist(),
         f"{name}_error": side.errors[rows].tolist(),
         f"{name}_answer": _answer_values(side.answers[rows], words, is_regression),
-        f"{name}_votes": [None] * len(rows) if side.votes is None else side.votes[rows].tolist(),
+        f"{name}_votes": [None] * len(rows)
+        if side.votes is None
+        else np.round(side.votes[rows], DIGITS).tolist(),
     }
 
 

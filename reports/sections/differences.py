@@ -35,10 +35,11 @@ EFFECT_COLUMNS = (
 
 
 def differences(evidence: Evidence, task: str) -> pd.DataFrame:
-    """One row per comparison, in points: mean paired difference, verdict's interval, crossed interval.
+    """One row per comparison, in points: difference, verdict's interval, interval over new examples.
 
-    The adjusted p value is NaN if seeds were added until a decision. An end of an interval is infinite
-    if too few seeds leave it unbounded, and NaN if there are no predictions to resample.
+    `crossed_low` and `crossed_high` are the ends of the interval over new examples. `seeds` counts seeds
+    or trials. The adjusted p value is NaN if seeds were added until a decision. An end of an interval is
+    infinite if too few seeds leave it unbounded, and NaN if there are no predictions to resample.
     """
     rows = []
     for comparison in evidence.comparisons(task):
@@ -116,12 +117,12 @@ def _seed_effects(effects: PairedEffects) -> dict[str, float | None]:
     }
 
 
-def effects_display(frame: pd.DataFrame, styles: Styles) -> Table:
-    """Print `effects_table`."""
+def effects_display(frame: pd.DataFrame, styles: Styles, is_tuned: bool = False) -> Table:
+    """Print `effects_table`. Tuned scores (`is_tuned`) have no columns on single seeds."""
     columns: Columns = {
         "method": ("method", None),
         "baseline": ("against", None),
-        "pairs": ("pairs", number(0)),
+        "pairs": ("trials" if is_tuned else "pairs", number(0)),
         "holm_p": ("p (Holm)", number(3)),
         "discovery_p": ("p (Benjamini-Hochberg)", number(3)),
         "t_low": ("t interval, points", _interval("t_high")),
@@ -136,9 +137,10 @@ def effects_display(frame: pd.DataFrame, styles: Styles) -> Table:
         "margin": ("margin, points", number(1)),
         "equivalence_p": ("equivalence, adjusted p", number(3)),
     }
-    return display.table(
-        "Further statistics of each difference, over seeds", frame, columns, styles
-    )
+    if is_tuned:
+        columns = {name: of for name, of in columns.items() if name not in EFFECT_COLUMNS}
+    title = f"Further statistics of each difference, over {'trials' if is_tuned else 'seeds'}"
+    return display.table(title, frame, columns, styles)
 
 
 def _interval(high: str) -> JointColumn:
@@ -152,8 +154,11 @@ _WINS = JointColumn(
 )
 
 
-def forest_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
-    """A row per comparison: the mean difference with its two intervals. From `differences`."""
+def forest_figure(frame: pd.DataFrame, styles: Styles, is_tuned: bool = False) -> Drawing:
+    """A row per comparison: the difference with its two intervals. From `differences`.
+
+    `is_tuned` says that the differences are those of tuned scores.
+    """
     figure = blank_figure(height=110 + 70 * len(frame), y_title=None)
     labels = []
     for y, row in enumerate(frame.to_dict("records")):
@@ -170,7 +175,7 @@ def forest_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
                 )  # fmt: skip
         figure.add_scatter(
             x=[row["mean"]], y=[y], mode="markers", marker=marker(style, 13), hoverinfo="text",
-            hovertext=[_difference_text(row)],
+            hovertext=[_difference_text(row, is_tuned)],
         )  # fmt: skip
     figure.add_vline(x=0, line_width=1, line_dash="dash", line_color="#888888")
     figure.update_yaxes(
@@ -186,15 +191,16 @@ def forest_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
     return figure
 
 
-def _difference_text(row: Mapping[Hashable, Any]) -> str:
+def _difference_text(row: Mapping[Hashable, Any], is_tuned: bool) -> str:
+    draws, unit = ("searches", "trials") if is_tuned else ("seeds", "seeds")
     lines = [f"{safe(row['method'])} vs {safe(row['baseline'])}: {row['mean']:+.2f} points"]
     for name, ends in (
         ("verdict's test", (row["low"], row["high"])),
-        ("over seeds and examples", (row["crossed_low"], row["crossed_high"])),
+        (f"over {draws} and examples", (row["crossed_low"], row["crossed_high"])),
     ):
         lines.append(f"{name}: {_ends_text(ends)}")
     p = "" if np.isnan(row["adjusted_p"]) else f", adjusted p = {row['adjusted_p']:.3g}"
-    return "<br>".join([*lines, f"n = {row['seeds']} seeds{p}"])
+    return "<br>".join([*lines, f"n = {row['seeds']} {unit}{p}"])
 
 
 def _ends_text(ends: Sequence[float]) -> str:
@@ -213,12 +219,13 @@ def differences_block(evidence: Evidence, task: str, styles: Styles) -> Block:
         f"{display.interval_text(row['low'], row['high'])}"
         for row in frame.to_dict("records")
     )
-    caption = f"Mean paired differences in {evidence.metric(task)}"
-    forest = panel(caption, alt, forest_figure(frame, styles), frame)
+    is_tuned = any(result.tuned is not None for result in evidence.results(task))
+    kind = "Differences of tuned" if is_tuned else "Mean paired differences in"
+    caption = f"{kind} {evidence.metric(task)}"
+    forest = panel(caption, alt, forest_figure(frame, styles, is_tuned), frame)
     effects = effects_table(evidence.comparisons(task), evidence.discovery_p)
-    return Block(
-        evidence.task_label(task), panels=(forest,), tables=(effects_display(effects, styles),)
-    )
+    table = effects_display(effects, styles, is_tuned)
+    return Block(evidence.task_label(task), panels=(forest,), tables=(table,))
 
 
 SECTION = Section(
@@ -227,8 +234,9 @@ SECTION = Section(
     reading=(
         "Each row is a method minus its baseline, averaged over paired seeds, or the difference of two "
         "tuned scores. Right of zero the method scores higher. The thick bar is the interval of the "
-        "verdict's test, for this comparison alone. The dotted bar is the crossed bootstrap interval "
-        "over seeds and examples, adjusted for all comparisons; tuned scores have none."
+        "verdict's test, for this comparison alone. The dotted bar is the interval over new examples "
+        "too, adjusted for all comparisons: the crossed bootstrap over seeds and examples, or the "
+        "interval of a difference of tuned scores over new searches and new examples."
     ),
     details=(
         "A bar is not drawn if too few seeds leave it unbounded, or if there are no stored predictions "

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from harness.analysis.compare import Comparison
 from harness.analysis.pools import TunedPools, tuned_curves
 from harness.stats.tuned_curve import TunedCurve
+from harness.stats.tuned_examples import TunedInterval
 from reports.evidence import POINTS, Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Panel, Section, by_task, method_key, panel
@@ -29,6 +31,15 @@ TABLE: display.Columns = {
     "failed": ("failed trials", number(0)),
     "best_points": ("best trial's score, points", number(2)),
     "setting": ("best trial's setting", None),
+}
+VARIANCES: display.Columns = {
+    "method": ("method", None),
+    "baseline": ("against", None),
+    "points": ("difference, points", number(2)),
+    "searches": ("half width over new searches, points", number(2)),
+    "examples": ("half width over new examples, points", number(2)),
+    "search_share": ("share of searches, %", number(0)),
+    "example_share": ("share of examples, %", number(0)),
 }
 
 
@@ -88,6 +99,31 @@ def tuned_table(evidence: Evidence, task: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(list(TABLE)))
 
 
+def variance_table(comparisons: Iterable[Comparison]) -> pd.DataFrame:
+    """One row per comparison with predictions: half the widths of its intervals, and their shares.
+
+    A share is that of the sum of both squared widths, in percent; NaN if a width is unbounded.
+    """
+    rows = []
+    for comparison in comparisons:
+        interval = comparison.crossed_bootstrap
+        if not isinstance(interval, TunedInterval):
+            continue
+        share = 100 * interval.search_share
+        rows.append(
+            (
+                comparison.method,
+                comparison.baseline,
+                POINTS * interval.mean,
+                POINTS * (interval.searches.high - interval.searches.low) / 2,
+                POINTS * (interval.examples.high - interval.examples.low) / 2,
+                share,
+                100 - share,
+            )
+        )
+    return pd.DataFrame(rows, columns=pd.Index(list(VARIANCES)))
+
+
 def tuned_figure(curves: pd.DataFrame, styles: Styles, metric: str, budget: int) -> Drawing:
     """A line and a band per method over the budgets; a mark at the verdicts' budget."""
     figure = blank_figure(height=420, y_title=f"tuned {metric}, points")
@@ -122,14 +158,18 @@ def tuned_block(evidence: Evidence, task: str, styles: Styles) -> Block:
         return Block("")
     confidence = round(1 - evidence.manifest.alpha, 12)
     frame = curve_frame(tuned_curves(tuned, confidence, BAND_SEED))
-    table = display.table("Pools of trials", tuned_table(evidence, task), TABLE, styles)
+    tables = [display.table("Pools of trials", tuned_table(evidence, task), TABLE, styles)]
+    variances = variance_table(evidence.comparisons(task))
+    if len(variances):
+        title = "Searches and examples in the uncertainty of each difference"
+        tables.append(display.table(title, variances, VARIANCES, styles))
     notes = (
         f"The dashed line is the verdicts' budget. The bands are approximate, at nominally "
         f"{100 * confidence:g} %.",
         *crossings(frame),
     )
     panels = (_panel(frame, styles, evidence),)
-    return Block(evidence.task_label(task), notes, panels=panels, tables=(table,))
+    return Block(evidence.task_label(task), notes, panels=panels, tables=tuple(tables))
 
 
 def _panel(frame: pd.DataFrame, styles: Styles, evidence: Evidence) -> Panel:
@@ -160,7 +200,12 @@ SECTION = Section(
         "teacher. The curves end at half of the trials. The sd says how much the result of one search "
         "differs from that of another. "
         "The best trial has the best selection score of the whole pool; its score is one run's, and no "
-        "choice looked at the reported split."
+        "choice looked at the reported split. The second table says where the uncertainty of a "
+        "difference comes from: more trials make the part of searches smaller, and only a larger split "
+        "makes the part of examples smaller. Its half widths are at the level that is adjusted for all "
+        "comparisons. Both parts contain a trial's luck on single examples. The "
+        "part of searches is that of settings and seeds together: each trial has a seed of its own, so "
+        "a pool cannot separate them."
     ),
     maker=by_task(tuned_block),
     hide_empty=True,

@@ -18,6 +18,7 @@ from benchmarks import (
     pool_checks,
     power_checks,
     simulated,
+    tuned_example_checks,
 )
 from benchmarks.rates import DisagreementError, Rate, Size, false_positives
 from harness.stats import (
@@ -55,6 +56,7 @@ def test_the_command_simulates_everything(
     monkeypatch.setattr(calibration, "POOL_CASES", ((8, 3),))
     monkeypatch.setattr(pool_checks, "TRUTH_SEARCHES", 1000)
     monkeypatch.setattr(power_checks, "SPREAD_SEARCHES", 50)
+    monkeypatch.setattr(tuned_example_checks, "TRUTH_SEARCHES", 1000)
     code = calibration.main(["--quick", "--json", "--processes", "1"])
     printed = json.loads(capsys.readouterr().out)
     rates = printed["rates"]
@@ -187,6 +189,16 @@ POOL_CELL = partial(
     4,
     size=replace(SMALL, sequential_simulations=200),
 )
+
+
+def searches_alone(mean: float, searches: Interval, *_: Any) -> Any:
+    return searches
+
+
+def examples_alone(mean: float, searches: Interval, bootstrap: Any, examples: int) -> Any:
+    return bootstrap
+
+
 FAULTS: list[tuple[str, Any, Cell, set[str]]] = [
     (
         "exact_p_values",
@@ -224,6 +236,26 @@ FAULTS: list[tuple[str, Any, Cell, set[str]]] = [
         narrow_crossed,
         partial(checks.crossed_rates, "examples dominate", 6, size=SMALL),
         {"coverage: crossed bootstrap"},
+    ),
+    (
+        "tuned_interval",
+        searches_alone,
+        partial(tuned_example_checks.over_examples_rates, "examples dominate", 277, size=SMALL),
+        {
+            "tuned scores: over searches and examples: better or worse",
+            "tuned scores: over searches and examples: equivalent, at the margin",
+            "coverage: over searches and examples, copies",
+            "coverage: over searches and examples, at the margin",
+        },
+    ),
+    (
+        "tuned_interval",
+        examples_alone,
+        partial(tuned_example_checks.over_examples_rates, "trials dominate", 277, size=SMALL),
+        {
+            "coverage: over searches and examples, copies",
+            "coverage: over searches and examples, at the margin",
+        },
     ),
     (
         "holm",
@@ -464,3 +496,24 @@ def test_the_exchange_test_keeps_its_level_and_misses_it_where_the_truth_is_move
     moved_rates = pool_checks.exchange_rates("normal", "wide", 24, 4, SMALL, rng())
     assert moved_rates[0].rate > 0.3
     assert moved_rates[2].rate < 0.7
+
+
+@pytest.mark.parametrize("mixture", tuned_example_checks.MIXTURES)
+def test_simulated_trials_have_the_true_tuned_difference_that_is_known(mixture: str) -> None:
+    """The mean difference of the accuracies of kept trials, over many studies."""
+    effects, generator = tuned_example_checks.MIXTURES[mixture], rng()
+    assert effects.difficulty + effects.example + effects.luck == pytest.approx(1)
+    shift = tuned_example_checks.threshold_of(effects, 0.06, generator)
+    found = []
+    for _ in range(800):
+        selections, qualities = tuned_example_checks.draw_study(effects, 100, generator)
+        kept = [
+            quality[: tuned_example_checks.BUDGET][
+                selection[: tuned_example_checks.BUDGET].argmax()
+            ]
+            for selection, quality in zip(selections, qualities, strict=True)
+        ]
+        thresholds = (shift, tuned_example_checks.THRESHOLD)
+        scores = [np.mean(q > -t) for q, t in zip(kept, thresholds, strict=True)]
+        found.append(scores[0] - scores[1])
+    assert np.mean(found) == pytest.approx(0.06, abs=4 * np.std(found) / np.sqrt(len(found)))

@@ -28,9 +28,18 @@ def answers(
     return Answers(metric, labels.astype(np.float64), dict.fromkeys(by_seed, ids), by_seed)
 
 
-def compared(held: dict[str, Answers | None], seeds: tuple[int, ...] = SEEDS) -> Any:
+def compared(
+    held: dict[str, Answers | None],
+    seeds: tuple[int, ...] = SEEDS,
+    weights: dict[str, dict[int, float]] | None = None,
+) -> Any:
     """The results and comparisons of a ledger: all methods against kd."""
-    results = [SimpleNamespace(task="rte", method=name, seeds=seeds) for name in held]
+    results = [
+        SimpleNamespace(
+            task="rte", method=name, seeds=seeds, trial_weights=(weights or {}).get(name)
+        )
+        for name in held
+    ]
     pairs = [
         SimpleNamespace(task="rte", method=name, baseline="kd", seeds=seeds)
         for name in held
@@ -193,3 +202,62 @@ def test_what_has_no_predictions_is_left_out() -> None:
     pairs = compared({"kd": own, "alp": None, "pkd": elsewhere, "emd": own})
     assert [(pair.method, pair.baseline) for pair in pairs] == [("emd", "kd")]
     assert compared({"kd": None, "alp": own}) == ()
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "pearson"])
+def test_tuned_methods_are_those_of_a_loop_over_all_pairs_of_trials(metric: str) -> None:
+    """A failed trial has a weight and no answers; the rest of the weights is scaled to 1."""
+    generator = np.random.default_rng(3)
+    labels = generator.integers(3, size=50).astype(float)
+    given = generator.integers(3, size=(2, 3, 50)).astype(float)
+    if metric == "pearson":
+        labels, given = labels + 0.1, labels + generator.normal(size=(2, 3, 50))
+    given[1][:, :20] = given[0][:, :20] = labels[:20]
+    ids = generator.permutation(50)
+    shares = {"alp": (0.2, 0.5, 0.1), "kd": (0.7, 0.0, 0.3)}
+    weights = {name: dict(zip(SEEDS, values, strict=True)) for name, values in shares.items()}
+    weights["alp"][4] = 0.2
+    sides = dict(zip(shares, given, strict=True))
+    held = {name: answers(metric, labels, values, ids) for name, values in sides.items()}
+    (pair,) = compared(held, weights=weights)
+    assert (pair.is_tuned, pair.pairs, pair.seeds) == (True, 1, (1, 2, 3))
+
+    expected = []
+    for place, label in enumerate(labels):
+        errors, said, votes = {}, {}, {}
+        for name, values in sides.items():
+            column, share = values[:, place], np.array(shares[name]) / sum(shares[name])
+            errors[name] = np.abs(column - label) if metric == "pearson" else column != label
+            said[name] = share @ column
+            if metric != "pearson":
+                counted = Counter(dict.fromkeys(column, 0.0))
+                for answer, weight in zip(column, share, strict=True):
+                    counted[answer] += weight
+                said[name], votes[name] = counted.most_common(1)[0]
+            errors[name] = list(zip(share, errors[name].astype(float), strict=True))
+        wins = sum(v * w for v, a in errors["alp"] for w, b in errors["kd"] if a < b)
+        losses = sum(v * w for v, a in errors["alp"] for w, b in errors["kd"] if b < a)
+        mean, other = (sum(w * e for w, e in errors[name]) for name in shares)
+        if max(wins, losses) >= 0.05:
+            row = (ids[place], label, other - mean, said["alp"], votes.get("alp"), mean, wins)
+            expected.append((*row, said["kd"], votes.get("kd"), other, losses))
+    expected.sort(key=lambda row: (round(-row[2], 9), row[0]))
+    assert 15 < len(expected) <= 30
+    assert rows_of(pair) == [pytest.approx(row) for row in expected]
+    assert [float(value) for value in pair.advantage[pair.clear_for_method]] == [
+        pytest.approx(row[2]) for row in expected if row[6] > 0.5 and row[2] > 0
+    ]
+
+
+def test_a_rare_disagreement_of_tuned_methods_does_not_count() -> None:
+    """A trial of weight 4 % is alone right on the first example, one of 5 % on the second example."""
+    labels, kd = np.ones(2), np.zeros((3, 2))
+    alp = np.array([[1, 0], [0, 1], [0, 0]])
+    weights = {"alp": {3: 0.04, 1: 0.05, 2: 0.91}, "kd": {3: 1.0, 1: 0.0, 2: 0.0}}
+    ids = np.arange(2)
+    held = {name: answers("accuracy", labels, own, ids) for name, own in (("alp", alp), ("kd", kd))}
+    (pair,) = compared(held, weights=weights)
+    assert list(pair.ids) == [1]
+    assert list(pair.method_side.wins) == [pytest.approx(0.05)]
+    assert list(pair.baseline_side.votes) == [1]
+    assert len(pair.clear_for_method) == 0

@@ -1,22 +1,24 @@
 """Verdicts on methods: from the trials in a ledger to tuned scores and their comparison."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from harness.analysis.ablation_diff import read_ablation_diff
-from harness.analysis.compare import AblationResult, summarise
+from harness.analysis.compare import BOOTSTRAP_SEED, AblationResult, summarise
 from harness.analysis.pools import TunedPools, selection_score
 from harness.stats.exchange import tuned_difference, tuned_equivalence
-from harness.stats.tuned_score import Pool, pseudo_scores, tuned_score
+from harness.stats.tuned_examples import TunedInterval
+from harness.stats.tuned_score import Pool, pseudo_scores, trial_weights, tuned_score
 from harness.storage.ledger import Ledger
 from harness.storage.record import Result
-from tests.harness.analysis.test_compare import predictions
+from tests.harness.analysis.test_compare import LABELS, predictions
 from tests.manifests import STUDY, manifest
 from tests.records import record
 
+EXAMPLES = len(LABELS)
 Trial = tuple[float, float, float] | None
 """A trial's selection metric, selection loss and reported score; None for a failed trial."""
 METHOD: list[Trial] = [
@@ -43,7 +45,10 @@ def compared(
     criterion: str = "metric",
     budget: int = 2,
     name: str = "ablation",
+    family: Sequence[Sequence[str]] = (("rte", "alp", "kd"),),
+    predicted: Callable[[str], bool] = lambda name: True,
 ) -> AblationResult:
+    """The result of trials by method. `predicted` says whether a run's predictions are stored."""
     config = {
         "protocol": {"unit": "methods", "budget": budget},
         "search": {"trials": max(6, *map(len, trials.values())), "criterion": criterion},
@@ -53,7 +58,7 @@ def compared(
         manifest(
             name=name,
             studies={"rte": studies},
-            family=[["rte", "alp", "kd"]],
+            family=family,
             report_seeds=list(range(1, 7)),
             config=config,
         )
@@ -71,7 +76,8 @@ def compared(
             if trial is not None:
                 selection = {"accuracy": trial[0], "label_loss": trial[1]}
                 run = replace(run, selection=selection)
-            kept = {} if score is None else {"validation": predictions(score)}
+            is_stored = score is not None and predicted(name)
+            kept = {"validation": predictions(score)} if is_stored else {}
             ledger.write_runs([Result(run, kept, {})])
             ledger.use_run(study, "report", number, number + 1, run_name)
     return summarise(ledger, name)
@@ -92,7 +98,6 @@ def test_the_comparison_is_the_exchange_test_of_the_pools(ledger: Ledger, criter
     method, baseline = pool_of(METHOD, criterion), pool_of(BASELINE, criterion)
     (comparison,) = result.comparisons
     test = tuned_difference([method], [baseline], 2)
-    assert comparison.crossed_bootstrap is None
     assert comparison.unpaired_seeds == ()
     assert comparison.difference.mean == pytest.approx(
         tuned_score(method, 2) - tuned_score(baseline, 2)
@@ -119,10 +124,67 @@ def test_the_verdict_speaks_of_tuned_methods(ledger: Ledger) -> None:
     (comparison,) = compared(ledger, {"alp": whole, "kd": BASELINE}, budget=1).comparisons
     assert comparison.verdict.outcome == "better"
     assert "6 trials of each method, adjusted p = " in comparison.verdict.sentence
-    assert comparison.verdict.sentence.endswith(
-        "tuned with 1 trial, alp is better than kd on rte, on these examples, over new searches "
-        "with this teacher."
+    assert comparison.verdict.scope == "task"
+    low, high = (
+        f"{100 * end:+.2f}"
+        for end in (comparison.crossed_bootstrap.low, comparison.crossed_bootstrap.high)
     )
+    assert comparison.verdict.sentence.endswith(
+        "tuned with 1 trial, alp is better than kd on rte, also over new examples of this task (95% "
+        f"interval {low} to {high}), over new searches with this teacher."
+    )
+
+
+def test_the_interval_over_new_examples_is_that_of_the_stored_predictions(ledger: Ledger) -> None:
+    """At the level of a family of two; a failed trial has the constant's score, .5."""
+    rounded = {
+        name: [t if t is None else (*t[:2], round(EXAMPLES * t[2]) / EXAMPLES) for t in trials]
+        for name, trials in (("alp", METHOD), ("kd", BASELINE))
+    }
+    family = [["rte", "alp", "kd"], ["rte", "kd", "alp"]]
+    first, second = compared(ledger, rounded, family=family).comparisons
+    pools = [pool_of(trials) for trials in rounded.values()]
+    test = tuned_difference(pools[:1], pools[1:], 2, 0.975)
+    weights = [trial_weights(pool.selection, 2) for pool in pools]
+    draws = np.random.default_rng(BOOTSTRAP_SEED).integers(EXAMPLES, size=(2000, EXAMPLES))
+    scores = np.zeros((2, 2000))
+    for side, trials in enumerate(rounded.values()):
+        for trial, weight in zip(trials, weights[side], strict=True):
+            # The first share of the examples is right.
+            right = 0.5 if trial is None else (draws < round(EXAMPLES * trial[2])).mean(axis=1)
+            scores[side] += weight * right
+    differences = np.sort(scores[0] - scores[1])
+    interval = first.crossed_bootstrap
+    assert isinstance(interval, TunedInterval)
+    assert interval.confidence == pytest.approx(0.975)
+    assert interval.mean == pytest.approx(tuned_score(pools[0], 2) - tuned_score(pools[1], 2))
+    assert interval.examples.mean == pytest.approx(interval.mean)
+    least = 2.241403 / (
+        EXAMPLES + 2
+    )  # the normal quantile of .975, two-sided, over the examples plus two
+    # 2001 * .0125 = 25.01: the 25th from either end.
+    assert interval.examples.low == pytest.approx(min(differences[24], interval.mean - least))
+    assert interval.examples.high == pytest.approx(max(differences[-25], interval.mean + least))
+    assert interval.searches == test.interval
+    assert isinstance(second.crossed_bootstrap, TunedInterval)
+    assert second.crossed_bootstrap.examples.low == pytest.approx(-interval.examples.high)
+
+
+def test_without_all_predictions_there_is_no_interval_over_new_examples(ledger: Ledger) -> None:
+    result = compared(
+        ledger, {"alp": METHOD, "kd": BASELINE}, predicted=lambda name: name != "kd-2"
+    )
+    (comparison,) = result.comparisons
+    assert comparison.crossed_bootstrap is None
+    assert comparison.verdict.scope == "examples"
+
+
+def test_the_weights_of_several_pools_are_divided_by_their_number() -> None:
+    first, second = Pool((0.1, 0.2, 0.3), (0.5, 0.7, 0.9)), Pool((0.3, 0.1), (0.2, 0.4))
+    tuned = TunedPools((first, second), 2)
+    assert tuned.weights == pytest.approx([0, 1 / 6, 1 / 3, 1 / 2, 0])
+    scores = np.array([*first.reported, *second.reported])
+    assert tuned.score == pytest.approx(tuned.weights @ scores)
 
 
 def test_a_verdict_waits_for_all_trials(ledger: Ledger) -> None:

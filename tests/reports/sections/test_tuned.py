@@ -1,24 +1,38 @@
 """Tuned scores in the report: numbers by hand, and the sentence on crossing curves."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from harness.stats.tuned_score import Pool, tuned_score
+from harness.stats import Interval
+from harness.stats.tuned_examples import TunedInterval
+from harness.stats.tuned_score import Pool, trial_weights, tuned_score
 from harness.storage.ledger import Ledger
 from reports.evidence import Evidence, read_evidence
+from reports.export.disagreements import disagreements_csv
 from reports.export.results import results_table
 from reports.kit.palette import method_styles
-from reports.sections.tuned import SECTION, crossings, tuned_block, tuned_table
+from reports.page.contents import sections
+from reports.sections import disagreements
+from reports.sections.tuned import (
+    SECTION,
+    crossings,
+    tuned_block,
+    tuned_table,
+    variance_table,
+)
+from tests.harness.analysis.test_compare import LABELS
 from tests.harness.analysis.test_pools import BASELINE, METHOD, compared, pool_of
 
 
 @pytest.fixture
 def evidence(ledger: Ledger) -> Evidence:
     compared(ledger, {"alp": METHOD, "kd": BASELINE})
-    ledger.write_texts("sha", np.arange(1), [("premise", "guess")])
+    texts = [(f"premise {id}", f"guess {id}") for id in range(len(LABELS))]
+    ledger.write_texts("sha", np.arange(len(LABELS)), texts)
     return read_evidence(ledger, "ablation")
 
 
@@ -54,6 +68,82 @@ def test_the_exported_runs_have_both_scores_once(evidence: Evidence) -> None:
         0.5,
     ]
     assert np.isnan(float(rows.loc[3, "selection.accuracy"]))
+
+
+def test_the_uncertainty_has_a_part_of_searches_and_a_part_of_examples(evidence: Evidence) -> None:
+    """Six trials leave the exchange interval unbounded at a budget of two; then there is no share."""
+    (comparison,) = evidence.result.comparisons
+    (row,) = variance_table([comparison]).to_dict("records")
+    assert (row["method"], row["baseline"], row["searches"]) == ("alp", "kd", np.inf)
+    assert np.isnan([row["search_share"], row["example_share"]]).all()
+    interval = comparison.crossed_bootstrap
+    assert isinstance(interval, TunedInterval)
+    ends = {"low": interval.mean - 0.03, "high": interval.mean + 0.03}
+    bounded = replace(
+        interval, searches=Interval(0.10, 0.18), examples=replace(interval.examples, **ends)
+    )
+    (row,) = variance_table([replace(comparison, crossed_bootstrap=bounded)]).to_dict("records")
+    assert row["points"] == pytest.approx(100 * comparison.difference.mean)
+    assert (row["searches"], row["examples"]) == pytest.approx((4, 3))
+    assert (row["search_share"], row["example_share"]) == pytest.approx((64, 36))
+    assert variance_table([replace(comparison, crossed_bootstrap=None)]).empty
+
+
+def test_the_page_has_the_sections_that_pools_can_fill(evidence: Evidence) -> None:
+    blocks = {section.anchor: blocks for section, blocks in sections(evidence)}
+    assert {"tuned", "differences", "disagreements"} <= {name for name, of in blocks.items() if of}
+    assert "examples" not in blocks
+    assert evidence.example_tests.pairs == ()
+    titles = [table.label for table in blocks["tuned"][0].tables]
+    assert titles == [
+        "Pools of trials",
+        "Searches and examples in the uncertainty of each difference",
+    ]
+    panel = blocks["differences"][0].panels[0]
+    assert panel.caption == "Differences of tuned accuracy"
+    (mark,) = [trace for trace in panel.figure.to_figure().data if trace.mode == "markers"]
+    assert "over searches and examples: " in mark.hovertext[0]
+    assert "n = 6 trials" in mark.hovertext[0]
+    (effects,) = blocks["differences"][0].tables
+    headings = [cell.text for cell in effects.headings]
+    assert headings[:5] == [
+        "method", "against", "trials", "p (Holm)", "p (Benjamini-Hochberg)"
+    ]  # fmt: skip
+    assert "chance to win on another seed, %" not in headings
+    assert "nan" not in " ".join(cell.text for row in effects.rows for cell in row)
+
+
+def test_disagreements_of_pools_are_shares_of_searches(evidence: Evidence) -> None:
+    """Runs are right on the first examples: 32, 36, 34, 30 and 35 of 40; the baseline's on 20 to 29.
+
+    So the baseline has example 30 wrong, and of alp's complete trials only the fifth. A search keeps the
+    fifth trial in one pair of trials, of the fifteen pairs: the pair with the failed trial.
+    """
+    (block,) = disagreements.SECTION.blocks(evidence, method_styles(evidence.methods))
+    counts, examples = block.tables
+    headings = [cell.text for cell in examples.headings]
+    assert "pairs of trials with method alone right, %" in headings
+    assert "trials" in headings
+    assert "method alone right in most pairs of trials" in [cell.text for cell in counts.headings]
+    rows = [dict(zip(headings, [c.text for c in row], strict=True)) for row in examples.rows]
+    (row,) = [row for row in rows if row["example"] == "30"]
+    assert row["pairs of trials with method alone right, %"] == "93"
+    assert row["pairs of trials with other method alone right, %"] == "0"
+    assert row["method's answer"].endswith("(93 %)")
+    frame = pd.read_csv(io.StringIO(disagreements_csv(evidence))).set_index("example")
+    pools = {"method": METHOD, "baseline": BASELINE}
+    weights = {side: trial_weights(pool_of(trials).selection, 2) for side, trials in pools.items()}
+    for example in (26, 28, 33, 35):
+        share = {}
+        for side, trials in pools.items():
+            complete = [trial is not None for trial in trials]
+            right = [t is not None and round(40 * t[2]) > example for t in trials]
+            share[side] = weights[side] @ right / weights[side][complete].sum()
+        alone = share["method"] * (1 - share["baseline"])
+        assert frame.loc[example, "method_closer"] == pytest.approx(alone, abs=1e-4)
+        assert frame.loc[example, "method_error"] == pytest.approx(1 - share["method"])
+        votes = max(share["method"], 1 - share["method"])
+        assert frame.loc[example, "method_votes"] == pytest.approx(votes, abs=1e-4)
 
 
 def test_the_budget_at_which_curves_cross_is_said() -> None:
