@@ -194,7 +194,7 @@ def _difference_text(row: Mapping[Hashable, Any]) -> str:
     ):
         lines.append(f"{name}: {_ends_text(ends)}")
     p = "" if np.isnan(row["adjusted_p"]) else f", adjusted p = {row['adjusted_p']:.3g}"
-    return "<br>".join([*lines, f"n = {row['seeds']} seeds{p}"])
+    return "<br>".join([*lines, f"n = {row['seeds']}{p}"])
 
 
 def _ends_text(ends: Sequence[float]) -> str:
