@@ -43,7 +43,7 @@ def render(evidence: Evidence) -> str:
         styles=styles,
         tally=verdicts.outcome_tally(c.verdict.outcome for c in evidence.result.comparisons),
         overview=scores.overview_display(table, styles) if len(evidence.tasks) > 1 else None,
-        scores=scores.verdict_display(table, styles),
+        scores=scores.verdict_display(table, styles, manifest.unit),
         gaps=notes.gaps(evidence),
         failures=notes.failures(evidence),
         versions=notes.versions(evidence),

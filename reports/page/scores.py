@@ -91,10 +91,11 @@ def _difference_cells(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def verdict_display(frame: pd.DataFrame, styles: Styles) -> Table:
+def verdict_display(frame: pd.DataFrame, styles: Styles, unit: str = "seed") -> Table:
     """Print `verdict_table`. Exports have the two ends of an interval as two numbers.
 
-    The label names a single task and its metric; for several tasks, columns name them.
+    The label names a single task and its metric; for several tasks, columns name them. `unit` is the
+    manifest's unit of replication.
     """
     tasks = frame[["task", "metric"]].drop_duplicates().to_numpy().tolist()
     has_task_columns = len(tasks) != 1
@@ -105,7 +106,7 @@ def verdict_display(frame: pd.DataFrame, styles: Styles) -> Table:
         *(Cell(text) for text in ("vs the best", "verdict", "against")),
         Cell("difference, points", True),
         Cell("interval", True, parts=("low", "high")),
-        *(Cell(text, True) for text in ("adjusted p", "seeds")),
+        *(Cell(text, True) for text in ("adjusted p", f"{unit}s")),
     )
     rows = tuple(_verdict_row(row, styles, has_task_columns) for row in frame.to_dict("records"))
     suffix = "" if has_task_columns else f" on {tasks[0][0]}, by {tasks[0][1]}"

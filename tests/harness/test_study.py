@@ -284,6 +284,9 @@ def test_dry_run_prints_the_plan_and_keeps_no_ledger(command: Command, tmp_path:
     assert plan["seconds"] > 0
     (most,) = command("--dry-run", "--seeds", "auto", "--max-seeds", "3")["plan"]
     assert (most["stopping"], most["report_runs"]) == ("sequential", 6)
+    pools = ("--trials", "auto", "--max-trials", "30", "--sampler", "random")
+    (most,) = command("--dry-run", *pools, "protocol.unit=methods")["plan"]
+    assert (most["stopping"], most["search_runs"], most["report_runs"]) == ("sequential", 0, 60)
     assert not (tmp_path / "runs").exists()
 
 

@@ -107,6 +107,9 @@ def test_eight_paired_seeds_decide_as_worked_out_by_hand(scribe):
     evidence = paired_with_the_baseline(scribe)
     frame = verdict_table(evidence)
     shown = verdict_display(frame, method_styles(evidence.methods))
+    assert shown.headings[-1].text == "seeds"
+    of_pools = verdict_display(frame, method_styles(evidence.methods), "trial")
+    assert of_pools.headings[-1].text == "trials"
     texts = {row[0].text: [cell.text for cell in row[1:]] for row in shown.rows}
     nothing = display.DASH
     assert texts == {
