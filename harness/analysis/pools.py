@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from harness.analysis.selection import selection_metrics, selection_ranks, trial_score
 from harness.config import Criterion
 from harness.stats.exchange import tuned_difference
 from harness.stats.paired import PairedDifference, t_interval
 from harness.stats.tuned_curve import TunedCurve, tuned_curve
 from harness.stats.tuned_score import Pool, pseudo_scores, trial_weights, tuned_mean
 from harness.storage.manifest import Manifest
-from harness.storage.record import Record, StudyRun
+from harness.storage.record import StudyRun
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,12 @@ class TunedPools:
         return float(np.sqrt(weights @ (scores - weights @ scores) ** 2))
 
 
-def selection_score(record: Record, metric: str, criterion: Criterion) -> float | None:
-    """The selection score of a pool's trial, larger is better; None unless the trial is complete."""
-    if record.status != "complete":
-        return None
-    return -record.selection["label_loss"] if criterion == "loss" else record.selection[metric]
-
-
 def read_pool(
     runs: Sequence[StudyRun], manifest: Manifest, task: str, criterion: Criterion | None = None
 ) -> Pool | None:
     """The pool of a method's trials, in their order; None while trials are missing or if all failed.
 
+    The pool's selection scores are the trials' ranks, which are all that a tuned score reads.
     `criterion` is by default the manifest's. A failed trial has the score of a constant prediction.
     """
     if len(runs) < manifest.trials or all(run.record.status == "failed" for run in runs):
@@ -58,12 +53,12 @@ def read_pool(
     metric = manifest.primary_metric(task)
     criterion = criterion or manifest.config.search.criterion
     records = [run.record for run in sorted(runs, key=lambda run: run.trial)]
-    scores = [selection_score(record, metric, criterion) for record in records]
+    ranks = selection_ranks([trial_score([record], metric, criterion) for record in records])
     return Pool(
-        selection=tuple(-np.inf if score is None else score for score in scores),
+        selection=tuple(-np.inf if rank is None else float(rank) for rank in ranks),
         reported=tuple(
-            manifest.tasks[task].constant if score is None else record.metrics[metric]
-            for score, record in zip(scores, records, strict=True)
+            manifest.tasks[task].constant if rank is None else record.metrics[metric]
+            for rank, record in zip(ranks, records, strict=True)
         ),
     )
 
@@ -115,5 +110,5 @@ def tuned_curves(
 
 def selection_view(run: StudyRun) -> StudyRun:
     """A pool's trial as a search run: its metrics are those of the selection split."""
-    metrics = {name: score for name, score in run.record.selection.items() if name != "label_loss"}
+    metrics = selection_metrics(run.record.selection)
     return StudyRun("search", run.trial, run.seed, replace(run.record, metrics=metrics))

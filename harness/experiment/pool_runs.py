@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.analysis.pools import selection_score
+from harness.analysis.selection import SelectionScore, selection_ranks, trial_score
 from harness.config import StudyConfig
 from harness.experiment.executor import Executor
 from harness.experiment.search import Search, Trial, open_optuna
@@ -53,10 +53,12 @@ class PoolRuns:
         label = f"{label_of(task.name, self.studies)}, {self.config.search.trials} trials"
         records = self.executor.execute([run for group in runs for run in group], label)
         for study, search, study_runs in zip(self.studies, searches, runs, strict=True):
-            scores = {run.fingerprint: self._score(records[run.fingerprint]) for run in study_runs}
-            for run in study_runs:
-                search.tell(run.trial, scores[run.fingerprint])
-            self.executor.students(study.name).clean_up(scores)
+            scores = [self._score(records[run.fingerprint]) for run in study_runs]
+            for run, score in zip(study_runs, scores, strict=True):
+                search.tell(run.trial, None if score is None else score[0])
+            fingerprints = [run.fingerprint for run in study_runs]
+            ranks = dict(zip(fingerprints, selection_ranks(scores), strict=True))
+            self.executor.students(study.name).clean_up(ranks)
         storage.engine.dispose()
 
     def _run(self, study: Study, trial: Trial) -> Run:
@@ -66,6 +68,6 @@ class PoolRuns:
             study.method, study.name, setting, trial.number, seed, "report"
         )
 
-    def _score(self, record: Record) -> float | None:
+    def _score(self, record: Record) -> SelectionScore | None:
         task = self.executor.materials.data.task
-        return selection_score(record, task.metrics[0], self.config.search.criterion)
+        return trial_score([record], task.metrics[0], self.config.search.criterion)
