@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,6 +45,7 @@ from harness.storage.manifest import (
     TeacherFacts,
 )
 from harness.storage.record import (
+    LABEL_LOSS,
     Predictions,
     Record,
     Result,
@@ -253,7 +255,8 @@ def _runs(
         metrics: dict[str, float] = dict.fromkeys(map(str, task.metrics), score)
         (seed,) = search_seeds(1)
         inputs = _inputs(size, task, method, settings[trial], seed, "search", SELECTION)
-        record = _record(size, method, study, inputs, metrics, generator)
+        selection = {**metrics, LABEL_LOSS: 1 - score}
+        record = _record(size, method, study, inputs, metrics, generator, selection)
         yield "search", trial, seed, Result(record, {}, {})
     best_trial = int(np.argmax(scores))
     for seed in report_seeds(size.seeds):
@@ -320,6 +323,7 @@ def _record(
     inputs: RunInputs,
     metrics: dict[str, float],
     generator: np.random.Generator,
+    selection: Mapping[str, float] = MappingProxyType({}),
 ) -> Record:
     terms = [
         "label",
@@ -338,7 +342,7 @@ def _record(
         status="complete",
         reason=None,
         metrics=metrics,
-        selection={},
+        selection=selection,
         curves=tuple(curves),
         seconds=float(generator.uniform(0.8, 1.2)),
         examples_per_second=float(generator.uniform(2500, 3500)),

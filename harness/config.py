@@ -34,7 +34,8 @@ Keep = Literal["best", "report", "none"]
 """The students whose weights stay on disk: the best one of a study's report runs, all, or none."""
 Sampler = Literal["random", "tpe"]
 Criterion = Literal["metric", "loss"]
-"""The selection score of a trial: the task's first metric, or minus the mean loss on the labels."""
+"""The selection score of a trial: the task's first metric, whose ties the loss on the labels breaks; or
+the loss alone."""
 Unit = Literal["methods", "settings"]
 """The subject of a verdict: methods that are tuned anew, or two settings that one search each found."""
 
@@ -193,6 +194,8 @@ class ProtocolConfig:
     budget: Count = 4
     """The number of trials of a tuner, of which a tuned score speaks; for `unit=methods` alone."""
     fraction: Rate = 0.1
+    """The share of the training split that selects, within `least` and `most` examples. The demo has a
+    selection split instead."""
     least: Count = 100
     most: Count = 2000
     seeds: Seeds = 10
@@ -280,8 +283,6 @@ class StudyConfig:
     @model_validator(mode="after")
     def _check_unit(self) -> Self:
         if self.protocol.unit == "settings":
-            if self.search.criterion != "metric":
-                raise ValueError("search.criterion=loss needs protocol.unit=methods")
             if self.protocol.budget != ProtocolConfig.budget:
                 raise ValueError(
                     f"protocol.budget={self.protocol.budget} needs protocol.unit=methods: report seeds "
@@ -311,6 +312,16 @@ class StudyConfig:
             )
         if self.search.trials > MAX_SEEDS:
             raise ValueError(f"search.trials={self.search.trials}: a pool has at most {MAX_SEEDS}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_selection(self) -> Self:
+        for key in ("fraction", "least", "most"):
+            value = getattr(self.protocol, key)
+            if self.source.kind == "demo" and value != getattr(ProtocolConfig, key):
+                raise ValueError(
+                    f"protocol.{key}={value} has no effect: the demo has a selection split of its own"
+                )
         return self
 
     @model_validator(mode="after")

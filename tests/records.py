@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.storage.record import RECORD, RUN_INPUTS, Record, RunInputs
+from harness.storage.record import LABEL_LOSS, RECORD, RUN_INPUTS, Record, RunInputs
 from tests.manifests import PROVENANCE
 
 INPUTS: dict[str, Any] = {
@@ -32,7 +32,6 @@ INPUTS: dict[str, Any] = {
 FIELDS: dict[str, Any] = {
     "status": "complete",
     "reason": None,
-    "selection": {},
     "curves": [],
     "seconds": 1.0,
     "examples_per_second": 1.0,
@@ -55,7 +54,10 @@ def record(
     provenance: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> Record:
-    """The record of a complete run with that score; of a failed one without."""
+    """The record of a complete run with that score, or of a failed run without a score.
+
+    The run has the same metrics on the selection split, with a label loss of 0.
+    """
     failed: dict[str, Any] = {"status": "failed", "reason": "loss is NaN", "metrics": {}}
     surroundings = {**PROVENANCE, "threads": 1, "population": [fingerprint], **(provenance or {})}
     values = {
@@ -66,4 +68,6 @@ def record(
         "provenance": surroundings,
         **fields,
     }
+    metrics = values["metrics"]
+    values.setdefault("selection", {**metrics, LABEL_LOSS: 0.0} if metrics else {})
     return RECORD.validate_python(values)

@@ -56,7 +56,7 @@ def blocks(document: str) -> list[str]:
 
 
 def write_tables(folder: Path, task: str, label: str) -> None:
-    for file, data in zip(("train", "dev"), generate(task).values(), strict=True):
+    for file, data in zip(("train", "dev"), generate(task, selection_size=0).values(), strict=True):
         with (folder / f"{file}.csv").open("w", newline="") as stream:
             writer = csv.writer(stream)
             writer.writerow(["question", label, "answer"])

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, takewhile
@@ -239,6 +238,4 @@ def _first_pool(trials: Trials, count: int) -> Pool:
 
 def _has_failed(trials: Trials, minimum: int) -> bool:
     """Whether all trials up to the first look have ended and failed."""
-    return all(
-        number in trials and trials[number].selection == -math.inf for number in range(minimum)
-    )
+    return all(number in trials and trials[number].selection is None for number in range(minimum))

@@ -8,6 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from harness.analysis.selection import (
+    SelectionScore,
+    selection_metrics,
+    selection_ranks,
+    trial_score,
+)
 from harness.config import Criterion
 from harness.stats.arrays import Floats
 from harness.stats.exchange import tuned_difference
@@ -54,17 +60,11 @@ class TunedPools:
         return float(np.sqrt(weights @ (scores - weights @ scores) ** 2))
 
 
-def selection_score(record: Record, metric: str, criterion: Criterion) -> float | None:
-    """The selection score of a pool's trial, larger is better; None unless the trial is complete."""
-    if record.status != "complete":
-        return None
-    return -record.selection["label_loss"] if criterion == "loss" else record.selection[metric]
-
-
 class TrialScores(NamedTuple):
     """The selection score and the reported score of a pool's trial."""
 
-    selection: float
+    selection: SelectionScore | None
+    """None for a failed trial."""
     reported: float
 
 
@@ -76,16 +76,21 @@ def trial_scores(
     `criterion` is by default the manifest's.
     """
     metric = manifest.primary_metric(task)
-    score = selection_score(record, metric, criterion or manifest.config.search.criterion)
-    if score is None:
-        return TrialScores(-np.inf, manifest.tasks[task].constant)
-    return TrialScores(score, record.metrics[metric])
+    score = trial_score([record], metric, criterion or manifest.config.search.criterion)
+    reported = manifest.tasks[task].constant if score is None else record.metrics[metric]
+    return TrialScores(score, reported)
 
 
-def pool_of(scores: Sequence[TrialScores]) -> Pool:
-    """The pool of trials with these scores, in their order."""
-    selection, reported = zip(*scores, strict=True)
-    return Pool(selection, reported)
+def pool_of(trials: Sequence[TrialScores]) -> Pool:
+    """The pool of trials with these scores, in their order.
+
+    The pool's selection scores are the trials' ranks, which are all that a tuned score reads.
+    """
+    ranks = selection_ranks([trial.selection for trial in trials])
+    return Pool(
+        selection=tuple(-np.inf if rank is None else float(rank) for rank in ranks),
+        reported=tuple(trial.reported for trial in trials),
+    )
 
 
 def read_pool(
@@ -153,5 +158,5 @@ def tuned_curves(
 
 def selection_view(run: StudyRun) -> StudyRun:
     """A pool's trial as a search run: its metrics are those of the selection split."""
-    metrics = {name: score for name, score in run.record.selection.items() if name != "label_loss"}
+    metrics = selection_metrics(run.record.selection)
     return StudyRun("search", run.trial, run.seed, replace(run.record, metrics=metrics))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,13 +19,8 @@ from harness.analysis.interim import (
     pool_interims,
     pool_plan,
 )
-from harness.analysis.pools import (
-    TunedPools,
-    read_pool,
-    selection_score,
-    selection_view,
-    trial_scores,
-)
+from harness.analysis.pools import TunedPools, read_pool, selection_view, trial_scores
+from harness.analysis.selection import best_trial
 from harness.config import Choice
 from harness.stats.arrays import Floats
 from harness.storage.ledger import Ledger
@@ -157,17 +152,6 @@ def collapse_warning(result: MethodResult, constant: float) -> str | None:
     )
 
 
-def best_trial(runs: Sequence[StudyRun], metric: str) -> int | None:
-    """The trial with the highest mean selection score; the lowest number wins a tie."""
-    scores: dict[int, list[float]] = defaultdict(list)
-    for run in runs:
-        score = score_of(run.record, metric)
-        scores[run.trial].append(float("-inf") if score is None else score)
-    means = {trial: float(np.mean(values)) for trial, values in scores.items()}
-    trials = [trial for trial, mean in means.items() if np.isfinite(mean)]
-    return min(trials, key=lambda trial: (-means[trial], trial), default=None)
-
-
 def report_scores(result: MethodResult) -> dict[int, float | None]:
     """The scores by seed of all report runs that have ended; None for a failed run."""
     return {run.seed: score_of(run.record, result.metric) for run in result.report}
@@ -203,7 +187,7 @@ def _result(ledger: Ledger, manifest: Manifest, task: str, method: str, study: s
     if manifest.config.protocol.unit == "methods":
         return _pool_result(runs, manifest, task, method, study, manifest.trials)
     search = tuple(run for run in runs if run.role == "search" and run.trial < manifest.trials)
-    best = best_trial(search, metric)
+    best = best_trial(search, metric, manifest.config.search.criterion)
     seeds = set(manifest.report_seeds)
     report = [
         run for run in runs if run.role == "report" and run.trial == best and run.seed in seeds
@@ -255,14 +239,9 @@ def _pool_result(
 
     The pool has the first `size` trials, by default all of them.
     """
-    metric, criterion = manifest.primary_metric(task), manifest.config.search.criterion
+    metric = manifest.primary_metric(task)
     trials = [run for run in runs if run.role == "report" and run.trial < count]
-    scores = {
-        run.trial: score
-        for run in trials
-        if (score := selection_score(run.record, metric, criterion)) is not None
-    }
-    best = min(scores, key=lambda trial: (-scores[trial], trial), default=None)
+    best = best_trial(trials, metric, manifest.config.search.criterion)
     setting: Mapping[str, Choice] = next(
         (run.record.inputs.setting for run in trials if run.trial == best), {}
     )

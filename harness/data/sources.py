@@ -58,9 +58,10 @@ class Split:
 class TaskData:
     """One task's examples under a protocol.
 
-    `train` trains teacher and students, and `selection` chooses the setting. `evaluation` has the splits
-    of the report, two for MNLI and one for other tasks; the tests use the first. `test` splits have no
-    labels: report runs predict them, and no run's identity depends on them.
+    `train` trains teacher and students, and `selection` chooses the setting. The demo has a selection
+    split; other sources give a part of their training split. `evaluation` has the splits of the report,
+    two for MNLI and one for other tasks; the tests use the first. `test` splits have no labels: report
+    runs predict them, and no run's identity depends on them.
     """
 
     task: Task
@@ -81,7 +82,7 @@ class TaskData:
 
 
 def load_task_data(task: Task, source: SourceConfig, protocol: ProtocolConfig) -> TaskData:
-    """Read a task and carve out the selection split.
+    """Read a task, and carve out the selection split if the source has none.
 
     Raises:
         DataError: the data are malformed; or a metric of the task is undefined on the labels of an
@@ -97,7 +98,10 @@ def load_task_data(task: Task, source: SourceConfig, protocol: ProtocolConfig) -
         _check_metrics(task, task.metrics, name, split)
     if protocol.name == "paper":
         return TaskData(task, splits["train"], next(iter(evaluation.values())), evaluation, test)
-    train, selection = _carve(splits["train"], protocol, task)
+    if "selection" in splits:
+        train, selection = splits["train"], splits["selection"]
+    else:
+        train, selection = _carve(splits["train"], protocol, task)
     _check_metrics(task, task.metrics[:1], "selection", selection)
     return TaskData(task, train, selection, evaluation, test)
 

@@ -3,7 +3,8 @@
 A generator of the task and seed draws the examples from the language of `harness.demo.language`, so
 the examples are the same on every machine. A label follows from the facts behind the sentences. A model
 has to learn which words of two texts mean the same. The labels of the training split have errors, as
-annotators' labels do (`DemoTask.noise`, `SCORE_NOISE`). The labels of validation have none.
+annotators' labels do (`DemoTask.noise`, `SCORE_NOISE`). The labels of validation and of the selection
+split have none.
 """
 
 from dataclasses import dataclass, replace
@@ -36,10 +37,15 @@ class DemoSplit:
 
 
 def generate(
-    task: str, seed: int = 0, *, train_size: int = 800, validation_size: int = 800
+    task: str,
+    seed: int = 0,
+    *,
+    train_size: int = 700,
+    validation_size: int = 800,
+    selection_size: int = 500,
 ) -> dict[str, DemoSplit]:
-    """The splits of a task: "train" and "validation" (mnli: "validation_matched" and
-    "validation_mismatched").
+    """The splits of a task: "train", "validation" (mnli: "validation_matched" and
+    "validation_mismatched"), and "selection", unless its size is 0.
 
     The same task, seed and sizes always give the same splits. No example comes twice. Raises KeyError
     for a task that is not in `TASKS`.
@@ -52,6 +58,8 @@ def generate(
     splits = {"train": replace(train, labels=_annotate(rng, kind, train.labels))}
     for name, draw in kind.draws.items():
         splits[name] = _draw_split(rng, kind, draw, validation_size, drawn_texts)
+    if selection_size:
+        splits["selection"] = _draw_split(rng, kind, train_draw, selection_size, drawn_texts)
     return splits
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.data.scores import evaluate, label_loss
 from harness.data.sources import Split
@@ -13,7 +14,7 @@ from harness.evaluation.inspection import inspect_run
 from harness.method import Layers, Method, Pooling
 from harness.runtime.failures import RunFailed, convert_failures
 from harness.runtime.progress import say
-from harness.storage.record import Predictions
+from harness.storage.record import LABEL_LOSS, Predictions
 from harness.training.population import Population
 from harness.training.run import Run
 from harness.training.task_setup import Materials
@@ -24,8 +25,8 @@ INSPECTED_EXAMPLES = 2048
 
 @dataclass
 class RunScores:
-    """A run's metrics, its scores on the selection split if it is a pool's trial, its predictions by
-    split, and its inspections by name."""
+    """A run's metrics, its scores on the selection split if it is a search run or a pool's trial, its
+    predictions by split, and its inspections by name."""
 
     metrics: dict[str, float] = field(default_factory=dict)
     selection: dict[str, float] = field(default_factory=dict)
@@ -40,13 +41,9 @@ class Evaluation:
         self.materials = materials
 
     def selection_scores(self, population: Population) -> list[dict[str, float]]:
-        """Each row's metrics on the selection split, with the member's present weights."""
-        data = self.materials.data
+        """Each row's scores on the selection split, with the member's present weights."""
         predictions = population.predict(self.materials.inputs["selection"], None)
-        return [
-            evaluate(data.task, data.selection.labels, layers.logits.numpy())
-            for layers in predictions
-        ]
+        return [self._selection_scores(layers.logits.numpy()) for layers in predictions]
 
     def predict(self, population: Population, runs: Sequence[Run]) -> dict[str, list[Layers]]:
         """Each row's logits by split, in the splits' order. Report runs have test splits too.
@@ -100,9 +97,7 @@ class Evaluation:
         data = self.materials.data
         for position, name in enumerate(name for name, _ in run.inputs.evaluation):
             split = data.splits[name]
-            logits = outputs[name].logits.numpy()
-            if not np.isfinite(logits).all():
-                raise RunFailed(f"the logits of {name} are not finite numbers")
+            logits = _finite_logits(outputs, name)
             metrics = evaluate(data.task, split.labels, logits)
             if position > 0:
                 metrics = {f"{metric} ({name})": value for metric, value in metrics.items()}
@@ -115,21 +110,28 @@ class Evaluation:
                         scores.inspections |= inspect_run(method, name, outputs[name], teacher)
                 except RunFailed as error:
                     say(f"warning: {method.name}, seed {run.seed}: inspect failed: {error}")
-        if run.inputs.selection is not None:
-            scores.selection = self._selection_scores(outputs["selection"])
+        if run.role == "search" or run.inputs.selection is not None:
+            scores.selection = self._selection_scores(_finite_logits(outputs, "selection"))
         if run.role == "report":
             # Test splits have no labels: the run's metrics do not depend on these logits.
             for name, split in data.test.items():
                 scores.predictions[name] = _predictions(split, outputs[name])
         return scores
 
-    def _selection_scores(self, outputs: Layers) -> dict[str, float]:
-        data, logits = self.materials.data, outputs.logits.numpy()
-        if not np.isfinite(logits).all():
-            raise RunFailed("the logits of selection are not finite numbers")
+    def _selection_scores(self, logits: npt.NDArray[np.float32]) -> dict[str, float]:
+        """The metrics and the label loss of logits (examples, outputs) on the selection split."""
+        data = self.materials.data
         labels = data.selection.labels
         metrics = evaluate(data.task, labels, logits)
-        return metrics | {"label_loss": label_loss(data.task, labels, logits)}
+        return metrics | {LABEL_LOSS: label_loss(data.task, labels, logits)}
+
+
+def _finite_logits(outputs: Mapping[str, Layers], split: str) -> npt.NDArray[np.float32]:
+    """The logits of a split (examples, outputs). Raises `RunFailed` unless all are finite."""
+    logits: npt.NDArray[np.float32] = outputs[split].logits.numpy()
+    if not np.isfinite(logits).all():
+        raise RunFailed(f"the logits of {split} are not finite numbers")
+    return logits
 
 
 def _predictions(split: Split, outputs: Layers) -> Predictions:

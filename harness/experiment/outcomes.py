@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.analysis.selection import selection_metrics
 from harness.evaluation.inspection import InspectionRecorder
 from harness.evaluation.scoring import Evaluation, RunScores
 from harness.method import Method
@@ -75,9 +76,9 @@ class PopulationOutcomes:
 
     def _pruned_result(self, index: int) -> Result:
         run, outcome, pruning = self.runs[index], self.outcomes[index], self.prunings[index]
-        metrics = dict(pruning.metrics)
+        metrics = selection_metrics(pruning.scores)
         record = _record(run, outcome, metrics, "pruned", pruning.reason, self.fingerprints)
-        return Result(record, {}, {})
+        return Result(replace(record, selection=pruning.scores), {}, {})
 
     def _scores(self, index: int) -> RunScores:
         """The scores of a run. Raises `RunFailed` where a metric is not a finite number."""

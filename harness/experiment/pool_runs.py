@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.analysis.interim import PoolPlan, planned_trials, pool_interims, pool_plan
-from harness.analysis.pools import selection_score, trial_scores
+from harness.analysis.pools import trial_scores
+from harness.analysis.selection import SelectionScore, selection_ranks, trial_score
 from harness.config import StudyConfig
 from harness.experiment.executor import Executor
 from harness.experiment.search import Search, Trial, open_optuna
@@ -70,10 +71,12 @@ class PoolRuns:
             if plan is not None:
                 counts = self._planned_trials(runs, records, manifest, plan)
         for study, search, study_runs in zip(self.studies, searches, runs, strict=True):
-            scores = {run.fingerprint: self._score(records[run.fingerprint]) for run in study_runs}
-            for run in study_runs:
-                search.tell(run.trial, scores[run.fingerprint])
-            self.executor.students(study.name).clean_up(scores)
+            scores = [self._score(records[run.fingerprint]) for run in study_runs]
+            for run, score in zip(study_runs, scores, strict=True):
+                search.tell(run.trial, None if score is None else score[0])
+            fingerprints = [run.fingerprint for run in study_runs]
+            ranks = dict(zip(fingerprints, selection_ranks(scores), strict=True))
+            self.executor.students(study.name).clean_up(ranks)
         storage.engine.dispose()
 
     def _planned_trials(
@@ -103,6 +106,6 @@ class PoolRuns:
             study.method, study.name, setting, trial.number, seed, "report"
         )
 
-    def _score(self, record: Record) -> float | None:
+    def _score(self, record: Record) -> SelectionScore | None:
         task = self.executor.materials.data.task
-        return selection_score(record, task.metrics[0], self.config.search.criterion)
+        return trial_score([record], task.metrics[0], self.config.search.criterion)

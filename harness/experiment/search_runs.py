@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.analysis.results import best_trial
-from harness.config import StudyConfig
+from harness.analysis.selection import best_trial, trial_score
+from harness.config import Criterion, StudyConfig
 from harness.experiment.executor import Executor
 from harness.experiment.search import Search, Trial, TrialScore, open_optuna, run_search
 from harness.experiment.studies import Selection, Study, label_of
@@ -52,7 +52,7 @@ class SearchRuns:
                 for run in self.executor.ledger.study_runs(study.name)
                 if run.role == "search" and run.trial < self.config.trials
             ]
-            trial = best_trial(runs, self.task.metrics[0])
+            trial = best_trial(runs, self.task.metrics[0], self.config.criterion)
             if trial is None:
                 say(
                     f"{self.task.name}: {method}: every setting failed; see the report for the reasons"
@@ -79,7 +79,7 @@ class SearchRuns:
             method_records.setdefault(run.trial, []).append(records[run.fingerprint])
         return {
             method: {
-                trial: _trial_score(trial_records, self.task.metrics[0])
+                trial: _trial_score(trial_records, self.task.metrics[0], self.config.criterion)
                 for trial, trial_records in method_records.items()
             }
             for method, method_records in by_trial.items()
@@ -97,11 +97,12 @@ class SearchRuns:
         ]
 
 
-def _trial_score(records: Sequence[Record], metric: str) -> TrialScore:
-    """A trial's mean selection score; None when a run failed, else "pruned" when one was pruned."""
-    statuses = {record.status for record in records}
-    if "failed" in statuses:
+def _trial_score(records: Sequence[Record], metric: str, criterion: Criterion) -> TrialScore:
+    """The number that Optuna maximises: the first of a trial's selection score.
+
+    None when a run failed, else "pruned" when a run was pruned.
+    """
+    if any(record.status == "failed" for record in records):
         return None
-    if "pruned" in statuses:
-        return "pruned"
-    return sum(record.metrics[metric] for record in records) / len(records)
+    score = trial_score(records, metric, criterion)
+    return "pruned" if score is None else score[0]

@@ -224,7 +224,8 @@ class Trainer:
         if not self.rungs or any(run.role != "search" for run in runs):
             return None
         metric = self.materials.data.task.metrics[0]
-        return Halving(self.rungs, metric, runs, self.evaluation.selection_scores)
+        criterion = self.config.search.criterion
+        return Halving(self.rungs, metric, criterion, runs, self.evaluation.selection_scores)
 
     def _inspection_recorder(
         self, runs: Sequence[Run], members: Sequence[Member]

@@ -139,8 +139,8 @@ class Record:
     metrics: Mapping[str, float]
     """Scores by metric on the first split, by `METRIC (SPLIT)` on further ones."""
     selection: Mapping[str, float]
-    """Scores of a pool's trial on the selection split: by metric, and the mean loss on the labels by
-    `label_loss`. Empty for other runs."""
+    """Scores of a search run, or of a pool's trial, on the selection split: by metric, and the mean loss
+    on the labels by `LABEL_LOSS`. Empty for other report runs and for failed runs."""
     curves: tuple[Mapping[str, float], ...]
     """Each loss term's mean, by epoch."""
     seconds: float
@@ -162,6 +162,8 @@ class Record:
         return scores
 
 
+LABEL_LOSS = "label_loss"
+"""The key of the mean loss on the labels among the scores on the selection split."""
 RUN_INPUTS, RECORD = TypeAdapter(RunInputs), TypeAdapter(Record)
 
 

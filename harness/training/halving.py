@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from harness.analysis.selection import mean_score, selection_score
+from harness.config import Criterion
 from harness.storage.fingerprint import canonical
 from harness.training.population import Population
 from harness.training.run import Run
@@ -20,10 +22,10 @@ Scores = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Pruning:
-    """The end of a run at a rung: the epoch (from 1) and the run's selection scores."""
+    """The end of a run at a rung: the epoch (from 1) and the run's scores on the selection split."""
 
     epoch: int
-    metrics: Scores
+    scores: Scores
 
     @property
     def reason(self) -> str:
@@ -46,19 +48,22 @@ def _setting_number(run: Run) -> int:
 class Halving:
     """The decision at each rung which runs of a population go on.
 
-    `runs` are in the order in which the population's members were given. `score` returns the selection
-    scores of a population's rows. `prunings` are by the run's index in `runs`.
+    `runs` are in the order in which the population's members were given. `score` returns the scores of
+    a population's rows on the selection split. `criterion` and the task's first `metric` rank them.
+    `prunings` are by the run's index in `runs`.
     """
 
     def __init__(
         self,
         rungs: Sequence[int],
         metric: str,
+        criterion: Criterion,
         runs: Sequence[Run],
         score: Callable[[Population], Sequence[Scores]],
     ) -> None:
         self.rungs = rungs
         self.metric = metric
+        self.criterion = criterion
         self.runs = runs
         self.score = score
         self.prunings: dict[int, Pruning] = {}
@@ -75,11 +80,14 @@ class Halving:
         survivors: list[int] = []
         for setting_rows in rounds.values():
             means = {
-                number: float(np.mean([scores[row][self.metric] for row in rows]))
+                number: mean_score(
+                    [selection_score(scores[row], self.metric, self.criterion) for row in rows]
+                )
                 for number, rows in setting_rows.items()
             }
             # A score that is not a number is the worst. The lower number wins a tie.
-            ranking = sorted(means, key=lambda n: (-np.nan_to_num(means[n], nan=-np.inf), n))
+            losses = {n: tuple(-np.nan_to_num(means[n], nan=-np.inf)) for n in means}
+            ranking = sorted(means, key=lambda n: (losses[n], n))
             for number in ranking[: (len(ranking) + 1) // 2]:
                 survivors += setting_rows[number]
         for row in set(range(len(population.members))) - set(survivors):

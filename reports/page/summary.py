@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.config import Criterion
 from harness.storage.manifest import Source
 from reports.evidence import POINTS, Evidence
 from reports.kit import display
 from reports.page import notes
+
+CRITERIA: dict[Criterion, str] = {
+    "metric": "the first metric, ties by the loss on the labels",
+    "loss": "the loss on the labels",
+}
+"""Each criterion of a selection in words."""
 
 
 def summary(evidence: Evidence) -> dict[str, Any]:
@@ -47,7 +54,6 @@ def facts(evidence: Evidence) -> dict[str, str]:
     level = f"{len(manifest.family)} at level {manifest.alpha:g}"
     config = manifest.config
     if config.protocol.unit == "methods":
-        criteria = {"metric": "the first metric", "loss": "the loss on the labels"}
         return {
             "preset": manifest.preset,
             "students": manifest.students,
@@ -56,7 +62,7 @@ def facts(evidence: Evidence) -> dict[str, str]:
             if evidence.sequential
             else str(manifest.trials),
             "budget of a tuner": f"{config.protocol.budget} trials",
-            "selection by": criteria[config.search.criterion],
+            "selection by": CRITERIA[config.search.criterion],
             "comparisons": f"{level}, split evenly" if evidence.sequential else f"{level}, Holm",
         }
     return {
@@ -65,6 +71,7 @@ def facts(evidence: Evidence) -> dict[str, str]:
         "protocol": manifest.protocol,
         "trials of each method": str(manifest.trials),
         "search seeds": search_seeds,
+        "selection by": CRITERIA[config.search.criterion],
         "report seeds": f"at most {seeds}, until decided" if evidence.sequential else seeds,
         "comparisons": f"{level}, split evenly" if evidence.sequential else f"{level}, Holm",
     }

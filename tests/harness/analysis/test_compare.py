@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from harness.analysis.compare import AblationResult, collapses, summarise
-from harness.analysis.results import best_trial
 from harness.stats import holm
 from harness.stats.power import detectable_difference
 from harness.storage.ledger import Ledger
-from harness.storage.record import Predictions, Result, Role, StudyRun
+from harness.storage.record import Predictions, Result, Role
 from tests.manifests import STUDY, manifest
 from tests.records import record
 
@@ -179,21 +178,3 @@ def test_a_constant_regressor_is_compared_by_its_recorded_score(ledger: Ledger) 
     (comparison,) = summarise(ledger, "regression").comparisons
     assert comparison.crossed_bootstrap is not None
     assert comparison.crossed_bootstrap.mean == pytest.approx(0.1)
-
-
-@pytest.mark.parametrize(
-    ("scores", "expected"),
-    [
-        ({0: [0.5], 1: [0.7], 2: [0.7]}, 1),
-        ({0: [0.9, None], 1: [0.4, 0.6]}, 1),
-        ({0: [None], 1: [None]}, None),
-        ({}, None),
-    ],
-)
-def test_best_trial(scores: dict[int, list[float | None]], expected: int | None) -> None:
-    runs = [
-        StudyRun("search", trial, seed, record(f"{trial}-{seed}", score))
-        for trial, values in reversed(scores.items())
-        for seed, score in enumerate(values)
-    ]
-    assert best_trial(runs, "accuracy") == expected

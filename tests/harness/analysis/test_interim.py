@@ -193,7 +193,7 @@ def trials(level: float, count: int, seed: int = 0) -> Trials:
     draws = np.random.default_rng(seed).normal(size=(40, 2))
     quality = draws[:, 0]
     return {
-        number: TrialScores(float(quality[number]), level + 0.02 * float(draws[number].mean()))
+        number: TrialScores((float(quality[number]),), level + 0.02 * float(draws[number].mean()))
         for number in range(count)
     }
 
@@ -242,14 +242,14 @@ def test_trials_count_up_to_the_first_that_has_not_ended() -> None:
 
 
 def test_a_failed_trial_is_lost_by_no_look() -> None:
-    failed = TrialScores(-np.inf, 0.3)
+    failed = TrialScores(None, 0.3)
     method = dict(trials(0.9, 20, 1)) | dict.fromkeys(range(0, 20, 3), failed)
     state = pool_interims({"a": method, "b": trials(0.3, 20, 2)}, [("a", "b")], POOL_PLAN)["a", "b"]
     assert (state.stopping.decision, state.stopping.pairs) == ("better", 20)
 
 
 def test_a_pool_of_failures_gets_no_further_trials() -> None:
-    failed = dict.fromkeys(range(40), TrialScores(-np.inf, 0.3))
+    failed = dict.fromkeys(range(40), TrialScores(None, 0.3))
     ended = {"a": failed, "b": failed, "c": trials(0.9, 40, 2)}
     interims = pool_interims(ended, [("a", "b"), ("c", "b")], POOL_PLAN)
     assert interims == {}
@@ -283,7 +283,7 @@ def compared_pools(ledger: Ledger, ended: Mapping[str, Trials]) -> AblationResul
 def test_the_verdict_on_pools_rests_on_the_trials_up_to_the_decision(ledger: Ledger) -> None:
     """All forty trials are in the ledger; a comparison uses those of its own last look."""
     ended = {
-        "clear": dict(trials(0.9, 40, 1)) | {n: TrialScores(9.0, 0.1) for n in range(20, 40)},
+        "clear": dict(trials(0.9, 40, 1)) | {n: TrialScores((9.0,), 0.1) for n in range(20, 40)},
         "unclear": trials(0.504, 40, 2),
         "kd": trials(0.5, 40, 3),
     }
@@ -332,7 +332,7 @@ def test_pools_before_the_first_look_have_no_verdict(ledger: Ledger) -> None:
 
 
 def test_a_pool_of_failures_is_equivalent_to_nothing(ledger: Ledger) -> None:
-    failed = dict.fromkeys(range(20), TrialScores(-np.inf, 0.5))
+    failed = dict.fromkeys(range(20), TrialScores(None, 0.5))
     result = compared_pools(ledger, {"a": failed, "kd": failed})
     assert result.comparisons == ()
     assert result.gaps == ("a against kd on rte: all trials of a failed",)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
 
 from harness.analysis.ablation_diff import read_ablation_diff
 from harness.analysis.compare import BOOTSTRAP_SEED, AblationResult, summarise
-from harness.analysis.pools import TunedPools, selection_score
+from harness.analysis.pools import TunedPools
 from harness.stats.exchange import tuned_difference, tuned_equivalence
 from harness.stats.tuned_examples import TunedInterval
 from harness.stats.tuned_score import Pool, pseudo_scores, trial_weights, tuned_score
@@ -76,7 +77,7 @@ def compared(
             if trial is not None:
                 selection = {"accuracy": trial[0], "label_loss": trial[1]}
                 run = replace(run, selection=selection)
-            is_stored = score is not None and predicted(name)
+            is_stored = score is not None and predicted(run_name)
             kept = {"validation": predictions(score)} if is_stored else {}
             ledger.write_runs([Result(run, kept, {})])
             ledger.use_run(study, "report", number, number + 1, run_name)
@@ -84,9 +85,12 @@ def compared(
 
 
 def pool_of(trials: Sequence[Trial], criterion: str = "metric") -> Pool:
-    """The pool; a failed trial has the score of a constant prediction, .5."""
+    """The pool; a failed trial has the score of a constant prediction, .5.
+
+    Metrics that differ, differ by .1: a thousandth of the loss decides between equal metrics only.
+    """
     selection = [
-        -np.inf if trial is None else trial[0] if criterion == "metric" else -trial[1]
+        -np.inf if trial is None else (criterion == "metric") * trial[0] - 1e-3 * trial[1]
         for trial in trials
     ]
     return Pool(tuple(selection), tuple(0.5 if t is None else t[2] for t in trials))
@@ -117,6 +121,24 @@ def test_the_comparison_is_the_exchange_test_of_the_pools(ledger: Ledger, criter
     assert [run.record.metrics.get("accuracy") for run in alp.search] == [
         None if trial is None else trial[0] for trial in METHOD
     ]
+
+
+@pytest.mark.parametrize(("criterion", "budget"), [("metric", 2), ("metric", 3), ("loss", 2)])
+def test_the_tuned_score_is_that_of_all_subsets(
+    ledger: Ledger, criterion: str, budget: int
+) -> None:
+    """Of each subset the tuner keeps the best metric; among equal metrics, the least loss."""
+    (alp, _) = compared(ledger, {"alp": METHOD, "kd": BASELINE}, criterion, budget).results
+    keys = [
+        (-1.0, 0.0) if trial is None else (trial[0] * (criterion == "metric"), -trial[1])
+        for trial in METHOD
+    ]
+    reported = [0.5 if trial is None else trial[2] for trial in METHOD]
+    kept = [
+        reported[max(subset, key=lambda trial: keys[trial])]
+        for subset in combinations(range(6), budget)
+    ]
+    assert alp.mean == pytest.approx(np.mean(kept))
 
 
 def test_the_verdict_speaks_of_tuned_methods(ledger: Ledger) -> None:
@@ -206,10 +228,6 @@ def test_the_sd_is_that_of_a_searchs_score() -> None:
     # Of the pairs two keep the third trial, one the second.
     kept = (0.9, 0.9, 0.7)
     assert TunedPools((Pool((0.1, 0.2, 0.3), scores),), 2).sd == pytest.approx(np.std(kept))
-
-
-def test_a_failed_trial_has_no_selection_score() -> None:
-    assert selection_score(record("one", None), "accuracy", "loss") is None
 
 
 def test_a_pools_trials_are_counted_once(ledger: Ledger) -> None:

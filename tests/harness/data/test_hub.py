@@ -28,7 +28,7 @@ def _glue(folder: Path) -> None:
     blocks = []
     for name in ("rte", "mnli"):
         task = load_task(name)
-        splits = generate(name, train_size=240, validation_size=60)
+        splits = generate(name, train_size=240, validation_size=60, selection_size=0)
         features = Features(
             {column: Value("string") for column in task.hub.columns}
             | {"label": ClassLabel(names=list(task.labels)), "idx": Value("int32")}
@@ -48,7 +48,9 @@ def _glue(folder: Path) -> None:
 def _jobs(folder: Path) -> None:
     """The data set of docs/custom-task.md: its labels are indices without names."""
     files = []
-    for split, data in generate("mrpc", train_size=240, validation_size=60).items():
+    for split, data in generate(
+        "mrpc", train_size=240, validation_size=60, selection_size=0
+    ).items():
         columns = dict(zip(("question", "answer"), zip(*data.texts, strict=True), strict=True))
         file = f"{split}.jsonl"
         rows = {**columns, "fits": [int(label) for label in data.labels]}

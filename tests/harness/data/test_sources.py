@@ -524,15 +524,19 @@ def test_an_error_without_a_message_is_reported_too(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("name", ["rte", "stsb", "sst2"])
-def test_the_demo_is_carved_like_any_other_source(name: str) -> None:
+def test_the_demo_has_a_selection_split_and_is_not_carved(name: str) -> None:
     first, second = (
         load_task_data(load_task(name), SourceConfig(), ProtocolConfig()) for _ in range(2)
     )
     assert {k: s.sha256 for k, s in first.splits.items()} == {
         k: s.sha256 for k, s in second.splits.items()
     }
-    assert len(first.selection) >= 100
-    assert not set(first.selection.ids.tolist()) & set(first.train.ids.tolist())
+    assert [len(split) for split in first.splits.values()] == [700, 500, 800]
+    texts = [set(split.texts) for split in first.splits.values()]
+    assert len(set.union(*texts)) == 2000
+    paper = load_task_data(load_task(name), SourceConfig(), ProtocolConfig(name="paper"))
+    assert paper.train.sha256 == first.train.sha256
+    assert paper.selection.sha256 == first.evaluation["validation"].sha256
 
 
 GLUE: dict[str, tuple[dict[str, int], list[int] | None, list[int] | None]] = {

@@ -13,15 +13,15 @@ from harness.demo.lexicon import LEXICON
 from harness.demo.tasks import TASKS
 
 PINNED = {
-    "cola": "8925babccb2bd15b",
-    "sst2": "53c23f35eb44277f",
-    "mrpc": "abd2583cb612b71c",
-    "qqp": "234e5598b416cb67",
-    "stsb": "bfc724c0a24453c7",
-    "mnli": "579044693f7e6d14",
-    "qnli": "82dca6182099f6b5",
-    "rte": "b951d812cf022cc9",
-    "wnli": "b327a02757c29a57",
+    "cola": "16b7fb8351585e8c",
+    "sst2": "a7d374e19a274cfe",
+    "mrpc": "c4739c6271cd7eb7",
+    "qqp": "e1f1b314096fd765",
+    "stsb": "3c14edaab4ca78b3",
+    "mnli": "db367aed4b0c702e",
+    "qnli": "d7d7f88bc55561a0",
+    "rte": "4880b944e398bfde",
+    "wnli": "32984ab8d019fcb5",
 }
 """The first digits of a digest over texts and labels."""
 SINGLE_SENTENCE = {"cola", "sst2"}
@@ -47,7 +47,7 @@ def test_schema(task, data):
     evaluation = (
         {"validation_matched", "validation_mismatched"} if task == "mnli" else {"validation"}
     )
-    assert set(splits) == {"train", *evaluation}
+    assert set(splits) == {"train", *evaluation, "selection"}
     for split in splits.values():
         assert len(split.texts) == len(split.labels)
         assert {len(texts) for texts in split.texts} == {1 if task in SINGLE_SENTENCE else 2}
@@ -152,12 +152,20 @@ def test_seeds_differ():
 
 
 def test_sizes_are_as_asked():
-    splits = generate("mnli", train_size=30, validation_size=12)
+    splits = generate("mnli", train_size=30, validation_size=12, selection_size=6)
     assert {name: len(split.texts) for name, split in splits.items()} == {
         "train": 30,
         "validation_matched": 12,
         "validation_mismatched": 12,
+        "selection": 6,
     }
+
+
+def test_the_selection_split_changes_no_other_split():
+    without = generate("wnli", selection_size=0)
+    assert set(without) == {"train", "validation"}
+    splits = generate("wnli")
+    assert digest(without) == digest({name: splits[name] for name in without})
 
 
 def test_unknown_task_is_a_key_error():

@@ -54,7 +54,7 @@ def outcomes_of(role: Role = "report") -> PopulationOutcomes:
         )
         for number in range(5)
     ]
-    prunings = {2: Pruning(1, {"accuracy": 0.5})}
+    prunings = {2: Pruning(1, {"accuracy": 0.5, "label_loss": 0.7})}
     runs = [run_of(number, role) for number in range(5)]
     return PopulationOutcomes(runs, outcomes, population, prunings, recorder, evaluation)
 
@@ -90,6 +90,7 @@ def test_other_runs_say_why_they_ended(
     result = outcomes_of().result(index)
     record = result.record
     assert (record.status, record.reason, record.metrics) == (status, reason, metrics)
+    assert record.selection == (metrics | {"label_loss": 0.7} if status == "pruned" else {})
     assert list(record.curves) == [{"total": float(index)}]
     assert (result.predictions, result.inspections) == ({}, {})
 

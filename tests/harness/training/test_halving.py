@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from harness.config import Criterion
 from harness.registry.discovery import registry
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
+from harness.storage.record import LABEL_LOSS
 from harness.study import main
 from harness.training.halving import Halving
 from harness.training.run import Run
@@ -27,8 +29,18 @@ def runs_of(method: str, settings: list[int], seeds: int = 1) -> list[Run]:
     ]
 
 
-def stay(runs: list[Run], scores: list[float], order: list[int] | None = None) -> Any:
-    halving = Halving([1], "accuracy", runs, lambda p: [{"accuracy": scores[m]} for m in p.indices])
+def stay(
+    runs: list[Run],
+    scores: list[float],
+    order: list[int] | None = None,
+    losses: list[float] | None = None,
+    criterion: Criterion = "metric",
+) -> Any:
+    values = [
+        {"accuracy": score, LABEL_LOSS: loss}
+        for score, loss in zip(scores, losses or [0.0] * len(runs), strict=True)
+    ]
+    halving = Halving([1], "accuracy", criterion, runs, lambda p: [values[m] for m in p.indices])
     order = list(range(len(runs))) if order is None else order
     population: Any = SimpleNamespace(indices=order, members=order)
     return sorted(order[place] for place in halving.stay(1, population)), halving
@@ -39,13 +51,20 @@ def test_the_better_half_of_each_methods_round_stays() -> None:
     staying, halving = stay(runs, [0.5, 0.9, 0.7, 0.6, 0.1, 0.2])
     assert staying == [1, 2, 5]
     assert sorted(halving.prunings) == [0, 3, 4]
-    assert halving.prunings[3].metrics == {"accuracy": 0.6}
+    assert halving.prunings[3].scores == {"accuracy": 0.6, LABEL_LOSS: 0.0}
     assert halving.prunings[3].reason == "in the worse half of its round after epoch 1"
 
 
 def test_an_odd_round_keeps_the_larger_half_and_ties_go_to_the_earlier() -> None:
     assert stay(runs_of("alp", [1, 2, 3]), [0.5, 0.5, 0.5])[0] == [0, 1]
     assert stay(runs_of("alp", [1]), [0.0])[0] == [0]
+
+
+def test_the_loss_breaks_ties_or_decides_alone() -> None:
+    scores, losses = [0.5, 0.5, 0.9, 0.4], [0.6, 0.5, 0.8, 0.3]
+    runs = runs_of("alp", [1, 2, 3, 4])
+    assert stay(runs, scores, losses=losses)[0] == [1, 2]
+    assert stay(runs, scores, losses=losses, criterion="loss")[0] == [1, 3]
 
 
 def test_settings_are_compared_by_the_mean_over_seeds_whatever_the_order() -> None:
@@ -59,7 +78,7 @@ def test_a_score_that_is_no_number_is_the_worst() -> None:
 
 
 def test_nothing_happens_between_rungs() -> None:
-    halving = Halving([2], "accuracy", [], lambda population: [])
+    halving = Halving([2], "accuracy", "metric", [], lambda population: [])
     population: Any = SimpleNamespace(indices=[0, 1], members=[0, 1])
     assert halving.stay(1, population) == [0, 1]
 
@@ -81,7 +100,8 @@ def test_a_study_prunes_and_reports_its_best(halved: Path) -> None:
         assert sorted(len(record.curves) for record in found) == [1, 1, 2, 3]
         for record in found:
             assert record.status == ("complete" if len(record.curves) == 3 else "pruned")
-            assert "accuracy" in record.metrics
+            assert set(record.metrics) == {"accuracy"}
+            assert set(record.selection) == {"accuracy", LABEL_LOSS}
         reports = [run.record for run in ledger.study_runs(study) if run.role == "report"]
         assert [len(record.curves) for record in reports] == [3, 3]
     ledger.close()
