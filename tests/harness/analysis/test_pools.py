@@ -194,7 +194,7 @@ def test_the_interval_over_new_examples_is_that_of_the_stored_predictions(ledger
 
 def test_without_all_predictions_there_is_no_interval_over_new_examples(ledger: Ledger) -> None:
     result = compared(
-        ledger, {"alp": METHOD, "kd": BASELINE}, predicted=lambda name: name != "kd-2"
+        ledger, {"alp": METHOD, "kd": BASELINE}, predicted=lambda name: name != "kd-2-ablation"
     )
     (comparison,) = result.comparisons
     assert comparison.crossed_bootstrap is None
