@@ -1,12 +1,13 @@
 """Copies of one method, compared as methods: `python -m benchmarks.null_methods [--quick] [--json]`.
 
-The benchmark trains a large pool of trials of one demo method by the command, and draws pools of a
-study's size from it, with replacement. Two draws are pools of two copies of the method: nothing but
-the luck of settings and seeds differs between them. So every "better" or "worse" is an error. A copy
-whose reported scores are moved by one or two points shows the power; a copy that is moved by the
-margin shows the errors of "equivalent". The benchmark counts with the functions of the verdicts, for
-selection by the metric and by the loss on the labels. The exit code is 1 if errors exceed the upper
-0.1 % point of the binomial distribution.
+The benchmark trains a large pool of trials of demo methods by the command, and draws pools of a study's
+size from the trials of a method, with replacement. Two draws are pools of two copies of the method:
+nothing but the luck of settings and seeds differs between them. So every "better" or "worse" is an
+error. A copy whose reported scores are moved by the margin shows the errors of "equivalent". The
+benchmark counts with the functions of the verdicts, for each criterion of the selection: single
+comparisons, Holm's families, and comparisons with looks (`--trials auto`). Copies that are moved by one
+or two points show the power, and the runs that it takes (`benchmarks.null_power`). The exit code is 1 if
+errors exceed the upper 0.1 % point of the binomial distribution.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import binom
 
+from benchmarks.null_power import draw_pool, moved_pool, runs_for_power
 from harness.analysis.compare import read_ablation
 from harness.analysis.pools import TunedPools, read_pool
 from harness.config import Criterion
 from harness.runtime.progress import progress, say
 from harness.stats import holm
 from harness.stats.exchange import tuned_difference, tuned_equivalence
+from harness.stats.pool_stopping import look_patterns, look_trials, pool_stopping, read_looks
 from harness.stats.tuned_score import Pool
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
@@ -45,14 +48,15 @@ PATTERNS = 999
 """Random patterns of each test. A test's level holds for any number of patterns."""
 FAMILY_PATTERNS = 4999
 """Random patterns in a family, where Holm's first level is alpha / 24."""
-POINT = 0.01
+LOOK_TRIALS = 60
+"""The maximum number of trials of a copy with looks."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Train the pools, draw the copies, count the errors."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one task, few trials and draws")
-    parser.add_argument("--method", default="kd")
+    parser.add_argument("--method", default="kd,alp")
     parser.add_argument("--task", default="rte,sst2,stsb")
     parser.add_argument("--pool", type=int, default=160, help="trials to train on each task")
     parser.add_argument("--trials", type=int, default=20, help="trials of each copy")
@@ -65,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     if options.quick:
-        options.task, options.pool, options.draws = "rte", 40, 100
+        options.method, options.task, options.pool, options.draws = "kd", "rte", 40, 100
     if not 1 <= options.budget < options.trials <= options.pool:
         say("--budget must be below --trials, and --trials at most --pool")
         return 2
@@ -73,28 +77,36 @@ def main(arguments: list[str] | None = None) -> int:
         pools = train_pools(options, options.out or Path(scratch) / "runs")
     rows = []
     with progress("draws", options.draws * len(pools)) as advance:
-        for (task, criterion), (pool, margin) in pools.items():
+        for (method, task, criterion), (pool, margin) in pools.items():
             generator = np.random.default_rng(0)
-            rates = count_errors(
+            errors = count_errors(
                 pool, options.trials, options.budget, margin, options.draws, generator
             )
+            runs = runs_for_power(pool, options.budget, max(1, options.draws // 4), generator)
             advance(options.draws)
-            rows.append({"task": task, "criterion": criterion, **rates})
+            names = {"method": method, "task": task, "criterion": criterion}
+            rows.append({**names, **errors, "runs": runs})
     if options.json:
-        print(json.dumps({"method": options.method, "pool": options.pool, "rows": rows}))
+        print(json.dumps({"pool": options.pool, "rows": rows}))
     else:
         _show(rows, options.trials, options.budget)
     return 1 if any(row[key] > row[f"{key}_tolerated"] for row in rows for key in ERRORS) else 0
 
 
-ERRORS = ("errors", "family_errors", "equivalence_errors")
+ERRORS = (
+    "errors",
+    "family_errors",
+    "equivalence_errors",
+    "look_errors",
+    "look_equivalence_errors",
+)
 """Counts of a row that `_tolerated` bounds."""
 
 
 def train_pools(
     options: argparse.Namespace, runs_folder: Path
-) -> dict[tuple[str, Criterion], tuple[Pool, float]]:
-    """The large pool and the margin of each task and criterion, trained by the command."""
+) -> dict[tuple[str, str, Criterion], tuple[Pool, float]]:
+    """The large pool and the margin of each method, task and criterion, trained by the command."""
     words = f"--preset demo --method {options.method} --task {options.task} --baseline none".split()
     words += ["--trials", str(options.pool), "--json", "--keep", "none"]
     words += [f"protocol.budget={options.budget}", "--out"]
@@ -112,7 +124,8 @@ def train_pools(
             pool = read_pool(method.report, result.manifest, method.task, criterion)
             if pool is None:
                 raise SystemExit(f"{method.task}: no pool of {options.pool} trials")
-            pools[method.task, criterion] = (pool, result.manifest.margin(method.metric))
+            key = (method.method, method.task, criterion)
+            pools[key] = (pool, result.manifest.margin(method.metric))
     return pools
 
 
@@ -125,43 +138,61 @@ def count_errors(
     generator: np.random.Generator,
     alpha: float = 0.05,
 ) -> dict[str, float]:
-    """Counts and shares over pairs of copies with `trials` trials each."""
-    counts = dict.fromkeys(("errors", "equivalence_errors", "one_point", "two_points"), 0)
+    """Counts of errors over pairs of copies with `trials` trials each, and what is tolerated.
+
+    There are `draws` single comparisons, a tenth as many families, and a fifth as many comparisons with
+    looks.
+    """
+    errors = equivalence_errors = 0
     for _ in range(draws):
         method, baseline = (draw_pool(pool, trials, generator) for _ in range(2))
-
-        def p_value(
-            distance: float, method: Pool = method, baseline: Pool = baseline
-        ) -> tuple[float, float]:
-            moved = [moved_pool(method, distance)]
-            test = tuned_difference(moved, [baseline], budget, 1 - alpha, generator, PATTERNS)
-            return test.p_value, test.mean
-
-        counts["errors"] += p_value(0.0)[0] < alpha
-        for name, points in (("one_point", 1), ("two_points", 2)):
-            p, mean = p_value(points * POINT)
-            counts[name] += p < alpha and mean > 0
+        test = tuned_difference([method], [baseline], budget, 1 - alpha, generator, PATTERNS)
+        errors += test.p_value < alpha
         at_margin = [moved_pool(method, margin)]
         equivalence = tuned_equivalence(
             at_margin, [baseline], budget, margin, alpha, generator, PATTERNS
         )
-        counts["equivalence_errors"] += equivalence.p_value < alpha
-    families = max(1, draws // 10)
+        equivalence_errors += equivalence.p_value < alpha
+    families, look_draws = max(1, draws // 10), max(1, draws // 5)
     family_errors = sum(
         family_has_error(pool, trials, budget, generator, alpha) for _ in range(families)
     )
+    decisions = [
+        decisions_with_looks(pool, budget, margin, generator, alpha) for _ in range(look_draws)
+    ]
     tuned = TunedPools((pool,), budget)
     return {
         "tuned_score": tuned.score,
         "search_sd": tuned.sd,
         "draws": draws,
         "families": families,
-        **counts,
+        "look_draws": look_draws,
+        "errors": errors,
+        "equivalence_errors": equivalence_errors,
         "family_errors": family_errors,
+        "look_errors": sum(null in ("better", "worse") for null, _ in decisions),
+        "look_equivalence_errors": sum(at == "equivalent" for _, at in decisions),
         "errors_tolerated": _tolerated(draws, alpha),
         "equivalence_errors_tolerated": _tolerated(draws, alpha),
         "family_errors_tolerated": _tolerated(families, alpha),
+        "look_errors_tolerated": _tolerated(look_draws, alpha),
+        "look_equivalence_errors_tolerated": _tolerated(look_draws, alpha),
     }
+
+
+def decisions_with_looks(
+    pool: Pool, budget: int, margin: float, generator: np.random.Generator, alpha: float
+) -> tuple[str | None, str | None]:
+    """The decisions of `--trials auto` on two copies, and on a copy that is better by the margin."""
+    copies = [draw_pool(pool, LOOK_TRIALS, generator) for _ in range(2)]
+    patterns = look_patterns(LOOK_TRIALS, generator, PATTERNS)
+    looks = look_trials(LOOK_TRIALS)
+
+    def decision(method: Pool) -> str | None:
+        read = read_looks(method, copies[1], budget, looks, patterns)
+        return pool_stopping(read, LOOK_TRIALS, LOOK_TRIALS, alpha, margin).decision
+
+    return decision(copies[0]), decision(moved_pool(copies[0], margin))
 
 
 def family_has_error(
@@ -183,50 +214,59 @@ def family_has_error(
     return min(holm(p_values)) < alpha
 
 
-def draw_pool(pool: Pool, trials: int, generator: np.random.Generator) -> Pool:
-    """`trials` independent draws from the trials of a large pool."""
-    indices = generator.integers(pool.trials, size=trials)
-    return Pool(
-        tuple(pool.selection[index] for index in indices),
-        tuple(pool.reported[index] for index in indices),
-    )
-
-
-def moved_pool(pool: Pool, distance: float) -> Pool:
-    """A pool whose reported scores are higher by `distance`."""
-    return Pool(pool.selection, tuple(score + distance for score in pool.reported))
-
-
 def _tolerated(draws: int, alpha: float) -> int:
     return int(binom.ppf(QUANTILE, draws, alpha))
 
 
 def _show(rows: Sequence[Mapping[str, Any]], trials: int, budget: int) -> None:
-    table = Table(title=f"Copies of one method, {trials} trials each, tuned with {budget}")
+    console = Console(width=140)
+    table = Table(
+        title=f"Copies of one method, {trials} trials each, tuned with {budget}: errors in %"
+    )
     for column in (
+        "method",
         "task",
         "selection",
         "tuned score",
         "sd between searches",
-        "better or worse, %",
-        f"family of {FAMILY}, %",
-        "equivalent at the margin, %",
-        "found: 1 point, %",
-        "2 points, %",
+        "better or worse",
+        f"in a family of {FAMILY}",
+        "with looks",
+        "equivalent at the margin",
+        "with looks",
     ):
         table.add_column(column, justify="right")
     for row in rows:
-        shares = [row[key] / row["draws"] for key in ("errors", "equivalence_errors")]
-        powers = [row[key] / row["draws"] for key in ("one_point", "two_points")]
-        numbers = [shares[0], row["family_errors"] / row["families"], shares[1], *powers]
-        table.add_row(
-            row["task"],
-            row["criterion"],
-            f"{100 * row['tuned_score']:.2f}",
-            f"{100 * row['search_sd']:.2f}",
-            *(f"{100 * number:.1f}" for number in numbers),
+        shares = (
+            row["errors"] / row["draws"],
+            row["family_errors"] / row["families"],
+            row["look_errors"] / row["look_draws"],
+            row["equivalence_errors"] / row["draws"],
+            row["look_equivalence_errors"] / row["look_draws"],
         )
-    Console(width=140).print(table)
+        scores = (f"{100 * row[key]:.2f}" for key in ("tuned_score", "search_sd"))
+        cells = (f"{100 * share:.1f}" for share in shares)
+        table.add_row(row["method"], row["task"], row["criterion"], *scores, *cells)
+    console.print(table)
+    table = Table(
+        title="A copy that is better by a true difference: found in %, by runs of each method"
+    )
+    designs = rows[0]["runs"]
+    for column in (
+        "method",
+        "task",
+        "selection",
+        *(f"{d['design']}, {d['runs']}" for d in designs),
+    ):
+        table.add_column(column, justify="right")
+    for row in rows:
+        cells = (
+            f"{100 * design['one_point']:.0f}, {100 * design['two_points']:.0f}"
+            for design in row["runs"]
+        )
+        table.add_row(row["method"], row["task"], row["criterion"], *cells)
+    console.print(table)
+    console.print("Each cell: one point, two points.")
 
 
 if __name__ == "__main__":
