@@ -5,7 +5,7 @@ study's size from it, with replacement. Two draws are pools of two copies of the
 the luck of settings and seeds differs between them. So every "better" or "worse" is an error. A copy
 whose reported scores are moved by one or two points shows the power; a copy that is moved by the
 margin shows the errors of "equivalent". The benchmark counts with the functions of the verdicts, for
-selection by the metric and by the loss on the labels. The exit code is 1 if errors exceed the upper
+selection by the metric, ties by the loss on the labels, and by the loss alone. The exit code is 1 if errors exceed the upper
 0.1 % point of the binomial distribution.
 """
 
