@@ -1,12 +1,12 @@
 """Copies of one method, compared as methods: `python -m benchmarks.null_methods [--quick] [--json]`.
 
 The benchmark trains a large pool of trials of one demo method by the command, and draws pools of a
-study's size from it, with replacement. Two draws are pools of two copies of the method: nothing but
-the luck of settings and seeds differs between them. So every "better" or "worse" is an error. A copy
-whose reported scores are moved by one or two points shows the power; a copy that is moved by the
-margin shows the errors of "equivalent". The benchmark counts with the functions of the verdicts, for
-selection by the metric, ties by the loss on the labels, and by the loss alone. The exit code is 1 if errors exceed the upper
-0.1 % point of the binomial distribution.
+study's size from it, with replacement. Two draws are pools of two copies of the method: nothing
+but the luck of settings and seeds differs between them. So every "better" or "worse" is an error.
+A copy whose reported scores are moved by one or two points shows the power; a copy that is moved
+by the margin shows the errors of "equivalent". The benchmark counts with the functions of the
+verdicts, for selection by the metric, ties by the loss on the labels, and by the loss alone. The
+exit code is 1 if errors exceed the upper 0.1 % point of the binomial distribution.
 """
 
 from __future__ import annotations

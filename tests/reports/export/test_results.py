@@ -31,7 +31,8 @@ def test_one_row_a_run_in_the_reports_order(scribe):
     found = read(results_csv(read_evidence(scribe.ledger, "alp-rte")))
     assert list(found.columns) == [
         *LEADING_COLUMNS, "select.accuracy", "select.f1", "selection.accuracy", "selection.f1",
-        "selection.label_loss", "validation.accuracy", "validation.f1", "setting.learning_rate", *TRAILING_COLUMNS,
+        "selection.label_loss", "validation.accuracy", "validation.f1",
+        "setting.learning_rate", *TRAILING_COLUMNS,
     ]  # fmt: skip
     keys = found[["method", "role", "trial", "seed"]].itertuples(index=False, name=None)
     assert list(keys) == [
