@@ -10,7 +10,7 @@ import pytest
 from harness.analysis.results import MethodResult
 from harness.storage.ledger import Ledger
 from harness.storage.manifest import StudyManifest
-from harness.storage.record import Predictions, Result
+from harness.storage.record import LABEL_LOSS, Predictions, Result
 from reports.evidence import Evidence, read_evidence
 from reports.kit.blocks import Block
 from reports.page.contents import sections
@@ -166,6 +166,8 @@ class Scribe:
     ) -> None:
         name = f"{method}-{role}-{trial}-{seed}"
         finished = status == "complete"
+        metrics = {"accuracy": score, "f1": score / 2} if finished else {}
+        is_scored = finished and role == "search"
         made = record(
             name,
             inputs={
@@ -175,7 +177,8 @@ class Scribe:
             },
             status=status,
             reason=reason,
-            metrics={"accuracy": score, "f1": score / 2} if finished else {},
+            metrics=metrics,
+            selection={**metrics, LABEL_LOSS: 1 - score} if is_scored else {},
             curves=[{"label": 1.0 + seed - 100, "total": 2.0}, {"label": 0.5, "total": 1.0}]
             if finished
             else [],

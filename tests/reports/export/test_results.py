@@ -30,7 +30,8 @@ def test_one_row_a_run_in_the_reports_order(scribe):
     scribe.finished()
     found = read(results_csv(read_evidence(scribe.ledger, "alp-rte")))
     assert list(found.columns) == [
-        *LEADING_COLUMNS, "select.accuracy", "select.f1", "validation.accuracy", "validation.f1",
+        *LEADING_COLUMNS, "select.accuracy", "select.f1", "selection.accuracy", "selection.f1",
+        "selection.label_loss", "validation.accuracy", "validation.f1",
         "setting.learning_rate", *TRAILING_COLUMNS,
     ]  # fmt: skip
     keys = found[["method", "role", "trial", "seed"]].itertuples(index=False, name=None)
@@ -62,6 +63,8 @@ def test_metrics_stand_under_their_split_and_nowhere_else(scribe):
     assert (report["validation.f1"] == report.score / 2).all()
     assert search["validation.accuracy"].isna().all()
     assert report["select.accuracy"].isna().all()
+    assert search["selection.label_loss"].tolist() == pytest.approx((1 - search.score).tolist())
+    assert report["selection.label_loss"].isna().all()
     assert (set(search.split), set(report.split)) == ({"select"}, {"validation"})
     assert list(report.seconds) == [3.0] * 3 + [2.0] * 3
     assert set(found.examples_per_second) == {50.0}
