@@ -146,8 +146,9 @@ def collapse_warning(result: MethodResult, constant: float) -> str | None:
     count = sum(math.isclose(score, constant, abs_tol=1e-9) for score in result.scores)
     if not count:
         return None
+    runs = "trials" if result.is_pool else "report runs"
     return (
-        f"{result.method} on {result.task}: {count} of {len(result.scores)} report runs score exactly "
+        f"{result.method} on {result.task}: {count} of {len(result.scores)} {runs} score exactly "
         "what a constant prediction does: they have learned nothing"
     )
 

@@ -58,7 +58,7 @@ def loss_figure(terms: pd.DataFrame, styles: Styles) -> Drawing:
             mode="lines", hoverinfo="skip",
         )  # fmt: skip
         hover = [
-            f"{safe(method)}, epoch {epoch}: {mean:.4g} ({low:.4g} to {high:.4g}, {seeds} seeds)"
+            f"{safe(method)}, epoch {epoch}: {mean:.4g} ({low:.4g} to {high:.4g}, {seeds} runs)"
             for epoch, mean, low, high, seeds in zip(*columns, strict=True)
         ]
         figure.add_scatter(
@@ -91,8 +91,8 @@ SECTION = Section(
     title="Loss terms over training",
     reading=(
         "Each figure is one term of the training loss, before its weight is applied; total is the "
-        "weighted sum that training minimises. Line: mean over report seeds. Band: lowest to highest "
-        "seed."
+        "weighted sum that training minimises. Line: mean over report runs. Band: lowest to highest "
+        "run."
     ),
     details="If methods lie far apart, the scale is logarithmic, and its axis says so.",
     maker=by_task(losses_block),

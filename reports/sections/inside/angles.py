@@ -155,7 +155,7 @@ SECTION = Section(
         "other."
     ),
     details=(
-        "Angles are means over examples and seeds. A mark is the median over the pairs of teacher "
+        "Angles are means over examples and report runs. A mark is the median over the pairs of teacher "
         "layers, and its bar goes from the lowest to the highest pair. Hollow marks are before "
         "training. If angles are small, it matters little which teacher layer is matched; arXiv "
         "2502.04499 offers this explanation."

@@ -44,7 +44,7 @@ def coverage_text(*coverages: Coverage) -> str:
     """The examples and the seeds of records, as ranges if records differ."""
     examples = _range_text([record.examples for record in coverages])
     seeds = _range_text([record.seeds for record in coverages])
-    return f"{examples} examples of {coverages[0].split}, {seeds} seed{'' if seeds == '1' else 's'}"
+    return f"{examples} examples of {coverages[0].split}, {seeds} run{'' if seeds == '1' else 's'}"
 
 
 def _range_text(counts: Sequence[int]) -> str:

@@ -178,7 +178,7 @@ SECTION = Section(
     details=(
         "Linear CKA, debiased: 1 means equal up to rotation and scale, 0 means nothing in common. "
         "Cosine, the mean over examples: 1 means the same direction. All values are means over report "
-        "seeds. Similarity is no merit by itself: compare it with the scores."
+        "runs. Similarity is no merit by itself: compare it with the scores."
     ),
     maker=by_task(likeness_block),
 )

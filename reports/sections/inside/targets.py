@@ -80,7 +80,7 @@ def targets_block(evidence: Evidence, task: str, styles: Styles) -> Block:
         "target_length": ("length of the target", number(3)),
         "variance_percent": ("target varies between examples, %", number(2)),
         "examples": ("examples", number(0)),
-        "seeds": ("seeds", number(0)),
+        "seeds": ("runs", number(0)),
     }
     frame = targets_frame(targets)
     table = display.table("Targets of student layers after training", frame, columns, styles)
@@ -96,7 +96,7 @@ def _mixture_panel(method: str, mixture: Mixture) -> Panel:
         for layer, teacher in enumerate(top_teachers, start=1)
     )
     if np.isfinite(sd).all():
-        alt += f"; weights differ between seeds by a standard deviation of at most {sd.max():.3f}"
+        alt += f"; weights differ between runs by a standard deviation of at most {sd.max():.3f}"
     caption = f"{method}: mean weights, {coverage_text(mixture.coverage)}"
     return panel(
         caption,
@@ -151,7 +151,7 @@ SECTION = Section(
     ),
     details=(
         "An entropy of 100 % means that all teacher layers have the same weight. Line: mean over "
-        "seeds. Band: lowest to highest seed. A learned target that hardly varies between examples has "
+        "report runs. Band: lowest to highest run. A learned target that hardly varies between examples has "
         "collapsed."
     ),
     maker=by_task(targets_block),

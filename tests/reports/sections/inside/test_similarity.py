@@ -98,4 +98,4 @@ def test_methods_that_were_looked_at_unequally_are_told(scribe):
     looked_inside(scribe, {"layers": LAYERS}, {"layers": LAYERS}, method="finetune")
     found = looked_inside(scribe, {"layers": LAYERS | {"examples": 7}})
     (panel,) = likeness_block(found, "rte", STYLES).panels
-    assert panel.caption.endswith("states of 7 to 10 examples of validation, 1 to 2 seeds")
+    assert panel.caption.endswith("states of 7 to 10 examples of validation, 1 to 2 runs")

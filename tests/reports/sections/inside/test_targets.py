@@ -17,12 +17,12 @@ def test_a_heat_map_has_a_state_per_epoch_and_begins_with_the_last(evidence):
         2,
         True,
     )
-    assert panel.caption == "alp: mean weights, 10 examples of validation, 3 seeds"
+    assert panel.caption == "alp: mean weights, 10 examples of validation, 3 runs"
     assert (
         "After epoch 2: student layer 1 has its largest weight on teacher layer 1; student"
         in panel.alt
     )
-    assert "between seeds by a standard deviation of at most 0.000." in panel.alt
+    assert "between runs by a standard deviation of at most 0.000." in panel.alt
     (heat,) = panel.figure.to_figure().data
     assert heat.z == ([0.75, 0.25, 0.0], [0.0, 0.5, 0.5])
     assert (heat.x0, heat.y0, heat.zmin, heat.zmax) == (1, 1, 0, 0.75)
