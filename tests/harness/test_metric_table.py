@@ -158,7 +158,7 @@ def test_a_metric_is_one_row(
     )
     monkeypatch.setitem(METRICS, "balanced", row)
     task = jobs(tmp_path / "data", text=YAML.replace("[f1, accuracy]", "[balanced, accuracy]"))
-    more = ("--method", "alp,kd", "--baseline", "kd", "--seeds", "2", "--keep", "best")
+    more = ("--method", "alp,kd", "--baseline", "kd", "--keep", "best")
     out = tmp_path / "runs"
     assert main(small_jobs(out, task, tiny_encoder, *more)) == 0
     summary = json.loads(capsys.readouterr().out)

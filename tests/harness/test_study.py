@@ -40,7 +40,7 @@ from harness.storage.ledger import Ledger
 from harness.storage.record import Result
 from harness.study import main
 from harness.training.population import Population, predict
-from tests.conftest import small_study
+from tests.conftest import small_pools, small_study
 from tests.killing import contents
 
 Command = Callable[..., dict[str, Any]]
@@ -276,7 +276,9 @@ def test_equal_settings_are_trained_once_and_counted_for_each_trial(
     assert len(contents(tmp_path / "runs")["runs"]) == 2
 
 
-def test_dry_run_prints_the_plan_and_keeps_no_ledger(command: Command, tmp_path: Path) -> None:
+def test_dry_run_prints_the_plan_and_keeps_no_ledger(
+    command: Command, tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (plan,) = command("--dry-run")["plan"]
     assert (plan["search_runs"], plan["report_runs"]) == (4, 4)
     steps = -(-plan["train_examples"] // 64)
@@ -284,8 +286,9 @@ def test_dry_run_prints_the_plan_and_keeps_no_ledger(command: Command, tmp_path:
     assert plan["seconds"] > 0
     (most,) = command("--dry-run", "--seeds", "auto", "--max-seeds", "3")["plan"]
     assert (most["stopping"], most["report_runs"]) == ("sequential", 6)
-    pools = ("--trials", "auto", "--max-trials", "30", "--sampler", "random")
-    (most,) = command("--dry-run", *pools, "protocol.unit=methods")["plan"]
+    pools = small_pools(tmp_path / "pools", tiny_encoder, "--trials", "auto", "--max-trials", "30")
+    assert main([*pools, "--dry-run"]) == 0
+    (most,) = json.loads(capsys.readouterr().out)["plan"]
     assert (most["stopping"], most["search_runs"], most["report_runs"]) == ("sequential", 0, 60)
     assert not (tmp_path / "runs").exists()
 
@@ -309,7 +312,7 @@ def test_dry_run_pre_trains_nothing(
     monkeypatch.delattr("harness.demo.encoder.write_encoder")
     out = tmp_path / "runs"
     assert main(f"--method alp --task rte --preset demo --out {out} --dry-run".split()) == 0
-    assert "20 report runs" in capsys.readouterr().out
+    assert ", 40 trials = " in capsys.readouterr().out
     assert not out.exists()
 
 

@@ -272,9 +272,10 @@ def compared_pools(ledger: Ledger, ended: Mapping[str, Trials]) -> AblationResul
         ledger.write_study(f"s-{method}", STUDY)
         for number, (selection, reported) in method_trials.items():
             name = f"{method}-{number}"
-            score = None if selection == -np.inf else reported
+            score = None if selection is None else reported
             run = record(name, score, inputs={"selection": "sha of selection"})
-            run = replace(run, selection={"accuracy": selection, "label_loss": 0.0})
+            if selection is not None:
+                run = replace(run, selection={"accuracy": selection[0], "label_loss": 0.0})
             ledger.write_runs([Result(run, {}, {})])
             ledger.use_run(f"s-{method}", "report", number, number + 1, name)
     return summarise(ledger, "ablation")

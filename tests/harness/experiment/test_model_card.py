@@ -171,7 +171,8 @@ def test_the_demo_cannot_be_overlooked() -> None:
 
 
 def test_warnings_stand_at_the_top() -> None:
-    config = study(source={"kind": "folder", "folder": "glue"}, protocol={"name": "paper"})
+    paper = {"name": "paper", "unit": "settings"}
+    config = study(source={"kind": "folder", "folder": "glue"}, protocol=paper)
     assert "\n> **PROTOCOL paper: settings were selected on the split" in card_of(config, weak=True)
     assert "\n> **rte: the teacher is no better than a constant" in card_of(config, weak=True)
     outside = "\n> **rte: the teacher comes from outside and may have seen the selection data.**"

@@ -215,7 +215,7 @@ def test_a_new_row_is_all_that_a_study_needs(
     monkeypatch.setattr(DistilBertForSequenceClassification, "forward", noting)
     assert main(small(tmp_path / "runs", encoder)) == 0
     summary = json.loads(capsys.readouterr().out)
-    assert [len(result["scores"]) for result in summary["results"]] == [1, 1]
+    assert [len(result["scores"]) for result in summary["results"]] == [2, 2]
     students = sorted((tmp_path / "runs" / "students").glob("*/*"))
     assert len(students) == 2
     for folder in students:

@@ -88,7 +88,7 @@ def test_another_schema_is_refused(version: int, tmp_path: Path) -> None:
         database.execute(f"UPDATE harness_meta SET value = {version}")
     database.close()
     message = (
-        rf"schema version {version}, this harness reads 5 only; give another folder with --out$"
+        rf"schema version {version}, this harness reads 6 only; give another folder with --out$"
     )
     with pytest.raises(StorageError, match=message):
         Ledger(storage_url(tmp_path, None))
