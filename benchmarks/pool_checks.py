@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from benchmarks.null_power import moved_pool
 from benchmarks.rates import ALPHA, Rate, Size, coverage, covers, false_positives
 from benchmarks.simulated import UNIT
 from harness.stats.arrays import Floats
@@ -93,10 +94,10 @@ def exchange_rates(
     methods = draw_pools(law, size.exchange_simulations, trials, rng)
     baselines = draw_pools(other_law, size.exchange_simulations, trials, rng)
     for index, (method, drawn_baseline) in enumerate(zip(methods, baselines, strict=True)):
-        baseline = _moved(drawn_baseline, gap)
+        baseline = moved_pool(drawn_baseline, gap)
         test = tuned_difference([method], [baseline], budget, 1 - ALPHA, rng, PATTERNS)
         rejections[index] = test.p_value < ALPHA
-        better = [_moved(method, margin)]
+        better = [moved_pool(method, margin)]
         shifted_test = tuned_difference(better, [baseline], budget, 1 - ALPHA, rng, PATTERNS)
         hits[index] = covers(shifted_test.interval, margin)
         equivalence = tuned_equivalence(better, [baseline], budget, margin, ALPHA, rng, PATTERNS)
@@ -134,8 +135,10 @@ def look_rates(
     for index, (method, drawn_baseline) in enumerate(zip(methods, baselines, strict=True)):
         patterns = look_patterns(max_trials, rng, PATTERNS)
         null_looks, margin_looks = (
-            read_looks(pool, _moved(drawn_baseline, gap), budget, look_trials(max_trials), patterns)
-            for pool in (method, _moved(method, margin))
+            read_looks(
+                pool, moved_pool(drawn_baseline, gap), budget, look_trials(max_trials), patterns
+            )
+            for pool in (method, moved_pool(method, margin))
         )
         state = pool_stopping(null_looks, max_trials, max_trials, ALPHA, UNIT / 1e6)
         rejections[index] = state.decision is not None
@@ -158,7 +161,3 @@ def look_rates(
         coverage("repeated, at all looks at pools", data, max_trials, hits, is_copy),
     ]
     return [replace(rate, slack=SLACK) for rate in rates]
-
-
-def _moved(pool: Pool, distance: float) -> Pool:
-    return Pool(pool.selection, tuple(score + distance for score in pool.reported))

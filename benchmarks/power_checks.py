@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks import pool_checks, simulated
+from benchmarks.null_power import moved_pool
 from benchmarks.rates import ALPHA, Booleans, Rate, Size, check_p, coverage, covers
 from harness.stats import paired_difference
 from harness.stats.exchange import tuned_difference
@@ -16,7 +17,7 @@ from harness.stats.power import power_of, seeds_needed
 from harness.stats.signflip import exact_p_values
 from harness.stats.spread import sd_interval
 from harness.stats.tuned_power import detectable_tuned_difference, effective_trials
-from harness.stats.tuned_score import Pool, pseudo_scores, tuned_score
+from harness.stats.tuned_score import pseudo_scores, tuned_score
 
 NORMAL_LAW = "normal"
 SD = 0.012
@@ -100,7 +101,7 @@ def tuned_rates(
     methods = pool_checks.draw_pools(law, len(hits), trials, rng)
     baselines = pool_checks.draw_pools(law, len(hits), trials, rng)
     for index, (method, baseline) in enumerate(zip(methods, baselines, strict=True)):
-        better = Pool(method.selection, tuple(score + difference for score in method.reported))
+        better = moved_pool(method, difference)
         test = tuned_difference([better], [baseline], budget, 1 - ALPHA, rng, pool_checks.PATTERNS)
         decisions[index] = test.p_value < ALPHA and test.mean > 0
         pseudo_differences = pseudo_scores(method, budget) - pseudo_scores(baseline, budget)

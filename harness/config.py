@@ -149,7 +149,7 @@ class SearchConfig:
     of choices restricts a categorical one.
     """
 
-    trials: Count = 20
+    trials: Count = 40
     seeds: Seeds = 1
     sampler: Sampler = "random"
     criterion: Criterion = "metric"

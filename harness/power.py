@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from harness.config import ProtocolConfig
+from harness.config import MAX_SEEDS, ProtocolConfig
 from harness.errors import UserError, one_line
 from harness.metric_table import METRICS
 from harness.runtime.progress import say
@@ -164,6 +164,8 @@ def _check(options: argparse.Namespace) -> None:
     for name in foreign_options:
         if getattr(options, name) is not None:
             raise UserError(f"--{name.replace('_', '-')}: cannot be used with {source}")
+    if (options.budget or 1) > MAX_SEEDS // 2:
+        raise UserError(f"--budget {options.budget}: a pool has at most {MAX_SEEDS} trials")
     least_trials = 2 * (options.budget or 1)
     if options.sd_seeds is not None and options.sd_seeds < least_trials:
         raise UserError(
@@ -217,7 +219,7 @@ def _question_of_runs(options: argparse.Namespace) -> Question:
         comparisons=options.comparisons or len(manifest.family),
         power=options.power,
         unit=f"{manifest.unit}s",
-        budget=manifest.tuner_budget,
+        budget=manifest.pool_budget,
     )
 
 

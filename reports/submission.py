@@ -200,10 +200,11 @@ def _choose(
         raise DataError(f"no report run{condition} is complete")
     metric = results[0].metric
     if manifest.config.protocol.unit == "methods" and seed is None:
-        # The trial with the best selection score; the highest of all trials would be too high.
-        best_trials = {result.best_trial for result in results}
-        candidates = [run for run in candidates if run.trial in best_trials]
-    best = max(candidates, key=lambda run: (run.record.metrics[metric], -run.seed))
+        # The trial with the best selection score, of the first repeat: a choice by the reported scores
+        # would be too high.
+        best = next(run for r in results for run in r.report if run.trial == r.best_trial)
+    else:
+        best = max(candidates, key=lambda run: (run.record.metrics[metric], -run.seed))
     split = best.record.inputs.split.name
     return ChosenRun(best, len(runs), metric, best.record.metrics[metric], split)
 

@@ -171,13 +171,21 @@ def _refusal(
     for side, result in ((diff.first, first), (diff.second, second)):
         name = side.manifest.name
         if not search_ended(result, side.manifest):
-            return f"the search of {name} has not ended"
+            runs = "trials" if side.manifest.unit == "trial" else "search"
+            return (
+                f"the {runs} of {name} have not ended"
+                if runs == "trials"
+                else (f"the search of {name} has not ended")
+            )
         if not result.seeds:
-            return f"{name} has no finished report run"
-        if side.manifest.unit == "trial" and result.tuned is None:
-            return f"all trials of {name} failed"
+            all_failed = side.manifest.unit == "trial" and bool(result.report)
+            return (
+                f"all trials of {name} failed"
+                if all_failed
+                else f"{name} has no finished report run"
+            )
         if side.sequential:
-            return f"{name} added seeds until its own comparisons were decided"
+            return f"{name} added runs until its own comparisons were decided"
     if diff.first.manifest.is_joint != diff.second.manifest.is_joint:
         return "only one of them repeats whole pipelines: a repeat is not paired with a seed"
     budgets = [side.manifest.budget for side in (diff.first, diff.second)]

@@ -62,7 +62,7 @@ class Comparison:
     """None for tuned scores: they are one number for all trials, and no trial has an effect."""
     equivalence: PairedEquivalence | None
     equivalence_p: float
-    crossed_bootstrap: OverExamples | None
+    over_examples: OverExamples | None
     """The interval over new examples, and over new seeds or, for tuned scores, new searches."""
     verdict: Verdict
     detectable_difference: float | None
@@ -314,7 +314,7 @@ def _comparison(
         else paired_effects(difference.differences, 1 - level.alpha, generator),
         equivalence=equivalence,
         equivalence_p=equivalence_p,
-        crossed_bootstrap=bootstrap,
+        over_examples=bootstrap,
         verdict=pair_verdict,
         detectable_difference=_detectable_difference(pair, difference, level.share),
         seeds=pair.seeds,

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from harness.analysis.answers import Answers, StoredAnswers
 from harness.analysis.compare import AblationResult, Comparison
 from harness.analysis.examples import answers_on
+from harness.analysis.results import MethodResult
 from harness.stats.arrays import Floats
 
 Counts = npt.NDArray[np.int64]
@@ -96,17 +97,28 @@ def disagreements(
     tables = []
     for task in result.manifest.studies:
         answers, _ = answers_on(stored_answers, result, task)
-        weights = {r.method: r.trial_weights for r in result.results if r.task == task}
+        results = {r.method: r for r in result.results if r.task == task}
         for comparison in result.comparisons:
             methods = comparison.method, comparison.baseline
             if comparison.task != task or not set(methods) <= set(answers):
                 continue
-            if weights[comparison.method]:
-                trials = [_Trials(answers[method], weights[method]) for method in methods]
+            if results[comparison.method].is_pool:
+                trials = [
+                    _Trials(answers[method], _weights(results[method], comparison))
+                    for method in methods
+                ]
                 tables.append(_tuned_disagreements(comparison, *trials))
             else:
                 tables.append(_disagreements(comparison, *(answers[method] for method in methods)))
     return tuple(tables)
+
+
+def _weights(result: MethodResult, comparison: Comparison) -> dict[int, float]:
+    """The weights of a method's trials, by seed, in the tuned score of the comparison."""
+    assert result.tuned is not None
+    if comparison.stopping is None:
+        return result.trial_weights
+    return result.weights_in(result.tuned.first(comparison.stopping.pairs))
 
 
 def _disagreements(

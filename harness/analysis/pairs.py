@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.interim import PoolPlan, interim_plan, interim_result, pool_plan
+from harness.analysis.interim import interim_plan, interim_result, pool_plan
 from harness.analysis.pools import TunedPools
 from harness.analysis.results import MethodResult, report_scores, search_ended, trials_ended
 from harness.stats import Interval, Stopping
@@ -48,19 +48,18 @@ class Pair:
 
     def names(self) -> dict[str, Any]:
         """The arguments that a verdict's sentence needs, with each side's number of failed seeds."""
-        failures = self._until_decision(self.method_result.failed_seeds)
-        baseline_failures = self._until_decision(self.baseline_result.failed_seeds)
         names: dict[str, Any] = {
             "method": self.method_result.method,
             "baseline": self.baseline_result.method,
             "task": self.method_result.task,
             "metric": self.method_result.metric,
         }
-        if (
-            self.pools is None
-        ):  # in a pool a failed trial counts, with a constant prediction's score
+        if self.pools is None:
+            failures = self._until_decision(self.method_result.failed_seeds)
+            baseline_failures = self._until_decision(self.baseline_result.failed_seeds)
             names["failures"] = len(failures - baseline_failures)
             names["baseline_failures"] = len(baseline_failures - failures)
+        # In a pool a failed trial counts, with a constant prediction's score.
         return names
 
     def unpaired_seeds(self) -> tuple[int, ...]:
@@ -83,21 +82,12 @@ def pair_results(
     """The pair, or in words why there is none."""
     if method_result is None or baseline_result is None:
         return NO_PAIR
-    trial_plan = pool_plan(manifest, method_result.task)
-    if trial_plan is not None:
-        return _pair_pools(method_result, baseline_result, manifest, trial_plan)
+    if manifest.unit == "trial":
+        return _pair_pools(method_result, baseline_result, manifest)
     for result in (method_result, baseline_result):
         if result.report and not search_ended(result, manifest):
             count = trials_ended(result, manifest)
             return f"{count} of {manifest.trials} search trials of {result.method} have ended"
-    if manifest.config.protocol.unit == "methods" and not manifest.is_joint:
-        for result in (method_result, baseline_result):
-            if not result.report:
-                return NO_PAIR
-            if result.tuned is None:
-                return f"all trials of {result.method} failed"
-        seeds = tuple(sorted(set(method_result.seeds) & set(baseline_result.seeds)))
-        return Pair(method_result, baseline_result, seeds, None)
     plan = interim_plan(manifest, method_result.metric)
     if plan is None:
         seeds = tuple(sorted(set(method_result.seeds) & set(baseline_result.seeds)))
@@ -109,20 +99,25 @@ def pair_results(
 
 
 def _pair_pools(
-    method_result: MethodResult, baseline_result: MethodResult, manifest: Manifest, plan: PoolPlan
+    method_result: MethodResult, baseline_result: MethodResult, manifest: Manifest
 ) -> Pair | str:
-    """The pair of two pools to which trials are added, from the first look on."""
+    """The pair of two pools; where trials are added, from the first look on."""
+    plan = pool_plan(manifest, method_result.task)
     for result in (method_result, baseline_result):
         if not result.report:
-            return NO_PAIR
-        ended = sum(run.trial < plan.minimum for run in result.report)
-        if ended < plan.minimum:
-            return f"{ended} of the first {plan.minimum} trials of {result.method} have ended"
+            return f"no trial of {result.method} has ended"
+        due = manifest.trials if plan is None else plan.minimum
+        ended = sum(run.trial < due for run in result.report)
+        if ended < due:
+            first = "" if plan is None else "the first "
+            return f"{ended} of {first}{due} trials of {result.method} have ended"
         if result.tuned is None:
             return f"all trials of {result.method} failed"
+    seeds = set(method_result.seeds) & set(baseline_result.seeds)
+    if plan is None:
+        return Pair(method_result, baseline_result, tuple(sorted(seeds)), None)
     state = method_result.interims[baseline_result.method]
-    seeds = set(manifest.report_seeds[: state.stopping.pairs])
-    seeds &= set(method_result.seeds) & set(baseline_result.seeds)
+    seeds &= set(manifest.report_seeds[: state.stopping.pairs])
     return Pair(
         method_result, baseline_result, tuple(sorted(seeds)), state.stopping, state.interval
     )

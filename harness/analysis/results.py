@@ -64,16 +64,17 @@ class MethodResult:
 
     @property
     def mean(self) -> float:
-        """Mean score over report seeds, or the tuned score; NaN without report runs."""
-        if self.tuned is not None:
-            return self.tuned.score
+        """Mean score over report seeds, or the tuned score; NaN without report runs, or without a pool
+        whose trials have ended."""
+        if self.is_pool:
+            return float("nan") if self.tuned is None else self.tuned.score
         return float(np.mean(self.scores)) if self.scores else float("nan")
 
     @property
     def sd(self) -> float:
         """Standard deviation over report seeds (n − 1), NaN below two; of tuned scores over searches."""
-        if self.tuned is not None:
-            return self.tuned.sd
+        if self.is_pool:
+            return float("nan") if self.tuned is None else self.tuned.sd
         return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else float("nan")
 
     @property

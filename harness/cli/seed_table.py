@@ -110,7 +110,7 @@ def _table(question: Question, plan: SeedPlan) -> Table:
 
 def _detectable_difference(outlook: Outlook) -> str:
     if math.isinf(outlook.detectable):
-        return "none: too few to decide"
+        return "none: may be too few to decide"
     ends = outlook.detectable_interval
     text = f"{100 * outlook.detectable:.2f} points"
     return text if ends is None else f"{text} ({_range(*ends)})"

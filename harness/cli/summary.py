@@ -21,7 +21,10 @@ def show(result: AblationResult, as_json: bool) -> None:
     for banner in result.manifest.banners:
         console.print(banner, style="bold", markup=False)
     units = f"{result.manifest.unit}s"
-    table = Table(title=f"{result.manifest.name} (points, mean ± sd over {units})")
+    scores = f"mean ± sd over {units}"
+    if result.manifest.unit == "trial":
+        scores = "tuned score ± sd between searches"
+    table = Table(title=f"{result.manifest.name} (points, {scores})")
     for column in (
         "task",
         "method",
@@ -36,7 +39,11 @@ def show(result: AblationResult, as_json: bool) -> None:
     comparisons = {(c.task, c.method): c for c in result.comparisons}
     for row in result.results:
         comparison = comparisons.get((row.task, row.method))
-        score = f"{100 * row.mean:.1f} ± {100 * row.sd:.1f}" if row.scores else "none finished"
+        score = (
+            f"{100 * row.mean:.1f} ± {100 * row.sd:.1f}"
+            if math.isfinite(row.mean)
+            else "none finished"
+        )
         cells = ("", "", "baseline" if row.method == result.manifest.baseline else "")
         if comparison is not None:
             cells = (
@@ -87,8 +94,8 @@ def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any
                 "task": row.task,
                 "method": row.method,
                 "metric": row.metric,
-                "mean": row.mean if row.scores else None,
-                "sd": _json_number(row.sd) if row.scores else None,
+                "mean": _json_number(row.mean),
+                "sd": _json_number(row.sd),
                 "scores": list(row.scores),
                 "seeds": list(row.seeds),
                 "runs": [

@@ -48,7 +48,8 @@ class TunedRuns:
     """(runs,): the weights of these trials in the tuned score, at least 0."""
     failure_score: float = 0.0
     """The part of the tuned score that trials without predictions have: the sum of their weights times
-    the score of a constant prediction, which no resample changes."""
+    the score of a constant prediction. No resample changes it, so the interval is a little too narrow
+    where such trials have weight."""
 
 
 @dataclass(frozen=True)

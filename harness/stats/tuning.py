@@ -87,7 +87,7 @@ def tuning_curve(scores: npt.ArrayLike, failures: int = 0, confidence: float = 0
 
 
 @lru_cache
-def minimum_trials(confidence: float = 0.95) -> int:
+def minimum_curve_trials(confidence: float = 0.95) -> int:
     """The fewest trials that bound the band at both ends, at least for the best of one setting.
 
     Raises ValueError if `confidence` is not between 0 and 1.

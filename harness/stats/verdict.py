@@ -1,8 +1,9 @@
 """The verdict of a comparison, as an outcome and as one sentence."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from harness.config import MAX_SEEDS
 from harness.stats import wording
 from harness.stats.bootstrap import CrossedBootstrap
 from harness.stats.equivalence import PairedEquivalence
@@ -109,7 +110,7 @@ def verdict(
     if budget is not None and repeat_scope is None:
         unit, count = "trials", f"{difference.n} trials of each method"
         condition = POOL_CONDITION
-    subjects = _Subjects(method, baseline, budget)
+    subjects = wording.Subjects(method, baseline, budget)
     adjustment = "unadjusted " if comparisons > 1 else ""
     numbers = (
         f"{wording.signed_points(difference.mean, points)} points of {metric} "
@@ -139,48 +140,6 @@ def verdict(
             difference, equivalence, comparisons, alpha, margin, tuner_budget, unit
         )
     return Verdict(outcome, scope, f"{subjects.opening}{numbers}: {claim}, {reach}{notes}.")
-
-
-class _Subjects(NamedTuple):
-    """The subjects of a claim: methods that are tuned with a budget, or two settings."""
-
-    method: str
-    baseline: str
-    budget: int | None
-
-    @property
-    def opening(self) -> str:
-        """The first words of a sentence on two settings; empty for methods."""
-        return "These two settings: " if self.budget is None else ""
-
-    def different(self, outcome: Outcome, task: str) -> str:
-        """The claim that one side is better or worse."""
-        return f"{self._tuning}{self._sides[0]} is {outcome} than {self._sides[1]} on {task}"
-
-    def equivalent(self, task: str) -> str:
-        """The claim that both sides are equivalent."""
-        sides = f"{self.method} and {self.baseline}"
-        if self.budget is None:
-            sides = f"the settings of {sides}"
-        return f"{self._tuning}{sides} are equivalent on {task}"
-
-    def undecided(self, task: str) -> str:
-        """The clause that nothing is decided."""
-        method, baseline = self._sides
-        side = method if self.budget is None else f"{method}, {self._tuning}".rstrip()
-        return f"whether {side} is better or worse than {baseline} on {task} is not decided"
-
-    @property
-    def _sides(self) -> tuple[str, str]:
-        if self.budget is None:
-            return f"the setting of {self.method}", f"the setting of {self.baseline}"
-        return self.method, self.baseline
-
-    @property
-    def _tuning(self) -> str:
-        if self.budget is None:
-            return ""
-        return f"tuned with {self.budget} trial{'' if self.budget == 1 else 's'}, "
 
 
 def _outcome(
@@ -250,7 +209,8 @@ def _advice(
     goal = f"to find a difference of {margin} in four of five cases"
     if count <= difference.n:
         return f"; {difference.n} {pairs} are enough {goal}"
-    return f"; with this spread it takes {count} {pairs} {goal}"
+    number = str(count) if count <= MAX_SEEDS else f"more than {MAX_SEEDS}"
+    return f"; with this spread it takes {number} {pairs} {goal}"
 
 
 def sequential_verdict(
@@ -282,7 +242,7 @@ def sequential_verdict(
     unit, condition = "paired seeds", CONDITION
     if budget is not None:
         unit, condition = "trials of each method", POOL_CONDITION
-    subjects = _Subjects(method, baseline, budget)
+    subjects = wording.Subjects(method, baseline, budget)
     numbers = (
         f"{wording.signed_points(mean, points)} points of {metric} (repeated "
         f"{wording.interval(*interval, 1 - stopping.alpha, points)}, "

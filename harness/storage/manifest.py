@@ -200,8 +200,8 @@ class Manifest:
         return self.trials if self.is_joint else None
 
     @property
-    def tuner_budget(self) -> int:
-        """Number of trials of a tuner for tuned scores; 1 for scores of seeds or repeats."""
+    def pool_budget(self) -> int:
+        """Number of trials of a tuner in comparisons of pools; 1 in those of seeds or repeats."""
         return self.config.protocol.budget if self.unit == "trial" else 1
 
     @property

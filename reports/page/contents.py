@@ -46,11 +46,11 @@ def sections(evidence: Evidence) -> list[tuple[Section, tuple[Block, ...]]]:
     scores leaves out sections on the runs of one best setting.
     """
     styles = method_styles(evidence.methods)
-    on_methods = evidence.manifest.config.protocol.unit == "methods"
+    of_pools = evidence.manifest.unit == "trial"
     section_blocks = [
         (section, section.blocks(evidence, styles))
         for section in SECTIONS
-        if not (on_methods and section.settings_only)
+        if not (of_pools and section.settings_only)
     ]
     return [
         (section, blocks)

@@ -68,8 +68,9 @@ def _run_gaps(result: MethodResult, evidence: Evidence) -> list[str]:
     name, manifest = f"{result.method} on {result.task}", evidence.manifest
     trial_count, budget = len({run.trial for run in result.search}), trials_due(result, manifest)
     sentences = []
+    trials_name = "trials" if manifest.unit == "trial" else "search trials"
     if trial_count < budget:
-        sentences.append(f"{name}: {trial_count} of {budget} search trials are finished.")
+        sentences.append(f"{name}: {trial_count} of {budget} {trials_name} are finished.")
     pruned_trials = _trials_by_reason(result)
     if pruned_trials:
         count = len(set().union(*pruned_trials.values()))
@@ -79,7 +80,7 @@ def _run_gaps(result: MethodResult, evidence: Evidence) -> list[str]:
         )
         sentences.append(f"{name}: {count} of {budget} search trials were pruned ({reasons}).")
     if trial_count >= budget and result.best_trial is None:
-        sentences.append(f"{name}: no search trial is complete, so there is no best setting.")
+        sentences.append(f"{name}: none of the {trials_name} is complete.")
     missing_seeds = sorted(set(manifest.report_seeds) - set(result.seeds))
     # In a sequential ablation, each verdict names the number of its seeds.
     if missing_seeds and not evidence.sequential and manifest.unit != "trial":

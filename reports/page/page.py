@@ -16,7 +16,6 @@ from reports.page.summary import facts, source_text, summary
 def render(evidence: Evidence) -> str:
     """The page's HTML."""
     manifest = evidence.manifest
-    protocol = manifest.config.protocol
     styles = method_styles(evidence.methods)
     table = scores.verdict_table(evidence)
     anchored_sections = [
@@ -35,7 +34,8 @@ def render(evidence: Evidence) -> str:
         facts=facts(evidence),
         alpha=f"{manifest.alpha:g}",
         sequential=evidence.sequential,
-        budget=protocol.budget if protocol.unit == "methods" else None,
+        budget=manifest.budget,
+        unit=manifest.unit,
         verdicts=verdicts.task_verdicts(evidence),
         comparison_count=len(evidence.result.comparisons),
         open_verdicts=verdicts.OPEN_VERDICTS,

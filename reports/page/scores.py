@@ -55,7 +55,7 @@ def _task_rows(evidence: Evidence, task: str) -> list[dict[str, Any]]:
         for name, score in references
     ]
     results = evidence.results(task)
-    best_mean = max((result.mean for result in results if result.scores), default=np.nan)
+    best_mean = max((r.mean for r in results if np.isfinite(r.mean)), default=np.nan)
     task_standings = standings(evidence, task)
     for result in results:
         scores = {

@@ -36,14 +36,14 @@ class Standing:
 
 def standings(evidence: Evidence, task: str) -> dict[str, Standing]:
     """The standing of every method with a score; empty for fewer than two such methods."""
-    results = [result for result in evidence.results(task) if result.scores]
+    results = [result for result in evidence.results(task) if np.isfinite(result.mean)]
     if len(results) < 2:
         return {}
     means = np.round([result.mean for result in results], DECIMALS)
     ranks = scipy.stats.rankdata(-means, method="average")
     lower = _lower_by_verdict(evidence, task)
     others = {result.method: "" for result in results}
-    if not evidence.sequential and evidence.manifest.config.protocol.unit == "settings":
+    if not evidence.sequential and evidence.manifest.unit != "trial":
         # With half the level, a single other method is tested at the level of a two-sided verdict.
         half = evidence.manifest.alpha / 2
         best = best_set(_scores(results), half, np.random.default_rng(BOOTSTRAP_SEED))

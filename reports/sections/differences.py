@@ -43,7 +43,7 @@ def differences(evidence: Evidence, task: str) -> pd.DataFrame:
     """
     rows = []
     for comparison in evidence.comparisons(task):
-        difference, crossed_interval = comparison.difference, comparison.crossed_bootstrap
+        difference, crossed_interval = comparison.difference, comparison.over_examples
         crossed_ends = (
             (crossed_interval.low, crossed_interval.high) if crossed_interval else (np.nan, np.nan)
         )

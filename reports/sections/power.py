@@ -87,7 +87,7 @@ def read_power(evidence: Evidence, task: str) -> TaskPower | None:
     ]
     if not spread:
         return None
-    level, budget = evidence.manifest.share, evidence.manifest.tuner_budget
+    level, budget = evidence.manifest.share, evidence.manifest.pool_budget
     numbers = TRIALS if evidence.manifest.unit == "trial" else SEEDS
     seeds = tuple(sorted({*numbers, len(evidence.manifest.report_seeds)}))
     sd = float(np.median([comparison.difference.sd for comparison in spread]))

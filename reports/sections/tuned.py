@@ -64,7 +64,7 @@ def curve_frame(curves: Mapping[str, TunedCurve]) -> pd.DataFrame:
 
 def crossings(frame: pd.DataFrame) -> list[str]:
     """A sentence on each budget at which another method has the best tuned score. From `curve_frame`."""
-    table = frame.pivot(index="budget", columns="method", values="points")
+    table = frame.pivot(index="budget", columns="method", values="points").round(9)
     best = table.idxmax(axis=1)
     changes = best[best != best.shift()]
     first, *later = [(int(str(budget)), str(method)) for budget, method in changes.items()]
@@ -106,7 +106,7 @@ def variance_table(comparisons: Iterable[Comparison]) -> pd.DataFrame:
     """
     rows = []
     for comparison in comparisons:
-        interval = comparison.crossed_bootstrap
+        interval = comparison.over_examples
         if not isinstance(interval, TunedInterval):
             continue
         share = 100 * interval.search_share

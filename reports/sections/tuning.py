@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.stats.tuning import TuningCurve, minimum_trials, tuning_curve
+from harness.stats.tuning import TuningCurve, minimum_curve_trials, tuning_curve
 from reports.evidence import Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Panel, Section, by_task, method_key, panel
@@ -206,7 +206,7 @@ def _trials_text(tuning: TaskTuning, trials: int) -> str:
 
 
 def _few_trials_warnings(tuning: TaskTuning) -> list[str]:
-    least_trials = minimum_trials(tuning.confidence)
+    least_trials = minimum_curve_trials(tuning.confidence)
     if tuning.random_trials >= least_trials:
         return []
     return [

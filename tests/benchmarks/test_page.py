@@ -33,7 +33,7 @@ def test_every_comparison_of_the_ledger_is_complete(written: Path) -> None:
     ledger.close()
     assert len(result.comparisons) == 2 * (3 - 1)
     assert not result.gaps
-    assert all(c.seeds == (1, 2) and c.crossed_bootstrap is not None for c in result.comparisons)
+    assert all(c.seeds == (1, 2) and c.over_examples is not None for c in result.comparisons)
     assert all(len(found.search) == 2 and not found.failures for found in result.results)
 
 

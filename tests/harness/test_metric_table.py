@@ -174,12 +174,10 @@ def test_a_metric_is_one_row(
     ledger.close()
     (comparison,) = result.comparisons
     assert (comparison.metric, comparison.margin) == ("balanced", 0.4)
-    assert comparison.crossed_bootstrap is not None
-    assert comparison.crossed_bootstrap.undefined_resamples == 0
+    assert comparison.over_examples is not None
+    assert comparison.over_examples.undefined_resamples == 0
     assert (
-        comparison.crossed_bootstrap.low
-        <= comparison.difference.mean
-        <= comparison.crossed_bootstrap.high
+        comparison.over_examples.low <= comparison.difference.mean <= comparison.over_examples.high
     )
     cards = [card.read_text() for card in out.glob("students/*/*/README.md")]
     assert len(cards) == 2

@@ -312,7 +312,7 @@ def test_dry_run_pre_trains_nothing(
     monkeypatch.delattr("harness.demo.encoder.write_encoder")
     out = tmp_path / "runs"
     assert main(f"--method alp --task rte --preset demo --out {out} --dry-run".split()) == 0
-    assert ", 40 trials = " in capsys.readouterr().out
+    assert ", 80 trials = " in capsys.readouterr().out
     assert not out.exists()
 
 
@@ -462,7 +462,7 @@ def more_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Stumbling, "runs", 0)
     monkeypatch.setattr(Stumbling, "weights", [])
     for module in (
-        *("cli.arguments", "cli.command", "cli.listing", "cli.replay"),
+        *("cli.choices", "cli.command", "cli.listing", "cli.replay"),
         *("experiment.manifest", "registry.discovery"),
     ):
         monkeypatch.setattr(f"harness.{module}.registry", lambda: extended)

@@ -80,7 +80,7 @@ def _search_cost(evidence: Evidence, results: Iterable[MethodResult]) -> tuple[s
     sds = [f"{result.method} {POINTS * result.sd:.2f}" for result in results if result.tuned]
     if not sds:
         return ()
-    budget = evidence.manifest.tuner_budget
+    budget = evidence.manifest.pool_budget
     return (
         f"Scores are tuned scores at a budget of {budget} trial{'' if budget == 1 else 's'}, and the "
         f"seconds are those of one trial: a search takes {budget} times as long. Standard deviation of "

@@ -151,8 +151,8 @@ SECTION = Section(
     ),
     details=(
         "An entropy of 100 % means that all teacher layers have the same weight. Line: mean over "
-        "report runs. Band: lowest to highest run. A learned target that hardly varies between examples has "
-        "collapsed."
+        "report runs. Band: lowest to highest run. A learned target that hardly varies between "
+        "examples has collapsed."
     ),
     maker=by_task(targets_block),
 )

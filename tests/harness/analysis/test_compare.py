@@ -114,7 +114,7 @@ def test_the_crossed_interval_is_at_the_familys_level(
     """However large the family, enough resamples lie outside the interval."""
     family = [("alp", "kd"), *[(f"never{number}", "kd") for number in range(size - 1)]]
     result = compared(ledger, {"alp": spread(0.8), "kd": spread(0.5)}, family, alpha)
-    crossed = result.comparisons[0].crossed_bootstrap
+    crossed = result.comparisons[0].over_examples
     assert crossed is not None
     assert crossed.confidence == pytest.approx(1 - alpha / size)
     assert crossed.resamples * (1 - crossed.confidence) / 2 >= 9.99
@@ -176,5 +176,5 @@ def test_a_constant_regressor_is_compared_by_its_recorded_score(ledger: Ledger) 
             ledger.write_runs([Result(record(name, score, "pearson"), kept, {})])
             ledger.use_run(f"s-{method}", run.role, run.trial, run.seed, name)
     (comparison,) = summarise(ledger, "regression").comparisons
-    assert comparison.crossed_bootstrap is not None
-    assert comparison.crossed_bootstrap.mean == pytest.approx(0.1)
+    assert comparison.over_examples is not None
+    assert comparison.over_examples.mean == pytest.approx(0.1)

@@ -148,8 +148,7 @@ def test_the_verdict_speaks_of_tuned_methods(ledger: Ledger) -> None:
     assert "6 trials of each method, adjusted p = " in comparison.verdict.sentence
     assert comparison.verdict.scope == "task"
     low, high = (
-        f"{100 * end:+.2f}"
-        for end in (comparison.crossed_bootstrap.low, comparison.crossed_bootstrap.high)
+        f"{100 * end:+.2f}" for end in (comparison.over_examples.low, comparison.over_examples.high)
     )
     assert comparison.verdict.sentence.endswith(
         "tuned with 1 trial, alp is better than kd on rte, also over new examples of this task (95% "
@@ -176,7 +175,7 @@ def test_the_interval_over_new_examples_is_that_of_the_stored_predictions(ledger
             right = 0.5 if trial is None else (draws < round(EXAMPLES * trial[2])).mean(axis=1)
             scores[side] += weight * right
     differences = np.sort(scores[0] - scores[1])
-    interval = first.crossed_bootstrap
+    interval = first.over_examples
     assert isinstance(interval, TunedInterval)
     assert interval.confidence == pytest.approx(0.975)
     assert interval.mean == pytest.approx(tuned_score(pools[0], 2) - tuned_score(pools[1], 2))
@@ -188,8 +187,8 @@ def test_the_interval_over_new_examples_is_that_of_the_stored_predictions(ledger
     assert interval.examples.low == pytest.approx(min(differences[24], interval.mean - least))
     assert interval.examples.high == pytest.approx(max(differences[-25], interval.mean + least))
     assert interval.searches == test.interval
-    assert isinstance(second.crossed_bootstrap, TunedInterval)
-    assert second.crossed_bootstrap.examples.low == pytest.approx(-interval.examples.high)
+    assert isinstance(second.over_examples, TunedInterval)
+    assert second.over_examples.examples.low == pytest.approx(-interval.examples.high)
 
 
 def test_without_all_predictions_there_is_no_interval_over_new_examples(ledger: Ledger) -> None:
@@ -197,7 +196,7 @@ def test_without_all_predictions_there_is_no_interval_over_new_examples(ledger: 
         ledger, {"alp": METHOD, "kd": BASELINE}, predicted=lambda name: name != "kd-2-ablation"
     )
     (comparison,) = result.comparisons
-    assert comparison.crossed_bootstrap is None
+    assert comparison.over_examples is None
     assert comparison.verdict.scope == "examples"
 
 

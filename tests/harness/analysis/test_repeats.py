@@ -146,7 +146,7 @@ def test_each_repeat_is_one_pair_of_means(ledger: Ledger) -> None:
     expected = [0.85 - (1.1 + 0.01 * n) / 2 for n in range(6)]
     assert comparison.difference.differences == pytest.approx(expected)
     assert comparison.difference.p_value == pytest.approx(2 / 2**6)
-    assert comparison.crossed_bootstrap is None
+    assert comparison.over_examples is None
     assert comparison.verdict.outcome == "better"
     assert comparison.verdict.sentence.endswith(
         "on these examples, over new teachers, searches and seeds."

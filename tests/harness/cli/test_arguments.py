@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 import yaml
 
-from harness.cli import arguments
+from harness.cli import arguments, choices
 from harness.cli.arguments import Request, parser, read_request
 from harness.compose import ablation_methods, names
 from harness.data.tasks import task_names
@@ -278,8 +278,8 @@ def test_the_automatic_preset_fits_the_machine_and_says_why(
     monkeypatch: pytest.MonkeyPatch, cuda: bool, minilm: bool, words: list[str], preset: str
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: cuda)
-    monkeypatch.setattr(arguments, "minilm_installed", lambda: minilm)
-    monkeypatch.setattr(arguments, "_hub_answers", lambda: True)
+    monkeypatch.setattr(choices, "minilm_installed", lambda: minilm)
+    monkeypatch.setattr(choices, "_hub_answers", lambda: True)
     made = asked("--preset", "auto", "--method", "alp", *words)
     assert made.config.preset == preset
     assert any(note.startswith(f"preset {preset}:") for note in made.notes)
@@ -287,7 +287,7 @@ def test_the_automatic_preset_fits_the_machine_and_says_why(
 
 def test_data_that_no_preset_can_use_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr(arguments, "minilm_installed", lambda: False)
+    monkeypatch.setattr(choices, "minilm_installed", lambda: False)
     assert "name --preset paper" in refused("--preset", "auto", "--method", "alp", "--data", "d")
 
 

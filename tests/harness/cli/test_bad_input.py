@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from harness.cli import arguments, command
+from harness.cli import choices, command
 from harness.cli.arguments import Request
 from harness.compose import compose_config
 from harness.config import ProtocolConfig, SourceConfig, json_values
@@ -113,7 +113,7 @@ def test_any_configuration_is_taken_or_refused_in_one_line(more: list[list[str]]
         contextlib.redirect_stderr(errors),
     ):
         patch.setattr(command, "_run", prepared)
-        patch.setattr(arguments, "_hub_answers", lambda: False)
+        patch.setattr(choices, "_hub_answers", lambda: False)
         try:
             code: Any = main([*base, *chosen])
         except SystemExit as stopped:  # argparse's own

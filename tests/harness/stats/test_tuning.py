@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.stats.tuning import TuningCurve, minimum_trials, tuning_curve
+from harness.stats.tuning import TuningCurve, minimum_curve_trials, tuning_curve
 
 DETERMINISTIC = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 scores = st.lists(st.integers(-3, 3), min_size=1, max_size=6)
@@ -171,10 +171,10 @@ def bounded(curve: TuningCurve) -> list[bool]:
 
 
 def test_the_least_trials_are_the_least() -> None:
-    assert minimum_trials(0.95) == 8
+    assert minimum_curve_trials(0.95) == 8
     assert bounded(tuning_curve(range(8))) == [True] + [False] * 7
     assert not any(any(bounded(tuning_curve(range(n)))) for n in range(1, 8))
-    assert minimum_trials(0.99) > 8 > minimum_trials(0.8)
+    assert minimum_curve_trials(0.99) > 8 > minimum_curve_trials(0.8)
 
 
 def test_one_trial_bounds_nothing() -> None:
@@ -204,4 +204,4 @@ def test_bad_counts_and_levels_are_named() -> None:
         with pytest.raises(ValueError, match=f"between 0 and 1, got {confidence}"):
             tuning_curve([1.0], 0, confidence)
         with pytest.raises(ValueError, match=f"between 0 and 1, got {confidence}"):
-            minimum_trials(confidence)
+            minimum_curve_trials(confidence)

@@ -10,8 +10,8 @@ def test_differences_carry_both_intervals(evidence):
     (row,) = differences(evidence, "rte").to_dict("records")
     (comparison,) = evidence.result.comparisons
     assert row["mean"] == pytest.approx(50 / 3)
-    assert row["crossed_low"] == pytest.approx(100 * comparison.crossed_bootstrap.low)
-    assert row["crossed_high"] == pytest.approx(100 * comparison.crossed_bootstrap.high)
+    assert row["crossed_low"] == pytest.approx(100 * comparison.over_examples.low)
+    assert row["crossed_high"] == pytest.approx(100 * comparison.over_examples.high)
     assert row["seeds"] == 3
 
 

@@ -76,17 +76,17 @@ def test_the_uncertainty_has_a_part_of_searches_and_a_part_of_examples(evidence:
     (row,) = variance_table([comparison]).to_dict("records")
     assert (row["method"], row["baseline"], row["searches"]) == ("alp", "kd", np.inf)
     assert np.isnan([row["search_share"], row["example_share"]]).all()
-    interval = comparison.crossed_bootstrap
+    interval = comparison.over_examples
     assert isinstance(interval, TunedInterval)
     ends = {"low": interval.mean - 0.03, "high": interval.mean + 0.03}
     bounded = replace(
         interval, searches=Interval(0.10, 0.18), examples=replace(interval.examples, **ends)
     )
-    (row,) = variance_table([replace(comparison, crossed_bootstrap=bounded)]).to_dict("records")
+    (row,) = variance_table([replace(comparison, over_examples=bounded)]).to_dict("records")
     assert row["points"] == pytest.approx(100 * comparison.difference.mean)
     assert (row["searches"], row["examples"]) == pytest.approx((4, 3))
     assert (row["search_share"], row["example_share"]) == pytest.approx((64, 36))
-    assert variance_table([replace(comparison, crossed_bootstrap=None)]).empty
+    assert variance_table([replace(comparison, over_examples=None)]).empty
 
 
 def test_the_page_has_the_sections_that_pools_can_fill(evidence: Evidence) -> None:
