@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--method", default="kd,alp")
     parser.add_argument("--task", default="rte,sst2,stsb")
     parser.add_argument("--pool", type=int, default=160, help="trials to train on each task")
-    parser.add_argument("--trials", type=int, default=20, help="trials of each copy")
+    parser.add_argument("--trials", type=int, default=40, help="trials of each copy")
     parser.add_argument("--budget", type=int, default=4, help="trials of a tuner")
     parser.add_argument("--draws", type=int, default=1000, help="pairs of copies")
     parser.add_argument("--out", type=Path, help="runs folder that keeps the pools")

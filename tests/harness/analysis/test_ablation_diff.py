@@ -119,7 +119,7 @@ def test_failed_runs_are_counted(ledger: Ledger) -> None:
         ({"searched": False}, "the search of two has not ended"),
         (
             {"stopping": "sequential", "baseline": "alp"},
-            "two added seeds",
+            "two added runs",
         ),
         (
             {"tasks": {"rte": {"metrics": ["f1"]}}},

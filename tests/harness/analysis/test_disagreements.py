@@ -36,12 +36,17 @@ def compared(
     """The results and comparisons of a ledger: all methods against kd."""
     results = [
         SimpleNamespace(
-            task="rte", method=name, seeds=seeds, trial_weights=(weights or {}).get(name)
+            task="rte",
+            method=name,
+            seeds=seeds,
+            is_pool=weights is not None,
+            tuned=weights,
+            trial_weights=(weights or {}).get(name),
         )
         for name in held
     ]
     pairs = [
-        SimpleNamespace(task="rte", method=name, baseline="kd", seeds=seeds)
+        SimpleNamespace(task="rte", method=name, baseline="kd", seeds=seeds, stopping=None)
         for name in held
         if name != "kd"
     ]

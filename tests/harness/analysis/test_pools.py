@@ -211,7 +211,7 @@ def test_the_weights_of_several_pools_are_divided_by_their_number() -> None:
 def test_a_verdict_waits_for_all_trials(ledger: Ledger) -> None:
     result = compared(ledger, {"alp": METHOD[:5], "kd": BASELINE})
     assert result.comparisons == ()
-    assert result.gaps == ("alp against kd on rte: 5 of 6 search trials of alp have ended",)
+    assert result.gaps == ("alp against kd on rte: 5 of 6 trials of alp have ended",)
 
 
 def test_a_method_whose_trials_all_failed_is_equivalent_to_nothing(ledger: Ledger) -> None:
@@ -236,7 +236,7 @@ def test_a_pools_trials_are_counted_once(ledger: Ledger) -> None:
 
 def test_trials_of_nothing_are_no_pair(ledger: Ledger) -> None:
     assert compared(ledger, {"alp": [], "kd": []}).gaps == (
-        "alp against kd on rte: no pair of finished report runs",
+        "alp against kd on rte: no trial of alp has ended",
     )
 
 
@@ -258,5 +258,5 @@ def test_two_ablations_are_compared_over_the_trials_of_both(ledger: Ledger) -> N
     failures: list[Trial] = [None] * 6
     compared(ledger, {"alp": failures, "kd": BASELINE}, name="fourth")
     assert read_ablation_diff(ledger, "first", "fourth").pairs[0].refusal == (
-        "fourth has no finished report run"
+        "all trials of fourth failed"
     )

@@ -109,7 +109,8 @@ def test_demo_makes_its_own_data() -> None:
 )
 def test_a_number_that_is_none_is_an_error_that_names_the_flag(flag: str, number: str) -> None:
     auto = [flag.replace("max-", ""), "auto"] if flag.startswith("--max") else []
-    message = refused("--method", "alp", *auto, f"{flag}={number}")
+    unit = "settings" if "seeds" in flag else "methods"
+    message = refused("--method", "alp", *auto, f"{flag}={number}", f"protocol.unit={unit}")
     assert message.startswith(flag)
     assert message.count("--") == 1
     assert "\n" not in message
@@ -158,9 +159,9 @@ def test_trials_may_be_added_until_they_decide() -> None:
 
 def test_runs_of_the_other_design_are_not_added() -> None:
     assert refused(*AUTO, "protocol.unit=settings") == (
-        "--trials auto adds trials of pools: protocol.unit=settings has --seeds auto"
+        "--trials auto needs protocol.unit=methods; two settings have --seeds auto"
     )
-    assert "protocol.seeds=20 needs protocol.unit=settings: each trial" in refused(
+    assert "--seeds auto needs protocol.unit=settings: each trial" in refused(
         *AUTO[:-2], "--seeds", "auto"
     )
     assert refused(*AUTO[:-2], "--seeds", "10").endswith("(--trials N, or --trials auto)")

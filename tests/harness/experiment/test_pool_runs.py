@@ -177,8 +177,8 @@ def test_trials_are_added_look_by_look_and_no_later_trial_changes_a_decision(
             ("search.rungs=[1]", "training.epochs=2"),
             "search.rungs=[1] needs protocol.unit=settings",
         ),
-        (("--seeds", "auto"), "protocol.seeds=20 needs protocol.unit=settings: each trial"),
-        (("--seeds", "12"), "protocol.seeds=12 needs protocol.unit=settings: each trial"),
+        (("--seeds", "auto"), "--seeds auto needs protocol.unit=settings: each trial"),
+        (("--seeds", "12"), "--seeds 12 needs protocol.unit=settings: each trial"),
         (("--seeds", "10"), "--seeds 10 needs protocol.unit=settings: each trial"),
     ],
 )

@@ -89,7 +89,7 @@ def test_mean_pooled_states_are_called_so(scribe):
     found = looked_inside(scribe, {"layers": LAYERS | TOLD | {"pooling": "mean"}})
     (panel,) = likeness_block(found, "rte", STYLES).panels
     assert panel.caption == (
-        "Similarity of layers, mean-pooled states of 10 examples of validation, 1 seed"
+        "Similarity of layers, mean-pooled states of 10 examples of validation, 1 run"
     )
 
 
