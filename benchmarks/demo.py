@@ -78,7 +78,7 @@ def main() -> None:
     """Measure the tasks and print a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", default=",".join(task_names()))
-    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--out", type=Path, help="keep the ledger there (default: a fresh folder)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

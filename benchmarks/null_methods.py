@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     if options.quick:
-        options.method, options.task, options.pool, options.draws = "kd", "rte", 40, 100
+        options.method, options.task, options.pool, options.draws = "kd", "rte", 60, 100
     if not 1 <= options.budget < options.trials <= options.pool:
         say("--budget must be below --trials, and --trials at most --pool")
         return 2
