@@ -14,6 +14,7 @@ from harness.analysis.compare import summarise
 from harness.compose import compose_config
 from harness.errors import ConfigError
 from harness.metric_table import METRICS, Metric, Score, default_margins, one_by_one
+from harness.stats.tuned_examples import TunedInterval
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
 from harness.study import main
@@ -174,11 +175,10 @@ def test_a_metric_is_one_row(
     ledger.close()
     (comparison,) = result.comparisons
     assert (comparison.metric, comparison.margin) == ("balanced", 0.4)
-    assert comparison.over_examples is not None
-    assert comparison.over_examples.undefined_resamples == 0
-    assert (
-        comparison.over_examples.low <= comparison.difference.mean <= comparison.over_examples.high
-    )
+    interval = comparison.over_examples
+    assert isinstance(interval, TunedInterval)
+    assert interval.examples.undefined_resamples == 0
+    assert interval.low <= comparison.difference.mean <= interval.high
     cards = [card.read_text() for card in out.glob("students/*/*/README.md")]
     assert len(cards) == 2
     assert all("type: balanced_accuracy" in card for card in cards)

@@ -226,7 +226,7 @@ def test_failed_runs_are_listed_with_their_reasons(scribe, tmp_path):
             scribe.run(method, "search", trial, 0, 0.0, status="failed", reason="loss is NaN")
     text = page(scribe, tmp_path)
     assert "alp on rte, search run, trial 1, seed 0: loss is NaN" in text
-    assert "alp on rte: no search trial is complete" in text
+    assert "alp on rte: none of the search trials is complete" in text
 
 
 def test_tasks_that_were_refused_leave_a_page(scribe, tmp_path):

@@ -217,7 +217,7 @@ def test_a_new_row_is_all_that_a_study_needs(
     summary = json.loads(capsys.readouterr().out)
     assert [len(result["scores"]) for result in summary["results"]] == [2, 2]
     students = sorted((tmp_path / "runs" / "students").glob("*/*"))
-    assert len(students) == 2
+    assert len(students) == 4
     for folder in students:
         config = json.loads((folder / "config.json").read_text())
         assert config["model_type"] == row.model_type
