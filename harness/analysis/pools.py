@@ -52,6 +52,18 @@ class TunedPools:
             [trial_weights(pool.selection, self.budget) for pool in self.pools]
         ) / len(self.pools)
 
+    def distribution(self) -> tuple[Floats, Floats]:
+        """The distribution of one search's score, of the reported score of the trial that it keeps.
+
+        Both have the shape (scores,): the possible scores, ascending, and the share of searches with a
+        score up to each of them. The last share is 1.
+        """
+        weights, scores = self.weights, np.concatenate([pool.reported for pool in self.pools])
+        has_weight = weights > 0
+        possible_scores, positions = np.unique(scores[has_weight], return_inverse=True)
+        shares: Floats = np.cumsum(np.bincount(positions, weights=weights[has_weight]))
+        return possible_scores, shares
+
     @property
     def sd(self) -> float:
         """Standard deviation of a search's score: of the reported score of the trial that it keeps."""

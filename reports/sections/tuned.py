@@ -23,6 +23,7 @@ from reports.kit.trials import setting_text
 
 BAND_SEED = 0
 CURVE_COLUMNS = ["method", "budget", "points", "low", "high"]
+SEARCH_COLUMNS = ["method", "points", "searches"]
 TABLE: display.Columns = {
     "method": ("method", None),
     "points": ("tuned score, points", number(2)),
@@ -60,6 +61,17 @@ def curve_frame(curves: Mapping[str, TunedCurve]) -> pd.DataFrame:
         )
     ]
     return pd.DataFrame(rows, columns=pd.Index(CURVE_COLUMNS))
+
+
+def search_frame(tuned: Mapping[str, TunedPools]) -> pd.DataFrame:
+    """One row per method and score of one search, in points, with the share of searches up to
+    the score, in percent."""
+    rows = [
+        (method, POINTS * score, 100 * share)
+        for method, pools in tuned.items()
+        for score, share in zip(*pools.distribution(), strict=True)
+    ]
+    return pd.DataFrame(rows, columns=pd.Index(SEARCH_COLUMNS))
 
 
 def crossings(frame: pd.DataFrame) -> list[str]:
@@ -147,6 +159,23 @@ def tuned_figure(curves: pd.DataFrame, styles: Styles, metric: str, budget: int)
     return figure
 
 
+def search_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
+    """A rising step line per method: the share of searches with a score up to a number of points."""
+    figure = blank_figure(height=300, y_title="searches, %")
+    for method, rows in by_method(frame):
+        points, shares = rows["points"].tolist(), rows["searches"].tolist()
+        hover_texts = [
+            f"{safe(method)}: {share:.0f} % of searches score up to {point:.2f}"
+            for point, share in zip(points, shares, strict=True)
+        ]
+        figure.add_scatter(
+            x=points[:1] + points, y=[0.0, *shares], mode="lines", hoverinfo="text",
+            line={**line(styles[method], 2), "shape": "hv"}, hovertext=["", *hover_texts],
+        )  # fmt: skip
+    figure.update_xaxes(title_text="score of one search, points")
+    return figure
+
+
 def _score_text(row: Mapping[Hashable, Any]) -> str:
     return f"{row['budget']} trials: {row['points']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
 
@@ -168,7 +197,7 @@ def tuned_block(evidence: Evidence, task: str, styles: Styles) -> Block:
         f"{100 * confidence:g} %.",
         *crossings(frame),
     )
-    panels = (_panel(frame, styles, evidence),)
+    panels = (_panel(frame, styles, evidence), _search_panel(tuned, styles))
     return Block(evidence.task_label(task), notes, panels=panels, tables=tuple(tables))
 
 
@@ -185,6 +214,19 @@ def _panel(frame: pd.DataFrame, styles: Styles, evidence: Evidence) -> Panel:
     return panel(caption, alt, figure, frame, method_key(styles, frame["method"]))
 
 
+def _search_panel(tuned: Mapping[str, TunedPools], styles: Styles) -> Panel:
+    frame = search_frame(tuned)
+    medians = frame[frame["searches"] >= 50].groupby("method", sort=False)["points"].min()
+    alt = "; ".join(
+        f"{method}: half of the searches up to {m:.2f}" for method, m in medians.items()
+    )
+    budget = next(iter(tuned.values())).budget
+    caption = f"Scores of single searches with {budget} trial{'' if budget == 1 else 's'}"
+    return panel(
+        caption, alt, search_figure(frame, styles), frame, method_key(styles, frame["method"])
+    )
+
+
 SECTION = Section(
     anchor="tuned",
     title="Tuned scores",
@@ -198,9 +240,9 @@ SECTION = Section(
         "subsets of that many trials of the pool. The band of a method holds for all its budgets at "
         "once, approximately. It is about new trials of this method, on these examples and with this "
         "teacher. The curves end at half of the trials. The sd says how much the result of one search "
-        "differs from that of another. "
-        "The best trial has the best selection score of the whole pool; its score is one run's, and no "
-        "choice looked at the reported split. The second table says where the uncertainty of a "
+        "differs from that of another, and the second figure has the share of searches up to each "
+        "score. The best trial has the best selection score of the whole pool; its score is one run's, "
+        "and no choice looked at the reported split. The second table says where the uncertainty of a "
         "difference comes from: more trials make the part of searches smaller, and only a larger split "
         "makes the part of examples smaller. Its half widths are at the level that is adjusted for all "
         "comparisons. Both parts contain a trial's luck on single examples. The "

@@ -260,3 +260,17 @@ def test_two_ablations_are_compared_over_the_trials_of_both(ledger: Ledger) -> N
     assert read_ablation_diff(ledger, "first", "fourth").pairs[0].refusal == (
         "all trials of fourth failed"
     )
+
+
+def test_the_distribution_is_that_of_all_subsets() -> None:
+    pool = Pool((0.3, 0.1, 0.2, -np.inf, 0.2), (0.9, 0.7, 0.7, 0.5, 0.8))
+    kept_scores = []
+    for subset in combinations(range(5), 2):
+        best = max(pool.selection[trial] for trial in subset)
+        ties = [trial for trial in subset if pool.selection[trial] == best]
+        kept_scores += [pool.reported[trial] for trial in ties] * (2 // len(ties))
+    scores, shares = TunedPools((pool,), 2).distribution()
+    assert scores.tolist() == sorted(set(kept_scores))
+    expected = [np.mean([kept <= score for kept in kept_scores]) for score in scores]
+    assert shares == pytest.approx(expected)
+    assert TunedPools((pool, pool), 2).distribution()[1] == pytest.approx(shares)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.analysis.pools import TunedPools
 from harness.stats import Interval
 from harness.stats.tuned_examples import TunedInterval
 from harness.stats.tuned_score import Pool, trial_weights, tuned_score
@@ -47,6 +48,21 @@ def test_the_curve_has_the_tuned_scores_of_all_budgets_up_to_half(evidence: Evid
         assert (rows["low"] < rows["points"]).all()
         assert (rows["points"] < rows["high"]).all()
     assert "budget, trials" in str(block.panels[0].figure.to_figure().layout.xaxis.title.text)
+
+
+def test_the_second_figure_has_the_scores_of_single_searches(evidence: Evidence) -> None:
+    panel = tuned_block(evidence, "rte", method_styles(evidence.methods)).panels[1]
+    assert panel.caption == "Scores of single searches with 2 trials"
+    for method, trials in (("alp", METHOD), ("kd", BASELINE)):
+        rows = panel.numbers.frame[panel.numbers.frame["method"] == method]
+        scores, shares = TunedPools((pool_of(trials),), 2).distribution()
+        assert rows["points"].tolist() == pytest.approx((100 * scores).tolist())
+        assert rows["searches"].tolist() == pytest.approx((100 * shares).tolist())
+        median = scores[shares >= 0.5][0]
+        assert f"{method}: half of the searches up to {100 * median:.2f}" in panel.alt
+    step, _ = panel.figure.to_figure().data
+    assert (step.line.shape, step.y[0], step.y[-1]) == ("hv", 0, pytest.approx(100))
+    assert len(step.x) == len(step.y) == len(step.hovertext)
 
 
 def test_the_table_has_the_best_trials_own_score(evidence: Evidence) -> None:
