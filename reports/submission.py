@@ -21,17 +21,18 @@ from reports.kit.files import is_file_name, write_whole
 
 @dataclass(frozen=True)
 class ChosenRun:
-    """The run whose predictions are submitted for a task, chosen from `run_count` complete report runs.
+    """The run whose predictions are submitted for a task.
 
-    `score` is the run's `metric` on `split`, in score units: the highest of the runs, unless the user
-    named a seed.
+    `score` is the run's `metric` on `split`, in score units. `choice` says how the run was chosen, in
+    words; empty where the user named a seed. `by_score` is whether the score on `split` chose it.
     """
 
     run: StudyRun
-    run_count: int
     metric: str
     score: float
     split: str
+    choice: str
+    by_score: bool
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,9 @@ def read_submission(
 ) -> Submission:
     """A method's test predictions in these ablations, from one report run for each task.
 
-    The run is the one with `seed`; without `seed`, the one with the highest score on the split of the
-    report, and of equal scores the lowest seed. Raises `UserError` when the method is in none
+    The run is the one with `seed`. Without `seed` it is the trial with the best selection score, of the
+    first repeat; or of two settings the report run with the highest score on the split of the report,
+    and of equal scores the one with the lowest seed. Raises `UserError` when the method is in none
     of these ablations, or when several have the method on one task.
     """
     manifests = _by_task(ledger, ablations, method)
@@ -109,7 +111,8 @@ def _parser() -> argparse.ArgumentParser:
         "--seed",
         type=int,
         metavar="N",
-        help="seed of the report run; default: each task's best run on the evaluation split",
+        help="seed of the run; default: the trial with the best selection score, or of settings "
+        "each task's best report run",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="default: RUNS_DIR/METHOD-glue.zip"
@@ -131,7 +134,7 @@ def _write(options: argparse.Namespace) -> Path:
         )
     path: Path = options.out or _archive_path(options.runs, options.method)
     write_whole(path, zip_files(submission.files))
-    for line in _messages(submission, by_score=options.seed is None):
+    for line in _messages(submission):
         print(" ".join(line.split()), file=sys.stderr)
     return path
 
@@ -199,14 +202,22 @@ def _choose(
         condition = "" if seed is None else f" with seed {seed}"
         raise DataError(f"no report run{condition} is complete")
     metric = results[0].metric
-    if manifest.config.protocol.unit == "methods" and seed is None:
-        # The trial with the best selection score, of the first repeat: a choice by the reported scores
-        # would be too high.
+    by_selection = manifest.config.protocol.unit == "methods" and seed is None
+    if by_selection:
+        # A choice by the reported scores would flatter the method, also a choice among repeats.
         best = next(run for r in results for run in r.report if run.trial == r.best_trial)
+        choice = f"the best selection score of {len(results[0].report)} trials"
     else:
         best = max(candidates, key=lambda run: (run.record.metrics[metric], -run.seed))
-    split = best.record.inputs.split.name
-    return ChosenRun(best, len(runs), metric, best.record.metrics[metric], split)
+        choice = f"the highest of {len(runs)} report runs" if seed is None else ""
+    return ChosenRun(
+        run=best,
+        metric=metric,
+        score=best.record.metrics[metric],
+        split=best.record.inputs.split.name,
+        choice=choice,
+        by_score=seed is None and not by_selection,
+    )
 
 
 def _results(ledger: Ledger, manifest: Manifest, task: str) -> list[MethodResult]:
@@ -228,13 +239,13 @@ def _table(ledger: Ledger, official: OfficialFile, run: StudyRun) -> str:
     return official.table(predictions)
 
 
-def _messages(submission: Submission, by_score: bool) -> list[str]:
+def _messages(submission: Submission) -> list[str]:
     lines = [
-        f"{task}: seed {choice.run.seed}, {choice.metric} {100 * choice.score:.2f} on {choice.split}"
-        + f", the highest of {choice.run_count} report runs" * by_score
-        for task, choice in submission.chosen_runs.items()
+        f"{task}: seed {chosen.run.seed}, {chosen.metric} {100 * chosen.score:.2f} on {chosen.split}"
+        + f", {chosen.choice}" * bool(chosen.choice)
+        for task, chosen in submission.chosen_runs.items()
     ]
-    if by_score:
+    if any(chosen.by_score for chosen in submission.chosen_runs.values()):
         lines.append(
             "a run chosen by its score flatters the method: compare methods by means over seeds"
         )

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -299,6 +300,30 @@ def test_of_repeats_the_best_run_of_all_is_taken(shelf, command):
     assert answer_of(files) == "0\t1"
     assert "wnli: seed 1001, accuracy 70.00 on validation, the highest of 2 report runs" in said
     assert answer_of(command("--ablation", "x-r0")[0]) == "0\t0"
+
+
+def test_of_pools_the_best_trial_by_selection_of_the_first_repeat_is_taken(shelf, command):
+    """The reported scores choose nothing, neither among trials nor among repeats."""
+    config = {"protocol": {"budget": 1}}
+    pools = {"p-r0": ((0.9, 0.5), (0.6, 0.9)), "p-r1": ((0.5, 0.95), (0.6, 0.7))}
+    for part, trials in pools.items():
+        shelf.ablation(part, ["wnli"], trials=2, unit="methods", config=config)
+        study = f"{part}-wnli-alp"
+        for trial, (selection, score) in enumerate(trials):
+            inputs = {"evaluation": [["validation", "sha"]], "selection": "sha of selection"}
+            made = record(f"{study}-{trial}", score, inputs=inputs)
+            made = replace(made, selection={"accuracy": selection, "label_loss": 0.0})
+            shelf.ledger.write_runs([Result(made, wnli(score > 0.8), {})])
+            shelf.ledger.use_run(study, "report", trial, trial + 1, made.fingerprint)
+    repeats = {"repeats": ["p-r0", "p-r1"], "report_seeds": [0, 1]}
+    shelf.ablation("p-x2", ["wnli"], trials=2, unit="methods", config=config, **repeats)
+    files, said = command("--ablation", "p-x2")
+    assert answer_of(files) == "0\t0"
+    chosen = "wnli: seed 1, accuracy 50.00 on validation, the best selection score of 2 trials"
+    assert chosen in said
+    assert "flatters" not in said
+    assert "seed 2, accuracy 70.00" in command("--ablation", "p-r1")[1]
+    assert answer_of(command("--ablation", "p-r0", "--seed", "2")[0]) == "0\t1"
 
 
 def test_the_demo_is_never_submitted(shelf, refused):

@@ -274,3 +274,20 @@ def test_the_distribution_is_that_of_all_subsets() -> None:
     expected = [np.mean([kept <= score for kept in kept_scores]) for score in scores]
     assert shares == pytest.approx(expected)
     assert TunedPools((pool, pool), 2).distribution()[1] == pytest.approx(shares)
+
+
+def test_a_pool_without_all_trials_has_no_score(ledger: Ledger) -> None:
+    """The mean over the trials that have ended is no tuned score."""
+    result = compared(ledger, {"alp": METHOD[:5], "kd": BASELINE})
+    alp, kd = result.results
+    assert np.isnan([alp.mean, alp.sd]).all()
+    assert kd.mean == pytest.approx(tuned_score(pool_of(BASELINE), 2))
+
+
+def test_a_pair_of_pools_without_a_common_trial_has_names(ledger: Ledger) -> None:
+    """No trial number is complete on both sides; each failed trial counts."""
+    method = [trial if number % 2 else None for number, trial in enumerate(BASELINE)]
+    baseline = [None if number % 2 else trial for number, trial in enumerate(BASELINE)]
+    (comparison,) = compared(ledger, {"alp": method, "kd": baseline}).comparisons
+    assert comparison.seeds == ()
+    assert "left out" not in comparison.verdict.sentence
