@@ -171,12 +171,9 @@ def _refusal(
     for side, result in ((diff.first, first), (diff.second, second)):
         name = side.manifest.name
         if not search_ended(result, side.manifest):
-            runs = "trials" if side.manifest.unit == "trial" else "search"
-            return (
-                f"the {runs} of {name} have not ended"
-                if runs == "trials"
-                else (f"the search of {name} has not ended")
-            )
+            if side.manifest.unit == "trial":
+                return f"the trials of {name} have not ended"
+            return f"the search of {name} has not ended"
         if not result.seeds:
             all_failed = side.manifest.unit == "trial" and bool(result.report)
             return (

@@ -54,12 +54,11 @@ class Pair:
             "task": self.method_result.task,
             "metric": self.method_result.metric,
         }
-        if self.pools is None:
+        if self.pools is None:  # in a pool a failed trial counts, as a constant prediction
             failures = self._until_decision(self.method_result.failed_seeds)
             baseline_failures = self._until_decision(self.baseline_result.failed_seeds)
             names["failures"] = len(failures - baseline_failures)
             names["baseline_failures"] = len(baseline_failures - failures)
-        # In a pool a failed trial counts, with a constant prediction's score.
         return names
 
     def unpaired_seeds(self) -> tuple[int, ...]:
