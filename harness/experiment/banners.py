@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.config import StudyConfig, Unit
-from harness.storage.manifest import Contrast, SeedRequest
+from harness.storage.manifest import Contrast, Manifest, SeedRequest
 from harness.training.task_setup import Materials
 
 DEMO = "DEMO DATA: procedural tasks that only share GLUE's schemas. Nothing here is a GLUE result."
@@ -38,6 +38,28 @@ def task_banners(config: StudyConfig, materials: Materials) -> list[str]:
         banners.append(f"{task}: the teacher is no better than a constant prediction.")
     if config.teacher.pretrained == "minilm" and task in ("mnli", "qqp"):
         banners.append(f"{task}: the MiniLM encoder was trained on data of this kind.")
+    return banners
+
+
+def choice_banners(config: StudyConfig, earlier: Sequence[Manifest]) -> list[str]:
+    """A banner where earlier ablations compared the same methods by another budget or selection."""
+    banners = []
+    designs = [manifest.config for manifest in earlier]
+    for name, key, choice, earlier_choices in (
+        ("BUDGET", "protocol.budget", config.protocol.budget, [d.protocol.budget for d in designs]),
+        (
+            "SELECTION",
+            "search.criterion",
+            config.search.criterion,
+            [d.search.criterion for d in designs],
+        ),
+    ):
+        others = [str(other) for other in dict.fromkeys(earlier_choices) if other != choice]
+        if others:
+            banners.append(
+                f"{name}: earlier commands compared these methods with {key}={' and '.join(others)}. "
+                f"Error rates hold only if {choice} was planned before any of the results was seen."
+            )
     return banners
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import ArgumentError
 from harness.config import StudyConfig, json_values
 from harness.data.scores import constant_score
 from harness.data.sources import TaskData
-from harness.experiment.banners import all_banners, seed_banners
+from harness.experiment.banners import all_banners, choice_banners, seed_banners
 from harness.registry.cards import card
 from harness.registry.discovery import chosen_methods, registry
 from harness.runtime.provenance import provenance
@@ -105,6 +105,7 @@ def ablation_manifest(
         banners=(
             *all_banners(config, task_materials),
             *seed_banners(requests, family, config.protocol.unit),
+            *choice_banners(config, _earlier_designs(ledger, name, studies)),
         ),
         tasks={task: _task_facts(materials.data) for task, materials in task_materials.items()},
         teachers={task: materials.facts for task, materials in task_materials.items()},
@@ -178,12 +179,43 @@ def _seed_requests(
         return (request,)
     earlier_requests = ledger.manifest(name).seed_requests
     names = [study for methods in studies.values() for study in methods.values()]
-    runs = (run for study in names for run in ledger.study_runs(study))
-    if not any(run.role == "report" for run in runs):
+    if not any(_has_report_runs(ledger, study) for study in names):
         return (request,)
     if earlier_requests[-1] == request:
         return earlier_requests
     return (*earlier_requests, request)
+
+
+def _earlier_designs(ledger: Ledger, name: str, studies: Studies) -> list[Manifest]:
+    """Manifests of other ablations with results, whose studies differ in the selection at most."""
+    designs = _designs(ledger, studies)
+    return [
+        manifest
+        for manifest in map(ledger.manifest, ledger.ablations())
+        if manifest.name != name
+        and not manifest.is_joint
+        and designs & _designs(ledger, manifest.studies)
+        and any(_has_report_runs(ledger, study) for study in manifest.study_names)
+    ]
+
+
+def _designs(ledger: Ledger, studies: Studies) -> set[str]:
+    """The fingerprints of studies' identities without the criterion of the selection."""
+    designs = set()
+    for methods in studies.values():
+        for study in methods.values():
+            manifest = ledger.study_manifest(study)
+            assert manifest is not None  # it is written before any ablation's manifest
+            identity = dict(manifest.identity)
+            search = identity.pop("search")
+            assert isinstance(search, dict)
+            others = {key: value for key, value in search.items() if key != "criterion"}
+            designs.add(fingerprint([identity, others]))
+    return designs
+
+
+def _has_report_runs(ledger: Ledger, study: str) -> bool:
+    return any(run.role == "report" for run in ledger.study_runs(study))
 
 
 def _task_facts(data: TaskData) -> TaskFacts:

@@ -161,6 +161,29 @@ def test_trials_are_added_look_by_look_and_no_later_trial_changes_a_decision(
     assert "TRIALS: asked for up to 8, until decided, then 8" in Path(fixed["report"]).read_text()
 
 
+def test_a_choice_that_changes_after_results_has_a_banner(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "runs"
+
+    def banners(*words: str) -> list[str]:
+        answer = study(out, tiny_encoder, capsys, *words)
+        ledger = Ledger(storage_url(out, None))
+        banners = ledger.manifest(answer["ablation"]).banners
+        ledger.close()
+        return [banner for banner in banners if banner.startswith(("BUDGET", "SELECTION"))]
+
+    assert banners() == []
+    (budget,) = banners("protocol.budget=1")
+    assert budget.startswith(
+        "BUDGET: earlier commands compared these methods with protocol.budget=2."
+    )
+    budget, selection = banners("protocol.budget=1", "search.criterion=loss")
+    assert "protocol.budget=2. Error rates hold only if 1 was " in budget
+    assert "with search.criterion=metric. Error rates hold only if loss was" in selection
+    assert banners("training.epochs=2") == []
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
