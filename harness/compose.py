@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from harness.config import StudyConfig, validate
 from harness.errors import ConfigError, first_line
 
-GROUPS = ("preset", "protocol")
+GROUPS = ("preset", "protocol", "cluster")
 
 
 def names(group: str) -> list[str]:

@@ -229,6 +229,26 @@ class ProtocolConfig:
 
 
 @dataclass(frozen=True, config=_EXACT_KEYS)
+class ClusterConfig:
+    """The workers that train. No result depends on them, up to the last digits."""
+
+    kind: Literal["local", "machine", "dask", "slurm", "pbs", "lsf", "sge"] = "local"
+    """`local` is the command's own process, `machine` several processes on its machine, `dask` a Dask
+    cluster that runs at `address`. The others start jobs of that scheduler."""
+    workers: Natural = 0
+    """Processes on the machine, or jobs. 0 takes one process for each GPU, or the cores' share."""
+    address: str | None = None
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    """Arguments of the scheduler's class in `dask_jobqueue`."""
+
+    @model_validator(mode="after")
+    def _check_address(self) -> Self:
+        if (self.kind == "dask") != (self.address is not None):
+            raise ValueError("cluster.address goes with cluster.kind=dask (--cluster ADDRESS)")
+        return self
+
+
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class StudyConfig:
     """The whole configuration of one command. `validate` makes it and raises `ConfigError`."""
 
@@ -246,6 +266,7 @@ class StudyConfig:
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     search: SearchConfig = Field(default_factory=SearchConfig)
     protocol: ProtocolConfig = Field(default_factory=ProtocolConfig)
+    cluster: ClusterConfig = Field(default_factory=ClusterConfig)
     out: str = "runs"
     storage: str | None = None
     keep: Keep = "best"

@@ -20,6 +20,7 @@ LEVELS = [
     {"registry"},
     {"training"},
     {"evaluation"},
+    {"workers"},
     {"experiment"},
     {"cli"},
     {"study", "power"},

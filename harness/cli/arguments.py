@@ -106,6 +106,14 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--out", metavar="DIR", help="folder of all results (default: runs)")
     flags.add_argument("--keep", metavar="WHICH", help="students to keep: best, report or none")
     flags.add_argument(
+        "--workers", metavar="N|auto", help="train in N processes; auto: one a GPU, or one a core"
+    )
+    flags.add_argument(
+        "--cluster",
+        metavar="NAME|ADDRESS",
+        help="train in jobs of slurm, pbs, lsf or sge, or on the Dask cluster at ADDRESS",
+    )
+    flags.add_argument(
         "--allow-weak-teacher", action="store_true", help="go on with a weak teacher"
     )
     flags.add_argument("--dry-run", action="store_true", help="print the plan and stop")
@@ -170,9 +178,12 @@ def read_request(options: argparse.Namespace) -> Request:
         "protocol.repeats": _count("--repeat-search", options.repeat_search),
         "out": _path(options.out),
         "keep": checked_choice("--keep", options.keep, get_args(Keep)),
+        **_cluster(options.workers, options.cluster),
     }
     settings |= {key: value for key, value in flag_settings.items() if value is not None}
     groups = [f"preset={preset}"]
+    if options.cluster in names("cluster"):
+        groups.append(f"cluster={options.cluster}")
     if (protocol := checked_choice("--protocol", options.protocol, names("protocol"))) is not None:
         groups.append(f"protocol={protocol}")
     flags = {
@@ -188,6 +199,26 @@ def read_request(options: argparse.Namespace) -> Request:
     config = compose_config(words, settings, flags)
     notes = (*preset_notes, *task_notes)
     return Request(config, notes, options.dry_run, options.json, options.open)
+
+
+def _cluster(workers: str | None, cluster: str | None) -> dict[str, object]:
+    """The settings of `--workers` and `--cluster`. Raises `UserError`."""
+    settings: dict[str, object] = {}
+    if workers is not None:
+        number = 0 if workers == "auto" else _count("--workers", workers, "auto or a whole number")
+        settings |= {"cluster.workers": number, "cluster.kind": "machine"}
+    if cluster in names("cluster"):
+        settings.pop("cluster.kind", None)
+    elif cluster is not None:
+        if "://" not in cluster:
+            kinds = ", ".join(name for name in names("cluster") if name != "local")
+            raise UserError(
+                f"--cluster {cluster}: neither an address like tcp://HOST:8786 nor {kinds}"
+            )
+        if workers is not None:
+            raise UserError("--workers goes without an address: a running cluster has its workers")
+        settings |= {"cluster.kind": "dask", "cluster.address": cluster}
+    return settings
 
 
 def _check_overrides(overrides: Sequence[str]) -> None:

@@ -13,8 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import transformers
-
 from harness.analysis.compare import AblationResult
 from harness.cli.arguments import Request, parser, read_request, replay_request
 from harness.cli.dry_run import TaskPlan, plan_task
@@ -26,9 +24,10 @@ from harness.data.sources import TaskData
 from harness.errors import NothingLeftError, UserError, one_line
 from harness.experiment.ablation import REFUSALS, Ablation, load_tasks, refuse
 from harness.experiment.manifest import command_line, students_in_words
-from harness.experiment.repeats import JointAblation, repeat_config
+from harness.experiment.repeats import JointAblation
+from harness.experiment.scheduler import Scheduler
+from harness.experiment.search import open_optuna
 from harness.registry.discovery import registry
-from harness.runtime.cpu import hold_memory, set_threads
 from harness.runtime.device import Arithmetic, choose_arithmetic
 from harness.runtime.progress import say
 from harness.stats import minimum_pairs, minimum_seeds
@@ -36,6 +35,8 @@ from harness.stats.tuned_power import minimum_trials
 from harness.storage.claims import Claims
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
+from harness.workers.local import LocalWorker, Workers
+from harness.workers.workshop import Workshop, settle_process
 
 BAD_INPUT, RUNS_FAILED, DIFFERENT_RESULT = 2, 1, 1
 
@@ -63,9 +64,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _run(request: Request) -> int:
     start = time.perf_counter()
     config = request.config
-    arithmetic = choose_arithmetic(config.device, config.training.precision)
-    _quieten(config.threads)
-    _announce(request, arithmetic)
+    settle_process(config.threads)
+    if config.cluster.kind == "local" or request.dry_run:
+        arithmetic = choose_arithmetic(config.device, config.training.precision)
+        _announce(request, f"{arithmetic.name} on {arithmetic.device.type}")
     tasks, refusals = load_tasks(config)
     if request.dry_run:
         plans = _plans(config, arithmetic, tasks, refusals)
@@ -75,8 +77,8 @@ def _run(request: Request) -> int:
         return 0
     runs_folder = Path(config.out)
     ledger = Ledger(storage_url(runs_folder, config.storage))
-    with Claims(ledger) as claims:
-        name = _train(ledger, claims, config, arithmetic, tasks, refusals)
+    with _open_workers(request, tasks) as workers:
+        name = _train(ledger, config, workers, tasks, refusals)
     result, path = _report(ledger, name, runs_folder)
     show(result, request.json)
     answer = summary(result, path, time.perf_counter() - start)
@@ -86,6 +88,22 @@ def _run(request: Request) -> int:
         webbrowser.open(path.absolute().as_uri())
     ledger.close()
     return RUNS_FAILED if answer["failures"] else 0
+
+
+def _open_workers(request: Request, tasks: Mapping[str, TaskData]) -> Workers:
+    """This process, or the workers of a cluster. Raises `UserError` if they cannot be had."""
+    config = request.config
+    if config.cluster.kind == "local":
+        return LocalWorker(Workshop(tasks))
+    try:
+        from harness.workers.clusters import open_cluster  # only clusters need Dask
+    except ImportError as error:
+        raise UserError(
+            f"--workers and --cluster need the extra: pip install -e '.[cluster]' ({error})"
+        ) from error
+    workers = open_cluster(config)
+    _announce(request, f"{workers.count} worker(s)")
+    return workers
 
 
 def _plans(
@@ -109,34 +127,31 @@ def _plans(
 
 def _train(
     ledger: Ledger,
-    claims: Claims,
     config: StudyConfig,
-    arithmetic: Arithmetic,
+    workers: Workers,
     tasks: Mapping[str, TaskData],
     refusals: dict[str, str],
 ) -> str:
     """Train the runs without a record, once or in repeats; returns the ablation's name."""
-    if config.protocol.repeats == 1:
-        ablation = Ablation(config, arithmetic, ledger, claims, command_line())
-        preparation = ablation.prepare(tasks, refusals)
-        ablation.train(preparation)
-        return preparation.name
-    joint_ablation = JointAblation(config, ledger, command_line(), refusals)
-    for repeat in range(config.protocol.repeats):
-        ablation = Ablation(
-            repeat_config(config, repeat), arithmetic, ledger, claims, command_line(), repeat
-        )
-        repeat_refusals: dict[str, str] = {}
-        try:
-            preparation = ablation.prepare(tasks, repeat_refusals)
-        except NothingLeftError as error:
-            if repeat == 0:
-                raise
-            joint_ablation.leave_out(repeat, error)
-            continue
-        joint_ablation.add(repeat, preparation.name, repeat_refusals)
-        ablation.train(preparation)
-    return joint_ablation.name
+    with Claims(ledger) as claims:
+        optuna = open_optuna(ledger.url, claims)
+        scheduler = Scheduler(ledger, claims, workers)
+
+        def ablation(config: StudyConfig, repeat: int | None) -> Ablation:
+            return Ablation(config, ledger, claims, optuna, command_line(), repeat)
+
+        if config.protocol.repeats == 1:
+            single = ablation(config, None)
+            scheduler.start(single.flow(tasks, refusals, scheduler))
+            scheduler.finish()
+            name = single.name
+        else:
+            joint = JointAblation(config, ledger, command_line(), refusals)
+            scheduler.start(joint.flow(ablation, tasks, scheduler))
+            scheduler.finish()
+            name = joint.name
+        optuna.engine.dispose()
+    return name
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -145,7 +160,7 @@ def _replay(options: argparse.Namespace) -> int:
         raise UserError(f"--out {runs_folder}: has no ledger.db")
     ledger = Ledger(storage_url(runs_folder, storage))
     recorded_run = find_run(ledger, prefix)
-    _quieten(recorded_run.record.provenance.threads)
+    settle_process(recorded_run.record.provenance.threads)
     answer = replay(ledger, recorded_run, runs_folder)
     ledger.close()
     if options.json:
@@ -166,13 +181,13 @@ def _report(ledger: Ledger, name: str, runs_folder: Path) -> tuple[AblationResul
     return result, path
 
 
-def _announce(request: Request, arithmetic: Arithmetic) -> None:
+def _announce(request: Request, workers: str) -> None:
     config = request.config
     source = config.source.folder or config.source.kind
     say(
         f"preset {config.preset}: data {source}, teacher "
         f"{config.teacher.checkpoint or config.teacher.pretrained}, {students_in_words(config)}, "
-        f"{arithmetic.name} on {arithmetic.device.type}"
+        f"{workers}"
     )
     for note in request.notes:
         say(note)
@@ -200,14 +215,6 @@ def _warn_of_few_seeds(config: StudyConfig) -> None:
             f"warning: {pairs} {unit} {verb} reach p < {protocol.alpha:g} "
             f"in a family of {comparisons} comparison(s); at least {minimum} can"
         )
-
-
-def _quieten(threads: int) -> None:
-    """Silence the libraries' progress bars and advice, and set up threads and memory."""
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    set_threads(threads)
-    hold_memory()
 
 
 def _answer(request: Request, answer: dict[str, Any]) -> None:

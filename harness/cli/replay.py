@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,15 +11,16 @@ import numpy as np
 from harness.config import StudyConfig
 from harness.errors import StorageError, UserError
 from harness.experiment.ablation import load_tasks
-from harness.experiment.executor import Executor
 from harness.registry.discovery import registry
-from harness.runtime.device import choose_arithmetic
+from harness.runtime.failures import RunFailed, convert_failures
 from harness.runtime.progress import progress, say
-from harness.storage.claims import Claims
 from harness.storage.ledger import Ledger
 from harness.storage.record import Predictions, Record, Result, RunProvenance
 from harness.training.run import Run
-from harness.training.task_setup import prepare
+from harness.workers.outcomes import failed_result
+from harness.workers.prepared_task import PreparedTask
+from harness.workers.trainer import Trainer
+from harness.workers.workshop import Workshop
 
 MAX_DIFFERENCES = 5
 """The number of differences that the answer names; the answer counts the others."""
@@ -90,17 +91,15 @@ def replay(ledger: Ledger, recorded_run: RecordedRun, runs_folder: Path) -> Repl
         recorded_run.config, out=str(runs_folder), tasks=(task,), methods=(name,), baseline=None
     )
     tasks, _ = load_tasks(config)
-    arithmetic = choose_arithmetic(config.device, config.training.precision)
-    materials = prepare(config, tasks[task], arithmetic, runs_folder)
-    executor = Executor(config, materials, ledger, Claims(ledger))
-    run = _current_run(executor, record, study)
+    trainer = Workshop(tasks).trainer(config, task)
+    run = _current_run(trainer.prepared, record, study)
     if run.fingerprint != record.fingerprint:
         raise UserError(f"--replay {record.fingerprint[:16]}: {_other_inputs(record, run)}")
-    runs = _with_its_population(executor, ledger, run, record)
+    runs = _with_its_population(trainer.prepared, ledger, run, record)
     label = f"{task}: {name}, seed {run.seed}"
     label += f", and {len(runs) - 1} more runs of its population" * (len(runs) > 1)
-    with progress(label, executor.trainer.steps * len(runs)) as advance:
-        result = executor.repeat(runs, advance)[record.fingerprint]
+    with progress(label, trainer.prepared.outcome.steps * len(runs)) as advance:
+        result = _train(trainer, runs, advance)[record.fingerprint]
     # The run's identity does not cover test splits, and their data may have changed.
     splits = [name for name, _ in record.inputs.evaluation if name in result.predictions]
     predictions = {name: ledger.predictions(record.fingerprint, name) for name in splits}
@@ -112,16 +111,28 @@ def replay(ledger: Ledger, recorded_run: RecordedRun, runs_folder: Path) -> Repl
     )
 
 
-def _current_run(executor: Executor, record: Record, study: str) -> Run:
+def _train(
+    trainer: Trainer, runs: Sequence[Run], advance: Callable[[int], None]
+) -> dict[str, Result]:
+    """Train runs together; returns their results by fingerprint, and writes nothing."""
+    try:
+        with convert_failures():
+            results = trainer.train(runs, advance)
+    except RunFailed as error:
+        return {run.fingerprint: failed_result(run, str(error)) for run in runs}
+    return {entry.run.fingerprint: entry.result for entry in results}
+
+
+def _current_run(prepared: PreparedTask, record: Record, study: str) -> Run:
     inputs = record.inputs
     method = registry().resolve(inputs.method)
     settings = () if inputs.halving is None else inputs.halving.round
-    return executor.trainer.run(
-        method, study, inputs.setting, 0, inputs.seed, inputs.role, settings
-    )
+    return prepared.run(method, study, inputs.setting, 0, inputs.seed, inputs.role, settings)
 
 
-def _with_its_population(executor: Executor, ledger: Ledger, run: Run, record: Record) -> list[Run]:
+def _with_its_population(
+    prepared: PreparedTask, ledger: Ledger, run: Run, record: Record
+) -> list[Run]:
     """The runs that were trained together with a run, this run among them.
 
     Trained alone, the run may differ in its last digits. If one of the other runs cannot be trained
@@ -133,7 +144,7 @@ def _with_its_population(executor: Executor, ledger: Ledger, run: Run, record: R
     for name in names:
         candidate = run if name == run.fingerprint else None
         if candidate is None and name in records:
-            candidate = _current_run(executor, records[name], run.study)
+            candidate = _current_run(prepared, records[name], run.study)
         if candidate is None or candidate.fingerprint != name:
             say(
                 f"warning: run {name[:16]} of the same population is gone, or its inputs have changed; "

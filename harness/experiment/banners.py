@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from harness.config import StudyConfig, Unit
 from harness.storage.manifest import Contrast, Manifest, SeedRequest
-from harness.training.task_setup import Materials
+from harness.workers.prepared_task import PreparedTask
 
 DEMO = "DEMO DATA: procedural tasks that only share GLUE's schemas. Nothing here is a GLUE result."
 PAPER = "PROTOCOL paper: settings were selected on the split that is reported, so scores are optimistic."
 
 
-def all_banners(config: StudyConfig, materials_by_task: Mapping[str, Materials]) -> list[str]:
-    """The banners of every task, then those of each task in `materials_by_task`."""
+def all_banners(config: StudyConfig, tasks: Iterable[PreparedTask]) -> list[str]:
+    """The banners that hold for every task, then those of each task in `tasks`."""
     banners = study_banners(config)
-    for materials in materials_by_task.values():
-        banners += task_banners(config, materials)
+    for prepared in tasks:
+        banners += task_banners(prepared)
     return banners
 
 
@@ -26,15 +26,15 @@ def study_banners(config: StudyConfig) -> list[str]:
     return [text for text, holds in ((DEMO, demo), (PAPER, paper)) if holds]
 
 
-def task_banners(config: StudyConfig, materials: Materials) -> list[str]:
+def task_banners(prepared: PreparedTask) -> list[str]:
     """Banners of one task and its teacher."""
-    task = materials.data.task.name
+    config, task = prepared.config, prepared.task.name
     banners = []
-    if materials.teacher.from_outside and config.protocol.name == "clean":
+    if prepared.outcome.from_outside and config.protocol.name == "clean":
         banners.append(
             f"{task}: the teacher comes from outside and may have seen the selection data."
         )
-    if materials.facts.weak:
+    if prepared.outcome.teacher.weak:
         banners.append(f"{task}: the teacher is no better than a constant prediction.")
     if config.teacher.pretrained == "minilm" and task in ("mnli", "qqp"):
         banners.append(f"{task}: the MiniLM encoder was trained on data of this kind.")

@@ -6,19 +6,28 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from torch import Tensor
-from transformers import PretrainedConfig
-
 from harness.config import Keep
 from harness.errors import StorageError
-from harness.method import Method
-from harness.models.student import build_classifier, save_student
 from harness.runtime.progress import say
 from harness.storage.claims import Claims
-from harness.storage.folders import replacement
 from harness.storage.ledger import Ledger
+from harness.training.run import Run
+from harness.workers.jobs import student_folder
 
 CARD = "README.md"
+
+
+def write_card(runs_folder: Path, run: Run, card: str) -> None:
+    """Write the model card into the folder of a student that a worker has saved.
+
+    Raises:
+        StorageError: the system refuses the write.
+    """
+    file = student_folder(runs_folder, run.study, run.fingerprint) / CARD
+    try:
+        file.write_text(card, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise StorageError(f"{file}: cannot be written ({error.strerror})") from error
 
 
 class KeptStudents:
@@ -27,26 +36,11 @@ class KeptStudents:
     def __init__(
         self, runs_folder: Path, study: str, keep: Keep, ledger: Ledger, claims: Claims
     ) -> None:
-        self.folder = runs_folder / "students" / study
+        self.runs_folder = runs_folder
         self.study = study
         self.keep = keep
         self.ledger = ledger
         self.claims = claims
-
-    def save(
-        self,
-        fingerprint: str,
-        config: PretrainedConfig,
-        weights: Mapping[str, Tensor],
-        method: Method | None,
-        teacher: Path,
-        card: str,
-    ) -> None:
-        """Write a report run's student, the tokenizer of the teacher's folder, and the model card."""
-        if self.keep != "none":
-            with replacement(self._folder_of(fingerprint)) as folder:
-                save_student(build_classifier(config, weights), method, teacher, folder)
-                (folder / CARD).write_text(card, encoding="utf-8", errors="replace")
 
     def clean_up(self, scores: Mapping[str, float | None], trial: int | None = None) -> None:
         """With `keep=best`, remove all students of these report runs but the one of the best score.
@@ -75,7 +69,7 @@ class KeptStudents:
             )
 
     def _folder_of(self, fingerprint: str) -> Path:
-        return self.folder / fingerprint[:16]
+        return student_folder(self.runs_folder, self.study, fingerprint)
 
     def _remove(self, fingerprints: Iterable[str]) -> None:
         with self.claims.hold(f"students:{self.study}"):
@@ -92,7 +86,8 @@ class KeptStudents:
         The folders are listed before the claims are read: whoever writes a student has claimed its run
         before the folder begins. So a listed folder without a claim has no living writer.
         """
-        folders = [(path, path.name[1:17]) for path in self.folder.glob(".*")]
+        students = self._folder_of("").parent
+        folders = [(path, path.name[1:17]) for path in students.glob(".*")]
         self.claims.drop_dead_owners()
         claimed_names = {key[:16] for key in self.claims.table.claimed_keys()}
         for path, name in folders:

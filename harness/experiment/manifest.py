@@ -29,7 +29,7 @@ from harness.storage.manifest import (
     TaskFacts,
 )
 from harness.training.run import report_seeds, search_seeds
-from harness.training.task_setup import Materials
+from harness.workers.prepared_task import PreparedTask
 
 QUOTES = "'\""
 COUNTS = {
@@ -79,7 +79,7 @@ def ablation_manifest(
     ledger: Ledger,
     name: str,
     studies: Studies,
-    task_materials: Mapping[str, Materials],
+    tasks: Mapping[str, PreparedTask],
     refusals: Mapping[str, str],
     *,
     command: str,
@@ -103,12 +103,12 @@ def ablation_manifest(
         config=shown_config(config),
         students=students_in_words(config),
         banners=(
-            *all_banners(config, task_materials),
+            *all_banners(config, tasks.values()),
             *seed_banners(requests, family, config.protocol.unit),
             *choice_banners(config, _earlier_designs(ledger, name, studies)),
         ),
-        tasks={task: _task_facts(materials.data) for task, materials in task_materials.items()},
-        teachers={task: materials.facts for task, materials in task_materials.items()},
+        tasks={task: _task_facts(prepared.data) for task, prepared in tasks.items()},
+        teachers={task: prepared.outcome.teacher for task, prepared in tasks.items()},
         methods={method.name: card(method) for method in chosen_methods(config)},
         studies=studies,
         family=tuple(family),

@@ -22,7 +22,7 @@ from harness.metric_table import METRICS
 from harness.models.student import output_names
 from harness.storage.record import Record
 from harness.training.run import Run
-from harness.training.task_setup import Materials
+from harness.workers.prepared_task import PreparedTask
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 LICENSE = """Not chosen: whoever publishes this student chooses one and adds it to the head of this file,
@@ -49,11 +49,11 @@ class DataSource:
     sentence: str
 
 
-def model_card(run: Run, record: Record, materials: Materials, config: StudyConfig) -> str:
+def model_card(run: Run, record: Record, prepared: PreparedTask) -> str:
     """The text of README.md for the student of a complete report run."""
-    source = data_source(config, materials.data.task)
-    head = _head(run, record, materials, config, source).to_yaml()
-    body = "\n\n".join(_sections(run, record, materials, config, source))
+    source = data_source(prepared.config, prepared.task)
+    head = _head(run, record, prepared, source).to_yaml()
+    body = "\n\n".join(_sections(run, record, prepared, source))
     return f"---\n{head}\n---\n\n{body}\n"
 
 
@@ -74,10 +74,8 @@ def data_source(config: StudyConfig, task: Task) -> DataSource:
     return DataSource(dataset, dataset, title, task.hub.config, sentence)
 
 
-def _head(
-    run: Run, record: Record, materials: Materials, config: StudyConfig, source: DataSource
-) -> ModelCardData:
-    task = materials.data.task
+def _head(run: Run, record: Record, prepared: PreparedTask, source: DataSource) -> ModelCardData:
+    config, task = prepared.config, prepared.task
     demo = config.source.kind == "demo"
     tags = (("knowledge-distillation", run.method.uses_teacher()), ("demo-data", demo))
     return ModelCardData(
@@ -124,21 +122,22 @@ def _name(run: Run) -> str:
 
 
 def _sections(
-    run: Run, record: Record, materials: Materials, config: StudyConfig, source: DataSource
+    run: Run, record: Record, prepared: PreparedTask, source: DataSource
 ) -> Iterator[str]:
+    config = prepared.config
     yield f"# {_name(run)}"
-    for banner in (*study_banners(config), *task_banners(config, materials)):
+    for banner in (*study_banners(config), *task_banners(prepared)):
         yield f"> **{_text(banner)}**"
-    yield _summary(run, materials, config)
+    yield _summary(run, prepared)
     yield "## Scores"
     yield _scores(record)
     yield SELECTION_NOTES[config.protocol.unit]
     yield "## Use"
-    yield _use(materials, config.training.max_length)
+    yield _use(prepared)
     yield "## Data"
-    yield _data(materials, config, source)
+    yield _data(prepared, source)
     yield "## Teacher"
-    yield _teacher(materials)
+    yield _teacher(prepared)
     yield "## Setting"
     yield _json(
         {
@@ -156,14 +155,14 @@ def _sections(
     yield LICENSE
 
 
-def _summary(run: Run, materials: Materials, config: StudyConfig) -> str:
-    method, title = run.method, _text(materials.data.task.title)
+def _summary(run: Run, prepared: PreparedTask) -> str:
+    method, title = run.method, _text(prepared.task.title)
     training = "trained without a teacher"
     if method.uses_teacher():
-        training = f"distilled from a teacher of {materials.facts.layers}"
+        training = f"distilled from a teacher of {prepared.outcome.teacher.layers}"
     paper = "" if method.paper == "-" else f" ({_text(method.paper)})"
     return (
-        f"An encoder of {config.student.layers} layers for {title}, {training}, by the method "
+        f"An encoder of {prepared.config.student.layers} layers for {title}, {training}, by the method "
         f"{_code(method.name)}: {_text(method.summary)}{paper}."
     )
 
@@ -178,9 +177,10 @@ def _scores(record: Record) -> str:
     return "\n".join(lines)
 
 
-def _use(materials: Materials, max_length: int) -> str:
-    texts = ['"a first text"', '"a second text"'][: len(materials.data.train.texts[0])]
-    outputs = list(output_names(materials.data.task).values())
+def _use(prepared: PreparedTask) -> str:
+    max_length = prepared.config.training.max_length
+    texts = ['"a first text"', '"a second text"'][: len(prepared.data.train.texts[0])]
+    outputs = list(output_names(prepared.task).values())
     return f"""```python
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -199,8 +199,8 @@ Where there is a `method.safetensors`, it holds what the method learned beside t
 needs it."""
 
 
-def _data(materials: Materials, config: StudyConfig, source: DataSource) -> str:
-    data = materials.data
+def _data(prepared: PreparedTask, source: DataSource) -> str:
+    config, data = prepared.config, prepared.data
     sizes = ", ".join(f"{_text(name)} {len(split)}" for name, split in data.splits.items())
     return (
         f"{source.sentence} Examples: {sizes}. The setting was selected on `selection` (protocol "
@@ -208,9 +208,9 @@ def _data(materials: Materials, config: StudyConfig, source: DataSource) -> str:
     )
 
 
-def _teacher(materials: Materials) -> str:
-    facts = materials.facts
-    metric = materials.data.task.metrics[0]
+def _teacher(prepared: PreparedTask) -> str:
+    facts = prepared.outcome.teacher
+    metric = prepared.task.metrics[0]
     scores = ", ".join(
         f"{100 * metrics[metric]:.2f} on {_text(split)}" for split, metrics in facts.metrics.items()
     )
@@ -219,7 +219,7 @@ def _teacher(materials: Materials) -> str:
     return (
         f"{_code(name)}, {facts.origin}, {facts.layers} layers of width {facts.width}. "
         f"{metric}, in points: {scores}; a constant prediction has {100 * facts.constant:.2f} on "
-        f"selection. Fingerprint: `{materials.teacher.fingerprint}`."
+        f"selection. Fingerprint: `{facts.fingerprint}`."
     )
 
 

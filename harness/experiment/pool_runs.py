@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from harness.analysis.interim import PoolPlan, planned_trials, pool_interims, pool_plan
 from harness.analysis.pools import trial_scores
 from harness.analysis.selection import SelectionScore, selection_ranks, trial_score
-from harness.config import StudyConfig
-from harness.experiment.executor import Executor
-from harness.experiment.search import Search, Trial, open_optuna
+from harness.experiment.flows import Flow, TaskContext
+from harness.experiment.search import Search, Trial
 from harness.experiment.studies import Study, label_of
 from harness.storage.manifest import Manifest
 from harness.storage.record import Record
@@ -27,30 +26,25 @@ class PoolRuns:
     trials are independent draws, and all of them can be trained at once.
     """
 
-    def __init__(
-        self, config: StudyConfig, executor: Executor, studies: Sequence[Study], repeat: int = 0
-    ) -> None:
+    def __init__(self, context: TaskContext, studies: Sequence[Study], repeat: int = 0) -> None:
         """`repeat` is the number of the repeat whose seeds are used."""
-        self.config = config
-        self.executor = executor
+        self.context = context
+        self.prepared = context.prepared
+        self.config = context.prepared.config
         self.studies = studies
         self.repeat = repeat
-        self.seeds = report_seeds(config.search.trials, repeat)
+        self.seeds = report_seeds(self.config.search.trials, repeat)
 
-    def train(self, manifest: Manifest) -> None:
-        """Train all trials; where trials are added, as many as the comparisons of the manifest need.
-
-        Runs with a record in the ledger are not trained again.
-        """
-        claims, task = self.executor.claims, self.executor.materials.data.task
-        storage = open_optuna(self.executor.ledger.url, claims)
+    def flow(self, manifest: Manifest) -> Flow:
+        """Ask for all trials; where trials are added, for as many as the manifest's comparisons need."""
+        context, task = self.context, self.prepared.task
         searches = [
             Search(
-                storage,
+                context.optuna,
                 study.name,
                 study.space.distributions,
                 "random",
-                claims,
+                context.claims,
                 seed_name=f"pool of {study.method.name} on {task.name}, repeat {self.repeat}",
             )
             for study in self.studies
@@ -67,7 +61,7 @@ class PoolRuns:
             ]
             number = most if plan is None else f"{max(counts)} of at most {most}"
             label = f"{label_of(task.name, self.studies)}, {number} trials"
-            records |= self.executor.execute([run for group in runs for run in group], label)
+            records |= yield context.request([run for group in runs for run in group], label)
             if plan is not None:
                 counts = self._planned_trials(runs, records, manifest, plan)
         for study, search, study_runs in zip(self.studies, searches, runs, strict=True):
@@ -76,8 +70,7 @@ class PoolRuns:
                 search.tell(run.trial, None if score is None else score[0])
             fingerprints = [run.fingerprint for run in study_runs]
             ranks = dict(zip(fingerprints, selection_ranks(scores), strict=True))
-            self.executor.students(study.name).clean_up(ranks)
-        storage.engine.dispose()
+            context.students(study.name).clean_up(ranks)
 
     def _planned_trials(
         self,
@@ -87,7 +80,7 @@ class PoolRuns:
         plan: PoolPlan,
     ) -> list[int]:
         """The number of trials that each study needs after the looks at these runs."""
-        task = self.executor.materials.data.task.name
+        task = self.prepared.task.name
         trials = {
             study.method.name: {
                 run.trial: trial_scores(records[run.fingerprint], manifest, task)
@@ -102,10 +95,8 @@ class PoolRuns:
     def _run(self, study: Study, trial: Trial) -> Run:
         setting = study.space.setting(trial.params)
         seed = self.seeds[trial.number]
-        return self.executor.trainer.run(
-            study.method, study.name, setting, trial.number, seed, "report"
-        )
+        return self.prepared.run(study.method, study.name, setting, trial.number, seed, "report")
 
     def _score(self, record: Record) -> SelectionScore | None:
-        task = self.executor.materials.data.task
+        task = self.prepared.task
         return trial_score([record], task.metrics[0], self.config.search.criterion)

@@ -7,13 +7,17 @@ score per repeat, so that its verdicts hold for new teachers and searches too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from harness.config import StudyConfig
-from harness.errors import UserError
+from harness.data.sources import TaskData
+from harness.errors import NothingLeftError, UserError
+from harness.experiment.ablation import Ablation
+from harness.experiment.flows import Flow
+from harness.experiment.scheduler import Scheduler
 from harness.runtime.progress import say
 from harness.storage.ledger import Ledger
 from harness.storage.manifest import Manifest, TeacherFacts
@@ -43,6 +47,28 @@ class JointAblation:
         self.refusals = dict(refusals)
         self.names: list[str | None] = []
         self.name = ""
+
+    def flow(
+        self,
+        ablation: Callable[[StudyConfig, int], Ablation],
+        tasks: Mapping[str, TaskData],
+        scheduler: Scheduler,
+    ) -> Flow:
+        """Begin all repeats, one after another. The runs of one do not wait for those of another.
+
+        `ablation` makes the ablation of a repeat from its configuration and number.
+        """
+        for repeat in range(self.config.protocol.repeats):
+            part = ablation(repeat_config(self.config, repeat), repeat)
+            refusals: dict[str, str] = {}
+            try:
+                yield from part.flow(tasks, refusals, scheduler)
+            except NothingLeftError as error:
+                if repeat == 0:
+                    raise
+                self.leave_out(repeat, error)
+            else:
+                self.add(repeat, part.name, refusals)
 
     def add(self, repeat: int, name: str, refusals: Mapping[str, str]) -> None:
         """Add a repeat whose manifest, `name`, is written; `refusals` are reasons by task or method."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 from harness.analysis.interim import InterimPlan, planned_seeds
 from harness.analysis.results import score_of
-from harness.config import StudyConfig
-from harness.experiment.executor import Executor
+from harness.experiment.flows import Flow, RunRequest, TaskContext
 from harness.experiment.studies import Selection
 from harness.storage.record import Record
 from harness.training.run import Run, report_seeds
@@ -17,36 +16,34 @@ class ReportRuns:
     """The report runs of selected settings on one task. All studies have the same seeds in one order."""
 
     def __init__(
-        self,
-        config: StudyConfig,
-        executor: Executor,
-        selections: Sequence[Selection],
-        repeat: int = 0,
+        self, context: TaskContext, selections: Sequence[Selection], repeat: int = 0
     ) -> None:
         """`repeat` is the number of the repeat whose report seeds are used."""
-        self.config = config
-        self.executor = executor
+        self.context = context
+        self.prepared = context.prepared
         self.selections = selections
-        self.metric = executor.materials.data.task.metrics[0]
-        seeds = report_seeds(config.protocol.seeds, repeat)
+        self.metric = self.prepared.task.metrics[0]
+        seeds = report_seeds(self.prepared.config.protocol.seeds, repeat)
         self.runs = {
             selection.study.method.name: [self._run(selection, seed) for seed in seeds]
             for selection in selections
         }
 
-    def train(self, plan: InterimPlan | None, label: str) -> None:
-        """Train the runs: with a `plan` until the task's comparisons are decided, else all of them."""
+    def flow(self, plan: InterimPlan | None, label: str) -> Flow:
+        """Ask for the runs: with a `plan` until the task's comparisons are decided, else all of them."""
         if plan is None:
-            seeds = self.config.protocol.seeds
+            seeds = self.prepared.config.protocol.seeds
             runs = [run for method_runs in self.runs.values() for run in method_runs]
-            records = self.executor.execute(runs, f"{label}, {seeds} report seeds")
+            records = yield self.context.request(runs, f"{label}, {seeds} report seeds")
         else:
-            records = self._train_until_decided(plan, label)
+            records = yield from self._until_decided(plan, label)
         self._tidy_students(records)
 
-    def _train_until_decided(self, plan: InterimPlan, label: str) -> dict[str, Record]:
-        """Train as many of each method's first seeds as its comparisons need. Returns their records."""
-        baseline = self.config.baseline
+    def _until_decided(
+        self, plan: InterimPlan, label: str
+    ) -> Generator[RunRequest, Mapping[str, Record], dict[str, Record]]:
+        """Ask for as many of each method's first seeds as comparisons need; returns their records."""
+        baseline = self.prepared.config.baseline
         assert baseline is not None  # the configuration is refused without one
         family = [(method, baseline) for method in self.runs if method != baseline]
         records: dict[str, Record] = {}
@@ -63,7 +60,7 @@ class ReportRuns:
             if all(run.fingerprint in records for run in runs):
                 return records
             count = max(counts.values())
-            records |= self.executor.execute(
+            records |= yield self.context.request(
                 runs, f"{label}, {count} of at most {len(plan.seeds)} report seeds"
             )
 
@@ -74,11 +71,11 @@ class ReportRuns:
             scores = {
                 key: score_of(records[key], self.metric) for key in fingerprints if key in records
             }
-            self.executor.students(selection.study.name).clean_up(scores, selection.trial)
+            self.context.students(selection.study.name).clean_up(scores, selection.trial)
 
     def _run(self, selection: Selection, seed: int) -> Run:
         study = selection.study
-        return self.executor.trainer.run(
+        return self.prepared.run(
             study.method, study.name, selection.setting, selection.trial, seed, "report"
         )
 

@@ -7,7 +7,7 @@ stored parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -149,21 +149,22 @@ class Search:
             return self.study.get_trials(deepcopy=False)
 
 
-def run_search(
-    searches: Mapping[str, Search],
-    trials: int,
-    evaluate: Callable[[Mapping[str, list[Trial]]], Mapping[str, Mapping[int, TrialScore]]],
-) -> None:
-    """Ask, train and tell round by round, all studies together, until `trials` trials are told.
+def ask_round(
+    searches: Mapping[str, Search], number: int, trials: int
+) -> dict[str, list[Trial]] | None:
+    """The trials of a round (from 0) of each study, of `trials` in all; None after the last round."""
+    if number * ROUND >= trials:
+        return None
+    return {
+        name: [trial for trial in search.round(number) if trial.number < trials]
+        for name, search in searches.items()
+    }
 
-    `evaluate` trains the trials of one round, by study, and returns each study's scores by trial number.
-    """
-    for number in range(-(-trials // ROUND)):
-        round_trials = {
-            name: [trial for trial in search.round(number) if trial.number < trials]
-            for name, search in searches.items()
-        }
-        scores = evaluate(round_trials)
-        for name, search in searches.items():
-            for trial, score in sorted(scores[name].items()):
-                search.tell(trial, score)
+
+def tell_scores(
+    searches: Mapping[str, Search], scores: Mapping[str, Mapping[int, TrialScore]]
+) -> None:
+    """Tell each study the scores of a round, by the number of the trial."""
+    for name, search in searches.items():
+        for trial, score in sorted(scores[name].items()):
+            search.tell(trial, score)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 
 from harness.analysis.selection import best_trial, trial_score
-from harness.config import Criterion, StudyConfig
-from harness.experiment.executor import Executor
-from harness.experiment.search import Search, Trial, TrialScore, open_optuna, run_search
+from harness.config import Criterion
+from harness.experiment.flows import Flow, TaskContext
+from harness.experiment.search import Search, Trial, TrialScore, ask_round, tell_scores
 from harness.experiment.studies import Selection, Study, label_of
 from harness.runtime.progress import say
 from harness.storage.record import Record
@@ -15,30 +16,41 @@ from harness.training.run import Run, search_seeds
 
 
 class SearchRuns:
-    """The searches of studies on one task. In each round the runs of all studies share populations."""
+    """The searches of studies on one task. In each round the runs of these studies share populations."""
 
-    def __init__(
-        self, config: StudyConfig, executor: Executor, studies: Sequence[Study], repeat: int = 0
-    ) -> None:
+    def __init__(self, context: TaskContext, studies: Sequence[Study], repeat: int = 0) -> None:
         """`repeat` is the number of the repeat whose search seeds are used."""
-        self.config = config.search
-        self.executor = executor
+        self.context = context
+        self.prepared = context.prepared
+        self.config = self.prepared.config.search
         self.studies = {study.method.name: study for study in studies}
-        self.seeds = search_seeds(config.search.seeds, repeat)
-        self.task = executor.materials.data.task
+        self.seeds = search_seeds(self.config.seeds, repeat)
+        self.task = self.prepared.task
 
-    def train(self) -> None:
-        """Ask, train and tell all rounds. Runs with a record in the ledger are not trained again."""
-        ledger, claims = self.executor.ledger, self.executor.claims
-        storage = open_optuna(ledger.url, claims)
+    def flow(self) -> Flow:
+        """Ask for the trials of each round, and tell their scores."""
+        context = self.context
         searches = {
             method: Search(
-                storage, study.name, study.space.distributions, self.config.sampler, claims
+                context.optuna,
+                study.name,
+                study.space.distributions,
+                self.config.sampler,
+                context.claims,
             )
             for method, study in self.studies.items()
         }
-        run_search(searches, self.config.trials, self._evaluate)
-        storage.engine.dispose()
+        for number in count():
+            trials = ask_round(searches, number, self.config.trials)
+            if trials is None:
+                return
+            runs = [
+                run
+                for method, method_trials in trials.items()
+                for run in self._runs(self.studies[method], method_trials)
+            ]
+            records = yield context.request(runs, self._label(runs))
+            tell_scores(searches, self._scores(runs, records))
 
     def selections(self) -> list[Selection]:
         """The best setting of each study among the first `trials` trials of the configuration.
@@ -49,7 +61,7 @@ class SearchRuns:
         for method, study in self.studies.items():
             runs = [
                 run
-                for run in self.executor.ledger.study_runs(study.name)
+                for run in self.context.ledger.study_runs(study.name)
                 if run.role == "search" and run.trial < self.config.trials
             ]
             trial = best_trial(runs, self.task.metrics[0], self.config.criterion)
@@ -62,18 +74,17 @@ class SearchRuns:
             selections.append(Selection(study, trial, inputs.setting))
         return selections
 
-    def _evaluate(self, trials: Mapping[str, Sequence[Trial]]) -> dict[str, dict[int, TrialScore]]:
-        """Train one round of all studies. Returns each method's scores by the number of the trial."""
-        runs = [
-            run
-            for method, method_trials in trials.items()
-            for run in self._runs(self.studies[method], method_trials)
-        ]
+    def _label(self, runs: Sequence[Run]) -> str:
         numbers = sorted({run.trial + 1 for run in runs})
         span = "-".join(str(number) for number in sorted({numbers[0], numbers[-1]}))
         label = label_of(self.task.name, list(self.studies.values()))
-        records = self.executor.execute(runs, f"{label}, search {span} of {self.config.trials}")
-        by_trial: dict[str, dict[int, list[Record]]] = {method: {} for method in trials}
+        return f"{label}, search {span} of {self.config.trials}"
+
+    def _scores(
+        self, runs: Sequence[Run], records: Mapping[str, Record]
+    ) -> dict[str, dict[int, TrialScore]]:
+        """Each method's scores of one round, by the number of the trial."""
+        by_trial: dict[str, dict[int, list[Record]]] = {method: {} for method in self.studies}
         for run in runs:
             method_records = by_trial[run.method.name]
             method_records.setdefault(run.trial, []).append(records[run.fingerprint])
@@ -89,7 +100,7 @@ class SearchRuns:
         """The runs of one round of a study: every trial with every seed."""
         settings = [study.space.setting(trial.params) for trial in trials]
         return [
-            self.executor.trainer.run(
+            self.prepared.run(
                 study.method, study.name, setting, trial.number, seed, "search", settings
             )
             for trial, setting in zip(trials, settings, strict=True)

@@ -16,12 +16,14 @@ HELD_BYTES = 2**30
 """The allocator holds free blocks up to this size, and free memory up to this size in all."""
 
 
-def set_threads(threads: int) -> None:
-    """Set the threads of products; 0 takes the physical cores that this process may use.
+def usable_cores() -> int:
+    """The physical cores that this process may use; in a container those of its share."""
+    return int(joblib.cpu_count(only_physical_cores=True))
 
-    In a container or on a cluster these are the cores of its share, not of the machine.
-    """
-    torch.set_num_threads(threads or joblib.cpu_count(only_physical_cores=True))
+
+def set_threads(threads: int) -> None:
+    """Set the threads of products; 0 takes the usable cores."""
+    torch.set_num_threads(threads or usable_cores())
 
 
 @contextmanager

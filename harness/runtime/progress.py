@@ -10,19 +10,21 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+_sink: Callable[[str], object] | None = None
+
 PLAIN_SECONDS = 10.0
 """Seconds between two lines outside of a terminal."""
 
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show the label, the number of steps done and the time left. Yields a function `advance(steps)`."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-            task = bar.add_task(label, total=total)
-            yield lambda steps: bar.advance(task, steps)
+    """Show the label, the number of steps done and the time left. Yields a function `advance(steps)`.
+
+    Several blocks may be open at the same time. A terminal shows a bar for each of them.
+    """
+    if _sink is None and Console(stderr=True).is_terminal:
+        with _BARS.bar(label, total) as advance:
+            yield advance
         return
     lines = _PlainProgress(label, total)
     yield lines.advance
@@ -30,8 +32,53 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def say(text: str) -> None:
-    """Print one line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Print one line on stderr, or give it to the sink of `redirected`."""
+    if _sink is None:
+        print(text, file=sys.stderr, flush=True)
+    else:
+        _sink(text)
+
+
+@contextmanager
+def redirected(sink: Callable[[str], object]) -> Iterator[None]:
+    """Give this process's lines to `sink` in the block. Progress then comes in plain lines."""
+    global _sink
+    _sink = sink
+    try:
+        yield
+    finally:
+        _sink = None
+
+
+class _Bars:
+    """The bars of this process. They share one live display, since a terminal has room for one."""
+
+    def __init__(self) -> None:
+        self.display: Progress | None = None
+
+    @contextmanager
+    def bar(self, label: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar of the display, which begins with its first bar and ends with its last one."""
+        display = self.display or self._begin()
+        task = display.add_task(label, total=total)
+        try:
+            yield lambda steps: display.advance(task, steps)
+        finally:
+            if display.task_ids == [task]:
+                display.stop()
+                self.display = None
+            else:
+                display.remove_task(task)
+
+    def _begin(self) -> Progress:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        console = Console(stderr=True)
+        self.display = Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+        self.display.start()
+        return self.display
+
+
+_BARS = _Bars()
 
 
 class _PlainProgress:

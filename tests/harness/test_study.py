@@ -27,9 +27,9 @@ from harness.data.tasks import load_task
 from harness.data.tokens import encode
 from harness.demo import examples as demo
 from harness.errors import TeacherError
-from harness.experiment import ablation, manifest, report_runs, trainer
-from harness.experiment.executor import Executor
-from harness.experiment.trainer import Trainer
+from harness.experiment import ablation, manifest, report_runs
+from harness.experiment.flows import Flow, RunRequest
+from harness.experiment.population_queue import PopulationQueue
 from harness.method import DISTILLATION, Context, Hyper, Layers, Method, weight
 from harness.method.losses import mean_squared_error
 from harness.models.checkpoints import tokenizer_of
@@ -40,6 +40,8 @@ from harness.storage.ledger import Ledger
 from harness.storage.record import Result
 from harness.study import main
 from harness.training.population import Population, predict
+from harness.workers import trainer
+from harness.workers.trainer import Trainer
 from tests.conftest import small_pools, small_study
 from tests.killing import contents
 
@@ -153,18 +155,18 @@ def test_undecided_comparisons_get_seeds_look_by_look(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waves: list[int] = []
-    execute_runs = Executor.execute
+    open_request = PopulationQueue.open
 
-    def watched(self: Executor, runs: Any, label: str) -> Any:
-        if "report seeds" in label:
-            waves.append(len(runs))
-        return execute_runs(self, runs, label)
+    def watched(self: PopulationQueue, flow: Flow, request: RunRequest) -> Any:
+        if "report seeds" in request.label:
+            waves.append(len(request.runs))
+        return open_request(self, flow, request)
 
     def undecided(runs: Any, records: Any, metric: str) -> dict[int, float]:
         ended = [run for run in runs if run.fingerprint in records]
         return {r.seed: 0.5 + 0.2 * (-1) ** r.seed * (r.method.name == "alp") for r in ended}
 
-    monkeypatch.setattr(Executor, "execute", watched)
+    monkeypatch.setattr(PopulationQueue, "open", watched)
     monkeypatch.setattr(report_runs, "_scores", undecided)
     command("--seeds", "auto", "--max-seeds", "9")
     assert waves == [2 * 6, 2 * 8, 2 * 9]
@@ -176,9 +178,9 @@ def test_a_study_cut_short_continues_to_the_same_end(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
     expected = command(out="undisturbed")
-    write, count = Executor._write, 0
+    write, count = PopulationQueue.write, 0
 
-    def dying(self: Executor, *parts: Any) -> None:
+    def dying(self: PopulationQueue, *parts: Any) -> None:
         nonlocal count
         count += 1
         if count == moment:
@@ -186,7 +188,7 @@ def test_a_study_cut_short_continues_to_the_same_end(
         write(self, *parts)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Executor, "_write", dying)
+        patch.setattr(PopulationQueue, "write", dying)
         with pytest.raises(Dice):
             command(out="cut")
     found = command(out="cut")

@@ -12,12 +12,13 @@ from harness.analysis.compare import AblationResult, summarise
 from harness.analysis.scales import task_scales
 from harness.config import ProtocolConfig, StudyConfig
 from harness.errors import TeacherError
-from harness.experiment import ablation
 from harness.experiment.repeats import joint_manifest, repeat_config
+from harness.experiment.search_runs import SearchRuns
 from harness.storage.ledger import Ledger
 from harness.storage.manifest import Manifest
 from harness.storage.record import Result, Role
 from harness.training.run import report_seeds, search_seeds
+from harness.workers import workshop
 from tests.harness.analysis.test_compare import predictions
 from tests.harness.test_study import Command, command, opened
 from tests.manifests import STUDY, manifest
@@ -182,20 +183,20 @@ def test_a_repeat_that_could_not_be_done_is_lost_and_one_to_come_is_awaited(ledg
 def test_a_teacher_that_is_refused_in_one_repeat_stops_no_other(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare = ablation.prepare
+    prepare = workshop.prepare
 
     def sometimes(config: StudyConfig, *rest: Any) -> Any:
         if config.teacher.seed == 1:
             raise TeacherError("rte: the teacher is no better than luck")
         return prepare(config, *rest)
 
-    monkeypatch.setattr(ablation, "prepare", sometimes)
+    monkeypatch.setattr(workshop, "prepare", sometimes)
     found = command("--repeat-search", "3")
     assert found["refused"] == {"repeat 1": "rte: the teacher is no better than luck"}
     assert [r["seeds"] for r in found["results"]] == [[0, 2], [0, 2]]
     assert found["missing"] == []
     # A second command that is only at its first repeat does not shorten what is there.
-    monkeypatch.setattr(ablation.Ablation, "train", lambda self, prepared: 1 / 0)
+    monkeypatch.setattr(SearchRuns, "flow", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         command("--repeat-search", "3")
     ledger = opened(tmp_path / "runs")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from harness.experiment import trainer
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
 from harness.study import main
+from harness.workers import prepared_task
 from tests.conftest import small_study
 
 
@@ -178,7 +178,7 @@ def test_a_run_whose_company_is_gone_is_trained_alone(
 def test_changed_code_is_refused_by_name(
     runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "method_source", lambda method: "changed")
+    monkeypatch.setattr(prepared_task, "method_source", lambda method: "changed")
     assert main(["--replay", fingerprints(runs, "report")[0], "--out", str(runs)]) == 2
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error:")]
     assert "its inputs have changed: method_source (" in line

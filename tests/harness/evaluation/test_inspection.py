@@ -127,9 +127,7 @@ def test_looking_changes_nothing(
             ]
 
     looked = scores(tmp_path / "looked")
-    monkeypatch.setattr(
-        "harness.experiment.trainer.Trainer._inspection_recorder", lambda *given: None
-    )
+    monkeypatch.setattr("harness.workers.trainer.Trainer._inspection_recorder", lambda *given: None)
     assert scores(tmp_path / "unseen") == looked
 
 

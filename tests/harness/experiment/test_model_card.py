@@ -17,14 +17,12 @@ from harness.data.sources import Split, TaskData, load_task_data
 from harness.data.tasks import FolderLayout, Task, load_task
 from harness.experiment.model_card import model_card
 from harness.registry.discovery import registry
-from harness.runtime.device import Arithmetic
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
 from harness.storage.manifest import TeacherFacts
 from harness.study import main
 from harness.training.run import Run
-from harness.training.task_setup import Materials
-from harness.training.teacher import Teacher
+from harness.workers.prepared_task import PreparedTask, TaskOutcome
 from tests.conftest import small_study
 from tests.records import record, run_inputs
 
@@ -54,18 +52,24 @@ def study(**changes: Any) -> StudyConfig:
     return validate({**values, **changes})
 
 
-def materials_of(task: Task, texts: int = 2, **facts: Any) -> Materials:
+def prepared_of(
+    config: StudyConfig, task: Task, texts: int = 2, outside: bool = False, **facts: Any
+) -> PreparedTask:
     evaluation = {name: split(10, texts) for name in task.evaluation}
-    return Materials(
-        data=TaskData(task, split(90, texts), split(20, texts), evaluation),
-        inputs={},
-        labels=torch.zeros(90),
-        teacher=Teacher(Mock(), Path("teacher"), "t" * 64, bool(facts.pop("outside", 0)), 1.0),
-        facts=replace(FACTS, **facts),
-        outputs={},
-        start=Mock(),
+    outcome = TaskOutcome(
+        teacher=replace(FACTS, **facts),
+        from_outside=outside,
         start_fingerprint="s",
-        arithmetic=Arithmetic(torch.device("cpu"), bf16=False),
+        shapes=Mock(),
+        teacher_encoder=Mock(),
+        student_encoder=Mock(),
+        engine="stacked",
+        precision="fp32",
+        device="cpu",
+        steps=1,
+    )
+    return PreparedTask(
+        config, TaskData(task, split(90, texts), split(20, texts), evaluation), outcome
     )
 
 
@@ -81,7 +85,7 @@ def card_of(
     task = task or load_task("rte")
     if teacher is not None:
         facts["metrics"] = teacher
-    materials = materials_of(task, **facts)
+    prepared = prepared_of(config, task, **facts)
     setting = {"learning_rate": 2e-5, "scaled": True}
     inputs = run_inputs(
         setting=setting, seed=3, evaluation=[[name, "sha"] for name in task.evaluation]
@@ -90,7 +94,7 @@ def card_of(
     run = Run(kind, f"{config.source.kind}-rte-{method}-0123abcd", 1, 3, "report", setting, inputs)
     scores = metrics or {task.metrics[0]: 0.875}
     made = replace(record(run.fingerprint, metrics=scores, seconds=7.5), inputs=inputs)
-    return model_card(run, made, materials, config)
+    return model_card(run, made, prepared)
 
 
 def head(text: str) -> dict[str, Any]:

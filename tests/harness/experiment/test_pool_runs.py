@@ -16,7 +16,8 @@ from harness.data.scores import label_loss
 from harness.data.tasks import load_task
 from harness.experiment import pool_runs
 from harness.experiment.ablation import Ablation
-from harness.experiment.executor import Executor
+from harness.experiment.flows import Flow, RunRequest
+from harness.experiment.population_queue import PopulationQueue
 from harness.stats import pool_stopping
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
@@ -110,13 +111,13 @@ def test_trials_are_added_look_by_look_and_no_later_trial_changes_a_decision(
     monkeypatch.setattr(pool_stopping, "FIRST_LOOK", 4)
     monkeypatch.setattr(pool_stopping, "LOOK_STEP", 2)
     waves: list[int] = []
-    execute_runs = Executor.execute
+    open_request = PopulationQueue.open
 
-    def watched(self: Executor, runs: Any, label: str) -> Any:
-        waves.append(len(runs))
-        return execute_runs(self, runs, label)
+    def watched(self: PopulationQueue, flow: Flow, request: RunRequest) -> Any:
+        waves.append(len(request.runs))
+        return open_request(self, flow, request)
 
-    monkeypatch.setattr(Executor, "execute", watched)
+    monkeypatch.setattr(PopulationQueue, "open", watched)
     out = tmp_path / "runs"
 
     def answer(*words: str) -> Any:

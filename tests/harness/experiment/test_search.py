@@ -9,8 +9,7 @@ from optuna.distributions import FloatDistribution
 from sqlalchemy.orm import Session
 
 from harness.config import START_UP
-from harness.experiment import search as searches
-from harness.experiment.search import Search, Trial, open_optuna
+from harness.experiment.search import Search, Trial, ask_round, open_optuna, tell_scores
 from harness.storage.claims import Claims
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
@@ -30,13 +29,23 @@ def evaluate(asked: list[Trial]) -> Mapping[int, float | None]:
     return {trial.number: score(trial) for trial in asked}
 
 
+def run_searches(
+    searches: Mapping[str, Search],
+    trials: int,
+    evaluate: Callable[[Mapping[str, list[Trial]]], Mapping[str, Mapping[int, float | None]]],
+) -> None:
+    """Searches in step, with scores at once."""
+    number = 0
+    while (asked := ask_round(searches, number, trials)) is not None:
+        tell_scores(searches, evaluate(asked))
+        number += 1
+
+
 def run_search(
     search: Search, trials: int, own: Callable[[list[Trial]], Mapping[int, float | None]]
 ) -> None:
     """A search of one study."""
-    searches.run_search(
-        {search.name: search}, trials, lambda asked: {k: own(v) for k, v in asked.items()}
-    )
+    run_searches({search.name: search}, trials, lambda asked: {k: own(v) for k, v in asked.items()})
 
 
 def open_search(ledger: Ledger, sampler: str = "tpe", name: str = "study") -> Search:
@@ -180,7 +189,7 @@ def test_studies_are_asked_together_and_each_as_if_alone(tmp_path: Path) -> None
         rounds.append({name: len(own) for name, own in asked.items()})
         return {name: evaluate(own) for name, own in asked.items()}
 
-    searches.run_search(both, 6, together)
+    run_searches(both, 6, together)
     assert rounds == [{"s1": 4, "s2": 4}, {"s1": 2, "s2": 2}]
     for name, search in both.items():
         alone = open_search(fresh(tmp_path / name), name=name)

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from harness.evaluation.scoring import RunScores
-from harness.experiment.outcomes import PopulationOutcomes, failed_result
 from harness.registry.discovery import registry
 from harness.storage.record import Role
 from harness.training.halving import Pruning
 from harness.training.loop import Outcome
 from harness.training.run import Run
+from harness.workers.outcomes import PopulationOutcomes, failed_result
 from tests.records import run_inputs
 
 INDICES = [3, 0, 4]

@@ -1,40 +1,30 @@
-"""The trainer of runs on one task. The executor writes the results."""
+"""The trainer of runs on one task. The driver writes the results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from harness.config import StudyConfig
-from harness.data.tasks import Task
+from harness.data.batches import LengthSchedule
 from harness.errors import MethodError
 from harness.evaluation.inspection import InspectionRecorder, Inspector
 from harness.evaluation.scoring import Evaluation
-from harness.experiment.outcomes import PopulationOutcomes, failed_result
-from harness.method import Method, Pooling, Value, View
-from harness.metric_table import metric_of
+from harness.method import Method, Pooling, View
 from harness.models.student import Blueprint
 from harness.models.teacher_outputs import TeacherOutputs
-from harness.pooling_table import pooling_row
-from harness.registry.instantiate import check_method, make_method
-from harness.registry.source import function_source, method_source
+from harness.registry.instantiate import make_method
 from harness.runtime.failures import RunFailed, convert_failures
-from harness.storage.record import (
-    CustomTask,
-    HalvingRound,
-    Record,
-    Result,
-    Role,
-    RunInputs,
-    SplitHash,
-)
+from harness.storage.record import Result
 from harness.training.halving import Halving
-from harness.training.loop import RESULTS_VERSION, train_population
+from harness.training.loop import train_population
 from harness.training.recipe import Member, Recipe, engine_of
 from harness.training.run import Run
 from harness.training.task_setup import Materials
+from harness.workers.outcomes import PopulationOutcomes, failed_result
+from harness.workers.prepared_task import PreparedTask, TaskOutcome
 
 
 @dataclass(frozen=True)
@@ -45,12 +35,12 @@ class RunResult:
     result: Result
 
 
-Keep = Callable[[Run, Record, Mapping[str, Tensor], Method | None], None]
+Keep = Callable[[Run, Mapping[str, Tensor], Method | None], None]
 """A function that keeps a report run's student: weights by name, and the method with its parameters."""
 
 
 class Trainer:
-    """Makes runs on one task, of any method, and trains them in populations."""
+    """Trains runs on one task, of any method, in populations."""
 
     def __init__(self, config: StudyConfig, materials: Materials) -> None:
         self.config = config
@@ -58,68 +48,32 @@ class Trainer:
         self._recipes: dict[View, Recipe] = {}
         self._device_outputs: dict[Pooling, TeacherOutputs] = {}
         self.blueprint = Blueprint(materials.start, config.student, materials.data.mean_score)
-        self.engine = engine_of(config.training.engine, self.blueprint.config)
         self.rungs = config.search.rungs
-        if self.rungs and self.engine == "reference":
-            raise MethodError(
-                "search.rungs: runs of this kind of encoder are trained one at a time, and not in rounds"
-            )
+        self.prepared = PreparedTask(config, materials.data, self._outcome())
         self.evaluation = Evaluation(materials)
         self.inspector = Inspector(materials, self.blueprint)
 
-    def run(
-        self,
-        method: type[Method],
-        study: str,
-        setting: Mapping[str, Value],
-        trial: int,
-        seed: int,
-        role: Role,
-        round_settings: Sequence[Mapping[str, Value]] = (),
-    ) -> Run:
-        """The run of a setting and seed, with everything that its result depends on.
-
-        With rungs that includes the settings of its round, `round_settings`.
-        """
-        data, arithmetic = self.materials.data, self.materials.arithmetic
-        splits = {"selection": data.selection} if role == "search" else data.evaluation
-        competes = self.rungs and role == "search"
-        is_trial = role == "report" and self.config.protocol.unit == "methods"
-        inputs = RunInputs(
-            results_version=RESULTS_VERSION,
-            task=_task_identity(data.task),
-            source=self.config.source.kind,
-            method=method.name,
-            method_source=method_source(method),
-            setting=setting,
-            seed=seed,
-            role=role,
-            teacher=self.materials.teacher.fingerprint,
-            student=self.config.student,
-            start=self.materials.start_fingerprint,
-            pooling=self.config.pooling,
-            pooling_source=function_source(
-                pooling_row(method.view(self.config.pooling).pooling).pool
-            ),
-            metric_sources=tuple(
-                function_source(metric.statistic, metric.is_undefined)
-                for metric in map(metric_of, data.task.metrics)
-            ),
-            training=replace(self.config.training, precision=arithmetic.name, engine=self.engine),
-            weights=self.config.search.weights,
-            device=arithmetic.device.type,
-            train=data.train.sha256,
-            evaluation=tuple(SplitHash(name, split.sha256) for name, split in splits.items()),
-            selection=data.selection.sha256 if is_trial else None,
-            halving=HalvingRound(self.rungs, tuple(round_settings)) if competes else None,
+    def _outcome(self) -> TaskOutcome:
+        """The outcome of the task's preparation. Raises `MethodError` for rungs without populations."""
+        config, materials = self.config, self.materials
+        schedule = LengthSchedule(materials.inputs["train"].lengths, config.training.batch_size)
+        engine = engine_of(config.training.engine, self.blueprint.config)
+        if self.rungs and engine == "reference":
+            raise MethodError(
+                "search.rungs: runs of this kind of encoder are trained one at a time, and not in rounds"
+            )
+        return TaskOutcome(
+            teacher=materials.facts,
+            from_outside=materials.teacher.from_outside,
+            start_fingerprint=materials.start_fingerprint,
+            shapes=materials.shapes(config),
+            teacher_encoder=materials.teacher.model.config,
+            student_encoder=self.blueprint.config,
+            engine=engine,
+            precision=materials.arithmetic.name,
+            device=materials.arithmetic.device.type,
+            steps=schedule.steps_per_epoch * config.training.epochs,
         )
-        return Run(method, study, trial, seed, role, setting, inputs)
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of one run."""
-        schedule = self.recipe(View(self.config.pooling)).schedule()
-        return schedule.steps_per_epoch * self.config.training.epochs
 
     def recipe(self, view: View) -> Recipe:
         """The recipe of runs whose methods have that view."""
@@ -150,14 +104,6 @@ class Trainer:
         """The outputs of the models that a run's method needs."""
         return run.method.view(self.config.pooling)
 
-    def check(self, method: type[Method], setting: Mapping[str, Value]) -> None:
-        """Check that a method can be used with this teacher and depth. Raises `MethodError`.
-
-        `setting` holds the hyper-parameters that the space fixes.
-        """
-        encoders = (self.blueprint.config, self.materials.teacher.model.config)
-        check_method(method, self.materials.shapes(self.config), encoders, setting)
-
     def member(self, run: Run) -> Member:
         """A run as a member of a population."""
         return Member(
@@ -185,7 +131,7 @@ class Trainer:
             result = outcomes.result(index)
             results.append(RunResult(run, result))
             if keep is not None and run.role == "report" and result.record.status == "complete":
-                keep(run, result.record, *outcomes.student(index))
+                keep(run, *outcomes.student(index))
         return results
 
     def _make_members(self, runs: Sequence[Run]) -> tuple[list[Run], list[Member], list[RunResult]]:
@@ -235,8 +181,3 @@ class Trainer:
         if any(run.role != "report" for run in runs):
             return None
         return InspectionRecorder(self.inspector, runs, methods, self.view(runs[0]).pooling)
-
-
-def _task_identity(task: Task) -> str | CustomTask:
-    """The identity of a task in the inputs of runs."""
-    return CustomTask(task.name, task.labels, task.metrics) if task.custom else task.name

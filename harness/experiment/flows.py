@@ -1,0 +1,63 @@
+"""Flows: the work of a study as a generator that yields a request and gets the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna.storages import BaseStorage
+
+from harness.config import StudyConfig
+from harness.experiment.kept_students import KeptStudents
+from harness.storage.claims import Claims
+from harness.storage.ledger import Ledger
+from harness.training.run import Run
+from harness.workers.prepared_task import PreparedTask
+
+Order = tuple[int, ...]
+"""The rank of a request. Workers serve lower ranks first."""
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """Runs of one task. The answer has their records by fingerprint. `label` heads their progress."""
+
+    prepared: PreparedTask
+    runs: Sequence[Run]
+    label: str
+    order: Order
+
+
+@dataclass(frozen=True)
+class PreparationRequest:
+    """Tasks to prepare. The answer has a `TaskOutcome`, or the `UserError` of a refusal, by task."""
+
+    config: StudyConfig
+    tasks: Sequence[str]
+    order: Order
+
+
+Flow = Generator[RunRequest | PreparationRequest, Any, None]
+"""The work of an ablation, of a task or of a study."""
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """What the flows of one task share: the task, the storage, and the rank of their requests."""
+
+    prepared: PreparedTask
+    ledger: Ledger
+    claims: Claims
+    optuna: BaseStorage
+    order: Order
+
+    def request(self, runs: Sequence[Run], label: str) -> RunRequest:
+        """A request for runs of the task."""
+        return RunRequest(self.prepared, runs, label, self.order)
+
+    def students(self, study: str) -> KeptStudents:
+        """The kept students of a study."""
+        config = self.prepared.config
+        return KeptStudents(Path(config.out), study, config.keep, self.ledger, self.claims)

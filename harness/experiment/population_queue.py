@@ -1,0 +1,276 @@
+"""The population queue: requested runs are divided into populations, and their records are written.
+
+The queue alone writes runs into the ledger. The ledger's claims keep two drivers from training the same
+run.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from harness.experiment.flows import Flow, Order, RunRequest
+from harness.experiment.kept_students import write_card
+from harness.experiment.model_card import model_card
+from harness.method import View
+from harness.runtime.failures import OUT_OF_MEMORY, is_out_of_memory
+from harness.runtime.progress import progress, say
+from harness.storage.claims import Claims
+from harness.storage.ledger import Ledger
+from harness.storage.record import Record, Result
+from harness.training.run import Run
+from harness.workers.jobs import Advance, Job, Sizing, Training, spec_of
+from harness.workers.local import WorkerDiedError, Workers
+from harness.workers.outcomes import failed_result
+from harness.workers.populations import PopulationResults, halves_of, inseparable_groups
+from harness.workers.workshop import portable
+
+MOST_DEATHS = 3
+"""The workers that may die with a population before it is divided."""
+
+
+class Work(ABC):
+    """A job that waits for a worker."""
+
+    def __init__(self, order: Order, advance: Advance = lambda steps: None) -> None:
+        self.order = order
+        self.advance = advance
+
+    @abstractmethod
+    def begin(self, claims: ExitStack) -> Job[Any] | None:
+        """Claim what the job needs, and return the job; None where others have a claim."""
+
+    @abstractmethod
+    def end(self, future: Future[Any]) -> None:
+        """Take the result of the job."""
+
+    def is_over(self) -> bool:
+        """Whether there is nothing left to do."""
+        return False
+
+    def further(self) -> Sequence[Work]:
+        """The work that follows from the result."""
+        return ()
+
+
+class OpenRequest:
+    """A request whose flow waits, with the records that exist."""
+
+    def __init__(self, flow: Flow, request: RunRequest) -> None:
+        self.flow = flow
+        self.request = request
+        self.records: dict[str, Record] = {}
+        self.advance: Advance = lambda steps: None
+        self.progress = ExitStack()
+
+    def missing(self) -> list[Run]:
+        """The runs without a record."""
+        return [run for run in self.request.runs if run.fingerprint not in self.records]
+
+    def view(self, run: Run) -> View:
+        """The outputs of the models that a run's method needs."""
+        return run.method.view(self.request.prepared.config.pooling)
+
+    def size_key(self, view: View) -> tuple[str, str, View]:
+        """The key of the size of populations: the task, its teacher and the view."""
+        prepared = self.request.prepared
+        return prepared.task.name, prepared.outcome.teacher.fingerprint, view
+
+
+class PopulationQueue:
+    """The run requests of one driver that are open, and the populations made of them."""
+
+    def __init__(self, ledger: Ledger, claims: Claims, workers: Workers) -> None:
+        self.ledger = ledger
+        self.claims = claims
+        self.workers = workers
+        self.training: set[str] = set()
+        self.sizes: dict[tuple[str, str, View], int] = {}
+        self._open: list[OpenRequest] = []
+        self._attempts: set[str] = set()
+
+    def open(self, flow: Flow, request: RunRequest) -> Iterator[Work]:
+        """Take up a request; yields the work for the runs that have no record."""
+        entry = OpenRequest(flow, request)
+        self._open.append(entry)
+        self._read(entry, request.runs)
+        if not (missing := entry.missing()):
+            return
+        steps = request.prepared.outcome.steps * len(missing)
+        entry.advance = entry.progress.enter_context(progress(request.label, steps))
+        # Populations are made of all runs, not of the missing ones: so a study that goes on after a
+        # kill has the populations of an undisturbed one.
+        views: dict[View, list[Run]] = {}
+        for run in request.runs:
+            views.setdefault(entry.view(run), []).append(run)
+        for view, runs in views.items():
+            if any(run.fingerprint not in entry.records for run in runs):
+                size = self.sizes.get(entry.size_key(view))
+                if size is None:
+                    yield SizingWork(self, entry, runs)
+                else:
+                    yield from self.populations(entry, runs, size)
+
+    def populations(self, entry: OpenRequest, runs: Sequence[Run], size: int) -> Iterator[Work]:
+        """Divide runs of a view into populations of at most `size` runs or one inseparable group.
+
+        All workers get a part.
+        """
+        size = min(size, -(-len(runs) // self.workers.count))
+        population: list[Run] = []
+        for group in inseparable_groups(runs):
+            if population and len(population) + len(group) > size:
+                yield PopulationWork(self, entry, population)
+                population = []
+            population = population + group
+        yield PopulationWork(self, entry, population)
+
+    def answers(self) -> list[tuple[Flow, Mapping[str, Record]]]:
+        """The flows whose runs all have records, with the records. Their requests are closed."""
+        entries = [entry for entry in self._open if not entry.missing()]
+        for entry in entries:
+            entry.progress.close()
+            self._open.remove(entry)
+        return [(entry.flow, entry.records) for entry in entries]
+
+    def read_records(self) -> None:
+        """Look for records that other drivers have written."""
+        for entry in self._open:
+            self._read(entry, entry.missing())
+
+    def close(self) -> None:
+        """End the lines of progress."""
+        for entry in self._open:
+            entry.progress.close()
+
+    def _read(self, entry: OpenRequest, runs: Sequence[Run]) -> None:
+        """Read the records of runs. The ledger notes that the runs' studies use them.
+
+        Earlier commands' lacks of memory are tried again, and count as missing.
+        """
+        records = self.ledger.records({run.fingerprint for run in runs})
+        for run in runs:
+            record = records.get(run.fingerprint)
+            if record is None:
+                continue
+            if run.fingerprint in self._attempts or not is_out_of_memory(record.reason):
+                self.ledger.use_run(run.study, run.role, run.trial, run.seed, run.fingerprint)
+                entry.records[run.fingerprint] = record
+
+    def unclaimed(self, entry: OpenRequest, runs: Sequence[Run], claims: ExitStack) -> list[Run]:
+        """The missing runs among `runs`, now claimed; none where others have a claim."""
+        missing = {run.fingerprint for run in entry.missing()}
+        runs = [run for run in runs if run.fingerprint in missing]
+        keys = [run.fingerprint for run in runs]
+        if self.training.intersection(keys):
+            return []
+        if not all(claims.enter_context(self.claims.claim(key)) for key in keys):
+            return []
+        # Another driver may have finished some of these runs before this one's claims.
+        self._read(entry, runs)
+        return [run for run in runs if run.fingerprint not in entry.records]
+
+    def write(self, entry: OpenRequest, runs: Sequence[Run], results: Sequence[Result]) -> None:
+        """Write a population's results in one transaction: all of them, or none after a kill."""
+        by_fingerprint = {run.fingerprint: run for run in runs}
+        prepared = entry.request.prepared
+        for record in (result.record for result in results):
+            run = by_fingerprint[record.fingerprint]
+            if record.status == "failed":
+                say(f"warning: {run.method.name}, seed {run.seed}: failed: {record.reason}")
+            elif prepared.config.keep != "none" and run.role == "report":
+                card = model_card(run, record, prepared)
+                write_card(Path(prepared.config.out), run, card)
+            self._attempts.add(run.fingerprint)
+        self.ledger.write_runs(results)
+        self._read(entry, runs)
+
+
+class SizingWork(Work):
+    """The measurement of how many runs of a view are trained together."""
+
+    def __init__(self, queue: PopulationQueue, entry: OpenRequest, runs: Sequence[Run]) -> None:
+        super().__init__(entry.request.order)
+        self.queue = queue
+        self.entry = entry
+        self.runs = runs
+
+    def begin(self, claims: ExitStack) -> Sizing:
+        """The job, with a run that matches layers where there is one."""
+        example = next((run for run in self.runs if run.method.matches_layers()), self.runs[0])
+        prepared = self.entry.request.prepared
+        return Sizing(portable(prepared.config), prepared.task.name, spec_of(example))
+
+    def end(self, future: Future[int]) -> None:
+        """Note the size."""
+        key = self.entry.size_key(self.entry.view(self.runs[0]))
+        self.queue.sizes[key] = future.result()
+
+    def further(self) -> Sequence[Work]:
+        """The populations."""
+        size = self.queue.sizes[self.entry.size_key(self.entry.view(self.runs[0]))]
+        return list(self.queue.populations(self.entry, self.runs, size))
+
+
+class PopulationWork(Work):
+    """The training of one population."""
+
+    def __init__(
+        self, queue: PopulationQueue, entry: OpenRequest, runs: Sequence[Run], deaths: int = 0
+    ) -> None:
+        super().__init__(entry.request.order, lambda steps: entry.advance(steps))
+        self.queue = queue
+        self.entry = entry
+        self.runs = runs
+        self.deaths = deaths
+        self._claimed: list[Run] = []
+        self._further: list[Work] = []
+
+    def is_over(self) -> bool:
+        """Whether all runs have records."""
+        return all(run.fingerprint in self.entry.records for run in self.runs)
+
+    def begin(self, claims: ExitStack) -> Training | None:
+        """Claim the runs that are missing."""
+        self._claimed = self.queue.unclaimed(self.entry, self.runs, claims)
+        if not self._claimed:
+            return None
+        self.queue.training |= {run.fingerprint for run in self._claimed}
+        prepared = self.entry.request.prepared
+        specs = tuple(map(spec_of, self._claimed))
+        return Training(portable(prepared.config), prepared.task.name, specs)
+
+    def end(self, future: Future[PopulationResults]) -> None:
+        """Write the results. The population of a worker that died is trained again."""
+        runs = self._claimed
+        self.queue.training -= {run.fingerprint for run in runs}
+        try:
+            outcome = future.result()
+        except WorkerDiedError as error:
+            self._try_again(runs, error)
+            return
+        if outcome.size is not None:
+            key = self.entry.size_key(self.entry.view(runs[0]))
+            self.queue.sizes[key] = min(outcome.size, self.queue.sizes[key])
+        self.queue.write(self.entry, runs, outcome.results)
+
+    def further(self) -> Sequence[Work]:
+        """The parts that are trained again."""
+        return self._further
+
+    def _try_again(self, runs: Sequence[Run], error: WorkerDiedError) -> None:
+        deaths = self.deaths + 1
+        if deaths < MOST_DEATHS:
+            say(f"warning: a worker died with {len(runs)} runs ({error}); they are trained again")
+            self._further = [PopulationWork(self.queue, self.entry, self.runs, deaths)]
+        elif halves := halves_of(runs):
+            say(f"warning: {deaths} workers died with {len(runs)} runs; going on with halves")
+            self._further = [PopulationWork(self.queue, self.entry, half) for half in halves]
+        else:
+            reason = f"{OUT_OF_MEMORY}, or killed: {deaths} workers died with this run ({error})"
+            results = [failed_result(run, reason) for run in runs]
+            self.queue.write(self.entry, runs, results)

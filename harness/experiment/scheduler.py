@@ -1,0 +1,143 @@
+"""The scheduler: flows ask for preparations and runs, and workers perform the jobs.
+
+Several flows wait at the same time, so no task, method or repeat waits for another.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack
+from typing import Any
+
+from harness.config import StudyConfig
+from harness.errors import UserError
+from harness.experiment.flows import Flow, Order, PreparationRequest
+from harness.experiment.population_queue import PopulationQueue, Work
+from harness.storage.claims import Claims
+from harness.storage.ledger import Ledger
+from harness.workers.jobs import Preparation
+from harness.workers.local import Workers
+from harness.workers.prepared_task import TaskOutcome
+from harness.workers.workshop import portable
+
+POLL_SECONDS = 1.0
+"""Seconds between two looks at the ledger while other drivers train runs that this one needs."""
+
+
+class PreparationWork(Work):
+    """The preparation of one task. `answer` gets the outcome, or the reason of a refusal."""
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        task: str,
+        order: Order,
+        answer: dict[str, TaskOutcome | UserError],
+    ) -> None:
+        super().__init__(order)
+        self.job = Preparation(portable(config), task)
+        self.answer = answer
+
+    def begin(self, claims: ExitStack) -> Preparation:
+        """The job. Workers in one runs folder agree on who makes a teacher by a lock."""
+        return self.job
+
+    def end(self, future: Future[TaskOutcome]) -> None:
+        """Take the outcome. Errors that are no refusal are raised."""
+        error = future.exception()
+        if error is not None and not isinstance(error, UserError):
+            raise error
+        self.answer[self.job.task] = future.result() if error is None else error
+
+
+class Scheduler:
+    """The flows of one driver, and the jobs that workers perform for them."""
+
+    def __init__(self, ledger: Ledger, claims: Claims, workers: Workers) -> None:
+        self.workers = workers
+        self.populations = PopulationQueue(ledger, claims, workers)
+        self._ready: list[tuple[Flow, Any]] = []
+        self._preparing: list[
+            tuple[Flow, PreparationRequest, dict[str, TaskOutcome | UserError]]
+        ] = []
+        self._queue: list[Work] = []
+        self._performing: dict[Future[Any], tuple[Work, ExitStack]] = {}
+
+    def start(self, flow: Flow) -> None:
+        """Begin a flow. A flow may begin others."""
+        self._ready.append((flow, None))
+
+    def finish(self) -> None:
+        """Serve all flows until they end. An error of a flow or of a job ends them all."""
+        try:
+            while self._ready or self._queue or self._performing:
+                self._resume_flows()
+                self._submit()
+                self._collect()
+        finally:
+            for future, (_, claims) in self._performing.items():
+                future.cancel()
+                claims.close()
+            self.populations.close()
+
+    def _resume_flows(self) -> None:
+        """Give flows their answers, and take up their next requests."""
+        while self._ready:
+            flow, answer = self._ready.pop(0)
+            try:
+                request = flow.send(answer)
+            except StopIteration:
+                continue
+            if isinstance(request, PreparationRequest):
+                outcomes: dict[str, TaskOutcome | UserError] = {}
+                self._preparing.append((flow, request, outcomes))
+                self._queue += [
+                    PreparationWork(request.config, task, request.order, outcomes)
+                    for task in request.tasks
+                ]
+            else:
+                self._queue += self.populations.open(flow, request)
+            self._answer()
+
+    def _answer(self) -> None:
+        """Note the flows whose requests are answered."""
+        self._ready += self.populations.answers()
+        for entry in list(self._preparing):
+            flow, request, outcomes = entry
+            if len(outcomes) == len(request.tasks):
+                self._preparing.remove(entry)
+                self._ready.append((flow, outcomes))
+
+    def _submit(self) -> None:
+        """Submit as many jobs as keep all workers busy, those of lower order first."""
+        self._queue.sort(key=lambda work: work.order)
+        for work in list(self._queue):
+            if work.is_over():
+                self._queue.remove(work)
+                continue
+            if len(self._performing) >= self.workers.capacity:
+                continue
+            with ExitStack() as claims:
+                job = work.begin(claims)
+                if job is None:
+                    continue
+                self._queue.remove(work)
+                future = self.workers.submit(job, work.advance)
+                self._performing[future] = (work, claims.pop_all())
+
+    def _collect(self) -> None:
+        """Wait until a job ends, or for other drivers, and take up the results."""
+        is_blocked = bool(self._queue) and len(self._performing) < self.workers.capacity
+        if self._performing:
+            done, _ = wait(self._performing, POLL_SECONDS if is_blocked else None, FIRST_COMPLETED)
+            for future in done:
+                work, claims = self._performing.pop(future)
+                with claims:
+                    work.end(future)
+                self._queue += work.further()
+        elif is_blocked and not self._ready:
+            time.sleep(POLL_SECONDS)
+        if is_blocked:
+            self.populations.read_records()
+        self._answer()

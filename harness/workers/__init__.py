@@ -1,0 +1,1 @@
+"""Workers: processes that prepare tasks and train populations for one driver, here or elsewhere."""

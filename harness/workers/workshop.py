@@ -1,0 +1,65 @@
+"""A worker's workshop: the tasks that a process has made ready, kept from one job to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import transformers
+
+from harness.config import ClusterConfig, StudyConfig, json_values
+from harness.data.sources import TaskData, load_task_data
+from harness.data.tasks import load_task
+from harness.runtime.cpu import hold_memory, set_threads
+from harness.runtime.device import choose_arithmetic
+from harness.storage.fingerprint import canonical
+from harness.training.task_setup import prepare
+from harness.workers.trainer import Trainer
+
+MOST_TASKS = 2
+"""The tasks that stay in memory, and on a GPU. Another task is prepared again from its files."""
+
+
+def settle_process(threads: int) -> None:
+    """Silence the libraries' progress bars and advice, and set up threads and memory."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    set_threads(threads)
+    hold_memory()
+
+
+class Workshop:
+    """The trainers of the tasks that were used last, by configuration and task."""
+
+    def __init__(self, data: Mapping[str, TaskData] | None = None) -> None:
+        """`data` are tasks that this process has read already, by name."""
+        self.data = dict(data or {})
+        self._trainers: dict[str, Trainer] = {}
+
+    def trainer(self, config: StudyConfig, task: str) -> Trainer:
+        """The trainer of a task; prepares the task where it is not in memory.
+
+        Raises:
+            UserError: the data, the teacher or the methods cannot be used.
+        """
+        key = canonical([json_values(config), task])
+        trainer = self._trainers.pop(key, None)
+        if trainer is None:
+            while len(self._trainers) >= MOST_TASKS:
+                del self._trainers[next(iter(self._trainers))]
+            trainer = self._prepare(config, task)
+        self._trainers[key] = trainer
+        return trainer
+
+    def _prepare(self, config: StudyConfig, task: str) -> Trainer:
+        arithmetic = choose_arithmetic(config.device, config.training.precision)
+        data = self.data.get(task) or load_task_data(
+            load_task(task, config.task_files), config.source, config.protocol
+        )
+        return Trainer(config, prepare(config, data, arithmetic, Path(config.out)))
+
+
+def portable(config: StudyConfig) -> StudyConfig:
+    """The configuration without the storage and the cluster, which are the driver's alone."""
+    return replace(config, storage=None, cluster=ClusterConfig())
