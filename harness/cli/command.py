@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 
 from harness.analysis.compare import AblationResult
@@ -31,6 +32,7 @@ from harness.registry.discovery import registry
 from harness.runtime.cpu import hold_memory, set_threads
 from harness.runtime.device import Arithmetic, choose_arithmetic
 from harness.runtime.progress import say
+from harness.runtime.threads import threads_in_words
 from harness.stats import minimum_pairs, minimum_seeds
 from harness.stats.tuned_power import minimum_trials
 from harness.storage.claims import Claims
@@ -172,7 +174,7 @@ def _announce(request: Request, arithmetic: Arithmetic) -> None:
     say(
         f"preset {config.preset}: data {source}, teacher "
         f"{config.teacher.checkpoint or config.teacher.pretrained}, {students_in_words(config)}, "
-        f"{arithmetic.name} on {arithmetic.device.type}"
+        f"{arithmetic.name} on {arithmetic.device.type}, {threads_in_words(torch.get_num_threads())}"
     )
     for note in request.notes:
         say(note)
