@@ -6,13 +6,11 @@ The number comes from the first of these sources that there is:
    the whole machine;
 2. the environment variable OMP_NUM_THREADS; the first number of "4,2", which is the outermost level;
 3. the physical cores that the process may use, by its affinity, its CPU quota (cgroup v1 and v2) and
-   LOKY_MAX_CPU_COUNT.
+   joblib's variable LOKY_MAX_CPU_COUNT.
 
 The number does not depend on other commands that run at the same time. Sums over other numbers of
 threads round otherwise, so a run would depend on its neighbours. `limit_spinning` lets commands share
 cores.
-
-The start of the command imports this module. Therefore the functions import joblib and threadpoolctl.
 """
 
 from __future__ import annotations
@@ -22,6 +20,9 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import psutil
+from threadpoolctl import threadpool_limits
 
 from harness.errors import UserError
 
@@ -54,35 +55,28 @@ def limit_spinning() -> None:
 def count_threads(threads: int = 0) -> int:
     """The number of threads of products; `threads` is the configuration's, 0 where it has none.
 
-    Raises `UserError` if OMP_NUM_THREADS or LOKY_MAX_CPU_COUNT is needed and is no number.
+    Raises `UserError` if OMP_NUM_THREADS or LOKY_MAX_CPU_COUNT is read and is no number.
     """
     if threads:
         return threads
     if (text := _users_openmp_threads()) is None:
         return usable_cores()
-    levels = [level.strip() for level in text.split(",")]
-    if not all(re.fullmatch("[0-9]{1,4}", level) and int(level) for level in levels):
-        raise UserError(f"OMP_NUM_THREADS='{text}': is not a whole number from 1 to 9999")
-    return int(levels[0])
+    levels = [_read_number("OMP_NUM_THREADS", text, level) for level in text.split(",")]
+    return levels[0]
 
 
 def usable_cores() -> int:
     """The number of physical cores that this process may use; a quota of one and a half is two cores.
 
-    joblib knows affinity, LOKY_MAX_CPU_COUNT and the quota of a container's outermost group. But it
-    counts both hardware threads of a core in an affinity, and it misses the quota of an inner group (of
-    systemd or a batch system). On Linux this function reads both.
+    joblib's count is not enough: it counts both hardware threads of a core in an affinity, and it misses
+    the quota of an inner control group (of systemd or a batch system).
     """
-    from joblib import cpu_count
-
-    try:
-        limits = [int(cpu_count(only_physical_cores=True))]
-    except ValueError as error:
-        text = os.environ.get("LOKY_MAX_CPU_COUNT")
-        raise UserError(f"LOKY_MAX_CPU_COUNT='{text}': is not a whole number") from error
+    limits = [psutil.cpu_count(logical=False) or os.cpu_count() or 1]
     if hasattr(os, "sched_getaffinity"):
         limits.append(_physical_cores(os.sched_getaffinity(0)))
     limits += [max(1, math.ceil(quota)) for quota in _quotas()]
+    if (text := os.environ.get("LOKY_MAX_CPU_COUNT")) is not None:
+        limits.append(_read_number("LOKY_MAX_CPU_COUNT", text, text))
     return min(limits)
 
 
@@ -92,8 +86,6 @@ def limit_pools(threads: int) -> None:
     Loaded libraries change at once. The environment tells libraries that are loaded later, and processes
     that this one starts.
     """
-    from threadpoolctl import threadpool_limits
-
     global _pool_threads, _users_texts
     _pool_threads, text = threads, str(threads)
     _users_texts = {text: _users_openmp_threads()}
@@ -109,6 +101,13 @@ def pool_threads() -> int:
 def threads_in_words(threads: int) -> str:
     """The number with its noun: "1 thread", "2 threads"."""
     return f"{threads} thread" if threads == 1 else f"{threads} threads"
+
+
+def _read_number(variable: str, text: str, part: str) -> int:
+    """The number that a part of a variable's text is. Raises `UserError` with the whole text."""
+    if re.fullmatch("[0-9]{1,4}", part.strip()) is None or int(part) == 0:
+        raise UserError(f"{variable}='{text}': is not a whole number from 1 to 9999")
+    return int(part)
 
 
 def _users_openmp_threads() -> str | None:

@@ -28,8 +28,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Group:
     monkeypatch.setattr(threads, "PROCESSORS", tmp_path / "processors")
     monkeypatch.setattr(threads, "CGROUPS", tmp_path / "groups")
     monkeypatch.setattr(threads, "MEMBERSHIPS", tmp_path / "memberships")
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
-    monkeypatch.setattr("joblib.externals.loky.backend.context.physical_cores_cache", 8)
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 16 if logical else 8)
     _set_affinity(monkeypatch, range(16))
 
     def write(group: str, memberships: str, **files: str) -> None:
@@ -58,6 +57,12 @@ def test_hardware_threads_of_one_core_in_the_affinity_count_once(
 ) -> None:
     _set_affinity(monkeypatch, processors)
     assert count_threads() == cores
+
+
+def test_without_an_affinity_the_machines_cores_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS and Windows."""
+    monkeypatch.delattr("os.sched_getaffinity")
+    assert usable_cores() == 8
 
 
 def test_without_a_topology_every_processor_is_a_core(
@@ -105,7 +110,7 @@ def test_lokys_variable_limits_the_cores(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "5")
     assert count_threads() == 5
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "five")
-    with pytest.raises(UserError, match="LOKY_MAX_CPU_COUNT='five': is not a whole number"):
+    with pytest.raises(UserError, match="LOKY_MAX_CPU_COUNT='five': is not a whole number from"):
         count_threads()
 
 
@@ -154,7 +159,7 @@ def test_a_limit_does_not_become_the_users_number(
     for variable in (*threads.POOL_VARIABLES, "OMP_NUM_THREADS"):
         monkeypatch.setenv(variable, "9")
     monkeypatch.setattr(threads, "_pool_threads", 0)
-    monkeypatch.setattr("threadpoolctl.threadpool_limits", lambda limits: None)
+    monkeypatch.setattr(threads, "threadpool_limits", lambda limits: None)
     if text is None:
         monkeypatch.delenv("OMP_NUM_THREADS")
     else:
