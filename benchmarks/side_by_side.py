@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import transformers
 from rich.console import Console
 from rich.table import Table
 
@@ -45,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
+    transformers.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         encoder = Path(folder) / "encoder"
         (write_outline if options.quick else _write_encoder)(encoder)
