@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--members", default="1,2,4,8,16,32,64")
     parser.add_argument("--steps", type=int, default=8, help="steps of the other measurements")
     parser.add_argument("--device", default="cuda", choices=("cpu", "cuda"))
-    parser.add_argument("--threads", type=int, default=0, help="0: the cores")
+    parser.add_argument("--threads", type=int, default=0, help="0: OMP_NUM_THREADS, or the cores")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     set_threads(options.threads)

@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--threads", type=int, default=0, help="0: the cores")
+    parser.add_argument("--threads", type=int, default=0, help="0: OMP_NUM_THREADS, or the cores")
     parser.add_argument("--peers", default=",".join(NAMES), help="names, by comma")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", help=argparse.SUPPRESS)

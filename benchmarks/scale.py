@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=8, help="timed steps of each population")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "fp32"))
-    parser.add_argument("--threads", type=int, default=0, help="0: the cores")
+    parser.add_argument("--threads", type=int, default=0, help="0: OMP_NUM_THREADS, or the cores")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     set_threads(options.threads)

@@ -45,7 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--plain", metavar="SHAPE", choices=sorted(SHAPES))
     parser.add_argument(
-        "--threads", type=int, default=0, help="threads of the plain loop; 0: the cores"
+        "--threads",
+        type=int,
+        default=0,
+        help="threads of the plain loop; 0: OMP_NUM_THREADS, or the cores",
     )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(own_flags)

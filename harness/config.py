@@ -272,8 +272,8 @@ class StudyConfig:
     keep: Keep = "best"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Natural = 0
-    """Threads of matrix products on a CPU. 0 takes the physical cores. One thread is best for tiny
-    models."""
+    """Threads of matrix products on a CPU. 0 takes OMP_NUM_THREADS, or else the physical cores that the
+    process may use. One thread is best for tiny models."""
 
     @property
     def search_runs(self) -> int:

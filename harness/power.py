@@ -19,6 +19,7 @@ from harness.config import MAX_SEEDS, ProtocolConfig
 from harness.errors import UserError, one_line
 from harness.metric_table import METRICS
 from harness.runtime.progress import say
+from harness.runtime.threads import count_threads, limit_pools
 
 if TYPE_CHECKING:
     from harness.cli.seed_table import Question
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = _parser().parse_args(arguments)
         _check(options)
+        limit_pools(count_threads())
         question = (
             _question_of_flags(options) if options.runs is None else _question_of_runs(options)
         )

@@ -10,6 +10,7 @@ from types import FrameType
 
 from harness.runtime import interrupt
 from harness.runtime.progress import say
+from harness.runtime.threads import limit_spinning
 
 INTERRUPTED, CLOSED = 130, 141
 GO_ON = "interrupted: the same command goes on where this one stopped"
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The code is 0; 1 if runs failed or a repeated run differs; 2 for bad input; 130 for Ctrl-C; 141 for a
     closed pipe.
     """
+    limit_spinning()  # before torch is imported
     run = _import_command()
     code = INTERRUPTED
     with interrupt.listen():

@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.analysis.ablation_diff import read_ablation_diff
 from harness.analysis.compare import AblationResult
 from harness.errors import UserError, one_line
+from harness.runtime.threads import count_threads, limit_pools
 from harness.storage.database import existing_url
 from harness.storage.ledger import Ledger
 from reports.evidence import read_evidence
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     gc.set_threshold(COLLECTION_THRESHOLD)
     try:
+        limit_pools(count_threads())
         for path in _build(options):
             print(path)
     except UserError as error:

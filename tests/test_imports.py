@@ -43,6 +43,7 @@ ALLOWED_IN_REPORTS = {
     "harness.errors",
     "harness.config",
     "harness.pooling_table",
+    "harness.runtime.threads",
 }
 WITHOUT_TORCH = (
     "harness.analysis",
@@ -51,6 +52,7 @@ WITHOUT_TORCH = (
     "harness.config",
     "harness.metric_table",
     "harness.pooling_table",
+    "harness.runtime.threads",
     "reports",
 )
 

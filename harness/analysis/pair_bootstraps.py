@@ -18,6 +18,7 @@ from harness.analysis.answers import Answers, StoredAnswers
 from harness.analysis.pairs import Pair
 from harness.analysis.pools import TunedPools
 from harness.analysis.results import MethodResult
+from harness.runtime.threads import pool_threads
 from harness.stats import CrossedBootstrap, OverExamples, crossed_bootstraps, with_least_width
 from harness.stats.exchange import tuned_difference
 from harness.stats.tuned_examples import (
@@ -31,7 +32,8 @@ LEAST_TAIL = 10
 """The fewest resamples that lie outside the interval over examples on either side."""
 LEAST_RESAMPLES = 2000
 GROUPS = 2
-"""Groups of pairs that are resampled at once; each group holds its scores on all resamples."""
+"""Groups of pairs that are resampled at once, if the process has so many threads. Each group holds its
+scores on all resamples."""
 
 
 def pair_bootstraps(
@@ -70,7 +72,8 @@ def pair_bootstraps(
             bootstraps[position] = bootstrap
 
     # Array operations of two groups run side by side; the library's own threads would disturb them.
-    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(GROUPS) as pool:
+    workers = min(GROUPS, pool_threads())
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         list(pool.map(draw, groups.values(), group_answers))
     return bootstraps
 

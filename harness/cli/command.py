@@ -13,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from harness.analysis.compare import AblationResult
 from harness.cli.arguments import Request, parser, read_request, replay_request
 from harness.cli.dry_run import TaskPlan, plan_task
@@ -30,6 +32,7 @@ from harness.experiment.search import open_optuna
 from harness.registry.discovery import registry
 from harness.runtime.device import Arithmetic, choose_arithmetic
 from harness.runtime.progress import say
+from harness.runtime.threads import threads_in_words
 from harness.stats import minimum_pairs, minimum_seeds
 from harness.stats.tuned_power import minimum_trials
 from harness.storage.claims import Claims
@@ -67,7 +70,8 @@ def _run(request: Request) -> int:
     settle_process(config.threads)
     if config.cluster.kind == "local" or request.dry_run:
         arithmetic = choose_arithmetic(config.device, config.training.precision)
-        _announce(request, f"{arithmetic.name} on {arithmetic.device.type}")
+        threads = threads_in_words(torch.get_num_threads())
+        _announce(request, f"{arithmetic.name} on {arithmetic.device.type}, {threads}")
     tasks, refusals = load_tasks(config)
     if request.dry_run:
         plans = _plans(config, arithmetic, tasks, refusals)

@@ -6,9 +6,11 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
-import joblib
 import torch
+
+from harness.runtime.threads import count_threads, limit_pools
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's `mallopt`."""
@@ -16,14 +18,25 @@ HELD_BYTES = 2**30
 """The allocator holds free blocks up to this size, and free memory up to this size in all."""
 
 
-def usable_cores() -> int:
-    """The physical cores that this process may use; in a container those of its share."""
-    return int(joblib.cpu_count(only_physical_cores=True))
-
-
 def set_threads(threads: int) -> None:
-    """Set the threads of products; 0 takes the usable cores."""
-    torch.set_num_threads(threads or usable_cores())
+    """Set the threads of products of torch, and of the pools of all other libraries.
+
+    0 takes the number that `harness.runtime.threads` describes: OMP_NUM_THREADS, or the physical cores
+    that this process may use. Raises `UserError` for an OMP_NUM_THREADS that is no number.
+    """
+    number = count_threads(threads)
+    _run_operators_in_turn()
+    limit_pools(number)
+    torch.set_num_threads(number)
+
+
+@cache
+def _run_operators_in_turn() -> None:
+    """Give torch's pool for operators side by side one thread: nothing here uses that pool.
+
+    torch lets a process set this number once.
+    """
+    torch.set_num_interop_threads(1)
 
 
 @contextmanager

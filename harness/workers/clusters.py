@@ -13,7 +13,7 @@ from distributed import Client, Nanny, Scheduler, SpecCluster
 
 from harness.config import StudyConfig
 from harness.errors import ConfigError, UserError, first_line
-from harness.runtime.cpu import usable_cores
+from harness.runtime.threads import usable_cores
 from harness.workers.dask_workers import DaskWorkers
 
 LOOPBACK = "127.0.0.1"
@@ -48,7 +48,8 @@ def _machine_workers(config: StudyConfig) -> DaskWorkers:
             environment["CUDA_VISIBLE_DEVICES"] = devices[position % len(devices)]
         # torch needs more memory than Dask allows by default, and its populations fit by their size.
         options = {"nthreads": 1, "memory_limit": 0, "host": LOOPBACK, "env": environment}
-        workers[position] = {"cls": Nanny, "options": {**options, "dashboard": False}}
+        options |= {"dashboard": False, "silence_logs": logging.CRITICAL}
+        workers[position] = {"cls": Nanny, "options": options}
     scheduler = {"cls": Scheduler, "options": {"host": LOOPBACK, "dashboard": False}}
     cluster = SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
     started = _workers_of(cluster, number)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu, peers, scale, study
+from benchmarks import gpu, peers, scale, side_by_side, study
 from benchmarks.workload import Workload
 from tests.conftest import small_study
 
@@ -112,3 +112,24 @@ def test_the_phases_of_a_study_are_all_of_its_time(
     assert min(found["phases"].values()) >= 0.0
     assert found["examples"] == 8 * 700  # of one epoch each
     assert found["plain_loop_seconds"] == found["examples"] / 10
+
+
+def test_ratios_are_of_medians_to_one_command_alone() -> None:
+    rows = side_by_side.summarise({"alone": [10.0, 30.0, 12.0], "two": [18.0, 90.0, 15.0]})
+    assert [row["seconds"] for row in rows] == [12.0, 18.0]
+    assert [row["ratio"] for row in rows] == [1.0, 1.5]
+    assert (rows[1]["lowest"], rows[1]["highest"]) == (15.0, 90.0)
+
+
+@pytest.mark.slow
+def test_commands_run_side_by_side(
+    tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(sys.modules["harness"].__path__[0]).parent))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    flags = (*side_by_side.STUDY, *side_by_side.QUICK, "student.layers=2")
+    seconds = side_by_side.measure((*flags, f"teacher.pretrained={tiny_encoder}"), 1)
+    assert [len(values) for values in seconds.values()] == [1, 1, 1]
+    assert all(value > 0 for (value,) in seconds.values())
+    with pytest.raises(SystemExit, match=r"exit code 2: error: .*nonsense"):
+        side_by_side.measure((*flags, "nonsense=1"), 1)
