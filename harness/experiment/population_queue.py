@@ -29,9 +29,6 @@ from harness.workers.outcomes import failed_result
 from harness.workers.populations import PopulationResults, halves_of, inseparable_groups
 from harness.workers.workshop import portable
 
-MOST_DEATHS = 3
-"""The workers that may die with a population before it is divided."""
-
 
 class Work(ABC):
     """A job that waits for a worker."""
@@ -142,10 +139,10 @@ class PopulationQueue:
         for entry in self._open:
             self._read(entry, entry.missing())
 
-    def close(self) -> None:
-        """End the lines of progress."""
+    def stop(self) -> None:
+        """Stop the lines of progress of open requests, which do not say that their runs have ended."""
         for entry in self._open:
-            entry.progress.close()
+            entry.progress.__exit__(GeneratorExit, GeneratorExit(), None)
 
     def _read(self, entry: OpenRequest, runs: Sequence[Run]) -> None:
         """Read the records of runs. The ledger notes that the runs' studies use them.
@@ -219,14 +216,11 @@ class SizingWork(Work):
 class PopulationWork(Work):
     """The training of one population."""
 
-    def __init__(
-        self, queue: PopulationQueue, entry: OpenRequest, runs: Sequence[Run], deaths: int = 0
-    ) -> None:
+    def __init__(self, queue: PopulationQueue, entry: OpenRequest, runs: Sequence[Run]) -> None:
         super().__init__(entry.request.order, lambda steps: entry.advance(steps))
         self.queue = queue
         self.entry = entry
         self.runs = runs
-        self.deaths = deaths
         self._claimed: list[Run] = []
         self._further: list[Work] = []
 
@@ -245,13 +239,13 @@ class PopulationWork(Work):
         return Training(portable(prepared.config), prepared.task.name, specs)
 
     def end(self, future: Future[PopulationResults]) -> None:
-        """Write the results. The population of a worker that died is trained again."""
+        """Write the results. A population with which several workers died is divided."""
         runs = self._claimed
         self.queue.training -= {run.fingerprint for run in runs}
         try:
             outcome = future.result()
         except WorkerDiedError as error:
-            self._try_again(runs, error)
+            self._divide(runs, error)
             return
         if outcome.size is not None:
             key = self.entry.size_key(self.entry.view(runs[0]))
@@ -262,15 +256,13 @@ class PopulationWork(Work):
         """The parts that are trained again."""
         return self._further
 
-    def _try_again(self, runs: Sequence[Run], error: WorkerDiedError) -> None:
-        deaths = self.deaths + 1
-        if deaths < MOST_DEATHS:
-            say(f"warning: a worker died with {len(runs)} runs ({error}); they are trained again")
-            self._further = [PopulationWork(self.queue, self.entry, self.runs, deaths)]
-        elif halves := halves_of(runs):
-            say(f"warning: {deaths} workers died with {len(runs)} runs; going on with halves")
+    def _divide(self, runs: Sequence[Run], error: WorkerDiedError) -> None:
+        """Train the halves of a population whose workers died, or note the failure of its last run."""
+        if halves := halves_of(runs):
+            say(
+                f"warning: workers died with {len(runs)} runs ({error}); going on with {len(halves[0])}"
+            )
             self._further = [PopulationWork(self.queue, self.entry, half) for half in halves]
         else:
-            reason = f"{OUT_OF_MEMORY}, or killed: {deaths} workers died with this run ({error})"
-            results = [failed_result(run, reason) for run in runs]
+            results = [failed_result(run, f"{OUT_OF_MEMORY}, or killed: {error}") for run in runs]
             self.queue.write(self.entry, runs, results)

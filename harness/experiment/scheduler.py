@@ -6,7 +6,7 @@ Several flows wait at the same time, so no task, method or repeat waits for anot
 from __future__ import annotations
 
 import time
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Any
 
@@ -79,7 +79,7 @@ class Scheduler:
             for future, (_, claims) in self._performing.items():
                 future.cancel()
                 claims.close()
-            self.populations.close()
+            self.populations.stop()
 
     def _resume_flows(self) -> None:
         """Give flows their answers, and take up their next requests."""
@@ -130,7 +130,7 @@ class Scheduler:
         """Wait until a job ends, or for other drivers, and take up the results."""
         is_blocked = bool(self._queue) and len(self._performing) < self.workers.capacity
         if self._performing:
-            done, _ = wait(self._performing, POLL_SECONDS if is_blocked else None, FIRST_COMPLETED)
+            done = self.workers.wait(list(self._performing), POLL_SECONDS if is_blocked else None)
             for future in done:
                 work, claims = self._performing.pop(future)
                 with claims:

@@ -43,11 +43,11 @@ def say(text: str) -> None:
 def redirected(sink: Callable[[str], object]) -> Iterator[None]:
     """Give this process's lines to `sink` in the block. Progress then comes in plain lines."""
     global _sink
-    _sink = sink
+    outer_sink, _sink = _sink, sink
     try:
         yield
     finally:
-        _sink = None
+        _sink = outer_sink
 
 
 class _Bars:

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from harness.runtime.threads import usable_cores
 from harness.workers.dask_workers import DaskWorkers
 
 LOOPBACK = "127.0.0.1"
+MOST_DEATHS = 3
+"""The workers of this machine that may die with a job. Other clusters have Dask's setting."""
 PATIENCE_SECONDS = 60
 """Seconds to wait for the workers of this machine."""
 
@@ -27,6 +30,7 @@ def open_cluster(config: StudyConfig) -> DaskWorkers:
     Raises:
         UserError: a package is missing, an option is unknown, or the cluster does not answer.
     """
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     kind = config.cluster.kind
     if kind == "machine":
         return _machine_workers(config)
@@ -47,10 +51,19 @@ def _machine_workers(config: StudyConfig) -> DaskWorkers:
         if devices:
             environment["CUDA_VISIBLE_DEVICES"] = devices[position % len(devices)]
         # torch needs more memory than Dask allows by default, and its populations fit by their size.
-        options = {"nthreads": 1, "memory_limit": 0, "host": LOOPBACK, "env": environment}
-        options |= {"dashboard": False, "silence_logs": logging.CRITICAL}
-        workers[position] = {"cls": Nanny, "options": options}
-    scheduler = {"cls": Scheduler, "options": {"host": LOOPBACK, "dashboard": False}}
+        workers[position] = {
+            "cls": Nanny,
+            "options": {
+                "nthreads": 1,
+                "memory_limit": 0,
+                "host": LOOPBACK,
+                "env": environment,
+                "dashboard": False,
+                "silence_logs": logging.CRITICAL,
+            },
+        }
+    options = {"host": LOOPBACK, "dashboard": False, "dashboard_address": ":0"}
+    scheduler = {"cls": Scheduler, "options": {**options, "allowed_failures": MOST_DEATHS - 1}}
     cluster = SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
     started = _workers_of(cluster, number)
     started.client.wait_for_workers(number, timeout=PATIENCE_SECONDS)
@@ -76,21 +89,25 @@ def _running_workers(address: str) -> DaskWorkers:
 def _job_workers(config: StudyConfig) -> DaskWorkers:
     """Workers in jobs of a scheduler, one a job. A job that ends early is replaced."""
     kind, number = config.cluster.kind, max(1, config.cluster.workers)
+    cluster_class = getattr(import_module("dask_jobqueue"), f"{kind.upper()}Cluster")
     options = dict(config.cluster.options)
+    if unknown := sorted(set(options) - _option_names(cluster_class)):
+        raise ConfigError(f"cluster.options.{unknown[0]}: unknown to {cluster_class.__name__}")
     prologue, extra = (options.pop(key, []) for key in ("job_script_prologue", "worker_extra_args"))
-    cores = options.get("cores", 1)
-    try:
-        cluster_class = getattr(import_module("dask_jobqueue"), f"{kind.upper()}Cluster")
-        cluster = cluster_class(
-            **{"python": sys.executable, "processes": 1, **options},
-            # The last --nthreads counts: one population at a time takes all cores.
-            worker_extra_args=["--nthreads", "1", *extra],
-            job_script_prologue=[f"export OMP_NUM_THREADS={cores}", *prologue],
-        )
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"cluster.options ({kind}): {first_line(error)}") from error
+    cluster = cluster_class(
+        **{"python": sys.executable, "processes": 1, **options},
+        # The last --nthreads counts: one population at a time takes all cores.
+        worker_extra_args=["--nthreads", "1", *extra],
+        job_script_prologue=[f"export OMP_NUM_THREADS={options.get('cores', 1)}", *prologue],
+    )
     cluster.adapt(minimum_jobs=number, maximum_jobs=number)
     return _workers_of(cluster, number)
+
+
+def _option_names(cluster_class: type) -> set[str]:
+    """The arguments of a `dask_jobqueue` cluster, and of its jobs."""
+    classes = (*cluster_class.__mro__, *cluster_class.job_cls.__mro__)  # type: ignore[attr-defined]
+    return {name for one in classes for name in signature(one.__init__).parameters}
 
 
 def _workers_of(cluster: Any, number: int) -> DaskWorkers:

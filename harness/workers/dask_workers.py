@@ -24,6 +24,7 @@ from harness.workers.workshop import Workshop, settle_process
 T = TypeVar("T")
 BEAT_SECONDS = 2.0
 """Seconds between two messages of a worker on its steps."""
+GO_ON = "the same command goes on where this one stopped"
 LAST_WORDS_SECONDS = 1.0
 """Seconds that a worker waits before it ends, so that its last line arrives."""
 
@@ -123,7 +124,7 @@ class DaskWorkers(Workers):
             return
         if dask_future.cancelled():
             address = getattr(self.client.scheduler, "address", "of the cluster")
-            future.set_exception(StorageError(f"the Dask scheduler {address} is lost"))
+            future.set_exception(StorageError(f"the Dask scheduler {address} is lost: {GO_ON}"))
         elif (error := dask_future.exception()) is None:
             future.set_result(dask_future.result())
         elif isinstance(error, KilledWorker):

@@ -6,7 +6,7 @@ everything else in the runs folder, or makes it there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -90,7 +90,7 @@ class Sizing(Job[int]):
 
     def perform(self, workshop: Workshop, advance: Advance) -> int:
         """The size of populations."""
-        trainer = workshop.trainer(self.config, self.task)
+        trainer = workshop.prepared_trainer(self.config, self.task)
         run = _run(trainer.prepared, self.run)
         return population_size(trainer.recipe(trainer.view(run)), trainer.member(run))
 
@@ -103,7 +103,7 @@ class Training(Job[PopulationResults]):
 
     def perform(self, workshop: Workshop, advance: Advance) -> PopulationResults:
         """The results of all runs. Raises `UserError` where the worker has other code or data."""
-        trainer = workshop.trainer(self.config, self.task)
+        trainer = workshop.prepared_trainer(self.config, self.task)
         runs = [_run(trainer.prepared, spec) for spec in self.runs]
         keep = None if self.config.keep == "none" else _keeper(trainer)
         return train_by_halves(trainer, runs, advance, keep)
@@ -143,8 +143,3 @@ def _keeper(trainer: Trainer) -> Keep:
 def student_folder(runs_folder: Path, study: str, fingerprint: str) -> Path:
     """The folder of a kept student. Its name is the first 16 digits of the run's fingerprint."""
     return runs_folder / "students" / study / fingerprint[:16]
-
-
-def specs_of(runs: Sequence[Run]) -> tuple[RunSpec, ...]:
-    """The plain values of runs."""
-    return tuple(map(spec_of, runs))

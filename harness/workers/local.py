@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from concurrent.futures import Future
+from collections.abc import Collection
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from harness.workers.jobs import Advance, Job
 from harness.workers.workshop import Workshop
@@ -33,6 +34,10 @@ class Workers(ABC):
         The future's exception is `WorkerDiedError` where the worker has died.
         """
 
+    def wait(self, futures: Collection[Future[Any]], timeout: float | None) -> set[Future[Any]]:
+        """Wait until a job ends, at most `timeout` seconds; returns the futures that have ended."""
+        return wait(futures, timeout, FIRST_COMPLETED).done
+
     @abstractmethod
     def close(self) -> None:
         """End the workers that this process has started."""
@@ -50,7 +55,7 @@ class Workers(ABC):
 
 
 class WorkerDiedError(Exception):
-    """A worker's process has ended in the middle of a job."""
+    """Workers have died with a job, each time that it was tried."""
 
 
 class LocalWorker(Workers):

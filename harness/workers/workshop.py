@@ -13,6 +13,7 @@ from harness.data.sources import TaskData, load_task_data
 from harness.data.tasks import load_task
 from harness.runtime.cpu import hold_memory, set_threads
 from harness.runtime.device import choose_arithmetic
+from harness.runtime.progress import redirected
 from harness.storage.fingerprint import canonical
 from harness.training.task_setup import prepare
 from harness.workers.trainer import Trainer
@@ -51,6 +52,11 @@ class Workshop:
             trainer = self._prepare(config, task)
         self._trainers[key] = trainer
         return trainer
+
+    def prepared_trainer(self, config: StudyConfig, task: str) -> Trainer:
+        """The trainer of a task that has been prepared, here or elsewhere; says nothing again."""
+        with redirected(lambda line: None):
+            return self.trainer(config, task)
 
     def _prepare(self, config: StudyConfig, task: str) -> Trainer:
         arithmetic = choose_arithmetic(config.device, config.training.precision)

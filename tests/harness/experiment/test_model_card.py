@@ -5,72 +5,25 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
-import numpy as np
 import pytest
 import torch
 from huggingface_hub import EvalResult, ModelCard
 
-from harness.config import ProtocolConfig, SourceConfig, StudyConfig, validate
-from harness.data.sources import Split, TaskData, load_task_data
+from harness.config import ProtocolConfig, SourceConfig, StudyConfig
+from harness.data.sources import load_task_data
 from harness.data.tasks import FolderLayout, Task, load_task
 from harness.experiment.model_card import model_card
 from harness.registry.discovery import registry
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
-from harness.storage.manifest import TeacherFacts
 from harness.study import main
 from harness.training.run import Run
-from harness.workers.prepared_task import PreparedTask, TaskOutcome
 from tests.conftest import small_study
+from tests.prepared import demo_config, prepared_task
 from tests.records import record, run_inputs
 
 HOSTILE = "a | b </td><script>alert(1)</script>\n---\n# `x` *y* [z](w)"
-FACTS = TeacherFacts(
-    fingerprint="t" * 64,
-    task="rte",
-    name="demo",
-    origin="fine-tuned here",
-    metrics={"selection": {"accuracy": 0.975}, "validation": {"accuracy": 0.95}},
-    constant=0.5,
-    weak=False,
-    layers=12,
-    width=64,
-    seconds=1.0,
-    variance_shares=(),
-)
-
-
-def split(examples: int, texts: int = 2) -> Split:
-    rows = np.arange(examples)
-    return Split((("a",) * texts,) * examples, rows % 2, rows)
-
-
-def study(**changes: Any) -> StudyConfig:
-    values = {"preset": "demo", "methods": ["alp"], "tasks": ["rte"]}
-    return validate({**values, **changes})
-
-
-def prepared_of(
-    config: StudyConfig, task: Task, texts: int = 2, outside: bool = False, **facts: Any
-) -> PreparedTask:
-    evaluation = {name: split(10, texts) for name in task.evaluation}
-    outcome = TaskOutcome(
-        teacher=replace(FACTS, **facts),
-        from_outside=outside,
-        start_fingerprint="s",
-        shapes=Mock(),
-        teacher_encoder=Mock(),
-        student_encoder=Mock(),
-        engine="stacked",
-        precision="fp32",
-        device="cpu",
-        steps=1,
-    )
-    return PreparedTask(
-        config, TaskData(task, split(90, texts), split(20, texts), evaluation), outcome
-    )
 
 
 def card_of(
@@ -85,7 +38,7 @@ def card_of(
     task = task or load_task("rte")
     if teacher is not None:
         facts["metrics"] = teacher
-    prepared = prepared_of(config, task, **facts)
+    prepared = prepared_task(config, task, **facts)
     setting = {"learning_rate": 2e-5, "scaled": True}
     inputs = run_inputs(
         setting=setting, seed=3, evaluation=[[name, "sha"] for name in task.evaluation]
@@ -110,7 +63,7 @@ def results(text: str) -> list[EvalResult]:
 
 def test_the_head_of_a_student_of_the_hubs_data() -> None:
     teacher = {"pretrained": "google-bert/bert-base-uncased"}
-    text = card_of(study(source={"kind": "hub"}, teacher=teacher))
+    text = card_of(demo_config(source={"kind": "hub"}, teacher=teacher))
     found = head(text)
     (index,) = found.pop("model-index")
     assert found == {
@@ -142,7 +95,7 @@ def test_the_head_of_a_student_of_the_hubs_data() -> None:
 
 
 def test_the_body_says_scores_data_teacher_and_setting() -> None:
-    text = card_of(study(source={"kind": "hub"}))
+    text = card_of(demo_config(source={"kind": "hub"}))
     assert text.count("# hub-rte-alp-0123abcd-seed-3\n") == 1
     assert "| validation | accuracy | 87.50 |" in text
     assert "Examples: train 90, selection 20, validation 10." in text
@@ -162,7 +115,7 @@ def test_the_body_says_scores_data_teacher_and_setting() -> None:
 
 
 def test_the_demo_cannot_be_overlooked() -> None:
-    text = card_of(study())
+    text = card_of(demo_config())
     found = head(text)
     assert "demo-data" in found["tags"]
     assert {"datasets", "base_model", "language"}.isdisjoint(found)
@@ -176,18 +129,18 @@ def test_the_demo_cannot_be_overlooked() -> None:
 
 def test_warnings_stand_at_the_top() -> None:
     paper = {"name": "paper", "unit": "settings"}
-    config = study(source={"kind": "folder", "folder": "glue"}, protocol=paper)
+    config = demo_config(source={"kind": "folder", "folder": "glue"}, protocol=paper)
     assert "\n> **PROTOCOL paper: settings were selected on the split" in card_of(config, weak=True)
     assert "\n> **rte: the teacher is no better than a constant" in card_of(config, weak=True)
     outside = "\n> **rte: the teacher comes from outside and may have seen the selection data.**"
-    assert outside in card_of(study(), outside=True)
+    assert outside in card_of(demo_config(), outside=True)
     assert outside not in card_of(config, outside=True)
-    assert "\n>" not in card_of(study(source={"kind": "folder", "folder": "glue"}))
+    assert "\n>" not in card_of(demo_config(source={"kind": "folder", "folder": "glue"}))
 
 
 def test_both_splits_of_mnli_are_told() -> None:
     scores = {"accuracy": 0.8, "accuracy (validation_mismatched)": 0.75}
-    text = card_of(study(source={"kind": "hub"}), load_task("mnli"), scores)
+    text = card_of(demo_config(source={"kind": "hub"}), load_task("mnli"), scores)
     found = [(r.dataset_split, r.metric_type, r.metric_value) for r in results(text)]
     assert found == [
         ("validation_matched", "accuracy", 0.8),
@@ -198,7 +151,7 @@ def test_both_splits_of_mnli_are_told() -> None:
 
 def test_metrics_have_the_hubs_names() -> None:
     scores = {"pearson": 0.5, "spearman": 0.25}
-    text = card_of(study(), load_task("stsb"), scores, teacher={"validation": scores})
+    text = card_of(demo_config(), load_task("stsb"), scores, teacher={"validation": scores})
     assert head(text)["metrics"] == ["pearsonr", "spearmanr"]
     assert [r.metric_type for r in results(text)] == ["pearsonr", "spearmanr"]
     assert '[\n "score"\n]' in text
@@ -219,13 +172,13 @@ def test_the_base_model_is_what_the_student_starts_from(
     tmp_path: Path, teacher: dict[str, str], student: dict[str, str], expected: str | None
 ) -> None:
     teacher = {name: value.replace("{folder}", str(tmp_path)) for name, value in teacher.items()}
-    text = card_of(study(teacher=teacher, student=student), name=teacher["pretrained"])
+    text = card_of(demo_config(teacher=teacher, student=student), name=teacher["pretrained"])
     assert head(text).get("base_model") == expected
     assert str(tmp_path.parent) not in text
 
 
 def test_a_method_that_reads_no_teacher_is_not_called_distillation() -> None:
-    text = card_of(study(), method="finetune")
+    text = card_of(demo_config(), method="finetune")
     assert "trained without a teacher, by the method `finetune`: labels only" in text
     assert "knowledge-distillation" not in head(text)["tags"]
 
@@ -240,7 +193,7 @@ def test_hostile_names_stay_text() -> None:
         evaluation={HOSTILE: "dev.csv", "b": "b.csv"},
         custom=True,
     )
-    config = study(source={"kind": "folder", "folder": "data"})
+    config = demo_config(source={"kind": "folder", "folder": "data"})
     scores = {"accuracy": 0.5, "accuracy (b)": 0.25}
     text = card_of(config, task, scores, texts=1, name=HOSTILE)
     written = text.encode(errors="replace").decode()

@@ -1,0 +1,212 @@
+"""Workers in processes of their own, which Dask drives: results, lines, deaths, and a whole study."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask
+import psutil
+import pytest
+
+from harness.compose import compose_config
+from harness.config import ClusterConfig, StudyConfig
+from harness.errors import ConfigError, DataError, DeviceError, UserError
+from harness.runtime.progress import say
+from harness.workers.clusters import open_cluster
+from harness.workers.dask_workers import DaskWorkers
+from harness.workers.jobs import Advance, Job
+from harness.workers.local import WorkerDiedError
+from harness.workers.versions import check_versions, versions
+from harness.workers.workshop import Workshop
+from tests.conftest import small_pools
+from tests.killing import Study, contents, result
+from tests.prepared import demo_config
+
+SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Square(Job[int]):
+    number: int
+
+    def perform(self, workshop: Workshop, advance: Advance) -> int:
+        advance(self.number)
+        say(f"squaring {self.number}")
+        return self.number**2
+
+
+@dataclass(frozen=True)
+class Refused(Job[int]):
+    def perform(self, workshop: Workshop, advance: Advance) -> int:
+        raise DataError("rte: no such file")
+
+
+@dataclass(frozen=True)
+class Deadly(Job[int]):
+    def perform(self, workshop: Workshop, advance: Advance) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+
+@dataclass(frozen=True)
+class FailingDevice(Job[int]):
+    """The device fails in the first process that takes the job."""
+
+    marker: str
+
+    def perform(self, workshop: Workshop, advance: Advance) -> int:
+        if not Path(self.marker).exists():
+            Path(self.marker).touch()
+            raise DeviceError("the device failed: CUDA error: an illegal memory access")
+        return os.getpid()
+
+
+@dataclass(frozen=True)
+class Environment(Job[tuple[str, str, int]]):
+    """The worker's own threads and GPU."""
+
+    def perform(self, workshop: Workshop, advance: Advance) -> tuple[str, str, int]:
+        time.sleep(0.2)
+        variables = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+        threads, devices = (os.environ.get(name, "") for name in variables)
+        return threads, devices, os.getpid()
+
+
+def machine(number: int, **changes: Any) -> StudyConfig:
+    return demo_config(cluster={"kind": "machine", "workers": number}, **changes)
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[DaskWorkers]:
+    with open_cluster(machine(2)) as opened:
+        yield opened
+
+
+def ended(*futures: Future[Any]) -> None:
+    assert not wait(futures, SECONDS).not_done
+
+
+def test_jobs_have_results_steps_and_lines(
+    workers: DaskWorkers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps: list[int] = []
+    config = demo_config()
+    futures = [workers.submit(Square(config, "rte", n), steps.append) for n in (3, 4)]
+    ended(*futures)
+    assert [future.result() for future in futures] == [9, 16]
+    limit = time.monotonic() + SECONDS
+    said = ""
+    while len(steps) < 2 or said.count("squaring") < 2:
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+        said += capsys.readouterr().err
+    assert sorted(steps) == [3, 4]
+    assert (workers.count, workers.capacity) == (2, 4)
+
+
+def test_refusals_keep_their_kind_and_words(workers: DaskWorkers) -> None:
+    future = workers.submit(Refused(demo_config(), "rte"), lambda steps: None)
+    ended(future)
+    with pytest.raises(DataError, match="rte: no such file"):
+        future.result()
+
+
+@pytest.mark.slow
+def test_a_job_that_kills_its_workers_is_given_up_and_the_workers_come_back(
+    workers: DaskWorkers,
+) -> None:
+    future = workers.submit(Deadly(demo_config(), "rte"), lambda steps: None)
+    ended(future)
+    with pytest.raises(WorkerDiedError):
+        future.result()
+    healthy = workers.submit(Square(demo_config(), "rte", 5), lambda steps: None)
+    ended(healthy)
+    assert healthy.result() == 25
+
+
+def test_after_a_failure_of_the_device_another_process_does_the_job(
+    workers: DaskWorkers, tmp_path: Path
+) -> None:
+    job = FailingDevice(demo_config(), "rte", str(tmp_path / "marker"))
+    future = workers.submit(job, lambda steps: None)
+    ended(future)
+    assert psutil.pid_exists(future.result())
+
+
+def test_workers_share_cores_and_see_one_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.workers.clusters.usable_cores", lambda: 6)
+    monkeypatch.setattr("harness.workers.clusters._visible_devices", lambda: ["5", "7"])
+    with open_cluster(machine(0, threads=0)) as workers:
+        assert workers.count == 2
+        found = set()
+        while len(found) < 2:
+            future = workers.submit(Environment(demo_config(), "rte"), lambda steps: None)
+            ended(future)
+            found.add(future.result())
+        assert {(threads, devices) for threads, devices, _ in found} == {("3", "5"), ("3", "7")}
+
+
+def test_other_versions_are_refused_by_name() -> None:
+    check_versions(versions(), "w")
+    with pytest.raises(UserError, match=r"^worker w has torch .* \(the driver has 1\.0\)$"):
+        check_versions({**versions(), "torch": "1.0"}, "w")
+    with pytest.raises(UserError, match=r"the harness [0-9a-f]{12} \(the driver has old\)"):
+        check_versions({"the harness": "old"}, "w")
+
+
+def test_a_cluster_that_is_not_there_is_one_line() -> None:
+    config = demo_config(cluster={"kind": "dask", "address": "tcp://127.0.0.1:9"})
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(UserError, match=r"^--cluster tcp://127\.0\.0\.1:9: "),
+    ):
+        open_cluster(config)
+
+
+@pytest.mark.parametrize("kind", ["slurm", "pbs", "lsf", "sge"])
+def test_each_scheduler_has_its_options_in_a_file(kind: str) -> None:
+    config = compose_config(
+        [f"cluster={kind}", "cluster.options.cores=8"], {"methods": ["alp"], "tasks": ["rte"]}
+    )
+    assert config.cluster == ClusterConfig(
+        kind, 1, None, {"cores": 8, "memory": "16GB", "walltime": "04:00:00"}
+    )
+
+
+def test_an_unknown_option_of_a_scheduler_is_named() -> None:
+    config = demo_config(
+        cluster={"kind": "slurm", "options": {"cores": 1, "memory": "1GB", "wall": 1}}
+    )
+    with pytest.raises(ConfigError, match=r"^cluster\.options\.wall: unknown to SLURMCluster$"):
+        open_cluster(config)
+
+
+@pytest.mark.slow
+def test_a_study_whose_workers_are_killed_ends_as_an_undisturbed_one(
+    tmp_path: Path, tiny_encoder: Path
+) -> None:
+    more = ("--trials", "12", "--keep", "report", "training.epochs=3")
+    local = Study(small_pools(tmp_path / "a", tiny_encoder, *more), tmp_path / "a", tmp_path / "na")
+    local.join()
+    out = tmp_path / "b"
+    driver = Study([*small_pools(out, tiny_encoder, *more), "--workers", "2"], out, tmp_path / "nb")
+    killed = 0
+    while killed < 3 and not driver.join(0.5):
+        if (out / "teachers").is_dir():
+            processes = psutil.Process(driver.process.pid).children(recursive=True)
+            found = [one for one in processes if "spawn_main" in " ".join(one.cmdline())]
+            if len(found) == 2:
+                found[killed % 2].kill()
+                killed += 1
+                driver.join(3.0)
+    driver.join()
+    assert driver.answer()["code"] == local.answer()["code"] == 0
+    assert killed >= 1
+    assert result(driver.answer()["printed"]) == result(local.answer()["printed"])
+    assert contents(out) == contents(tmp_path / "a")
+    assert sorted(driver.writes()) == sorted(local.writes())
