@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -21,6 +22,7 @@ from harness.models.families import family_of
 from harness.models.network import pool
 from harness.pooling_table import POOLINGS
 from harness.runtime.device import Arithmetic
+from harness.storage.arrays import ResidentPages, map_array
 from harness.storage.folders import build_once
 
 SHARE_SAMPLE = 4096
@@ -33,11 +35,13 @@ class TeacherOutputs:
     """A teacher's outputs for one split.
 
     `logits` are (examples, outputs) in fp32, and `states` are (examples, layers, width) in fp16. Both
-    lie on the GPU or in mapped files. The operating system reads only the rows of a file that are used.
+    lie on the GPU or in mapped files. The operating system reads only the rows of a file that are used,
+    and `pages` bounds those that stay in this process.
     """
 
     logits: Tensor
     states: Tensor
+    pages: ResidentPages | None = None
 
     def to_device(self, device: torch.device) -> TeacherOutputs:
         """The outputs in a GPU's memory. Outputs above `SHARE_OF_GPU` stay in their files."""
@@ -60,17 +64,25 @@ class TeacherOutputs:
         """
         rows = rows.to(self.states.device, non_blocking=True)
         states = self.states[rows].to(device, non_blocking=True).float()
-        return Layers(self.logits[rows].to(device, non_blocking=True), states)
+        logits = self.logits[rows].to(device, non_blocking=True)
+        if self.pages is not None:
+            self.pages.touch(rows.numel())
+        return Layers(logits, states)
 
     def variance_shares(self) -> list[float]:
         """The variance between examples as a share of energy, for each layer, in [0, 1].
 
         The shares come from the first `SHARE_SAMPLE` examples.
         """
-        states = self.states[:SHARE_SAMPLE].numpy().astype(np.float64)
-        variance = states.var(axis=0).sum(axis=-1)
-        energy = np.square(states).mean(axis=0).sum(axis=-1)
-        return [float(share) for share in variance / energy]
+        sample = self.states[:SHARE_SAMPLE].numpy()
+        return [_variance_share(sample[:, layer]) for layer in range(sample.shape[1])]
+
+
+def _variance_share(layer_states: npt.NDArray[np.float16]) -> float:
+    """The share for one layer's states (examples, width)."""
+    states = layer_states.astype(np.float64)
+    variance, energy = states.var(axis=0).sum(), np.square(states).mean(axis=0).sum()
+    return float(variance / energy)
 
 
 def teacher_outputs(
@@ -94,15 +106,12 @@ def teacher_outputs(
         return {"examples": len(inputs.lengths)}
 
     build_once(folder, build)
-    # The mode "c" is copy-on-write: torch accepts the arrays as writable, and the files stay the same.
-    logits, *pooling_states = (
-        torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
-        for name in ("logits", *POOLINGS)
-    )
-    return {
-        pooling: TeacherOutputs(logits, states)
-        for pooling, states in zip(POOLINGS, pooling_states, strict=True)
-    }
+    logits = torch.from_numpy(map_array(folder / "logits.npy"))
+    outputs: dict[Pooling, TeacherOutputs] = {}
+    for pooling in POOLINGS:
+        states = map_array(folder / f"{pooling}.npy")
+        outputs[pooling] = TeacherOutputs(logits, torch.from_numpy(states), ResidentPages(states))
+    return outputs
 
 
 def _reserve(file: Path) -> None:
@@ -130,6 +139,7 @@ def _compute(
     states = {
         pooling: create(folder / f"{pooling}.npy", "w+", np.float16, shape) for pooling in POOLINGS
     }
+    pages = [ResidentPages(array) for array in states.values()]
     for file in folder.glob("*.npy"):
         _reserve(file)
     tokens = inputs.tokens(arithmetic.device)
@@ -145,6 +155,8 @@ def _compute(
             target[batch.rows] = batch_states.cpu().numpy().astype(np.float16)
             if not np.isfinite(target[batch.rows]).all():
                 raise TeacherError("the teacher's states do not fit 16-bit floats")
+        for array_pages in pages:
+            array_pages.touch(len(batch.rows))
         advance(1)
     for array in (logits, *states.values()):
         array.flush()

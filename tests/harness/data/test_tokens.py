@@ -25,7 +25,7 @@ def test_tokens_are_made_once_and_mapped(
 ) -> None:
     tokenizer = tokenizer_of(tiny_encoder)
     first = encoded_split(tmp_path / "tokens", split, tokenizer, 64)
-    expected = encode(split, tokenizer, 64)
+    expected = encode(split.texts, tokenizer, 64)
     monkeypatch.setattr(inputs, "encode", None)
     again = encoded_split(tmp_path / "tokens", split, tokenizer, 64)
     for found in (first, again):
