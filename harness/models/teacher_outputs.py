@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from harness.storage.arrays import ResidentPages, map_array
 from harness.storage.folders import build_once
 
 SHARE_SAMPLE = 4096
+OUTPUT_BATCH = 64
+"""Examples of which a teacher computes the outputs at once."""
 SHARE_OF_GPU = 0.25
 """The share of a GPU's free memory that a split's outputs may take."""
 
@@ -122,6 +124,20 @@ def _reserve(file: Path) -> None:
 
 
 @torch.inference_mode()
+def outputs_of_batch(
+    model: PreTrainedModel, tensors: Mapping[str, Tensor], arithmetic: Arithmetic
+) -> tuple[npt.NDArray[np.float32], dict[Pooling, npt.NDArray[np.float16]]]:
+    """A teacher's logits (B, outputs) and, by pooling, states (B, layers, width) of a padded batch."""
+    with arithmetic.autocast():
+        outputs = model(**family_of(model.config).model_inputs(tensors), output_hidden_states=True)
+    mask = tensors["attention_mask"]
+    states = {
+        pooling: pool(outputs.hidden_states[1:], mask, pooling).cpu().numpy().astype(np.float16)
+        for pooling in POOLINGS
+    }
+    return outputs.logits.float().cpu().numpy(), states
+
+
 def _compute(
     folder: Path,
     model: PreTrainedModel,
@@ -132,7 +148,6 @@ def _compute(
     if model.training:
         raise TeacherError("a teacher must be in eval mode when it teaches")
     examples, config = len(inputs.lengths), model.config
-    family = family_of(config)
     shape = (examples, config.num_hidden_layers, config.hidden_size)
     create = np.lib.format.open_memmap
     logits = create(folder / "logits.npy", "w+", np.float32, (examples, int(config.num_labels)))
@@ -143,17 +158,14 @@ def _compute(
     for file in folder.glob("*.npy"):
         _reserve(file)
     tokens = inputs.tokens(arithmetic.device)
-    for batch in LengthSchedule(inputs.lengths, 64).in_order():
+    for batch in LengthSchedule(inputs.lengths, OUTPUT_BATCH).in_order():
         tensors = tokens.batch(torch.from_numpy(batch.rows), batch.width)
-        with arithmetic.autocast():
-            outputs = model(**family.model_inputs(tensors), output_hidden_states=True)
-        logits[batch.rows] = outputs.logits.float().cpu().numpy()
+        logits[batch.rows], batch_states = outputs_of_batch(model, tensors, arithmetic)
         if not np.isfinite(logits[batch.rows]).all():
             raise TeacherError("the teacher's logits are not finite numbers")
         for pooling, target in states.items():
-            batch_states = pool(outputs.hidden_states[1:], tensors["attention_mask"], pooling)
-            target[batch.rows] = batch_states.cpu().numpy().astype(np.float16)
-            if not np.isfinite(target[batch.rows]).all():
+            target[batch.rows] = batch_states[pooling]
+            if not np.isfinite(batch_states[pooling]).all():
                 raise TeacherError("the teacher's states do not fit 16-bit floats")
         for array_pages in pages:
             array_pages.touch(len(batch.rows))
