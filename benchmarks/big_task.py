@@ -32,7 +32,8 @@ from harness.models.checkpoints import locate, tokenizer_of
 
 ROWS = {"mnli": 392_702, "qqp": 363_846}
 QUICK_ROWS = 20_000
-EVALUATION_ROWS = {"dev_matched.tsv": 9_815, "dev_mismatched.tsv": 9_832}
+EVALUATION_SHARES = {"dev_matched.tsv": 0.02499, "dev_mismatched.tsv": 0.02504}
+"""Rows of the evaluation splits as a share of the training rows."""
 COLUMNS = (
     *("index", "promptID", "pairID", "genre", "sentence1_binary_parse", "sentence2_binary_parse"),
     *("sentence1_parse", "sentence2_parse", "sentence1", "sentence2", "gold_label"),
@@ -158,7 +159,8 @@ def write_task(data: Path, rows: int, vocabulary: Sequence[str]) -> None:
     limits = np.cumsum(1 / (np.arange(len(words)) + COMMON_WORDS))
     folder = data / "MNLI"
     folder.mkdir(parents=True, exist_ok=True)
-    for name, count in {"train.tsv": rows, **EVALUATION_ROWS}.items():
+    for name, share in {"train.tsv": 1.0, **EVALUATION_SHARES}.items():
+        count = round(share * rows)
         lengths = [
             np.clip(rng.lognormal(np.log(median), sigma, count).round(), 1, most).astype(int)
             for median, sigma, most in LENGTHS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from harness.errors import StorageError
+from harness.errors import StorageError, first_line
 
 Texts = Sequence[tuple[str, ...]]
 """The sentences of examples (examples,): 1 or 2 for each."""
@@ -80,19 +79,17 @@ def store_texts(texts: Iterable[tuple[str, ...]], columns: int) -> ArrowTexts:
     """
     schema = pa.schema([(str(column), pa.large_string()) for column in range(columns)])
     iterator = iter(texts)
-    descriptor, name = tempfile.mkstemp(prefix="harness-texts-", suffix=".arrow")
-    os.close(descriptor)
     try:
-        with pa.OSFile(name, "wb") as file, pa.ipc.new_file(file, schema) as writer:
-            while examples := list(islice(iterator, CHUNK)):
-                writer.write_batch(_batch(examples, schema))
-        with pa.memory_map(name) as file:
-            return ArrowTexts(pa.ipc.open_file(file).read_all())
+        with tempfile.TemporaryDirectory(prefix="harness-texts-") as folder:
+            path = str(Path(folder) / "texts.arrow")
+            with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, schema) as writer:
+                while examples := list(islice(iterator, CHUNK)):
+                    writer.write_batch(_batch(examples, schema))
+            with pa.memory_map(path) as file:
+                return ArrowTexts(pa.ipc.open_file(file).read_all())
     except OSError as error:
-        folder = Path(name).parent
-        raise StorageError(f"{folder}: cannot be written ({error.strerror or error})") from error
-    finally:
-        Path(name).unlink()
+        reason = error.strerror or first_line(error)
+        raise StorageError(f"{tempfile.gettempdir()}: cannot be written ({reason})") from error
 
 
 def _batch(examples: Sequence[tuple[str, ...]], schema: pa.Schema) -> Any:

@@ -22,7 +22,7 @@ from harness.models.families import family_of
 from harness.models.network import pool
 from harness.pooling_table import POOLINGS
 from harness.runtime.device import Arithmetic
-from harness.storage.arrays import ResidentPages, map_array
+from harness.storage.arrays import MappedRows, map_array
 from harness.storage.folders import build_once
 
 SHARE_SAMPLE = 4096
@@ -37,13 +37,13 @@ class TeacherOutputs:
     """A teacher's outputs for one split.
 
     `logits` are (examples, outputs) in fp32, and `states` are (examples, layers, width) in fp16. Both
-    lie on the GPU or in mapped files. The operating system reads only the rows of a file that are used,
-    and `pages` bounds those that stay in this process.
+    lie on the GPU or in mapped files. The operating system reads only the rows of a file that are used.
+    Batches of mapped states come from `mapped_states`, which bounds the pages in this process.
     """
 
     logits: Tensor
     states: Tensor
-    pages: ResidentPages | None = None
+    mapped_states: MappedRows | None = None
 
     def to_device(self, device: torch.device) -> TeacherOutputs:
         """The outputs in a GPU's memory. Outputs above `SHARE_OF_GPU` stay in their files."""
@@ -65,11 +65,13 @@ class TeacherOutputs:
         The tensors are in fp32 on the device.
         """
         rows = rows.to(self.states.device, non_blocking=True)
-        states = self.states[rows].to(device, non_blocking=True).float()
+        if self.mapped_states is None:
+            states = self.states[rows]
+        else:
+            flat_states = torch.from_numpy(self.mapped_states.read(rows.flatten().numpy()))
+            states = flat_states.unflatten(0, rows.shape)
         logits = self.logits[rows].to(device, non_blocking=True)
-        if self.pages is not None:
-            self.pages.touch(rows.numel())
-        return Layers(logits, states)
+        return Layers(logits, states.to(device, non_blocking=True).float())
 
     def variance_shares(self) -> list[float]:
         """The variance between examples as a share of energy, for each layer, in [0, 1].
@@ -112,7 +114,7 @@ def teacher_outputs(
     outputs: dict[Pooling, TeacherOutputs] = {}
     for pooling in POOLINGS:
         states = map_array(folder / f"{pooling}.npy")
-        outputs[pooling] = TeacherOutputs(logits, torch.from_numpy(states), ResidentPages(states))
+        outputs[pooling] = TeacherOutputs(logits, torch.from_numpy(states), MappedRows(states))
     return outputs
 
 
@@ -152,9 +154,9 @@ def _compute(
     create = np.lib.format.open_memmap
     logits = create(folder / "logits.npy", "w+", np.float32, (examples, int(config.num_labels)))
     states = {
-        pooling: create(folder / f"{pooling}.npy", "w+", np.float16, shape) for pooling in POOLINGS
+        pooling: MappedRows(create(folder / f"{pooling}.npy", "w+", np.float16, shape))
+        for pooling in POOLINGS
     }
-    pages = [ResidentPages(array) for array in states.values()]
     for file in folder.glob("*.npy"):
         _reserve(file)
     tokens = inputs.tokens(arithmetic.device)
@@ -164,11 +166,9 @@ def _compute(
         if not np.isfinite(logits[batch.rows]).all():
             raise TeacherError("the teacher's logits are not finite numbers")
         for pooling, target in states.items():
-            target[batch.rows] = batch_states[pooling]
+            target.write(batch.rows, batch_states[pooling])
             if not np.isfinite(batch_states[pooling]).all():
                 raise TeacherError("the teacher's states do not fit 16-bit floats")
-        for array_pages in pages:
-            array_pages.touch(len(batch.rows))
         advance(1)
     for array in (logits, *states.values()):
         array.flush()

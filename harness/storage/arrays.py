@@ -9,11 +9,12 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
-AROUND = 16 * mmap.PAGESIZE
-"""Bytes around an address that Linux maps at one page fault, where they are in its cache."""
-MOST_RESIDENT = 128 * 2**20
-"""Bytes of one mapped array that a process holds before it gives the pages back."""
+MOST_RESIDENT = 64 * 2**20
+"""Bytes of mapped files that may become resident before `MappedRows` gives its pages back."""
+PIECE = 32
+"""Rows that are read or written at once. Linux may make 2 MiB resident for one row."""
 
 
 class ArrayWriter:
@@ -54,32 +55,57 @@ class ArrayWriter:
         np.lib.format.write_array_header_1_0(self._file, header)
 
 
-class ResidentPages:
-    """Counts the pages of a mapped array that are resident, and gives them back above a bound.
+class MappedRows:
+    """Rows of a mapped array (rows, ...), of which few pages are resident.
 
     Rows that are read at random make the whole file resident in the end, while the system has free
-    memory. The pages stay in the system's cache: giving them back costs a page fault at the next read.
+    memory. Pages that are given back stay in the system's cache, and cost a page fault at the next read.
+    The system reads ahead of the rows only where the whole file fits into free memory.
     """
 
-    def __init__(self, array: npt.NDArray[Any], most: int = MOST_RESIDENT) -> None:
+    def __init__(self, array: npt.NDArray[Any]) -> None:
         base: Any = array.base
         assert isinstance(base, mmap.mmap)
+        self.array = array
         self._map = base
-        self._most = most
-        self._row_bytes = array[:1].nbytes + AROUND
-        self._bytes = 0
+        self._start = _mapped_bytes()
+        is_large = array.nbytes > psutil.virtual_memory().available
+        if is_large and hasattr(mmap, "MADV_RANDOM"):  # not on Windows
+            base.madvise(mmap.MADV_RANDOM)
 
-    def touch(self, rows: int) -> None:
-        """Count that many rows as read or written. Call this after the read."""
-        self._bytes += rows * self._row_bytes
-        if self._bytes > self._most:
-            self.release()
+    def read(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """A copy of some rows (k,)."""
+        values = np.empty((len(rows), *self.array.shape[1:]), self.array.dtype)
+        for start in range(0, len(rows), PIECE):
+            piece = slice(start, start + PIECE)
+            values[piece] = self.array[rows[piece]]
+            self._bound()
+        return values
 
-    def release(self) -> None:
-        """Give all pages back. Writes to a shared map are in the file, and no other write is lost."""
-        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+    def write(self, rows: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> None:
+        """Write some rows (k,) of a shared map. The file has them, whatever happens to the pages."""
+        for start in range(0, len(rows), PIECE):
+            piece = slice(start, start + PIECE)
+            self.array[rows[piece]] = values[piece]
+            self._bound()
+
+    def flush(self) -> None:
+        """Write a shared map's changes to the disk. Raises OSError where the system cannot."""
+        self._map.flush()
+
+    def _bound(self) -> None:
+        if _mapped_bytes() - self._start > MOST_RESIDENT:
             self._map.madvise(mmap.MADV_DONTNEED)
-        self._bytes = 0
+            self._start = _mapped_bytes()
+
+
+def _mapped_bytes() -> int:
+    """Resident bytes of files that this process maps; 0 where the system is not Linux."""
+    try:
+        pages = Path("/proc/self/statm").read_text().split()
+    except FileNotFoundError:
+        return 0
+    return int(pages[2]) * mmap.PAGESIZE
 
 
 def map_array(path: Path) -> npt.NDArray[Any]:
