@@ -170,5 +170,6 @@ def _compute(
             if not np.isfinite(batch_states[pooling]).all():
                 raise TeacherError("the teacher's states do not fit 16-bit floats")
         advance(1)
-    for array in (logits, *states.values()):
-        array.flush()
+    logits.flush()
+    for target in states.values():
+        target.flush()
