@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from statistics import median
 
 import numpy as np
 import psutil
@@ -23,6 +24,9 @@ from harness.training.live_teacher import LiveTeacher
 from harness.training.population import Population
 from harness.training.recipe import Member, Recipe
 
+MOST_TIMINGS = 5
+ENOUGH_SECONDS = 0.2
+"""Seconds of all timings of a step after which no more timings are needed."""
 PRETRAINING_STEPS = 8
 """Timed steps of each stage of the demo encoder's pre-training."""
 
@@ -48,31 +52,36 @@ class StepClock:
     def epoch(
         self, recipe: Recipe, make_step: Callable[[Batch], Callable[[int], object]], more: int = 0
     ) -> float:
-        """Seconds of an epoch, from one step at each padded length of the schedule.
+        """Seconds of an epoch, from a batch at each padded length of the schedule.
 
-        `make_step` makes the step of a batch. The step runs twice, and the second time counts.
+        `make_step` makes the step of a batch. After a first run the step is timed once; a short step is
+        timed up to `MOST_TIMINGS` times, and the median counts.
         """
         batches = recipe.schedule().epoch(0, 0)
         seconds = 0.0
         for width in sorted({batch.width for batch in batches}):
             release_memory()
             step = make_step(next(batch for batch in batches if batch.width == width))
-            for attempt in range(2):
+            step(0)
+            timings: list[float] = []
+            while len(timings) < MOST_TIMINGS and sum(timings) < ENOUGH_SECONDS:
                 start = time.perf_counter()
-                step(attempt)
+                step(len(timings) + 1)
                 if self.arithmetic.device.type == "cuda":
                     torch.cuda.synchronize()
-                step_seconds = time.perf_counter() - start
+                timings.append(time.perf_counter() - start)
             self.note_memory(more)
             del step  # else two populations would be in memory
-            seconds += step_seconds * sum(batch.width == width for batch in batches)
+            seconds += median(timings) * sum(batch.width == width for batch in batches)
         return seconds
 
-    def training(self, recipe: Recipe, members: list[Member], more: int = 0) -> float:
-        """Seconds of one epoch of a population."""
+    def training(
+        self, recipe: Recipe, make_members: Callable[[], list[Member]], more: int = 0
+    ) -> float:
+        """Seconds of one epoch of a population. Only the population holds its members' weights."""
 
         def make_step(batch: Batch) -> Callable[[int], object]:
-            population = Population(members, _part(recipe, batch))
+            population = Population(make_members(), _part(recipe, batch))
             return lambda attempt: population.epoch(attempt, lambda steps: None)
 
         return self.epoch(recipe, make_step, more)
@@ -129,13 +138,13 @@ class StepClock:
 
 
 def _part(recipe: Recipe, batch: Batch) -> Recipe:
-    """A recipe whose training split is one batch, for two epochs."""
+    """A recipe whose training split is one batch, for an epoch of each run of the step."""
     rows = torch.from_numpy(batch.rows)
     return replace(
         recipe,
         inputs=recipe.inputs.part(batch.rows),
         labels=recipe.labels[rows.to(recipe.labels.device)],
         teacher=recipe.teacher and recipe.teacher.part(rows % len(recipe.teacher.states)),
-        training=replace(recipe.training, epochs=2, batch_size=len(rows)),
+        training=replace(recipe.training, epochs=1 + MOST_TIMINGS, batch_size=len(rows)),
         words=recipe.vocabulary,
     )

@@ -74,8 +74,10 @@ def time_steps(
     )
     teacher_seconds = 0.0
     if config.teacher.checkpoint is None:
-        members = [Member(_random_weights(shape), None, {"learning_rate": 1e-6}, 0)]
-        teacher_seconds = clock.training(replace(recipe, training=teacher_training), members)
+        teacher_seconds = clock.training(
+            replace(recipe, training=teacher_training),
+            lambda: [Member(_random_weights(shape), None, {"learning_rate": 1e-6}, 0)],
+        )
     with global_seed("plan"):
         teacher = new_classifier(shape).to(arithmetic.device).eval()
     examples = len(data.train)
@@ -159,7 +161,7 @@ class _StudentTimes:
             self.live_seconds[method.name] = live_seconds
         # The members here have one seed, and so one live teacher. Those of a study may all differ.
         more = self.mapped + (size - 1) * live_bytes
-        seconds = self.clock.training(recipe, [member] * size, more)
+        seconds = self.clock.training(recipe, lambda: [member] * size, more)
         return max(seconds - live_seconds, 0.0) / size
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from harness.errors import StorageError, first_line
+from harness.storage.arrays import give_back
 
 Texts = Sequence[tuple[str, ...]]
 """The sentences of examples (examples,): 1 or 2 for each."""
@@ -24,11 +26,18 @@ class ArrowTexts(Sequence[tuple[str, ...]]):
     """Rows of an Arrow table of texts, in any order. Each column is one sentence of the examples.
 
     `rows` (examples,) are the table's rows that belong to the sequence. `take` makes another sequence of
-    the same table, without a copy of texts.
+    the same table, without a copy of texts. Reads give the pages of `file`, where the table lies, back to
+    the system.
     """
 
-    def __init__(self, table: pa.Table, rows: npt.NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self,
+        table: pa.Table,
+        rows: npt.NDArray[np.int64] | None = None,
+        file: mmap.mmap | None = None,
+    ) -> None:
         self._table = table
+        self._file = file
         self._batches = table.to_batches()
         self._ends = np.cumsum([batch.num_rows for batch in self._batches])
         self._rows = np.arange(table.num_rows) if rows is None else rows
@@ -44,7 +53,7 @@ class ArrowTexts(Sequence[tuple[str, ...]]):
 
     def __getitem__(self, index: int | slice) -> tuple[str, ...] | ArrowTexts:
         if isinstance(index, slice):
-            return ArrowTexts(self._table, self._rows[index])
+            return ArrowTexts(self._table, self._rows[index], self._file)
         return self._read(self._rows[[index]])[0]
 
     def __iter__(self) -> Iterator[tuple[str, ...]]:
@@ -53,7 +62,7 @@ class ArrowTexts(Sequence[tuple[str, ...]]):
 
     def take(self, positions: npt.NDArray[np.int64]) -> ArrowTexts:
         """The examples at these positions."""
-        return ArrowTexts(self._table, self._rows[positions])
+        return ArrowTexts(self._table, self._rows[positions], self._file)
 
     def _read(self, rows: npt.NDArray[np.int64]) -> list[tuple[str, ...]]:
         """The examples in these rows of the table, as Python strings."""
@@ -66,6 +75,8 @@ class ArrowTexts(Sequence[tuple[str, ...]]):
             cells = zip(*(column.to_pylist() for column in columns.columns), strict=True)
             for place, example in zip(places.tolist(), cells, strict=True):
                 texts[place] = example
+        if self._file is not None:
+            give_back(self._file)
         return texts
 
 
@@ -81,12 +92,14 @@ def store_texts(texts: Iterable[tuple[str, ...]], columns: int) -> ArrowTexts:
     iterator = iter(texts)
     try:
         with tempfile.TemporaryDirectory(prefix="harness-texts-") as folder:
-            path = str(Path(folder) / "texts.arrow")
-            with pa.OSFile(path, "wb") as file, pa.ipc.new_file(file, schema) as writer:
+            path = Path(folder) / "texts.arrow"
+            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
                 while examples := list(islice(iterator, CHUNK)):
                     writer.write_batch(_batch(examples, schema))
-            with pa.memory_map(path) as file:
-                return ArrowTexts(pa.ipc.open_file(file).read_all())
+            with path.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
+            return ArrowTexts(table, file=mapped)
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise StorageError(f"{tempfile.gettempdir()}: cannot be written ({reason})") from error

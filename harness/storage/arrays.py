@@ -95,8 +95,14 @@ class MappedRows:
 
     def _bound(self) -> None:
         if _mapped_bytes() - self._start > MOST_RESIDENT:
-            self._map.madvise(mmap.MADV_DONTNEED)
+            give_back(self._map)
             self._start = _mapped_bytes()
+
+
+def give_back(file: mmap.mmap) -> None:
+    """Give the resident pages of a mapped file back to the system. The file keeps its content."""
+    if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        file.madvise(mmap.MADV_DONTNEED)
 
 
 def _mapped_bytes() -> int:
