@@ -26,8 +26,8 @@ class ArrowTexts(Sequence[tuple[str, ...]]):
     """Rows of an Arrow table of texts, in any order. Each column is one sentence of the examples.
 
     `rows` (examples,) are the table's rows that belong to the sequence. `take` makes another sequence of
-    the same table, without a copy of texts. Reads give the pages of `file`, where the table lies, back to
-    the system.
+    the same table, without a copy of texts. The table lies in the mapped `file`, whose pages every read
+    gives back to the system.
     """
 
     def __init__(
