@@ -165,7 +165,7 @@ def _glue_split(data: Path, task: str, examples: int) -> EncodedSplit:
     tokenizer = tokenizer_of(locate("minilm", task, Path()))
     source = SourceConfig(kind="folder", folder=str(data))
     split = load_task_data(load_task(task), source, ProtocolConfig()).train
-    split_tokens = encode(split, tokenizer, MAX_LENGTH)
+    split_tokens = encode(split.texts, tokenizer, MAX_LENGTH)
     # Examples at equal steps in the order of length have the same distribution of lengths.
     order = np.argsort(split_tokens.lengths, kind="stable")
     rows = order[np.linspace(0, len(order) - 1, min(examples, len(order))).round().astype(int)]

@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-import torch
-from torch.utils._pytree import tree_leaves
-from transformers import PretrainedConfig
-
-from harness.config import ROUND, StudyConfig
-from harness.data.batches import Batch, LengthSchedule
+from harness.cli.timed_steps import TimedSteps, pretrains, time_steps
+from harness.config import StudyConfig
+from harness.data.batches import LengthSchedule
 from harness.data.sources import TaskData
 from harness.data.tasks import Task
-from harness.data.tokens import EncodedSplit
 from harness.errors import MethodError
-from harness.method import Method, View
-from harness.models.student import classifier_config, new_classifier
+from harness.method import Method
+from harness.pooling_table import POOLINGS
 from harness.registry.discovery import chosen_methods
 from harness.registry.instantiate import check_method, shapes_of, usable_methods
 from harness.registry.space import space_of
 from harness.runtime.device import Arithmetic
-from harness.runtime.randomness import global_seed
-from harness.training.live_teacher import LiveTeacher
-from harness.training.population import Population
-from harness.training.recipe import Member, Recipe
-from harness.training.sizing import population_size
 from harness.training.task_setup import TaskOutline, outline_task
 
-FLOAT = 4
+FLOAT, HALF = 4, 2
+TOKEN, OFFSET = 5, 8
+"""Bytes of a token's id and type, and of an example's place among the tokens."""
 ANSWER = 16
 """Bytes of an example's id and label in the ledger, beside a run's logits."""
-ADAM_COPIES = 4
-"""Copies of the weights in training: weights, gradients and the optimiser's two moments."""
 
 
 @dataclass(frozen=True)
@@ -88,22 +78,6 @@ class TaskPlan:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class TimedSteps:
-    """Seconds and memory of a task's training on this machine, measured on a few real steps.
-
-    `student` and `teacher` are seconds of one run's epoch. `live_teacher` has the live teacher's seconds
-    of one run's epoch for each method that needs a live teacher. `memory` is the bytes that a population
-    takes, and `weights` the bytes of one student.
-    """
-
-    student: float
-    teacher: float
-    live_teacher: Mapping[str, float]
-    memory: int
-    weights: int
-
-
 def plan_task(
     config: StudyConfig, data: TaskData, arithmetic: Arithmetic, scratch: Path
 ) -> TaskPlan:
@@ -116,9 +90,11 @@ def plan_task(
         TeacherError: teacher or start is missing, or they do not belong together.
         MethodError: no method can be used.
     """
+    start = time.perf_counter()
     outline = outline_task(config, data, arithmetic, scratch, pretrain=False, splits=("train",))
+    token_seconds = time.perf_counter() - start
     methods, errors = _usable_methods(config, data.task, outline)
-    costs = _time_steps(config, data, arithmetic, outline, methods)
+    costs = time_steps(config, data, arithmetic, outline, methods)
     repeats, epochs = config.protocol.repeats, config.training.epochs
     searches, reports = config.search_runs, config.report_runs
     runs = len(methods) * (searches + reports)
@@ -126,9 +102,10 @@ def plan_task(
     student_steps = LengthSchedule(lengths, config.training.batch_size).steps_per_epoch
     teacher_steps = LengthSchedule(lengths, config.teacher.batch_size).steps_per_epoch
     teacher_epochs = config.teacher.epochs if config.teacher.checkpoint is None else 0
+    student_seconds = epochs * sum(costs.students.values()) + len(methods) * costs.evaluation
+    run_seconds = (searches + reports) * student_seconds
     live_seconds = (searches + reports) * epochs * sum(costs.live_teacher.values())
-    # The teacher's outputs take forward passes only, about a third of an epoch of fine-tuning.
-    teacher_seconds = (teacher_epochs + 1 / 3) * costs.teacher
+    teacher_seconds = teacher_epochs * costs.teacher + costs.outputs
     return TaskPlan(
         task=data.task.name,
         train_examples=len(data.train),
@@ -136,13 +113,15 @@ def plan_task(
         report_runs=repeats * len(methods) * reports,
         teacher_steps=repeats * teacher_steps * teacher_epochs,
         student_steps=repeats * student_steps * epochs * runs,
-        seconds=repeats * (runs * epochs * costs.student + teacher_seconds + live_seconds),
+        seconds=token_seconds
+        + costs.pretraining
+        + repeats * (run_seconds + live_seconds + teacher_seconds),
         stopping=config.protocol.stopping,
         live_methods=tuple(costs.live_teacher),
         live_seconds=repeats * live_seconds,
         left_out={name: str(error) for name, error in errors.items()},
-        memory_bytes=psutil.Process().memory_info().rss + costs.memory,
-        disk_bytes=repeats * _disk_bytes(config, data, outline, len(methods), costs.weights),
+        memory_bytes=costs.memory,
+        disk_bytes=_disk_bytes(config, data, outline, len(methods), costs),
     )
 
 
@@ -160,143 +139,26 @@ def _usable_methods(
     return usable_methods(chosen_methods(config), config.baseline, check)
 
 
-def _time_steps(
-    config: StudyConfig,
-    data: TaskData,
-    arithmetic: Arithmetic,
-    outline: TaskOutline,
-    methods: Sequence[type[Method]],
-) -> TimedSteps:
-    """Time populations of students, a teacher, and the live teacher of each method that needs one."""
-    folder, inputs = outline.origin.folder, outline.inputs["train"]
-    teacher_layers = int(outline.teacher_encoder.num_hidden_layers)
-    teacher_shape, teacher = _random_member(folder, data.task, teacher_layers)
-    student_shape, student = _random_member(folder, data.task, config.student.layers)
-    recipe = _recipe(config, data, inputs, arithmetic, student_shape)
-    live_methods = [method for method in methods if method.needs]
-    round_runs = min(ROUND, config.search.trials) * config.search.seeds
-    if config.protocol.unit == "methods":
-        round_runs = config.search.trials
-    max_size = max((len(methods) - len(live_methods)) * round_runs, 1)
-    size = min(population_size(recipe, student), max_size)
-    student_seconds = _epoch_seconds(recipe, [student] * size) / size
-    live_costs = {
-        method.name: _live_cost(recipe, folder, data.task, method) for method in live_methods
-    }
-    teacher_recipe = _recipe(config, data, inputs, arithmetic, teacher_shape)
-    weights = FLOAT * sum(value.numel() for value in student.weights.values())
-    live_bytes = max((held_bytes for _, held_bytes in live_costs.values()), default=0)
-    return TimedSteps(
-        student=student_seconds,
-        teacher=_epoch_seconds(teacher_recipe, [teacher]),
-        live_teacher={name: seconds for name, (seconds, _) in live_costs.items()},
-        memory=size * (weights * ADAM_COPIES + live_bytes),
-        weights=weights,
-    )
-
-
 def _disk_bytes(
-    config: StudyConfig, data: TaskData, outline: TaskOutline, methods: int, weights: int
+    config: StudyConfig, data: TaskData, outline: TaskOutline, methods: int, costs: TimedSteps
 ) -> int:
-    """Bytes of a task's teacher outputs, predictions, kept students and teacher."""
+    """Bytes of a task's tokens, encoder, teacher, its outputs, predictions and kept students."""
     encoder = outline.teacher_encoder
     layers, width = int(encoder.num_hidden_layers), int(encoder.hidden_size)
     logits = data.task.outputs * FLOAT
     examples = sum(len(split) for split in data.splits.values())
-    cache = examples * (2 * layers * width * 2 + logits)
+    cache = examples * (len(POOLINGS) * layers * width * HALF + logits)
     report_runs = methods * config.report_runs
     answers = sum(len(split) for split in (data.evaluation | data.test).values())
     predictions = report_runs * answers * (logits + ANSWER)
     students = {"best": methods, "report": report_runs, "none": 0}[config.keep]
-    return cache + predictions + (students + 1) * weights
-
-
-def _random_member(folder: Path, task: Task, layers: int) -> tuple[PretrainedConfig, Member]:
-    """The shape of a classifier of this depth, and a member with random weights and without a method."""
-    shape = classifier_config(folder, task, layers)
-    with global_seed("plan"):
-        weights = new_classifier(shape).state_dict()
-    return shape, Member(weights, None, {"learning_rate": 1e-6}, 0)
-
-
-def _recipe(
-    config: StudyConfig,
-    data: TaskData,
-    inputs: EncodedSplit,
-    arithmetic: Arithmetic,
-    shape: PretrainedConfig,
-) -> Recipe:
-    return Recipe(
-        model=shape,
-        inputs=inputs,
-        labels=torch.from_numpy(data.train.labels).to(arithmetic.device),
-        teacher=None,
-        regression=data.task.regression,
-        view=View(config.pooling),
-        training=config.training,
-        weights="convex",
-        arithmetic=arithmetic,
-    )
-
-
-def _live_cost(recipe: Recipe, folder: Path, task: Task, kind: type[Method]) -> tuple[float, int]:
-    """Seconds of a live teacher in an epoch of one run, and bytes of its outputs in the largest step."""
-    shape = classifier_config(folder, task)
-    with global_seed("plan"):
-        model = new_classifier(shape).to(recipe.arithmetic.device).eval()
-    teacher = LiveTeacher(
-        replace(recipe, live_teacher=model, view=kind.view(recipe.view.pooling)), [0]
-    )
-    held_bytes = 0
-
-    def make_step(batch: Batch) -> Callable[[int], object]:
-        inputs = recipe.tokens.batch(torch.from_numpy(batch.rows)[None], batch.width)
-
-        def step(attempt: int) -> None:
-            nonlocal held_bytes
-            tensors = tree_leaves(teacher.layers(inputs))
-            held_bytes = max(held_bytes, sum(tensor.nbytes for tensor in tensors))
-
-        return step
-
-    return _seconds_by_width(recipe, make_step), held_bytes
-
-
-def _epoch_seconds(recipe: Recipe, members: list[Member]) -> float:
-    """Seconds of one epoch of a population."""
-
-    def make_step(batch: Batch) -> Callable[[int], object]:
-        part = replace(
-            recipe,
-            inputs=recipe.inputs.part(batch.rows),
-            labels=recipe.labels[torch.from_numpy(batch.rows).to(recipe.labels.device)],
-            training=replace(recipe.training, epochs=2, batch_size=len(batch.rows)),
-        )
-        population = Population(members, part)
-        return lambda attempt: population.epoch(attempt, lambda steps: None)
-
-    return _seconds_by_width(recipe, make_step)
-
-
-def _seconds_by_width(
-    recipe: Recipe, make_step: Callable[[Batch], Callable[[int], object]]
-) -> float:
-    """Seconds of an epoch, from one step at each padded length of the schedule.
-
-    `make_step` makes the step of a batch. The step runs twice, and the second time counts.
-    """
-    batches = recipe.schedule().epoch(0, 0)
-    seconds = 0.0
-    for width in sorted({batch.width for batch in batches}):
-        step = make_step(next(batch for batch in batches if batch.width == width))
-        for attempt in range(2):
-            start = time.perf_counter()
-            step(attempt)
-            if recipe.arithmetic.device.type == "cuda":
-                torch.cuda.synchronize()
-            step_seconds = time.perf_counter() - start
-        seconds += step_seconds * sum(batch.width == width for batch in batches)
-    return seconds
+    teacher = 0 if outline.origin.from_outside else costs.teacher_weights
+    lengths = outline.inputs["train"].lengths
+    all_examples = examples + sum(len(split) for split in data.test.values())
+    tokens = int(all_examples * (lengths.mean() * TOKEN + OFFSET))
+    pretrained = costs.encoder_weights if pretrains(config, outline) else 0
+    of_a_repeat = cache + predictions + students * costs.student_weights + teacher
+    return tokens + pretrained + config.protocol.repeats * of_a_repeat
 
 
 def _duration(seconds: float) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.tasks import Task
+from harness.data.tasks import HubLayout, Task
 from harness.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 Labels = npt.NDArray[np.int64] | npt.NDArray[np.float32]
 
@@ -48,3 +52,32 @@ def class_name(value: object, names: Sequence[str]) -> object:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
         return names[value]
     return value
+
+
+def hub_labels(rows: Dataset, task: Task, layout: HubLayout, place: str) -> Labels:
+    """The labels of a data set on the hub (examples,), from names, indices of names, or scores.
+
+    Raises:
+        DataError: naming the place, for labels of other names, or as `label_of` does.
+    """
+    names = _hub_label_names(rows, task, layout, place)
+    labels = [
+        label_of(class_name(value, names), task, layout.words, f"{place}, row {row}")
+        for row, value in enumerate(rows[layout.label])
+    ]
+    return as_array(labels, task)
+
+
+def _hub_label_names(rows: Dataset, task: Task, layout: HubLayout, place: str) -> Sequence[str]:
+    """The class names by the data set's integer labels; empty if an integer is itself the label.
+
+    A data set may declare the names of its classes. Otherwise integers are indices of the task's labels,
+    unless these labels are numbers, or the layout's `words` map the integers to labels.
+    """
+    class_names: list[str] | None = getattr(rows.features[layout.label], "names", None)
+    if class_names is not None:
+        if not layout.words and sorted(class_names) != sorted(task.labels):
+            raise DataError(f"{place} has labels {class_names}, expected {list(task.labels)}")
+        return class_names
+    has_numbers = any(label.lstrip("+-").isdecimal() for label in task.labels)
+    return () if layout.words or has_numbers else task.labels

@@ -1,9 +1,11 @@
-"""Rows of data files: GLUE's TSV, CSV, JSONL and parquet. Each row has its place in the file."""
+"""Rows of data files: GLUE's TSV, CSV, JSONL and parquet. Each row has its place in the file.
+
+No function holds a whole file: the files of a large task take several times the memory of its texts.
+"""
 
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +17,8 @@ from harness.runtime.progress import say
 Column = str | int
 Row = tuple[str, list[Any]]
 """The row's place ("file:line"), and the row's cells."""
+PARQUET_ROWS = 4096
+"""Rows of a parquet file that are read at the same time."""
 
 
 def read_rows(
@@ -39,35 +43,49 @@ def read_rows(
         raise DataError(f"{path}: the suffix is none of {', '.join([*_RECORDS, *_READERS])}")
 
 
-def _text(path: Path) -> str:
+def _check_utf8(path: Path) -> None:
+    """Read a file once, to name the first byte that is not UTF-8 before any row."""
+    start = 0
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    line.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    place = f"{path}:{number}: byte {start + error.start}"
+                    raise DataError(f"{place} is not UTF-8") from error
+                start += len(line)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        return data.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        number = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}:{number}: byte {error.start} is not UTF-8") from error
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a text file without their LF. An empty file has one empty line."""
+    _check_utf8(path)
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        yield file.readline().removesuffix("\n")
+        for line in file:
+            yield line.removesuffix("\n")
 
 
 def _tsv(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The numbered records of a TSV file: one record per line that ends in LF, without quoting."""
-    lines = _text(path).removesuffix("\n").split("\n")
-    yield from enumerate((line.removesuffix("\r").split("\t") for line in lines), start=1)
+    for number, line in enumerate(_lines(path), start=1):
+        yield number, line.removesuffix("\r").split("\t")
 
 
 def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The numbered records of a CSV file. Quoted cells may hold commas and line ends."""
-    text = _text(path)
-    csv.field_size_limit(max(len(text), csv.field_size_limit()))
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for cells in reader:
-            if cells:  # not a blank line
-                yield reader.line_num, cells
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: not CSV ({error})") from error
+    _check_utf8(path)
+    csv.field_size_limit(max(path.stat().st_size, csv.field_size_limit()))
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            for cells in reader:
+                if cells:  # not a blank line
+                    yield reader.line_num, cells
+        except csv.Error as error:
+            raise DataError(f"{path}:{reader.line_num}: not CSV ({error})") from error
 
 
 def _select(
@@ -114,7 +132,7 @@ def _position(column: Column, header: list[str], path: Path) -> int:
 
 def _jsonl(path: Path, columns: Sequence[Column]) -> Iterator[Row]:
     """The rows of a file with one JSON object a line."""
-    for number, line in enumerate(_text(path).split("\n"), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
         try:
@@ -130,6 +148,19 @@ def _jsonl(path: Path, columns: Sequence[Column]) -> Iterator[Row]:
 
 
 def _parquet(path: Path, columns: Sequence[Column]) -> Iterator[Row]:
+    number = 0
+    for batch in _parquet_batches(path, columns):
+        try:
+            cells = [batch.column(column).to_pylist() for column in columns]
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: a text is not UTF-8") from error
+        for row in zip(*cells, strict=True):
+            yield f"{path}, row {number}", list(row)
+            number += 1
+
+
+def _parquet_batches(path: Path, columns: Sequence[Column]) -> Iterator[Any]:
+    """The record batches of a parquet file, with these columns."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -140,18 +171,12 @@ def _parquet(path: Path, columns: Sequence[Column]) -> Iterator[Row]:
                 if names.count(column) != 1:
                     count = "no" if column not in names else "more than one"
                     raise DataError(f"{path}: {count} column '{column}' ({', '.join(names)})")
-            table = file.read(columns=list(columns))
+            yield from file.iter_batches(PARQUET_ROWS, columns=list(columns))
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise DataError(f"{path}: cannot be read ({reason})") from error
     except pa.ArrowException as error:
         raise DataError(f"{path}: not parquet ({first_line(error)})") from error
-    try:
-        cells = [table.column(column).to_pylist() for column in columns]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: a text is not UTF-8") from error
-    for number, row in enumerate(zip(*cells, strict=True)):
-        yield f"{path}, row {number}", list(row)
 
 
 _RECORDS = {".tsv": _tsv, ".csv": _csv}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.config import ProtocolConfig, SourceConfig
-from harness.data.labels import Labels, as_array, class_name, label_of
+from harness.data.labels import Labels, as_array, hub_labels, label_of
 from harness.data.readers import read_rows
 from harness.data.tasks import FolderLayout, HubLayout, Task
+from harness.data.texts import ArrowTexts, Texts, store_texts
 from harness.demo import examples as demo
 from harness.errors import DataError
 from harness.metric_table import metric_of
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
 class Split:
     """Examples of one split: `texts` (examples,) tuples of 1 or 2 sentences, and `labels` (examples,).
 
-    `ids` (examples,) are the rows' numbers in the file or data set, from 0. Labels of a test split are
-    NaN.
+    Texts of files and of the hub stay on disk, and a read makes Python strings. `ids` (examples,) are
+    the rows' numbers in the file or data set, from 0. Labels of a test split are NaN.
     """
 
-    texts: tuple[tuple[str, ...], ...]
+    texts: Texts
     labels: Labels
     ids: npt.NDArray[np.int64]
 
@@ -51,7 +52,9 @@ class Split:
 
     def take(self, rows: npt.NDArray[np.int64]) -> Split:
         """The examples at these positions."""
-        return Split(tuple(self.texts[row] for row in rows), self.labels[rows], self.ids[rows])
+        texts = self.texts
+        part = texts.take(rows) if isinstance(texts, ArrowTexts) else [texts[row] for row in rows]
+        return Split(part, self.labels[rows], self.ids[rows])
 
 
 @dataclass(frozen=True)
@@ -178,13 +181,18 @@ def read_file(path: Path, task: Task, layout: FolderLayout) -> Split:
         DataError: naming file and line, for an unreadable file, a missing column, a cell that is not a
             text, an unknown label or a score that is not a number in range.
     """
-    texts, labels = [], []
+    labels: list[float] = []
     columns = [*layout.columns, layout.label]
     rows = read_rows(path, columns, header=layout.header, skip_broken=layout.skip_broken_rows)
-    for place, (*cells, label) in rows:
-        texts.append(_texts(cells, place))
-        labels.append(label_of(label, task, layout.words, place))
-    return Split(tuple(texts), as_array(labels, task), np.arange(len(texts)))
+
+    def examples() -> Iterator[tuple[str, ...]]:
+        for place, (*cells, label) in rows:
+            texts = _texts(cells, place)
+            labels.append(label_of(label, task, layout.words, place))
+            yield texts
+
+    texts = store_texts(examples(), len(layout.columns))
+    return Split(texts, as_array(labels, task), np.arange(len(texts)))
 
 
 def read_test_file(path: Path, layout: FolderLayout) -> Split:
@@ -195,12 +203,12 @@ def read_test_file(path: Path, layout: FolderLayout) -> Split:
     """
     columns = layout.test_columns or layout.columns
     rows = read_rows(path, columns, header=layout.header or layout.test_columns is not None)
-    return _test_split(_texts(cells, place) for place, cells in rows)
+    texts = (_texts(cells, place) for place, cells in rows)
+    return _test_split(store_texts(texts, len(columns)))
 
 
-def _test_split(texts: Iterable[tuple[str, ...]]) -> Split:
-    rows = tuple(texts)
-    return Split(rows, np.full(len(rows), np.nan, np.float32), np.arange(len(rows)))
+def _test_split(texts: Texts) -> Split:
+    return Split(texts, np.full(len(texts), np.nan, np.float32), np.arange(len(texts)))
 
 
 def _texts(cells: Sequence[object], place: str) -> tuple[str, ...]:
@@ -250,49 +258,29 @@ def _read_hub(task: Task, source: SourceConfig) -> dict[str, Split]:
         if name in task.test:
             splits[name] = _test_split(texts)
         else:
-            labels = _hub_labels(dataset_splits[name], task, layout, place)
+            _check_columns(dataset_splits[name], [layout.label], place)
+            labels = hub_labels(dataset_splits[name], task, layout, place)
             splits[name] = Split(texts, labels, np.arange(len(texts)))
     return splits
 
 
-def _hub_texts(rows: Dataset, layout: HubLayout, place: str) -> tuple[tuple[str, ...], ...]:
-    """The sentences of each row (examples,)."""
-    columns = [_hub_column(rows, name, place) for name in layout.columns]
-    if any(not isinstance(text, str) for column in columns for text in column):
-        raise DataError(f"{place}: a cell of {' or '.join(layout.columns)} is not text")
-    return tuple(zip(*columns, strict=True))
+def _hub_texts(rows: Dataset, layout: HubLayout, place: str) -> ArrowTexts:
+    """The sentences of each row (examples,), in the data set's mapped files."""
+    import pyarrow as pa
+
+    _check_columns(rows, layout.columns, place)
+    table = rows.with_format("arrow")[:].select(list(layout.columns))
+    for column in table.columns:
+        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        if len(column) and (column.null_count or not is_text):
+            raise DataError(f"{place}: a cell of {' or '.join(layout.columns)} is not text")
+    return ArrowTexts(table)
 
 
-def _hub_labels(rows: Dataset, task: Task, layout: HubLayout, place: str) -> Labels:
-    """The labels (examples,), from names, indices of names, or scores."""
-    values = _hub_column(rows, layout.label, place)
-    names = _hub_label_names(rows, task, layout, place)
-    labels = [
-        label_of(class_name(value, names), task, layout.words, f"{place}, row {row}")
-        for row, value in enumerate(values)
-    ]
-    return as_array(labels, task)
-
-
-def _hub_label_names(rows: Dataset, task: Task, layout: HubLayout, place: str) -> Sequence[str]:
-    """The class names by the data set's integer labels; empty if an integer is itself the label.
-
-    A data set may declare the names of its classes. Otherwise integers are indices of the task's labels,
-    unless these labels are numbers, or the layout's `words` map the integers to labels.
-    """
-    class_names: list[str] | None = getattr(rows.features[layout.label], "names", None)
-    if class_names is not None:
-        if not layout.words and sorted(class_names) != sorted(task.labels):
-            raise DataError(f"{place} has labels {class_names}, expected {list(task.labels)}")
-        return class_names
-    has_numbers = any(label.lstrip("+-").isdecimal() for label in task.labels)
-    return () if layout.words or has_numbers else task.labels
-
-
-def _hub_column(rows: Dataset, name: str, place: str) -> list[object]:
-    if name not in rows.column_names:
-        raise DataError(f"{place} has no column '{name}'")
-    return list(rows[name])
+def _check_columns(rows: Dataset, columns: Sequence[str], place: str) -> None:
+    for name in columns:
+        if name not in rows.column_names:
+            raise DataError(f"{place} has no column '{name}'")
 
 
 _READERS = {"demo": _read_demo, "folder": _read_folder, "hub": _read_hub}

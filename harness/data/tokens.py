@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,13 @@ import torch
 from torch import Tensor
 
 from harness.data.sources import Split
+from harness.data.texts import CHUNK, Texts
+from harness.storage.arrays import ArrayWriter, map_array
 from harness.storage.folders import build_once
 
 ARRAYS = ("ids", "types", "offsets")
+MOST_INDICES = 2**20
+"""Token ids that are looked up at once: numpy copies indices to 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,11 @@ class EncodedSplit:
 
     def vocabulary(self) -> Tensor:
         """The token ids that occur, with the padding's id, sorted (words,)."""
-        return torch.from_numpy(np.union1d(self.ids, [self.pad_id]).astype(np.int64))
+        occurs = np.zeros(max(int(self.ids.max()), self.pad_id) + 1, dtype=bool)
+        occurs[self.pad_id] = True
+        for start in range(0, len(self.ids), MOST_INDICES):
+            occurs[self.ids[start : start + MOST_INDICES]] = True
+        return torch.from_numpy(np.flatnonzero(occurs))
 
 
 @dataclass(frozen=True)
@@ -82,24 +90,33 @@ def encoded_split(folder: Path, split: Split, tokenizer: Any, max_length: int) -
     """A split's tokens, which a folder keeps and maps into memory. A missing folder is made."""
 
     def build(new_folder: Path) -> dict[str, Any]:
-        encoding = encode(split, tokenizer, max_length)
-        for name in ARRAYS:
-            buffer = io.BytesIO()  # numpy's own writes do not report a full disk
-            np.save(buffer, getattr(encoding, name), allow_pickle=False)
-            (new_folder / f"{name}.npy").write_bytes(buffer.getbuffer())
+        with (
+            ArrayWriter(new_folder / "ids.npy", np.int32) as ids,
+            ArrayWriter(new_folder / "types.npy", np.uint8) as types,
+            ArrayWriter(new_folder / "offsets.npy", np.int64) as offsets,
+        ):
+            offsets.append([0])
+            for part in _encoded_parts(split, tokenizer, max_length):
+                offsets.append(ids.length + part.offsets[1:])
+                ids.append(part.ids)
+                types.append(part.types)
         return {"examples": len(split)}
 
     build_once(folder, build)
-    # Copy-on-write: torch gets writable arrays, and the files stay as they are.
-    ids, types, offsets = (
-        np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in ARRAYS
-    )
+    ids, types, offsets = (map_array(folder / f"{name}.npy") for name in ARRAYS)
     return EncodedSplit(ids, types, offsets, int(tokenizer.pad_token_id))
 
 
-def encode(split: Split, tokenizer: Any, max_length: int) -> EncodedSplit:
-    """Tokenise a split. Truncation of a pair takes tokens from the longer sentence first."""
-    columns: Sequence[list[str]] = [list(column) for column in zip(*split.texts, strict=True)]
+def _encoded_parts(split: Split, tokenizer: Any, max_length: int) -> Iterator[EncodedSplit]:
+    """The tokens of `CHUNK` examples after the other: a tokenizer's own objects are large."""
+    texts = iter(split.texts)
+    while examples := list(islice(texts, CHUNK)):
+        yield encode(examples, tokenizer, max_length)
+
+
+def encode(texts: Texts, tokenizer: Any, max_length: int) -> EncodedSplit:
+    """Tokenise examples. Truncation of a pair takes tokens from the longer sentence first."""
+    columns: Sequence[list[str]] = [list(column) for column in zip(*texts, strict=True)]
     encoding = tokenizer(
         *columns,
         truncation=True,

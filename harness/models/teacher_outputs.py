@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -21,9 +22,12 @@ from harness.models.families import family_of
 from harness.models.network import pool
 from harness.pooling_table import POOLINGS
 from harness.runtime.device import Arithmetic
+from harness.storage.arrays import MappedRows, map_array
 from harness.storage.folders import build_once
 
 SHARE_SAMPLE = 4096
+OUTPUT_BATCH = 64
+"""Examples of which a teacher computes the outputs at once."""
 SHARE_OF_GPU = 0.25
 """The share of a GPU's free memory that a split's outputs may take."""
 
@@ -34,10 +38,12 @@ class TeacherOutputs:
 
     `logits` are (examples, outputs) in fp32, and `states` are (examples, layers, width) in fp16. Both
     lie on the GPU or in mapped files. The operating system reads only the rows of a file that are used.
+    Batches of mapped states come from `mapped_states`, which bounds the pages in this process.
     """
 
     logits: Tensor
     states: Tensor
+    mapped_states: MappedRows | None = None
 
     def to_device(self, device: torch.device) -> TeacherOutputs:
         """The outputs in a GPU's memory. Outputs above `SHARE_OF_GPU` stay in their files."""
@@ -59,18 +65,28 @@ class TeacherOutputs:
         The tensors are in fp32 on the device.
         """
         rows = rows.to(self.states.device, non_blocking=True)
-        states = self.states[rows].to(device, non_blocking=True).float()
-        return Layers(self.logits[rows].to(device, non_blocking=True), states)
+        if self.mapped_states is None:
+            states = self.states[rows]
+        else:
+            flat_states = torch.from_numpy(self.mapped_states.read(rows.flatten().numpy()))
+            states = flat_states.unflatten(0, rows.shape)
+        logits = self.logits[rows].to(device, non_blocking=True)
+        return Layers(logits, states.to(device, non_blocking=True).float())
 
     def variance_shares(self) -> list[float]:
         """The variance between examples as a share of energy, for each layer, in [0, 1].
 
         The shares come from the first `SHARE_SAMPLE` examples.
         """
-        states = self.states[:SHARE_SAMPLE].numpy().astype(np.float64)
-        variance = states.var(axis=0).sum(axis=-1)
-        energy = np.square(states).mean(axis=0).sum(axis=-1)
-        return [float(share) for share in variance / energy]
+        sample = self.states[:SHARE_SAMPLE].numpy()
+        return [_variance_share(sample[:, layer]) for layer in range(sample.shape[1])]
+
+
+def _variance_share(layer_states: npt.NDArray[np.float16]) -> float:
+    """The share for one layer's states (examples, width)."""
+    states = layer_states.astype(np.float64)
+    variance, energy = states.var(axis=0).sum(), np.square(states).mean(axis=0).sum()
+    return float(variance / energy)
 
 
 def teacher_outputs(
@@ -94,15 +110,12 @@ def teacher_outputs(
         return {"examples": len(inputs.lengths)}
 
     build_once(folder, build)
-    # The mode "c" is copy-on-write: torch accepts the arrays as writable, and the files stay the same.
-    logits, *pooling_states = (
-        torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False))
-        for name in ("logits", *POOLINGS)
-    )
-    return {
-        pooling: TeacherOutputs(logits, states)
-        for pooling, states in zip(POOLINGS, pooling_states, strict=True)
-    }
+    logits = torch.from_numpy(map_array(folder / "logits.npy"))
+    outputs: dict[Pooling, TeacherOutputs] = {}
+    for pooling in POOLINGS:
+        states = map_array(folder / f"{pooling}.npy")
+        outputs[pooling] = TeacherOutputs(logits, torch.from_numpy(states), MappedRows(states))
+    return outputs
 
 
 def _reserve(file: Path) -> None:
@@ -113,6 +126,20 @@ def _reserve(file: Path) -> None:
 
 
 @torch.inference_mode()
+def outputs_of_batch(
+    model: PreTrainedModel, tensors: Mapping[str, Tensor], arithmetic: Arithmetic
+) -> tuple[npt.NDArray[np.float32], dict[Pooling, npt.NDArray[np.float16]]]:
+    """A teacher's logits (B, outputs) and, by pooling, states (B, layers, width) of a padded batch."""
+    with arithmetic.autocast():
+        outputs = model(**family_of(model.config).model_inputs(tensors), output_hidden_states=True)
+    mask = tensors["attention_mask"]
+    states = {
+        pooling: pool(outputs.hidden_states[1:], mask, pooling).cpu().numpy().astype(np.float16)
+        for pooling in POOLINGS
+    }
+    return outputs.logits.float().cpu().numpy(), states
+
+
 def _compute(
     folder: Path,
     model: PreTrainedModel,
@@ -123,28 +150,26 @@ def _compute(
     if model.training:
         raise TeacherError("a teacher must be in eval mode when it teaches")
     examples, config = len(inputs.lengths), model.config
-    family = family_of(config)
     shape = (examples, config.num_hidden_layers, config.hidden_size)
     create = np.lib.format.open_memmap
     logits = create(folder / "logits.npy", "w+", np.float32, (examples, int(config.num_labels)))
     states = {
-        pooling: create(folder / f"{pooling}.npy", "w+", np.float16, shape) for pooling in POOLINGS
+        pooling: MappedRows(create(folder / f"{pooling}.npy", "w+", np.float16, shape))
+        for pooling in POOLINGS
     }
     for file in folder.glob("*.npy"):
         _reserve(file)
     tokens = inputs.tokens(arithmetic.device)
-    for batch in LengthSchedule(inputs.lengths, 64).in_order():
+    for batch in LengthSchedule(inputs.lengths, OUTPUT_BATCH).in_order():
         tensors = tokens.batch(torch.from_numpy(batch.rows), batch.width)
-        with arithmetic.autocast():
-            outputs = model(**family.model_inputs(tensors), output_hidden_states=True)
-        logits[batch.rows] = outputs.logits.float().cpu().numpy()
+        logits[batch.rows], batch_states = outputs_of_batch(model, tensors, arithmetic)
         if not np.isfinite(logits[batch.rows]).all():
             raise TeacherError("the teacher's logits are not finite numbers")
         for pooling, target in states.items():
-            batch_states = pool(outputs.hidden_states[1:], tensors["attention_mask"], pooling)
-            target[batch.rows] = batch_states.cpu().numpy().astype(np.float16)
-            if not np.isfinite(target[batch.rows]).all():
+            target.write(batch.rows, batch_states[pooling])
+            if not np.isfinite(batch_states[pooling]).all():
                 raise TeacherError("the teacher's states do not fit 16-bit floats")
         advance(1)
-    for array in (logits, *states.values()):
-        array.flush()
+    logits.flush()
+    for target in states.values():
+        target.flush()

@@ -80,9 +80,16 @@ def _check_simplex(method: type[Method]) -> None:
 
 def any_value(hyper: Hyper) -> Value:
     """A value of a hyper-parameter: its default, its first choice, or its lowest."""
-    if hyper.default is not None:
-        return hyper.default
-    distribution = hyper.distribution
+    return _any_of(hyper.distribution) if hyper.default is None else hyper.default
+
+
+def any_setting(space: Space) -> dict[str, Value]:
+    """A setting of a space: the fixed values, and the first choice or the lowest value of the others."""
+    values = {name: _any_of(domain) for name, domain in space.distributions.items()}
+    return values | dict(space.constants)
+
+
+def _any_of(distribution: BaseDistribution) -> Value:
     if isinstance(distribution, CategoricalDistribution):
         choice = distribution.choices[0]
         assert isinstance(choice, bool | int | float | str)

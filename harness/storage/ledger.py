@@ -279,7 +279,7 @@ class Ledger:
 
 def _pack(ids: npt.NDArray[np.int64], texts: Sequence[tuple[str, ...]]) -> bytes:
     """One gzipped JSON text of ids (examples,) and texts (examples,). Equal input gives equal bytes."""
-    values = {"ids": ids.tolist(), "texts": texts}
+    values = {"ids": ids.tolist(), "texts": list(texts)}
     return gzip.compress(json.dumps(values, ensure_ascii=False).encode(), mtime=0)
 
 

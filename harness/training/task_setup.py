@@ -25,7 +25,7 @@ from harness.models.checkpoints import (
     tokenizer_fingerprint,
     tokenizer_of,
 )
-from harness.models.teacher_outputs import TeacherOutputs, teacher_outputs
+from harness.models.teacher_outputs import OUTPUT_BATCH, TeacherOutputs, teacher_outputs
 from harness.pooling_table import POOLINGS
 from harness.registry.instantiate import shapes_of
 from harness.registry.source import function_source
@@ -197,7 +197,7 @@ def _outputs(
     arithmetic: Arithmetic,
     runs_folder: Path,
 ) -> dict[str, dict[Pooling, TeacherOutputs]]:
-    batches = sum(-(-len(split) // 64) for split in data.splits.values())
+    batches = sum(-(-len(split) // OUTPUT_BATCH) for split in data.splits.values())
     outputs = {}
     with progress(f"{data.task.name}: teacher outputs", batches) as advance:
         for name, split in data.splits.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu, peers, scale, side_by_side, study
+from benchmarks import big_task, gpu, peers, scale, side_by_side, study
 from benchmarks.workload import Workload
 from tests.conftest import small_study
 
@@ -54,6 +54,23 @@ def test_textbrewer_does_the_same_work(
         "TextBrewer, padded by batch",
     ]
     assert all(row["examples_per_second"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_a_plan_stands_beside_its_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--rows", "1200", "--trials", "1", "--folder", str(tmp_path), "--json"]
+    assert big_task.main(small) == 0
+    found = printed(capsys)
+    assert len((tmp_path / "data" / "MNLI" / "train.tsv").read_text().splitlines()) == 1201
+    assert found["rows"] == 1200
+    measures = {row["name"]: row for row in found["measures"]}  # type: ignore[attr-defined]
+    assert list(measures) == ["memory", "time", "disk"]
+    for row in measures.values():
+        assert row["ratio"] == row["plan"] / row["study"] > 0
+    assert 0.7 < measures["memory"]["ratio"] < 1.3
+    assert found["dry_run_peak"] > 2e8  # type: ignore[operator]
+    assert big_task.main([*small, "--plan-only"]) == 0
+    assert printed(capsys)["plan"]["train_examples"] == 1080  # type: ignore[index]
 
 
 def test_peers_that_do_other_work_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

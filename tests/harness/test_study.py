@@ -204,7 +204,7 @@ def test_a_kept_student_loads_in_hugging_face_and_repeats_its_predictions(
     ledger = opened(folder)
     result = summarise(ledger, summary["ablation"])
     data = load_task_data(load_task("rte"), SourceConfig(), ProtocolConfig())
-    inputs = encode(data.evaluation["validation"], tokenizer_of(tiny_encoder), 64)
+    inputs = encode(data.evaluation["validation"].texts, tokenizer_of(tiny_encoder), 64)
     students = {p.name: p for p in (folder / "students").glob("*/*")}
     assert len(students) == 4
     for found in result.results:

@@ -65,7 +65,7 @@ def test_every_format_gives_the_same_examples(tmp_path: Path, suffix: str) -> No
     source = SourceConfig(kind="folder", folder=str(tmp_path))
     data = load_task_data(task, source, ProtocolConfig(name="paper"))
     expected = generate("mrpc")
-    assert data.train.texts == expected["train"].texts
+    assert tuple(data.train.texts) == expected["train"].texts
     np.testing.assert_array_equal(data.train.labels, expected["train"].labels)
     np.testing.assert_array_equal(
         data.evaluation["validation"].labels, expected["validation"].labels

@@ -14,6 +14,7 @@ from harness.config import ProtocolConfig, SourceConfig
 from harness.data import sources
 from harness.data.sources import Split, TaskData, load_task_data, read_file
 from harness.data.tasks import load_task, task_names
+from harness.data.texts import ArrowTexts
 from harness.errors import DataError
 
 PAIR = ["index", "sentence1", "sentence2"]
@@ -88,7 +89,7 @@ def read(tmp_path: Path, name: str, content: str | bytes) -> Split:
 
 def check(split: Split, name: str, text: str = "text") -> None:
     columns = TEXTS.get(name, ["sentence1", "sentence2"])
-    assert split.texts == tuple(
+    assert tuple(split.texts) == tuple(
         tuple(f"{text} {number} {column}" for column in columns)
         for number in range(len(WORDS[name]))
     )
@@ -122,19 +123,20 @@ def test_quotes_and_other_line_ends_are_text(tmp_path: Path, name: str, text: st
 
 
 def test_spaces_around_a_sentence_are_kept(tmp_path: Path) -> None:
-    assert read(tmp_path, "sst2", "sentence\tlabel\n a film \t1\n").texts == ((" a film ",),)
+    split = read(tmp_path, "sst2", "sentence\tlabel\n a film \t1\n")
+    assert tuple(split.texts) == ((" a film ",),)
 
 
 def test_columns_are_found_by_name_wherever_they_stand(tmp_path: Path) -> None:
     split = read(tmp_path, "rte", "label\tsentence2\textra\tsentence1\nentailment\ttwo\tx\tone\n")
-    assert split.texts == (("one", "two"),)
+    assert tuple(split.texts) == (("one", "two"),)
 
 
 def test_mnlis_development_files_have_more_labels_in_front(tmp_path: Path) -> None:
     header = [*MNLI, "sentence1", "sentence2", *(f"label{n}" for n in range(1, 6)), "gold_label"]
     cells = [*"abcdefgh", "one", "two", *["entailment"] * 5, "contradiction"]
     split = read(tmp_path, "mnli", "\t".join(header) + "\n" + "\t".join(cells) + "\n")
-    assert (split.texts, split.labels.tolist()) == ((("one", "two"),), [2])
+    assert (tuple(split.texts), split.labels.tolist()) == ((("one", "two"),), [2])
 
 
 refusing = pytest.mark.parametrize("name", sorted(set(LAYOUTS) - {"qqp"}))
@@ -226,6 +228,34 @@ def test_a_folder_gives_training_selection_and_evaluation(tmp_path: Path, name: 
     assert [len(split) for split in data.splits.values()] == [150, 100, *[4] * len(expected)]
     for split, file in zip(expected, load_task(name).evaluation.values(), strict=True):
         assert data.evaluation[split].texts[0][0].startswith(file)
+
+
+SHA256 = {
+    "mnli": {
+        "train": "1dca7f8ea674afd2",
+        "selection": "3ab485773e6df78d",
+        "validation_matched": "1681ea44871ac0ad",
+        "validation_mismatched": "c62cd2610b66e649",
+    },
+    "qqp": {
+        "train": "75c9da9017124c94",
+        "selection": "6a6ee417d6431cf2",
+        "validation": "f34ab0dcb48ea1e4",
+    },
+    "stsb": {
+        "train": "1c87694faef200cb",
+        "selection": "1c6dbd835c540ea2",
+        "validation": "874817b240a974e3",
+    },
+}
+"""Hashes of the splits by the first version, which held all rows in memory."""
+
+
+@pytest.mark.parametrize("name", SHA256)
+def test_the_identity_of_splits_is_what_it_was(tmp_path: Path, name: str) -> None:
+    data = load_task_data(load_task(name), folder(tmp_path, name, 250), ProtocolConfig())
+    assert {key: split.sha256[:16] for key, split in data.splits.items()} == SHA256[name]
+    assert all(isinstance(split.texts, ArrowTexts) for split in data.splits.values())
 
 
 def test_faults_of_a_folder_are_named(tmp_path: Path) -> None:
@@ -426,6 +456,26 @@ def test_the_hub_gives_texts_and_labels(monkeypatch: pytest.MonkeyPatch) -> None
     assert data.train.texts[1] == ("train 1 sentence1", "train 1 sentence2")
     assert data.evaluation["validation"].labels.tolist() == [0, 1, 1]
     assert data.train.labels.dtype == np.int64
+
+
+def test_texts_of_the_hub_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub(monkeypatch, OFFICIAL, [0, 1, 1])
+    texts = from_hub().train.texts
+    assert isinstance(texts, ArrowTexts)
+    assert list(texts) == [(f"train {n} sentence1", f"train {n} sentence2") for n in range(3)]
+
+
+def test_a_cell_of_the_hub_that_is_no_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {"sentence1": ["a", None], "sentence2": ["b", "c"], "label": [0, 1]}
+    splits = dict.fromkeys(("train", "validation"), datasets.Dataset.from_dict(rows))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: datasets.DatasetDict(splits))
+    with pytest.raises(DataError, match="'train': a cell of sentence1 or sentence2 is not text"):
+        from_hub()
+    numbers = datasets.Dataset.from_dict(rows | {"sentence1": [1, 2]})
+    splits = dict.fromkeys(("train", "validation"), numbers)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: datasets.DatasetDict(splits))
+    with pytest.raises(DataError, match="'train': a cell of sentence1 or sentence2 is not text"):
+        from_hub()
 
 
 def test_the_hubs_scores_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def test_official_test_files_are_read(tmp_path: Path, name: str, label: str | No
     path.write_text(table(header))
     split = read_test_file(path, load_task(name).folder)
     texts = [column for column in header if column in TEXTS]
-    assert split.texts == tuple(tuple(f"text {n} {c}" for c in texts) for n in range(3))
+    assert tuple(split.texts) == tuple(tuple(f"text {n} {c}" for c in texts) for n in range(3))
     assert split.ids.tolist() == [0, 1, 2]
     assert np.isnan(split.labels).all()
     assert split.labels.shape == (3,)
@@ -168,7 +168,7 @@ def test_a_users_test_files_are_all_read(tmp_path: Path) -> None:
         load_task_data(task, source, ProtocolConfig(name="paper"))
     (tmp_path / "more.jsonl").write_text('{"other": "d"}\n')
     data = load_task_data(task, source, ProtocolConfig(name="paper"))
-    assert {name: split.texts for name, split in data.test.items()} == {
+    assert {name: tuple(split.texts) for name, split in data.test.items()} == {
         "unseen": (("two, words",), ("c",)),
         "more": (("d",),),
     }
@@ -204,7 +204,7 @@ def test_the_hubs_test_splits_are_read_without_labels(monkeypatch: pytest.Monkey
     data = loaded("mnli", hub, "paper")
     (split,) = data.test.values()
     assert list(data.test) == ["test_matched"]
-    assert split.texts == (("a", "c"), ("b", "d"))
+    assert tuple(split.texts) == (("a", "c"), ("b", "d"))
     assert np.isnan(split.labels).all()
     assert "test_matched" not in data.splits
     on_hub(monkeypatch, labelled | {"test_matched": {"premise": ["a"], "label": [-1]}})

@@ -1,6 +1,8 @@
 """Tokenised splits: made once, mapped into memory, rebuilt when damaged; batches without host work."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from harness.config import ProtocolConfig, SourceConfig
 from harness.data import tokens as inputs
 from harness.data.sources import Split, load_task_data
 from harness.data.tasks import load_task
-from harness.data.tokens import encode, encoded_split
+from harness.data.texts import Texts
+from harness.data.tokens import EncodedSplit, encode, encoded_split
 from harness.models.checkpoints import tokenizer_fingerprint, tokenizer_of
 from tests.conftest import tiny_inputs
 
@@ -25,7 +28,7 @@ def test_tokens_are_made_once_and_mapped(
 ) -> None:
     tokenizer = tokenizer_of(tiny_encoder)
     first = encoded_split(tmp_path / "tokens", split, tokenizer, 64)
-    expected = encode(split, tokenizer, 64)
+    expected = encode(split.texts, tokenizer, 64)
     monkeypatch.setattr(inputs, "encode", None)
     again = encoded_split(tmp_path / "tokens", split, tokenizer, 64)
     for found in (first, again):
@@ -33,6 +36,29 @@ def test_tokens_are_made_once_and_mapped(
         for name in ("ids", "types", "offsets"):
             assert np.array_equal(getattr(found, name), getattr(expected, name))
             assert isinstance(getattr(found, name), np.memmap)
+
+
+def test_pieces_are_the_tokens_of_the_whole(
+    tmp_path: Path, tiny_encoder: Path, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = tokenizer_of(tiny_encoder)
+    sizes: list[int] = []
+    real = inputs.encode
+
+    def counted(texts: Texts, *more: Any) -> EncodedSplit:
+        sizes.append(len(texts))
+        return real(texts, *more)
+
+    monkeypatch.setattr(inputs, "CHUNK", 70)
+    monkeypatch.setattr(inputs, "encode", counted)
+    pieces = encoded_split(tmp_path / "tokens", split, tokenizer, 64)
+    assert sizes == [*[70] * 7, 10]
+    expected = encode(split.texts, tokenizer, 64)
+    for name in ("ids", "types", "offsets"):
+        np.save(tmp_path / f"{name}.npy", getattr(expected, name))
+        written = (tmp_path / "tokens" / f"{name}.npy").read_bytes()
+        assert written == (tmp_path / f"{name}.npy").read_bytes()
+        assert np.array_equal(getattr(pieces, name), getattr(expected, name))
 
 
 def test_damaged_tokens_are_made_again(tmp_path: Path, tiny_encoder: Path, split: Split) -> None:
@@ -71,6 +97,11 @@ def test_a_part_of_a_split_is_its_examples() -> None:
     )
 
 
-def test_the_vocabulary_is_what_occurs_and_the_padding() -> None:
+def test_the_vocabulary_is_what_occurs_and_the_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     given = tiny_inputs(10)
     assert given.vocabulary().tolist() == sorted({0, *given.ids.tolist()})
+    monkeypatch.setattr(inputs, "MOST_INDICES", 9)
+    for pad_id in (0, 3, 70):
+        vocabulary = replace(given, pad_id=pad_id).vocabulary()
+        assert vocabulary.tolist() == np.union1d(given.ids, [pad_id]).tolist()
+        assert vocabulary.dtype == torch.int64

@@ -115,7 +115,7 @@ def test_a_study_with_another_family(
     ledger = Ledger(storage_url(out, None))
     (name,) = [path.parent.name for path in out.glob("*/report.html")]
     data = load_task_data(load_task("rte"), SourceConfig(), ProtocolConfig())
-    inputs = encode(data.evaluation["validation"], tokenizer_of(encoder), 64)
+    inputs = encode(data.evaluation["validation"].texts, tokenizer_of(encoder), 64)
     students = {p.name: p for p in (out / "students").glob("*/*")}
     results = summarise(ledger, name).results
     assert [len(found.scores) for found in results] == [2, 2, 2]
@@ -325,7 +325,7 @@ def test_encoders_without_embeddings_for_the_inputs_are_refused(
     tmp_path: Path, changes: dict[str, object], reason: str | None
 ) -> None:
     folder = roberta(tmp_path / "encoder", **changes)
-    inputs = [encode(data_of("rte").train, tokenizer_of(folder), 64)]
+    inputs = [encode(data_of("rte").train.texts, tokenizer_of(folder), 64)]
     if reason is None:
         check_fits(folder, inputs, 64)
     else:
@@ -335,7 +335,7 @@ def test_encoders_without_embeddings_for_the_inputs_are_refused(
 
 def test_token_types_that_the_encoder_does_not_have_are_refused(tmp_path: Path) -> None:
     folder = electra(tmp_path / "encoder", type_vocab_size=1)
-    inputs = [encode(data_of("rte").train, tokenizer_of(folder), 64)]
+    inputs = [encode(data_of("rte").train.texts, tokenizer_of(folder), 64)]
     with pytest.raises(TeacherError, match="token types up to 1, embeddings for 1"):
         check_fits(folder, inputs, 64)
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from harness.models.reference import layers_of
 from harness.models.teacher_outputs import TeacherOutputs, teacher_outputs
 from harness.pooling_table import POOLINGS
 from harness.runtime.device import Arithmetic
+from harness.storage import arrays
 from tests.conftest import tiny_batch, tiny_bert, tiny_inputs
 
 
@@ -81,3 +83,31 @@ def test_variance_share_by_hand() -> None:
     states = torch.tensor([[[3.0, 0.0]], [[1.0, 0.0]]], dtype=torch.float16)
     found = TeacherOutputs(torch.zeros(2, 2), states).variance_shares()
     assert found == pytest.approx([1.0 / 5.0])
+
+
+def test_variance_shares_of_layers_are_those_of_the_whole() -> None:
+    states = torch.randn(300, 5, 24, generator=torch.Generator().manual_seed(0)).half()
+    values = states.numpy().astype(np.float64)
+    variance = values.var(axis=0).sum(axis=-1)
+    expected = variance / np.square(values).mean(axis=0).sum(axis=-1)
+    assert TeacherOutputs(torch.zeros(300, 2), states).variance_shares() == expected.tolist()
+
+
+def test_outputs_are_maps_that_batches_read_in_pieces(
+    tmp_path: Path, arithmetic: Arithmetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrays, "MOST_RESIDENT", -(2**40))  # give back after every piece
+    monkeypatch.setattr(arrays, "PIECE", 3)
+    cached = outputs(tmp_path / "cache", arithmetic, [])
+    assert cached.mapped_states is not None
+    states = np.load(tmp_path / "cache" / "mean.npy")
+    assert states.any(axis=(1, 2)).all()
+    rows = torch.randint(40, (3, 7), generator=torch.Generator().manual_seed(0))
+    batch = cached.batch(rows, arithmetic.device)
+    assert np.array_equal(batch.states.numpy(), states[rows.numpy()].astype(np.float32))
+    assert torch.equal(batch.logits, cached.logits[rows])
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        assert all(f"cache/{name}.npy" in maps.read_text() for name in ("logits", "mean"))
+    expected = outputs(tmp_path / "again", arithmetic, []).states
+    assert torch.equal(cached.states, expected)

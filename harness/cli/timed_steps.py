@@ -1,0 +1,204 @@
+"""Timed steps: a few real steps of a task's teacher and students, which tell time and memory of all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+
+from harness.cli.step_clock import StepClock
+from harness.config import ROUND, StudyConfig
+from harness.data.sources import TaskData
+from harness.data.tokens import EncodedSplit
+from harness.method import Method, View
+from harness.models.student import classifier_config, new_classifier
+from harness.models.teacher_outputs import OUTPUT_BATCH, TeacherOutputs
+from harness.registry.instantiate import make_method, shapes_of
+from harness.registry.space import any_setting, space_of
+from harness.runtime.device import Arithmetic
+from harness.runtime.randomness import global_seed
+from harness.storage.arrays import MOST_RESIDENT
+from harness.training.recipe import Member, Recipe
+from harness.training.sizing import population_size
+from harness.training.task_setup import TaskOutline
+
+FORWARD_SHARE = 1 / 3
+"""Time of a forward pass as a share of a training step's."""
+
+
+@dataclass(frozen=True)
+class TimedSteps:
+    """Seconds and bytes of a task's training on this machine, measured on a few real steps.
+
+    `teacher` and, by method, `students` are seconds of one run's epoch, without a live teacher.
+    `live_teacher` has the live teacher's seconds of one run's epoch for each method that needs a live
+    teacher. `outputs` are the seconds of all teacher outputs, `evaluation` those of one run's answers,
+    `pretraining` those of the demo's encoder. `memory` is the most that this process would hold. The
+    weights are bytes of one teacher, one encoder and one student.
+    """
+
+    teacher: float
+    outputs: float
+    students: Mapping[str, float]
+    evaluation: float
+    live_teacher: Mapping[str, float]
+    pretraining: float
+    memory: int
+    teacher_weights: int
+    encoder_weights: int
+    student_weights: int
+
+
+def time_steps(
+    config: StudyConfig,
+    data: TaskData,
+    arithmetic: Arithmetic,
+    outline: TaskOutline,
+    methods: Sequence[type[Method]],
+) -> TimedSteps:
+    """Time the phases of a study in their order: pre-training, teacher, its outputs, and students.
+
+    Methods that read cached outputs alone share the time of one method with the same view, that matches
+    layers or does not, as they do. A method with a live teacher has a time of its own.
+    """
+    clock = StepClock(arithmetic)
+    pretraining = clock.pretraining(data.task.name) if pretrains(config, outline) else 0.0
+    shape = classifier_config(outline.origin.folder, data.task)
+    recipe = _recipe(config, data, outline.inputs["train"], arithmetic, shape)
+    teacher_training = replace(
+        config.training, batch_size=config.teacher.batch_size, embeddings="trained"
+    )
+    teacher_seconds = 0.0
+    if config.teacher.checkpoint is None:
+        teacher_seconds = clock.training(
+            replace(recipe, training=teacher_training),
+            lambda: [Member(_random_weights(shape), None, {"learning_rate": 1e-6}, 0)],
+        )
+    with global_seed("plan"):
+        teacher = new_classifier(shape).to(arithmetic.device).eval()
+    examples = len(data.train)
+    states = examples * int(shape.num_hidden_layers) * int(shape.hidden_size) * 2
+    mapped = min(2 * MOST_RESIDENT, states)  # the bound, and the pages of the last rows
+    output_seconds = clock.outputs(recipe, teacher, mapped)
+    students = _StudentTimes(config, data, outline, recipe, teacher, clock, mapped)
+    student_seconds = {method.name: students.seconds(method, methods) for method in methods}
+    all_examples = sum(len(split) for split in data.splits.values())
+    answers = all_examples - examples + sum(len(split) for split in data.test.values())
+    mean_seconds = float(np.mean([*student_seconds.values()]))
+    return TimedSteps(
+        teacher=teacher_seconds,
+        outputs=output_seconds * all_examples / examples,
+        students=student_seconds,
+        evaluation=mean_seconds * FORWARD_SHARE * answers / examples,
+        live_teacher=students.live_seconds,
+        pretraining=pretraining,
+        memory=clock.memory,
+        teacher_weights=_bytes(teacher.state_dict()),
+        encoder_weights=_bytes(teacher.base_model.state_dict()),
+        student_weights=_bytes(students.weights),
+    )
+
+
+def pretrains(config: StudyConfig, outline: TaskOutline) -> bool:
+    """Whether a study pre-trains the demo's encoder, for its teacher or for its students' start."""
+    starts_there = not outline.origin.from_outside or outline.own_start is not None
+    return config.teacher.pretrained == "demo" and starts_there
+
+
+class _StudentTimes:
+    """Times the students of one task by method. `live_seconds` are those of live teachers by method."""
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        data: TaskData,
+        outline: TaskOutline,
+        recipe: Recipe,
+        teacher: PreTrainedModel,
+        clock: StepClock,
+        mapped: int,
+    ) -> None:
+        folder = outline.own_start or outline.origin.folder
+        shape = classifier_config(folder, data.task, config.student.layers)
+        self.config, self.data, self.clock, self.mapped = config, data, clock, mapped
+        outputs = _random_outputs(teacher.config, recipe.arithmetic.device)
+        self.recipe, self.teacher = replace(recipe, model=shape, teacher=outputs), teacher
+        self.weights = _random_weights(shape)
+        self.shapes = shapes_of(
+            outline.teacher_encoder, outline.start_encoder, data.task.outputs, config
+        )
+        self.live_seconds: dict[str, float] = {}
+        self._seconds: dict[object, float] = {}
+
+    def seconds(self, method: type[Method], methods: Sequence[type[Method]]) -> float:
+        """Seconds of one run's epoch, without a live teacher. `methods` are all of the study."""
+        view = method.view(self.config.pooling)
+        key = (view, method.name if view.needs else method.matches_layers())
+        if key not in self._seconds:
+            same_view = sum(other.view(self.config.pooling) == view for other in methods)
+            self._seconds[key] = self._measure(method, view, same_view)
+        return self._seconds[key]
+
+    def _measure(self, method: type[Method], view: View, same_view: int) -> float:
+        search = self.config.search
+        setting = any_setting(space_of(method, search, self.data.task.regression))
+        member = Member(self.weights, make_method(method, self.shapes, setting, 0), setting, 0)
+        recipe = replace(self.recipe, view=view, live_teacher=self.teacher if view.needs else None)
+        round_runs = min(ROUND, search.trials) * search.seeds
+        if self.config.protocol.unit == "methods":
+            round_runs = search.trials
+        plain = replace(member, method=None)
+        size = max(
+            1, min(population_size(replace(recipe, teacher=None), plain), same_view * round_runs)
+        )
+        live_seconds, live_bytes = 0.0, 0
+        if view.needs:
+            live_seconds, live_bytes = self.clock.live_teacher(recipe)
+            self.live_seconds[method.name] = live_seconds
+        # The members here have one seed, and so one live teacher. Those of a study may all differ.
+        more = self.mapped + (size - 1) * live_bytes
+        seconds = self.clock.training(recipe, lambda: [member] * size, more)
+        return max(seconds - live_seconds, 0.0) / size
+
+
+def _random_outputs(shape: PretrainedConfig, device: torch.device) -> TeacherOutputs:
+    """Random outputs of a teacher for `OUTPUT_BATCH` examples."""
+    size = (OUTPUT_BATCH, int(shape.num_hidden_layers), int(shape.hidden_size))
+    with global_seed("plan"):
+        logits = torch.randn(OUTPUT_BATCH, int(shape.num_labels))
+        states = torch.randn(size).half()
+    return TeacherOutputs(logits.to(device), states.to(device))
+
+
+def _random_weights(shape: PretrainedConfig) -> dict[str, Tensor]:
+    """Random weights of a classifier, by name."""
+    with global_seed("plan"):
+        return dict(new_classifier(shape).state_dict())
+
+
+def _bytes(weights: Mapping[str, Tensor]) -> int:
+    return sum(value.nbytes for value in weights.values())
+
+
+def _recipe(
+    config: StudyConfig,
+    data: TaskData,
+    inputs: EncodedSplit,
+    arithmetic: Arithmetic,
+    shape: PretrainedConfig,
+) -> Recipe:
+    return Recipe(
+        model=shape,
+        inputs=inputs,
+        labels=torch.from_numpy(data.train.labels).to(arithmetic.device),
+        teacher=None,
+        regression=data.task.regression,
+        view=View(config.pooling),
+        training=config.training,
+        weights=config.search.weights,
+        arithmetic=arithmetic,
+    )
