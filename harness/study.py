@@ -12,53 +12,61 @@ from harness.runtime import interrupt
 from harness.runtime.progress import say
 from harness.runtime.threads import limit_spinning
 
-INTERRUPTED, CLOSED = 130, 141
+BY_SIGNAL = 128
+"""The exit code of a command that a signal ended is this plus the signal's number, as in shells."""
+INTERRUPTED, CLOSED = BY_SIGNAL + signal.SIGINT, 141
 GO_ON = "interrupted: the same command goes on where this one stopped"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code.
 
-    The code is 0; 1 if runs failed or a repeated run differs; 2 for bad input; 130 for Ctrl-C; 141 for a
-    closed pipe.
+    The code is 0; 1 if runs failed or a repeated run differs; 2 for bad input; 130 for Ctrl-C, 143 for
+    SIGTERM and 129 for SIGHUP (a closed terminal); 141 for a closed pipe.
     """
     limit_spinning()  # before torch is imported
     run = _import_command()
-    code = INTERRUPTED
+    code, is_interrupted = 0, False
     with interrupt.listen():
         try:
             code = run(arguments)
         except KeyboardInterrupt:
-            pass
+            is_interrupted = True
         except BrokenPipeError:
             # The reader of stdout has closed the pipe. Python would complain when it ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = CLOSED
         except Exception:
-            if not interrupt.was_pressed():
+            if interrupt.first_signal() is None:
                 raise
-    if code == INTERRUPTED or (code and interrupt.was_pressed()):
-        say(GO_ON)
-        return INTERRUPTED
+            is_interrupted = True
+    number = interrupt.first_signal()
+    if is_interrupted or (code and number is not None):
+        _say_go_on()
+        return INTERRUPTED if number is None else BY_SIGNAL + number
     return code
 
 
 def _import_command() -> Callable[[Sequence[str] | None], int]:
-    """Import the command. The import takes seconds, and a library may swallow Ctrl-C meanwhile."""
-    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if is_default:
-        signal.signal(signal.SIGINT, _leave)
-    try:
+    """Import the command. The import takes seconds, and a library may swallow a signal meanwhile."""
+    with interrupt.handle_signals(_leave):
         from harness.cli.command import run
-    finally:
-        if is_default:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
     return run
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    say(GO_ON)
-    os._exit(INTERRUPTED)
+    _say_go_on()
+    os._exit(BY_SIGNAL + number)
+
+
+def _say_go_on() -> None:
+    try:
+        say(GO_ON)
+    except OSError:
+        # The terminal is closed. Python would try the line once more when it ends, and change the code.
+        closed = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(closed, sys.stdout.fileno())
+        os.dup2(closed, sys.stderr.fileno())
 
 
 def entry() -> None:

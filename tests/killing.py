@@ -161,6 +161,20 @@ def contents(folder: Path) -> dict[str, Any]:
     return found
 
 
+def rows(url: str) -> dict[str, Any]:
+    """The same for a database of any kind."""
+    from sqlalchemy import create_engine
+
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        found = {
+            name: sorted(repr(tuple(row)) for row in connection.exec_driver_sql(query))
+            for name, query in QUERIES.items()
+        }
+    engine.dispose()
+    return found
+
+
 def files(folder: Path) -> set[str]:
     """All paths below a folder."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}

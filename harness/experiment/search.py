@@ -10,31 +10,44 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import column, select, table
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from harness.config import ROUND, START_UP
 from harness.errors import StorageError
 from harness.method import Value
 from harness.runtime.randomness import derive
 from harness.storage.claims import Claims
-from harness.storage.database import make_immediate, masked_url
+from harness.storage.database import make_immediate, masked_url, plain_engine
+from harness.storage.outages import outage_of, raise_outages
+
+T = TypeVar("T")
+
+
+STUDIES = table("studies", column("study_name"))
+"""Optuna's table."""
 
 
 @contextmanager
 def _storage_errors(url: str) -> Iterator[None]:
-    """Optuna's errors of the database as `StorageError`."""
+    """Optuna's errors of the database as `StorageError`, and outages as `Outage`."""
     try:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
+        database = f"storage {masked_url(url)}"
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        outage = outage_of(cause, database) if isinstance(cause, DBAPIError) else None
+        if outage is not None:
+            raise outage from error
         reason = getattr(cause, "orig", None) or cause or error
-        raise StorageError(f"storage {masked_url(url)}: {reason}") from error
+        raise StorageError(f"{database}: {reason}") from error
 
 
 def open_optuna(url: str, claims: Claims) -> optuna.storages.RDBStorage:
@@ -43,15 +56,26 @@ def open_optuna(url: str, claims: Claims) -> optuna.storages.RDBStorage:
     Optuna makes its tables under nested connections, which IMMEDIATE would block: so one worker at a
     time opens it, and its transactions change afterwards.
     """
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with claims.hold("optuna-tables"):
         try:
-            with _storage_errors(url):
-                storage = optuna.storages.RDBStorage(url)
-        except (ImportError, RuntimeError) as error:  # no driver; tables of another Optuna
+            storage = claims.ledger.outages.survive(lambda: _make_storage(url))
+        except RuntimeError as error:  # tables of another Optuna
             raise StorageError(f"storage {masked_url(url)}: {error}") from error
         make_immediate(storage.engine)
+        raise_outages(storage.engine, f"storage {masked_url(url)}")
     return storage
+
+
+def _make_storage(url: str) -> optuna.storages.RDBStorage:
+    engine = plain_engine(url)
+    try:
+        with _storage_errors(url):
+            return optuna.storages.RDBStorage(url, {"pool": engine.pool})
+    except StorageError:
+        engine.dispose()
+        raise
 
 
 TrialScore = float | Literal["pruned"] | None
@@ -84,11 +108,12 @@ class Search:
         self.sampler = sampler
         self.claims = claims
         self.seed_name = name if seed_name is None else seed_name
-        self.url = claims.ledger.url
-        with _storage_errors(self.url):
-            self.study = optuna.create_study(
+        self.ledger = claims.ledger
+        self.study = self._survive(
+            lambda: optuna.create_study(
                 storage=storage, study_name=name, direction="maximize", load_if_exists=True
             )
+        )
 
     def round(self, number: int) -> list[Trial]:
         """The trials of a round (from 0), asked now or read back. Earlier rounds must have been told."""
@@ -107,10 +132,12 @@ class Search:
     def tell(self, number: int, score: TrialScore) -> None:
         """Report the score of a trial. A trial that has been told before stays as it is."""
         trial = self._trials()[number]
-        if trial.state.is_finished():
-            return
+        if not trial.state.is_finished():
+            self._survive(lambda: self._tell(number, score))
+
+    def _tell(self, number: int, score: TrialScore) -> None:
         # Another worker may tell the same score between Optuna's look and its write.
-        with _storage_errors(self.url), suppress(UpdateFinishedTrialError):
+        with suppress(UpdateFinishedTrialError):
             if score is None or score == "pruned":
                 state = TrialState.FAIL if score is None else TrialState.PRUNED
                 self.study.tell(number, state=state, skip_if_finished=True)
@@ -126,6 +153,7 @@ class Search:
         would leave one behind for good. In the copy, the round's earlier trials count as running for the
         sampler, as they do in the storage, so a round asked in two parts equals a round asked at once.
         """
+        outages = self.ledger.outages.count
         copy = optuna.create_study(direction="maximize")
         copy.add_trials(self._trials())
         for position in range(len(copy.trials), (number + 1) * ROUND):
@@ -134,8 +162,23 @@ class Search:
             trial = optuna.trial.create_trial(
                 state=TrialState.RUNNING, params=params, distributions=self.distributions
             )
-            with _storage_errors(self.url):
-                self.study.add_trial(trial)
+            self._survive(partial(self._add, trial, position, outages))
+
+    def _add(self, trial: FrozenTrial, position: int, outages: int) -> None:
+        """Add the trial of that position (from 0), unless it was added since that number of outages.
+
+        After an outage the answer to a commit may be lost, or another worker may have taken over.
+        """
+        if self.ledger.outages.count == outages or not self._holds(position):
+            self.study.add_trial(trial)
+
+    def _holds(self, position: int) -> bool:
+        """Whether the shared storage has a trial at that position."""
+        # The server may still commit the lost transaction, which has locked the study's row.
+        row = select(STUDIES.c.study_name).where(STUDIES.c.study_name == self.name)
+        with self.ledger.engine.begin() as connection:
+            connection.execute(row.with_for_update())
+        return len(self.study.get_trials(deepcopy=False)) > position
 
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         if self.sampler == "random":
@@ -145,8 +188,12 @@ class Search:
         )
 
     def _trials(self) -> list[FrozenTrial]:
-        with _storage_errors(self.url):
-            return self.study.get_trials(deepcopy=False)
+        return self._survive(lambda: self.study.get_trials(deepcopy=False))
+
+    def _survive(self, operation: Callable[[], T]) -> T:
+        """The result of an operation of Optuna, which must leave the same rows when it runs twice."""
+        with _storage_errors(self.ledger.url):
+            return self.ledger.outages.survive(operation)
 
 
 def ask_round(

@@ -1,47 +1,76 @@
-"""A memory for Ctrl-C: some libraries turn its `KeyboardInterrupt` into an error of their own."""
+"""A memory for the signals that end a command: Ctrl-C, SIGTERM and SIGHUP.
+
+All of them raise `KeyboardInterrupt`. Some libraries turn it into an error of their own.
+"""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
-_interruption = False
+DEFAULTS: dict[int, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+}
+"""The handlers that Python sets, by signal. A closed terminal sends SIGHUP, which Windows lacks."""
+if hasattr(signal, "SIGHUP"):
+    DEFAULTS[signal.SIGHUP] = signal.SIG_DFL
+
+_first_signal: int | None = None
+
+
+@contextmanager
+def handle_signals(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Handle the signals in the block. A handler that another program has set stays in place.
+
+    `nohup` sets one too: the system's, which ignores SIGHUP. Only the main thread may set handlers.
+    """
+    former = {}
+    if threading.current_thread() is threading.main_thread():
+        former = {
+            number: default
+            for number, default in DEFAULTS.items()
+            if signal.getsignal(number) is default
+        }
+    for number in former:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, default in former.items():
+            signal.signal(number, default)
 
 
 @contextmanager
 def listen() -> Iterator[None]:
-    """Remember Ctrl-C in the block. A handler that another program has set stays in place."""
-    global _interruption
-    _interruption = False
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is not signal.default_int_handler:
+    """Remember the signals in the block."""
+    global _first_signal
+    _first_signal = None
+    with handle_signals(_remember):
         yield
-        return
-    signal.signal(signal.SIGINT, _remember)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
-def was_pressed() -> bool:
-    """Whether Ctrl-C was pressed since the last `listen` began."""
-    return _interruption
+def first_signal() -> int | None:
+    """The number of the first signal since the last `listen` began, or None."""
+    return _first_signal
 
 
 def _remember(number: int, frame: FrameType | None) -> None:
-    global _interruption
-    _interruption = True
+    global _first_signal
+    if _first_signal is None:
+        _first_signal = number
     raise KeyboardInterrupt
 
 
 def check(error: Exception) -> None:
-    """Stop a caller that would go on after an error, where Ctrl-C may have caused the error.
+    """Stop a caller that would go on after an error, where a signal may have caused the error.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed.
+        KeyboardInterrupt: a signal has arrived.
     """
-    if _interruption:
+    if _first_signal is not None:
         raise KeyboardInterrupt from error

@@ -2,30 +2,32 @@
 
 A worker takes over the claims of dead owners. A process of this machine is dead when it has ended. A
 process of another machine is dead when its heartbeat has stood still for `EXPIRY_SECONDS` by the
-worker's own clock. The module never compares the clocks of two machines.
+worker's own clock. The module never compares the clocks of two machines. After an outage of the database
+the worker counts anew, since nobody could write a heartbeat.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
-from sqlalchemy import ColumnElement, false, func, or_, select
+from sqlalchemy import ColumnElement, Connection, false, func, or_, select
 
 from harness.errors import StorageError
 from harness.runtime.progress import say
 from harness.storage.database import host, insert_new
 from harness.storage.ledger import Ledger
+from harness.storage.outages import Outage
 from harness.storage.schema import CLAIMS
 
 POLL_SECONDS = 0.5
 BEAT_SECONDS = 15.0
 EXPIRY_SECONDS = 180.0
-CREATION_SLACK = 10.0
-"""Seconds by which a process's creation time may seem to move, as it is computed from the boot time."""
 
 
 class ClaimTable:
@@ -39,7 +41,8 @@ class ClaimTable:
 
         `dead_owners` has the last heartbeat by owner. A claim with a later heartbeat stays.
         """
-        with self.ledger.transaction() as connection:
+
+        def operation(connection: Connection) -> bool:
             row = {"key": key, "owner": owner, "heartbeat": time.time()}
             if insert_new(connection, CLAIMS, row):
                 return True
@@ -47,32 +50,32 @@ class ClaimTable:
             update = CLAIMS.update().where(CLAIMS.c.key == key, condition)
             return connection.execute(update.values(row)).rowcount == 1
 
-    def release(self, key: str, owner: str) -> None:
-        """Give a claim back."""
-        with self.ledger.transaction() as connection:
-            connection.execute(CLAIMS.delete().where(CLAIMS.c.key == key, CLAIMS.c.owner == owner))
+        return self.ledger.transact(operation)
+
+    def release(self, key: str, owner: str, is_patient: bool = True) -> None:
+        """Give a claim back. During an outage a patient owner waits."""
+        statement = CLAIMS.delete().where(CLAIMS.c.key == key, CLAIMS.c.owner == owner)
+        self.ledger.transact(lambda connection: connection.execute(statement), is_patient)
 
     def drop(self, dead_owners: Mapping[str, float]) -> None:
         """Remove the claims of dead owners. A claim with a later heartbeat than in the mapping stays."""
-        with self.ledger.transaction() as connection:
-            connection.execute(CLAIMS.delete().where(_dead_claims(dead_owners)))
+        statement = CLAIMS.delete().where(_dead_claims(dead_owners))
+        self.ledger.transact(lambda connection: connection.execute(statement))
 
     def refresh(self, owner: str) -> None:
-        """Write a heartbeat of an owner."""
-        with self.ledger.transaction() as connection:
-            statement = CLAIMS.update().where(CLAIMS.c.owner == owner)
-            connection.execute(statement.values(heartbeat=time.time()))
+        """Write a heartbeat of an owner. Raises `Outage` at once, since the next beat comes soon."""
+        statement = CLAIMS.update().where(CLAIMS.c.owner == owner).values(heartbeat=time.time())
+        self.ledger.transact(lambda connection: connection.execute(statement), is_patient=False)
 
     def claimed_keys(self) -> set[str]:
         """Every key that is claimed."""
-        with self.ledger.transaction() as connection:
-            return set(connection.scalars(select(CLAIMS.c.key)))
+        query = select(CLAIMS.c.key)
+        return self.ledger.transact(lambda connection: set(connection.scalars(query)))
 
     def owners(self) -> dict[str, float]:
         """The last heartbeat of every owner of a claim, by the owner's own clock."""
-        with self.ledger.transaction() as connection:
-            query = select(CLAIMS.c.owner, func.max(CLAIMS.c.heartbeat))
-            return dict(connection.execute(query.group_by(CLAIMS.c.owner)).all())
+        query = select(CLAIMS.c.owner, func.max(CLAIMS.c.heartbeat)).group_by(CLAIMS.c.owner)
+        return self.ledger.transact(lambda connection: dict(connection.execute(query).all()))
 
 
 def _dead_claims(dead_owners: Mapping[str, float]) -> ColumnElement[bool]:
@@ -89,9 +92,10 @@ class Claims:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.table = ClaimTable(ledger)
-        process = psutil.Process()
-        self.owner = f"{host()}:{process.pid}:{process.create_time():.2f}"
+        pid = os.getpid()
+        self.owner = f"{host()}:{pid}:{_start_time(pid)}"
         self._heartbeats: dict[str, tuple[float, float]] = {}
+        self._outages = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
@@ -111,21 +115,38 @@ class Claims:
         self.table.drop(self._dead_owners())
 
     def _beat(self) -> None:
+        warning = ""
         while not self._stop.wait(BEAT_SECONDS):
             try:
                 self.table.refresh(self.owner)
+            except Outage:  # no worker can see the beat that is missed
+                continue
             except StorageError as error:  # the next beat may succeed; training goes on
-                say(f"warning: this process's claims could not be renewed: {error}")
+                if str(error) != warning:
+                    say(f"warning: this process's claims could not be renewed: {error}")
+                warning = str(error)
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:
         """Whether this process has the key for the block. A dead owner's claim is taken over."""
         is_owner = self.table.take(key, self.owner, self._dead_owners())
+        is_ending = False
         try:
             yield is_owner
+        except (KeyboardInterrupt, StorageError):
+            is_ending = True
+            raise
         finally:
             if is_owner:
-                self.table.release(key, self.owner)
+                self._release(key, is_ending)
+
+    def _release(self, key: str, is_ending: bool) -> None:
+        """Give a claim back. A process that is about to end neither waits nor hides why it ends."""
+        try:
+            self.table.release(key, self.owner, is_patient=not is_ending)
+        except StorageError:
+            if not is_ending:  # else the claim is free as soon as the process has ended
+                raise
 
     @contextmanager
     def hold(self, key: str) -> Iterator[None]:
@@ -140,27 +161,43 @@ class Claims:
     def _dead_owners(self) -> dict[str, float]:
         """The dead owners, with their last heartbeats."""
         owners, moment = self.table.owners(), time.monotonic()
+        outages = self.ledger.outages.count
+        if outages != self._outages:
+            self._heartbeats.clear()
+            self._outages = outages
         for owner, beat in owners.items():
             if self._heartbeats.get(owner, (None, 0.0))[0] != beat:
                 self._heartbeats[owner] = (beat, moment)
         return {owner: beat for owner, beat in owners.items() if self._is_dead(owner, moment)}
 
     def _is_dead(self, owner: str, moment: float) -> bool:
-        home, pid, creation_time = owner.rsplit(":", 2)
+        home, pid, start_time = owner.rsplit(":", 2)
         if home == host():
-            return _has_ended(int(pid), float(creation_time))
+            return _has_ended(int(pid), start_time)
         return moment - self._heartbeats[owner][1] > EXPIRY_SECONDS
 
 
-def _has_ended(pid: int, creation_time: float) -> bool:
+def _has_ended(pid: int, start_time: str) -> bool:
     """Whether a process of this machine has ended. Another process may have its number now.
 
     An ended process stays in the list as a zombie until its parent asks for the exit status.
     """
     try:
         process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return True
-        return abs(process.create_time() - creation_time) > CREATION_SLACK
+        return process.status() == psutil.STATUS_ZOMBIE or _start_time(pid) != start_time
     except psutil.NoSuchProcess:
         return True
+
+
+def _start_time(pid: int) -> str:
+    """The start of a process, in a form that no step of the wall clock moves.
+
+    Linux counts clock ticks since the boot. psutil computes a date from the ticks and the wall clock, so
+    the date moves with the clock. Other systems store the date. Raises `psutil.NoSuchProcess`.
+    """
+    try:
+        status = Path(f"/proc/{pid}/stat").read_bytes()
+        # The second field is the program's name, in parentheses, and may hold spaces and parentheses.
+        return status.rpartition(b")")[2].split()[19].decode()
+    except OSError:
+        return f"{psutil.Process(pid).create_time():.2f}"

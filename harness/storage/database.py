@@ -15,22 +15,47 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from harness.errors import StorageError
+from harness.storage.outages import raise_outages
 
-NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "lustre", "afs", "9p"}
-BUSY_SECONDS = 120
-SQLITE = "sqlite:///"
+NETWORK_FILE_SYSTEMS = {
+    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "afs", "9p", "virtiofs", "webdav"),
+    *("lustre", "gpfs", "beegfs", "ceph", "glusterfs", "orangefs", "panfs", "gfs2", "ocfs2"),
+}
+FUSE = "fuse."
+"""How the types of file systems in user space begin. Nearly all of them reach another machine."""
+LOCAL_FUSE = {"fuse.fuse-overlayfs"}
+"""The root of containers that run without the rights of root."""
+BUSY_SECONDS = 10
+"""Seconds for which SQLite itself waits for its lock. After them the command says that it waits."""
+LIBPQ_DRIVERS = {"psycopg", "psycopg2"}
+LIBPQ_LIMITS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""Limits in seconds; the last in milliseconds. Without them a command waits for hours for a machine that
+has vanished. The URL may give others."""
 
 
 def make_immediate(engine: Engine) -> None:
-    """Make every later transaction of a SQLite engine a BEGIN IMMEDIATE one, in WAL mode."""
+    """Make every later transaction of a SQLite engine a BEGIN IMMEDIATE one, in WAL mode.
+
+    A transaction or connection raises `StorageError` once the file is no longer at its place.
+    """
     if engine.dialect.name == "sqlite":
+        file = _DatabaseFile(sqlite_file(engine.url))
+        event.listen(engine, "do_connect", file.check)
         event.listen(engine, "connect", _configure)
+        event.listen(engine, "connect", file.remember)
+        event.listen(engine, "begin", file.check)
         event.listen(engine, "begin", _begin)
         engine.dispose()
 
@@ -46,6 +71,45 @@ def _begin(connection: Any) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+class _DatabaseFile:
+    """The file of a SQLite database. SQLite itself goes on with a file that was deleted or moved."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.identity: tuple[int, int] | None = None
+
+    def remember(self, *unused: Any) -> None:
+        """Note the file that was opened first."""
+        if self.identity is None and self.path is not None:
+            self.identity = _identity(self.path)
+
+    def check(self, *unused: Any) -> None:
+        """Raise `StorageError` if another file, or none, is at the path now."""
+        if self.identity is None or self.path is None:
+            return
+        if _identity(self.path) != self.identity:
+            raise StorageError(
+                f"ledger {self.path}: was deleted, moved or replaced while the command ran"
+            )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def sqlite_file(url: str | URL) -> Path | None:
+    """The absolute path of a SQLite URL's file; None for a database in memory or another kind."""
+    parts = make_url(url)
+    name = parts.database or ":memory:"
+    if parts.get_backend_name() != "sqlite" or name == ":memory:" or name.startswith("file:"):
+        return None
+    return Path(name).absolute()
+
+
 def storage_url(runs_folder: Path, url: str | None) -> str:
     """The URL of a runs folder's ledger: `url` if there is one, else SQLite's file in the folder.
 
@@ -55,10 +119,12 @@ def storage_url(runs_folder: Path, url: str | None) -> str:
     """
     if url is not None:
         try:
-            make_url(url)
+            file = sqlite_file(url)
         except ArgumentError as error:
             # The message leaves out the text, which may hold a password.
             raise StorageError("storage: not a database URL like postgresql://...") from error
+        if file is not None:
+            _refuse_network(file.parent, f"storage {masked_url(url)}")
         return url
     try:
         runs_folder.mkdir(parents=True, exist_ok=True)
@@ -66,12 +132,10 @@ def storage_url(runs_folder: Path, url: str | None) -> str:
         raise StorageError(f"--out {runs_folder}: cannot be made ({error.strerror})") from error
     if not os.access(runs_folder, os.W_OK):
         raise StorageError(f"--out {runs_folder}: cannot be written")
-    kind = _file_system(runs_folder)
-    if kind in NETWORK_FILE_SYSTEMS:
-        raise StorageError(
-            f"--out {runs_folder}: SQLite's WAL is unsafe on {kind}; use storage=postgresql+psycopg://..."
-        )
-    return f"sqlite:///{runs_folder.absolute() / 'ledger.db'}"
+    _refuse_network(runs_folder, f"--out {runs_folder}")
+    # The URL is made from its parts: as text a path with ?, # or % would mean another path.
+    path = str(runs_folder.absolute() / "ledger.db")
+    return URL.create("sqlite", database=path).render_as_string(hide_password=False)
 
 
 def existing_url(runs_folder: Path, storage: str | None) -> str:
@@ -83,7 +147,8 @@ def existing_url(runs_folder: Path, storage: str | None) -> str:
     if not runs_folder.is_dir():
         raise StorageError(f"{runs_folder}: no such folder")
     url = storage_url(runs_folder, storage)
-    if url.startswith(SQLITE) and not Path(url.removeprefix(SQLITE).partition("?")[0]).is_file():
+    file = sqlite_file(url)
+    if file is not None and not file.is_file():
         raise StorageError(
             f"{runs_folder}: has no ledger.db"
             if storage is None
@@ -92,16 +157,27 @@ def existing_url(runs_folder: Path, storage: str | None) -> str:
     return url
 
 
-def open_engine(url: str) -> Engine:
-    """An engine for the ledger's own tables."""
+def plain_engine(url: str) -> Engine:
+    """An engine that notices a lost connection to a PostgreSQL server. Raises `StorageError`."""
+    parts = make_url(url)
+    is_postgres = parts.get_backend_name() == "postgresql"
+    limits: dict[str, int] = {}
     try:
-        engine = create_engine(url)
+        if is_postgres and parts.get_driver_name() in LIBPQ_DRIVERS:
+            limits = {name: n for name, n in LIBPQ_LIMITS.items() if name not in parts.query}
+        return create_engine(url, pool_pre_ping=is_postgres, connect_args=limits)
     except ImportError as error:
         hint = "PostgreSQL needs the extra: pip install -e '.[postgres]'"
         raise StorageError(f"storage {masked_url(url)}: {error} ({hint})") from error
     except SQLAlchemyError as error:
         raise StorageError(f"storage {masked_url(url)}: {error}") from error
+
+
+def open_engine(url: str) -> Engine:
+    """An engine for the ledger's own tables, whose transactions raise `Outage`."""
+    engine = plain_engine(url)
     make_immediate(engine)
+    raise_outages(engine, f"ledger {masked_url(url)}")
     return engine
 
 
@@ -126,9 +202,20 @@ def masked_url(url: str) -> str:
     return make_url(url).render_as_string(hide_password=True)
 
 
+def _refuse_network(folder: Path, subject: str) -> None:
+    kind = _file_system(folder)
+    is_fuse = kind.startswith(FUSE) and kind not in LOCAL_FUSE
+    if is_fuse or kind in NETWORK_FILE_SYSTEMS:
+        raise StorageError(
+            f"{subject}: SQLite's WAL is unsafe on {kind}; use storage=postgresql+psycopg://..."
+        )
+
+
 def _file_system(folder: Path) -> str:
+    """The type of the file system on which a folder lies, or would lie, behind all links."""
     mounts = {p.mountpoint: p.fstype for p in psutil.disk_partitions(all=True)}
-    for place in (folder.absolute(), *folder.absolute().parents):
+    real_folder = folder.resolve()
+    for place in (real_folder, *real_folder.parents):
         if str(place) in mounts:
             return mounts[str(place)]
     return ""

@@ -9,21 +9,21 @@ import gzip
 import json
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from json import JSONDecodeError
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, Engine, RowMapping, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Engine, Row, RowMapping, Select, select
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from harness.config import fault_lines
 from harness.errors import StorageError
 from harness.storage.database import insert_new, masked_url, open_engine, put
 from harness.storage.manifest import MANIFEST, STUDY_MANIFEST, Manifest, StudyManifest
+from harness.storage.outages import Outages
 from harness.storage.record import RECORD, Predictions, Record, Result, Role, StudyRun
 from harness.storage.schema import (
     ABLATIONS,
@@ -42,38 +42,49 @@ T = TypeVar("T")
 
 
 class Ledger:
-    """All access to the harness's tables. Every write is one transaction."""
+    """All access to the harness's tables. Every write is one transaction, which outlives an outage."""
 
     def __init__(self, url: str) -> None:
         """Open the database of that URL and make its tables. Raises `StorageError`."""
         self.engine: Engine = open_engine(url)
         self.url = url
+        self.outages = Outages()
         self._make_tables()
-        with self.transaction() as connection:
-            self._check_version(connection)
+        self.transact(self._check_version)
+        self.outages.has_answered = True
 
     def close(self) -> None:
         """Release the database's connections."""
         self.engine.dispose()
 
-    @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """One transaction, committed when the block ends without error. Raises `StorageError`."""
-        try:
+    def transact(self, operation: Callable[[Connection], T], is_patient: bool = True) -> T:
+        """The result of an operation in one transaction, which is committed if nothing is raised.
+
+        During an outage a patient transaction waits and runs the operation again, perhaps after a commit
+        whose answer was lost. So the operation must leave the same rows when it runs twice.
+
+        Raises:
+            StorageError: the database refuses, or an outage lasts.
+        """
+
+        def once() -> T:
             with self.engine.begin() as connection:
-                yield connection
+                return operation(connection)
+
+        try:
+            return self.outages.survive(once, is_patient)
         except (SQLAlchemyError, JSONDecodeError, UnicodeDecodeError) as error:
             cause = getattr(error, "orig", None) or error
             raise StorageError(f"ledger {masked_url(self.url)}: {cause}") from error
 
     def _make_tables(self) -> None:
         try:
-            with self.transaction() as connection:
-                TABLES.create_all(connection)
-        except StorageError:
+            self.transact(TABLES.create_all)
+        except StorageError as error:
             # PostgreSQL fails if another worker has just made the tables.
-            with self.transaction() as connection:
-                TABLES.create_all(connection)
+            if not isinstance(error.__cause__, IntegrityError | ProgrammingError):
+                raise
+            self.transact(TABLES.create_all)
 
     def _check_version(self, connection: Connection) -> None:
         insert_new(connection, META, {"key": "schema", "value": SCHEMA_VERSION})
@@ -86,27 +97,28 @@ class Ledger:
 
     def write_ablation(self, manifest: Manifest) -> None:
         """Record an ablation's manifest, which replaces an earlier manifest of the same name."""
-        with self.transaction() as connection:
-            values = MANIFEST.dump_python(manifest, mode="json")
-            row = {"name": manifest.name, "manifest": values, "created": time.time()}
-            put(connection, ABLATIONS, row)
+        values = MANIFEST.dump_python(manifest, mode="json")
+        row = {"name": manifest.name, "manifest": values, "created": time.time()}
+        self.transact(lambda connection: put(connection, ABLATIONS, row))
 
     def write_study(self, name: str, manifest: StudyManifest) -> None:
         """Record a study once; its manifest never changes."""
-        with self.transaction() as connection:
-            values = STUDY_MANIFEST.dump_python(manifest, mode="json")
-            row = {"name": name, "manifest": values, "created": time.time()}
-            insert_new(connection, STUDIES, row)
+        values = STUDY_MANIFEST.dump_python(manifest, mode="json")
+        row = {"name": name, "manifest": values, "created": time.time()}
+        self.transact(lambda connection: insert_new(connection, STUDIES, row))
 
     def write_texts(
         self, sha256: str, ids: npt.NDArray[np.int64], texts: Sequence[tuple[str, ...]]
     ) -> None:
         """Record once the texts (examples,) of a split by the ids (examples,) and the split's hash."""
-        with self.transaction() as connection:
+
+        def operation(connection: Connection) -> None:
             query = select(TEXTS.c.sha256).where(TEXTS.c.sha256 == sha256)
             if connection.scalar(query) is None:
                 row = {"sha256": sha256, "texts": _pack(ids, texts)}
                 insert_new(connection, TEXTS, row)
+
+        self.transact(operation)
 
     def write_runs(self, results: Sequence[Result]) -> list[bool]:
         """Write all runs or none, with predictions and inspections; returns which runs are new.
@@ -114,58 +126,34 @@ class Ledger:
         A run that failed and was tried again replaces the record of the failure, which has neither
         predictions nor inspections.
         """
-        with self.transaction() as connection:
-            return [self._write_run(connection, result) for result in results]
-
-    def _write_run(self, connection: Connection, result: Result) -> bool:
-        record = result.record
-        connection.execute(
-            RUNS.delete().where(RUNS.c.fingerprint == record.fingerprint, RUNS.c.status == "failed")
+        moment = time.time()
+        return self.transact(
+            lambda connection: [_write_run(connection, result, moment) for result in results]
         )
-        row = RECORD.dump_python(record, mode="json") | {"created": time.time()}
-        if not insert_new(connection, RUNS, row):
-            return False
-        for split, predictions in result.predictions.items():
-            connection.execute(
-                PREDICTIONS.insert().values(
-                    fingerprint=record.fingerprint,
-                    split=split,
-                    outputs=predictions.logits.shape[1],
-                    logits=predictions.logits.astype("<f4").tobytes(),
-                    labels=predictions.labels.astype("<f8").tobytes(),
-                    ids=predictions.ids.astype("<i8").tobytes(),
-                )
-            )
-        for name, value in result.inspections.items():
-            row = {"fingerprint": record.fingerprint, "name": name, "value": value}
-            connection.execute(INSPECTIONS.insert().values(**row))
-        return True
 
     def use_run(self, study: str, role: Role, trial: int, seed: int, fingerprint: str) -> None:
         """Record which run a study uses for a trial and seed."""
-        with self.transaction() as connection:
-            row = {"study": study, "role": role, "trial": trial, "seed": seed}
-            put(connection, USES, {**row, "fingerprint": fingerprint})
+        key = {"study": study, "role": role, "trial": trial, "seed": seed}
+        row = {**key, "fingerprint": fingerprint}
+        self.transact(lambda connection: put(connection, USES, row))
 
     def manifest(self, ablation: str) -> Manifest:
         """An ablation's manifest. Raises `StorageError` if the manifest is missing or damaged."""
-        with self.transaction() as connection:
-            values = connection.scalar(
-                select(ABLATIONS.c.manifest).where(ABLATIONS.c.name == ablation)
-            )
+        query = select(ABLATIONS.c.manifest).where(ABLATIONS.c.name == ablation)
+        values = self.transact(lambda connection: connection.scalar(query))
         if values is None:
             raise StorageError(f"ledger {masked_url(self.url)}: no ablation '{ablation}'")
         return self._validate(MANIFEST, values, f"the manifest of the ablation '{ablation}'")
 
     def ablations(self) -> list[str]:
         """Names of all ablations, oldest first."""
-        with self.transaction() as connection:
-            return list(connection.scalars(select(ABLATIONS.c.name).order_by(ABLATIONS.c.created)))
+        query = select(ABLATIONS.c.name).order_by(ABLATIONS.c.created)
+        return self.transact(lambda connection: list(connection.scalars(query)))
 
     def study_manifest(self, name: str) -> StudyManifest | None:
         """A study's manifest, or None for an unknown name. Raises `StorageError` if it is damaged."""
-        with self.transaction() as connection:
-            values = connection.scalar(select(STUDIES.c.manifest).where(STUDIES.c.name == name))
+        query = select(STUDIES.c.manifest).where(STUDIES.c.name == name)
+        values = self.transact(lambda connection: connection.scalar(query))
         if values is None:
             return None
         return self._validate(STUDY_MANIFEST, values, f"the manifest of the study '{name}'")
@@ -187,11 +175,9 @@ class Ledger:
 
     def records(self, fingerprints: Iterable[str]) -> dict[str, Record]:
         """The existing records of these runs, by fingerprint."""
-        with self.transaction() as connection:
-            rows = connection.execute(
-                select(RUNS).where(RUNS.c.fingerprint.in_(list(fingerprints)))
-            )
-            return {row.fingerprint: self._record(row._mapping) for row in rows}
+        query = select(RUNS).where(RUNS.c.fingerprint.in_(list(fingerprints)))
+        rows = self._rows(query)
+        return {row.fingerprint: self._record(row._mapping) for row in rows}
 
     def find_run(self, prefix: str) -> tuple[Record, str]:
         """The only run whose fingerprint begins with `prefix`, and a study that uses it.
@@ -199,36 +185,30 @@ class Ledger:
         Raises:
             StorageError: no run or several runs begin so, or no study uses the run.
         """
-        with self.transaction() as connection:
-            query = select(RUNS).where(RUNS.c.fingerprint.startswith(prefix, autoescape=True))
-            rows = connection.execute(query.limit(2)).all()
-            if len(rows) != 1:
-                raise StorageError(
-                    f"ledger {masked_url(self.url)}: {'several runs' if rows else 'no run'} whose "
-                    f"fingerprint begins with '{prefix}'"
-                )
-            record = self._record(rows[0]._mapping)
-            study = connection.scalar(
-                select(USES.c.study)
-                .where(USES.c.fingerprint == record.fingerprint)
-                .order_by(USES.c.study)
+        query = select(RUNS).where(RUNS.c.fingerprint.startswith(prefix, autoescape=True))
+        rows = self._rows(query.limit(2))
+        if len(rows) != 1:
+            raise StorageError(
+                f"ledger {masked_url(self.url)}: {'several runs' if rows else 'no run'} whose "
+                f"fingerprint begins with '{prefix}'"
             )
+        record = self._record(rows[0]._mapping)
+        uses = select(USES.c.study).where(USES.c.fingerprint == record.fingerprint)
+        study = self.transact(lambda connection: connection.scalar(uses.order_by(USES.c.study)))
         if study is None:
             raise StorageError(f"ledger {masked_url(self.url)}: no study uses run '{prefix}'")
         return record, study
 
     def study_runs(self, study: str) -> list[StudyRun]:
         """All finished runs of a study, by role, trial and seed."""
-        with self.transaction() as connection:
-            rows = connection.execute(
-                select(USES, RUNS)
-                .join(RUNS, RUNS.c.fingerprint == USES.c.fingerprint)
-                .where(USES.c.study == study)
-                .order_by(USES.c.role, USES.c.trial, USES.c.seed)
-            ).mappings()
-            return [
-                StudyRun(row["role"], row["trial"], row["seed"], self._record(row)) for row in rows
-            ]
+        query = (
+            select(USES, RUNS)
+            .join(RUNS, RUNS.c.fingerprint == USES.c.fingerprint)
+            .where(USES.c.study == study)
+            .order_by(USES.c.role, USES.c.trial, USES.c.seed)
+        )
+        rows = [row._mapping for row in self._rows(query)]
+        return [StudyRun(row["role"], row["trial"], row["seed"], self._record(row)) for row in rows]
 
     def predictions(self, fingerprint: str, split: str) -> Predictions | None:
         """A run's stored predictions on a split, or None."""
@@ -236,18 +216,15 @@ class Ledger:
 
     def predictions_of(self, fingerprints: Iterable[str], split: str) -> dict[str, Predictions]:
         """The stored predictions of these runs on a split, by fingerprint."""
-        with self.transaction() as connection:
-            rows = connection.execute(
-                select(PREDICTIONS).where(
-                    PREDICTIONS.c.fingerprint.in_(list(fingerprints)), PREDICTIONS.c.split == split
-                )
-            )
-            return {row.fingerprint: _predictions(row) for row in rows}
+        query = select(PREDICTIONS).where(
+            PREDICTIONS.c.fingerprint.in_(list(fingerprints)), PREDICTIONS.c.split == split
+        )
+        return {row.fingerprint: _predictions(row) for row in self._rows(query)}
 
     def texts(self, sha256: str) -> dict[int, tuple[str, ...]]:
         """The texts of a split's examples by id. Raises `StorageError` if missing or damaged."""
-        with self.transaction() as connection:
-            data = connection.scalar(select(TEXTS.c.texts).where(TEXTS.c.sha256 == sha256))
+        query = select(TEXTS.c.texts).where(TEXTS.c.sha256 == sha256)
+        data = self.transact(lambda connection: connection.scalar(query))
         if data is None:
             raise StorageError(
                 f"ledger {masked_url(self.url)}: no texts of the split {sha256[:16]}"
@@ -260,21 +237,44 @@ class Ledger:
 
     def inspections(self, fingerprint: str) -> dict[str, Any]:
         """The inspections of a run, by name."""
-        with self.transaction() as connection:
-            rows = connection.execute(
-                select(INSPECTIONS).where(INSPECTIONS.c.fingerprint == fingerprint)
-            )
-            return {row.name: row.value for row in rows}
+        query = select(INSPECTIONS).where(INSPECTIONS.c.fingerprint == fingerprint)
+        return {row.name: row.value for row in self._rows(query)}
 
     def inspections_of(self, fingerprints: Iterable[str], name: str) -> dict[str, Any]:
         """One inspection of these runs, by fingerprint; runs without this inspection are left out."""
-        with self.transaction() as connection:
-            rows = connection.execute(
-                select(INSPECTIONS).where(
-                    INSPECTIONS.c.fingerprint.in_(list(fingerprints)), INSPECTIONS.c.name == name
-                )
+        query = select(INSPECTIONS).where(
+            INSPECTIONS.c.fingerprint.in_(list(fingerprints)), INSPECTIONS.c.name == name
+        )
+        return {row.fingerprint: row.value for row in self._rows(query)}
+
+    def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
+        return self.transact(lambda connection: connection.execute(query).all())
+
+
+def _write_run(connection: Connection, result: Result, moment: float) -> bool:
+    """Write a run that is new. Returns whether the ledger has the record of that moment."""
+    record = result.record
+    key = RUNS.c.fingerprint == record.fingerprint
+    connection.execute(RUNS.delete().where(key, RUNS.c.status == "failed"))
+    row = RECORD.dump_python(record, mode="json") | {"created": moment}
+    if not insert_new(connection, RUNS, row):
+        # An earlier attempt of this transaction may have written the record.
+        return connection.scalar(select(RUNS.c.created).where(key)) == moment
+    for split, predictions in result.predictions.items():
+        connection.execute(
+            PREDICTIONS.insert().values(
+                fingerprint=record.fingerprint,
+                split=split,
+                outputs=predictions.logits.shape[1],
+                logits=predictions.logits.astype("<f4").tobytes(),
+                labels=predictions.labels.astype("<f8").tobytes(),
+                ids=predictions.ids.astype("<i8").tobytes(),
             )
-            return {row.fingerprint: row.value for row in rows}
+        )
+    for name, value in result.inspections.items():
+        row = {"fingerprint": record.fingerprint, "name": name, "value": value}
+        connection.execute(INSPECTIONS.insert().values(**row))
+    return True
 
 
 def _pack(ids: npt.NDArray[np.int64], texts: Sequence[tuple[str, ...]]) -> bytes:

@@ -1,6 +1,7 @@
-"""Ctrl-C is Ctrl-C, whatever a library in between makes of it."""
+"""A signal that ends the command is told as one, whatever a library in between makes of it."""
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,41 +11,72 @@ from harness.cli import command
 from harness.runtime import interrupt
 from harness.runtime.failures import RunFailed, convert_failures
 
+DEFAULTS = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+}
+CODES = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
 
 @pytest.fixture(autouse=True)
 def heard() -> Iterator[None]:
-    """Ctrl-C raises, also where the tests run in a shell's background, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """The signals have Python's handlers, also in a shell's background, which ignores Ctrl-C."""
+    before = {number: signal.signal(number, handler) for number, handler in DEFAULTS.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
-def _swallowed() -> None:
+def _swallowed(number: int = signal.SIGINT) -> None:
     try:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
     except KeyboardInterrupt:
         raise ValueError("a library's own") from None
 
 
-def _told_as_bad_input() -> int:
+def _told_as_bad_input(number: int = signal.SIGINT) -> int:
     try:
-        _swallowed()
+        _swallowed(number)
     except ValueError:
         return command.BAD_INPUT
     return 0
 
 
-@pytest.mark.parametrize(
-    "work", [lambda: signal.raise_signal(signal.SIGINT), _swallowed, _told_as_bad_input]
-)
+@pytest.mark.parametrize("work", [signal.raise_signal, _swallowed, _told_as_bad_input])
+@pytest.mark.parametrize(("number", "code"), CODES)
 def test_it_is_told_as_what_it_is(
-    work: Callable[[], object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    work: Callable[[int], object],
+    number: int,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(command, "run", lambda arguments: work())
-    before = signal.getsignal(signal.SIGINT)
-    assert study.main([]) == study.INTERRUPTED
+    monkeypatch.setattr(command, "run", lambda arguments: work(number))
+    assert study.main([]) == code
     assert capsys.readouterr().err.splitlines() == [study.GO_ON]
-    assert signal.getsignal(signal.SIGINT) is before
+    for each, handler in DEFAULTS.items():
+        assert signal.getsignal(each) is handler
+
+
+def test_the_first_of_two_signals_gives_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(arguments: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGHUP)
+
+    monkeypatch.setattr(command, "run", run)
+    assert study.main([]) == 143
+
+
+def test_a_thread_that_is_not_the_main_one_sets_no_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "run", lambda arguments: 7)
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(study.main([])))
+    thread.start()
+    thread.join()
+    assert codes == [7]
 
 
 def test_an_error_without_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,12 +99,11 @@ def test_it_is_not_recorded_as_a_run_that_failed() -> None:
         raise ValueError("its own")
 
 
-def test_a_handler_of_someone_else_is_left_alone() -> None:
-    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with interrupt.listen():
-            signal.raise_signal(signal.SIGINT)
-            assert not interrupt.was_pressed()
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, usual)
+@pytest.mark.parametrize("number", list(DEFAULTS))
+def test_a_handler_of_someone_else_is_left_alone(number: int) -> None:
+    """As `nohup` does with SIGHUP, and a shell's background with Ctrl-C."""
+    signal.signal(number, signal.SIG_IGN)
+    with interrupt.listen():
+        signal.raise_signal(number)
+        assert interrupt.first_signal() is None
+    assert signal.getsignal(number) is signal.SIG_IGN

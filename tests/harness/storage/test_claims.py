@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 
 from harness.errors import StorageError
 from harness.storage.claims import EXPIRY_SECONDS, Claims, ClaimTable
 from harness.storage.ledger import Ledger
+from harness.storage.outages import Outage
 
 
 def test_a_claim_is_held_by_one_and_given_back(ledger: Ledger) -> None:
@@ -94,16 +97,67 @@ def test_an_owner_that_gave_a_sign_meanwhile_keeps_its_claim(ledger: Ledger) -> 
     assert ClaimTable(ledger).take("run", "here:1:1.00", ClaimTable(ledger).owners())
 
 
-@pytest.mark.parametrize(("moved", "expected"), [(5.0, False), (3600.0, True)])
-def test_another_process_with_the_owners_number_is_not_the_owner(
-    ledger: Ledger, moved: float, expected: bool
-) -> None:
-    """The time of creation may seem to move by seconds; one an hour off is another process's."""
+def test_another_process_with_the_owners_number_is_not_the_owner(ledger: Ledger) -> None:
     ours = Claims(ledger)
-    host, pid, created = ours.owner.rsplit(":", 2)
-    assert ClaimTable(ledger).take("run", f"{host}:{pid}:{float(created) + moved:.2f}", {})
+    home_and_pid = ours.owner.rpartition(":")[0]
+    assert ClaimTable(ledger).take("run", f"{home_and_pid}:1", {})
     with ours.claim("run") as mine:
-        assert mine is expected
+        assert mine
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="needs Linux's /proc")
+def test_a_step_of_the_clock_makes_nobody_dead(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """psutil reckons dates of creation from the wall clock: after a step all of them have moved."""
+    ours = Claims(ledger)
+    with ours.claim("run") as mine:
+        assert mine
+        created = psutil.Process.create_time
+        monkeypatch.setattr(psutil.Process, "create_time", lambda self: created(self) + 3600)
+        theirs = Claims(ledger)
+        assert theirs.owner == ours.owner
+        theirs.owner = "elsewhere:1:1"
+        with theirs.claim("run") as too:
+            assert not too
+
+
+def test_the_heartbeats_of_others_are_counted_anew_after_an_outage(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody could write during the outage: an owner elsewhere gets the whole time again."""
+    now, ours = 1000.0, Claims(ledger)
+    monkeypatch.setattr("harness.storage.claims.time.monotonic", lambda: now)
+    assert ClaimTable(ledger).take("run", "elsewhere:1:1", {})
+    with ours.claim("run") as mine:
+        assert not mine
+    now += EXPIRY_SECONDS + 1
+    ledger.outages.count += 1
+    with ours.claim("run") as mine:
+        assert not mine
+    now += EXPIRY_SECONDS + 1
+    with ours.claim("run") as mine:
+        assert mine
+
+
+def test_a_beat_that_an_outage_swallows_is_not_told(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beats: list[str] = []
+
+    def refresh(owner: str) -> None:
+        beats.append(owner)
+        raise Outage("no answer") if len(beats) < 3 else StorageError("the disk is full")
+
+    claims = Claims(ledger)
+    monkeypatch.setattr(claims.table, "refresh", refresh)
+    monkeypatch.setattr("harness.storage.claims.BEAT_SECONDS", 0.01)
+    with claims:
+        deadline = time.monotonic() + 10
+        while len(beats) < 6 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    (line,) = capsys.readouterr().err.splitlines()  # once, whatever the number of beats
+    assert line.endswith("could not be renewed: the disk is full")
 
 
 def test_the_heartbeat_outlives_a_failed_write(

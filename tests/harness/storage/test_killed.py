@@ -1,5 +1,6 @@
 """Killed anywhere, interrupted, several at once: a study ends as an undisturbed one does."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -124,18 +125,27 @@ def test_the_claims_of_a_killed_command_are_taken_over(
         undisturbed.equals(out, study)
 
 
+ENDINGS = [
+    *((signal.SIGINT, moment) for moment in ("imports", "preset demo", "search")),
+    *((signal.SIGTERM, moment) for moment in ("imports", "search")),
+    (signal.SIGHUP, "search"),
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["imports", "preset demo", "search"])
-def test_ctrl_c_says_how_to_go_on(undisturbed: Undisturbed, tmp_path: Path, moment: str) -> None:
+@pytest.mark.parametrize(("number", "moment"), ENDINGS)
+def test_a_signal_ends_with_a_line_on_how_to_go_on(
+    undisturbed: Undisturbed, tmp_path: Path, number: signal.Signals, moment: str
+) -> None:
     if not Path("/proc").is_dir():
         pytest.skip("cannot see what a process has imported")
     out = tmp_path / "runs"
     given = small_study(out, undisturbed.encoder, *MORE, "--trials", "200")
     command = [sys.executable, "-m", "harness.study", *given]
     # A shell's background ignores Ctrl-C, and so would what it starts.
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    before = signal.signal(number, signal.SIG_DFL)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    signal.signal(signal.SIGINT, before)
+    signal.signal(number, before)
     with process:
         assert process.stderr is not None
         told = ""
@@ -145,12 +155,66 @@ def test_ctrl_c_says_how_to_go_on(undisturbed: Undisturbed, tmp_path: Path, mome
         else:
             while moment not in told:
                 told += process.stderr.readline()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         asked = time.monotonic()
         told += process.communicate(timeout=60)[1]
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert told.splitlines()[-1] == GO_ON
     assert "Traceback" not in told
     assert time.monotonic() - asked < 10  # a second or two; machines may be busy
     hidden = [path.name for path in out.rglob(".*")]
     assert all(name.endswith(".lock") for name in hidden)
+    if moment == "search":
+        assert contents(out)["claims"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["delete the ledger", "rename the folder", "delete the folder"])
+def test_a_ledger_that_disappears_ends_the_command(
+    undisturbed: Undisturbed, tmp_path: Path, change: str
+) -> None:
+    out = tmp_path / "runs"
+    given = small_study(out, undisturbed.encoder, *MORE)
+    study = Study(given, out, tmp_path / "notes")
+    errors = tmp_path / "notes.err"
+    while "search 1-4" not in (errors.read_text() if errors.exists() else ""):
+        assert not study.join(0.02)
+    if change == "delete the ledger":
+        (out / "ledger.db").unlink()
+    elif change == "rename the folder":
+        out.rename(tmp_path / "elsewhere")
+    else:
+        shutil.rmtree(out, ignore_errors=True)
+    study.join()
+    assert study.answer()["code"] == 2
+    (line,) = [line for line in errors.read_text().splitlines() if "ledger.db" in line]
+    assert (
+        line
+        == f"error: ledger {out}/ledger.db: was deleted, moved or replaced while the command ran"
+    )
+    assert not (out / "ledger.db").exists()
+
+
+CLOSED_TERMINAL = """
+import os, pty, sys
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+told = b""
+while b"search" not in told:
+    told += os.read(terminal, 4096)
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_gives_everything_back(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    """SIGHUP comes, and nothing can be printed any more."""
+    out = tmp_path / "runs"
+    given = small_study(out, undisturbed.encoder, *MORE, "--trials", "200")
+    command = [sys.executable, "-m", "harness.study", *given]
+    watcher = [sys.executable, "-c", CLOSED_TERMINAL, *command]
+    code = subprocess.run(watcher, check=True, stdout=subprocess.PIPE, timeout=120).stdout
+    assert int(code) == 128 + signal.SIGHUP
+    assert contents(out)["claims"] == []

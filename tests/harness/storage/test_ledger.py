@@ -170,7 +170,7 @@ def test_a_damaged_manifest_is_named_in_one_line(
     key: str, value: object, fault: str, ledger: Ledger
 ) -> None:
     values = MANIFEST.dump_python(manifest(name="one"), mode="json") | {key: value}
-    with ledger.transaction() as connection:
+    with ledger.engine.begin() as connection:
         row = {"name": "one", "manifest": values, "created": 0.0}
         connection.execute(ABLATIONS.insert().values(**row))
     with pytest.raises(StorageError) as raised:
@@ -182,7 +182,7 @@ def test_a_damaged_manifest_is_named_in_one_line(
 
 
 def test_a_damaged_study_is_named(ledger: Ledger) -> None:
-    with ledger.transaction() as connection:
+    with ledger.engine.begin() as connection:
         row = {"name": "s", "manifest": {"space": {}}, "created": 0.0}
         connection.execute(STUDIES.insert().values(**row))
     with pytest.raises(
