@@ -39,7 +39,7 @@ def check_versions(driver_versions: Mapping[str, str], worker: str) -> None:
 
 
 def _source_digest() -> str:
-    """Twelve digits of the hash of all modules in harness/. A run's identity covers its method's source."""
+    """Twelve digits of the hash of harness/. A run's identity covers its method's source."""
     digest = hashlib.sha256()
     root = Path(harness.__path__[0])
     for file in sorted(root.rglob("*.py")):
