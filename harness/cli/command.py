@@ -105,6 +105,7 @@ def _open_workers(request: Request, tasks: Mapping[str, TaskData]) -> Workers:
         raise UserError(
             f"--workers and --cluster need the extra: pip install -e '.[cluster]' ({error})"
         ) from error
+    Path(config.out).mkdir(parents=True, exist_ok=True)  # workers look for it
     workers = open_cluster(config)
     _announce(request, f"{workers.count} worker(s)")
     return workers

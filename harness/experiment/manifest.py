@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import ArgumentError
@@ -30,6 +29,7 @@ from harness.storage.manifest import (
 )
 from harness.training.run import report_seeds, search_seeds
 from harness.workers.prepared_task import PreparedTask
+from harness.workers.workshop import with_absolute_folders
 
 QUOTES = "'\""
 COUNTS = {
@@ -142,22 +142,7 @@ def command_line() -> str:
 def shown_config(config: StudyConfig) -> StudyConfig:
     """The configuration for manifests and reports: absolute folders, no storage password."""
     storage = None if config.storage is None else masked_url(config.storage)
-    folder, checkpoint = config.source.folder, config.teacher.checkpoint
-    return replace(
-        config,
-        source=replace(config.source, folder=folder and _absolute_path(folder)),
-        teacher=replace(
-            config.teacher,
-            checkpoint=checkpoint and _absolute_path(checkpoint),
-            pretrained=_absolute_path(config.teacher.pretrained),
-        ),
-        storage=storage,
-    )
-
-
-def _absolute_path(name: str) -> str:
-    """The absolute path of a folder. Any other name stays the same."""
-    return str(Path(name).absolute()) if Path(name).is_dir() else name
+    return replace(with_absolute_folders(config), out=config.out, storage=storage)
 
 
 def _without_password(argument: str) -> str:

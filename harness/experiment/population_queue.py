@@ -61,6 +61,8 @@ class OpenRequest:
         self.flow = flow
         self.request = request
         self.records: dict[str, Record] = {}
+        self.whole_views: dict[View, list[Run]] = {}
+        """The runs by view that are not divided into populations yet."""
         self.advance: Advance = lambda steps: None
         self.progress = ExitStack()
 
@@ -88,10 +90,16 @@ class PopulationQueue:
         self.training: set[str] = set()
         self.sizes: dict[tuple[str, str, View], int] = {}
         self._open: list[OpenRequest] = []
+        self._measured: set[tuple[str, str, View]] = set()
         self._attempts: set[str] = set()
 
-    def open(self, flow: Flow, request: RunRequest) -> Iterator[Work]:
-        """Take up a request; yields the work for the runs that have no record."""
+    @property
+    def is_open(self) -> bool:
+        """Whether a flow waits for runs."""
+        return bool(self._open)
+
+    def open(self, flow: Flow, request: RunRequest) -> None:
+        """Take up a request. Its runs without a record wait for `work`."""
         entry = OpenRequest(flow, request)
         self._open.append(entry)
         self._read(entry, request.runs)
@@ -99,25 +107,28 @@ class PopulationQueue:
             return
         steps = request.prepared.outcome.steps * len(missing)
         entry.advance = entry.progress.enter_context(progress(request.label, steps))
+        missing_views = {entry.view(run) for run in missing}
         # Populations are made of all runs, not of the missing ones: so a study that goes on after a
         # kill has the populations of an undisturbed one.
-        views: dict[View, list[Run]] = {}
         for run in request.runs:
-            views.setdefault(entry.view(run), []).append(run)
-        for view, runs in views.items():
-            if any(run.fingerprint not in entry.records for run in runs):
-                size = self.sizes.get(entry.size_key(view))
-                if size is None:
+            if (view := entry.view(run)) in missing_views:
+                entry.whole_views.setdefault(view, []).append(run)
+
+    def work(self) -> Iterator[Work]:
+        """The populations of the open requests, or first the measurements of how large they may be."""
+        share = -(-sum(len(entry.request.runs) for entry in self._open) // self.workers.count)
+        for entry in self._open:
+            for view, runs in list(entry.whole_views.items()):
+                key = entry.size_key(view)
+                if key in self.sizes:
+                    del entry.whole_views[view]
+                    yield from self._populations(entry, runs, min(self.sizes[key], share))
+                elif key not in self._measured:
+                    self._measured.add(key)
                     yield SizingWork(self, entry, runs)
-                else:
-                    yield from self.populations(entry, runs, size)
 
-    def populations(self, entry: OpenRequest, runs: Sequence[Run], size: int) -> Iterator[Work]:
-        """Divide runs of a view into populations of at most `size` runs or one inseparable group.
-
-        All workers get a part.
-        """
-        size = min(size, -(-len(runs) // self.workers.count))
+    def _populations(self, entry: OpenRequest, runs: Sequence[Run], size: int) -> Iterator[Work]:
+        """Divide runs of a view into populations of at most `size` runs or one inseparable group."""
         population: list[Run] = []
         for group in inseparable_groups(runs):
             if population and len(population) + len(group) > size:
@@ -206,11 +217,6 @@ class SizingWork(Work):
         """Note the size."""
         key = self.entry.size_key(self.entry.view(self.runs[0]))
         self.queue.sizes[key] = future.result()
-
-    def further(self) -> Sequence[Work]:
-        """The populations."""
-        size = self.queue.sizes[self.entry.size_key(self.entry.view(self.runs[0]))]
-        return list(self.queue.populations(self.entry, self.runs, size))
 
 
 class PopulationWork(Work):

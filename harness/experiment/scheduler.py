@@ -71,7 +71,7 @@ class Scheduler:
     def finish(self) -> None:
         """Serve all flows until they end. An error of a flow or of a job ends them all."""
         try:
-            while self._ready or self._queue or self._performing:
+            while self._ready or self._queue or self._performing or self.populations.is_open:
                 self._resume_flows()
                 self._submit()
                 self._collect()
@@ -97,7 +97,7 @@ class Scheduler:
                     for task in request.tasks
                 ]
             else:
-                self._queue += self.populations.open(flow, request)
+                self.populations.open(flow, request)
             self._answer()
 
     def _answer(self) -> None:
@@ -111,12 +111,14 @@ class Scheduler:
 
     def _submit(self) -> None:
         """Submit as many jobs as keep all workers busy, those of lower order first."""
+        self._queue += self.populations.work()
         self._queue.sort(key=lambda work: work.order)
+        capacity = self.workers.capacity
         for work in list(self._queue):
             if work.is_over():
                 self._queue.remove(work)
                 continue
-            if len(self._performing) >= self.workers.capacity:
+            if len(self._performing) >= capacity:
                 continue
             with ExitStack() as claims:
                 job = work.begin(claims)

@@ -120,11 +120,13 @@ class RunInputs:
 
 @dataclasses.dataclass(frozen=True)
 class RunProvenance(Provenance):
-    """The provenance of a run, with the number of threads and the runs of the same population."""
+    """The provenance of a run, with the number of threads, the population, and the worker."""
 
     threads: int
     population: tuple[str, ...]
     """Fingerprints of all runs that were trained together, this one among them."""
+    worker: str = ""
+    """The process that trained the run: machine, process number, and its GPU where it sees one alone."""
 
 
 @dataclass(frozen=True, config=_EXACT_KEYS)

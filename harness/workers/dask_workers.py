@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import cache, partial
 from itertools import count
+from pathlib import Path
 from typing import Any, TypeVar
 
 from distributed import Client, get_worker
 from distributed.scheduler import KilledWorker
 
-from harness.errors import DeviceError, StorageError
+from harness.errors import DeviceError, StorageError, UserError
 from harness.runtime.progress import redirected, say
 from harness.workers.jobs import Advance, Job
 from harness.workers.local import WorkerDiedError, Workers
@@ -46,6 +47,11 @@ def perform(job: Job[T], number: int, topic: str, driver_versions: Mapping[str, 
     """
     worker = get_worker()
     check_versions(driver_versions, str(worker.address))
+    if not Path(job.config.out).is_dir():
+        raise UserError(
+            f"worker {worker.address} does not see {job.config.out}: --out is a folder that driver and "
+            "workers share, under one path"
+        )
     settle_process(job.config.threads)
     steps = _Steps(lambda steps: worker.log_event(topic, ("steps", number, steps)))
     with redirected(lambda line: worker.log_event(topic, ("line", number, line))):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -109,7 +111,10 @@ def _record(
     population: Sequence[str],
 ) -> Record:
     surroundings = RunProvenance(
-        **vars(provenance()), threads=torch.get_num_threads(), population=tuple(population)
+        **vars(provenance()),
+        threads=torch.get_num_threads(),
+        population=tuple(population),
+        worker=_worker(),
     )
     return Record(
         fingerprint=run.fingerprint,
@@ -124,3 +129,10 @@ def _record(
         peak_memory=float(outcome.peak_memory),
         provenance=surroundings,
     )
+
+
+def _worker() -> str:
+    """The name of this process: machine, process number, and the GPU that it alone sees."""
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return name if gpu is None else f"{name}, GPU {gpu}"

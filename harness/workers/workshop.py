@@ -67,5 +67,26 @@ class Workshop:
 
 
 def portable(config: StudyConfig) -> StudyConfig:
-    """The configuration without the storage and the cluster, which are the driver's alone."""
-    return replace(config, storage=None, cluster=ClusterConfig())
+    """The configuration for workers: absolute paths, and nothing of the driver's storage and cluster."""
+    return replace(with_absolute_folders(config), storage=None, cluster=ClusterConfig())
+
+
+def with_absolute_folders(config: StudyConfig) -> StudyConfig:
+    """The configuration with absolute paths instead of those relative to the working directory."""
+    folder, checkpoint = config.source.folder, config.teacher.checkpoint
+    return replace(
+        config,
+        out=str(Path(config.out).absolute()),
+        task_files={task: str(Path(file).absolute()) for task, file in config.task_files.items()},
+        source=replace(config.source, folder=folder and _absolute_path(folder)),
+        teacher=replace(
+            config.teacher,
+            checkpoint=checkpoint and _absolute_path(checkpoint),
+            pretrained=_absolute_path(config.teacher.pretrained),
+        ),
+    )
+
+
+def _absolute_path(name: str) -> str:
+    """The absolute path of a folder. Any other name stays the same."""
+    return str(Path(name).absolute()) if Path(name).is_dir() else name

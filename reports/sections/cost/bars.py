@@ -53,8 +53,8 @@ def bars(evidence: Evidence) -> pd.DataFrame:
 
     `start` and `end` are in seconds since the first run began. A population ends when its records are
     written, and starts earlier by the seconds that it trained. Its runs divide this time equally, one
-    method after the other. The ledger does not name the process that trained a population: populations
-    that overlap on a machine are given to different workers, to as few workers as possible.
+    method after the other. Populations that overlap on a machine are given to different workers, to as
+    few workers as possible: the processes of commands that followed one another are one worker.
     """
     populations = sorted(
         _populations(evidence),

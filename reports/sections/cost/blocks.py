@@ -110,8 +110,8 @@ SECTION = Section(
     ),
     details=(
         "Runs that were trained together divide their time equally. Long times without runs are cut "
-        "out. A worker is a process; the ledger does not name the process, so bars that overlap are "
-        "given to different workers. Memory is the most that any run used; on a CPU it is the memory of "
+        "out. Bars that overlap are given to different workers, which are processes. "
+        "Memory is the most that any run used; on a CPU it is the memory of "
         "the whole process. Runs that were trained together share the machine: compare seconds only "
         "between runs on the same machine that were grouped in the same way. A method with an open "
         "mark shares its cost with other methods."
