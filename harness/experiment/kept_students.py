@@ -12,7 +12,7 @@ from harness.runtime.progress import say
 from harness.storage.claims import Claims
 from harness.storage.ledger import Ledger
 from harness.training.run import Run
-from harness.workers.jobs import student_folder
+from harness.workers.jobs import student_name, students_folder
 
 CARD = "README.md"
 
@@ -23,7 +23,7 @@ def write_card(runs_folder: Path, run: Run, card: str) -> None:
     Raises:
         StorageError: the system refuses the write.
     """
-    file = student_folder(runs_folder, run.study, run.fingerprint) / CARD
+    file = students_folder(runs_folder, run.study) / student_name(run.fingerprint) / CARD
     try:
         file.write_text(card, encoding="utf-8", errors="replace")
     except OSError as error:
@@ -36,7 +36,7 @@ class KeptStudents:
     def __init__(
         self, runs_folder: Path, study: str, keep: Keep, ledger: Ledger, claims: Claims
     ) -> None:
-        self.runs_folder = runs_folder
+        self.folder = students_folder(runs_folder, study)
         self.study = study
         self.keep = keep
         self.ledger = ledger
@@ -69,7 +69,7 @@ class KeptStudents:
             )
 
     def _folder_of(self, fingerprint: str) -> Path:
-        return student_folder(self.runs_folder, self.study, fingerprint)
+        return self.folder / student_name(fingerprint)
 
     def _remove(self, fingerprints: Iterable[str]) -> None:
         with self.claims.hold(f"students:{self.study}"):
@@ -86,8 +86,7 @@ class KeptStudents:
         The folders are listed before the claims are read: whoever writes a student has claimed its run
         before the folder begins. So a listed folder without a claim has no living writer.
         """
-        students = self._folder_of("").parent
-        folders = [(path, path.name[1:17]) for path in students.glob(".*")]
+        folders = [(path, path.name[1:17]) for path in self.folder.glob(".*")]
         self.claims.drop_dead_owners()
         claimed_names = {key[:16] for key in self.claims.table.claimed_keys()}
         for path, name in folders:

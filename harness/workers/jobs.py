@@ -133,13 +133,18 @@ def _keeper(trainer: Trainer) -> Keep:
 
     def keep(run: Run, weights: Mapping[str, Tensor], method: Method | None) -> None:
         model = build_classifier(trainer.blueprint.config, weights)
-        folder = student_folder(Path(trainer.config.out), run.study, run.fingerprint)
-        with replacement(folder) as new_folder:
+        folder = students_folder(Path(trainer.config.out), run.study)
+        with replacement(folder / student_name(run.fingerprint)) as new_folder:
             save_student(model, method, trainer.materials.teacher.folder, new_folder)
 
     return keep
 
 
-def student_folder(runs_folder: Path, study: str, fingerprint: str) -> Path:
-    """The folder of a kept student. Its name is the first 16 digits of the run's fingerprint."""
-    return runs_folder / "students" / study / fingerprint[:16]
+def students_folder(runs_folder: Path, study: str) -> Path:
+    """The folder of a study's kept students."""
+    return runs_folder / "students" / study
+
+
+def student_name(fingerprint: str) -> str:
+    """The name of a kept student's folder: the first 16 digits of the run's fingerprint."""
+    return fingerprint[:16]
