@@ -236,15 +236,30 @@ class ClusterConfig:
     """`local` is the command's own process, `machine` several processes on its machine, `dask` a Dask
     cluster that runs at `address`. The others start jobs of that scheduler."""
     workers: Natural = 0
-    """Processes on the machine, or jobs. 0 takes one process for each GPU, or the cores' share."""
+    """Processes on the machine, where 0 takes one for each GPU, or one for each share of the cores; or
+    jobs, at least 1."""
     address: str | None = None
+    """The address of the scheduler of `dask`, such as tcp://HOST:8786."""
     options: Mapping[str, Any] = Field(default_factory=dict)
     """Arguments of the scheduler's class in `dask_jobqueue`."""
 
     @model_validator(mode="after")
-    def _check_address(self) -> Self:
-        if (self.kind == "dask") != (self.address is not None):
-            raise ValueError("cluster.address goes with cluster.kind=dask (--cluster ADDRESS)")
+    def _check_kind(self) -> Self:
+        """Refuse keys that the kind does not read."""
+        has_jobs = self.kind not in ("local", "machine", "dask")
+        for key, is_set, is_read in (
+            ("workers", self.workers > 0, has_jobs or self.kind == "machine"),
+            ("address", self.address is not None, self.kind == "dask"),
+            ("options", bool(self.options), has_jobs),
+        ):
+            if is_set and not is_read:
+                raise ValueError(f"cluster.{key} is not read with cluster.kind={self.kind}")
+        if self.kind == "dask" and self.address is None:
+            raise ValueError("cluster.kind=dask needs cluster.address (--cluster ADDRESS)")
+        if has_jobs and not self.workers:
+            raise ValueError(
+                f"cluster.kind={self.kind} needs cluster.workers, at least 1 (--workers)"
+            )
         return self
 
 

@@ -37,6 +37,9 @@ FLAGS = {
     "protocol.repeats": "--repeat-search",
     "out": "--out",
     "keep": "--keep",
+    "cluster.workers": "--workers",
+    "cluster.kind": "--cluster",
+    "cluster.address": "--cluster",
 }
 """The flag that sets a key of the configuration."""
 RESERVED_KEYS = ("methods", "tasks", "task_files", "baseline", "preset")
@@ -178,7 +181,7 @@ def read_request(options: argparse.Namespace) -> Request:
         "protocol.repeats": _count("--repeat-search", options.repeat_search),
         "out": _path(options.out),
         "keep": checked_choice("--keep", options.keep, get_args(Keep)),
-        **_cluster(options.workers, options.cluster),
+        **_cluster(options.workers, options.cluster, options.overrides),
     }
     settings |= {key: value for key, value in flag_settings.items() if value is not None}
     groups = [f"preset={preset}"]
@@ -201,22 +204,25 @@ def read_request(options: argparse.Namespace) -> Request:
     return Request(config, notes, options.dry_run, options.json, options.open)
 
 
-def _cluster(workers: str | None, cluster: str | None) -> dict[str, object]:
-    """The settings of `--workers` and `--cluster`. Raises `UserError`."""
+def _cluster(workers: str | None, cluster: str | None, words: Sequence[str]) -> dict[str, object]:
+    """The settings of `--workers` and `--cluster`; `words` are overrides. Raises `UserError`."""
     settings: dict[str, object] = {}
+    is_group = any(word.partition("=")[0] == "cluster" for word in words)
+    if cluster is not None and is_group:
+        raise UserError(f"--cluster {cluster} and cluster= are given: leave one out")
     if workers is not None:
         number = 0 if workers == "auto" else _count("--workers", workers, "auto or a whole number")
-        settings |= {"cluster.workers": number, "cluster.kind": "machine"}
-    if cluster in names("cluster"):
-        settings.pop("cluster.kind", None)
-    elif cluster is not None:
+        if number == 0 and workers != "auto":
+            raise UserError(f"--workers {workers}: must be auto or at least 1")
+        settings["cluster.workers"] = number
+        if cluster is None and not is_group:
+            settings["cluster.kind"] = "machine"
+    if cluster is not None and cluster not in names("cluster"):
         if "://" not in cluster:
             kinds = ", ".join(name for name in names("cluster") if name != "local")
             raise UserError(
                 f"--cluster {cluster}: neither an address like tcp://HOST:8786 nor {kinds}"
             )
-        if workers is not None:
-            raise UserError("--workers goes without an address: a running cluster has its workers")
         settings |= {"cluster.kind": "dask", "cluster.address": cluster}
     return settings
 

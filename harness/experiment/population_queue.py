@@ -66,9 +66,14 @@ class OpenRequest:
         self.advance: Advance = lambda steps: None
         self.progress = ExitStack()
 
+    @property
+    def runs(self) -> list[Run]:
+        """The runs, each once: trials with one setting and seed are one run."""
+        return list({run.fingerprint: run for run in self.request.runs}.values())
+
     def missing(self) -> list[Run]:
         """The runs without a record."""
-        return [run for run in self.request.runs if run.fingerprint not in self.records]
+        return [run for run in self.runs if run.fingerprint not in self.records]
 
     def view(self, run: Run) -> View:
         """The outputs of the models that a run's method needs."""
@@ -108,21 +113,26 @@ class PopulationQueue:
         steps = request.prepared.outcome.steps * len(missing)
         entry.advance = entry.progress.enter_context(progress(request.label, steps))
         missing_views = {entry.view(run) for run in missing}
-        # Populations are made of all runs, not of the missing ones: so a study that goes on after a
-        # kill has the populations of an undisturbed one.
-        for run in request.runs:
+        # One worker's populations are made of all runs, not of the missing ones: so a study that goes
+        # on after a kill has the populations of an undisturbed one.
+        for run in entry.runs:
             if (view := entry.view(run)) in missing_views:
                 entry.whole_views.setdefault(view, []).append(run)
 
     def work(self) -> Iterator[Work]:
         """The populations of the open requests, or first the measurements of how large they may be."""
-        share = -(-sum(len(entry.request.runs) for entry in self._open) // self.workers.count)
+        count = self.workers.count
+        share = -(-sum(len(entry.missing()) for entry in self._open) // count)
         for entry in self._open:
             for view, runs in list(entry.whole_views.items()):
                 key = entry.size_key(view)
                 if key in self.sizes:
                     del entry.whole_views[view]
-                    yield from self._populations(entry, runs, min(self.sizes[key], share))
+                    size = self.sizes[key]
+                    if count > 1:
+                        runs = [run for run in runs if run.fingerprint not in entry.records]
+                        size = min(size, share)
+                    yield from self._populations(entry, runs, size)
                 elif key not in self._measured:
                     self._measured.add(key)
                     yield SizingWork(self, entry, runs)
@@ -161,7 +171,7 @@ class PopulationQueue:
         Earlier commands' lacks of memory are tried again, and count as missing.
         """
         records = self.ledger.records({run.fingerprint for run in runs})
-        for run in runs:
+        for run in entry.request.runs:
             record = records.get(run.fingerprint)
             if record is None:
                 continue
@@ -214,9 +224,15 @@ class SizingWork(Work):
         return Sizing(portable(prepared.config), prepared.task.name, spec_of(example))
 
     def end(self, future: Future[int]) -> None:
-        """Note the size."""
+        """Note the size: one run where workers have died of the measurement."""
         key = self.entry.size_key(self.entry.view(self.runs[0]))
-        self.queue.sizes[key] = future.result()
+        try:
+            self.queue.sizes[key] = future.result()
+        except WorkerDiedError as error:
+            say(
+                f"warning: workers died while memory was measured ({error}); runs are trained singly"
+            )
+            self.queue.sizes[key] = 1
 
 
 class PopulationWork(Work):

@@ -1,6 +1,6 @@
 """The scheduler: flows ask for preparations and runs, and workers perform the jobs.
 
-Several flows wait at the same time, so no task, method or repeat waits for another.
+Several flows wait at the same time, so the runs of no task, method or search wait for those of another.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from contextlib import ExitStack
 from typing import Any
 
 from harness.config import StudyConfig
-from harness.errors import UserError
+from harness.errors import TeacherError, UserError
 from harness.experiment.flows import Flow, Order, PreparationRequest
 from harness.experiment.population_queue import PopulationQueue, Work
 from harness.storage.claims import Claims
 from harness.storage.ledger import Ledger
 from harness.workers.jobs import Preparation
-from harness.workers.local import Workers
+from harness.workers.local import WorkerDiedError, Workers
 from harness.workers.prepared_task import TaskOutcome
 from harness.workers.workshop import portable
 
@@ -46,6 +46,8 @@ class PreparationWork(Work):
     def end(self, future: Future[TaskOutcome]) -> None:
         """Take the outcome. Errors that are no refusal are raised."""
         error = future.exception()
+        if isinstance(error, WorkerDiedError):
+            error = TeacherError(f"{self.job.task}: workers died while it was prepared ({error})")
         if error is not None and not isinstance(error, UserError):
             raise error
         self.answer[self.job.task] = future.result() if error is None else error
@@ -75,11 +77,13 @@ class Scheduler:
                 self._resume_flows()
                 self._submit()
                 self._collect()
-        finally:
-            for future, (_, claims) in self._performing.items():
-                future.cancel()
-                claims.close()
+        except BaseException:
             self.populations.stop()
+            with ExitStack() as all_claims:
+                for future, (_, claims) in self._performing.items():
+                    future.cancel()
+                    all_claims.push(claims)
+                raise
 
     def _resume_flows(self) -> None:
         """Give flows their answers, and take up their next requests."""
@@ -133,7 +137,8 @@ class Scheduler:
         is_blocked = bool(self._queue) and len(self._performing) < self.workers.capacity
         if self._performing:
             done = self.workers.wait(list(self._performing), POLL_SECONDS if is_blocked else None)
-            for future in done:
+            # Results are written before the error of another job ends the driver.
+            for future in sorted(done, key=lambda future: future.exception() is not None):
                 work, claims = self._performing.pop(future)
                 with claims:
                     work.end(future)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from harness.method import Method, Value
 from harness.storage.record import Role, RunInputs
@@ -26,7 +27,7 @@ class Run:
     setting: Mapping[str, Value]
     inputs: RunInputs
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the inputs, which hold no counts of trials or seeds."""
         return self.inputs.fingerprint

@@ -20,8 +20,6 @@ from harness.workers.dask_workers import DaskWorkers
 LOOPBACK = "127.0.0.1"
 MOST_DEATHS = 3
 """The workers of this machine that may die with a job. Other clusters have Dask's setting."""
-PATIENCE_SECONDS = 60
-"""Seconds to wait for the workers of this machine."""
 
 
 def open_cluster(config: StudyConfig) -> DaskWorkers:
@@ -30,7 +28,8 @@ def open_cluster(config: StudyConfig) -> DaskWorkers:
     Raises:
         UserError: a package is missing, an option is unknown, or the cluster does not answer.
     """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client", "distributed.core"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     kind = config.cluster.kind
     if kind == "machine":
         return _machine_workers(config)
@@ -65,9 +64,7 @@ def _machine_workers(config: StudyConfig) -> DaskWorkers:
     options = {"host": LOOPBACK, "dashboard": False, "dashboard_address": ":0"}
     scheduler = {"cls": Scheduler, "options": {**options, "allowed_failures": MOST_DEATHS - 1}}
     cluster = SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
-    started = _workers_of(cluster, number)
-    started.client.wait_for_workers(number, timeout=PATIENCE_SECONDS)
-    return started
+    return _workers_of(cluster, number)
 
 
 def _running_workers(address: str) -> DaskWorkers:
@@ -76,13 +73,6 @@ def _running_workers(address: str) -> DaskWorkers:
         client = Client(address, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UserError(f"--cluster {address}: {first_line(error)}") from error
-    threads = client.nthreads()
-    if any(number != 1 for number in threads.values()):
-        client.close()
-        raise UserError(
-            f"--cluster {address}: a worker has {max(threads.values())} threads; start the workers "
-            "with --nthreads 1, since each trains one population at a time"
-        )
     return DaskWorkers(client, 0, client.close)
 
 
@@ -94,12 +84,17 @@ def _job_workers(config: StudyConfig) -> DaskWorkers:
     if unknown := sorted(set(options) - _option_names(cluster_class)):
         raise ConfigError(f"cluster.options.{unknown[0]}: unknown to {cluster_class.__name__}")
     prologue, extra = (options.pop(key, []) for key in ("job_script_prologue", "worker_extra_args"))
-    cluster = cluster_class(
-        **{"python": sys.executable, "processes": 1, **options},
-        # The last --nthreads counts: one population at a time takes all cores.
-        worker_extra_args=["--nthreads", "1", *extra],
-        job_script_prologue=[f"export OMP_NUM_THREADS={options.get('cores', 1)}", *prologue],
-    )
+    try:
+        cluster = cluster_class(
+            **{"python": sys.executable, "processes": 1, **options},
+            # The last --nthreads counts: one population at a time takes all cores.
+            worker_extra_args=["--nthreads", "1", *extra],
+            job_script_prologue=[f"export OMP_NUM_THREADS={options.get('cores', 1)}", *prologue],
+        )
+        cluster.scale(jobs=number)
+        cluster.sync(cluster._correct_state)  # the first jobs, whose refusal is an error here
+    except (ValueError, RuntimeError, OSError) as error:
+        raise UserError(f"--cluster {kind}: {first_line(error)}") from error
     cluster.adapt(minimum_jobs=number, maximum_jobs=number)
     return _workers_of(cluster, number)
 

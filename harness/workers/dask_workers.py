@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
 from distributed import Client, get_worker
+from distributed.client import ClosedClientError
 from distributed.scheduler import KilledWorker
 
 from harness.errors import DeviceError, StorageError, UserError
@@ -25,6 +27,9 @@ from harness.workers.workshop import Workshop, settle_process
 T = TypeVar("T")
 BEAT_SECONDS = 2.0
 """Seconds between two messages of a worker on its steps."""
+ONE_THREAD = "start workers with --nthreads 1, since each trains one population at a time"
+PATIENCE_SECONDS = 20.0
+"""Seconds between two looks whether any worker is there."""
 GO_ON = "the same command goes on where this one stopped"
 LAST_WORDS_SECONDS = 1.0
 """Seconds that a worker waits before it ends, so that its last line arrives."""
@@ -46,6 +51,10 @@ def perform(job: Job[T], number: int, topic: str, driver_versions: Mapping[str, 
         UserError: the versions differ, or the job has failed for all its runs.
     """
     worker = get_worker()
+    if worker.state.nthreads != 1:
+        raise UserError(
+            f"worker {worker.address} has {worker.state.nthreads} threads; {ONE_THREAD}"
+        )
     check_versions(driver_versions, str(worker.address))
     if not Path(job.config.out).is_dir():
         raise UserError(
@@ -97,12 +106,14 @@ class DaskWorkers(Workers):
         self._topic = f"harness-{uuid.uuid4()}"
         self._numbers = count()
         self._advances: dict[int, Advance] = {}
+        self._address = getattr(client.scheduler, "address", "")
+        self._is_waiting = False
         client.subscribe_topic(self._topic, self._hear)
 
     @property
     def count(self) -> int:
-        """The number of workers, also of those that are still expected."""
-        return max(self.expected, len(self.client.nthreads()), 1)
+        """The number of workers, also of those that are still expected. Raises `StorageError`."""
+        return max(self.expected, self._present(), 1)
 
     @property
     def capacity(self) -> int:
@@ -118,10 +129,33 @@ class DaskWorkers(Workers):
         dask_future.add_done_callback(partial(self._end, number, future))
         return future
 
+    def wait(self, futures: Collection[Future[Any]], timeout: float | None) -> set[Future[Any]]:
+        """Wait until a job ends; says so once where no worker is there."""
+        limit = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = PATIENCE_SECONDS if limit is None else limit - time.monotonic()
+            done = super().wait(futures, min(left, PATIENCE_SECONDS))
+            if done or (limit is not None and time.monotonic() >= limit):
+                return done
+            if not self._present() and not self._is_waiting:
+                self._is_waiting = True
+                say("waiting for workers: none has come yet, or all have left")
+
     def close(self) -> None:
         """End the jobs, and the workers that were started for this driver."""
-        self._executor.shutdown(wait=False)
+        with suppress(ClosedClientError):  # the scheduler is lost
+            self._executor.shutdown(wait=False)
         self._close()
+
+    def _present(self) -> int:
+        """The number of workers that are there now. Raises `StorageError` if the scheduler is lost."""
+        try:
+            return len(self.client.nthreads())
+        except (OSError, AttributeError, ClosedClientError) as error:
+            raise StorageError(self._loss()) from error
+
+    def _loss(self) -> str:
+        return f"the Dask scheduler {self._address} is lost: {GO_ON}"
 
     def _end(self, number: int, future: Future[Any], dask_future: Future[Any]) -> None:
         """Hand on a job's result."""
@@ -129,8 +163,7 @@ class DaskWorkers(Workers):
         if not future.set_running_or_notify_cancel():
             return
         if dask_future.cancelled():
-            address = getattr(self.client.scheduler, "address", "of the cluster")
-            future.set_exception(StorageError(f"the Dask scheduler {address} is lost: {GO_ON}"))
+            future.set_exception(StorageError(self._loss()))
         elif (error := dask_future.exception()) is None:
             future.set_result(dask_future.result())
         elif isinstance(error, KilledWorker):

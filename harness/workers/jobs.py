@@ -122,8 +122,9 @@ def _run(prepared: PreparedTask, spec: RunSpec) -> Run:
     )
     if run.fingerprint != spec.fingerprint:
         raise UserError(
-            f"a worker's code or data differ from the driver's: its run {run.fingerprint[:16]} of "
-            f"{spec.method} should be {spec.fingerprint[:16]}"
+            f"a worker's data, device ({prepared.outcome.device}) or precision "
+            f"({prepared.outcome.precision}) differ from the first worker's: its run "
+            f"{run.fingerprint[:16]} of {spec.method} should be {spec.fingerprint[:16]}"
         )
     return run
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,12 +81,13 @@ def with_absolute_folders(config: StudyConfig) -> StudyConfig:
         source=replace(config.source, folder=folder and _absolute_path(folder)),
         teacher=replace(
             config.teacher,
-            checkpoint=checkpoint and _absolute_path(checkpoint),
-            pretrained=_absolute_path(config.teacher.pretrained),
+            checkpoint=checkpoint and _absolute_path(checkpoint, config.tasks),
+            pretrained=_absolute_path(config.teacher.pretrained, config.tasks),
         ),
     )
 
 
-def _absolute_path(name: str) -> str:
-    """The absolute path of a folder. Any other name stays the same."""
-    return str(Path(name).absolute()) if Path(name).is_dir() else name
+def _absolute_path(name: str, tasks: Sequence[str] = ("",)) -> str:
+    """The absolute path of a folder, where {task} may stand for a task. Other names stay the same."""
+    is_folder = any(Path(name.replace("{task}", task)).is_dir() for task in tasks)
+    return str(Path(name).absolute()) if is_folder else name

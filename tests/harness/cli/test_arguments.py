@@ -56,6 +56,52 @@ def test_the_baseline_joins_the_methods(
     assert [method.name for method in chosen_methods(config)] == list(methods)
 
 
+@pytest.mark.parametrize(
+    ("words", "kind", "workers", "address"),
+    [
+        ([], "local", 0, None),
+        (["--workers", "auto"], "machine", 0, None),
+        (["--workers", "3"], "machine", 3, None),
+        (["--cluster", "slurm"], "slurm", 1, None),
+        (["--cluster", "slurm", "--workers", "8"], "slurm", 8, None),
+        (["cluster=pbs", "--workers", "2"], "pbs", 2, None),
+        (["--cluster", "tcp://host:8786"], "dask", 0, "tcp://host:8786"),
+    ],
+)
+def test_workers_and_clusters(
+    words: list[str], kind: str, workers: int, address: str | None
+) -> None:
+    cluster = asked("--method", "alp", *words).config.cluster
+    assert (cluster.kind, cluster.workers, cluster.address) == (kind, workers, address)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--workers", "0"], "--workers 0: must be auto or at least 1"),
+        (["--workers", "many"], "--workers many: must be auto or a whole number"),
+        (
+            ["--cluster", "nomad"],
+            "--cluster nomad: neither an address like tcp://HOST:8786 nor lsf, ",
+        ),
+        (
+            ["--workers", "4", "--cluster", "local"],
+            "cluster.workers is not read with cluster.kind=",
+        ),
+        (
+            ["--workers", "4", "--cluster", "tcp://h:1"],
+            "workers is not read with cluster.kind=dask",
+        ),
+        (["--cluster", "slurm", "--workers", "auto"], "cluster.kind=slurm needs cluster.workers"),
+        (["--cluster", "slurm", "cluster=pbs"], "--cluster slurm and cluster= are given"),
+        (["--workers", "2", "cluster.options.cores=1"], "cluster.options is not read"),
+        (["cluster.kind=dask"], "cluster.kind=dask needs cluster.address"),
+    ],
+)
+def test_workers_that_nothing_would_read_are_refused(words: list[str], message: str) -> None:
+    assert message in refused("--method", "alp", *words)
+
+
 def test_all_methods_are_all_of_the_registry() -> None:
     assert asked("--method", "all").config.methods == tuple(registry().methods)
 

@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 
 from benchmarks.simulated_workers import SimulatedWorkers
 from harness.data.tasks import load_task
-from harness.errors import DataError, StorageError
+from harness.errors import DataError, DeviceError, StorageError, TeacherError
 from harness.experiment import scheduler as scheduler_module
 from harness.experiment.flows import Flow, PreparationRequest, RunRequest
 from harness.experiment.scheduler import Scheduler
@@ -137,7 +139,8 @@ def test_lower_orders_come_first(ledger: Ledger) -> None:
         driver.flow(early, runs_of(early, range(8)), runs_of(early, range(8, 12)), order=0),
     )
     tasks = [shift.job.task for shift in driver.workers.shifts if isinstance(shift.job, Training)]
-    assert tasks == ["rte"] * 3 + ["mrpc"] * 2
+    # The second request of `early` comes when a job of `late` has been submitted ahead.
+    assert tasks == ["rte", "rte", "mrpc", "rte", "mrpc"]
 
 
 def test_recorded_runs_are_not_trained_and_populations_stay_those_of_all_runs(
@@ -216,10 +219,89 @@ def test_an_error_of_a_job_ends_all_and_frees_the_claims(ledger: Ledger) -> None
         return perform(job)
 
     driver, task = Driver(ledger, 3, perform=full), prepared()
+    errors: list[BaseException] = []
+    claim = driver.claims.claim
+
+    @contextmanager
+    def noted(key: str) -> Iterator[bool]:
+        with claim(key) as is_owner:
+            try:
+                yield is_owner
+            except StorageError as error:
+                errors.append(error)
+                raise
+
+    driver.claims.claim = noted  # type: ignore[method-assign]
     driver.scheduler.start(driver.flow(task, runs_of(task, range(12))))
     with pytest.raises(StorageError, match="disk full"):
         driver.scheduler.finish()
     assert driver.claims.table.claimed_keys() == set()
+    # Each claim hears of the error, and so does not wait for a database that is away.
+    assert len(errors) == 12
+
+
+def test_results_are_written_before_the_error_of_another_job_ends_the_driver(
+    ledger: Ledger,
+) -> None:
+    class Together(SimulatedWorkers):
+        """Ends all jobs at the same time."""
+
+        def wait(self, futures: Any, timeout: float | None) -> set[Future[Any]]:
+            return set().union(*(super(Together, self).wait(futures, timeout) for _ in futures))
+
+    def failing(job: Job[Any]) -> Any:
+        if isinstance(job, Training) and job.runs[0].seed == 0:
+            raise DeviceError("the device failed")
+        return perform(job)
+
+    driver, task = Driver(ledger, 3), prepared()
+    driver.scheduler.workers = Together(3, lambda job: 1.0, failing)
+    driver.scheduler.populations.workers = driver.scheduler.workers
+    runs = runs_of(task, range(12))
+    driver.scheduler.start(driver.flow(task, runs))
+    with pytest.raises(DeviceError):
+        driver.scheduler.finish()
+    assert len(ledger.records([run.fingerprint for run in runs])) == 8
+
+
+def test_trials_with_one_setting_and_seed_are_one_run(ledger: Ledger) -> None:
+    driver, task = Driver(ledger), prepared()
+    first, second = runs_of(task, [1, 2])
+    twin = replace(first, trial=7)
+    driver.finish(driver.flow(task, [first, second, twin]))
+    assert trained(driver.workers) == [[1, 2]]
+    uses = [(run.trial, run.seed) for run in ledger.study_runs(first.study)]
+    assert uses == [(0, 1), (0, 2), (7, 1)]
+
+
+def test_the_work_that_is_left_is_shared_by_all_workers(ledger: Ledger) -> None:
+    task = prepared()
+    first = Driver(ledger)
+    first.finish(first.flow(task, runs_of(task, range(40))))
+    driver = Driver(ledger, 8)
+    driver.finish(driver.flow(task, runs_of(task, range(48))))
+    assert [len(seeds) for seeds in trained(driver.workers)] == [1] * 8
+
+
+def test_workers_that_die_in_a_preparation_or_a_measurement_end_no_other_work(
+    ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def deadly(job: Job[Any]) -> Any:
+        if isinstance(job, Preparation | Sizing):
+            raise WorkerDiedError("killed")
+        return perform(job)
+
+    driver, task = Driver(ledger, perform=deadly), prepared()
+    answers: list[Any] = []
+
+    def preparation() -> Iterator[Any]:
+        answers.append((yield PreparationRequest(task.config, ("rte",), (0,))))
+
+    driver.finish(preparation(), driver.flow(task, runs_of(task, range(2))))
+    assert isinstance(answers[0]["rte"], TeacherError)
+    assert str(answers[0]["rte"]) == "rte: workers died while it was prepared (killed)"
+    assert trained(driver.workers) == [[0], [1]]
+    assert "runs are trained singly" in capsys.readouterr().err
 
 
 def test_a_lack_of_memory_makes_later_populations_smaller(ledger: Ledger) -> None:

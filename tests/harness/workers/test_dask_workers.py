@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
@@ -15,8 +17,9 @@ import pytest
 
 from harness.compose import compose_config
 from harness.config import ClusterConfig, StudyConfig
-from harness.errors import ConfigError, DataError, DeviceError, UserError
+from harness.errors import ConfigError, DataError, DeviceError, StorageError, UserError
 from harness.runtime.progress import say
+from harness.workers import dask_workers
 from harness.workers.clusters import open_cluster
 from harness.workers.dask_workers import DaskWorkers
 from harness.workers.jobs import Advance, Job
@@ -184,6 +187,48 @@ def test_an_unknown_option_of_a_scheduler_is_named() -> None:
     )
     with pytest.raises(ConfigError, match=r"^cluster\.options\.wall: unknown to SLURMCluster$"):
         open_cluster(config)
+
+
+def test_a_scheduler_that_cannot_start_jobs_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    options = {
+        "cores": 1,
+        "memory": "1GB",
+        "interface": "lo",
+        "scheduler_options": {"interface": "lo"},
+    }
+    config = demo_config(cluster={"kind": "pbs", "workers": 1, "options": options})
+    with pytest.raises(UserError, match=r"^--cluster pbs: .*qsub"):
+        open_cluster(config)
+    incomplete = demo_config(cluster={"kind": "pbs", "workers": 1, "options": {"cores": 1}})
+    with pytest.raises(UserError, match=r"^--cluster pbs: .*memory"):
+        open_cluster(incomplete)
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_dies_is_one_line_and_the_same_command_goes_on(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
+    scheduler = subprocess.Popen(
+        [*command, "--port", "0", "--no-dashboard"], stderr=subprocess.PIPE, text=True
+    )
+    assert scheduler.stderr is not None
+    line = next(line for line in scheduler.stderr if "Scheduler at:" in line)
+    address = line.split()[-1]
+    with open_cluster(demo_config(cluster={"kind": "dask", "address": address})) as workers:
+        future = workers.submit(Square(demo_config(), "rte", 1), lambda steps: None)
+        monkey = pytest.MonkeyPatch()
+        monkey.setattr(dask_workers, "PATIENCE_SECONDS", 0.2)
+        assert workers.wait([future], 0.5) == set()
+        assert "waiting for workers" in capsys.readouterr().err
+        monkey.undo()
+        scheduler.kill()
+        scheduler.wait()
+        ended(future)
+        with pytest.raises(StorageError, match=rf"^the Dask scheduler {address} is lost: the same"):
+            future.result()
+    scheduler.stderr.close()
 
 
 @pytest.mark.slow
