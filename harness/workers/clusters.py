@@ -7,6 +7,7 @@ import os
 import sys
 from importlib import import_module
 from inspect import signature
+from shutil import which
 from typing import Any
 
 import torch
@@ -80,9 +81,16 @@ def _job_workers(config: StudyConfig) -> DaskWorkers:
     """Workers in jobs of a scheduler, one a job. A job that ends early is replaced."""
     kind, number = config.cluster.kind, max(1, config.cluster.workers)
     cluster_class = getattr(import_module("dask_jobqueue"), f"{kind.upper()}Cluster")
+    program = str(cluster_class.job_cls.submit_command).split()[0]
+    if which(program) is None:
+        raise UserError(
+            f"--cluster {kind}: this machine has no command {program} to start jobs with"
+        )
     options = dict(config.cluster.options)
     if unknown := sorted(set(options) - _option_names(cluster_class)):
         raise ConfigError(f"cluster.options.{unknown[0]}: unknown to {cluster_class.__name__}")
+    if lacking := sorted({"cores", "memory"} - set(options)):
+        raise ConfigError(f"cluster.options.{lacking[0]}: {cluster_class.__name__} needs it")
     prologue, extra = (options.pop(key, []) for key in ("job_script_prologue", "worker_extra_args"))
     try:
         cluster = cluster_class(
@@ -91,8 +99,6 @@ def _job_workers(config: StudyConfig) -> DaskWorkers:
             worker_extra_args=["--nthreads", "1", *extra],
             job_script_prologue=[f"export OMP_NUM_THREADS={options.get('cores', 1)}", *prologue],
         )
-        cluster.scale(jobs=number)
-        cluster.sync(cluster._correct_state)  # the first jobs, whose refusal is an error here
     except (ValueError, RuntimeError, OSError) as error:
         raise UserError(f"--cluster {kind}: {first_line(error)}") from error
     cluster.adapt(minimum_jobs=number, maximum_jobs=number)

@@ -181,28 +181,19 @@ def test_each_scheduler_has_its_options_in_a_file(kind: str) -> None:
     )
 
 
-def test_an_unknown_option_of_a_scheduler_is_named() -> None:
-    config = demo_config(
-        cluster={"kind": "slurm", "options": {"cores": 1, "memory": "1GB", "wall": 1}}
-    )
-    with pytest.raises(ConfigError, match=r"^cluster\.options\.wall: unknown to SLURMCluster$"):
-        open_cluster(config)
+def pbs(**options: Any) -> StudyConfig:
+    return demo_config(cluster={"kind": "pbs", "workers": 1, "options": options})
 
 
 def test_a_scheduler_that_cannot_start_jobs_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
-    options = {
-        "cores": 1,
-        "memory": "1GB",
-        "interface": "lo",
-        "scheduler_options": {"interface": "lo"},
-    }
-    config = demo_config(cluster={"kind": "pbs", "workers": 1, "options": options})
-    with pytest.raises(UserError, match=r"^--cluster pbs: .*qsub"):
-        open_cluster(config)
-    incomplete = demo_config(cluster={"kind": "pbs", "workers": 1, "options": {"cores": 1}})
-    with pytest.raises(UserError, match=r"^--cluster pbs: .*memory"):
-        open_cluster(incomplete)
+    monkeypatch.setattr("harness.workers.clusters.which", lambda program: None)
+    with pytest.raises(UserError, match=r"^--cluster pbs: this machine has no command qsub to "):
+        open_cluster(pbs(cores=1, memory="1GB"))
+    monkeypatch.setattr("harness.workers.clusters.which", lambda program: program)
+    with pytest.raises(ConfigError, match=r"^cluster\.options\.memory: PBSCluster needs it$"):
+        open_cluster(pbs(cores=1))
+    with pytest.raises(ConfigError, match=r"^cluster\.options\.wall: unknown to PBSCluster$"):
+        open_cluster(pbs(cores=1, memory="1GB", wall=1))
 
 
 @pytest.mark.slow
