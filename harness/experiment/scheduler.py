@@ -75,10 +75,12 @@ class Scheduler:
                 self._resume_flows()
                 self._submit()
                 self._collect()
-        finally:
+        except BaseException as error:
             for future, (_, claims) in self._performing.items():
                 future.cancel()
-                claims.close()
+                claims.__exit__(type(error), error, error.__traceback__)
+            raise
+        finally:
             self.populations.stop()
 
     def _resume_flows(self) -> None:
