@@ -45,14 +45,16 @@ LIBPQ_LIMITS = {
 has vanished. The URL may give others."""
 
 
-def make_immediate(engine: Engine) -> None:
+def make_immediate(engine: Engine, pool_engine: Engine | None = None) -> None:
     """Make every later transaction of a SQLite engine a BEGIN IMMEDIATE one, in WAL mode.
 
     A transaction or connection raises `StorageError` once the file is no longer at its place.
+    `pool_engine` is the engine that the pool was made for, if it is another one. SQLAlchemy tells only
+    that engine before it connects.
     """
     if engine.dialect.name == "sqlite":
         file = _DatabaseFile(sqlite_file(engine.url))
-        event.listen(engine, "do_connect", file.check)
+        event.listen(pool_engine or engine, "do_connect", file.check)
         event.listen(engine, "connect", _configure)
         event.listen(engine, "connect", file.remember)
         event.listen(engine, "begin", file.check)

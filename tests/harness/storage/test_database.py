@@ -122,6 +122,10 @@ def test_optunas_transactions_notice_it_too(tmp_path: Path) -> None:
         (tmp_path / "ledger.db").unlink()
         with pytest.raises(StorageError, match="was deleted"):
             storage.get_all_studies()
+        storage.engine.dispose()  # a new connection would make an empty file
+        with pytest.raises(StorageError, match="was deleted"):
+            storage.get_all_studies()
+        assert not (tmp_path / "ledger.db").exists()
         storage.engine.dispose()
 
 
