@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,26 +44,33 @@ def read_rows(
         raise DataError(f"{path}: the suffix is none of {', '.join([*_RECORDS, *_READERS])}")
 
 
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    """The system's errors as `DataError` that names the file."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise DataError(f"{path}: cannot be read ({reason})") from error
+
+
 def _check_utf8(path: Path) -> None:
     """Read a file once, to name the first byte that is not UTF-8 before any row."""
     start = 0
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    line.decode("utf-8")
-                except UnicodeDecodeError as error:
-                    place = f"{path}:{number}: byte {start + error.start}"
-                    raise DataError(f"{place} is not UTF-8") from error
-                start += len(line)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    with _read_errors(path), path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                place = f"{path}:{number}: byte {start + error.start}"
+                raise DataError(f"{place} is not UTF-8") from error
+            start += len(line)
 
 
 def _lines(path: Path) -> Iterator[str]:
     """The lines of a text file without their LF. An empty file has one empty line."""
     _check_utf8(path)
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
+    with _read_errors(path), path.open(encoding="utf-8-sig", newline="\n") as file:
         yield file.readline().removesuffix("\n")
         for line in file:
             yield line.removesuffix("\n")
@@ -77,8 +85,8 @@ def _tsv(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The numbered records of a CSV file. Quoted cells may hold commas and line ends."""
     _check_utf8(path)
-    csv.field_size_limit(max(path.stat().st_size, csv.field_size_limit()))
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with _read_errors(path), path.open(encoding="utf-8-sig", newline="") as file:
+        csv.field_size_limit(max(path.stat().st_size, csv.field_size_limit()))
         reader = csv.reader(file, strict=True)
         try:
             for cells in reader:
@@ -165,16 +173,13 @@ def _parquet_batches(path: Path, columns: Sequence[Column]) -> Iterator[Any]:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
+        with _read_errors(path), parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
             for column in columns:
                 if names.count(column) != 1:
                     count = "no" if column not in names else "more than one"
                     raise DataError(f"{path}: {count} column '{column}' ({', '.join(names)})")
             yield from file.iter_batches(PARQUET_ROWS, columns=list(columns))
-    except OSError as error:
-        reason = error.strerror or first_line(error)
-        raise DataError(f"{path}: cannot be read ({reason})") from error
     except pa.ArrowException as error:
         raise DataError(f"{path}: not parquet ({first_line(error)})") from error
 

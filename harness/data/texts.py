@@ -5,8 +5,8 @@ from __future__ import annotations
 import mmap
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -83,23 +83,38 @@ class ArrowTexts(Sequence[tuple[str, ...]]):
 def store_texts(texts: Iterable[tuple[str, ...]], columns: int) -> ArrowTexts:
     """Write examples of that many sentences to a temporary file, and map the file.
 
-    The file has no name: the system frees it with the sequence. At most `CHUNK` examples are held.
+    The file has no name: the system frees it with the sequence, or when the process is killed. At most
+    `CHUNK` examples are held. An error of `texts` is raised as it is.
 
     Raises:
         StorageError: the system refuses the write (the temporary folder is full).
     """
     schema = pa.schema([(str(column), pa.large_string()) for column in range(columns)])
     iterator = iter(texts)
+    with _write_errors():
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - its errors are told, those of rows are not
     try:
-        with tempfile.TemporaryDirectory(prefix="harness-texts-") as folder:
-            path = Path(folder) / "texts.arrow"
-            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-                while examples := list(islice(iterator, CHUNK)):
-                    writer.write_batch(_batch(examples, schema))
-            with path.open("rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
-            return ArrowTexts(table, file=mapped)
+        with _write_errors():
+            writer = pa.ipc.new_file(file, schema)
+        while examples := list(islice(iterator, CHUNK)):
+            with _write_errors():
+                writer.write_batch(_batch(examples, schema))
+        with _write_errors():
+            writer.close()
+            file.flush()
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    finally:
+        with _write_errors():
+            file.close()
+    table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
+    return ArrowTexts(table, file=mapped)
+
+
+@contextmanager
+def _write_errors() -> Iterator[None]:
+    """Errors of the temporary file as `StorageError`."""
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise StorageError(f"{tempfile.gettempdir()}: cannot be written ({reason})") from error

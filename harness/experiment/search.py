@@ -17,7 +17,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import column, select, table
+from sqlalchemy import Engine, column, select, table
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from harness.config import ROUND, START_UP
@@ -60,19 +60,20 @@ def open_optuna(url: str, claims: Claims) -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with claims.hold("optuna-tables"):
         try:
-            storage = claims.ledger.outages.survive(lambda: _make_storage(url))
+            storage, engine = claims.ledger.outages.survive(lambda: _make_storage(url))
         except RuntimeError as error:  # tables of another Optuna
             raise StorageError(f"storage {masked_url(url)}: {error}") from error
-        make_immediate(storage.engine)
+        make_immediate(storage.engine, pool_engine=engine)
         raise_outages(storage.engine, f"storage {masked_url(url)}")
     return storage
 
 
-def _make_storage(url: str) -> optuna.storages.RDBStorage:
+def _make_storage(url: str) -> tuple[optuna.storages.RDBStorage, Engine]:
+    """Optuna's storage, and the engine whose pool the storage uses."""
     engine = plain_engine(url)
     try:
         with _storage_errors(url):
-            return optuna.storages.RDBStorage(url, {"pool": engine.pool})
+            return optuna.storages.RDBStorage(url, {"pool": engine.pool}), engine
     except StorageError:
         engine.dispose()
         raise

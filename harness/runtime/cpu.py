@@ -5,8 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -30,13 +29,15 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(number)
 
 
-@cache
 def _run_operators_in_turn() -> None:
     """Give torch's pool for operators side by side one thread: nothing here uses that pool.
 
-    torch lets a process set this number once.
+    torch lets a process set this number once, and only before the pool's first use. A process that has
+    done either before, as a notebook may, keeps its number, which changes no result.
     """
-    torch.set_num_interop_threads(1)
+    if torch.get_num_interop_threads() != 1:
+        with suppress(RuntimeError):
+            torch.set_num_interop_threads(1)
 
 
 @contextmanager

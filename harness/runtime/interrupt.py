@@ -1,6 +1,8 @@
 """A memory for the signals that end a command: Ctrl-C, SIGTERM and SIGHUP.
 
-All of them raise `KeyboardInterrupt`. Some libraries turn it into an error of their own.
+All of them raise `KeyboardInterrupt`. Some libraries turn it into an error of their own. After the first
+signal only Ctrl-C interrupts once more. A shell sends SIGHUP twice when its terminal closes, and the
+second must not break off what the command does to end.
 """
 
 from __future__ import annotations
@@ -63,6 +65,8 @@ def _remember(number: int, frame: FrameType | None) -> None:
     global _first_signal
     if _first_signal is None:
         _first_signal = number
+    elif number != signal.SIGINT:
+        return
     raise KeyboardInterrupt
 
 

@@ -96,6 +96,8 @@ class Claims:
         self.owner = f"{host()}:{pid}:{_start_time(pid)}"
         self._heartbeats: dict[str, tuple[float, float]] = {}
         self._outages = 0
+        self._is_lost = False
+        """Whether a release has failed since the last claim while the process ended."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
@@ -130,10 +132,11 @@ class Claims:
     def claim(self, key: str) -> Iterator[bool]:
         """Whether this process has the key for the block. A dead owner's claim is taken over."""
         is_owner = self.table.take(key, self.owner, self._dead_owners())
+        self._is_lost = False
         is_ending = False
         try:
             yield is_owner
-        except (KeyboardInterrupt, StorageError):
+        except BaseException:
             is_ending = True
             raise
         finally:
@@ -141,12 +144,19 @@ class Claims:
                 self._release(key, is_ending)
 
     def _release(self, key: str, is_ending: bool) -> None:
-        """Give a claim back. A process that is about to end neither waits nor hides why it ends."""
+        """Give a claim back. A process that is about to end neither waits nor hides why it ends.
+
+        SQLite waits `BUSY_SECONDS` for each statement. So after one failure the process leaves its other
+        claims, which are free as soon as it has ended.
+        """
+        if is_ending and self._is_lost:
+            return
         try:
             self.table.release(key, self.owner, is_patient=not is_ending)
         except StorageError:
-            if not is_ending:  # else the claim is free as soon as the process has ended
+            if not is_ending:
                 raise
+            self._is_lost = True
 
     @contextmanager
     def hold(self, key: str) -> Iterator[None]:

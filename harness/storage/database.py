@@ -24,7 +24,7 @@ from harness.errors import StorageError
 from harness.storage.outages import raise_outages
 
 NETWORK_FILE_SYSTEMS = {
-    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "afs", "9p", "virtiofs", "webdav"),
+    *("fuse", "nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "afs", "9p", "virtiofs", "webdav"),
     *("lustre", "gpfs", "beegfs", "ceph", "glusterfs", "orangefs", "panfs", "gfs2", "ocfs2"),
 }
 FUSE = "fuse."
@@ -45,14 +45,16 @@ LIBPQ_LIMITS = {
 has vanished. The URL may give others."""
 
 
-def make_immediate(engine: Engine) -> None:
+def make_immediate(engine: Engine, pool_engine: Engine | None = None) -> None:
     """Make every later transaction of a SQLite engine a BEGIN IMMEDIATE one, in WAL mode.
 
     A transaction or connection raises `StorageError` once the file is no longer at its place.
+    `pool_engine` is the engine that the pool was made for, if it is another one. SQLAlchemy tells only
+    that engine before it connects.
     """
     if engine.dialect.name == "sqlite":
         file = _DatabaseFile(sqlite_file(engine.url))
-        event.listen(engine, "do_connect", file.check)
+        event.listen(pool_engine or engine, "do_connect", file.check)
         event.listen(engine, "connect", _configure)
         event.listen(engine, "connect", file.remember)
         event.listen(engine, "begin", file.check)
@@ -124,7 +126,7 @@ def storage_url(runs_folder: Path, url: str | None) -> str:
             # The message leaves out the text, which may hold a password.
             raise StorageError("storage: not a database URL like postgresql://...") from error
         if file is not None:
-            _refuse_network(file.parent, f"storage {masked_url(url)}")
+            _refuse_network(file, f"storage {masked_url(url)}")
         return url
     try:
         runs_folder.mkdir(parents=True, exist_ok=True)
@@ -132,10 +134,10 @@ def storage_url(runs_folder: Path, url: str | None) -> str:
         raise StorageError(f"--out {runs_folder}: cannot be made ({error.strerror})") from error
     if not os.access(runs_folder, os.W_OK):
         raise StorageError(f"--out {runs_folder}: cannot be written")
-    _refuse_network(runs_folder, f"--out {runs_folder}")
+    file = runs_folder.absolute() / "ledger.db"
+    _refuse_network(file, f"--out {runs_folder}")
     # The URL is made from its parts: as text a path with ?, # or % would mean another path.
-    path = str(runs_folder.absolute() / "ledger.db")
-    return URL.create("sqlite", database=path).render_as_string(hide_password=False)
+    return URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
 
 
 def existing_url(runs_folder: Path, storage: str | None) -> str:
@@ -202,8 +204,8 @@ def masked_url(url: str) -> str:
     return make_url(url).render_as_string(hide_password=True)
 
 
-def _refuse_network(folder: Path, subject: str) -> None:
-    kind = _file_system(folder)
+def _refuse_network(file: Path, subject: str) -> None:
+    kind = _file_system(file)
     is_fuse = kind.startswith(FUSE) and kind not in LOCAL_FUSE
     if is_fuse or kind in NETWORK_FILE_SYSTEMS:
         raise StorageError(
@@ -211,11 +213,11 @@ def _refuse_network(folder: Path, subject: str) -> None:
         )
 
 
-def _file_system(folder: Path) -> str:
-    """The type of the file system on which a folder lies, or would lie, behind all links."""
+def _file_system(file: Path) -> str:
+    """The type of the file system on which a file lies, or would lie, behind all links."""
     mounts = {p.mountpoint: p.fstype for p in psutil.disk_partitions(all=True)}
-    real_folder = folder.resolve()
-    for place in (real_folder, *real_folder.parents):
+    real_file = Path(os.path.realpath(file))  # unlike Path.resolve, it takes a link to itself
+    for place in (real_file, *real_file.parents):
         if str(place) in mounts:
             return mounts[str(place)]
     return ""

@@ -1,10 +1,17 @@
 """Texts on disk: the same examples as in memory, in any order, and only a few of them as objects."""
 
+import errno
+import io
 import json
+import os
+import signal
+import subprocess
+import sys
 import tempfile
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +22,7 @@ from harness.data import texts as stored
 from harness.data.sources import Split, read_file
 from harness.data.tasks import load_task
 from harness.data.texts import ArrowTexts, store_texts
-from harness.errors import StorageError
+from harness.errors import DataError, StorageError
 
 ROWS = 30_000
 EXAMPLES = [(f"erste {n}", "zweite ’é\u2028\0" * (n % 3)) for n in range(50)]
@@ -57,19 +64,81 @@ def test_the_texts_have_no_file_with_a_name(
     assert list(store_texts([], 2)) == []
 
 
-def test_an_error_of_the_rows_is_raised_as_it_is() -> None:
+KILLED = """
+import os, signal
+from harness.data.texts import CHUNK, store_texts
+
+def rows():
+    yield from [("one",)] * 2 * CHUNK
+    os.kill(os.getpid(), signal.SIGKILL)
+
+store_texts(rows(), 1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs SIGKILL and TMPDIR")
+def test_a_killed_process_leaves_no_file(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", KILLED], check=False, timeout=120, env=environment)
+    assert done.returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [ValueError("row 2"), OSError(5, "row 2")])
+def test_an_error_of_the_rows_is_raised_as_it_is(error: Exception) -> None:
     def rows() -> Iterator[tuple[str, ...]]:
         yield ("one",)
-        raise ValueError("row 2")
+        raise error
 
-    with pytest.raises(ValueError, match="row 2"):
+    with pytest.raises(type(error), match="row 2"):
         store_texts(rows(), 1)
 
 
-def test_a_temporary_folder_without_room_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+class BrokenFile(io.FileIO):
+    """A file on a disk that fails after 64 KiB."""
+
+    def readinto(self, buffer: Any) -> int:
+        if self.tell() > 2**16:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().readinto(memoryview(buffer)[: 2**14]) or 0
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv", ".jsonl"])
+def test_a_read_error_in_the_middle_names_the_data_file(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"train{suffix}"
+    write_rows(path)
+    open_file = Path.open
+
+    def open_broken(self: Path, mode: str = "r", **options: Any) -> Any:
+        if self != path or mode != "r":  # the first look at the bytes succeeds
+            return open_file(self, mode, **options)
+        return io.TextIOWrapper(io.BufferedReader(BrokenFile(str(self))), **options)
+
+    monkeypatch.setattr(Path, "open", open_broken)
+    task = load_task("sst2")
+    assert task.folder is not None
+    with pytest.raises(DataError, match=rf"train\{suffix}: cannot be read \(Input/output error"):
+        read_file(path, task, task.folder)
+
+
+def test_a_temporary_folder_that_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/proc/self/none")
     with pytest.raises(StorageError, match=r"^/proc/self/none: cannot be written"):
         store_texts([("one",)], 1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("number", [1, 100_000])
+def test_a_temporary_folder_without_room_is_one_line(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        tempfile, "TemporaryFile", lambda: io.BufferedRandom(io.FileIO("/dev/full", "r+"))
+    )
+    with pytest.raises(StorageError, match=r": cannot be written \(No space left on device\)$"):
+        store_texts([("one",)] * number, 1)
 
 
 def write_rows(path: Path) -> None:

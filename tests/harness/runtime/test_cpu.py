@@ -37,6 +37,16 @@ for asked in (0, 3):
     print(torch.get_num_threads())
 """
 
+SET_BEFORE = """
+import torch
+from harness.runtime.cpu import set_threads
+
+torch.set_num_interop_threads({number})
+set_threads(1)
+set_threads(2)
+print(torch.get_num_interop_threads(), torch.get_num_threads())
+"""
+
 POOLS = """
 import json, os
 import numpy, scipy.linalg, torch
@@ -79,6 +89,15 @@ def test_the_automatic_number_of_threads_is_of_the_processors_share() -> None:
         [sys.executable, "-c", THREADS], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.split() == ["1", "3"]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_process_that_has_set_its_pool_before_keeps_it(number: int) -> None:
+    code = SET_BEFORE.format(number=number)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.split() == [str(number), "2"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")

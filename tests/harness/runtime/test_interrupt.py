@@ -70,6 +70,18 @@ def test_the_first_of_two_signals_gives_the_code(monkeypatch: pytest.MonkeyPatch
     assert study.main([]) == 143
 
 
+@pytest.mark.parametrize("first", list(DEFAULTS))
+def test_a_second_signal_does_not_break_off_the_end_but_a_second_ctrl_c_does(first: int) -> None:
+    with interrupt.listen():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(first)
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert interrupt.first_signal() == first
+
+
 def test_a_thread_that_is_not_the_main_one_sets_no_handler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "run", lambda arguments: 7)
     codes: list[int] = []

@@ -49,6 +49,7 @@ def mount(monkeypatch: pytest.MonkeyPatch, folder: Path, kind: str) -> None:
         "ceph",
         "lustre",
         "virtiofs",
+        "fuse",
         "fuse.sshfs",
         "fuse.glusterfs",
     ],
@@ -64,6 +65,11 @@ def test_a_network_file_system_is_recognised_behind_a_link(
     with pytest.raises(StorageError, match=f"storage sqlite:.*: SQLite's WAL is unsafe on {kind};"):
         storage_url(tmp_path, f"sqlite:///{tmp_path}/near/other.db")
     storage_url(tmp_path / "here", None)
+    (tmp_path / "here" / "ledger.db").symlink_to(tmp_path / "far" / "ledger.db")
+    with pytest.raises(StorageError, match=f"here: SQLite's WAL is unsafe on {kind};"):
+        storage_url(tmp_path / "here", None)
+    with pytest.raises(StorageError, match=f"storage sqlite:.*: SQLite's WAL is unsafe on {kind};"):
+        storage_url(tmp_path, f"sqlite:///{tmp_path}/here/ledger.db")
 
 
 @pytest.mark.parametrize(
@@ -116,6 +122,10 @@ def test_optunas_transactions_notice_it_too(tmp_path: Path) -> None:
         (tmp_path / "ledger.db").unlink()
         with pytest.raises(StorageError, match="was deleted"):
             storage.get_all_studies()
+        storage.engine.dispose()  # a new connection would make an empty file
+        with pytest.raises(StorageError, match="was deleted"):
+            storage.get_all_studies()
+        assert not (tmp_path / "ledger.db").exists()
         storage.engine.dispose()
 
 

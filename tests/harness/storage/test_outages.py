@@ -3,15 +3,15 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 
-from harness.errors import StorageError
+from harness.errors import DeviceError, StorageError
 from harness.storage.claims import Claims, ClaimTable
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
@@ -143,24 +143,45 @@ def test_a_ledger_that_stays_locked_ends_in_one_line(
         ledger.ablations()
 
 
-def test_a_claim_is_given_back_without_waiting_when_the_command_ends(
-    ledger: Ledger, tmp_path: Path
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, DeviceError, RuntimeError, StorageError])
+def test_claims_are_given_back_without_waiting_when_the_command_ends(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
 ) -> None:
-    """And the error that ends the command is told, not that of the claim."""
-    claims = Claims(ledger)
+    """And the error that ends the command is told, not that of the claims."""
+    claims, releases = Claims(ledger), count_releases(monkeypatch)
+
+    def end(number: int, cause: Callable[[], object]) -> None:
+        with ExitStack() as stack:
+            for key in map(str, range(number)):
+                assert stack.enter_context(claims.claim(key))
+            cause()
+            raise kind("the end")
+
     start = time.monotonic()
     with locked(tmp_path / "ledger.db") as other:
         other.execute("ROLLBACK")
-        interrupted = pytest.raises(KeyboardInterrupt)
-        with interrupted, claims.claim("run") as is_owner:
-            assert is_owner
-            other.execute("BEGIN IMMEDIATE")
-            raise KeyboardInterrupt
-    assert time.monotonic() - start < 5
-    assert list(ClaimTable(ledger).owners()) == [claims.owner]
-    with pytest.raises(KeyboardInterrupt), claims.claim("run"):
-        raise KeyboardInterrupt
-    assert ClaimTable(ledger).owners() == {}
+        with pytest.raises(kind, match=r"^the end$"):
+            end(40, lambda: other.execute("BEGIN IMMEDIATE"))
+        assert releases == ["39"]  # SQLite would wait for each of the others
+    assert time.monotonic() - start < 20
+    assert len(claims.table.claimed_keys()) == 40
+    # Once the database answers, claims are given back again.
+    with pytest.raises(kind, match=r"^the end$"):
+        end(2, lambda: None)
+    assert claims.table.claimed_keys() == {str(number) for number in range(2, 40)}
+
+
+def count_releases(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys of all releases from now on."""
+    keys: list[str] = []
+    release = ClaimTable.release
+
+    def note(self: ClaimTable, key: str, owner: str, is_patient: bool = True) -> None:
+        keys.append(key)
+        release(self, key, owner, is_patient)
+
+    monkeypatch.setattr(ClaimTable, "release", note)
+    return keys
 
 
 def lose_answers(monkeypatch: pytest.MonkeyPatch, every: int) -> list[int]:
