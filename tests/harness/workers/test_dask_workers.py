@@ -80,6 +80,10 @@ class Environment(Job[tuple[str, str, int]]):
         return threads, devices, os.getpid()
 
 
+CONFIG = demo_config(out=str(Path(__file__).parent))
+"""A configuration of jobs here, with a folder that is there."""
+
+
 def machine(number: int, **changes: Any) -> StudyConfig:
     return demo_config(cluster={"kind": "machine", "workers": number}, **changes)
 
@@ -98,8 +102,7 @@ def test_jobs_have_results_steps_and_lines(
     workers: DaskWorkers, capsys: pytest.CaptureFixture[str]
 ) -> None:
     steps: list[int] = []
-    config = demo_config()
-    futures = [workers.submit(Square(config, "rte", n), steps.append) for n in (3, 4)]
+    futures = [workers.submit(Square(CONFIG, "rte", n), steps.append) for n in (3, 4)]
     ended(*futures)
     assert [future.result() for future in futures] == [9, 16]
     limit = time.monotonic() + SECONDS
@@ -112,8 +115,17 @@ def test_jobs_have_results_steps_and_lines(
     assert (workers.count, workers.capacity) == (2, 4)
 
 
+def test_a_folder_that_workers_do_not_see_is_named(workers: DaskWorkers) -> None:
+    future = workers.submit(Square(demo_config(out="/nowhere"), "rte", 1), lambda steps: None)
+    ended(future)
+    with pytest.raises(
+        UserError, match=r"^worker tcp://.* does not see /nowhere: --out is a folder"
+    ):
+        future.result()
+
+
 def test_refusals_keep_their_kind_and_words(workers: DaskWorkers) -> None:
-    future = workers.submit(Refused(demo_config(), "rte"), lambda steps: None)
+    future = workers.submit(Refused(CONFIG, "rte"), lambda steps: None)
     ended(future)
     with pytest.raises(DataError, match="rte: no such file"):
         future.result()
@@ -123,11 +135,11 @@ def test_refusals_keep_their_kind_and_words(workers: DaskWorkers) -> None:
 def test_a_job_that_kills_its_workers_is_given_up_and_the_workers_come_back(
     workers: DaskWorkers,
 ) -> None:
-    future = workers.submit(Deadly(demo_config(), "rte"), lambda steps: None)
+    future = workers.submit(Deadly(CONFIG, "rte"), lambda steps: None)
     ended(future)
     with pytest.raises(WorkerDiedError):
         future.result()
-    healthy = workers.submit(Square(demo_config(), "rte", 5), lambda steps: None)
+    healthy = workers.submit(Square(CONFIG, "rte", 5), lambda steps: None)
     ended(healthy)
     assert healthy.result() == 25
 
@@ -135,7 +147,7 @@ def test_a_job_that_kills_its_workers_is_given_up_and_the_workers_come_back(
 def test_after_a_failure_of_the_device_another_process_does_the_job(
     workers: DaskWorkers, tmp_path: Path
 ) -> None:
-    job = FailingDevice(demo_config(), "rte", str(tmp_path / "marker"))
+    job = FailingDevice(CONFIG, "rte", str(tmp_path / "marker"))
     future = workers.submit(job, lambda steps: None)
     ended(future)
     assert psutil.pid_exists(future.result())
@@ -148,7 +160,7 @@ def test_workers_share_cores_and_see_one_gpu_each(monkeypatch: pytest.MonkeyPatc
         assert workers.count == 2
         found = set()
         while len(found) < 2:
-            future = workers.submit(Environment(demo_config(), "rte"), lambda steps: None)
+            future = workers.submit(Environment(CONFIG, "rte"), lambda steps: None)
             ended(future)
             found.add(future.result())
         assert {(threads, devices) for threads, devices, _ in found} == {("3", "5"), ("3", "7")}
@@ -208,7 +220,7 @@ def test_a_scheduler_that_dies_is_one_line_and_the_same_command_goes_on(
     line = next(line for line in scheduler.stderr if "Scheduler at:" in line)
     address = line.split()[-1]
     with open_cluster(demo_config(cluster={"kind": "dask", "address": address})) as workers:
-        future = workers.submit(Square(demo_config(), "rte", 1), lambda steps: None)
+        future = workers.submit(Square(CONFIG, "rte", 1), lambda steps: None)
         monkey = pytest.MonkeyPatch()
         monkey.setattr(dask_workers, "PATIENCE_SECONDS", 0.2)
         assert workers.wait([future], 0.5) == set()
