@@ -192,7 +192,7 @@ def _announce(request: Request, workers: str) -> None:
     say(
         f"preset {config.preset}: data {source}, teacher "
         f"{config.teacher.checkpoint or config.teacher.pretrained}, {students_in_words(config)}, "
-        f"{workers}"
+        + workers
     )
     for note in request.notes:
         say(note)

@@ -12,12 +12,12 @@ from harness.config import StudyConfig
 from harness.errors import StorageError, UserError
 from harness.experiment.ablation import load_tasks
 from harness.registry.discovery import registry
-from harness.runtime.failures import RunFailed, convert_failures
 from harness.runtime.progress import progress, say
 from harness.storage.ledger import Ledger
 from harness.storage.record import Predictions, Record, Result, RunProvenance
 from harness.training.run import Run
 from harness.workers.outcomes import failed_result
+from harness.workers.populations import train_together
 from harness.workers.prepared_task import PreparedTask
 from harness.workers.trainer import Trainer
 from harness.workers.workshop import Workshop
@@ -115,12 +115,10 @@ def _train(
     trainer: Trainer, runs: Sequence[Run], advance: Callable[[int], None]
 ) -> dict[str, Result]:
     """Train runs together; returns their results by fingerprint, and writes nothing."""
-    try:
-        with convert_failures():
-            results = trainer.train(runs, advance)
-    except RunFailed as error:
-        return {run.fingerprint: failed_result(run, str(error)) for run in runs}
-    return {entry.run.fingerprint: entry.result for entry in results}
+    results, reason = train_together(trainer, runs, advance)
+    if reason is not None:
+        results = [failed_result(run, reason) for run in runs]
+    return {result.record.fingerprint: result for result in results}
 
 
 def _current_run(prepared: PreparedTask, record: Record, study: str) -> Run:

@@ -105,7 +105,7 @@ def ablation_manifest(
         banners=(
             *all_banners(config, tasks.values()),
             *seed_banners(requests, family, config.protocol.unit),
-            *choice_banners(config, _earlier_designs(ledger, name, studies)),
+            *choice_banners(config, _earlier_designs(config, ledger, name, studies)),
         ),
         tasks={task: _task_facts(prepared.data) for task, prepared in tasks.items()},
         teachers={task: prepared.outcome.teacher for task, prepared in tasks.items()},
@@ -171,14 +171,18 @@ def _seed_requests(
     return (*earlier_requests, request)
 
 
-def _earlier_designs(ledger: Ledger, name: str, studies: Studies) -> list[Manifest]:
-    """Manifests of other ablations with results, whose studies differ in the selection at most."""
+def _earlier_designs(
+    config: StudyConfig, ledger: Ledger, name: str, studies: Studies
+) -> list[Manifest]:
+    """Manifests of other ablations with results: the same studies, another budget or selection."""
+    choices = (config.protocol.budget, config.search.criterion)
     designs = _designs(ledger, studies)
     return [
         manifest
         for manifest in map(ledger.manifest, ledger.ablations())
         if manifest.name != name
         and not manifest.is_joint
+        and (manifest.config.protocol.budget, manifest.config.search.criterion) != choices
         and designs & _designs(ledger, manifest.studies)
         and any(_has_report_runs(ledger, study) for study in manifest.study_names)
     ]

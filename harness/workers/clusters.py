@@ -79,7 +79,7 @@ def _running_workers(address: str) -> DaskWorkers:
 
 def _job_workers(config: StudyConfig) -> DaskWorkers:
     """Workers in jobs of a scheduler, one a job. A job that ends early is replaced."""
-    kind, number = config.cluster.kind, max(1, config.cluster.workers)
+    kind, number = config.cluster.kind, config.cluster.workers
     cluster_class = getattr(import_module("dask_jobqueue"), f"{kind.upper()}Cluster")
     program = str(cluster_class.job_cls.submit_command).split()[0]
     if which(program) is None:
@@ -97,7 +97,7 @@ def _job_workers(config: StudyConfig) -> DaskWorkers:
             **{"python": sys.executable, "processes": 1, **options},
             # The last --nthreads counts: one population at a time takes all cores.
             worker_extra_args=["--nthreads", "1", *extra],
-            job_script_prologue=[f"export OMP_NUM_THREADS={options.get('cores', 1)}", *prologue],
+            job_script_prologue=[f"export OMP_NUM_THREADS={options['cores']}", *prologue],
         )
     except (ValueError, RuntimeError, OSError) as error:
         raise UserError(f"--cluster {kind}: {first_line(error)}") from error

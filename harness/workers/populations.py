@@ -54,7 +54,7 @@ def train_by_halves(
     parts = [runs]
     while parts:
         part = parts.pop(0)
-        part_results, reason = _try(trainer, part, advance, keep)
+        part_results, reason = train_together(trainer, part, advance, keep)
         results += part_results
         if reason is None:
             continue
@@ -72,8 +72,11 @@ def train_by_halves(
     return PopulationResults(tuple(results), size)
 
 
-def _try(
-    trainer: Trainer, runs: Sequence[Run], advance: Callable[[int], None], keep: Keep | None
+def train_together(
+    trainer: Trainer,
+    runs: Sequence[Run],
+    advance: Callable[[int], None],
+    keep: Keep | None = None,
 ) -> tuple[list[Result], str | None]:
     """Results of runs, or the reason where they cannot be trained together.
 
