@@ -88,6 +88,13 @@ def test_the_terms_of_a_token_method_are_part_of_its_plan(
     assert found["seconds"] - found["live_seconds"] > 0.3 * steps / 2
 
 
+def test_simplex_weights_can_be_planned(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = small_study(tmp_path / "runs", tiny_encoder, "search.weights=simplex")
+    assert plan(capsys, arguments)["seconds"] > 0
+
+
 def test_memory_counts_the_pages_of_mapped_outputs(
     tmp_path: Path,
     tiny_encoder: Path,
