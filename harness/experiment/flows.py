@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from harness.config import StudyConfig
 from harness.experiment.kept_students import KeptStudents
 from harness.storage.claims import Claims
 from harness.storage.ledger import Ledger
+from harness.storage.manifest import Manifest
 from harness.training.run import Run
 from harness.workers.prepared_task import PreparedTask
 
@@ -32,14 +34,21 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class PreparationRequest:
-    """Tasks to prepare. The answer has a `TaskOutcome`, or the `UserError` of a refusal, by task."""
+    """A task to prepare. The answer is a `TaskOutcome`, or the `UserError` of a refusal."""
 
     config: StudyConfig
-    tasks: Sequence[str]
+    task: str
     order: Order
 
 
-Flow = Generator[RunRequest | PreparationRequest, Any, None]
+@dataclass(frozen=True)
+class ManifestRequest:
+    """The manifest of an ablation. The answer is this future, once it is done."""
+
+    manifest: Future[Manifest]
+
+
+Flow = Generator[RunRequest | PreparationRequest | ManifestRequest, Any, None]
 """The work of an ablation, of a task or of a study."""
 
 

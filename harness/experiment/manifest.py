@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any
 
@@ -81,6 +81,7 @@ def ablation_manifest(
     studies: Studies,
     tasks: Mapping[str, PreparedTask],
     refusals: Mapping[str, str],
+    unused_studies: Set[str],
     *,
     command: str,
     repeat: int | None,
@@ -88,6 +89,7 @@ def ablation_manifest(
     """The manifest of an ablation.
 
     `refusals` are reasons by task or method. The ledger holds the report seeds of earlier commands.
+    `unused_studies` had no report runs before this command, which may have trained some by now.
     """
     family = [
         Contrast(task, method, config.baseline)
@@ -95,7 +97,7 @@ def ablation_manifest(
         for method in methods
         if config.baseline is not None and method != config.baseline
     ]
-    requests = _seed_requests(config, ledger, name, studies)
+    requests = _seed_requests(config, ledger, name, studies, unused_studies)
     return Manifest(
         name=name,
         command=command,
@@ -105,7 +107,9 @@ def ablation_manifest(
         banners=(
             *all_banners(config, tasks.values()),
             *seed_banners(requests, family, config.protocol.unit),
-            *choice_banners(config, _earlier_designs(config, ledger, name, studies)),
+            *choice_banners(
+                config, _earlier_designs(config, ledger, name, studies, unused_studies)
+            ),
         ),
         tasks={task: _task_facts(prepared.data) for task, prepared in tasks.items()},
         teachers={task: prepared.outcome.teacher for task, prepared in tasks.items()},
@@ -156,7 +160,7 @@ def _without_password(argument: str) -> str:
 
 
 def _seed_requests(
-    config: StudyConfig, ledger: Ledger, name: str, studies: Studies
+    config: StudyConfig, ledger: Ledger, name: str, studies: Studies, unused: Set[str]
 ) -> tuple[SeedRequest, ...]:
     """The requests for report runs: of earlier commands that have left results, and of this command."""
     request = SeedRequest(config.protocol.stopping, config.report_runs)
@@ -164,7 +168,7 @@ def _seed_requests(
         return (request,)
     earlier_requests = ledger.manifest(name).seed_requests
     names = [study for methods in studies.values() for study in methods.values()]
-    if not any(_has_report_runs(ledger, study) for study in names):
+    if unused >= set(names):
         return (request,)
     if earlier_requests[-1] == request:
         return earlier_requests
@@ -172,7 +176,7 @@ def _seed_requests(
 
 
 def _earlier_designs(
-    config: StudyConfig, ledger: Ledger, name: str, studies: Studies
+    config: StudyConfig, ledger: Ledger, name: str, studies: Studies, unused: Set[str]
 ) -> list[Manifest]:
     """Manifests of other ablations with results: the same studies, another budget or selection."""
     choices = (config.protocol.budget, config.search.criterion)
@@ -184,7 +188,9 @@ def _earlier_designs(
         and not manifest.is_joint
         and (manifest.config.protocol.budget, manifest.config.search.criterion) != choices
         and designs & _designs(ledger, manifest.studies)
-        and any(_has_report_runs(ledger, study) for study in manifest.study_names)
+        and any(
+            has_report_runs(ledger, study) for study in manifest.study_names if study not in unused
+        )
     ]
 
 
@@ -203,7 +209,8 @@ def _designs(ledger: Ledger, studies: Studies) -> set[str]:
     return designs
 
 
-def _has_report_runs(ledger: Ledger, study: str) -> bool:
+def has_report_runs(ledger: Ledger, study: str) -> bool:
+    """Whether a study has report runs in the ledger."""
     return any(run.role == "report" for run in ledger.study_runs(study))
 
 

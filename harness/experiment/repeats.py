@@ -16,7 +16,7 @@ from harness.config import StudyConfig
 from harness.data.sources import TaskData
 from harness.errors import NothingLeftError, UserError
 from harness.experiment.ablation import Ablation
-from harness.experiment.flows import Flow
+from harness.experiment.flows import Flow, ManifestRequest
 from harness.experiment.scheduler import Scheduler
 from harness.runtime.progress import say
 from harness.storage.ledger import Ledger
@@ -54,15 +54,18 @@ class JointAblation:
         tasks: Mapping[str, TaskData],
         scheduler: Scheduler,
     ) -> Flow:
-        """Begin all repeats, one after another. The runs of one do not wait for those of another.
+        """Begin all repeats. Neither teachers nor runs of one wait for those of another.
 
         `ablation` makes the ablation of a repeat from its configuration and number.
         """
+        parts: list[tuple[Ablation, dict[str, str]]] = []
         for repeat in range(self.config.protocol.repeats):
-            part = ablation(repeat_config(self.config, repeat), repeat)
-            refusals: dict[str, str] = {}
+            part, refusals = ablation(repeat_config(self.config, repeat), repeat), {}
+            part.begin(tasks, refusals, scheduler)
+            parts.append((part, refusals))
+        for repeat, (part, refusals) in enumerate(parts):
             try:
-                yield from part.flow(tasks, refusals, scheduler)
+                (yield ManifestRequest(part.manifest)).result()
             except NothingLeftError as error:
                 if repeat == 0:
                     raise

@@ -1,6 +1,6 @@
 """The manifest of an ablation: the comparisons, the data, the protocol and the versions.
 
-`harness.experiment.manifest` writes the manifest before the first run, and the ledger keeps it as JSON.
+`harness.experiment.manifest` writes the manifest before any score is read. The ledger keeps it as JSON.
 All readers of results start from the manifest. The module never imports torch.
 """
 

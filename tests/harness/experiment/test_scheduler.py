@@ -15,7 +15,7 @@ from benchmarks.simulated_workers import SimulatedWorkers
 from harness.data.tasks import load_task
 from harness.errors import DataError, DeviceError, StorageError, TeacherError
 from harness.experiment import scheduler as scheduler_module
-from harness.experiment.flows import Flow, PreparationRequest, RunRequest
+from harness.experiment.flows import Flow, ManifestRequest, PreparationRequest, RunRequest
 from harness.experiment.scheduler import Scheduler
 from harness.registry.discovery import registry
 from harness.storage.claims import Claims
@@ -296,11 +296,11 @@ def test_workers_that_die_in_a_preparation_or_a_measurement_end_no_other_work(
     answers: list[Any] = []
 
     def preparation() -> Iterator[Any]:
-        answers.append((yield PreparationRequest(task.config, ("rte",), (0,))))
+        answers.append((yield PreparationRequest(task.config, "rte", (0,))))
 
     driver.finish(preparation(), driver.flow(task, runs_of(task, range(2))))
-    assert isinstance(answers[0]["rte"], TeacherError)
-    assert str(answers[0]["rte"]) == "rte: workers died while it was prepared (killed)"
+    assert isinstance(answers[0], TeacherError)
+    assert str(answers[0]) == "rte: workers died while it was prepared (killed)"
     assert trained(driver.workers) == [[0], [1]]
     assert "runs are trained singly" in capsys.readouterr().err
 
@@ -346,7 +346,7 @@ def test_methods_of_other_views_are_trained_apart(ledger: Ledger) -> None:
     assert Counter(spec.seed for job in jobs for spec in job.runs) == Counter(range(1, 7))
 
 
-def test_a_preparation_answers_with_outcomes_and_refusals(ledger: Ledger) -> None:
+def test_preparations_answer_with_outcomes_and_refusals(ledger: Ledger) -> None:
     outcome = prepared().outcome
 
     def prepare(job: Job[Any]) -> Any:
@@ -357,16 +357,32 @@ def test_a_preparation_answers_with_outcomes_and_refusals(ledger: Ledger) -> Non
 
     driver = Driver(ledger, 2, perform=prepare)
     config = demo_config(tasks=["rte", "cola"])
-    answers: list[Any] = []
+    answers: dict[str, Any] = {}
 
-    def flow() -> Iterator[Any]:
-        answers.append((yield PreparationRequest(config, ("rte", "cola"), (0,))))
+    def flow(task: str) -> Iterator[Any]:
+        answers[task] = yield PreparationRequest(config, task, (0,))
 
-    driver.finish(flow())
-    (answer,) = answers
-    assert answer["rte"] == outcome
-    assert str(answer["cola"]) == "cola: no such file"
+    driver.finish(flow("rte"), flow("cola"))
+    assert answers["rte"] == outcome
+    assert str(answers["cola"]) == "cola: no such file"
     assert [shift.start for shift in driver.workers.shifts] == [0.0, 0.0]
+
+
+def test_flows_wait_for_a_manifest_and_for_nothing_else(ledger: Ledger) -> None:
+    driver, task = Driver(ledger), prepared()
+    written: Future[Any] = Future()
+    seen: list[Any] = []
+
+    def reader() -> Iterator[Any]:
+        seen.append((yield ManifestRequest(written)).result())
+
+    def writer() -> Iterator[Any]:
+        yield RunRequest(task, runs_of(task, [1]), "label", (0,))
+        assert not seen
+        written.set_result("manifest")
+
+    driver.finish(reader(), reader(), writer())
+    assert seen == ["manifest", "manifest"]
 
 
 def test_a_flow_may_begin_others(ledger: Ledger) -> None:
