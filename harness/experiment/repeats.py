@@ -60,9 +60,9 @@ class JointAblation:
         """
         parts: list[tuple[Ablation, dict[str, str]]] = []
         for repeat in range(self.config.protocol.repeats):
-            part, refusals = ablation(repeat_config(self.config, repeat), repeat), {}
+            parts.append((ablation(repeat_config(self.config, repeat), repeat), {}))
+        for part, refusals in parts:
             part.begin(tasks, refusals, scheduler)
-            parts.append((part, refusals))
         for repeat, (part, refusals) in enumerate(parts):
             try:
                 (yield ManifestRequest(part.manifest)).result()

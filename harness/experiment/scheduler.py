@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -47,7 +48,13 @@ class PreparationWork(Work):
             error = TeacherError(f"{self.job.task}: workers died while it was prepared ({error})")
         if error is not None and not isinstance(error, UserError):
             raise error
-        self.answer(future.result() if error is None else error)
+        self.answer(self._named(future.result()) if error is None else error)
+
+    def _named(self, outcome: TaskOutcome) -> TaskOutcome:
+        """The outcome with the teacher's name here. A worker may have it in a folder of its own."""
+        teacher = self.job.config.teacher
+        name = teacher.checkpoint or teacher.pretrained
+        return replace(outcome, teacher=replace(outcome.teacher, name=name))
 
 
 class Scheduler:

@@ -32,6 +32,7 @@ from harness.registry.source import function_source
 from harness.runtime.device import Arithmetic
 from harness.runtime.progress import progress, say
 from harness.storage.fingerprint import fingerprint
+from harness.storage.folders import opened_folders
 from harness.storage.manifest import TeacherFacts
 from harness.training.loop import RESULTS_VERSION
 from harness.training.teacher import (
@@ -52,7 +53,8 @@ class Materials:
     """One task, ready to train on.
 
     `inputs` and the teacher's `outputs`, by pooling, are by split. `labels` (examples,) are those of the
-    training split, on the device. Students copy their layers from the model `start`.
+    training split, on the device. Students copy their layers from the model `start`. `folders` are the
+    sealed folders that hold all this.
     """
 
     data: TaskData
@@ -64,6 +66,7 @@ class Materials:
     start: PreTrainedModel
     start_fingerprint: str
     arithmetic: Arithmetic
+    folders: tuple[Path, ...] = ()
 
     def shapes(self, study: StudyConfig) -> Shapes:
         """Shapes for the study's students, as wide as the model that they start from."""
@@ -138,6 +141,14 @@ def prepare(
     Raises:
         TeacherError: the teacher cannot be used or is too weak.
     """
+    with opened_folders() as folders:
+        materials = _make(config, data, arithmetic, runs_folder)
+    return replace(materials, folders=tuple(dict.fromkeys(folders)))
+
+
+def _make(
+    config: StudyConfig, data: TaskData, arithmetic: Arithmetic, runs_folder: Path
+) -> Materials:
     outline = outline_task(config, data, arithmetic, runs_folder / "cache")
     inputs = outline.inputs
     steps = LengthSchedule(inputs["train"].lengths, config.teacher.batch_size).steps_per_epoch
