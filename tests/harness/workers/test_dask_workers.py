@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import dask
@@ -224,6 +226,67 @@ def test_a_scheduler_that_dies_is_one_line_and_the_same_command_goes_on(
         with pytest.raises(StorageError, match=rf"^the Dask scheduler {address} is lost: the same"):
             future.result()
     scheduler.stderr.close()
+
+
+def start_cluster(port: int, folder: Path) -> list[subprocess.Popen[bytes]]:
+    """A Dask scheduler, and four workers that it starts again when they die."""
+    program = [sys.executable, "-m"]
+    scheduler = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)]
+    worker = ["distributed.cli.dask_worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1"]
+    worker += ["--memory-limit", "0", "--nworkers", "4", "--local-directory", str(folder)]
+    with (folder / "cluster.log").open("ab") as log:
+        return [
+            subprocess.Popen([*program, *command, "--no-dashboard"], stderr=log)
+            for command in (scheduler, worker)
+        ]
+
+
+def worker_processes(nanny: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    processes = psutil.Process(nanny.pid).children(recursive=True)
+    return [one for one in processes if "spawn_main" in " ".join(one.cmdline())]
+
+
+@pytest.mark.proof
+def test_a_study_whose_workers_and_scheduler_are_killed_at_random(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Four workers. One dies every four seconds; the scheduler dies once, and the command goes on."""
+    more = ("--trials", "40", "--keep", "report", "training.epochs=4")
+    local = Study(small_pools(tmp_path / "a", tiny_encoder, *more), tmp_path / "a", tmp_path / "na")
+    local.join()
+    out, random = tmp_path / "b", Random(0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    arguments = [
+        *small_pools(out, tiny_encoder, *more),
+        *("--cluster", f"tcp://127.0.0.1:{port}"),
+    ]
+    killed, codes = 0, []
+    for number in range(2):
+        scheduler, nanny = start_cluster(port, tmp_path)
+        driver = Study(arguments, out, tmp_path / "nb")
+        while not driver.join(4.0):
+            if number == 0 and killed == 4:
+                scheduler.kill()
+                driver.join()
+                break
+            if (out / "teachers").is_dir() and (found := worker_processes(nanny)):
+                random.choice(found).kill()
+                killed += 1
+        for process in (nanny, scheduler):
+            process.terminate()
+            process.wait()
+        codes.append(driver.answer()["code"])
+    assert codes == [2, 0]
+    assert killed > 4
+    assert result(driver.answer()["printed"]) == result(local.answer()["printed"])
+    assert contents(out) == contents(tmp_path / "a")
+    assert sorted(driver.writes()) == sorted(local.writes())
+    with capsys.disabled():
+        print(
+            f"\n{killed} workers and one scheduler killed; {len(driver.writes())} runs, each once"
+        )
 
 
 @pytest.mark.slow
