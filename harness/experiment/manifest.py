@@ -164,7 +164,7 @@ def _seed_requests(
         return (request,)
     earlier_requests = ledger.manifest(name).seed_requests
     names = [study for methods in studies.values() for study in methods.values()]
-    if not any(_has_report_runs(ledger, study) for study in names):
+    if not ledger.has_report_runs(names):
         return (request,)
     if earlier_requests[-1] == request:
         return earlier_requests
@@ -175,16 +175,15 @@ def _earlier_designs(
     config: StudyConfig, ledger: Ledger, name: str, studies: Studies
 ) -> list[Manifest]:
     """Manifests of other ablations with results: the same studies, another budget or selection."""
-    choices = (config.protocol.budget, config.search.criterion)
+    others = ledger.ablations_unlike(config.protocol.budget, config.search.criterion)
     designs = _designs(ledger, studies)
     return [
         manifest
-        for manifest in map(ledger.manifest, ledger.ablations())
+        for manifest in map(ledger.manifest, others)
         if manifest.name != name
         and not manifest.is_joint
-        and (manifest.config.protocol.budget, manifest.config.search.criterion) != choices
         and designs & _designs(ledger, manifest.studies)
-        and any(_has_report_runs(ledger, study) for study in manifest.study_names)
+        and ledger.has_report_runs(manifest.study_names)
     ]
 
 
@@ -201,10 +200,6 @@ def _designs(ledger: Ledger, studies: Studies) -> set[str]:
             others = {key: value for key, value in search.items() if key != "criterion"}
             designs.add(fingerprint([identity, others]))
     return designs
-
-
-def _has_report_runs(ledger: Ledger, study: str) -> bool:
-    return any(run.role == "report" for run in ledger.study_runs(study))
 
 
 def _task_facts(data: TaskData) -> TaskFacts:
