@@ -15,16 +15,18 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from optuna.storages import InMemoryStorage
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select
 
+from benchmarks.bulk_trials import copy_studies
 from benchmarks.made_up_workers import MadeUpWorkers
 from benchmarks.memory import command_cost
 from harness.cli.arguments import parser, read_request
@@ -174,6 +176,15 @@ def _words(words: Sequence[str], folder: Path) -> list[str]:
     return ["--preset", "demo", *words, *place, *teacher, "threads=1"]
 
 
+class FreeClaims(Claims):
+    """Claims of a command that is alone with its ledger: nothing is written."""
+
+    @contextlib.contextmanager
+    def claim(self, key: str) -> Iterator[bool]:
+        """The key is free."""
+        yield True
+
+
 def fill(shape: Shape, folder: Path) -> int:
     """Fill the ledger of `folder`/runs, unless an earlier call has; returns the number of its runs."""
     if not (folder / "filled").exists():
@@ -197,16 +208,18 @@ def _fill(configs: Sequence[StudyConfig], advance: Callable[[int], None]) -> Non
     with contextlib.closing(ledger), Claims(ledger) as claims:
         optuna = open_optuna(ledger.url, claims)
         for config in configs:
-            scheduler = Scheduler(ledger, claims, workers)
+            scheduler, trials = Scheduler(ledger, FreeClaims(ledger), workers), InMemoryStorage()
             # Made-up students have no weights to keep.
             silent = replace(config, keep="none")
-            ablation = Ablation(silent, ledger, claims, optuna, "python -m benchmarks.growth")
+            command = "python -m benchmarks.growth"
+            ablation = Ablation(silent, ledger, scheduler.populations.claims, trials, command)
             refusals: dict[str, str] = {}
             with redirected(lambda line: None):
                 scheduler.start(ablation.flow(tasks, refusals, scheduler))
                 scheduler.finish()
             if refusals:
                 raise SystemExit("; ".join(refusals.values()))
+            copy_studies(trials, optuna)
             advance(1)
         optuna.engine.dispose()
 
@@ -215,7 +228,7 @@ def count_runs(folder: Path) -> int:
     """The number of runs in the ledger of `folder`/runs."""
     with contextlib.closing(Ledger(storage_url(folder / "runs", None))) as ledger:
         query = select(func.count()).select_from(RUNS)
-        return int(ledger.transact(lambda connection: connection.scalar(query)))
+        return ledger.transact(lambda connection: connection.scalar(query)) or 0
 
 
 def _show(rows: Sequence[Mapping[str, Any]]) -> None:

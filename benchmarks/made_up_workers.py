@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,13 @@ from benchmarks.made_up_results import (
     made_up_predictions,
     made_up_record,
 )
+from harness.analysis.selection import selection_metrics
 from harness.data.scores import label_loss
 from harness.data.sources import Split, TaskData
 from harness.data.tasks import Task
 from harness.registry.discovery import registry
 from harness.runtime.randomness import derive
-from harness.storage.record import LABEL_LOSS, Result
+from harness.storage.record import LABEL_LOSS, Predictions, Result
 from harness.training.run import Run
 from harness.workers.jobs import Advance, Job, Preparation, RunSpec, Sizing, Training
 from harness.workers.local import LocalWorker
@@ -31,6 +33,20 @@ from harness.workers.workshop import Workshop
 
 SKILLS = (1.5, 0.05, 7)
 """The lowest skill, and the distance and the number of skills. Methods take the skills in turn."""
+
+
+PATTERNS = 24
+"""The patterns of a method's runs on a task. Scores of many runs are slow to compute."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What runs share: predictions by split, metrics, selection scores, and inspections by name."""
+
+    predictions: Mapping[str, Predictions]
+    metrics: Mapping[str, float]
+    selection: Mapping[str, float]
+    inspections: Mapping[str, Any]
 
 
 class MadeUpWorkers(LocalWorker):
@@ -43,6 +59,7 @@ class MadeUpWorkers(LocalWorker):
         super().__init__(Workshop(tasks))
         self.tasks = tasks
         self._outcomes: dict[str, TaskOutcome] = {}
+        self._patterns: dict[tuple[str, str, int], Pattern] = {}
         self._splits = {name: _splits(data) for name, data in tasks.items()}
 
     def submit(self, job: Job[Any], advance: Advance) -> Future[Any]:
@@ -66,30 +83,40 @@ class MadeUpWorkers(LocalWorker):
         return PopulationResults(tuple(results), None)
 
     def _result(self, run: Run, prepared: PreparedTask, population: list[str]) -> Result:
-        """The result of a run, in which only the run's fingerprint decides."""
-        task, splits = prepared.task, self._splits[prepared.task.name]
+        """The result of a run. The run's fingerprint decides alone."""
         generator = np.random.default_rng(derive(run.fingerprint))
-        low, step, number = SKILLS
-        skill = low + step * (list(registry().methods).index(run.method.name) % number)
-        predictions, metrics = made_up_predictions(
-            task, {name: splits[name] for name, _ in run.inputs.evaluation}, skill, generator
-        )
+        pattern = self._pattern(run, prepared.task, int(generator.integers(PATTERNS)))
         selection: dict[str, float] = {}
         if run.role == "search" or run.inputs.selection is not None:
-            logits, selection = made_up_predictions(
-                task, {"selection": splits["selection"]}, skill, generator
-            )
-            labels = splits["selection"].labels
-            selection[LABEL_LOSS] = label_loss(task, labels, logits["selection"].logits)
+            loss = pattern.selection[LABEL_LOSS] + 0.01 * float(generator.random())
+            selection = {**pattern.selection, LABEL_LOSS: loss}
+        metrics = selection_metrics(selection) if run.role == "search" else pattern.metrics
         record = made_up_record(
             run.fingerprint, run.method, run.inputs, metrics, generator, selection, population
         )
-        if run.role == "search":
-            return Result(record, {}, {})
-        inspections = made_up_inspections(
-            run.inputs.training.epochs, task, run.method, run.inputs.split.name, generator
-        )
-        return Result(record, predictions, inspections)
+        is_report = run.role == "report"
+        predictions, inspections = (pattern.predictions, pattern.inspections)
+        return Result(record, predictions if is_report else {}, inspections if is_report else {})
+
+    def _pattern(self, run: Run, task: Task, number: int) -> Pattern:
+        """One of the patterns of a method's runs on a task."""
+        key = (task.name, run.method.name, number)
+        if key not in self._patterns:
+            generator = np.random.default_rng(derive(*key))
+            splits = self._splits[task.name]
+            low, step, skills = SKILLS
+            skill = low + step * (list(registry().methods).index(run.method.name) % skills)
+            evaluation = {name: splits[name] for name in task.evaluation}
+            predictions, metrics = made_up_predictions(task, evaluation, skill, generator)
+            part = {"selection": splits["selection"]}
+            logits, selection = made_up_predictions(task, part, skill, generator)
+            labels = splits["selection"].labels
+            selection[LABEL_LOSS] = label_loss(task, labels, logits["selection"].logits)
+            inspections = made_up_inspections(
+                run.inputs.training.epochs, task, run.method, next(iter(evaluation)), generator
+            )
+            self._patterns[key] = Pattern(predictions, metrics, selection, inspections)
+        return self._patterns[key]
 
 
 def _run(prepared: PreparedTask, spec: RunSpec) -> Run:
