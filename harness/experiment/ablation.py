@@ -17,7 +17,6 @@ from harness.experiment.flows import Flow, ManifestRequest, PreparationRequest, 
 from harness.experiment.manifest import (
     ablation_manifest,
     ablation_name,
-    has_report_runs,
     identity_of,
 )
 from harness.experiment.pool_runs import PoolRuns
@@ -134,7 +133,7 @@ class Ablation:
         else:
             design.add(prepared, names)
             self.unused_studies |= {
-                name for name in names.values() if not has_report_runs(self.ledger, name)
+                name for name in names.values() if not self.ledger.has_report_runs([name])
             }
             order = (self.repeat or 0, number)
             context = TaskContext(prepared, self.ledger, self.claims, self.optuna, order)

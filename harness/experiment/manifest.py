@@ -179,18 +179,15 @@ def _earlier_designs(
     config: StudyConfig, ledger: Ledger, name: str, studies: Studies, unused: Set[str]
 ) -> list[Manifest]:
     """Manifests of other ablations with results: the same studies, another budget or selection."""
-    choices = (config.protocol.budget, config.search.criterion)
+    others = ledger.ablations_unlike(config.protocol.budget, config.search.criterion)
     designs = _designs(ledger, studies)
     return [
         manifest
-        for manifest in map(ledger.manifest, ledger.ablations())
+        for manifest in map(ledger.manifest, others)
         if manifest.name != name
         and not manifest.is_joint
-        and (manifest.config.protocol.budget, manifest.config.search.criterion) != choices
         and designs & _designs(ledger, manifest.studies)
-        and any(
-            has_report_runs(ledger, study) for study in manifest.study_names if study not in unused
-        )
+        and ledger.has_report_runs(set(manifest.study_names) - unused)
     ]
 
 
@@ -207,11 +204,6 @@ def _designs(ledger: Ledger, studies: Studies) -> set[str]:
             others = {key: value for key, value in search.items() if key != "criterion"}
             designs.add(fingerprint([identity, others]))
     return designs
-
-
-def has_report_runs(ledger: Ledger, study: str) -> bool:
-    """Whether a study has report runs in the ledger."""
-    return any(run.role == "report" for run in ledger.study_runs(study))
 
 
 def _task_facts(data: TaskData) -> TaskFacts:

@@ -28,6 +28,7 @@ from harness.workers.populations import PopulationResults
 from harness.workers.prepared_task import PreparedTask
 from tests.prepared import demo_config, prepared_task
 from tests.records import record
+from tests.statements import statements
 
 SIZE = 4
 
@@ -158,6 +159,25 @@ def test_recorded_runs_are_not_trained_and_populations_stay_those_of_all_runs(
     again.finish(again.flow(task, runs))
     assert again.workers.shifts == []
     assert again.answers == driver.answers
+
+
+def test_runs_that_are_recorded_are_found_by_few_statements_whatever_their_number(
+    ledger: Ledger,
+) -> None:
+    task = prepared()
+    counts = []
+    for number in (4, 40):
+        runs = runs_of(task, range(number))
+        first = Driver(ledger)
+        first.finish(first.flow(task, runs))
+        again = Driver(ledger)
+        with statements() as executed:
+            again.scheduler.start(again.flow(task, runs))
+            again.scheduler.finish()
+        assert again.workers.shifts == []
+        assert again.answers == [ledger.records([run.fingerprint for run in runs])]
+        counts.append(len(executed))
+    assert 0 < counts[0] == counts[1]
 
 
 def test_two_flows_that_want_the_same_run_have_it_trained_once(ledger: Ledger) -> None:
