@@ -3,8 +3,8 @@
 The first table times one demo study in the command's own process, with one Dask worker and with two, in
 turn. The second table gives the scheduler workers with a virtual clock: teachers, then searches of many
 methods or pools of trials, on GLUE's nine tasks with their numbers of training rows. It compares the
-idle time with that of a driver that begins runs when the last teacher is there, and of one that ends each
-task before it begins the next. `--json` prints both tables; `--quick` times a small study once, and
+idle time with that of a driver that begins runs when the last teacher is there, and of one that ends
+each task before it begins the next. `--json` prints both tables; `--quick` times a small study once, and
 simulates fewer methods and workers.
 """
 

@@ -13,7 +13,7 @@ from harness.config import ROUND, StudyConfig
 from harness.data.sources import TaskData, load_task_data
 from harness.data.tasks import load_task
 from harness.errors import DataError, MethodError, NothingLeftError, TeacherError, UserError
-from harness.experiment.flows import Flow, ManifestRequest, PreparationRequest, TaskContext
+from harness.experiment.flows import Flow, PreparationRequest, TaskContext, WaitRequest
 from harness.experiment.manifest import (
     ablation_manifest,
     ablation_name,
@@ -32,11 +32,13 @@ from harness.runtime.progress import say
 from harness.storage.claims import Claims
 from harness.storage.fingerprint import fingerprint
 from harness.storage.ledger import Ledger
-from harness.storage.manifest import Manifest, StudyManifest
+from harness.storage.manifest import Manifest, SeedRequest, StudyManifest
 from harness.workers.prepared_task import PreparedTask
 
 REFUSALS = (TeacherError, MethodError, DataError)
 """Errors that leave a task or a method out. The others go on."""
+ON = " on "
+"""Between a method and a task in the name of a refusal."""
 
 
 class Design:
@@ -65,6 +67,14 @@ class Design:
         """Whether every task has been added or left out."""
         return not self._open
 
+    def sorted_refusals(self, tasks: Sequence[str]) -> dict[str, str]:
+        """The refusals in the order of these tasks, whichever was prepared first."""
+
+        def place(entry: tuple[str, str]) -> int:
+            return tasks.index(entry[0].rpartition(ON)[2])
+
+        return dict(sorted(self.refusals.items(), key=place))
+
     @property
     def tasks(self) -> dict[str, PreparedTask]:
         """The tasks that are not left out, in the order of the command."""
@@ -91,34 +101,43 @@ class Ablation:
     """The ablation's name, once its manifest is written."""
     unused_studies: set[str] = field(default_factory=set)
     """The studies that had no report runs before this command."""
+    design: Future[Design] = field(default_factory=Future)
+    """The tasks and studies, once the last task has been prepared or refused."""
     manifest: Future[Manifest] = field(default_factory=Future)
-    """The manifest, once it is written: when all tasks are prepared, and before any score is read."""
+    """The manifest, once it is written."""
 
     def flow(
         self, tasks: Mapping[str, TaskData], refusals: dict[str, str], scheduler: Scheduler
-    ) -> Generator[ManifestRequest, Future[Manifest], None]:
-        """Begin the flows of all tasks, and wait for the manifest.
+    ) -> Generator[WaitRequest, Future[Design], None]:
+        """Begin the flows of all tasks, and write the manifest when the last task is prepared.
 
         Raises:
             NothingLeftError: every task is refused.
         """
         self.begin(tasks, refusals, scheduler)
-        (yield ManifestRequest(self.manifest)).result()
+        yield from self.manifest_flow()
+
+    def manifest_flow(self) -> Generator[WaitRequest, Future[Design], None]:
+        """Write the manifest when the last task is prepared.
+
+        Raises:
+            NothingLeftError: every task is refused.
+        """
+        self._write_manifest((yield WaitRequest(self.design)).result())
 
     def begin(
         self, tasks: Mapping[str, TaskData], refusals: dict[str, str], scheduler: Scheduler
     ) -> None:
-        """Begin the flows of all tasks. The last task that is prepared completes the manifest.
+        """Begin the flows of all tasks. The last task that is prepared completes the design.
 
         The reason why a task, or a method on a task, is refused enters `refusals`. The others go on.
-        Where every task is refused, the manifest's exception is `NothingLeftError`.
         """
         usable_tasks = [task for task, data in tasks.items() if self._spaces_fit(data, refusals)]
         design = Design(usable_tasks, refusals)
         for number, task in enumerate(usable_tasks):
             scheduler.start(self._task_flow(tasks[task], number, design, scheduler))
-        if not usable_tasks:
-            self._write_manifest(design)
+        if design.is_complete:
+            self.design.set_result(design)
 
     def _task_flow(self, data: TaskData, number: int, design: Design, scheduler: Scheduler) -> Flow:
         """Have a task's data and teacher made ready, and begin the flows of its runs."""
@@ -140,14 +159,17 @@ class Ablation:
             for flow in self._run_flows(context, names, scheduler.workers.count):
                 scheduler.start(flow)
         if design.is_complete:
-            self._write_manifest(design)
+            self.design.set_result(design)
 
     def _write_manifest(self, design: Design) -> None:
-        """Write the manifest and the texts of the reported splits."""
+        """Write the manifest and the texts of the reported splits.
+
+        Runs may have ended by now. No part of the manifest depends on them: it follows from the
+        configuration, the data and the teachers.
+        """
+        refusals = design.sorted_refusals(self.config.tasks)
         if not design.tasks:
-            reasons = "; ".join(design.refusals.values())
-            self.manifest.set_exception(NothingLeftError(reasons))
-            return
+            raise NothingLeftError("; ".join(refusals.values()))
         self.name = ablation_name(self.config, design.studies, self.repeat)
         manifest = ablation_manifest(
             self.config,
@@ -155,7 +177,7 @@ class Ablation:
             self.name,
             design.studies,
             design.tasks,
-            design.refusals,
+            refusals,
             self.unused_studies,
             command=self.command,
             repeat=self.repeat,
@@ -209,7 +231,7 @@ class Ablation:
 
         kinds, errors = usable_methods(chosen_methods(self.config), self.config.baseline, check)
         for name, error in errors.items():
-            refuse(refusals, f"{name} on {task.name}", error)
+            refuse(refusals, f"{name}{ON}{task.name}", error)
         return {kind.name: self._write_study(kind, prepared) for kind in kinds}
 
     def _write_study(self, method: type[Method], prepared: PreparedTask) -> str:
@@ -235,7 +257,11 @@ class Ablation:
         self.ledger.write_study(
             name,
             StudyManifest(
-                identity=identity, space=identity["space"], shapes=asdict(outcome.shapes)
+                identity=identity,
+                space=identity["space"],
+                shapes=asdict(outcome.shapes),
+                request=SeedRequest(self.config.protocol.stopping, self.config.report_runs),
+                budget=self.config.protocol.budget,
             ),
         )
         return name
@@ -250,7 +276,7 @@ def _search_and_report(
     report = ReportRuns(context, search.selections(), repeat)
     plan, task = None, context.prepared.task
     if context.prepared.config.protocol.stopping == "sequential":
-        plan = interim_plan((yield ManifestRequest(manifest)).result(), task.metrics[0])
+        plan = interim_plan((yield WaitRequest(manifest)).result(), task.metrics[0])
     yield from report.flow(plan, label_of(task.name, studies))
 
 

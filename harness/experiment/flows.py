@@ -14,7 +14,6 @@ from harness.config import StudyConfig
 from harness.experiment.kept_students import KeptStudents
 from harness.storage.claims import Claims
 from harness.storage.ledger import Ledger
-from harness.storage.manifest import Manifest
 from harness.training.run import Run
 from harness.workers.prepared_task import PreparedTask
 
@@ -42,13 +41,13 @@ class PreparationRequest:
 
 
 @dataclass(frozen=True)
-class ManifestRequest:
-    """The manifest of an ablation. The answer is this future, once it is done."""
+class WaitRequest:
+    """A wait for what another flow brings about. The answer is this future, once it is done."""
 
-    manifest: Future[Manifest]
+    future: Future[Any]
 
 
-Flow = Generator[RunRequest | PreparationRequest | ManifestRequest, Any, None]
+Flow = Generator[RunRequest | PreparationRequest | WaitRequest, Any, None]
 """The work of an ablation, of a task or of a study."""
 
 

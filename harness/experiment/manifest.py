@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.exc import ArgumentError
 
-from harness.config import StudyConfig, json_values
+from harness.config import Criterion, StudyConfig, json_values
 from harness.data.scores import constant_score
 from harness.data.sources import TaskData
 from harness.experiment.banners import all_banners, choice_banners, seed_banners
@@ -25,6 +25,7 @@ from harness.storage.manifest import (
     Manifest,
     SeedRequest,
     Source,
+    StudyManifest,
     TaskFacts,
 )
 from harness.training.run import report_seeds, search_seeds
@@ -108,7 +109,7 @@ def ablation_manifest(
             *all_banners(config, tasks.values()),
             *seed_banners(requests, family, config.protocol.unit),
             *choice_banners(
-                config, _earlier_designs(config, ledger, name, studies, unused_studies)
+                config, _earlier_choices(config, ledger, name, studies, unused_studies)
             ),
         ),
         tasks={task: _task_facts(prepared.data) for task, prepared in tasks.items()},
@@ -164,15 +165,43 @@ def _seed_requests(
 ) -> tuple[SeedRequest, ...]:
     """The requests for report runs: of earlier commands that have left results, and of this command."""
     request = SeedRequest(config.protocol.stopping, config.report_runs)
+    earlier_requests: tuple[SeedRequest, ...] = ()
     if name not in ledger.ablations():
-        return (request,)
-    earlier_requests = ledger.manifest(name).seed_requests
-    names = [study for methods in studies.values() for study in methods.values()]
-    if unused >= set(names):
+        firsts = [study.request for study in _orphans(ledger, studies, unused)]
+        earlier_requests = tuple(first for first in dict.fromkeys(firsts) if first is not None)
+    elif not unused >= _names(studies):
+        earlier_requests = ledger.manifest(name).seed_requests
+    if not earlier_requests:
         return (request,)
     if earlier_requests[-1] == request:
         return earlier_requests
     return (*earlier_requests, request)
+
+
+def _orphans(ledger: Ledger, studies: Studies, unused: Set[str]) -> list[StudyManifest]:
+    """The studies with earlier results that no manifest names: their command ended before it."""
+    names = _names(studies) - unused
+    if names:
+        for ablation in ledger.ablations():
+            names -= set(ledger.manifest(ablation).study_names)
+    manifests = [ledger.study_manifest(name) for name in sorted(names)]
+    return [manifest for manifest in manifests if manifest is not None]
+
+
+def _names(studies: Studies) -> set[str]:
+    return {study for methods in studies.values() for study in methods.values()}
+
+
+def _earlier_choices(
+    config: StudyConfig, ledger: Ledger, name: str, studies: Studies, unused: Set[str]
+) -> list[tuple[int, Criterion]]:
+    """The budget and the selection of earlier commands that have left results of the same studies."""
+    orphans = _orphans(ledger, studies, unused)
+    budgets = [(study.budget, config.search.criterion) for study in orphans if study.budget]
+    return budgets + [
+        (manifest.config.protocol.budget, manifest.config.search.criterion)
+        for manifest in _earlier_designs(config, ledger, name, studies, unused)
+    ]
 
 
 def _earlier_designs(

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from harness.analysis.interim import planned_trials, pool_interims, pool_plan
 from harness.analysis.pools import trial_scores
 from harness.analysis.selection import SelectionScore, selection_ranks, trial_score
-from harness.experiment.flows import Flow, ManifestRequest, TaskContext
+from harness.experiment.flows import Flow, TaskContext, WaitRequest
 from harness.experiment.search import Search, Trial
 from harness.experiment.studies import Study, label_of
 from harness.stats.pool_stopping import look_trials
@@ -68,7 +68,7 @@ class PoolRuns:
             label = f"{label_of(task.name, self.studies)}, {number} trials"
             records |= yield context.request([run for group in runs for run in group], label)
             if sequential:
-                design = (yield ManifestRequest(manifest)).result()
+                design = (yield WaitRequest(manifest)).result()
                 counts = self._planned_trials(runs, records, design)
         for study, search, study_runs in zip(self.studies, searches, runs, strict=True):
             scores = [self._score(records[run.fingerprint]) for run in study_runs]

@@ -16,7 +16,7 @@ from harness.config import StudyConfig
 from harness.data.sources import TaskData
 from harness.errors import NothingLeftError, UserError
 from harness.experiment.ablation import Ablation
-from harness.experiment.flows import Flow, ManifestRequest
+from harness.experiment.flows import Flow
 from harness.experiment.scheduler import Scheduler
 from harness.runtime.progress import say
 from harness.storage.ledger import Ledger
@@ -54,7 +54,9 @@ class JointAblation:
         tasks: Mapping[str, TaskData],
         scheduler: Scheduler,
     ) -> Flow:
-        """Begin all repeats. Neither teachers nor runs of one wait for those of another.
+        """Begin all repeats, and write their manifests in order.
+
+        Neither teachers nor runs of a repeat wait for those of another.
 
         `ablation` makes the ablation of a repeat from its configuration and number.
         """
@@ -65,7 +67,7 @@ class JointAblation:
             part.begin(tasks, refusals, scheduler)
         for repeat, (part, refusals) in enumerate(parts):
             try:
-                (yield ManifestRequest(part.manifest)).result()
+                yield from part.manifest_flow()
             except NothingLeftError as error:
                 if repeat == 0:
                     raise

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from harness.errors import TeacherError, UserError
-from harness.experiment.flows import Flow, ManifestRequest, PreparationRequest
+from harness.experiment.flows import Flow, PreparationRequest, RunRequest, WaitRequest
 from harness.experiment.population_queue import PopulationQueue, Work
 from harness.storage.claims import Claims
 from harness.storage.ledger import Ledger
@@ -64,7 +64,7 @@ class Scheduler:
         self.workers = workers
         self.populations = PopulationQueue(ledger, claims, workers)
         self._ready: list[tuple[Flow, Any]] = []
-        self._waiting: list[tuple[Flow, ManifestRequest]] = []
+        self._waiting: list[tuple[Flow, WaitRequest]] = []
         self._queue: list[Work] = []
         self._performing: dict[Future[Any], tuple[Work, ExitStack]] = {}
 
@@ -94,27 +94,32 @@ class Scheduler:
             try:
                 request = flow.send(answer)
             except StopIteration:
-                continue
-            if isinstance(request, PreparationRequest):
-                self._queue.append(PreparationWork(request, partial(self._answer, flow)))
-            elif isinstance(request, ManifestRequest):
-                self._waiting.append((flow, request))
+                pass
             else:
-                self.populations.open(flow, request)
-            self._take_answers()
+                self._take_up(flow, request)
+            self._take_answers()  # also after a flow's end, which may be what others wait for
+
+    def _take_up(self, flow: Flow, request: RunRequest | PreparationRequest | WaitRequest) -> None:
+        """Take up a flow's request."""
+        if isinstance(request, PreparationRequest):
+            self._queue.append(PreparationWork(request, partial(self._answer, flow)))
+        elif isinstance(request, WaitRequest):
+            self._waiting.append((flow, request))
+        else:
+            self.populations.open(flow, request)
 
     def _answer(self, flow: Flow, answer: object) -> None:
         """Note the answer to a flow's request."""
         self._ready.append((flow, answer))
 
     def _take_answers(self) -> None:
-        """Note the flows whose runs have records, or whose manifest is written."""
+        """Note the flows whose runs have records, or whose wait is over."""
         self._ready += self.populations.answers()
         for entry in list(self._waiting):
             flow, request = entry
-            if request.manifest.done():
+            if request.future.done():
                 self._waiting.remove(entry)
-                self._answer(flow, request.manifest)
+                self._answer(flow, request.future)
 
     def _submit(self) -> None:
         """Submit as many jobs as keep all workers busy, those of lower order first."""

@@ -24,7 +24,7 @@ from harness.runtime.progress import redirected, say
 from harness.workers.courier import Courier, SharedMark
 from harness.workers.jobs import Advance, Job
 from harness.workers.local import WorkerDiedError, Workers
-from harness.workers.remote_files import FilesRequest, RemoteFiles
+from harness.workers.remote_files import FilesRequest, RemoteFiles, remove_files
 from harness.workers.versions import check_versions, versions
 from harness.workers.workshop import Workshop, settle_process
 
@@ -34,8 +34,8 @@ BEAT_SECONDS = 2.0
 ONE_THREAD = "start workers with --nthreads 1, since each trains one population at a time"
 PATIENCE_SECONDS = 20.0
 """Seconds between two looks whether any worker is there."""
-COURIERS = 4
-"""Workers that files are sent to, or fetched from, at the same time."""
+COURIERS = 256
+"""Threads that send files or fetch them, at most one for each worker."""
 MOST_LOSSES = 3
 """The times that a job is done because its worker was lost before the driver had what it made."""
 GO_ON = "the same command goes on where this one stopped"
@@ -82,12 +82,14 @@ def perform(
         worker.log_event(topic, (kind, number, value))
 
     steps = _Steps(partial(tell, "steps"))
-    out = None
+    out, files = None, None
     with redirected(partial(tell, "line")), ExitStack() as stack:
         try:
             if not (Path(job.config.out) / mark).exists():
                 root = Path(worker.local_directory) / f"files-{mark}"
                 files = RemoteFiles(root, str(worker.address), partial(tell, "files"))
+                if not root.exists():
+                    say(f"worker {worker.address} does not see --out: the driver sends files")
                 job = replace(job, config=files.relocated(job.config))
                 out = job.config.out
                 stack.enter_context(files.supply(job.config))
@@ -97,6 +99,10 @@ def perform(
             say(f"warning: worker {worker.address}: {error}; the worker begins again")
             time.sleep(LAST_WORDS_SECONDS)
             os._exit(1)
+        except UserError as error:
+            if files is not None:
+                error.args = tuple(files.told(str(argument)) for argument in error.args)
+            raise
         finally:
             steps.send()
 
@@ -137,6 +143,7 @@ class DaskWorkers(Workers):
         self._losses: Counter[int] = Counter()
         self._marks: dict[str, SharedMark] = {}
         self._courier = Courier(client)
+        self._remote_roots: set[tuple[str, str]] = set()
         self._couriers = ThreadPoolExecutor(COURIERS, "courier")
         self._address = getattr(client.scheduler, "address", "")
         self._is_waiting = False
@@ -187,9 +194,16 @@ class DaskWorkers(Workers):
         with suppress(ClosedClientError):  # the scheduler is lost
             self._executor.shutdown(wait=False)
         self._couriers.shutdown(wait=False, cancel_futures=True)
+        self._remove_files()
+        self._close()
         for mark in self._marks.values():
             mark.remove()
-        self._close()
+
+    def _remove_files(self) -> None:
+        """Remove the files that workers have of this driver."""
+        for worker, root in self._remote_roots:
+            with suppress(OSError, ClosedClientError):  # the worker is lost, and its folder with it
+                self.client.run(remove_files, root, workers=[worker])
 
     def _present(self) -> int:
         """The number of workers that are there now. Raises `StorageError` if the scheduler is lost."""
@@ -245,6 +259,7 @@ class DaskWorkers(Workers):
     ) -> None:
         self._advances.pop(number, None)
         self._jobs.pop(number, None)
+        self._courier.release(number)
         if not future.set_running_or_notify_cancel():
             return
         if error is None:
@@ -259,8 +274,8 @@ class DaskWorkers(Workers):
             say(value)
         elif kind == "files":
             if (job := self._jobs.get(number)) is not None:
-                self._couriers.submit(
-                    self._courier.send, FilesRequest(*value), job.config, job.task
-                )
+                request = FilesRequest(*value)
+                self._remote_roots.add((request.worker, request.root))
+                self._couriers.submit(self._courier.send, request, number, job.config, job.task)
         elif number in self._advances:
             self._advances[number](value)

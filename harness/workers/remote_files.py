@@ -7,8 +7,9 @@ functions at the end of this module, which run beside the job that waits.
 
 from __future__ import annotations
 
+import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,25 +20,29 @@ from harness.config import StudyConfig
 from harness.errors import StorageError
 from harness.storage.folders import MANIFEST, replacement, supplied
 
-SILENCE_SECONDS = 300.0
-"""Seconds without a piece after which a worker gives up."""
+SILENCE_SECONDS = 600.0
+"""Seconds without a message after which a worker gives up."""
+PART = ".part"
+"""The end of the name of a file that is not whole yet."""
 
 
 class FilesRequest(NamedTuple):
     """What a job needs of the driver's files, and the worker's folder that they should come to.
 
-    `folder` is a sealed folder relative to `--out`. None asks for the files outside `--out` that the
-    job's task is read from, each under its whole path.
+    `folder` is a sealed folder relative to `--out`, which the worker makes if the driver answers that
+    there is none. None asks for the files outside `--out` that the job's task is read from, each under
+    its whole path.
     """
 
     number: str
     worker: str
+    root: str
     folder: str | None
     target: str
 
 
-Message = Literal["piece", "end", "nothing"] | StorageError
-"""A piece has come, all pieces have come, the driver has no such folder, or why it cannot send it."""
+Message = Literal["wait", "end", "nothing"] | StorageError
+"""More is to come, all has come, the worker is to make the folder, or why the driver cannot send it."""
 
 _open_requests: dict[str, Queue[Message]] = {}
 """The requests of this process that wait, by number."""
@@ -71,6 +76,10 @@ class RemoteFiles:
                 pretrained=self._moved(teacher.pretrained),
             ),
         )
+
+    def told(self, text: str) -> str:
+        """A text with the driver's paths in place of the worker's."""
+        return text.replace(f"{self.root}/", "/")
 
     def _moved(self, name: str) -> str:
         """The worker's path of a folder. Names that are no absolute path stay the same."""
@@ -108,8 +117,8 @@ class RemoteFiles:
         number = str(uuid.uuid4())
         _open_requests[number] = messages
         try:
-            self.ask(FilesRequest(number, self.worker, folder, str(target)))
-            while (message := messages.get(timeout=SILENCE_SECONDS)) == "piece":
+            self.ask(FilesRequest(number, self.worker, str(self.root), folder, str(target)))
+            while (message := messages.get(timeout=SILENCE_SECONDS)) == "wait":
                 pass
         except Empty as error:
             raise StorageError(
@@ -122,28 +131,49 @@ class RemoteFiles:
         return message == "end"
 
 
-def receive_piece(number: str, file: str, offset: int, piece: bytes) -> bool:
-    """Write a piece of a file that a job of this process waits for. False if none waits any more."""
+def receive_piece(number: str, file: str, offset: int, piece: bytes, is_last: bool) -> bool:
+    """Write a piece of a file that a job of this process waits for. False if none waits any more.
+
+    A file that a model maps into memory is not written: the whole file takes its name at the end.
+    """
     if number not in _open_requests:
         return False
-    path = Path(file)
+    path, part = Path(file), Path(f"{file}{PART}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("r+b" if offset else "wb") as stream:
+        with part.open("r+b" if offset else "wb") as stream:
             stream.seek(offset)
             stream.write(piece)
+        if is_last:
+            part.replace(path)
     except OSError as error:
         reason = f"{path}: cannot be written ({error.strerror})"
         _open_requests[number].put(StorageError(reason))
         return False
-    _open_requests[number].put("piece")
+    _open_requests[number].put("wait")
     return True
 
 
-def end_request(number: str, message: Message) -> None:
-    """End the wait of a job of this process."""
-    if number in _open_requests:
-        _open_requests[number].put(message)
+def tell_request(number: str, message: Message) -> bool:
+    """Give a message to a job of this process that waits. False if none waits any more."""
+    if number not in _open_requests:
+        return False
+    _open_requests[number].put(message)
+    return True
+
+
+def present_files(target: str, files: Mapping[str, int]) -> list[str]:
+    """The files below a folder that are there with the given size in bytes."""
+    return [
+        name
+        for name, size in files.items()
+        if (path := Path(target) / name).is_file() and path.stat().st_size == size
+    ]
+
+
+def remove_files(root: str) -> None:
+    """Remove the files that a worker has of a driver."""
+    shutil.rmtree(root, ignore_errors=True)
 
 
 def file_sizes(folder: str) -> dict[str, int]:

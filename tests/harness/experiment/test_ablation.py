@@ -20,7 +20,7 @@ from harness.storage.claims import Claims
 from harness.storage.ledger import Ledger
 from harness.storage.manifest import SeedRequest
 from harness.storage.record import Result
-from harness.workers.jobs import Job, Preparation, Sizing, Training
+from harness.workers.jobs import Job, Preparation, RunSpec, Sizing, Training
 from harness.workers.populations import PopulationResults
 from harness.workers.prepared_task import TaskOutcome
 from tests.prepared import demo_config, prepared_task
@@ -63,10 +63,7 @@ class Command:
         if self.fails:
             raise DeviceError("the device failed")
         return PopulationResults(
-            tuple(
-                Result(record(spec.fingerprint, 0.5 + spec.seed % 7 / 100), {}, {})
-                for spec in job.runs
-            ),
+            tuple(Result(record(spec.fingerprint, score_of(spec)), {}, {}) for spec in job.runs),
             None,
         )
 
@@ -100,6 +97,11 @@ class Command:
         ]
 
 
+def score_of(spec: RunSpec) -> float:
+    """A score so noisy that no comparison is decided early."""
+    return 0.5 + int(spec.fingerprint[:2], 16) / 1000
+
+
 def outcome(job: Job[Any]) -> TaskOutcome:
     prepared = prepared_task(job.config, load_task(job.task))
     encoder = BertConfig(hidden_size=64, num_hidden_layers=12, num_attention_heads=4)
@@ -128,9 +130,10 @@ def test_runs_of_a_task_do_not_wait_for_the_teacher_of_another(ledger: Ledger) -
 
 
 def test_looks_wait_for_the_manifest_and_the_first_trials_do_not(ledger: Ledger) -> None:
-    command = Command(ledger, search={"trials": 30}, protocol={"stopping": "sequential"})
+    command = Command(ledger, search={"trials": 40}, protocol={"stopping": "sequential"})
     command.single()
     starts = sorted(start for start, _ in command.shifts(Training, "rte"))
+    assert len(starts) > 10
     assert starts[:10] == [float(second) for second in range(1, 11)]  # 2 x 20 trials
     assert all(start >= 100.0 for start in starts[10:])
 
@@ -163,6 +166,7 @@ def test_repeats_do_not_wait_for_the_teachers_of_others(ledger: Ledger) -> None:
     assert max(end for _, end in command.shifts(Training, "rte")) < 100.0
     names = ledger.ablations()
     joint = next(ledger.manifest(name) for name in names if ledger.manifest(name).is_joint)
+    assert [name[-3:] for name in names if name != joint.name] == ["-r0", "-r1"]  # in this order
     assert [str(name)[-3:] for name in joint.repeats] == ["-r0", "-r1"]
     assert set(joint.repeats) == set(names) - {joint.name}
 
@@ -182,6 +186,38 @@ def test_an_ablation_of_refused_tasks_ends(ledger: Ledger) -> None:
     with pytest.raises(NothingLeftError, match=r"^rte: weak; mrpc: weak$"):
         command.single()
     assert ledger.ablations() == []
+
+
+def killed_before_its_manifest(ledger: Ledger, **changes: Any) -> None:
+    """A command that has trained rte's runs, and ends while the teacher of mrpc is made."""
+    command = Command(ledger, **changes)
+    ready = command.perform
+
+    def perform(job: Job[Any]) -> Any:
+        if isinstance(job, Preparation) and job.task == "mrpc":
+            raise DeviceError("the device failed")
+        return ready(job)
+
+    command.workers.perform = perform
+    with pytest.raises(DeviceError):
+        command.single()
+    assert ledger.ablations() == []
+
+
+def test_what_a_killed_command_asked_for_is_known_without_its_manifest(ledger: Ledger) -> None:
+    killed_before_its_manifest(ledger, search={"trials": 8}, protocol={"budget": 2})
+    other = Command(ledger, search={"trials": 12}).single()
+    manifest = ledger.manifest(other.name)
+    assert manifest.seed_requests == (SeedRequest("fixed", 8), SeedRequest("fixed", 12))
+    assert [text.split(":")[0] for text in manifest.banners] == ["DEMO DATA", "TRIALS", "BUDGET"]
+
+
+def test_a_command_that_goes_on_after_a_kill_has_no_banner(ledger: Ledger) -> None:
+    killed_before_its_manifest(ledger, search={"trials": 8})
+    same = Command(ledger, search={"trials": 8}).single()
+    manifest = ledger.manifest(same.name)
+    assert manifest.seed_requests == (SeedRequest("fixed", 8),)
+    assert [text.split(":")[0] for text in manifest.banners] == ["DEMO DATA"]
 
 
 def test_runs_of_this_command_are_no_earlier_results(ledger: Ledger) -> None:

@@ -15,7 +15,7 @@ from benchmarks.simulated_workers import SimulatedWorkers
 from harness.data.tasks import load_task
 from harness.errors import DataError, DeviceError, StorageError, TeacherError
 from harness.experiment import scheduler as scheduler_module
-from harness.experiment.flows import Flow, ManifestRequest, PreparationRequest, RunRequest
+from harness.experiment.flows import Flow, PreparationRequest, RunRequest, WaitRequest
 from harness.experiment.scheduler import Scheduler
 from harness.registry.discovery import registry
 from harness.storage.claims import Claims
@@ -394,7 +394,7 @@ def test_flows_wait_for_a_manifest_and_for_nothing_else(ledger: Ledger) -> None:
     seen: list[Any] = []
 
     def reader() -> Iterator[Any]:
-        seen.append((yield ManifestRequest(written)).result())
+        seen.append((yield WaitRequest(written)).result())
 
     def writer() -> Iterator[Any]:
         yield RunRequest(task, runs_of(task, [1]), "label", (0,))
@@ -403,6 +403,30 @@ def test_flows_wait_for_a_manifest_and_for_nothing_else(ledger: Ledger) -> None:
 
     driver.finish(reader(), reader(), writer())
     assert seen == ["manifest", "manifest"]
+
+
+def test_a_wait_that_ends_with_the_last_word_of_a_flow_keeps_no_worker_idle(ledger: Ledger) -> None:
+    driver, task = Driver(ledger, 2), prepared()
+    driver.workers.seconds = lambda job: (
+        0.0 if isinstance(job, Sizing) else 1000.0 if job.runs[0].seed == 1 else 5.0
+    )
+    written: Future[Any] = Future()
+
+    def reader() -> Iterator[Any]:
+        yield WaitRequest(written)
+        yield RunRequest(task, runs_of(task, [3]), "label", (0,))
+
+    def writer() -> Iterator[Any]:
+        yield RunRequest(task, runs_of(task, [2]), "label", (0,))
+        written.set_result("manifest")
+
+    driver.finish(reader(), driver.flow(task, runs_of(task, [1])), writer())
+    starts = {
+        shift.job.runs[0].seed: shift.start
+        for shift in driver.workers.shifts
+        if isinstance(shift.job, Training)
+    }
+    assert starts == {1: 0.0, 2: 0.0, 3: 5.0}
 
 
 def test_a_flow_may_begin_others(ledger: Ledger) -> None:

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from harness.config import StudyConfig
-from harness.errors import StorageError
+from harness.errors import DataError, StorageError
 from harness.storage import folders
 from harness.storage.database import storage_url
 from harness.storage.folders import build_once, opened_folders, seal, supplied, unseal
@@ -54,9 +54,11 @@ class Pair:
         self.out.mkdir(parents=True)
         self.config = demo_config(out=str(self.out), tasks=[task], **changes)
         self.threads: list[threading.Thread] = []
+        self.job = 1
 
         def ask(request: FilesRequest) -> None:
-            send = threading.Thread(target=self.courier.send, args=(request, self.config, task))
+            arguments = (request, self.job, self.config, task)
+            send = threading.Thread(target=self.courier.send, args=arguments)
             self.threads.append(send)
             send.start()
 
@@ -111,6 +113,64 @@ def test_a_folder_that_the_driver_has_not_is_built(pair: Pair) -> None:
         assert build_once(folder, lambda new: {"made": "here"}) == {"made": "here"}
 
 
+def test_one_of_several_jobs_makes_a_folder_and_the_others_wait(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(courier, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(courier, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(remote_files, "SILENCE_SECONDS", 5.0)
+    folder = Path(pair.worker_config.out) / "teachers" / "b"
+    with pair.supply():
+        assert build_once(folder, lambda new: {"made": "by job 1"}) == {"made": "by job 1"}
+    other = Pair(folder.parents[5] / "other")
+    other.courier, other.job, other.config = pair.courier, 2, pair.config
+    seen: list[dict[str, Any]] = []
+
+    def second() -> None:
+        with other.supply():
+            seen.append(build_once(Path(other.worker_config.out) / "teachers" / "b", never))
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    thread.join(0.3)
+    assert thread.is_alive()  # it has been told to wait some times
+    pair.courier.fetch(WORKER, ["teachers/b"], str(folder.parents[1]), pair.out)
+    pair.courier.release(1)
+    thread.join(60)
+    assert seen == [{"made": "by job 1"}]
+
+
+def test_a_job_that_has_ended_lets_another_make_its_folder(pair: Pair) -> None:
+    """A job that is begun again after its worker's death goes on as the maker."""
+    folder = Path(pair.worker_config.out) / "teachers" / "b"
+    for job in (1, 1, 2):
+        pair.job = job
+        with pair.supply():
+            assert build_once(folder, lambda new: {"made": "here"}) == {"made": "here"}
+        shutil.rmtree(folder)
+        if pair.client.calls.count(remote_files.tell_request) == 4:  # job 1 has ended
+            pair.courier.release(1)
+
+
+def test_files_outside_are_sent_once_and_replaced_whole(pair: Pair, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "driver" / "teacher"
+    checkpoint.mkdir()
+    (checkpoint / "config.json").write_text("{}" * 20)
+    pair.config = demo_config(out=str(pair.out), teacher={"checkpoint": str(checkpoint)})
+    for _ in range(3):
+        with pair.supply():
+            pass
+    assert pair.client.calls.count(remote_files.receive_piece) == 4
+    place = pair.files.place(checkpoint / "config.json")
+    with place.open() as mapped:  # as a model maps its weights
+        (checkpoint / "config.json").write_text("{}" * 30)
+        with pair.supply():
+            pass
+        assert mapped.read() == "{}" * 20
+    assert place.read_text() == "{}" * 30
+    assert [file.name for file in place.parent.iterdir()] == ["config.json"]
+
+
 def test_a_damaged_folder_of_the_driver_is_built_anew(pair: Pair) -> None:
     damaged = fill(pair.out / "teachers" / "b", weights=b"right")
     (damaged / "weights").write_bytes(b"wrong")
@@ -122,7 +182,8 @@ def test_a_damaged_folder_of_the_driver_is_built_anew(pair: Pair) -> None:
 def test_other_folders_are_not_asked_for(pair: Pair, tmp_path: Path) -> None:
     with pair.supply():
         build_once(tmp_path / "elsewhere", lambda new: {})
-    assert pair.client.calls == [remote_files.end_request]  # of the task's own files
+    # of the task's own files
+    assert pair.client.calls == [remote_files.present_files, remote_files.tell_request]
 
 
 def test_outside_the_block_nothing_is_asked_for(tmp_path: Path) -> None:
@@ -148,7 +209,7 @@ def test_a_file_that_the_driver_cannot_read_is_named(
     def fail(*arguments: Any) -> Any:
         raise PermissionError(13, "Permission denied", "driver/weights")
 
-    monkeypatch.setattr(courier, "requested_files", fail)
+    monkeypatch.setattr(courier, "task_files", fail)
     with (
         pytest.raises(
             StorageError, match=r"^driver/weights: cannot be read \(Permission denied\)$"
@@ -156,6 +217,23 @@ def test_a_file_that_the_driver_cannot_read_is_named(
         pair.supply(),
     ):
         pass
+
+
+def test_every_other_error_of_the_driver_reaches_the_worker(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> Any:
+        raise DataError("mine.yaml: not YAML")
+
+    monkeypatch.setattr(courier, "task_files", fail)
+    with pytest.raises(StorageError, match=r"^mine\.yaml: not YAML$"), pair.supply():
+        pass
+
+
+def test_a_text_of_the_worker_names_the_drivers_paths() -> None:
+    files = RemoteFiles(Path("/scratch/files-1"), WORKER, print)
+    path = files.place("/home/me/teacher")
+    assert files.told(f"--teacher {path}: 2 outputs") == "--teacher /home/me/teacher: 2 outputs"
 
 
 def test_a_full_disk_of_the_worker_is_named(pair: Pair) -> None:
@@ -180,7 +258,7 @@ def test_a_silent_driver_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_pieces_for_nobody_are_not_written(tmp_path: Path) -> None:
-    assert not remote_files.receive_piece("none waits", str(tmp_path / "file"), 0, b"piece")
+    assert not remote_files.receive_piece("none waits", str(tmp_path / "file"), 0, b"piece", True)
     assert not (tmp_path / "file").exists()
 
 
@@ -230,15 +308,32 @@ def test_folders_are_fetched_once_and_checked(pair: Pair) -> None:
     fill(source / "teachers" / "a", **contents)
     (source / "students" / "b").mkdir(parents=True)
     (source / "students" / "b" / "model").write_bytes(b"weights")
-    names = ["teachers/a", "students/b", "students/gone"]
-    pair.courier.fetch(WORKER, names, str(source), pair.out)
+    pair.courier.fetch(WORKER, ["teachers/a", "students/b"], str(source), pair.out)
     assert unseal(pair.out / "teachers" / "a") == {"made": "by the driver"}
     assert (pair.out / "teachers" / "a" / "large").read_bytes() == contents["large"]
     assert (pair.out / "students" / "b" / "model").read_bytes() == b"weights"
-    assert not (pair.out / "students" / "gone").exists()
     pair.client.calls.clear()
     pair.courier.fetch(WORKER, ["teachers/a"], str(source), pair.out)
     assert pair.client.calls == [remote_files.file_sizes]
+
+
+def test_a_folder_that_the_worker_has_lost_counts_as_its_death(pair: Pair) -> None:
+    source = Path(pair.worker_config.out)
+    with pytest.raises(WorkerDiedError, match=r"has lost students/gone$"):
+        pair.courier.fetch(WORKER, ["students/gone"], str(source), pair.out)
+    (source / "students" / "short").mkdir(parents=True)
+    (source / "students" / "short" / "model").write_bytes(b"weights")
+    read_piece = remote_files.read_piece
+
+    def shorter(file: str, offset: int, size: int) -> bytes:
+        return read_piece(file, offset, size) if not offset else b""
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(courier, "PIECE_BYTES", 3)
+        patch.setattr(remote_files, "read_piece", shorter)
+        with pytest.raises(WorkerDiedError, match=r"has lost .*short/model$"):
+            pair.courier.fetch(WORKER, ["students/short"], str(source), pair.out)
+    assert not (pair.out / "students" / "short").exists()
 
 
 def test_a_folder_that_comes_damaged_is_refused(pair: Pair) -> None:
@@ -330,8 +425,9 @@ def test_workers_without_a_shared_folder_give_the_local_table(
             arguments(out, hidden_data, encoder, "--cluster", address), out, tmp_path / "nb"
         )
         driver.join()
-        placed = sorted(tmp_path.glob("worker*/**/files-*"))
-        assert len(placed) == 2  # both workers have files of their own
+        # Both workers had files of their own, and have them no more.
+        assert (tmp_path / "nb.err").read_text().count("does not see --out: the driver sends") == 2
+        assert not list(tmp_path.glob("worker*/**/files-*"))
     assert driver.answer()["code"] == undisturbed.answer()["code"] == 0
     results = [result(one.answer()["printed"]) for one in (driver, undisturbed)]
     assert [one.pop("source")["folder"] for one in results] == [str(hidden_data), str(data)]
