@@ -130,11 +130,21 @@ class _Steps:
 class DaskWorkers(Workers):
     """The workers that a Dask client sees. Each performs one job at a time."""
 
-    def __init__(self, client: Client, expected: int, close: Callable[[], object]) -> None:
-        """`expected` is the number of workers that were asked for. `close` ends what was started."""
+    def __init__(
+        self,
+        client: Client,
+        expected: int,
+        close: Callable[[], object],
+        refusals: Sequence[str] = (),
+    ) -> None:
+        """`expected` is the number of workers that were asked for. `close` ends what was started.
+
+        `refusals` gets the reasons why jobs that should bring workers are refused.
+        """
         self.client = client
         self.expected = expected
         self._close = close
+        self._refusals = refusals
         self._executor = client.get_executor(pure=False)
         self._topic = f"harness-{uuid.uuid4()}"
         self._numbers = count()
@@ -178,14 +188,22 @@ class DaskWorkers(Workers):
         dask_future.add_done_callback(partial(self._end, number, future))
 
     def wait(self, futures: Collection[Future[Any]], timeout: float | None) -> set[Future[Any]]:
-        """Wait until a job ends; says so once where no worker is there."""
+        """Wait until a job ends; says so once where no worker is there.
+
+        Raises:
+            UserError: no worker is there, and the jobs that should bring them are refused.
+        """
         limit = None if timeout is None else time.monotonic() + timeout
         while True:
             left = PATIENCE_SECONDS if limit is None else limit - time.monotonic()
             done = super().wait(futures, min(left, PATIENCE_SECONDS))
             if done or (limit is not None and time.monotonic() >= limit):
                 return done
-            if not self._present() and not self._is_waiting:
+            if self._present():
+                continue
+            if self._refusals:
+                raise UserError(f"--cluster: the jobs are refused: {self._refusals[0]}")
+            if not self._is_waiting:
                 self._is_waiting = True
                 say("waiting for workers: none has come yet, or all have left")
 

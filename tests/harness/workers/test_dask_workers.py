@@ -22,7 +22,7 @@ from harness.compose import compose_config
 from harness.config import ClusterConfig, StudyConfig
 from harness.errors import ConfigError, DataError, DeviceError, StorageError, UserError
 from harness.runtime.progress import say
-from harness.workers import dask_workers
+from harness.workers import clusters, dask_workers
 from harness.workers.clusters import open_cluster
 from harness.workers.dask_workers import DaskWorkers
 from harness.workers.jobs import Advance, Job
@@ -200,6 +200,28 @@ def test_a_scheduler_that_cannot_start_jobs_is_one_line(monkeypatch: pytest.Monk
         open_cluster(pbs(cores=1))
     with pytest.raises(ConfigError, match=r"^cluster\.options\.wall: unknown to PBSCluster$"):
         open_cluster(pbs(cores=1, memory="1GB", wall=1))
+
+
+def test_jobs_that_a_scheduler_refuses_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`qsub` refuses twice and then a third time: after that the command says why."""
+    qsub = tmp_path / "qsub"
+    qsub.write_text(
+        f"#!/bin/sh\necho asked >> {tmp_path}/asked\necho 'qsub: Invalid account' >&2\nexit 1\n"
+    )
+    qsub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(clusters, "ATTEMPT_SECONDS", 0.01)
+    monkeypatch.setattr(dask_workers, "PATIENCE_SECONDS", 0.1)
+    with open_cluster(pbs(cores=1, memory="1GB", interface="lo")) as workers:
+        future = workers.submit(Square(CONFIG, "rte", 1), lambda steps: None)
+        with pytest.raises(
+            UserError, match=r"^--cluster: the jobs are refused: qsub: Invalid account$"
+        ):
+            workers.wait([future], None)
+    assert (tmp_path / "asked").read_text().splitlines() == ["asked"] * clusters.ATTEMPTS
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.slow
