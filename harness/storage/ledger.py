@@ -5,8 +5,6 @@ Never imports torch: reports read it on machines without one.
 
 from __future__ import annotations
 
-import gzip
-import json
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,6 +32,7 @@ from harness.errors import StorageError
 from harness.storage.database import insert_new, masked_url, open_engine, put, put_all
 from harness.storage.manifest import MANIFEST, STUDY_MANIFEST, Manifest, StudyManifest
 from harness.storage.outages import Outages
+from harness.storage.packed_texts import pack_texts, unpack_texts
 from harness.storage.record import RECORD, Predictions, Record, Result, Role, StudyRun, Use
 from harness.storage.schema import (
     ABLATIONS,
@@ -128,7 +127,7 @@ class Ledger:
         def operation(connection: Connection) -> None:
             query = select(TEXTS.c.sha256).where(TEXTS.c.sha256 == sha256)
             if connection.scalar(query) is None:
-                row = {"sha256": sha256, "texts": _pack(ids, texts)}
+                row = {"sha256": sha256, "texts": pack_texts(ids, texts)}
                 insert_new(connection, TEXTS, row)
 
         self.transact(operation)
@@ -263,7 +262,7 @@ class Ledger:
                 f"ledger {masked_url(self.url)}: no texts of the split {sha256[:16]}"
             )
         try:
-            return _unpack(data)
+            return unpack_texts(data)
         except (OSError, EOFError, zlib.error, ValueError, KeyError) as error:
             reason = f"damaged texts ({error})"
             raise StorageError(f"ledger {masked_url(self.url)}: {reason}") from error
@@ -315,18 +314,6 @@ def _write_run(connection: Connection, result: Result, moment: float) -> bool:
         row = {"fingerprint": record.fingerprint, "name": name, "value": value}
         connection.execute(INSPECTIONS.insert().values(**row))
     return True
-
-
-def _pack(ids: npt.NDArray[np.int64], texts: Sequence[tuple[str, ...]]) -> bytes:
-    """One gzipped JSON text of ids (examples,) and texts (examples,). Equal input gives equal bytes."""
-    values = {"ids": ids.tolist(), "texts": list(texts)}
-    return gzip.compress(json.dumps(values, ensure_ascii=False).encode(), mtime=0)
-
-
-def _unpack(data: bytes) -> dict[int, tuple[str, ...]]:
-    """The texts of each example, by its id."""
-    values = json.loads(gzip.decompress(data))
-    return {id: tuple(texts) for id, texts in zip(values["ids"], values["texts"], strict=True)}
 
 
 def _predictions(row: Any) -> Predictions:
