@@ -19,6 +19,7 @@ from harness.analysis.compare import AblationResult
 from harness.cli.arguments import Request, parser, read_request, replay_request
 from harness.cli.dry_run import TaskPlan, plan_task
 from harness.cli.listing import show_list
+from harness.cli.planned_workers import connect, plan_workers, planned_workers
 from harness.cli.replay import find_run, replay
 from harness.cli.summary import show, summary
 from harness.config import StudyConfig
@@ -67,18 +68,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _run(request: Request) -> int:
     start = time.perf_counter()
     config = request.config
-    settle_process(config.threads)
-    if config.cluster.kind == "local" or request.dry_run:
-        arithmetic = choose_arithmetic(config.device, config.training.precision)
-        threads = threads_in_words(torch.get_num_threads())
-        _announce(request, f"{arithmetic.name} on {arithmetic.device.type}, {threads}")
-    tasks, refusals = load_tasks(config)
     if request.dry_run:
-        plans = _plans(config, arithmetic, tasks, refusals)
-        _answer(request, {"plan": [plan.plain() for plan in plans], "refused": refusals})
-        for plan in plans:
-            (say if request.json else print)(plan.line())
-        return 0
+        return _dry_run(request)
+    settle_process(config.threads)
+    if config.cluster.kind == "local":
+        _announce(request, _process_in_words(_arithmetic(config)))
+    tasks, refusals = load_tasks(config)
     runs_folder = Path(config.out)
     ledger = Ledger(storage_url(runs_folder, config.storage))
     with _open_workers(request, tasks) as workers:
@@ -99,16 +94,41 @@ def _open_workers(request: Request, tasks: Mapping[str, TaskData]) -> Workers:
     config = request.config
     if config.cluster.kind == "local":
         return LocalWorker(Workshop(tasks))
-    try:
-        from harness.workers.clusters import open_cluster  # only clusters need Dask
-    except ImportError as error:
-        raise UserError(
-            f"--workers and --cluster need the extra: pip install -e '.[cluster]' ({error})"
-        ) from error
     Path(config.out).mkdir(parents=True, exist_ok=True)  # workers look for it
-    workers = open_cluster(config)
+    workers = connect(config)
     _announce(request, f"{workers.count} worker(s)")
     return workers
+
+
+def _dry_run(request: Request) -> int:
+    """Print the plan of each task, and with several workers the plan of all tasks on them."""
+    config = request.config
+    workers = planned_workers(config)
+    settle_process(workers.threads)
+    arithmetic = _arithmetic(config)
+    words = "" if config.cluster.kind == "local" else f"{workers.words}; planned with "
+    _announce(request, words + _process_in_words(arithmetic))
+    tasks, refusals = load_tasks(config)
+    plans = _plans(config, arithmetic, tasks, refusals, workers.count)
+    answer: dict[str, Any] = {"plan": [plan.plain() for plan in plans], "refused": refusals}
+    lines = [plan.line(" a worker" if workers.count > 1 else "") for plan in plans]
+    if config.cluster.kind != "local":
+        whole = plan_workers(plans, config, workers)
+        answer["workers"] = whole.plain()
+        lines.append(whole.line())
+    _answer(request, answer)
+    for line in lines:
+        (say if request.json else print)(line)
+    return 0
+
+
+def _arithmetic(config: StudyConfig) -> Arithmetic:
+    return choose_arithmetic(config.device, config.training.precision)
+
+
+def _process_in_words(arithmetic: Arithmetic) -> str:
+    threads = threads_in_words(torch.get_num_threads())
+    return f"{arithmetic.name} on {arithmetic.device.type}, {threads}"
 
 
 def _plans(
@@ -116,13 +136,14 @@ def _plans(
     arithmetic: Arithmetic,
     tasks: Mapping[str, TaskData],
     refusals: dict[str, str],
+    workers: int,
 ) -> list[TaskPlan]:
     """The plan of each task that is not refused. Raises `NothingLeftError` if all tasks are refused."""
     plans = []
     with tempfile.TemporaryDirectory() as scratch:
         for name, data in tasks.items():
             try:
-                plans.append(plan_task(config, data, arithmetic, Path(scratch)))
+                plans.append(plan_task(config, data, arithmetic, Path(scratch), workers))
             except REFUSALS as error:
                 refuse(refusals, name, error)
     if not plans:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.cli.division import RunGroup, TaskWork
 from harness.cli.timed_steps import TimedSteps, pretrains, time_steps
 from harness.config import StudyConfig
 from harness.data.batches import LengthSchedule
 from harness.data.sources import TaskData
 from harness.data.tasks import Task
 from harness.errors import MethodError
-from harness.method import Method
+from harness.method import Method, Pooling, View
 from harness.pooling_table import POOLINGS
 from harness.registry.discovery import chosen_methods
 from harness.registry.instantiate import check_method, shapes_of, usable_methods
@@ -31,11 +32,12 @@ ANSWER = 16
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """Cost of one task: runs, optimiser steps, seconds, and bytes of memory and disk.
+    """Cost of one task: runs, optimiser steps, seconds of one worker, bytes of its memory, and disk.
 
-    `live_methods` run the teacher in every step. The teacher takes at most `live_seconds` of the
-    seconds: runs of one seed share its outputs. If `stopping` is "sequential", report runs, steps and
-    seconds are upper bounds. `left_out` has the reasons against the methods that cannot be used.
+    `work` has the parts of the seconds. `live_methods` run the teacher in every step. The teacher takes
+    at most `live_seconds` of the seconds: runs of one seed share its outputs. If `stopping` is
+    "sequential", report runs, steps and seconds are upper bounds. `left_out` has the reasons against the
+    methods that cannot be used.
     """
 
     task: str
@@ -45,6 +47,7 @@ class TaskPlan:
     teacher_steps: int
     student_steps: int
     seconds: float
+    work: TaskWork
     stopping: str
     live_methods: tuple[str, ...]
     live_seconds: float
@@ -52,8 +55,8 @@ class TaskPlan:
     memory_bytes: int
     disk_bytes: int
 
-    def line(self) -> str:
-        """The plan in one line."""
+    def line(self, owner: str = "") -> str:
+        """The plan in one line. `owner` says whose time and memory they are, where there are several."""
         qualifier = "" if self.stopping == "fixed" else "at most "
         runs = f"{self.search_runs} search + {qualifier}{self.report_runs} report runs"
         if not self.search_runs:  # a pool
@@ -62,15 +65,16 @@ class TaskPlan:
         if self.live_methods:
             remark = (
                 f"; {', '.join(self.live_methods)}: the teacher runs in every step, at most "
-                f"{_duration(self.live_seconds)} of the time"
+                f"{duration(self.live_seconds)} of the time"
             )
         if self.left_out:
             remark += f"; left out: {'; '.join(self.left_out.values())}"
         return (
             f"{self.task}: {self.train_examples} training examples, teacher {self.teacher_steps} "
             f"steps, {runs} = "
-            f"{self.student_steps} student steps; about {_duration(self.seconds)}, "
-            f"{self.memory_bytes / 2**30:.1f} GiB memory, {self.disk_bytes / 2**20:.0f} MiB disk{remark}"
+            f"{self.student_steps} student steps; about {duration(self.seconds)}{owner}, "
+            f"{self.memory_bytes / 2**30:.1f} GiB memory{owner}, "
+            f"{self.disk_bytes / 2**20:.0f} MiB disk{remark}"
         )
 
     def plain(self) -> dict[str, Any]:
@@ -79,12 +83,12 @@ class TaskPlan:
 
 
 def plan_task(
-    config: StudyConfig, data: TaskData, arithmetic: Arithmetic, scratch: Path
+    config: StudyConfig, data: TaskData, arithmetic: Arithmetic, scratch: Path, workers: int = 1
 ) -> TaskPlan:
     """Count runs and steps, and time a few real steps at every padded length of the schedule.
 
-    The plan counts the runs that the ledger already has too. Files that the plan needs go to the folder
-    `scratch`.
+    The timed populations are as large as one of `workers` would train them. The plan counts the runs
+    that the ledger already has too. Files that the plan needs go to the folder `scratch`.
 
     Raises:
         TeacherError: teacher or start is missing, or they do not belong together.
@@ -94,7 +98,7 @@ def plan_task(
     outline = outline_task(config, data, arithmetic, scratch, pretrain=False, splits=("train",))
     token_seconds = time.perf_counter() - start
     methods, errors = _usable_methods(config, data.task, outline)
-    costs = time_steps(config, data, arithmetic, outline, methods)
+    costs = time_steps(config, data, arithmetic, outline, methods, workers)
     repeats, epochs = config.protocol.repeats, config.training.epochs
     searches, reports = config.search_runs, config.report_runs
     runs = len(methods) * (searches + reports)
@@ -102,10 +106,14 @@ def plan_task(
     student_steps = LengthSchedule(lengths, config.training.batch_size).steps_per_epoch
     teacher_steps = LengthSchedule(lengths, config.teacher.batch_size).steps_per_epoch
     teacher_epochs = config.teacher.epochs if config.teacher.checkpoint is None else 0
-    student_seconds = epochs * sum(costs.students.values()) + len(methods) * costs.evaluation
-    run_seconds = (searches + reports) * student_seconds
-    live_seconds = (searches + reports) * epochs * sum(costs.live_teacher.values())
+    run_seconds = {
+        name: epochs * (seconds + costs.live_teacher.get(name, 0.0)) + costs.evaluation
+        for name, seconds in costs.students.items()
+    }
+    live_seconds = repeats * (searches + reports) * epochs * sum(costs.live_teacher.values())
     teacher_seconds = teacher_epochs * costs.teacher + costs.outputs
+    preparations = [teacher_seconds] * repeats
+    preparations[0] += token_seconds + costs.pretraining
     return TaskPlan(
         task=data.task.name,
         train_examples=len(data.train),
@@ -113,12 +121,13 @@ def plan_task(
         report_runs=repeats * len(methods) * reports,
         teacher_steps=repeats * teacher_steps * teacher_epochs,
         student_steps=repeats * student_steps * epochs * runs,
-        seconds=token_seconds
-        + costs.pretraining
-        + repeats * (run_seconds + live_seconds + teacher_seconds),
+        seconds=sum(preparations) + repeats * (searches + reports) * sum(run_seconds.values()),
+        work=TaskWork(
+            tuple(preparations), _run_groups(methods, config.pooling, run_seconds, costs.sizes)
+        ),
         stopping=config.protocol.stopping,
         live_methods=tuple(costs.live_teacher),
-        live_seconds=repeats * live_seconds,
+        live_seconds=live_seconds,
         left_out={name: str(error) for name, error in errors.items()},
         memory_bytes=costs.memory,
         disk_bytes=_disk_bytes(config, data, outline, len(methods), costs),
@@ -137,6 +146,22 @@ def _usable_methods(
         check_method(method, shapes, (teacher, start), space.constants)
 
     return usable_methods(chosen_methods(config), config.baseline, check)
+
+
+def _run_groups(
+    methods: Sequence[type[Method]],
+    pooling: Pooling,
+    seconds: Mapping[str, float],
+    sizes: Mapping[str, int],
+) -> tuple[RunGroup, ...]:
+    """The groups of runs by view, with `seconds` of a run and `sizes` of populations by method."""
+    groups: dict[View, list[str]] = {}
+    for method in methods:
+        groups.setdefault(method.view(pooling), []).append(method.name)
+    return tuple(
+        RunGroup({name: seconds[name] for name in names}, sizes[names[0]])
+        for names in groups.values()
+    )
 
 
 def _disk_bytes(
@@ -161,7 +186,8 @@ def _disk_bytes(
     return tokens + pretrained + config.protocol.repeats * of_a_repeat
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, in words."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

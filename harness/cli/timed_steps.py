@@ -37,8 +37,9 @@ class TimedSteps:
     `teacher` and, by method, `students` are seconds of one run's epoch, without a live teacher.
     `live_teacher` has the live teacher's seconds of one run's epoch for each method that needs a live
     teacher. `outputs` are the seconds of all teacher outputs, `evaluation` those of one run's answers,
-    `pretraining` those of the demo's encoder. `memory` is the most that this process would hold. The
-    weights are bytes of one teacher, one encoder and one student.
+    `pretraining` those of the demo's encoder. `sizes` are the runs that fit in a population, by method.
+    `memory` is the most that this process would hold. The weights are bytes of one teacher, one encoder
+    and one student.
     """
 
     teacher: float
@@ -46,6 +47,7 @@ class TimedSteps:
     students: Mapping[str, float]
     evaluation: float
     live_teacher: Mapping[str, float]
+    sizes: Mapping[str, int]
     pretraining: float
     memory: int
     teacher_weights: int
@@ -59,11 +61,13 @@ def time_steps(
     arithmetic: Arithmetic,
     outline: TaskOutline,
     methods: Sequence[type[Method]],
+    workers: int = 1,
 ) -> TimedSteps:
     """Time the phases of a study in their order: pre-training, teacher, its outputs, and students.
 
-    Methods that read cached outputs alone share the time of one method with the same view, that matches
-    layers or does not, as they do. A method with a live teacher has a time of its own.
+    The timed populations are as large as one of `workers` would train them. Methods that read cached
+    outputs alone share the time of one method with the same view, that matches layers or does not, as
+    they do. A method with a live teacher has a time of its own.
     """
     clock = StepClock(arithmetic)
     pretraining = clock.pretraining(data.task.name) if pretrains(config, outline) else 0.0
@@ -84,7 +88,7 @@ def time_steps(
     states = examples * int(shape.num_hidden_layers) * int(shape.hidden_size) * 2
     mapped = min(2 * MOST_RESIDENT, states)  # the bound, and the pages of the last rows
     output_seconds = clock.outputs(recipe, teacher, mapped)
-    students = _StudentTimes(config, data, outline, recipe, teacher, clock, mapped)
+    students = _StudentTimes(config, data, outline, recipe, teacher, clock, mapped, workers)
     student_seconds = {method.name: students.seconds(method, methods) for method in methods}
     all_examples = sum(len(split) for split in data.splits.values())
     answers = all_examples - examples + sum(len(split) for split in data.test.values())
@@ -95,6 +99,7 @@ def time_steps(
         students=student_seconds,
         evaluation=mean_seconds * FORWARD_SHARE * answers / examples,
         live_teacher=students.live_seconds,
+        sizes={method.name: students.size(method) for method in methods},
         pretraining=pretraining,
         memory=clock.memory,
         teacher_weights=_bytes(teacher.state_dict()),
@@ -121,10 +126,12 @@ class _StudentTimes:
         teacher: PreTrainedModel,
         clock: StepClock,
         mapped: int,
+        workers: int,
     ) -> None:
         folder = outline.own_start or outline.origin.folder
         shape = classifier_config(folder, data.task, config.student.layers)
         self.config, self.data, self.clock, self.mapped = config, data, clock, mapped
+        self.workers = workers
         outputs = _random_outputs(teacher.config, recipe.arithmetic.device)
         self.recipe, self.teacher = replace(recipe, model=shape, teacher=outputs), teacher
         self.weights = _random_weights(shape)
@@ -133,28 +140,48 @@ class _StudentTimes:
         )
         self.live_seconds: dict[str, float] = {}
         self._seconds: dict[object, float] = {}
+        self._sizes: dict[View, int] = {}
 
     def seconds(self, method: type[Method], methods: Sequence[type[Method]]) -> float:
         """Seconds of one run's epoch, without a live teacher. `methods` are all of the study."""
         view = method.view(self.config.pooling)
         key = (view, method.name if view.needs else method.matches_layers())
         if key not in self._seconds:
-            same_view = sum(other.view(self.config.pooling) == view for other in methods)
-            self._seconds[key] = self._measure(method, view, same_view)
+            self._seconds[key] = self._measure(method, view, self._runs_at_once(view, methods))
         return self._seconds[key]
 
-    def _measure(self, method: type[Method], view: View, same_view: int) -> float:
-        search = self.config.search
-        setting = any_setting(space_of(method, search, self.data.task.regression))
-        member = Member(self.weights, make_method(method, self.shapes, setting, 0), setting, 0)
-        recipe = replace(self.recipe, view=view, live_teacher=self.teacher if view.needs else None)
-        round_runs = min(ROUND, search.trials) * search.seeds
-        if self.config.protocol.unit == "methods":
-            round_runs = search.trials
-        plain = replace(member, method=None)
-        size = max(
-            1, min(population_size(replace(recipe, teacher=None), plain), same_view * round_runs)
-        )
+    def size(self, method: type[Method]) -> int:
+        """The number of runs like those of a method that fit in a population."""
+        view = method.view(self.config.pooling)
+        if view not in self._sizes:
+            plain = replace(self._member(method), method=None)
+            self._sizes[view] = population_size(replace(self._recipe(view), teacher=None), plain)
+        return self._sizes[view]
+
+    def _runs_at_once(self, view: View, methods: Sequence[type[Method]]) -> int:
+        """The runs that a study asks for at the same time and that may share a worker's population."""
+        config, search = self.config, self.config.search
+        of_a_method = min(ROUND, search.trials) * search.seeds
+        if config.protocol.unit == "methods":
+            of_a_method = search.trials
+        same_view = sum(other.view(config.pooling) == view for other in methods)
+        if self.workers == 1:
+            return same_view * of_a_method
+        share = -(-len(config.tasks) * len(methods) * of_a_method // self.workers)
+        joined = config.protocol.unit == "methods" or config.protocol.stopping == "sequential"
+        return min(share, (same_view if joined else 1) * of_a_method)
+
+    def _recipe(self, view: View) -> Recipe:
+        return replace(self.recipe, view=view, live_teacher=self.teacher if view.needs else None)
+
+    def _member(self, method: type[Method]) -> Member:
+        setting = any_setting(space_of(method, self.config.search, self.data.task.regression))
+        return Member(self.weights, make_method(method, self.shapes, setting, 0), setting, 0)
+
+    def _measure(self, method: type[Method], view: View, most: int) -> float:
+        """Seconds of one run's epoch, from a population of as many runs as fit, and at most `most`."""
+        member, recipe = self._member(method), self._recipe(view)
+        size = max(1, min(self.size(method), most))
         live_seconds, live_bytes = 0.0, 0
         if view.needs:
             live_seconds, live_bytes = self.clock.live_teacher(recipe)

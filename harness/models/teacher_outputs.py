@@ -83,10 +83,10 @@ class TeacherOutputs:
 
 
 def _variance_share(layer_states: npt.NDArray[np.float16]) -> float:
-    """The share for one layer's states (examples, width)."""
+    """The share for one layer's states (examples, width); 0 for a layer of zeros."""
     states = layer_states.astype(np.float64)
     variance, energy = states.var(axis=0).sum(), np.square(states).mean(axis=0).sum()
-    return float(variance / energy)
+    return float(variance / energy) if energy else 0.0
 
 
 def teacher_outputs(

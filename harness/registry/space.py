@@ -85,8 +85,7 @@ def any_value(hyper: Hyper) -> Value:
 
 def any_setting(space: Space) -> dict[str, Value]:
     """A setting of a space: the fixed values, and the first choice or the lowest value of the others."""
-    values = {name: _any_of(domain) for name, domain in space.distributions.items()}
-    return values | dict(space.constants)
+    return space.setting({name: _any_of(domain) for name, domain in space.distributions.items()})
 
 
 def _any_of(distribution: BaseDistribution) -> Value:

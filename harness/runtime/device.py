@@ -33,8 +33,10 @@ class Arithmetic:
 
 
 def choose_arithmetic(device: Literal["auto", "cpu", "cuda"], precision: Precision) -> Arithmetic:
-    """Resolve `auto`: CUDA where there is a device, bf16 where the processor computes in bf16.
+    """Resolve `auto`: CUDA where there is a device, and bf16 where the processor computes in bf16.
 
+    Elsewhere `auto` is fp32: also on a GPU of compute capability below 8 (T4, V100, RTX 20), where torch
+    emulates bf16.
     `tf32` lets CUDA round the factors of fp32 products to 10 bits, in the whole process. Every other
     precision forbids this rounding.
 
@@ -54,6 +56,6 @@ def choose_arithmetic(device: Literal["auto", "cpu", "cuda"], precision: Precisi
 
 def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

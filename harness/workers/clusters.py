@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -11,15 +10,14 @@ from inspect import signature
 from shutil import which
 from typing import Any
 
-import torch
 from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.deploy.spec import ProcessInterface
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from harness.config import StudyConfig
 from harness.errors import ConfigError, UserError, first_line
-from harness.runtime.threads import usable_cores
 from harness.workers.dask_workers import DaskWorkers
+from harness.workers.machine import machine_workers
 
 LOOPBACK = "127.0.0.1"
 ATTEMPTS, ATTEMPT_SECONDS = 3, 5.0
@@ -46,31 +44,26 @@ def open_cluster(config: StudyConfig) -> DaskWorkers:
 
 def _machine_workers(config: StudyConfig) -> DaskWorkers:
     """Workers on this machine: one for each GPU, which sees no other; else they share the cores."""
-    devices = [] if config.device == "cpu" else _visible_devices()
-    cores = usable_cores()
-    number = config.cluster.workers or len(devices) or max(1, cores // max(config.threads, 1))
-    threads = config.threads or max(1, cores // number)
-    workers = {}
-    for position in range(number):
-        environment = {"OMP_NUM_THREADS": str(threads)}
-        if devices:
-            environment["CUDA_VISIBLE_DEVICES"] = devices[position % len(devices)]
-        # torch needs more memory than Dask allows by default, and its populations fit by their size.
-        workers[position] = {
+    machine = machine_workers(config)
+    workers = {
+        position: {
             "cls": Nanny,
             "options": {
                 "nthreads": 1,
+                # torch needs more memory than Dask allows by default. Populations fit by their size.
                 "memory_limit": 0,
                 "host": LOOPBACK,
-                "env": environment,
+                "env": machine.environment(position),
                 "dashboard": False,
                 "silence_logs": logging.CRITICAL,
             },
         }
+        for position in range(machine.count)
+    }
     options = {"host": LOOPBACK, "dashboard": False, "dashboard_address": ":0"}
     scheduler = {"cls": Scheduler, "options": {**options, "allowed_failures": MOST_DEATHS - 1}}
     cluster = SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
-    return _workers_of(cluster, number)
+    return _workers_of(cluster, machine.count)
 
 
 def _running_workers(address: str) -> DaskWorkers:
@@ -156,12 +149,3 @@ def _workers_of(cluster: Any, number: int, refusals: Sequence[str] = ()) -> Dask
         cluster.close()
 
     return DaskWorkers(client, number, close, refusals)
-
-
-def _visible_devices() -> list[str]:
-    """The CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    if not torch.cuda.is_available():
-        return []
-    numbers = [str(number) for number in range(torch.cuda.device_count())]
-    names = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return numbers if names is None else names.split(",")[: len(numbers)]

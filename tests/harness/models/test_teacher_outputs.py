@@ -85,6 +85,12 @@ def test_variance_share_by_hand() -> None:
     assert found == pytest.approx([1.0 / 5.0])
 
 
+def test_a_layer_of_zeros_varies_nowhere() -> None:
+    states = torch.stack([torch.zeros(5, 4), torch.eye(5, 4)], dim=1).half()
+    zero, other = TeacherOutputs(torch.zeros(5, 2), states).variance_shares()
+    assert zero == 0.0 < other
+
+
 def test_variance_shares_of_layers_are_those_of_the_whole() -> None:
     states = torch.randn(300, 5, 24, generator=torch.Generator().manual_seed(0)).half()
     values = states.numpy().astype(np.float64)

@@ -9,7 +9,7 @@ from harness.config import SearchConfig
 from harness.errors import ConfigError
 from harness.method import Hyper, Method, weight
 from harness.registry.discovery import registry
-from harness.registry.space import Space, check_names, space_of
+from harness.registry.space import Space, any_setting, check_names, space_of
 
 ALP = registry().resolve("alp")
 PKD = registry().resolve("pkd-skip")
@@ -166,3 +166,12 @@ def test_a_narrowing_needs_one_method_that_reads_it() -> None:
     ):
         with pytest.raises(ConfigError, match=f"search.space.{name}: none of the methods has it"):
             names_checked(weights, **{name: [0.5]})
+
+
+@pytest.mark.parametrize("weights", ["convex", "simplex"])
+def test_any_setting_is_a_setting_that_a_search_could_ask_for(weights: str) -> None:
+    space = made(weights=weights, kd_weight=[0.25], temperature=[3.0, 9.0])
+    setting = any_setting(space)
+    assert setting.keys() == {"learning_rate", *ALP.space}
+    assert (setting["kd_weight"], setting["temperature"]) == (0.25, 3.0)
+    assert setting["layer_weight"] == (1.0 if weights == "convex" else 0.0)

@@ -1,5 +1,7 @@
 """Devices and precisions, and what is refused of them."""
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 
@@ -11,7 +13,26 @@ from harness.runtime.device import choose_arithmetic
 def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.is_tf32_supported", lambda: True)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
+    capability(monkeypatch, 9)
+
+
+def capability(monkeypatch: pytest.MonkeyPatch, major: int) -> None:
+    """A CUDA device of that compute capability, whose bf16 tensors can be made in any case."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: Mock(major=major))
+    monkeypatch.setattr("torch.cuda._check_bf16_tensor_supported", lambda device: True)
+
+
+@pytest.mark.parametrize(("major", "precision"), [(7, "fp32"), (8, "bf16"), (9, "bf16")])
+def test_bf16_is_chosen_where_the_gpu_computes_in_bf16(
+    monkeypatch: pytest.MonkeyPatch, major: int, precision: str
+) -> None:
+    """T4 and V100 have compute capability 7: torch emulates bf16 there and says that it is supported."""
+    capability(monkeypatch, major)
+    assert torch.cuda.is_bf16_supported()
+    assert choose_arithmetic("auto", "auto").name == precision
+    assert choose_arithmetic("auto", "bf16").name == "bf16"
 
 
 @pytest.mark.usefixtures("cuda")

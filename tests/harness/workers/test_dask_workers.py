@@ -148,8 +148,8 @@ def test_after_a_failure_of_the_device_another_process_does_the_job(
 
 
 def test_workers_share_cores_and_see_one_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.workers.clusters.usable_cores", lambda: 6)
-    monkeypatch.setattr("harness.workers.clusters._visible_devices", lambda: ["5", "7"])
+    monkeypatch.setattr("harness.workers.machine.usable_cores", lambda: 6)
+    monkeypatch.setattr("harness.workers.machine.visible_devices", lambda: ("5", "7"))
     with open_cluster(machine(0, threads=0)) as workers:
         assert workers.count == 2
         found = set()

@@ -1,0 +1,83 @@
+"""Training on a CUDA device, wherever torch sees one: every method trains, as on the CPU.
+
+    pytest -m gpu
+
+The CPU is the oracle, in fp32. On a device that computes nothing only the tests named `..._trains_...`
+can pass.
+"""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from harness.runtime.device import Arithmetic, choose_arithmetic
+from harness.runtime.randomness import DropoutKey
+from harness.training.recipe import Member, Recipe
+from tests.harness.training.test_live_teacher import (
+    METHODS,
+    STEPS,
+    curves,
+    member,
+    recipe,
+)
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
+]
+ENGINES = ["stacked", "reference"]
+PRECISIONS = ["fp32", "tf32", "auto"]
+
+
+def on_gpu(shared: Recipe, precision: str = "fp32") -> Recipe:
+    """A recipe with all of its data on the GPU."""
+    made = choose_arithmetic("cuda", precision)
+    assert shared.teacher is not None
+    live = shared.live_teacher and copy.deepcopy(shared.live_teacher).to(made.device)
+    return replace(
+        shared,
+        labels=shared.labels.to(made.device),
+        teacher=shared.teacher.to_device(made.device),
+        arithmetic=made,
+        live_teacher=live,
+    )
+
+
+def members(name: str) -> list[Member]:
+    """Two runs of a method with other settings, and one of the baseline between them."""
+    return [member(name, 1), member("kd", 2), member(name, 3, layer_weight=0.3, temperature=4.0)]
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_method_trains_on_the_gpu(arithmetic: Arithmetic, name: str, precision: str) -> None:
+    found = curves(members(name), on_gpu(recipe(arithmetic, name), precision))
+    assert [len(run) for run in found] == [STEPS] * 3
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_losses_are_those_of_the_cpu(arithmetic: Arithmetic, name: str, engine: str) -> None:
+    """Eight steps with dropout. Other orders of summation in fp32 are all that may differ."""
+    runs = members(name) if engine == "stacked" else [member(name, 1)]
+    again = members(name) if engine == "stacked" else [member(name, 1)]
+    shared = recipe(arithmetic, name, engine=engine)
+    expected, found = curves(runs, shared), curves(again, on_gpu(shared))
+    for one, other in zip(found, expected, strict=True):
+        for losses, reference in zip(one, other, strict=True):
+            assert losses == pytest.approx(reference, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 2, 24, 24), (3, 16, 24, 16), (3, 7, 5)])
+def test_dropout_masks_are_those_of_the_cpu_bit_by_bit(shape: tuple[int, ...]) -> None:
+    masks = []
+    for device in ("cpu", "cuda"):
+        key = DropoutKey([1, 2, 30], device)
+        key.step = 5
+        mask = key.mask(3, shape, 26, torch.float32)
+        assert mask.device.type == device
+        masks.append(mask.cpu())
+    assert torch.equal(*masks)
+    assert masks[0].unique().numel() == 2
