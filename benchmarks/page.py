@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,7 +26,7 @@ from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.memory import PeakMemory
+from benchmarks.memory import command_cost
 from benchmarks.synthetic import Size, write_ledger
 from harness.runtime.progress import say
 
@@ -104,23 +102,8 @@ def measure(runs: Path, page: Path, repeats: int) -> dict[str, Any]:
 
 def build(runs: Path) -> dict[str, float]:
     """Seconds, processor seconds and peak memory (MiB) of the command that builds the reports."""
-    command = [sys.executable, "-m", "reports.build", str(runs)]
-    usage_before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        peak = PeakMemory(process.pid)
-    seconds = time.perf_counter() - start
-    if process.returncode:
-        raise SystemExit(f"reports.build ended with exit code {process.returncode}")
-    usage_after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return {
-        "build_seconds": seconds,
-        "processor_seconds": usage_after.ru_utime
-        + usage_after.ru_stime
-        - usage_before.ru_utime
-        - usage_before.ru_stime,
-        "peak_mebibytes": peak.mebibytes(),
-    }
+    cost = command_cost([sys.executable, "-m", "reports.build", str(runs)])
+    return {"build_seconds" if name == "seconds" else name: n for name, n in cost.items()}
 
 
 @contextmanager

@@ -10,13 +10,20 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from benchmarks.made_up_results import (
+    STUDENT_LAYERS,
+    TEACHER_LAYERS,
+    MadeUpSplit,
+    made_up_inspections,
+    made_up_labels,
+    made_up_predictions,
+    made_up_record,
+)
 from harness.config import (
     ProtocolConfig,
     SearchConfig,
@@ -24,14 +31,13 @@ from harness.config import (
     StudyConfig,
     TrainingConfig,
 )
-from harness.data.scores import constant_score, evaluate
+from harness.data.scores import constant_score
 from harness.data.tasks import LEFT_OUT, Task, load_task, task_names
 from harness.method import Method
 from harness.registry.cards import card
 from harness.registry.discovery import registry
 from harness.registry.space import space_of
 from harness.runtime.provenance import provenance
-from harness.stats.arrays import Floats
 from harness.storage.database import storage_url
 from harness.storage.fingerprint import fingerprint
 from harness.storage.ledger import Ledger
@@ -46,24 +52,16 @@ from harness.storage.manifest import (
 )
 from harness.storage.record import (
     LABEL_LOSS,
-    Predictions,
-    Record,
     Result,
     Role,
     RunInputs,
-    RunProvenance,
     SplitHash,
 )
 from harness.training.run import report_seeds, search_seeds
 
 BASELINE = "kd"
-STUDENT_LAYERS, TEACHER_LAYERS = 4, 12
 SPLIT_EXAMPLES = (400, 1000)
 """The smallest and the largest evaluation split."""
-INSPECTED_EXAMPLES, POINTS = 256, 96
-"""Examples of an inspection's means, and examples of its figure of states."""
-POPULATION_SIZE = 24
-"""Runs in a population."""
 SELECTION = {"selection": "s"}
 """The split of search runs, with its digest."""
 
@@ -133,29 +131,14 @@ def _first(count: int, noun: str, items: list[T]) -> list[T]:
     return items[:count]
 
 
-@dataclass(frozen=True)
-class _Split:
-    """Labels (examples,) and difficulties (examples,) of a split."""
-
-    labels: npt.NDArray[Any]
-    difficulty: Floats
-    sha256: str
-
-
-def _splits(task: Task, generator: np.random.Generator) -> dict[str, _Split]:
+def _splits(task: Task, generator: np.random.Generator) -> dict[str, MadeUpSplit]:
     splits = {}
     for name in task.evaluation:
         examples = int(generator.integers(*SPLIT_EXAMPLES, endpoint=True))
-        labels = _labels(task, examples, generator)
+        labels = made_up_labels(task, examples, generator)
         digest = hashlib.sha256(f"{task.name} {name}".encode()).hexdigest()
-        splits[name] = _Split(labels, generator.normal(size=examples), digest)
+        splits[name] = MadeUpSplit(labels, generator.normal(size=examples), digest)
     return splits
-
-
-def _labels(task: Task, examples: int, generator: np.random.Generator) -> npt.NDArray[Any]:
-    if task.regression:
-        return generator.uniform(0, 5, examples)
-    return generator.integers(task.outputs, size=examples)
 
 
 def _texts(examples: int, generator: np.random.Generator) -> list[tuple[str, ...]]:
@@ -171,7 +154,7 @@ def _manifest(
     size: Size,
     methods: list[type[Method]],
     tasks: list[Task],
-    splits: Mapping[str, Mapping[str, _Split]],
+    splits: Mapping[str, Mapping[str, MadeUpSplit]],
 ) -> Manifest:
     names = [method.name for method in methods]
     search = SearchConfig(trials=size.trials, sampler="tpe")
@@ -209,7 +192,7 @@ def _manifest(
     )
 
 
-def _facts(task: Task, splits: Mapping[str, _Split]) -> TaskFacts:
+def _facts(task: Task, splits: Mapping[str, MadeUpSplit]) -> TaskFacts:
     labels = next(iter(splits.values())).labels
     return TaskFacts(
         title=task.title,
@@ -221,7 +204,7 @@ def _facts(task: Task, splits: Mapping[str, _Split]) -> TaskFacts:
     )
 
 
-def _teacher(task: Task, splits: Mapping[str, _Split]) -> TeacherFacts:
+def _teacher(task: Task, splits: Mapping[str, MadeUpSplit]) -> TeacherFacts:
     return TeacherFacts(
         fingerprint=hashlib.sha256(task.name.encode()).hexdigest(),
         task=task.name,
@@ -241,7 +224,7 @@ def _runs(
     size: Size,
     study: str,
     task: Task,
-    splits: Mapping[str, _Split],
+    splits: Mapping[str, MadeUpSplit],
     method: type[Method],
     skill: float,
     generator: np.random.Generator,
@@ -256,15 +239,17 @@ def _runs(
         (seed,) = search_seeds(1)
         inputs = _inputs(size, task, method, settings[trial], seed, "search", SELECTION)
         selection = {**metrics, LABEL_LOSS: 1 - score}
-        record = _record(size, method, study, inputs, metrics, generator, selection)
+        key = fingerprint([study, inputs.plain()])
+        record = made_up_record(key, method, inputs, metrics, generator, selection)
         yield "search", trial, seed, Result(record, {}, {})
     best_trial = int(np.argmax(scores))
     for seed in report_seeds(size.seeds):
-        predictions, metrics = _predictions(task, splits, skill, generator)
+        predictions, metrics = made_up_predictions(task, splits, skill, generator)
         digests = {name: split.sha256 for name, split in splits.items()}
         inputs = _inputs(size, task, method, settings[best_trial], seed, "report", digests)
-        record = _record(size, method, study, inputs, metrics, generator)
-        inspections = _inspections(size, task, method, next(iter(splits)), generator)
+        key = fingerprint([study, inputs.plain()])
+        record = made_up_record(key, method, inputs, metrics, generator)
+        inspections = made_up_inspections(size.epochs, task, method, next(iter(splits)), generator)
         yield "report", best_trial, seed, Result(record, predictions, inspections)
 
 
@@ -314,126 +299,3 @@ def _inputs(
         train="made up",
         evaluation=tuple(SplitHash(*split) for split in evaluation.items()),
     )
-
-
-def _record(
-    size: Size,
-    method: type[Method],
-    study: str,
-    inputs: RunInputs,
-    metrics: dict[str, float],
-    generator: np.random.Generator,
-    selection: Mapping[str, float] = MappingProxyType({}),
-) -> Record:
-    terms = [
-        "label",
-        *["kd"] * method.uses_teacher(),
-        *["layer"] * method.matches_layers(),
-        "total",
-    ]
-    starts = generator.uniform(0.5, 2.0, len(terms))
-    curves = [
-        {term: float(start / (epoch + 1)) for term, start in zip(terms, starts, strict=True)}
-        for epoch in range(size.epochs)
-    ]
-    return Record(
-        fingerprint=fingerprint([study, inputs.plain()]),
-        inputs=inputs,
-        status="complete",
-        reason=None,
-        metrics=metrics,
-        selection=selection,
-        curves=tuple(curves),
-        seconds=float(generator.uniform(0.8, 1.2)),
-        examples_per_second=float(generator.uniform(2500, 3500)),
-        peak_memory=float(generator.integers(2**30)),
-        provenance=RunProvenance(
-            **vars(provenance()),
-            threads=2,
-            population=tuple(f"{number:064x}" for number in range(POPULATION_SIZE)),
-        ),
-    )
-
-
-def _predictions(
-    task: Task, splits: Mapping[str, _Split], skill: float, generator: np.random.Generator
-) -> tuple[dict[str, Predictions], dict[str, float]]:
-    """Predictions and metrics by split, named as `harness.evaluation.scoring` does."""
-    predictions: dict[str, Predictions] = {}
-    metrics: dict[str, float] = {}
-    luck = float(generator.normal(scale=0.1))
-    for position, (name, split) in enumerate(splits.items()):
-        ease = skill + luck - split.difficulty + 0.3 * generator.normal(size=len(split.labels))
-        if task.regression:
-            logits = (split.labels + generator.normal(size=len(ease)) / np.exp(ease / 2))[:, None]
-        else:
-            logits = generator.normal(size=(len(ease), task.outputs))
-            logits[np.arange(len(ease)), split.labels] += ease
-        split_predictions = Predictions(
-            logits.astype(np.float32),
-            split.labels.astype(np.float64),
-            np.arange(len(ease), dtype=np.int64),
-        )
-        scores = evaluate(task, split.labels, split_predictions.logits)
-        metrics |= scores if position == 0 else {f"{k} ({name})": v for k, v in scores.items()}
-        predictions[name] = split_predictions
-    return predictions, metrics
-
-
-def _inspections(
-    size: Size, task: Task, method: type[Method], split: str, generator: np.random.Generator
-) -> dict[str, Any]:
-    """The inspections of a report run, by name."""
-    m, n = STUDENT_LAYERS, TEACHER_LAYERS
-    source = {"split": split, "examples": INSPECTED_EXAMPLES}
-
-    def before_and_after() -> dict[str, Any]:
-        return {moment: _rounded_list(generator.random((m, n))) for moment in ("before", "after")}
-
-    inspections: dict[str, Any] = {
-        "layers": source
-        | {
-            "pooling": "cls",
-            "cka": before_and_after(),
-            "cosine": before_and_after(),
-            "angles": {moment: _angles(generator) for moment in ("before", "after")},
-        },
-        "projection": source
-        | {
-            "pooling": "cls",
-            "joint": True,
-            "labels": _rounded_list(_labels(task, POINTS, generator)),
-            "explained": {"student": [0.5, 0.2], "teacher": [0.5, 0.2]},
-            "student": _rounded_list(generator.normal(size=(m, POINTS, 2))),
-            "teacher": _rounded_list(generator.normal(size=(n, POINTS, 2))),
-            "fused": _rounded_list(generator.normal(size=(m, POINTS, 2)))
-            if method.inspects()
-            else None,
-        },
-    }
-    if method.inspects():
-        maps = generator.dirichlet(np.ones(n), size=(size.epochs + 1, m))
-        entropy = generator.random((size.epochs + 1, m))
-        inspections["targets"] = source | {
-            "map": _rounded_list(maps[-1]),
-            "entropy": _rounded_list(entropy[-1]),
-            "target_length": generator.uniform(1, 3, m).tolist(),
-            "target_variance_share": generator.uniform(0.1, 0.6, m).tolist(),
-        }
-        inspections["epochs"] = source | {
-            "epochs": list(range(size.epochs + 1)),
-            "map": _rounded_list(maps),
-            "entropy": _rounded_list(entropy),
-        }
-    return inspections
-
-
-def _angles(generator: np.random.Generator) -> Any:
-    """Degrees between two teacher layers at each student layer (m, n, n): symmetric, zero diagonal."""
-    angles = np.triu(generator.uniform(20, 90, (STUDENT_LAYERS, TEACHER_LAYERS, TEACHER_LAYERS)), 1)
-    return _rounded_list(angles + angles.swapaxes(1, 2))
-
-
-def _rounded_list(values: npt.NDArray[Any]) -> Any:
-    """The values as lists, rounded to the digits of recorded inspections."""
-    return values.round(4).tolist()

@@ -1,10 +1,11 @@
 """Several workers: measured on this machine, and simulated up to 64 (`python -m benchmarks.workers`).
 
 The first table times one demo study in the command's own process, with one Dask worker and with two, in
-turn. The second table gives the scheduler workers with a virtual clock: searches of many methods on nine
-tasks, and pools of trials. It compares the share of idle time with that of a driver that ends each task
-before it begins the next. `--json` prints both tables; `--quick` times a small study once, and simulates
-fewer methods and workers.
+turn. The second table gives the scheduler workers with a virtual clock: teachers, then searches of many
+methods or pools of trials, on GLUE's nine tasks with their numbers of training rows. It compares the
+idle time with that of a driver that begins runs when the last teacher is there, and of one that ends
+each task before it begins the next. `--json` prints both tables; `--quick` times a small study once, and
+simulates fewer methods and workers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -31,7 +32,7 @@ from benchmarks.simulated_workers import SimulatedWorkers
 from harness.config import validate
 from harness.data.sources import Split, TaskData
 from harness.data.tasks import load_task, task_names
-from harness.experiment.flows import Flow, RunRequest
+from harness.experiment.flows import Flow, PreparationRequest, RunRequest
 from harness.experiment.scheduler import Scheduler
 from harness.registry.discovery import registry
 from harness.registry.instantiate import shapes_of
@@ -43,7 +44,7 @@ from harness.storage.ledger import Ledger
 from harness.storage.manifest import TeacherFacts
 from harness.storage.record import Record, Result, RunInputs, RunProvenance
 from harness.training.run import Run
-from harness.workers.jobs import Job, Sizing, Training
+from harness.workers.jobs import Job, Preparation, Sizing, Training
 from harness.workers.populations import PopulationResults
 from harness.workers.prepared_task import PreparedTask, TaskOutcome
 
@@ -56,6 +57,21 @@ the steps of BERT-base, 2.7 ms for one member and 15.7 ms for eight."""
 SIZE = 16
 """Members that fit on a worker."""
 ROUNDS, ROUND, REPORT_SEEDS, TRIALS = 3, 4, 10, 20
+TEACHER_STUDENTS = 2
+"""A teacher takes as long as so many students, one after the other."""
+ROWS = {
+    "cola": 8551,
+    "sst2": 67349,
+    "mrpc": 3668,
+    "stsb": 5749,
+    "qqp": 363846,
+    "mnli": 392702,
+    "qnli": 104743,
+    "rte": 2490,
+    "wnli": 635,
+}
+"""GLUE's training rows. A run's time is in proportion."""
+WAYS = ("no barrier", "a barrier after the teachers", "a barrier between tasks")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,9 +133,9 @@ def _study(words: Sequence[str], scratch: Path, name: str) -> None:
 
 
 def simulate(design: str, methods: int, number: int) -> dict[str, Any]:
-    """The share of idle time of simulated workers, with and without a barrier between tasks."""
+    """The share of idle time of simulated workers, with and without barriers."""
     idle = {}
-    for name, is_barrier_free in (("no barrier", True), ("a barrier between tasks", False)):
+    for way in WAYS:
         workers = SimulatedWorkers(number, _seconds, _perform)
         with (
             tempfile.TemporaryDirectory() as folder,
@@ -127,14 +143,27 @@ def simulate(design: str, methods: int, number: int) -> dict[str, Any]:
             redirected(lambda line: None),
         ):
             scheduler = Scheduler(ledger, Claims(ledger), workers)
+            started: list[Flow] = []
+            # In the first way a task's runs begin when its own teacher is there.
+            begin = scheduler.start if way != WAYS[1] else started.append
             for order, task in enumerate(task_names()):
-                for flow in _flows(design, _prepared(task), methods, number, order):
-                    scheduler.start(flow)
-                if not is_barrier_free:
+                flows = _flows(design, _prepared(task), methods, number, order)
+                scheduler.start(_task_flow(task, flows, begin))
+                if way == WAYS[2]:
                     scheduler.finish()
             scheduler.finish()
-        idle[f"idle, {name}"] = f"{100 * workers.idle_share():.0f} %"
+            for flow in started:
+                scheduler.start(flow)
+            scheduler.finish()
+        idle[f"idle, {way}"] = f"{100 * workers.idle_share():.0f} %"
     return {"design": design, "workers": number, **idle}
+
+
+def _task_flow(task: str, flows: Sequence[Flow], begin: Callable[[Flow], None]) -> Flow:
+    """A task's preparation, after which the flows of its runs begin."""
+    yield PreparationRequest(_prepared(task).config, task, (0,))
+    for flow in flows:
+        begin(flow)
 
 
 def _flows(
@@ -164,10 +193,17 @@ def _flows(
 
 
 def _seconds(job: Job[Any]) -> float:
-    return STEP_SECONDS + MEMBER_SECONDS * len(job.runs) if isinstance(job, Training) else 0.0
+    unit = ROWS[job.task] / min(ROWS.values())
+    if isinstance(job, Preparation):
+        return unit * TEACHER_STUDENTS * (STEP_SECONDS + MEMBER_SECONDS)
+    if isinstance(job, Training):
+        return unit * (STEP_SECONDS + MEMBER_SECONDS * len(job.runs))
+    return 0.0
 
 
 def _perform(job: Job[Any]) -> Any:
+    if isinstance(job, Preparation):
+        return _prepared(job.task).outcome
     if isinstance(job, Sizing):
         return SIZE
     assert isinstance(job, Training)

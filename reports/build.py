@@ -20,7 +20,14 @@ from reports.export.disagreements import disagreements_csv
 from reports.export.results import results_csv
 from reports.kit.files import is_file_name, write_whole
 from reports.page.ablation_diff import render as render_side_by_side
-from reports.page.index import NAME_SEPARATOR, REPORT, comparisons, entries, render_index
+from reports.page.index import (
+    NAME_SEPARATOR,
+    REPORT,
+    comparisons,
+    entries,
+    page_states,
+    render_index,
+)
 from reports.page.page import render
 
 COLLECTION_THRESHOLD = 100_000
@@ -54,9 +61,9 @@ def build_index(ledger: Ledger, runs: Path) -> Path:
     """
     path, ablations = runs / "index.html", list(filter(is_file_name, ledger.ablations()))
     while True:
-        listing = entries(runs, ablations), comparisons(runs)
-        write_whole(path, render_index(runs, *listing))
-        if listing == (entries(runs, ablations), comparisons(runs)):
+        states = page_states(runs, ablations)
+        write_whole(path, render_index(runs, entries(runs, ablations), comparisons(runs)))
+        if states == page_states(runs, ablations):
             return path
 
 

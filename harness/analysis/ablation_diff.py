@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from harness.analysis.compare import BOOTSTRAP_SEED, AblationResult, read_ablation
-from harness.analysis.pools import tuned_paired_difference
+from harness.analysis.pools import exchange_of, tuned_paired_difference
 from harness.analysis.repeats import read_parts
 from harness.analysis.results import MethodResult, search_ended
 from harness.config import json_values
@@ -148,12 +148,8 @@ def _method_diff(
         return method_diff
     if first.tuned is not None and second.tuned is not None:
         trials = min(first.tuned.trials, second.tuned.trials)
-        difference = tuned_paired_difference(
-            second.tuned.first(trials),
-            first.tuned.first(trials),
-            1 - diff.alpha,
-            BOOTSTRAP_SEED,
-        )
+        exchange = exchange_of(second.tuned.first(trials), first.tuned.first(trials))
+        difference = tuned_paired_difference(exchange, 1 - diff.alpha)
     else:
         difference = paired_difference(
             second.scores_of(seeds),

@@ -30,7 +30,6 @@ from harness.stats import (
     sequential_verdict,
     verdict,
 )
-from harness.stats.exchange import tuned_equivalence
 from harness.stats.paired import ROUNDING
 from harness.stats.tuned_power import detectable_tuned_difference
 from harness.storage.ledger import Ledger
@@ -265,8 +264,8 @@ def _compare_sequential(
 
 
 def _difference(pair: Pair, level: _Level) -> PairedDifference:
-    if pair.pools is not None:
-        return tuned_paired_difference(*pair.pools, 1 - level.alpha, BOOTSTRAP_SEED)
+    if pair.exchange is not None:
+        return tuned_paired_difference(pair.exchange, 1 - level.alpha)
     return paired_difference(
         pair.method_result.scores_of(pair.seeds),
         pair.baseline_result.scores_of(pair.seeds),
@@ -278,12 +277,9 @@ def _difference(pair: Pair, level: _Level) -> PairedDifference:
 def _equivalence(
     pair: Pair, difference: PairedDifference, margin: float, level: _Level
 ) -> PairedEquivalence:
+    if pair.exchange is not None:
+        return pair.exchange.equivalence(margin, level.alpha)
     generator = np.random.default_rng(BOOTSTRAP_SEED)
-    if pair.pools is not None:
-        method, baseline = pair.pools
-        return tuned_equivalence(
-            method.pools, baseline.pools, method.budget, margin, level.alpha, generator
-        )
     return paired_equivalence(difference.differences, margin, level.alpha, generator)
 
 

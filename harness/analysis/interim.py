@@ -28,7 +28,7 @@ Scores = Mapping[int, float | None]
 
 @dataclass(frozen=True)
 class InterimPlan:
-    """The rule for the interim analyses of a task's comparisons, fixed in the manifest before the runs.
+    """The rule for the looks at a task's comparisons, fixed in the manifest before the first one.
 
     `seeds` are all seeds that may be used, in their order; `alpha` is one comparison's share of the
     level; `margin` is the margin of equivalence, in the unit of the scores.
@@ -138,7 +138,7 @@ Trials = Mapping[int, TrialScores]
 
 @dataclass(frozen=True)
 class PoolPlan:
-    """The rule for the looks at a task's pools, fixed in the manifest before the runs.
+    """The rule for the looks at a task's pools, fixed in the manifest before the first one.
 
     `alpha` is one comparison's share of the level; `margin` is the margin of equivalence, in the unit
     of the scores.

@@ -20,7 +20,6 @@ from harness.analysis.pools import TunedPools
 from harness.analysis.results import MethodResult
 from harness.runtime.threads import pool_threads
 from harness.stats import CrossedBootstrap, OverExamples, crossed_bootstraps, with_least_width
-from harness.stats.exchange import tuned_difference
 from harness.stats.tuned_examples import (
     TunedInterval,
     TunedRuns,
@@ -113,11 +112,8 @@ def _pool_intervals(
     )
     intervals = []
     for pair, bootstrap in zip(pairs, bootstraps, strict=True):
-        assert pair.pools is not None
-        method, baseline = pair.pools
-        test = tuned_difference(
-            method.pools, baseline.pools, method.budget, confidence, np.random.default_rng(seed)
-        )
+        assert pair.exchange is not None
+        test = pair.exchange.difference(confidence)
         intervals.append(tuned_interval(test.mean, test.interval, bootstrap, len(labels)))
     return tuple(intervals)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from harness.analysis.interim import interim_plan, interim_result, pool_plan
-from harness.analysis.pools import TunedPools
+from harness.analysis.pools import TunedPools, exchange_of
 from harness.analysis.results import MethodResult, report_scores, search_ended, trials_ended
 from harness.stats import Interval, Stopping
+from harness.stats.exchange import ExchangeTest
 from harness.storage.manifest import Manifest
 
 NO_PAIR = "no pair of finished report runs"
@@ -45,6 +47,11 @@ class Pair:
         if self.stopping is None:
             return method, baseline
         return method.first(self.stopping.pairs), baseline.first(self.stopping.pairs)
+
+    @cached_property
+    def exchange(self) -> ExchangeTest | None:
+        """The exchange test of the pools. Its patterns are drawn once for all that is read from it."""
+        return None if self.pools is None else exchange_of(*self.pools)
 
     def names(self) -> dict[str, Any]:
         """The arguments that a verdict's sentence needs, with each side's number of failed seeds."""

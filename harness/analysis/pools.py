@@ -16,12 +16,15 @@ from harness.analysis.selection import (
 )
 from harness.config import Criterion
 from harness.stats.arrays import Floats
-from harness.stats.exchange import tuned_difference
+from harness.stats.exchange import ExchangeTest, exchange_test
 from harness.stats.paired import PairedDifference, t_interval
 from harness.stats.tuned_curve import TunedCurve, tuned_curve
 from harness.stats.tuned_score import Pool, pseudo_scores, trial_weights, tuned_mean
 from harness.storage.manifest import Manifest
 from harness.storage.record import Record, StudyRun
+
+PATTERN_SEED = 0
+"""The seed of the exchange test's random patterns."""
 
 
 @dataclass(frozen=True)
@@ -123,23 +126,23 @@ def read_pool(
     return pool_of([trial_scores(run.record, manifest, task, criterion) for run in runs])
 
 
-def tuned_paired_difference(
-    method: TunedPools, baseline: TunedPools, confidence: float, seed: int
-) -> PairedDifference:
+def exchange_of(method: TunedPools, baseline: TunedPools) -> ExchangeTest:
+    """The exchange test of two tuned methods, with the same random patterns each time."""
+    generator = np.random.default_rng(PATTERN_SEED)
+    return exchange_test(method.pools, baseline.pools, method.budget, generator)
+
+
+def tuned_paired_difference(exchange: ExchangeTest, confidence: float) -> PairedDifference:
     """The difference of two tuned scores, with the exchange test and its interval.
 
     `differences` are those of the jackknife's pseudo-scores, trial by trial. Their mean is the
-    difference of the tuned scores, and their spread is that of the estimate. `seed` is the seed of the
-    random patterns.
+    difference of the tuned scores, and their spread is that of the estimate.
     """
-    budget = method.budget
-    test = tuned_difference(
-        method.pools, baseline.pools, budget, confidence, np.random.default_rng(seed)
-    )
+    budget, test = exchange.budget, exchange.difference(confidence)
     differences = np.concatenate(
         [
             pseudo_scores(method_pool, budget) - pseudo_scores(baseline_pool, budget)
-            for method_pool, baseline_pool in zip(method.pools, baseline.pools, strict=True)
+            for method_pool, baseline_pool in zip(exchange.method, exchange.baseline, strict=True)
         ]
     )
     return PairedDifference(

@@ -1,8 +1,9 @@
 """The division of a plan's work among workers, by the rules of the driver and with a virtual clock.
 
-The rules are those of `harness.experiment`: no run begins before the teachers of all tasks are there;
-the runs of all tasks are in one queue; a population is cut by workers as well as by memory; a round of
-a search waits for the round before it. A test compares this module with the driver.
+The rules are those of `harness.experiment`: a task's runs begin when its teacher is there, and looks at
+scores when all teachers are; the runs of all tasks are in one queue; a population is cut by workers as
+well as by memory; a round of a search waits for the round before it. A test compares this module with
+the driver.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class TaskWork:
 class Division:
     """The work of all tasks, divided among `workers`, of which `at_once` do not slow each other.
 
-    `seconds` are those of the whole; until `first_runs` no run begins, since teachers are made ready.
+    `seconds` are those of the whole; until `first_runs` no run begins, since no teacher is ready.
     `idle_share` is the share of the `at_once` workers' time in which they have nothing to do.
     """
 
@@ -59,7 +60,9 @@ class Division:
 def divide(tasks: Sequence[TaskWork], config: StudyConfig, workers: int, at_once: int) -> Division:
     """Divide the work on `tasks` among workers, of which `at_once` perform a job at a time."""
     driver = _Driver(workers, at_once)
-    driver.start(_repeats(tasks, config, driver))
+    for repeat in range(config.protocol.repeats):
+        for number, task in enumerate(tasks):
+            driver.start(_task_flow(task, config, (repeat, number), driver))
     driver.finish()
     return Division(
         workers=workers,
@@ -94,7 +97,11 @@ class _Request:
         self.missing = sum(len(part.runs) for part in self.parts)
 
 
-_Flow = Iterator[_Request]
+class _WaitForTeachers:
+    """What a flow waits for before it looks at scores: the teachers of all tasks."""
+
+
+_Flow = Iterator[_Request | _WaitForTeachers]
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,7 @@ class _Driver:
         self.populations: list[int] = []
         self._free = at_once
         self._ready: deque[_Flow] = deque()
+        self._waiting: list[_Flow] = []
         self._open: list[_Request] = []
         self._queue: list[_Job] = []
         self._submitted: deque[_Job] = deque()
@@ -138,9 +146,15 @@ class _Driver:
         requests: list[tuple[_Flow, _Request]] = []
         while self._ready:
             flow = self._ready.popleft()
-            if (request := next(flow, None)) is not None:
+            request = next(flow, None)
+            if isinstance(request, _WaitForTeachers):
+                self._waiting.append(flow)
+            elif request is not None:
                 requests.append((flow, request))
                 self._open.append(request)
+            if not (self._ready or any(request.is_preparation for request in self._open)):
+                self._ready.extend(self._waiting)
+                self._waiting.clear()
         open_runs = sum(request.missing for request in self._open if not request.is_preparation)
         share = -(-open_runs // self.workers)
         for flow, request in requests:
@@ -180,17 +194,15 @@ def _populations(part: _Part, size: int) -> Iterator[Sequence[float]]:
         yield part.runs[start : start + step]
 
 
-def _repeats(tasks: Sequence[TaskWork], config: StudyConfig, driver: _Driver) -> _Flow:
-    """The flow of all repeats: each makes its teachers ready, and begins the flows of its tasks."""
-    for repeat in range(config.protocol.repeats):
-        preparations = [_Part([task.preparations[repeat]], 1) for task in tasks]
-        yield _Request((repeat,), preparations, is_preparation=True)
-        for number, task in enumerate(tasks):
-            for flow in _task_flows(task, config, (repeat, number), driver.workers > 1):
-                driver.start(flow)
+def _task_flow(task: TaskWork, config: StudyConfig, order: Order, driver: _Driver) -> _Flow:
+    """The flow of a task in one repeat: makes the teacher ready, and begins the flows of its runs."""
+    repeat = order[0]
+    yield _Request((repeat,), [_Part([task.preparations[repeat]], 1)], is_preparation=True)
+    for flow in _run_flows(task, config, order, driver.workers > 1):
+        driver.start(flow)
 
 
-def _task_flows(
+def _run_flows(
     task: TaskWork, config: StudyConfig, order: Order, is_divided: bool
 ) -> Iterator[_Flow]:
     """The flows of one task's runs: with several workers each search goes on by itself."""
@@ -207,8 +219,12 @@ def _task_flows(
             yield _flow([RunGroup({method: seconds}, group.most)], stages, order)
 
 
-def _flow(groups: Sequence[RunGroup], stages: Sequence[tuple[int, bool]], order: Order) -> _Flow:
-    for runs, is_round in stages:
+def _flow(
+    groups: Sequence[RunGroup], stages: Sequence[tuple[int, bool, bool]], order: Order
+) -> _Flow:
+    for number, (runs, is_round, is_look) in enumerate(stages):
+        if is_look and number:
+            yield _WaitForTeachers()
         parts = [
             _Part(
                 [seconds for seconds in group.seconds.values() for _ in range(runs)],
@@ -220,25 +236,27 @@ def _flow(groups: Sequence[RunGroup], stages: Sequence[tuple[int, bool]], order:
         yield _Request(order, parts)
 
 
-def _stages(config: StudyConfig) -> Iterator[tuple[int, bool]]:
-    """The runs of each method that follow one another, and whether they cannot be separated.
+def _stages(config: StudyConfig) -> Iterator[tuple[int, bool, bool]]:
+    """The runs of each method that follow one another.
 
-    Where trials or seeds are added, all that may be added are.
+    With each stage come two facts: whether its runs cannot be separated, and whether it depends on looks
+    at scores. Where trials or seeds are added, all that may be added are.
     """
     protocol, search = config.protocol, config.search
     if protocol.unit == "methods":
         looks = look_trials(search.trials) if protocol.stopping == "sequential" else ()
-        yield from ((runs, False) for runs in _steps(looks or (search.trials,)))
+        yield from ((runs, False, bool(looks)) for runs in _steps(looks or (search.trials,)))
         return
     for start in range(0, search.trials, ROUND):
         runs = min(ROUND, search.trials - start) * search.seeds
-        yield runs, bool(search.rungs)
+        yield runs, bool(search.rungs), False
     seeds: Sequence[int] = (protocol.seeds,)
     if protocol.stopping == "sequential":
         comparisons = len(config.tasks) * (len(config.methods) - 1)
         first = first_look(protocol.seeds, protocol.alpha / max(comparisons, 1))
         seeds = range(first, protocol.seeds + 1)
-    yield from ((runs, False) for runs in _steps(seeds))
+    is_look = protocol.stopping == "sequential"
+    yield from ((runs, False, is_look) for runs in _steps(seeds))
 
 
 def _steps(totals: Sequence[int]) -> list[int]:

@@ -86,7 +86,7 @@ class WorkersPlan:
         at_once = "" if division.at_once == division.workers else f", {division.at_once} at once"
         return (
             f"{self.words}{at_once}: about {duration(division.seconds)}, where one worker takes "
-            f"{duration(self.alone_seconds)}; teachers come first, about "
+            f"{duration(self.alone_seconds)}; the first runs begin after "
             f"{duration(division.first_runs)}; {division.populations} populations of at most "
             f"{division.largest_population} runs; idle {100 * division.idle_share:.0f} % of the time; "
             f"at most {self.memory_bytes / 2**30:.1f} GiB memory a worker. "

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field
 
 from optuna.storages import BaseStorage
 
-from harness.analysis.interim import InterimPlan, interim_plan
+from harness.analysis.interim import interim_plan
 from harness.config import ROUND, StudyConfig
 from harness.data.sources import TaskData, load_task_data
 from harness.data.tasks import load_task
 from harness.errors import DataError, MethodError, NothingLeftError, TeacherError, UserError
-from harness.experiment.flows import Flow, PreparationRequest, TaskContext
-from harness.experiment.manifest import ablation_manifest, ablation_name, identity_of
+from harness.experiment.flows import Flow, PreparationRequest, TaskContext, WaitRequest
+from harness.experiment.manifest import (
+    ablation_manifest,
+    ablation_name,
+    identity_of,
+)
 from harness.experiment.pool_runs import PoolRuns
 from harness.experiment.report_runs import ReportRuns
 from harness.experiment.scheduler import Scheduler
@@ -27,11 +32,58 @@ from harness.runtime.progress import say
 from harness.storage.claims import Claims
 from harness.storage.fingerprint import fingerprint
 from harness.storage.ledger import Ledger
-from harness.storage.manifest import Manifest, StudyManifest
-from harness.workers.prepared_task import PreparedTask, TaskOutcome
+from harness.storage.manifest import Manifest, SeedRequest, StudyManifest
+from harness.workers.prepared_task import PreparedTask
 
 REFUSALS = (TeacherError, MethodError, DataError)
 """Errors that leave a task or a method out. The others go on."""
+ON = " on "
+"""Between a method and a task in the name of a refusal."""
+
+
+class Design:
+    """The tasks and studies of an ablation, which are known when the last task has been prepared."""
+
+    def __init__(self, tasks: Sequence[str], refusals: dict[str, str]) -> None:
+        """The reason why a task, or a method on a task, is refused enters `refusals`."""
+        self.refusals = refusals
+        self._places: dict[str, PreparedTask | None] = dict.fromkeys(tasks)
+        self._studies: dict[str, Mapping[str, str]] = {}
+        self._open = set(tasks)
+
+    def add(self, prepared: PreparedTask, studies: Mapping[str, str]) -> None:
+        """Add a task with the names of its studies by method."""
+        self._places[prepared.task.name] = prepared
+        self._studies[prepared.task.name] = studies
+        self._open.remove(prepared.task.name)
+
+    def leave_out(self, task: str, error: UserError) -> None:
+        """Leave a task out."""
+        refuse(self.refusals, task, error)
+        self._open.remove(task)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every task has been added or left out."""
+        return not self._open
+
+    def sorted_refusals(self, tasks: Sequence[str]) -> dict[str, str]:
+        """The refusals in the order of these tasks, whichever was prepared first."""
+
+        def place(entry: tuple[str, str]) -> int:
+            return tasks.index(entry[0].rpartition(ON)[2])
+
+        return dict(sorted(self.refusals.items(), key=place))
+
+    @property
+    def tasks(self) -> dict[str, PreparedTask]:
+        """The tasks that are not left out, in the order of the command."""
+        return {task: prepared for task, prepared in self._places.items() if prepared is not None}
+
+    @property
+    def studies(self) -> dict[str, Mapping[str, str]]:
+        """The names of the studies by task and method, in the order of the command."""
+        return {task: self._studies[task] for task in self.tasks}
 
 
 @dataclass
@@ -47,72 +99,97 @@ class Ablation:
     """The number of the repeat, which has search and report seeds of its own; None without repeats."""
     name: str = ""
     """The ablation's name, once its manifest is written."""
+    unused_studies: set[str] = field(default_factory=set)
+    """The studies that had no report runs before this command."""
+    design: Future[Design] = field(default_factory=Future)
+    """The tasks and studies, once the last task has been prepared or refused."""
+    manifest: Future[Manifest] = field(default_factory=Future)
+    """The manifest, once it is written."""
 
     def flow(
         self, tasks: Mapping[str, TaskData], refusals: dict[str, str], scheduler: Scheduler
-    ) -> Generator[PreparationRequest, Mapping[str, TaskOutcome | UserError], None]:
-        """Have data and teachers made ready, write the manifest, and begin the flows of all runs.
-
-        The reason why a task, or a method on a task, is refused enters `refusals`. The others go on.
+    ) -> Generator[WaitRequest, Future[Design], None]:
+        """Begin the flows of all tasks, and write the manifest when the last task is prepared.
 
         Raises:
             NothingLeftError: every task is refused.
         """
-        usable_tasks = [task for task, data in tasks.items() if self._spaces_fit(data, refusals)]
-        outcomes = yield PreparationRequest(self.config, usable_tasks, (self.repeat or 0,))
-        studies: dict[str, dict[str, str]] = {}
-        prepared_tasks: dict[str, PreparedTask] = {}
-        for task in usable_tasks:
-            outcome = outcomes[task]
-            try:
-                if isinstance(outcome, UserError):
-                    raise outcome
-                prepared = PreparedTask(self.config, tasks[task], outcome)
-                studies[task] = self._write_studies(prepared, refusals)
-            except REFUSALS as error:
-                refuse(refusals, task, error)
-            else:
-                prepared_tasks[task] = prepared
-        if not prepared_tasks:
-            raise NothingLeftError("; ".join(refusals.values()))
-        manifest = self._write_manifest(studies, prepared_tasks, refusals)
-        for number, (task, names) in enumerate(studies.items()):
-            context = TaskContext(
-                prepared_tasks[task],
-                self.ledger,
-                self.claims,
-                self.optuna,
-                (self.repeat or 0, number),
-            )
-            for flow in self._task_flows(context, names, manifest, scheduler.workers.count):
-                scheduler.start(flow)
+        self.begin(tasks, refusals, scheduler)
+        yield from self.manifest_flow()
 
-    def _write_manifest(
-        self,
-        studies: Mapping[str, Mapping[str, str]],
-        tasks: Mapping[str, PreparedTask],
-        refusals: Mapping[str, str],
-    ) -> Manifest:
-        """Write the manifest and the texts of the reported splits, before any run."""
-        self.name = ablation_name(self.config, studies, self.repeat)
+    def manifest_flow(self) -> Generator[WaitRequest, Future[Design], None]:
+        """Write the manifest when the last task is prepared.
+
+        Raises:
+            NothingLeftError: every task is refused.
+        """
+        self._write_manifest((yield WaitRequest(self.design)).result())
+
+    def begin(
+        self, tasks: Mapping[str, TaskData], refusals: dict[str, str], scheduler: Scheduler
+    ) -> None:
+        """Begin the flows of all tasks. The last task that is prepared completes the design.
+
+        The reason why a task, or a method on a task, is refused enters `refusals`. The others go on.
+        """
+        usable_tasks = [task for task, data in tasks.items() if self._spaces_fit(data, refusals)]
+        design = Design(usable_tasks, refusals)
+        for number, task in enumerate(usable_tasks):
+            scheduler.start(self._task_flow(tasks[task], number, design, scheduler))
+        if design.is_complete:
+            self.design.set_result(design)
+
+    def _task_flow(self, data: TaskData, number: int, design: Design, scheduler: Scheduler) -> Flow:
+        """Have a task's data and teacher made ready, and begin the flows of its runs."""
+        outcome = yield PreparationRequest(self.config, data.task.name, (self.repeat or 0,))
+        try:
+            if isinstance(outcome, UserError):
+                raise outcome
+            prepared = PreparedTask(self.config, data, outcome)
+            names = self._write_studies(prepared, design.refusals)
+        except REFUSALS as error:
+            design.leave_out(data.task.name, error)
+        else:
+            design.add(prepared, names)
+            self.unused_studies |= {
+                name for name in names.values() if not self.ledger.has_report_runs([name])
+            }
+            order = (self.repeat or 0, number)
+            context = TaskContext(prepared, self.ledger, self.claims, self.optuna, order)
+            for flow in self._run_flows(context, names, scheduler.workers.count):
+                scheduler.start(flow)
+        if design.is_complete:
+            self.design.set_result(design)
+
+    def _write_manifest(self, design: Design) -> None:
+        """Write the manifest and the texts of the reported splits.
+
+        Runs may have ended by now. No part of the manifest depends on them: it follows from the
+        configuration, the data and the teachers.
+        """
+        refusals = design.sorted_refusals(self.config.tasks)
+        if not design.tasks:
+            raise NothingLeftError("; ".join(refusals.values()))
+        self.name = ablation_name(self.config, design.studies, self.repeat)
         manifest = ablation_manifest(
             self.config,
             self.ledger,
             self.name,
-            studies,
-            tasks,
+            design.studies,
+            design.tasks,
             refusals,
+            self.unused_studies,
             command=self.command,
             repeat=self.repeat,
         )
-        for prepared in tasks.values():
+        for prepared in design.tasks.values():
             split = next(iter(prepared.data.evaluation.values()))
             self.ledger.write_texts(split.sha256, split.ids, split.texts)
         self.ledger.write_ablation(manifest)
-        return manifest
+        self.manifest.set_result(manifest)
 
-    def _task_flows(
-        self, context: TaskContext, names: Mapping[str, str], manifest: Manifest, workers: int
+    def _run_flows(
+        self, context: TaskContext, names: Mapping[str, str], workers: int
     ) -> Iterator[Flow]:
         """The flows of a task's runs.
 
@@ -122,12 +199,11 @@ class Ablation:
         task, repeat = context.prepared.task, self.repeat or 0
         studies = studies_of(self.config, names, task.regression)
         if self.config.protocol.unit == "methods":
-            yield PoolRuns(context, studies, repeat).flow(manifest)
+            yield PoolRuns(context, studies, repeat).flow(self.manifest)
             return
-        plan = interim_plan(manifest, task.metrics[0])
-        joined = workers == 1 or plan is not None
+        joined = workers == 1 or self.config.protocol.stopping == "sequential"
         for group in [studies] if joined else [[study] for study in studies]:
-            yield _search_and_report(context, group, repeat, plan)
+            yield _search_and_report(context, group, repeat, self.manifest)
 
     def _spaces_fit(self, data: TaskData, refusals: dict[str, str]) -> bool:
         """Whether the methods' spaces can be searched on a task. The reason enters `refusals`."""
@@ -155,7 +231,7 @@ class Ablation:
 
         kinds, errors = usable_methods(chosen_methods(self.config), self.config.baseline, check)
         for name, error in errors.items():
-            refuse(refusals, f"{name} on {task.name}", error)
+            refuse(refusals, f"{name}{ON}{task.name}", error)
         return {kind.name: self._write_study(kind, prepared) for kind in kinds}
 
     def _write_study(self, method: type[Method], prepared: PreparedTask) -> str:
@@ -181,20 +257,27 @@ class Ablation:
         self.ledger.write_study(
             name,
             StudyManifest(
-                identity=identity, space=identity["space"], shapes=asdict(outcome.shapes)
+                identity=identity,
+                space=identity["space"],
+                shapes=asdict(outcome.shapes),
+                request=SeedRequest(self.config.protocol.stopping, self.config.report_runs),
+                budget=self.config.protocol.budget,
             ),
         )
         return name
 
 
 def _search_and_report(
-    context: TaskContext, studies: Sequence[Study], repeat: int, plan: InterimPlan | None
+    context: TaskContext, studies: Sequence[Study], repeat: int, manifest: Future[Manifest]
 ) -> Flow:
     """Search settings for studies, and train the selected settings over report seeds."""
     search = SearchRuns(context, studies, repeat)
     yield from search.flow()
     report = ReportRuns(context, search.selections(), repeat)
-    yield from report.flow(plan, label_of(context.prepared.task.name, studies))
+    plan, task = None, context.prepared.task
+    if context.prepared.config.protocol.stopping == "sequential":
+        plan = interim_plan((yield WaitRequest(manifest)).result(), task.metrics[0])
+    yield from report.flow(plan, label_of(task.name, studies))
 
 
 def load_tasks(config: StudyConfig) -> tuple[dict[str, TaskData], dict[str, str]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from harness.config import StudyConfig, Unit
-from harness.storage.manifest import Contrast, Manifest, SeedRequest
+from harness.config import Criterion, StudyConfig, Unit
+from harness.storage.manifest import Contrast, SeedRequest
 from harness.workers.prepared_task import PreparedTask
 
 DEMO = "DEMO DATA: procedural tasks that only share GLUE's schemas. Nothing here is a GLUE result."
@@ -41,18 +41,14 @@ def task_banners(prepared: PreparedTask) -> list[str]:
     return banners
 
 
-def choice_banners(config: StudyConfig, earlier: Sequence[Manifest]) -> list[str]:
-    """A banner where earlier ablations compared the same methods by another budget or selection."""
+def choice_banners(config: StudyConfig, earlier: Sequence[tuple[int, Criterion]]) -> list[str]:
+    """A banner where earlier commands compared the same methods by another budget or selection."""
     banners = []
-    designs = [manifest.config for manifest in earlier]
+    budgets = [budget for budget, _ in earlier]
+    criteria = [criterion for _, criterion in earlier]
     for name, key, choice, earlier_choices in (
-        ("BUDGET", "protocol.budget", config.protocol.budget, [d.protocol.budget for d in designs]),
-        (
-            "SELECTION",
-            "search.criterion",
-            config.search.criterion,
-            [d.search.criterion for d in designs],
-        ),
+        ("BUDGET", "protocol.budget", config.protocol.budget, budgets),
+        ("SELECTION", "search.criterion", config.search.criterion, criteria),
     ):
         others = [str(other) for other in dict.fromkeys(earlier_choices) if other != choice]
         if others:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,21 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class PreparationRequest:
-    """Tasks to prepare. The answer has a `TaskOutcome`, or the `UserError` of a refusal, by task."""
+    """A task to prepare. The answer is a `TaskOutcome`, or the `UserError` of a refusal."""
 
     config: StudyConfig
-    tasks: Sequence[str]
+    task: str
     order: Order
 
 
-Flow = Generator[RunRequest | PreparationRequest, Any, None]
+@dataclass(frozen=True)
+class WaitRequest:
+    """A wait for what another flow brings about. The answer is this future, once it is done."""
+
+    future: Future[Any]
+
+
+Flow = Generator[RunRequest | PreparationRequest | WaitRequest, Any, None]
 """The work of an ablation, of a task or of a study."""
 
 

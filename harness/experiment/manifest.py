@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.exc import ArgumentError
 
-from harness.config import StudyConfig, json_values
+from harness.config import Criterion, StudyConfig, json_values
 from harness.data.scores import constant_score
 from harness.data.sources import TaskData
 from harness.experiment.banners import all_banners, choice_banners, seed_banners
@@ -25,6 +25,7 @@ from harness.storage.manifest import (
     Manifest,
     SeedRequest,
     Source,
+    StudyManifest,
     TaskFacts,
 )
 from harness.training.run import report_seeds, search_seeds
@@ -81,6 +82,7 @@ def ablation_manifest(
     studies: Studies,
     tasks: Mapping[str, PreparedTask],
     refusals: Mapping[str, str],
+    unused_studies: Set[str],
     *,
     command: str,
     repeat: int | None,
@@ -88,6 +90,7 @@ def ablation_manifest(
     """The manifest of an ablation.
 
     `refusals` are reasons by task or method. The ledger holds the report seeds of earlier commands.
+    `unused_studies` had no report runs before this command, which may have trained some by now.
     """
     family = [
         Contrast(task, method, config.baseline)
@@ -95,7 +98,7 @@ def ablation_manifest(
         for method in methods
         if config.baseline is not None and method != config.baseline
     ]
-    requests = _seed_requests(config, ledger, name, studies)
+    requests = _seed_requests(config, ledger, name, studies, unused_studies)
     return Manifest(
         name=name,
         command=command,
@@ -105,7 +108,9 @@ def ablation_manifest(
         banners=(
             *all_banners(config, tasks.values()),
             *seed_banners(requests, family, config.protocol.unit),
-            *choice_banners(config, _earlier_designs(config, ledger, name, studies)),
+            *choice_banners(
+                config, _earlier_choices(config, ledger, name, studies, unused_studies)
+            ),
         ),
         tasks={task: _task_facts(prepared.data) for task, prepared in tasks.items()},
         teachers={task: prepared.outcome.teacher for task, prepared in tasks.items()},
@@ -156,35 +161,62 @@ def _without_password(argument: str) -> str:
 
 
 def _seed_requests(
-    config: StudyConfig, ledger: Ledger, name: str, studies: Studies
+    config: StudyConfig, ledger: Ledger, name: str, studies: Studies, unused: Set[str]
 ) -> tuple[SeedRequest, ...]:
     """The requests for report runs: of earlier commands that have left results, and of this command."""
     request = SeedRequest(config.protocol.stopping, config.report_runs)
+    earlier_requests: tuple[SeedRequest, ...] = ()
     if name not in ledger.ablations():
-        return (request,)
-    earlier_requests = ledger.manifest(name).seed_requests
-    names = [study for methods in studies.values() for study in methods.values()]
-    if not any(_has_report_runs(ledger, study) for study in names):
+        firsts = [study.request for study in _orphans(ledger, studies, unused)]
+        earlier_requests = tuple(first for first in dict.fromkeys(firsts) if first is not None)
+    elif not unused >= _names(studies):
+        earlier_requests = ledger.manifest(name).seed_requests
+    if not earlier_requests:
         return (request,)
     if earlier_requests[-1] == request:
         return earlier_requests
     return (*earlier_requests, request)
 
 
+def _orphans(ledger: Ledger, studies: Studies, unused: Set[str]) -> list[StudyManifest]:
+    """The studies with earlier results that no manifest names: their command ended before it."""
+    names = _names(studies) - unused
+    if names:
+        for ablation in ledger.ablations():
+            names -= set(ledger.manifest(ablation).study_names)
+    manifests = [ledger.study_manifest(name) for name in sorted(names)]
+    return [manifest for manifest in manifests if manifest is not None]
+
+
+def _names(studies: Studies) -> set[str]:
+    return {study for methods in studies.values() for study in methods.values()}
+
+
+def _earlier_choices(
+    config: StudyConfig, ledger: Ledger, name: str, studies: Studies, unused: Set[str]
+) -> list[tuple[int, Criterion]]:
+    """The budget and the selection of earlier commands that have left results of the same studies."""
+    orphans = _orphans(ledger, studies, unused)
+    budgets = [(study.budget, config.search.criterion) for study in orphans if study.budget]
+    return budgets + [
+        (manifest.config.protocol.budget, manifest.config.search.criterion)
+        for manifest in _earlier_designs(config, ledger, name, studies, unused)
+    ]
+
+
 def _earlier_designs(
-    config: StudyConfig, ledger: Ledger, name: str, studies: Studies
+    config: StudyConfig, ledger: Ledger, name: str, studies: Studies, unused: Set[str]
 ) -> list[Manifest]:
     """Manifests of other ablations with results: the same studies, another budget or selection."""
-    choices = (config.protocol.budget, config.search.criterion)
+    others = ledger.ablations_unlike(config.protocol.budget, config.search.criterion)
     designs = _designs(ledger, studies)
     return [
         manifest
-        for manifest in map(ledger.manifest, ledger.ablations())
+        for manifest in map(ledger.manifest, others)
         if manifest.name != name
         and not manifest.is_joint
-        and (manifest.config.protocol.budget, manifest.config.search.criterion) != choices
         and designs & _designs(ledger, manifest.studies)
-        and any(_has_report_runs(ledger, study) for study in manifest.study_names)
+        and ledger.has_report_runs(set(manifest.study_names) - unused)
     ]
 
 
@@ -201,10 +233,6 @@ def _designs(ledger: Ledger, studies: Studies) -> set[str]:
             others = {key: value for key, value in search.items() if key != "criterion"}
             designs.add(fingerprint([identity, others]))
     return designs
-
-
-def _has_report_runs(ledger: Ledger, study: str) -> bool:
-    return any(run.role == "report" for run in ledger.study_runs(study))
 
 
 def _task_facts(data: TaskData) -> TaskFacts:

@@ -7,13 +7,15 @@ are a batch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 
-from harness.analysis.interim import PoolPlan, planned_trials, pool_interims, pool_plan
+from harness.analysis.interim import planned_trials, pool_interims, pool_plan
 from harness.analysis.pools import trial_scores
 from harness.analysis.selection import SelectionScore, selection_ranks, trial_score
-from harness.experiment.flows import Flow, TaskContext
+from harness.experiment.flows import Flow, TaskContext, WaitRequest
 from harness.experiment.search import Search, Trial
 from harness.experiment.studies import Study, label_of
+from harness.stats.pool_stopping import look_trials
 from harness.storage.manifest import Manifest
 from harness.storage.record import Record
 from harness.training.run import Run, report_seeds
@@ -35,8 +37,11 @@ class PoolRuns:
         self.repeat = repeat
         self.seeds = report_seeds(self.config.search.trials, repeat)
 
-    def flow(self, manifest: Manifest) -> Flow:
-        """Ask for all trials; where trials are added, for as many as the manifest's comparisons need."""
+    def flow(self, manifest: Future[Manifest]) -> Flow:
+        """Ask for all trials; where trials are added, for as many as the manifest's comparisons need.
+
+        The trials up to the first look do not wait for the manifest.
+        """
         context, task = self.context, self.prepared.task
         searches = [
             Search(
@@ -50,20 +55,21 @@ class PoolRuns:
             for study in self.studies
         ]
         most = self.config.search.trials
-        plan = pool_plan(manifest, task.name)
+        sequential = self.config.protocol.stopping == "sequential"
         records: dict[str, Record] = {}
-        counts = [most if plan is None else plan.minimum] * len(self.studies)
+        counts = [look_trials(most)[0] if sequential else most] * len(self.studies)
         runs: list[list[Run]] = []
         while [len(study_runs) for study_runs in runs] != counts:
             runs = [
                 [self._run(study, trial) for trial in search.first_trials(count)]
                 for study, search, count in zip(self.studies, searches, counts, strict=True)
             ]
-            number = most if plan is None else f"{max(counts)} of at most {most}"
+            number = f"{max(counts)} of at most {most}" if sequential else most
             label = f"{label_of(task.name, self.studies)}, {number} trials"
             records |= yield context.request([run for group in runs for run in group], label)
-            if plan is not None:
-                counts = self._planned_trials(runs, records, manifest, plan)
+            if sequential:
+                design = (yield WaitRequest(manifest)).result()
+                counts = self._planned_trials(runs, records, design)
         for study, search, study_runs in zip(self.studies, searches, runs, strict=True):
             scores = [self._score(records[run.fingerprint]) for run in study_runs]
             for run, score in zip(study_runs, scores, strict=True):
@@ -77,10 +83,11 @@ class PoolRuns:
         runs: Sequence[Sequence[Run]],
         records: Mapping[str, Record],
         manifest: Manifest,
-        plan: PoolPlan,
     ) -> list[int]:
         """The number of trials that each study needs after the looks at these runs."""
         task = self.prepared.task.name
+        plan = pool_plan(manifest, task)
+        assert plan is not None  # the manifest is of the same configuration
         trials = {
             study.method.name: {
                 run.trial: trial_scores(records[run.fingerprint], manifest, task)

@@ -7,7 +7,7 @@ run.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,7 +21,7 @@ from harness.runtime.failures import OUT_OF_MEMORY, is_out_of_memory
 from harness.runtime.progress import progress, say
 from harness.storage.claims import Claims
 from harness.storage.ledger import Ledger
-from harness.storage.record import Record, Result
+from harness.storage.record import Record, Result, Use
 from harness.training.run import Run
 from harness.workers.jobs import Advance, Job, Sizing, Training, spec_of
 from harness.workers.local import WorkerDiedError, Workers
@@ -61,6 +61,11 @@ class OpenRequest:
         self.flow = flow
         self.request = request
         self.records: dict[str, Record] = {}
+        self.uses: dict[str, list[Run]] = {}
+        """The requested runs by fingerprint: trials with one setting and seed are one run."""
+        for run in request.runs:
+            self.uses.setdefault(run.fingerprint, []).append(run)
+        self._missing = {key: runs[-1] for key, runs in self.uses.items()}
         self.whole_views: dict[View, list[Run]] = {}
         """The runs by view that are not divided into populations yet."""
         self.advance: Advance = lambda steps: None
@@ -68,12 +73,18 @@ class OpenRequest:
 
     @property
     def runs(self) -> list[Run]:
-        """The runs, each once: trials with one setting and seed are one run."""
-        return list({run.fingerprint: run for run in self.request.runs}.values())
+        """The runs, each once."""
+        return [runs[-1] for runs in self.uses.values()]
 
-    def missing(self) -> list[Run]:
+    @property
+    def missing(self) -> Collection[Run]:
         """The runs without a record."""
-        return [run for run in self.runs if run.fingerprint not in self.records]
+        return self._missing.values()
+
+    def add(self, record: Record) -> None:
+        """Note the record of a run."""
+        self.records[record.fingerprint] = record
+        self._missing.pop(record.fingerprint, None)
 
     def view(self, run: Run) -> View:
         """The outputs of the models that a run's method needs."""
@@ -108,7 +119,8 @@ class PopulationQueue:
         entry = OpenRequest(flow, request)
         self._open.append(entry)
         self._read(entry, request.runs)
-        if not (missing := entry.missing()):
+        missing = entry.missing
+        if not missing:
             return
         steps = request.prepared.outcome.steps * len(missing)
         entry.advance = entry.progress.enter_context(progress(request.label, steps))
@@ -122,7 +134,7 @@ class PopulationQueue:
     def work(self) -> Iterator[Work]:
         """The populations of the open requests, or first the measurements of how large they may be."""
         count = self.workers.count
-        share = -(-sum(len(entry.missing()) for entry in self._open) // count)
+        share = -(-sum(len(entry.missing) for entry in self._open) // count)
         for entry in self._open:
             for view, runs in list(entry.whole_views.items()):
                 key = entry.size_key(view)
@@ -149,7 +161,7 @@ class PopulationQueue:
 
     def answers(self) -> list[tuple[Flow, Mapping[str, Record]]]:
         """The flows whose runs all have records, with the records. Their requests are closed."""
-        entries = [entry for entry in self._open if not entry.missing()]
+        entries = [entry for entry in self._open if not entry.missing]
         for entry in entries:
             entry.progress.close()
             self._open.remove(entry)
@@ -158,31 +170,37 @@ class PopulationQueue:
     def read_records(self) -> None:
         """Look for records that other drivers have written."""
         for entry in self._open:
-            self._read(entry, entry.missing())
+            self._read(entry, entry.missing)
 
     def stop(self) -> None:
         """Stop the lines of progress of open requests, which do not say that their runs have ended."""
         for entry in self._open:
             entry.progress.__exit__(GeneratorExit, GeneratorExit(), None)
 
-    def _read(self, entry: OpenRequest, runs: Sequence[Run]) -> None:
+    def _read(self, entry: OpenRequest, runs: Collection[Run]) -> None:
         """Read the records of runs. The ledger notes that the runs' studies use them.
 
         Earlier commands' lacks of memory are tried again, and count as missing.
         """
-        records = self.ledger.records({run.fingerprint for run in runs})
-        for run in entry.request.runs:
-            record = records.get(run.fingerprint)
-            if record is None:
-                continue
-            if run.fingerprint in self._attempts or not is_out_of_memory(record.reason):
-                self.ledger.use_run(run.study, run.role, run.trial, run.seed, run.fingerprint)
-                entry.records[run.fingerprint] = record
+        keys = list(dict.fromkeys(run.fingerprint for run in runs))
+        records = self.ledger.records(keys)
+        keys = [
+            key
+            for key in keys
+            if key in records
+            and (key in self._attempts or not is_out_of_memory(records[key].reason))
+        ]
+        self.ledger.use_runs(
+            Use(run.study, run.role, run.trial, run.seed, key)
+            for key in keys
+            for run in entry.uses[key]
+        )
+        for key in keys:
+            entry.add(records[key])
 
     def unclaimed(self, entry: OpenRequest, runs: Sequence[Run], claims: ExitStack) -> list[Run]:
         """The missing runs among `runs`, now claimed; none where others have a claim."""
-        missing = {run.fingerprint for run in entry.missing()}
-        runs = [run for run in runs if run.fingerprint in missing]
+        runs = [run for run in runs if run.fingerprint not in entry.records]
         keys = [run.fingerprint for run in runs]
         if self.training.intersection(keys):
             return []

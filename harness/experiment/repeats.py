@@ -54,15 +54,20 @@ class JointAblation:
         tasks: Mapping[str, TaskData],
         scheduler: Scheduler,
     ) -> Flow:
-        """Begin all repeats, one after another. The runs of one do not wait for those of another.
+        """Begin all repeats, and write their manifests in order.
+
+        Neither teachers nor runs of a repeat wait for those of another.
 
         `ablation` makes the ablation of a repeat from its configuration and number.
         """
+        parts: list[tuple[Ablation, dict[str, str]]] = []
         for repeat in range(self.config.protocol.repeats):
-            part = ablation(repeat_config(self.config, repeat), repeat)
-            refusals: dict[str, str] = {}
+            parts.append((ablation(repeat_config(self.config, repeat), repeat), {}))
+        for part, refusals in parts:
+            part.begin(tasks, refusals, scheduler)
+        for repeat, (part, refusals) in enumerate(parts):
             try:
-                yield from part.flow(tasks, refusals, scheduler)
+                yield from part.manifest_flow()
             except NothingLeftError as error:
                 if repeat == 0:
                     raise

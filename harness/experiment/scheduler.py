@@ -6,13 +6,15 @@ Several flows wait at the same time, so the runs of no task, method or search wa
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from harness.config import StudyConfig
 from harness.errors import TeacherError, UserError
-from harness.experiment.flows import Flow, Order, PreparationRequest
+from harness.experiment.flows import Flow, PreparationRequest, RunRequest, WaitRequest
 from harness.experiment.population_queue import PopulationQueue, Work
 from harness.storage.claims import Claims
 from harness.storage.ledger import Ledger
@@ -29,14 +31,10 @@ class PreparationWork(Work):
     """The preparation of one task. `answer` gets the outcome, or the reason of a refusal."""
 
     def __init__(
-        self,
-        config: StudyConfig,
-        task: str,
-        order: Order,
-        answer: dict[str, TaskOutcome | UserError],
+        self, request: PreparationRequest, answer: Callable[[TaskOutcome | UserError], None]
     ) -> None:
-        super().__init__(order)
-        self.job = Preparation(portable(config), task)
+        super().__init__(request.order)
+        self.job = Preparation(portable(request.config), request.task)
         self.answer = answer
 
     def begin(self, claims: ExitStack) -> Preparation:
@@ -50,7 +48,13 @@ class PreparationWork(Work):
             error = TeacherError(f"{self.job.task}: workers died while it was prepared ({error})")
         if error is not None and not isinstance(error, UserError):
             raise error
-        self.answer[self.job.task] = future.result() if error is None else error
+        self.answer(self._named(future.result()) if error is None else error)
+
+    def _named(self, outcome: TaskOutcome) -> TaskOutcome:
+        """The outcome with the teacher's name here. A worker may have it in a folder of its own."""
+        teacher = self.job.config.teacher
+        name = teacher.checkpoint or teacher.pretrained
+        return replace(outcome, teacher=replace(outcome.teacher, name=name))
 
 
 class Scheduler:
@@ -60,9 +64,7 @@ class Scheduler:
         self.workers = workers
         self.populations = PopulationQueue(ledger, claims, workers)
         self._ready: list[tuple[Flow, Any]] = []
-        self._preparing: list[
-            tuple[Flow, PreparationRequest, dict[str, TaskOutcome | UserError]]
-        ] = []
+        self._waiting: list[tuple[Flow, WaitRequest]] = []
         self._queue: list[Work] = []
         self._performing: dict[Future[Any], tuple[Work, ExitStack]] = {}
 
@@ -92,26 +94,32 @@ class Scheduler:
             try:
                 request = flow.send(answer)
             except StopIteration:
-                continue
-            if isinstance(request, PreparationRequest):
-                outcomes: dict[str, TaskOutcome | UserError] = {}
-                self._preparing.append((flow, request, outcomes))
-                self._queue += [
-                    PreparationWork(request.config, task, request.order, outcomes)
-                    for task in request.tasks
-                ]
+                pass
             else:
-                self.populations.open(flow, request)
-            self._answer()
+                self._take_up(flow, request)
+            self._take_answers()  # also after a flow's end, which may be what others wait for
 
-    def _answer(self) -> None:
-        """Note the flows whose requests are answered."""
+    def _take_up(self, flow: Flow, request: RunRequest | PreparationRequest | WaitRequest) -> None:
+        """Take up a flow's request."""
+        if isinstance(request, PreparationRequest):
+            self._queue.append(PreparationWork(request, partial(self._answer, flow)))
+        elif isinstance(request, WaitRequest):
+            self._waiting.append((flow, request))
+        else:
+            self.populations.open(flow, request)
+
+    def _answer(self, flow: Flow, answer: object) -> None:
+        """Note the answer to a flow's request."""
+        self._ready.append((flow, answer))
+
+    def _take_answers(self) -> None:
+        """Note the flows whose runs have records, or whose wait is over."""
         self._ready += self.populations.answers()
-        for entry in list(self._preparing):
-            flow, request, outcomes = entry
-            if len(outcomes) == len(request.tasks):
-                self._preparing.remove(entry)
-                self._ready.append((flow, outcomes))
+        for entry in list(self._waiting):
+            flow, request = entry
+            if request.future.done():
+                self._waiting.remove(entry)
+                self._answer(flow, request.future)
 
     def _submit(self) -> None:
         """Submit as many jobs as keep all workers busy, those of lower order first."""
@@ -147,4 +155,4 @@ class Scheduler:
             time.sleep(POLL_SECONDS)
         if is_blocked:
             self.populations.read_records()
-        self._answer()
+        self._take_answers()

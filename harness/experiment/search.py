@@ -7,7 +7,7 @@ stored parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -115,25 +115,24 @@ class Search:
                 storage=storage, study_name=name, direction="maximize", load_if_exists=True
             )
         )
+        self._trials: list[FrozenTrial] = []
+        """The trials when they were read last. Parameters and finished trials never change."""
 
     def round(self, number: int) -> list[Trial]:
         """The trials of a round (from 0), asked now or read back. Earlier rounds must have been told."""
-        start = number * ROUND
-        if len(self._trials()) < start + ROUND:
-            with self.claims.hold(f"ask:{self.name}:{number}"):
-                self._ask(number)
-        trials = self._trials()
-        return [Trial(trial.number, dict(trial.params)) for trial in trials[start : start + ROUND]]
+        self._complete(number)
+        return _asked(self._trials[number * ROUND : (number + 1) * ROUND])
 
     def first_trials(self, trials: int) -> list[Trial]:
         """The first `trials` trials, asked now or read back. For samplers that read no scores."""
-        rounds = [self.round(number) for number in range(-(-trials // ROUND))]
-        return [trial for group in rounds for trial in group][:trials]
+        self._complete(-(-trials // ROUND) - 1)
+        return _asked(self._trials[:trials])
 
     def tell(self, number: int, score: TrialScore) -> None:
         """Report the score of a trial. A trial that has been told before stays as it is."""
-        trial = self._trials()[number]
-        if not trial.state.is_finished():
+        if number >= len(self._trials):
+            self._read()
+        if not self._trials[number].state.is_finished():
             self._survive(lambda: self._tell(number, score))
 
     def _tell(self, number: int, score: TrialScore) -> None:
@@ -145,19 +144,30 @@ class Search:
             else:
                 self.study.tell(number, score, skip_if_finished=True)
 
+    def _complete(self, number: int) -> None:
+        """Have all trials of the rounds up to `number` (from 0)."""
+        end = (number + 1) * ROUND
+        if len(self._trials) < end and len(self._read()) < end:
+            with self.claims.hold(f"ask:{self.name}"):
+                self._ask(number)
+            self._read()
+
     def _ask(self, number: int) -> None:
-        """Ask the trials that a round still lacks, each from a seed of its own.
+        """Ask the trials that the rounds up to `number` still lack, each from a seed of its own.
 
         The sampler works on a copy of the study in memory, and each trial is added to the shared storage
         whole, in one transaction. `study.ask` would write the trial first and then every parameter for
         itself. Another worker could then read a trial with half its parameters, and a killed process
         would leave one behind for good. In the copy, the round's earlier trials count as running for the
         sampler, as they do in the storage, so a round asked in two parts equals a round asked at once.
+        A random sampler reads no trials, and its copy has none.
         """
         outages = self.ledger.outages.count
+        trials = self._read()
         copy = optuna.create_study(direction="maximize")
-        copy.add_trials(self._trials())
-        for position in range(len(copy.trials), (number + 1) * ROUND):
+        if self.sampler != "random":
+            copy.add_trials(trials)
+        for position in range(len(trials), (number + 1) * ROUND):
             copy.sampler = self._sampler(derive(self.seed_name, position) % 2**32)
             params = copy.ask(fixed_distributions=self.distributions).params
             trial = optuna.trial.create_trial(
@@ -188,13 +198,18 @@ class Search:
             seed=seed, n_startup_trials=START_UP, constant_liar=True, multivariate=True
         )
 
-    def _trials(self) -> list[FrozenTrial]:
-        return self._survive(lambda: self.study.get_trials(deepcopy=False))
+    def _read(self) -> list[FrozenTrial]:
+        self._trials = self._survive(lambda: self.study.get_trials(deepcopy=False))
+        return self._trials
 
     def _survive(self, operation: Callable[[], T]) -> T:
         """The result of an operation of Optuna, which must leave the same rows when it runs twice."""
         with _storage_errors(self.ledger.url):
             return self.ledger.outages.survive(operation)
+
+
+def _asked(trials: Sequence[FrozenTrial]) -> list[Trial]:
+    return [Trial(trial.number, dict(trial.params)) for trial in trials]
 
 
 def ask_round(

@@ -53,7 +53,7 @@ class ReferenceClassifier:
         """The layers of the one member, as `Network.forward` describes them."""
         self.model.train(key is not None)
         if key is not None:
-            self.key.members, self.key.step = key.members, key.step
+            self.key.members, self.key.step, self.key.part = key.members, key.step, key.part
         with self.arithmetic.autocast():
             member_batch = {name: values[0] for name, values in batch.items()}
             member_layers = layers_of(self.model, member_batch, pooling, needs)

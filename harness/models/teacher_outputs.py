@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from harness.models.families import family_of
 from harness.models.network import pool
 from harness.pooling_table import POOLINGS
 from harness.runtime.device import Arithmetic
+from harness.runtime.memory import Portions
 from harness.storage.arrays import MappedRows, map_array
 from harness.storage.folders import build_once
 
@@ -160,15 +162,20 @@ def _compute(
     for file in folder.glob("*.npy"):
         _reserve(file)
     tokens = inputs.tokens(arithmetic.device)
-    for batch in LengthSchedule(inputs.lengths, OUTPUT_BATCH).in_order():
-        tensors = tokens.batch(torch.from_numpy(batch.rows), batch.width)
-        logits[batch.rows], batch_states = outputs_of_batch(model, tensors, arithmetic)
-        if not np.isfinite(logits[batch.rows]).all():
+    portions = Portions()
+
+    def write(rows: npt.NDArray[np.int64], width: int) -> None:
+        tensors = tokens.batch(torch.from_numpy(rows), width)
+        logits[rows], row_states = outputs_of_batch(model, tensors, arithmetic)
+        if not np.isfinite(logits[rows]).all():
             raise TeacherError("the teacher's logits are not finite numbers")
         for pooling, target in states.items():
-            target.write(batch.rows, batch_states[pooling])
-            if not np.isfinite(batch_states[pooling]).all():
+            target.write(rows, row_states[pooling])
+            if not np.isfinite(row_states[pooling]).all():
                 raise TeacherError("the teacher's states do not fit 16-bit floats")
+
+    for batch in LengthSchedule(inputs.lengths, OUTPUT_BATCH).in_order():
+        portions.work(batch.rows, partial(write, width=batch.width))
         advance(1)
     logits.flush()
     for target in states.values():

@@ -14,6 +14,7 @@ import torch
 
 from harness.errors import DeviceError, StorageError, UserError, first_line
 from harness.runtime import interrupt
+from harness.runtime.memory import lacks_memory
 
 MESSAGE_LENGTH = 300
 """Characters of a message that a record keeps."""
@@ -72,8 +73,7 @@ def _reason(error: Exception) -> str:
     text = first_line(error)[:MESSAGE_LENGTH]
     if isinstance(error, UserError):
         return text
-    lacks_memory = "can't allocate memory" in text or "CUBLAS_STATUS_ALLOC_FAILED" in text
-    if lacks_memory or isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if lacks_memory(error):
         return f"{OUT_OF_MEMORY}: {text}"
     frames = traceback.extract_tb(error.__traceback__)
     frame = ([frame for frame in frames if not _is_library(frame.filename)] or frames)[-1]

@@ -46,6 +46,8 @@ class DropoutKey:
         numbers = [derive("dropout", seed) for seed in seeds]
         self.members = torch.tensor(numbers, dtype=torch.int64, device=device)
         self.step = 0
+        self.part: tuple[int, int, int] | None = None
+        """Of which examples of a batch masks are made: the first, the end, and the batch's number."""
 
     def mask(
         self,
@@ -61,6 +63,11 @@ class DropoutKey:
         result (..., 1, width) is the first row of a mask (..., full_length, width).
         """
         members, *sizes = shape
+        if self.part is not None:
+            (first, end, examples), self.part = self.part, None
+            whole = self.mask(site, (members, examples, *sizes[1:]), levels, dtype, full_length)
+            self.part = first, end, examples
+            return whole[:, first:end].clone()
         if full_length is not None and (full_length * sizes[-1]) % 8:
             full_shape = (members, *sizes[:-2], full_length, sizes[-1])
             return self.mask(site, full_shape, levels, dtype)[..., :1, :]

@@ -76,6 +76,74 @@ class TunedDifference:
     """A lower bound of all p values: `least_p_value` if the test is exact."""
 
 
+@dataclass(frozen=True)
+class ExchangeTest:
+    """The exchange test of two methods' pools. `exchange_test` makes it."""
+
+    method: Sequence[Pool]
+    baseline: Sequence[Pool]
+    budget: int
+    segments: Segments
+
+    @property
+    def mean(self) -> float:
+        """The difference of the tuned scores."""
+        return tuned_mean(self.method, self.budget) - tuned_mean(self.baseline, self.budget)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the test counts all patterns; otherwise it samples patterns."""
+        return _trials(self.method) <= EXACT_TRIALS
+
+    def difference(self, confidence: float = 0.95) -> TunedDifference:
+        """The test of no difference, and the interval. Raises ValueError as `tuned_difference` does."""
+        if not 0 < confidence < 1:
+            raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
+        tolerance = _tolerance(self.method, self.baseline)
+        # In floating point 1 - 0.95 is a little more than 0.05.
+        alpha = round(1 - confidence, 12)
+        return TunedDifference(
+            trials=_trials(self.method),
+            teachers=len(self.method),
+            budget=self.budget,
+            mean=self.mean,
+            confidence=confidence,
+            interval=Interval(*signflip.interval(self.segments, alpha, tolerance)),
+            p_value=signflip.p_value(self.segments, tolerance),
+            is_exact=self.is_exact,
+            minimum_p=least_p_value(self.method, self.baseline, self.budget)
+            if self.is_exact
+            else 1 / (len(self.segments.low) + 1),
+        )
+
+    def equivalence(self, margin: float, alpha: float = 0.05) -> PairedEquivalence:
+        """Two one-sided tests of the margin. Raises ValueError as `tuned_equivalence` does."""
+        return segment_equivalence(
+            self.segments,
+            self.mean,
+            _trials(self.method),
+            margin,
+            alpha,
+            max(_tolerance(self.method, self.baseline), ROUNDING * margin),
+            is_exact=self.is_exact,
+        )
+
+
+def exchange_test(
+    method: Sequence[Pool],
+    baseline: Sequence[Pool],
+    budget: int,
+    generator: np.random.Generator | None = None,
+    resamples: int = 19_999,
+) -> ExchangeTest:
+    """The exchange test, whose patterns serve the difference, its interval and the equivalence.
+
+    Raises ValueError as `pool_segments` does.
+    """
+    segments = pool_segments(method, baseline, budget, generator, resamples)
+    return ExchangeTest(method, baseline, budget, segments)
+
+
 def tuned_difference(
     method: Sequence[Pool],
     baseline: Sequence[Pool],
@@ -97,25 +165,7 @@ def tuned_difference(
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
-    mean = tuned_mean(method, budget) - tuned_mean(baseline, budget)
-    tolerance = _tolerance(method, baseline)
-    segments = pool_segments(method, baseline, budget, generator, resamples)
-    # In floating point 1 - 0.95 is a little more than 0.05.
-    alpha = round(1 - confidence, 12)
-    is_exact = _trials(method) <= EXACT_TRIALS
-    return TunedDifference(
-        trials=_trials(method),
-        teachers=len(method),
-        budget=budget,
-        mean=mean,
-        confidence=confidence,
-        interval=Interval(*signflip.interval(segments, alpha, tolerance)),
-        p_value=signflip.p_value(segments, tolerance),
-        is_exact=is_exact,
-        minimum_p=least_p_value(method, baseline, budget)
-        if is_exact
-        else 1 / (len(segments.low) + 1),
-    )
+    return exchange_test(method, baseline, budget, generator, resamples).difference(confidence)
 
 
 def least_p_value(method: Sequence[Pool], baseline: Sequence[Pool], budget: int) -> float:
@@ -152,16 +202,7 @@ def tuned_equivalence(
     See `paired_equivalence` for the levels. Raises ValueError as `tuned_difference` does, and if the
     margin is not positive and finite or `alpha` is not between 0 and 1/2.
     """
-    mean = tuned_mean(method, budget) - tuned_mean(baseline, budget)
-    return segment_equivalence(
-        pool_segments(method, baseline, budget, generator, resamples),
-        mean,
-        _trials(method),
-        margin,
-        alpha,
-        max(_tolerance(method, baseline), ROUNDING * margin),
-        is_exact=_trials(method) <= EXACT_TRIALS,
-    )
+    return exchange_test(method, baseline, budget, generator, resamples).equivalence(margin, alpha)
 
 
 def pool_segments(
@@ -175,7 +216,8 @@ def pool_segments(
 
     A pattern never exchanges the last pair, since a pattern and its complement have one segment.
 
-    Raises ValueError as `tuned_difference` does.
+    Raises ValueError if there are no pools, the methods differ in their numbers of trials, `budget` is
+    not from 1 to the number of trials of each pool, or a generator is needed and missing.
     """
     sizes = [[pool.trials for pool in pools] for pools in (method, baseline)]
     if not method or sizes[0] != sizes[1]:
@@ -223,19 +265,23 @@ def _signed_weights(method: Pool, baseline: Pool, budget: int, patterns: Pattern
     second pool a negative one.
     """
     selection = np.concatenate([rankdata(pool.selection) for pool in (method, baseline)])
-    is_upto = (selection[:, None] <= selection).astype(np.float32)
-    is_below = (selection[:, None] < selection).astype(np.float32)
+    order = np.argsort(selection)
+    _, group, sizes = np.unique(selection, return_inverse=True, return_counts=True)
+    # Trials with equal selection scores are a group: `upto` counts the trials up to each group.
+    upto = np.concatenate([[0], np.cumsum(sizes)])
     shares = budget_shares(method.trials, budget)
     exchanged = np.zeros((len(patterns), method.trials), dtype=bool)
     exchanged[:, : patterns.shape[1]] = patterns
     in_first = np.concatenate([~exchanged, exchanged], axis=1)
-    weights = np.zeros(in_first.shape)
-    for members, sign in ((in_first, 1.0), (~in_first, -1.0)):
-        # In each pool, the number of trials with a selection score up to a trial's, and below it.
-        counts = members.astype(np.float32)
-        upto, below = (counts @ is_upto).astype(int), (counts @ is_below).astype(int)
-        weights += sign * members * (shares[upto] - shares[below]) / np.maximum(upto - below, 1)
-    return weights
+    ranked = np.zeros((len(patterns), len(selection) + 1), dtype=np.int32)
+    np.cumsum(in_first[:, order], axis=1, out=ranked[:, 1:])
+    upto_first = ranked[:, upto]
+    weights, second_weights = (
+        np.diff(shares[counts], axis=1) / np.maximum(np.diff(counts, axis=1), 1)
+        for counts in (upto_first, upto - upto_first)
+    )
+    signed: Floats = np.where(in_first, weights[:, group], -second_weights[:, group])
+    return signed
 
 
 def _quotient(numerator: Floats, denominator: Floats) -> Floats:

@@ -18,12 +18,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from harness.stats.arrays import Floats, finite_array
+
+CACHED_SHARES = 2048
+"""Arrays of shares in memory. A curve of a thousand trials takes a thousand."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,21 @@ class Pool:
         return Pool(self.selection[:trials], self.reported[:trials])
 
 
+@lru_cache(maxsize=CACHED_SHARES)
 def budget_shares(trials: int, budget: int) -> Floats:
     """The share of subsets of `budget` trials that lie within the m worst trials, m = 0 to `trials`.
 
-    The result has the shape (trials + 1,). Raises ValueError if `budget` is not from 1 to `trials`.
+    The result has the shape (trials + 1,) and is read-only. Raises ValueError if `budget` is not from 1
+    to `trials`.
     """
     if not 1 <= budget <= trials:
         raise ValueError(f"budget must be from 1 to {trials} trials, got {budget}")
-    return np.array([comb(m, budget) / comb(trials, budget) for m in range(trials + 1)])
+    subsets = [0] * budget + [1]
+    for m in range(budget + 1, trials + 1):
+        subsets.append(subsets[-1] * m // (m - budget))
+    shares = np.array([count / subsets[-1] for count in subsets])
+    shares.flags.writeable = False
+    return shares
 
 
 def trial_weights(selection: npt.ArrayLike, budget: int) -> Floats:
@@ -115,10 +125,30 @@ def pseudo_scores(pool: Pool, budget: int) -> Floats:
     trials = pool.trials
     if not 1 <= budget < trials:
         raise ValueError(f"budget must be from 1 to {trials - 1} trials, got {budget}")
-    selection, reported = np.asarray(pool.selection), np.asarray(pool.reported)
-    without = np.empty(trials)
-    for trial in range(trials):
-        rest = np.arange(trials) != trial
-        without[trial] = trial_weights(selection[rest], budget) @ reported[rest]
-    scores: Floats = trials * tuned_score(pool, budget) - (trials - 1) * without
+    scores: Floats = trials * tuned_score(pool, budget) - (trials - 1) * _scores_without(
+        pool, budget
+    )
     return scores
+
+
+def _scores_without(pool: Pool, budget: int) -> Floats:
+    """The tuned score of the other trials, for each trial that is left out (trials,).
+
+    Trials with equal selection scores are a group. Without a trial, groups of lower scores keep their
+    places among the worst trials, and groups of higher scores move down by one place.
+    """
+    reported = np.asarray(pool.reported)
+    _, group, sizes = np.unique(pool.selection, return_inverse=True, return_counts=True)
+    upto = np.cumsum(sizes)
+    below = upto - sizes
+    sums = np.bincount(group, weights=reported)
+    shares = budget_shares(pool.trials - 1, budget)
+    # The highest group is never a lower group, and the lowest group never a higher group.
+    lower = (shares[np.minimum(upto, pool.trials - 1)] - shares[below]) * sums / sizes
+    higher = (shares[upto - 1] - shares[np.maximum(below - 1, 0)]) * sums / sizes
+    of_lower = np.concatenate([[0.0], np.cumsum(lower)[:-1]])
+    of_higher = np.concatenate([np.cumsum(higher[::-1])[-2::-1], [0.0]])
+    rest = (sums[group] - reported) / np.maximum(sizes[group] - 1, 1)
+    of_group = (shares[upto - 1] - shares[below])[group] * rest
+    without: Floats = of_lower[group] + of_group + of_higher[group]
+    return without

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psutil
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -183,10 +183,14 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
+def _insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    is_postgres = connection.dialect.name == "postgresql"
+    return postgresql.insert(table) if is_postgres else sqlite.insert(table)
+
+
 def insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
     """Insert unless the primary key is taken; returns whether the row was inserted."""
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table).values(**row).on_conflict_do_nothing()
+    statement = _insert(connection, table).values(**row).on_conflict_do_nothing()
     # Without the option PostgreSQL's row count of an INSERT is always -1.
     options = {"preserve_rowcount": True}
     return connection.execute(statement, execution_options=options).rowcount == 1
@@ -197,6 +201,21 @@ def put(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
     if not insert_new(connection, table, row):
         keys = [column == row[column.name] for column in table.primary_key]
         connection.execute(table.update().where(*keys).values(**row))
+
+
+def put_all(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, at least one, or replace those with the same primary keys, in one statement.
+
+    A row that is there already costs no write. The table has no columns of JSON, which PostgreSQL cannot
+    compare. `rows` come in one order everywhere, so that two commands do not wait for each other.
+    """
+    statement = _insert(connection, table)
+    values = {c.name: statement.excluded[c.name] for c in table.columns if not c.primary_key}
+    differs = or_(*(table.c[name].is_distinct_from(value) for name, value in values.items()))
+    keys = list(table.primary_key)
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=keys, set_=values, where=differs), rows
+    )
 
 
 def masked_url(url: str) -> str:

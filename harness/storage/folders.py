@@ -1,4 +1,7 @@
-"""Sealed folders: written to a temporary name, renamed, and checked by SHA-256 when opened."""
+"""Sealed folders: written to a temporary name, renamed, and checked by SHA-256 when opened.
+
+A process may have a supplier, which gets missing folders from elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,12 @@ REFUSALS = {
 """The system's errors that a write may raise."""
 SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 """How libraries written in Rust (safetensors, tokenizers) report an error of the system."""
+
+Supplier = Callable[[Path], bool]
+"""A function that gets a missing sealed folder from elsewhere; false where it is not there either."""
+
+_supplier: ContextVar[Supplier | None] = ContextVar("supplier", default=None)
+_opened: ContextVar[list[Path] | None] = ContextVar("opened", default=None)
 
 
 @contextmanager
@@ -91,16 +101,20 @@ def unseal(folder: Path) -> dict[str, Any] | None:
 
 
 def build_once(folder: Path, build: Callable[[Path], Mapping[str, Any]]) -> dict[str, Any]:
-    """The facts of a sealed folder. A missing or damaged folder is built first.
+    """The facts of a sealed folder. A missing or damaged folder is supplied or built first.
 
     One of several processes builds, and the others wait. The system frees a killed process's lock.
     """
+    if (opened := _opened.get()) is not None:
+        opened.append(folder)
     facts = unseal(folder)
     if facts is None:
-        with _folder_lock(folder):
+        with folder_lock(folder):
             facts = unseal(folder)
             if facts is None:
                 clear_leftovers(folder)
+                facts = _supplied_facts(folder)
+            if facts is None:
                 with replacement(folder) as new_folder:
                     seal(new_folder, build(new_folder))
                 facts = unseal(folder)
@@ -108,8 +122,36 @@ def build_once(folder: Path, build: Callable[[Path], Mapping[str, Any]]) -> dict
     return facts
 
 
+def _supplied_facts(folder: Path) -> dict[str, Any] | None:
+    """The facts of a folder that the supplier gets; None where it gets none."""
+    supplier = _supplier.get()
+    return unseal(folder) if supplier is not None and supplier(folder) else None
+
+
 @contextmanager
-def _folder_lock(folder: Path) -> Iterator[None]:
+def supplied(supplier: Supplier) -> Iterator[None]:
+    """In the block `supplier` is asked for each missing folder before the folder is built."""
+    token = _supplier.set(supplier)
+    try:
+        yield
+    finally:
+        _supplier.reset(token)
+
+
+@contextmanager
+def opened_folders() -> Iterator[list[Path]]:
+    """The sealed folders that the block has opened so far, made or found."""
+    folders: list[Path] = []
+    token = _opened.set(folders)
+    try:
+        yield folders
+    finally:
+        _opened.reset(token)
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of whoever writes the folder. Raises `StorageError` if it cannot be made."""
     lock = FileLock(folder.parent / f".{folder.name}.lock")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

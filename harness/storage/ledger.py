@@ -5,26 +5,35 @@ Never imports torch: reports read it on machines without one.
 
 from __future__ import annotations
 
-import gzip
-import json
 import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from json import JSONDecodeError
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, Engine, Row, RowMapping, Select, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    RowMapping,
+    Select,
+    Table,
+    or_,
+    select,
+)
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
-from harness.config import fault_lines
+from harness.config import Criterion, fault_lines
 from harness.errors import StorageError
-from harness.storage.database import insert_new, masked_url, open_engine, put
+from harness.storage.database import insert_new, masked_url, open_engine, put, put_all
 from harness.storage.manifest import MANIFEST, STUDY_MANIFEST, Manifest, StudyManifest
 from harness.storage.outages import Outages
-from harness.storage.record import RECORD, Predictions, Record, Result, Role, StudyRun
+from harness.storage.packed_texts import pack_texts, unpack_texts
+from harness.storage.record import RECORD, Predictions, Record, Result, Role, StudyRun, Use
 from harness.storage.schema import (
     ABLATIONS,
     INSPECTIONS,
@@ -37,6 +46,9 @@ from harness.storage.schema import (
     TEXTS,
     USES,
 )
+
+MOST_KEYS = 10_000
+"""Fingerprints in one statement. SQLite takes 32,766 parameters, and PostgreSQL 65,535."""
 
 T = TypeVar("T")
 
@@ -115,7 +127,7 @@ class Ledger:
         def operation(connection: Connection) -> None:
             query = select(TEXTS.c.sha256).where(TEXTS.c.sha256 == sha256)
             if connection.scalar(query) is None:
-                row = {"sha256": sha256, "texts": _pack(ids, texts)}
+                row = {"sha256": sha256, "texts": pack_texts(ids, texts)}
                 insert_new(connection, TEXTS, row)
 
         self.transact(operation)
@@ -133,9 +145,14 @@ class Ledger:
 
     def use_run(self, study: str, role: Role, trial: int, seed: int, fingerprint: str) -> None:
         """Record which run a study uses for a trial and seed."""
-        key = {"study": study, "role": role, "trial": trial, "seed": seed}
-        row = {**key, "fingerprint": fingerprint}
-        self.transact(lambda connection: put(connection, USES, row))
+        self.use_runs([Use(study, role, trial, seed, fingerprint)])
+
+    def use_runs(self, uses: Iterable[Use]) -> None:
+        """Record which runs studies use. The last of several uses for one trial and seed stays."""
+        last_uses = {use[:-1]: use for use in uses}
+        rows = [last_uses[key]._asdict() for key in sorted(last_uses)]
+        if rows:
+            self.transact(lambda connection: put_all(connection, USES, rows))
 
     def manifest(self, ablation: str) -> Manifest:
         """An ablation's manifest. Raises `StorageError` if the manifest is missing or damaged."""
@@ -144,6 +161,14 @@ class Ledger:
         if values is None:
             raise StorageError(f"ledger {masked_url(self.url)}: no ablation '{ablation}'")
         return self._validate(MANIFEST, values, f"the manifest of the ablation '{ablation}'")
+
+    def ablations_unlike(self, budget: int, criterion: Criterion) -> list[str]:
+        """Names of the ablations with another budget or another criterion, oldest first."""
+        budgets = ABLATIONS.c.manifest["config", "protocol", "budget"].as_integer()
+        criteria = ABLATIONS.c.manifest["config", "search", "criterion"].as_string()
+        differs = or_(budgets.is_distinct_from(budget), criteria.is_distinct_from(criterion))
+        query = select(ABLATIONS.c.name).where(differs).order_by(ABLATIONS.c.created)
+        return self.transact(lambda connection: list(connection.scalars(query)))
 
     def ablations(self) -> list[str]:
         """Names of all ablations, oldest first."""
@@ -175,8 +200,7 @@ class Ledger:
 
     def records(self, fingerprints: Iterable[str]) -> dict[str, Record]:
         """The existing records of these runs, by fingerprint."""
-        query = select(RUNS).where(RUNS.c.fingerprint.in_(list(fingerprints)))
-        rows = self._rows(query)
+        rows = self._rows_of(RUNS, fingerprints)
         return {row.fingerprint: self._record(row._mapping) for row in rows}
 
     def find_run(self, prefix: str) -> tuple[Record, str]:
@@ -199,6 +223,16 @@ class Ledger:
             raise StorageError(f"ledger {masked_url(self.url)}: no study uses run '{prefix}'")
         return record, study
 
+    def has_report_runs(self, studies: Iterable[str]) -> bool:
+        """Whether any of these studies uses a finished report run."""
+        query = (
+            select(USES.c.fingerprint)
+            .join(RUNS, RUNS.c.fingerprint == USES.c.fingerprint)
+            .where(USES.c.study.in_(list(studies)), USES.c.role == "report")
+            .limit(1)
+        )
+        return bool(self._rows(query))
+
     def study_runs(self, study: str) -> list[StudyRun]:
         """All finished runs of a study, by role, trial and seed."""
         query = (
@@ -216,10 +250,8 @@ class Ledger:
 
     def predictions_of(self, fingerprints: Iterable[str], split: str) -> dict[str, Predictions]:
         """The stored predictions of these runs on a split, by fingerprint."""
-        query = select(PREDICTIONS).where(
-            PREDICTIONS.c.fingerprint.in_(list(fingerprints)), PREDICTIONS.c.split == split
-        )
-        return {row.fingerprint: _predictions(row) for row in self._rows(query)}
+        rows = self._rows_of(PREDICTIONS, fingerprints, PREDICTIONS.c.split == split)
+        return {row.fingerprint: _predictions(row) for row in rows}
 
     def texts(self, sha256: str) -> dict[int, tuple[str, ...]]:
         """The texts of a split's examples by id. Raises `StorageError` if missing or damaged."""
@@ -230,7 +262,7 @@ class Ledger:
                 f"ledger {masked_url(self.url)}: no texts of the split {sha256[:16]}"
             )
         try:
-            return _unpack(data)
+            return unpack_texts(data)
         except (OSError, EOFError, zlib.error, ValueError, KeyError) as error:
             reason = f"damaged texts ({error})"
             raise StorageError(f"ledger {masked_url(self.url)}: {reason}") from error
@@ -242,10 +274,17 @@ class Ledger:
 
     def inspections_of(self, fingerprints: Iterable[str], name: str) -> dict[str, Any]:
         """One inspection of these runs, by fingerprint; runs without this inspection are left out."""
-        query = select(INSPECTIONS).where(
-            INSPECTIONS.c.fingerprint.in_(list(fingerprints)), INSPECTIONS.c.name == name
-        )
-        return {row.fingerprint: row.value for row in self._rows(query)}
+        rows = self._rows_of(INSPECTIONS, fingerprints, INSPECTIONS.c.name == name)
+        return {row.fingerprint: row.value for row in rows}
+
+    def _rows_of(
+        self, table: Table, fingerprints: Iterable[str], *conditions: ColumnElement[bool]
+    ) -> Iterator[Row[Any]]:
+        """The rows of a table with these fingerprints."""
+        keys = list(fingerprints)
+        for start in range(0, len(keys), MOST_KEYS):
+            part = table.c.fingerprint.in_(keys[start : start + MOST_KEYS])
+            yield from self._rows(select(table).where(part, *conditions))
 
     def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
         return self.transact(lambda connection: connection.execute(query).all())
@@ -275,18 +314,6 @@ def _write_run(connection: Connection, result: Result, moment: float) -> bool:
         row = {"fingerprint": record.fingerprint, "name": name, "value": value}
         connection.execute(INSPECTIONS.insert().values(**row))
     return True
-
-
-def _pack(ids: npt.NDArray[np.int64], texts: Sequence[tuple[str, ...]]) -> bytes:
-    """One gzipped JSON text of ids (examples,) and texts (examples,). Equal input gives equal bytes."""
-    values = {"ids": ids.tolist(), "texts": list(texts)}
-    return gzip.compress(json.dumps(values, ensure_ascii=False).encode(), mtime=0)
-
-
-def _unpack(data: bytes) -> dict[int, tuple[str, ...]]:
-    """The texts of each example, by its id."""
-    values = json.loads(gzip.decompress(data))
-    return {id: tuple(texts) for id, texts in zip(values["ids"], values["texts"], strict=True)}
 
 
 def _predictions(row: Any) -> Predictions:

@@ -1,7 +1,8 @@
 """The manifest of an ablation: the comparisons, the data, the protocol and the versions.
 
-`harness.experiment.manifest` writes the manifest before the first run, and the ledger keeps it as JSON.
-All readers of results start from the manifest. The module never imports torch.
+`harness.experiment.manifest` writes the manifest when the last teacher is there. No part of it depends
+on a run. The ledger keeps it as JSON. All readers of results start from the manifest. The module never
+imports torch.
 """
 
 from __future__ import annotations
@@ -231,6 +232,10 @@ class StudyManifest:
     """The search space: each hyper-parameter's distribution, as Optuna prints it."""
     shapes: Mapping[str, int]
     """Layers, widths and outputs of teacher and student."""
+    request: SeedRequest | None = None
+    """The report runs that the first command asked for; None in ledgers of earlier versions."""
+    budget: int | None = None
+    """The budget of the first command; None in ledgers of earlier versions."""
 
 
 MANIFEST, STUDY_MANIFEST = TypeAdapter(Manifest), TypeAdapter(StudyManifest)

@@ -187,6 +187,16 @@ class Result:
     inspections: Mapping[str, object]
 
 
+class Use(NamedTuple):
+    """The run that a study uses for a trial and a seed."""
+
+    study: str
+    role: Role
+    trial: int
+    seed: int
+    fingerprint: str
+
+
 @dataclasses.dataclass(frozen=True)
 class StudyRun:
     """A record as one study uses it. The trial of a report run is the study's best trial."""

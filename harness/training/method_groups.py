@@ -88,8 +88,12 @@ class MethodGroup:
         labels: Tensor,
         mask: Tensor,
         epoch: Tensor,
+        share: float = 1.0,
     ) -> Tensor:
         """The objective of each member (members,); adds the terms to the epoch's sums.
+
+        With a `share` below 1 the tensors hold this share of the batch's examples, and the objective is
+        the share's part of the batch's.
 
         Args:
             student: `Layers` with tensors (members, B, ...).
@@ -131,6 +135,8 @@ class MethodGroup:
         else:  # a group of one
             member_arguments = tree_map(lambda values: values[0], arguments)
             total, terms = tree_map(lambda values: values[None], member_total(*member_arguments))
+        if share < 1.0:
+            total, terms = total * share, {name: value * share for name, value in terms.items()}
         for name, value in {**terms, "total": total}.items():
             self.sums[name] = self.sums.get(name, 0.0) + value.detach()
         return total

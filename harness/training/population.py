@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -26,6 +28,8 @@ from harness.models.stacked import StackedClassifier
 from harness.models.student import build_classifier
 from harness.runtime.cpu import release_memory
 from harness.runtime.device import Arithmetic
+from harness.runtime.memory import Portions, free_memory, lacks_memory
+from harness.runtime.progress import say
 from harness.runtime.randomness import DropoutKey
 from harness.training.live_teacher import LiveTeacher
 from harness.training.member_optimizer import MemberOptimizer
@@ -52,6 +56,8 @@ class Population:
         self.groups = [MethodGroup([light[index] for index in group], recipe) for group in groups]
         self.schedule = recipe.schedule()
         self.step = 0
+        self.parts = 1
+        """The parts in which a batch is trained, since memory is short."""
         self.tokens = recipe.tokens
         self._greatest_width = 0
         uses_teacher = any(group.uses_teacher for group in self.groups)
@@ -91,8 +97,44 @@ class Population:
             width: the padded length T.
             epoch: the epoch's number (), 0-based, on the device.
         """
-        pooling = self.recipe.view.pooling if any(g.matches_layers for g in self.groups) else None
         self.key.step = self.step
+        while not self._backward(examples, width, epoch):
+            free_memory()
+            self.parts *= 2
+            say(f"warning: memory is short: each batch is trained in {self.parts} parts")
+        rates = self.optimizer.step(self.step)
+        decay = self.recipe.training.weight_decay
+        self.network.decay_unused([1.0 - rate * decay for rate in rates])
+        self.step += 1
+
+    def _backward(self, examples: Tensor, width: int, epoch: Tensor) -> bool:
+        """Add up the gradients of a batch, in parts. False if memory was short: smaller parts may fit.
+
+        Only the label loss of a batch is the mean of its parts' losses. Where there are other terms, or
+        examples singly do not fit, the lack of memory is raised.
+        """
+        count = examples.shape[1]
+        sums = [dict(group.sums) for group in self.groups]
+        try:
+            for part in np.array_split(np.arange(count), self.parts):
+                first, end = int(part[0]), int(part[-1]) + 1
+                self.key.part = None if self.parts == 1 else (first, end, count)
+                self._total(examples[:, first:end], width, epoch, len(part) / count).backward()
+        except Exception as error:
+            has_terms = any(member.method is not None for member in self.members)
+            if has_terms or 2 * self.parts > count or not lacks_memory(error):
+                raise
+        else:
+            return True
+        for group, group_sums in zip(self.groups, sums, strict=True):
+            group.sums = group_sums
+        for leaf in self._leaves():
+            leaf.tensor.grad = None
+        return False
+
+    def _total(self, examples: Tensor, width: int, epoch: Tensor, share: float) -> Tensor:
+        """The objective of all members together, for a `share` of their batches' examples."""
+        pooling = self.recipe.view.pooling if any(g.matches_layers for g in self.groups) else None
         batch = self.tokens.batch(examples, width)
         student = self.network.forward(batch, self.key, pooling, self.recipe.view.needs)
         labels = self.recipe.labels[examples.to(self.device, non_blocking=True)]
@@ -106,16 +148,13 @@ class Population:
                 group_labels,
                 group_mask,
                 epoch,
+                share,
             )
             for group, (group_student, group_live, group_labels, group_mask, group_examples) in zip(
                 self.groups, parts, strict=True
             )
         ]
-        torch.cat(totals).sum().backward()
-        rates = self.optimizer.step(self.step)
-        decay = self.recipe.training.weight_decay
-        self.network.decay_unused([1.0 - rate * decay for rate in rates])
-        self.step += 1
+        return torch.cat(totals).sum()
 
     def _teacher_layers(
         self, group: MethodGroup, live_layers: Layers | tuple[()], examples: Tensor
@@ -217,16 +256,22 @@ def predict_all(
     """
     logits = states = torch.empty(0)
     tokens = inputs.tokens(device)
-    for batch in LengthSchedule(inputs.lengths, 64).in_order():
-        rows = torch.from_numpy(batch.rows)
+    portions = Portions()
+
+    def predict_rows(numbers: npt.NDArray[np.int64], width: int) -> None:
+        nonlocal logits, states
+        rows = torch.from_numpy(numbers)
         examples = rows.expand(network.members, -1)
-        layers = network.forward(tokens.batch(examples, batch.width), None, pooling)
+        layers = network.forward(tokens.batch(examples, width), None, pooling)
         if not len(logits):
             shape = (network.members, len(inputs.lengths))
             logits = torch.empty(*shape, *layers.logits.shape[2:])
             states = torch.empty(*shape, *layers.states.shape[2:])
         logits[:, rows] = layers.logits.cpu()
         states[:, rows] = layers.states.cpu()
+
+    for batch in LengthSchedule(inputs.lengths, 64).in_order():
+        portions.work(batch.rows, partial(predict_rows, width=batch.width))
     return [Layers(*outputs) for outputs in zip(logits, states, strict=True)]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 import torch
 
+from harness.runtime.memory import lacks_memory
 from harness.training.population import Population
 from harness.training.recipe import Member, Recipe, engine_of
 
@@ -43,7 +44,9 @@ def _size_on_gpu(recipe: Recipe, member: Member) -> int:
     """The number of members that fit; 1 where a second member does not fit."""
     try:
         single_bytes, pair_bytes = (_bytes_on_gpu(recipe, member, size) for size in (1, 2))
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not lacks_memory(error):
+            raise
         return 1
     torch.cuda.empty_cache()
     free_bytes, _ = torch.cuda.mem_get_info(recipe.arithmetic.device)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from harness.data.batches import LengthSchedule
 from harness.data.sources import TaskData
 from harness.data.tasks import Task
 from harness.data.tokens import EncodedSplit, encoded_split
-from harness.errors import TeacherError
+from harness.errors import TeacherError, first_line
 from harness.method import Pooling, Shapes
 from harness.models.checkpoints import (
     check_fits,
@@ -30,8 +31,10 @@ from harness.pooling_table import POOLINGS
 from harness.registry.instantiate import shapes_of
 from harness.registry.source import function_source
 from harness.runtime.device import Arithmetic
+from harness.runtime.memory import lacks_memory
 from harness.runtime.progress import progress, say
 from harness.storage.fingerprint import fingerprint
+from harness.storage.folders import opened_folders
 from harness.storage.manifest import TeacherFacts
 from harness.training.loop import RESULTS_VERSION
 from harness.training.teacher import (
@@ -52,7 +55,8 @@ class Materials:
     """One task, ready to train on.
 
     `inputs` and the teacher's `outputs`, by pooling, are by split. `labels` (examples,) are those of the
-    training split, on the device. Students copy their layers from the model `start`.
+    training split, on the device. Students copy their layers from the model `start`. `folders` are the
+    sealed folders that hold all this.
     """
 
     data: TaskData
@@ -64,6 +68,7 @@ class Materials:
     start: PreTrainedModel
     start_fingerprint: str
     arithmetic: Arithmetic
+    folders: tuple[Path, ...] = ()
 
     def shapes(self, study: StudyConfig) -> Shapes:
         """Shapes for the study's students, as wide as the model that they start from."""
@@ -138,6 +143,28 @@ def prepare(
     Raises:
         TeacherError: the teacher cannot be used or is too weak.
     """
+    with opened_folders() as folders, _memory_told(data.task.name):
+        materials = _make(config, data, arithmetic, runs_folder)
+    return replace(materials, folders=tuple(dict.fromkeys(folders)))
+
+
+@contextmanager
+def _memory_told(task: str) -> Iterator[None]:
+    """Refuse a task for which there is too little memory. Raises `TeacherError`."""
+    try:
+        yield
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        raise TeacherError(
+            f"{task}: out of memory while the teacher was prepared, with one example at a time "
+            f"({first_line(error)}); shorten training.max_length, or free the device's memory"
+        ) from error
+
+
+def _make(
+    config: StudyConfig, data: TaskData, arithmetic: Arithmetic, runs_folder: Path
+) -> Materials:
     outline = outline_task(config, data, arithmetic, runs_folder / "cache")
     inputs = outline.inputs
     steps = LengthSchedule(inputs["train"].lengths, config.teacher.batch_size).steps_per_epoch

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from inspect import signature
 from shutil import which
 from typing import Any
 
 from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed.deploy.spec import ProcessInterface
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from harness.config import StudyConfig
 from harness.errors import ConfigError, UserError, first_line
@@ -17,6 +20,8 @@ from harness.workers.dask_workers import DaskWorkers
 from harness.workers.machine import machine_workers
 
 LOOPBACK = "127.0.0.1"
+ATTEMPTS, ATTEMPT_SECONDS = 3, 5.0
+"""Attempts to submit a job, and the seconds between two: a scheduler may be busy."""
 MOST_DEATHS = 3
 """The workers of this machine that may die with a job. Other clusters have Dask's setting."""
 
@@ -85,8 +90,10 @@ def _job_workers(config: StudyConfig) -> DaskWorkers:
     if lacking := sorted({"cores", "memory"} - set(options)):
         raise ConfigError(f"cluster.options.{lacking[0]}: {cluster_class.__name__} needs it")
     prologue, extra = (options.pop(key, []) for key in ("job_script_prologue", "worker_extra_args"))
+    refusals: list[str] = []
     try:
         cluster = cluster_class(
+            job_cls=_telling_jobs(cluster_class.job_cls, refusals),
             **{"python": sys.executable, "processes": 1, **options},
             # The last --nthreads counts: one population at a time takes all cores.
             worker_extra_args=["--nthreads", "1", *extra],
@@ -95,7 +102,37 @@ def _job_workers(config: StudyConfig) -> DaskWorkers:
     except (ValueError, RuntimeError, OSError) as error:
         raise UserError(f"--cluster {kind}: {first_line(error)}") from error
     cluster.adapt(minimum_jobs=number, maximum_jobs=number)
-    return _workers_of(cluster, number)
+    return _workers_of(cluster, number, refusals)
+
+
+def _telling_jobs(job_class: Any, refusals: list[str]) -> type:
+    """Jobs that put into `refusals` why the scheduler takes none of them, after some attempts.
+
+    Without this the cluster prints a traceback, asks again, and so on for ever.
+    """
+
+    class TellingJob(job_class):  # type: ignore[misc]
+        @retry(
+            retry=retry_if_exception_type(RuntimeError),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_fixed(ATTEMPT_SECONDS),
+            reraise=True,
+        )
+        async def _submit_job(self, script: str) -> str:
+            return str(await super()._submit_job(script))
+
+        async def start(self) -> None:
+            try:
+                await super().start()
+            except RuntimeError as error:  # the submitting program's words are at the end
+                refusals.append(str(error).strip().splitlines()[-1].strip())
+                await ProcessInterface.start(self)
+
+        async def close(self) -> None:
+            await super().close()
+            await ProcessInterface.close(self)
+
+    return TellingJob
 
 
 def _option_names(cluster_class: type) -> set[str]:
@@ -104,11 +141,11 @@ def _option_names(cluster_class: type) -> set[str]:
     return {name for one in classes for name in signature(one.__init__).parameters}
 
 
-def _workers_of(cluster: Any, number: int) -> DaskWorkers:
+def _workers_of(cluster: Any, number: int, refusals: Sequence[str] = ()) -> DaskWorkers:
     client = Client(cluster, set_as_default=False)
 
     def close() -> None:
         client.close()
         cluster.close()
 
-    return DaskWorkers(client, number, close)
+    return DaskWorkers(client, number, close, refusals)

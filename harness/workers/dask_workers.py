@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import Future
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from distributed import Client, get_worker
 from distributed.client import ClosedClientError
@@ -19,8 +21,10 @@ from distributed.scheduler import KilledWorker
 
 from harness.errors import DeviceError, StorageError, UserError
 from harness.runtime.progress import redirected, say
+from harness.workers.courier import Courier, SharedMark
 from harness.workers.jobs import Advance, Job
 from harness.workers.local import WorkerDiedError, Workers
+from harness.workers.remote_files import FilesRequest, RemoteFiles, remove_files
 from harness.workers.versions import check_versions, versions
 from harness.workers.workshop import Workshop, settle_process
 
@@ -30,6 +34,10 @@ BEAT_SECONDS = 2.0
 ONE_THREAD = "start workers with --nthreads 1, since each trains one population at a time"
 PATIENCE_SECONDS = 20.0
 """Seconds between two looks whether any worker is there."""
+COURIERS = 256
+"""Threads that send files or fetch them, at most one for each worker."""
+MOST_LOSSES = 3
+"""The times that a job is done because its worker was lost before the driver had what it made."""
 GO_ON = "the same command goes on where this one stopped"
 LAST_WORDS_SECONDS = 1.0
 """Seconds that a worker waits before it ends, so that its last line arrives."""
@@ -41,11 +49,23 @@ def _workshop() -> Workshop:
     return Workshop()
 
 
-def perform(job: Job[T], number: int, topic: str, driver_versions: Mapping[str, str]) -> T:
+@dataclass(frozen=True)
+class Answer(Generic[T]):
+    """A job's result. `out` is the worker's own `--out`, or None where it shares the driver's."""
+
+    result: T
+    worker: str
+    out: str | None
+
+
+def perform(
+    job: Job[T], number: int, topic: str, mark: str, driver_versions: Mapping[str, str]
+) -> Answer[T]:
     """Perform a job in a worker's process. Lines and steps go to the driver as events of a topic.
 
-    After a failure of the device the process ends, since the device can do nothing more for it. Dask
-    then starts another process and the job again.
+    A worker that does not see the file `mark` of `--out` asks the driver for files. After a failure of
+    the device the process ends, since the device can do nothing more for it. Dask then starts another
+    process and the job again.
 
     Raises:
         UserError: the versions differ, or the job has failed for all its runs.
@@ -56,20 +76,33 @@ def perform(job: Job[T], number: int, topic: str, driver_versions: Mapping[str, 
             f"worker {worker.address} has {worker.state.nthreads} threads; {ONE_THREAD}"
         )
     check_versions(driver_versions, str(worker.address))
-    if not Path(job.config.out).is_dir():
-        raise UserError(
-            f"worker {worker.address} does not see {job.config.out}: --out is a folder that driver and "
-            "workers share, under one path"
-        )
     settle_process(job.config.threads)
-    steps = _Steps(lambda steps: worker.log_event(topic, ("steps", number, steps)))
-    with redirected(lambda line: worker.log_event(topic, ("line", number, line))):
+
+    def tell(kind: str, value: object) -> None:
+        worker.log_event(topic, (kind, number, value))
+
+    steps = _Steps(partial(tell, "steps"))
+    out, files = None, None
+    with redirected(partial(tell, "line")), ExitStack() as stack:
         try:
-            return job.perform(_workshop(), steps.advance)
+            if not (Path(job.config.out) / mark).exists():
+                root = Path(worker.local_directory) / f"files-{mark}"
+                files = RemoteFiles(root, str(worker.address), partial(tell, "files"))
+                if not root.exists():
+                    say(f"worker {worker.address} does not see --out: the driver sends files")
+                job = replace(job, config=files.relocated(job.config))
+                out = job.config.out
+                stack.enter_context(files.supply(job.config))
+            result = job.perform(_workshop(), steps.advance)
+            return Answer(result, str(worker.address), out)
         except DeviceError as error:
             say(f"warning: worker {worker.address}: {error}; the worker begins again")
             time.sleep(LAST_WORDS_SECONDS)
             os._exit(1)
+        except UserError as error:
+            if files is not None:
+                error.args = tuple(files.told(str(argument)) for argument in error.args)
+            raise
         finally:
             steps.send()
 
@@ -97,15 +130,31 @@ class _Steps:
 class DaskWorkers(Workers):
     """The workers that a Dask client sees. Each performs one job at a time."""
 
-    def __init__(self, client: Client, expected: int, close: Callable[[], object]) -> None:
-        """`expected` is the number of workers that were asked for. `close` ends what was started."""
+    def __init__(
+        self,
+        client: Client,
+        expected: int,
+        close: Callable[[], object],
+        refusals: Sequence[str] = (),
+    ) -> None:
+        """`expected` is the number of workers that were asked for. `close` ends what was started.
+
+        `refusals` gets the reasons why jobs that should bring workers are refused.
+        """
         self.client = client
         self.expected = expected
         self._close = close
+        self._refusals = refusals
         self._executor = client.get_executor(pure=False)
         self._topic = f"harness-{uuid.uuid4()}"
         self._numbers = count()
         self._advances: dict[int, Advance] = {}
+        self._jobs: dict[int, Job[Any]] = {}
+        self._losses: Counter[int] = Counter()
+        self._marks: dict[str, SharedMark] = {}
+        self._courier = Courier(client)
+        self._remote_roots: set[tuple[str, str]] = set()
+        self._couriers = ThreadPoolExecutor(COURIERS, "courier")
         self._address = getattr(client.scheduler, "address", "")
         self._is_waiting = False
         client.subscribe_topic(self._topic, self._hear)
@@ -124,20 +173,37 @@ class DaskWorkers(Workers):
         """Give a job to a worker."""
         number = next(self._numbers)
         self._advances[number] = advance
+        self._jobs[number] = job
         future: Future[T] = Future()
-        dask_future = self._executor.submit(perform, job, number, self._topic, versions())
-        dask_future.add_done_callback(partial(self._end, number, future))
+        self._send(number, future)
         return future
 
+    def _send(self, number: int, future: Future[Any]) -> None:
+        """Give a job to a worker, the first time or again."""
+        job = self._jobs[number]
+        if (out := job.config.out) not in self._marks:
+            self._marks[out] = SharedMark(Path(out))
+        arguments = (job, number, self._topic, self._marks[out].file.name, versions())
+        dask_future = self._executor.submit(perform, *arguments)
+        dask_future.add_done_callback(partial(self._end, number, future))
+
     def wait(self, futures: Collection[Future[Any]], timeout: float | None) -> set[Future[Any]]:
-        """Wait until a job ends; says so once where no worker is there."""
+        """Wait until a job ends; says so once where no worker is there.
+
+        Raises:
+            UserError: no worker is there, and the jobs that should bring them are refused.
+        """
         limit = None if timeout is None else time.monotonic() + timeout
         while True:
             left = PATIENCE_SECONDS if limit is None else limit - time.monotonic()
             done = super().wait(futures, min(left, PATIENCE_SECONDS))
             if done or (limit is not None and time.monotonic() >= limit):
                 return done
-            if not self._present() and not self._is_waiting:
+            if self._present():
+                continue
+            if self._refusals:
+                raise UserError(f"--cluster: the jobs are refused: {self._refusals[0]}")
+            if not self._is_waiting:
                 self._is_waiting = True
                 say("waiting for workers: none has come yet, or all have left")
 
@@ -145,7 +211,17 @@ class DaskWorkers(Workers):
         """End the jobs, and the workers that were started for this driver."""
         with suppress(ClosedClientError):  # the scheduler is lost
             self._executor.shutdown(wait=False)
+        self._couriers.shutdown(wait=False, cancel_futures=True)
+        self._remove_files()
         self._close()
+        for mark in self._marks.values():
+            mark.remove()
+
+    def _remove_files(self) -> None:
+        """Remove the files that workers have of this driver."""
+        for worker, root in self._remote_roots:
+            with suppress(OSError, ClosedClientError):  # the worker is lost, and its folder with it
+                self.client.run(remove_files, root, workers=[worker])
 
     def _present(self) -> int:
         """The number of workers that are there now. Raises `StorageError` if the scheduler is lost."""
@@ -158,23 +234,66 @@ class DaskWorkers(Workers):
         return f"the Dask scheduler {self._address} is lost: {GO_ON}"
 
     def _end(self, number: int, future: Future[Any], dask_future: Future[Any]) -> None:
-        """Hand on a job's result."""
+        """Hand on a job's result, or why there is none."""
+        if dask_future.cancelled():
+            self._finish(number, future, StorageError(self._loss()))
+        elif (error := dask_future.exception()) is None:
+            answer: Answer[Any] = dask_future.result()
+            products = () if answer.out is None else self._jobs[number].products(answer.result)
+            if products:
+                self._couriers.submit(self._fetch, number, future, answer, products)
+            else:
+                self._finish(number, future, None, answer.result)
+        elif isinstance(error, KilledWorker):
+            died = WorkerDiedError(f"last worker: {error.last_worker.address}")
+            self._finish(number, future, died)
+        else:
+            self._finish(number, future, error)
+
+    def _fetch(
+        self, number: int, future: Future[Any], answer: Answer[Any], products: Sequence[str]
+    ) -> None:
+        """Fetch what a job has made, and hand on its result. A lost worker's job is done again."""
+        out = Path(self._jobs[number].config.out)
+        try:
+            self._courier.fetch(answer.worker, products, str(answer.out), out)
+        except WorkerDiedError as error:
+            self._losses[number] += 1
+            if self._losses[number] < MOST_LOSSES:
+                self._send(number, future)
+            else:
+                self._finish(number, future, error)
+        except Exception as error:
+            self._finish(number, future, error)
+        else:
+            self._finish(number, future, None, answer.result)
+
+    def _finish(
+        self,
+        number: int,
+        future: Future[Any],
+        error: BaseException | None,
+        result: object = None,
+    ) -> None:
         self._advances.pop(number, None)
+        self._jobs.pop(number, None)
+        self._courier.release(number)
         if not future.set_running_or_notify_cancel():
             return
-        if dask_future.cancelled():
-            future.set_exception(StorageError(self._loss()))
-        elif (error := dask_future.exception()) is None:
-            future.set_result(dask_future.result())
-        elif isinstance(error, KilledWorker):
-            future.set_exception(WorkerDiedError(f"last worker: {error.last_worker.address}"))
+        if error is None:
+            future.set_result(result)
         else:
             future.set_exception(error)
 
     def _hear(self, event: tuple[float, tuple[str, int, Any]]) -> None:
-        """Take a worker's line or steps, in the client's thread."""
+        """Take a worker's line, request or steps, in the client's thread."""
         kind, number, value = event[1]
         if kind == "line":
             say(value)
+        elif kind == "files":
+            if (job := self._jobs.get(number)) is not None:
+                request = FilesRequest(*value)
+                self._remote_roots.add((request.worker, request.root))
+                self._couriers.submit(self._courier.send, request, number, job.config, job.task)
         elif number in self._advances:
             self._advances[number](value)

@@ -6,7 +6,7 @@ everything else in the runs folder, or makes it there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -42,6 +42,10 @@ class Job(Generic[T_co]):
     def perform(self, workshop: Workshop, advance: Advance) -> T_co:
         """Do the work with the workshop of this process."""
         raise NotImplementedError
+
+    def products(self, result: T_co) -> Sequence[str]:  # type: ignore[misc]  # results are read only
+        """The folders, relative to `--out`, that the job has made or found."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,10 @@ class Preparation(Job[TaskOutcome]):
         """The outcome; raises the errors of `harness.training.task_setup.prepare`."""
         return workshop.trainer(self.config, self.task).prepared.outcome
 
+    def products(self, result: TaskOutcome) -> Sequence[str]:
+        """The task's sealed folders."""
+        return result.folders
+
 
 @dataclass(frozen=True)
 class Sizing(Job[int]):
@@ -107,6 +115,21 @@ class Training(Job[PopulationResults]):
         runs = [_run(trainer.prepared, spec) for spec in self.runs]
         keep = None if self.config.keep == "none" else _keeper(trainer)
         return train_by_halves(trainer, runs, advance, keep)
+
+    def products(self, result: PopulationResults) -> Sequence[str]:
+        """The folders of the students that are kept."""
+        if self.config.keep == "none":
+            return ()
+        complete = {
+            entry.record.fingerprint
+            for entry in result.results
+            if entry.record.status == "complete"
+        }
+        return [
+            str(students_folder(Path(), run.study) / student_name(run.fingerprint))
+            for run in self.runs
+            if run.role == "report" and run.fingerprint in complete
+        ]
 
 
 def _run(prepared: PreparedTask, spec: RunSpec) -> Run:

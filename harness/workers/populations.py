@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from harness.runtime.failures import RunFailed, convert_failures, is_out_of_memory
+from harness.runtime.memory import free_memory
 from harness.runtime.progress import say
 from harness.storage.record import Result
 from harness.training.halving import round_of
@@ -66,9 +64,7 @@ def train_by_halves(
         if is_out_of_memory(reason):
             size = len(halves[0])
         say(f"warning: {len(part)} runs together: {reason}; going on with {len(halves[0])}")
-        gc.collect()
-        if trainer.materials.arithmetic.device.type == "cuda":
-            torch.cuda.empty_cache()
+        free_memory()
     return PopulationResults(tuple(results), size)
 
 

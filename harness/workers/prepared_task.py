@@ -39,6 +39,8 @@ class TaskOutcome:
     """The kind of device that trains: `cpu` or `cuda`."""
     steps: int
     """Optimizer steps of one run."""
+    folders: tuple[str, ...] = ()
+    """The task's sealed folders, relative to `--out`."""
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from reports.page import verdicts
 from reports.page.document import document, script
 
 REPORT = "report.html"
-HEAD = 2**20
-"""The first bytes of a report, within which its summary lies."""
+HEAD, PIECE = 2**20, 2**16
+"""The first bytes of a report, within which its summary lies, and how many of them are read at once."""
 
 _SUMMARY = re.compile(rb'<script type="application/json" id="summary">(.*?)</script>', re.DOTALL)
 
@@ -55,6 +55,28 @@ class Entry:
         return verdicts.outcome_tally(verdict["outcome"] for verdict in self.verdicts)
 
 
+PageState = tuple[int, int, int] | None
+"""A file's number, size and time of change; None without the file."""
+
+
+def page_states(runs: Path, ablations: Sequence[str]) -> list[PageState]:
+    """The states of all pages that an index reads. A page that is written again has another state."""
+    paths = [*(runs / name / REPORT for name in ablations), *_comparison_pages(runs)]
+    return [_state(path) for path in paths]
+
+
+def _state(path: Path) -> PageState:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _comparison_pages(runs: Path) -> list[Path]:
+    return sorted(runs.glob(f"*{NAME_SEPARATOR}*.html"))
+
+
 def entries(runs: Path, ablations: Sequence[str]) -> dict[str, Entry | None]:
     """Each ablation's entry; None where its folder has no report.
 
@@ -68,7 +90,7 @@ def comparisons(runs: Path) -> list[Comparison]:
 
     Raises `StorageError` when a page cannot be read.
     """
-    summaries = ((path, _summary(path)) for path in sorted(runs.glob(f"*{NAME_SEPARATOR}*.html")))
+    summaries = ((path, _summary(path)) for path in _comparison_pages(runs))
     # A report may have such a name, too.
     return [
         Comparison(quote(path.name), **summary)
@@ -103,9 +125,12 @@ def _summary(path: Path) -> dict[str, Any] | None:
     """The summary that lies in a page; None without a page, or for a page without a summary."""
     if not path.is_file():
         return None
+    head, match = b"", None
     try:
         with path.open("rb") as stream:
-            match = _SUMMARY.search(stream.read(HEAD))
+            while match is None and len(head) < HEAD and (piece := stream.read(PIECE)):
+                head += piece
+                match = _SUMMARY.search(head)
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
     return None if match is None else dict(json.loads(match[1]))

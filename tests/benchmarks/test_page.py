@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks import page
-from benchmarks.synthetic import STUDENT_LAYERS, TEACHER_LAYERS, Size, write_ledger
+from benchmarks.made_up_results import STUDENT_LAYERS, TEACHER_LAYERS
+from benchmarks.synthetic import Size, write_ledger
 from harness.analysis.compare import summarise
 from harness.storage.ledger import Ledger
 

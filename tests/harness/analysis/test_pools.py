@@ -10,6 +10,7 @@ import pytest
 from harness.analysis.ablation_diff import read_ablation_diff
 from harness.analysis.compare import BOOTSTRAP_SEED, AblationResult, summarise
 from harness.analysis.pools import TunedPools
+from harness.stats import exchange
 from harness.stats.exchange import tuned_difference, tuned_equivalence
 from harness.stats.tuned_examples import TunedInterval
 from harness.stats.tuned_score import Pool, pseudo_scores, trial_weights, tuned_score
@@ -121,6 +122,27 @@ def test_the_comparison_is_the_exchange_test_of_the_pools(ledger: Ledger, criter
     assert [run.record.metrics.get("accuracy") for run in alp.search] == [
         None if trial is None else trial[0] for trial in METHOD
     ]
+
+
+def test_the_patterns_of_a_comparison_are_drawn_once(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def segments(*given: object) -> exchange.Segments:
+        drawn.append(given)
+        return pool_segments(*given)
+
+    pool_segments = exchange.pool_segments
+    monkeypatch.setattr(exchange, "pool_segments", segments)
+    rounded = {
+        name: [t if t is None else (*t[:2], round(EXAMPLES * t[2]) / EXAMPLES) for t in trials]
+        for name, trials in (("alp", METHOD), ("kd", BASELINE))
+    }
+    (comparison,) = compared(ledger, rounded).comparisons
+    assert comparison.equivalence is not None
+    assert comparison.over_examples is not None
+    assert len(drawn) == 1
 
 
 @pytest.mark.parametrize(("criterion", "budget"), [("metric", 2), ("metric", 3), ("loss", 2)])

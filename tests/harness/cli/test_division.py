@@ -61,7 +61,8 @@ class RealDriver:
                 view = registry().methods[method].view(config.pooling)
                 key = (prepared.task.name, prepared.outcome.teacher.fingerprint, view)
                 self.scheduler.populations.sizes[key] = MOST
-        self.scheduler.start(self.command())
+        for number, prepared in enumerate(self.tasks.values()):
+            self.scheduler.start(self.command(prepared, number))
         self.scheduler.finish()
 
     def seconds(self, job: Job[Any]) -> float:
@@ -76,12 +77,11 @@ class RealDriver:
         results = [Result(record(run.fingerprint, 0.5), {}, {}) for run in job.runs]
         return PopulationResults(tuple(results), None)
 
-    def command(self) -> Flow:
-        yield PreparationRequest(self.config, list(PREPARATIONS), (0,))
-        for number, prepared in enumerate(self.tasks.values()):
-            together = self.config.protocol.unit == "methods" or self.workers.count == 1
-            for methods in [METHODS] if together else [[method] for method in METHODS]:
-                self.scheduler.start(self.flow(prepared, methods, number))
+    def command(self, prepared: PreparedTask, number: int) -> Flow:
+        yield PreparationRequest(self.config, prepared.task.name, (0,))
+        together = self.config.protocol.unit == "methods" or self.workers.count == 1
+        for methods in [METHODS] if together else [[method] for method in METHODS]:
+            self.scheduler.start(self.flow(prepared, methods, number))
 
     def flow(self, prepared: PreparedTask, methods: Sequence[str], number: int) -> Flow:
         for stage in self.stages():
@@ -127,10 +127,10 @@ def test_the_plan_is_what_the_driver_does(ledger: Ledger, unit: str, workers: in
 
 
 def test_what_cannot_be_divided_is_not() -> None:
-    """Teachers come first, one worker each: with workers for all the longest of them, then a run."""
+    """With workers for all, the longest teacher is made ready by one of them, and then comes a run."""
     config = config_of("methods", search={"trials": 8})
     many = divide(work(), config, 1000, 1000)
-    assert many.first_runs == max(PREPARATIONS.values())
+    assert many.first_runs == min(PREPARATIONS.values())
     assert many.seconds == max(PREPARATIONS.values()) + max(SECONDS.values())
     assert (many.populations, many.largest_population) == (3 * 3 * 8, 1)
     settings = divide(work(), config_of("settings"), 1000, 1000)

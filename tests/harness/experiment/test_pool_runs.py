@@ -1,6 +1,7 @@
 """Pools of trials, trained by the command."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from harness.storage.ledger import Ledger
 from harness.storage.record import Record
 from harness.study import main
 from tests.conftest import small_pools
+from tests.statements import statements
 
 
 def study(out: Path, encoder: Path, capsys: pytest.CaptureFixture[str], *more: str) -> Any:
@@ -227,3 +229,26 @@ def test_the_label_loss_is_the_librarys() -> None:
     scores, targets = logits[:, :1], np.linspace(0, 5, 20, dtype=np.float32)
     expected = functional.mse_loss(torch.tensor(scores[:, 0]).double(), torch.tensor(targets))
     assert label_loss(load_task("stsb"), targets, scores) == pytest.approx(float(expected))
+
+
+def test_a_command_that_finds_all_runs_asks_no_more_of_a_larger_ledger(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "runs"
+
+    def count(*words: str) -> int:
+        with statements() as executed:
+            study(out, tiny_encoder, capsys, *words)
+        assert not [s for s in executed if s.startswith("INSERT INTO harness_runs")]
+        return len(executed)
+
+    printed = study(out, tiny_encoder, capsys)
+    few_runs = count()
+    ledger = Ledger(storage_url(out, None))
+    manifest = ledger.manifest(printed["ablation"])
+    for number in range(20):
+        ledger.write_ablation(replace(manifest, name=f"copy-{number}"))
+    ledger.close()
+    assert count() == few_runs
+    study(out, tiny_encoder, capsys, "--trials", "12")
+    assert count("--trials", "12") == few_runs

@@ -15,7 +15,7 @@ from benchmarks.simulated_workers import SimulatedWorkers
 from harness.data.tasks import load_task
 from harness.errors import DataError, DeviceError, StorageError, TeacherError
 from harness.experiment import scheduler as scheduler_module
-from harness.experiment.flows import Flow, PreparationRequest, RunRequest
+from harness.experiment.flows import Flow, PreparationRequest, RunRequest, WaitRequest
 from harness.experiment.scheduler import Scheduler
 from harness.registry.discovery import registry
 from harness.storage.claims import Claims
@@ -28,6 +28,7 @@ from harness.workers.populations import PopulationResults
 from harness.workers.prepared_task import PreparedTask
 from tests.prepared import demo_config, prepared_task
 from tests.records import record
+from tests.statements import statements
 
 SIZE = 4
 
@@ -158,6 +159,25 @@ def test_recorded_runs_are_not_trained_and_populations_stay_those_of_all_runs(
     again.finish(again.flow(task, runs))
     assert again.workers.shifts == []
     assert again.answers == driver.answers
+
+
+def test_runs_that_are_recorded_are_found_by_few_statements_whatever_their_number(
+    ledger: Ledger,
+) -> None:
+    task = prepared()
+    counts = []
+    for number in (4, 40):
+        runs = runs_of(task, range(number))
+        first = Driver(ledger)
+        first.finish(first.flow(task, runs))
+        again = Driver(ledger)
+        with statements() as executed:
+            again.scheduler.start(again.flow(task, runs))
+            again.scheduler.finish()
+        assert again.workers.shifts == []
+        assert again.answers == [ledger.records([run.fingerprint for run in runs])]
+        counts.append(len(executed))
+    assert 0 < counts[0] == counts[1]
 
 
 def test_two_flows_that_want_the_same_run_have_it_trained_once(ledger: Ledger) -> None:
@@ -296,11 +316,11 @@ def test_workers_that_die_in_a_preparation_or_a_measurement_end_no_other_work(
     answers: list[Any] = []
 
     def preparation() -> Iterator[Any]:
-        answers.append((yield PreparationRequest(task.config, ("rte",), (0,))))
+        answers.append((yield PreparationRequest(task.config, "rte", (0,))))
 
     driver.finish(preparation(), driver.flow(task, runs_of(task, range(2))))
-    assert isinstance(answers[0]["rte"], TeacherError)
-    assert str(answers[0]["rte"]) == "rte: workers died while it was prepared (killed)"
+    assert isinstance(answers[0], TeacherError)
+    assert str(answers[0]) == "rte: workers died while it was prepared (killed)"
     assert trained(driver.workers) == [[0], [1]]
     assert "runs are trained singly" in capsys.readouterr().err
 
@@ -346,7 +366,7 @@ def test_methods_of_other_views_are_trained_apart(ledger: Ledger) -> None:
     assert Counter(spec.seed for job in jobs for spec in job.runs) == Counter(range(1, 7))
 
 
-def test_a_preparation_answers_with_outcomes_and_refusals(ledger: Ledger) -> None:
+def test_preparations_answer_with_outcomes_and_refusals(ledger: Ledger) -> None:
     outcome = prepared().outcome
 
     def prepare(job: Job[Any]) -> Any:
@@ -357,16 +377,56 @@ def test_a_preparation_answers_with_outcomes_and_refusals(ledger: Ledger) -> Non
 
     driver = Driver(ledger, 2, perform=prepare)
     config = demo_config(tasks=["rte", "cola"])
-    answers: list[Any] = []
+    answers: dict[str, Any] = {}
 
-    def flow() -> Iterator[Any]:
-        answers.append((yield PreparationRequest(config, ("rte", "cola"), (0,))))
+    def flow(task: str) -> Iterator[Any]:
+        answers[task] = yield PreparationRequest(config, task, (0,))
 
-    driver.finish(flow())
-    (answer,) = answers
-    assert answer["rte"] == outcome
-    assert str(answer["cola"]) == "cola: no such file"
+    driver.finish(flow("rte"), flow("cola"))
+    assert answers["rte"] == outcome
+    assert str(answers["cola"]) == "cola: no such file"
     assert [shift.start for shift in driver.workers.shifts] == [0.0, 0.0]
+
+
+def test_flows_wait_for_a_manifest_and_for_nothing_else(ledger: Ledger) -> None:
+    driver, task = Driver(ledger), prepared()
+    written: Future[Any] = Future()
+    seen: list[Any] = []
+
+    def reader() -> Iterator[Any]:
+        seen.append((yield WaitRequest(written)).result())
+
+    def writer() -> Iterator[Any]:
+        yield RunRequest(task, runs_of(task, [1]), "label", (0,))
+        assert not seen
+        written.set_result("manifest")
+
+    driver.finish(reader(), reader(), writer())
+    assert seen == ["manifest", "manifest"]
+
+
+def test_a_wait_that_ends_with_the_last_word_of_a_flow_keeps_no_worker_idle(ledger: Ledger) -> None:
+    driver, task = Driver(ledger, 2), prepared()
+    driver.workers.seconds = lambda job: (
+        0.0 if isinstance(job, Sizing) else 1000.0 if job.runs[0].seed == 1 else 5.0
+    )
+    written: Future[Any] = Future()
+
+    def reader() -> Iterator[Any]:
+        yield WaitRequest(written)
+        yield RunRequest(task, runs_of(task, [3]), "label", (0,))
+
+    def writer() -> Iterator[Any]:
+        yield RunRequest(task, runs_of(task, [2]), "label", (0,))
+        written.set_result("manifest")
+
+    driver.finish(reader(), driver.flow(task, runs_of(task, [1])), writer())
+    starts = {
+        shift.job.runs[0].seed: shift.start
+        for shift in driver.workers.shifts
+        if isinstance(shift.job, Training)
+    }
+    assert starts == {1: 0.0, 2: 0.0, 3: 5.0}
 
 
 def test_a_flow_may_begin_others(ledger: Ledger) -> None:

@@ -4,15 +4,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from sqlalchemy.orm import Session
 
 from harness.config import START_UP
 from harness.experiment.search import Search, Trial, ask_round, open_optuna, tell_scores
+from harness.runtime.randomness import derive
 from harness.storage.claims import Claims
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
+from tests.statements import statements
 
 SPACE = {"x": FloatDistribution(0.0, 1.0), "rate": FloatDistribution(1e-4, 1e-1, log=True)}
 
@@ -195,3 +198,45 @@ def test_studies_are_asked_together_and_each_as_if_alone(tmp_path: Path) -> None
         alone = open_search(fresh(tmp_path / name), name=name)
         run_search(alone, 6, evaluate)
         assert parameters(search) == parameters(alone)
+
+
+def reread(ledger: Ledger, trials: int, sampler: str) -> list[str]:
+    """The statements of a search that finds all its trials, after it has been opened."""
+    run_search(open_search(ledger, sampler), trials, evaluate)
+    search = open_search(ledger, sampler)
+    with statements() as executed:
+        run_search(search, trials, evaluate)
+        search.first_trials(trials)
+    return executed
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_a_search_that_is_there_is_read_once_whatever_its_length(
+    tmp_path: Path, sampler: str
+) -> None:
+    short = reread(fresh(tmp_path / "short"), 4, sampler)
+    long = reread(fresh(tmp_path / "long"), 32, sampler)
+    assert 0 < len(long) == len(short)
+
+
+def test_many_first_trials_are_those_of_single_rounds_and_of_their_seeds(tmp_path: Path) -> None:
+    at_once = open_search(fresh(tmp_path / "a"), "random")
+    by_rounds = open_search(fresh(tmp_path / "b"), "random")
+    rounds = [trial for number in range(3) for trial in by_rounds.round(number)]
+    assert at_once.first_trials(10) == rounds[:10]
+    assert at_once.first_trials(12) == rounds
+    for trial in rounds:
+        seed = derive("study", trial.number) % 2**32
+        alone = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+        assert trial.params == alone.ask(fixed_distributions=SPACE).params
+
+
+def test_a_search_sees_the_trials_that_another_driver_has_asked_and_told(ledger: Ledger) -> None:
+    first, second = open_search(ledger), open_search(ledger)
+    assert second.round(0) == first.round(0)
+    tell_scores({"study": first}, {"study": evaluate(first.round(0))})
+    assert second.round(1) == first.round(1)
+    tell_scores({"study": second}, {"study": evaluate(second.round(1))})
+    tell_scores({"study": first}, {"study": dict.fromkeys(range(8), 0.25)})
+    values = [trial.value for trial in first.study.get_trials()]
+    assert values == [score(trial) for number in (0, 1) for trial in first.round(number)]

@@ -8,6 +8,7 @@ import pytest
 
 from harness.stats import signflip
 from harness.stats.exchange import (
+    exchange_test,
     exchanged_differences,
     pool_segments,
     tuned_difference,
@@ -105,6 +106,34 @@ def test_segments_say_which_patterns_are_extreme_at_every_shift(budget: int, lev
             assert signflip.upper_p_value(segments, mean, theta, 1e-12) == pytest.approx(
                 enumerated_upper_p(method, baseline, budget, theta), abs=1e-12
             )
+
+
+@pytest.mark.parametrize("levels", [2, 7, 1000])
+@pytest.mark.parametrize(("trials", "budget"), [(30, 1), (30, 4), (30, 15), (30, 30)])
+def test_differences_of_large_pools_are_those_of_exchanged_pools(
+    trials: int, budget: int, levels: int
+) -> None:
+    generator = np.random.default_rng([trials, budget, levels])
+    method, baseline = (random_pool(generator, trials, levels) for _ in range(2))
+    patterns = signflip.sampled_patterns(trials, generator, 40)
+    differences, weights = exchanged_differences([method], [baseline], budget, patterns)
+    ones = Pool(method.selection, (1.0,) * trials), Pool(baseline.selection, (0.0,) * trials)
+    for pools, found in (((method, baseline), differences), (ones, weights)):
+        for pattern, difference in zip(patterns, found, strict=True):
+            first, second = exchanged(*map(ranked, pools), (*pattern.tolist(), False))
+            expected = tuned_score(first, budget) - tuned_score(second, budget)
+            assert difference == pytest.approx(expected, abs=1e-12)
+
+
+def test_one_test_serves_difference_and_equivalence() -> None:
+    generator = np.random.default_rng(3)
+    method, baseline = ([random_pool(generator, 16)] for _ in range(2))
+    test = exchange_test(method, baseline, 4, np.random.default_rng(7))
+    for confidence in (0.95, 0.999):
+        alone = tuned_difference(method, baseline, 4, confidence, np.random.default_rng(7))
+        assert test.difference(confidence) == alone
+    alone_equivalence = tuned_equivalence(method, baseline, 4, 0.3, 0.1, np.random.default_rng(7))
+    assert test.equivalence(0.3, 0.1) == alone_equivalence
 
 
 def test_the_interval_has_the_shifts_that_the_test_does_not_reject() -> None:

@@ -9,6 +9,7 @@ from opda.nonparametric import EmpiricalDistribution
 
 from harness.stats.tuned_score import (
     Pool,
+    budget_shares,
     pseudo_scores,
     trial_weights,
     tuned_score,
@@ -89,6 +90,38 @@ def test_pseudo_scores_leave_out_one_trial_each() -> None:
         scores = pseudo_scores(pool, budget)
         assert scores == pytest.approx(expected, abs=1e-10)
         assert scores.mean() == pytest.approx(tuned_score(pool, budget), abs=1e-12)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 5, 1000])
+@pytest.mark.parametrize("trials", [2, 3, 12, 40])
+def test_pseudo_scores_of_tied_and_failed_trials(trials: int, levels: int) -> None:
+    pool = random_pool(np.random.default_rng([trials, levels]), trials, levels)
+    failed = {0, trials - 1}
+    selection = [-math.inf if n in failed else x for n, x in enumerate(pool.selection)]
+    for scores in (list(pool.selection), selection):
+        whole = Pool(tuple(scores), pool.reported)
+        rests = [
+            Pool(
+                tuple(score for n, score in enumerate(scores) if n != trial),
+                tuple(score for n, score in enumerate(pool.reported) if n != trial),
+            )
+            for trial in range(trials)
+        ]
+        for budget in range(1, trials):
+            expected = [
+                trials * tuned_score(whole, budget) - (trials - 1) * tuned_score(rest, budget)
+                for rest in rests
+            ]
+            assert pseudo_scores(whole, budget) == pytest.approx(expected, abs=1e-10)
+
+
+def test_shares_are_quotients_of_binomials_that_nobody_may_change() -> None:
+    for trials, budget in ((1, 1), (5, 2), (9, 9), (300, 4), (300, 150)):
+        shares = budget_shares(trials, budget)
+        expected = [math.comb(m, budget) / math.comb(trials, budget) for m in range(trials + 1)]
+        assert shares.tolist() == expected
+        with pytest.raises(ValueError, match="read-only"):
+            shares[0] = 1.0
 
 
 @pytest.mark.parametrize(

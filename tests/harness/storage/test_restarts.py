@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -115,21 +116,32 @@ def test_an_outage_that_lasts_ends_in_one_line(
     assert last.startswith("the database is back after ")
 
 
-def test_a_study_goes_on_after_restarts(server: Server, tmp_path: Path, tiny_encoder: Path) -> None:
+@pytest.mark.parametrize(
+    ("drivers", "trials", "gap"), [(1, 4, 2.0), pytest.param(8, 40, 8.0, marks=pytest.mark.proof)]
+)
+def test_drivers_go_on_after_restarts(
+    server: Server, tmp_path: Path, tiny_encoder: Path, drivers: int, trials: int, gap: float
+) -> None:
     answers = []
-    for name in ("still", "shaken"):
-        url = server.new_database(name)
-        given = small_pools(tmp_path / name, tiny_encoder, f"storage='{url}'")
-        study = Study(given, tmp_path / name, tmp_path / f"notes-{name}")
+    notes = [tmp_path / f"notes-{number}" for number in range(drivers + 1)]
+    for name, its_notes in (("still", notes[:1]), ("shaken", notes[1:])):
+        url, out = server.new_database(f"{name}{drivers}"), tmp_path / name
+        given = small_pools(out, tiny_encoder, f"storage='{url}'", "--trials", str(trials))
+        studies = [Study(given, out, one) for one in its_notes]
         if name == "shaken":
             for mode in ("fast", "immediate", "fast"):
-                study.join(2.0)
-                server.restart(mode, 1.0)
-        study.join()
-        answers.append(study.answer())
-    assert [answer["code"] for answer in answers] == [0, 0]
-    assert result(answers[0]["printed"]) == result(answers[1]["printed"])
+                studies[0].join(gap)
+                server.restart(mode, 4.0 if drivers > 1 else 1.0)
+        for study in studies:
+            study.join()
+        answers += [study.answer() for study in studies]
+    assert [answer["code"] for answer in answers] == [0] * len(answers)
+    undisturbed, *others = (result(answer["printed"]) for answer in answers)
+    assert all(other == undisturbed for other in others)
     names = ("runs", "uses", "trials", "values", "params", "claims", "predictions")
-    still, shaken = rows(server.url("still")), rows(server.url("shaken"))
+    still, shaken = (rows(server.url(f"{name}{drivers}")) for name in ("still", "shaken"))
     assert all(still[name] == shaken[name] for name in names)
-    assert "waiting for the database" in (tmp_path / "notes-shaken.err").read_text()
+    written = list(chain(*(study.writes() for study in studies)))
+    assert len(written) == len(set(written)) == 2 * trials
+    waiting = [one.with_suffix(".err").read_text() for one in notes[1:]]
+    assert sum("waiting for the database" in text for text in waiting) == drivers

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,9 @@ from harness.data.sources import TaskData, load_task_data
 from harness.data.tasks import load_task
 from harness.demo.encoder import build_tokenizer
 from harness.errors import TeacherError
+from harness.models.reference import ReferenceClassifier
+from harness.models.stacked import StackedClassifier
+from harness.models.teacher_outputs import outputs_of_batch
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import global_seed
 from harness.storage.fingerprint import file_sha256
@@ -90,6 +95,66 @@ def test_a_damaged_teacher_is_fine_tuned_again_to_the_same_weights(
     again = prepare(config, data, arithmetic, tmp_path)
     assert again.teacher.fingerprint == first.teacher.fingerprint
     assert not again.teacher.model.training
+
+
+def limit_memory(monkeypatch: pytest.MonkeyPatch, examples: int) -> list[int]:
+    """Forward passes of more than so many examples lack memory; returns the examples of the others."""
+    passed: list[int] = []
+
+    def limited(function: Any, count: Callable[..., int]) -> Any:
+        def forward(*arguments: Any, **keywords: Any) -> Any:
+            if (number := count(*arguments)) > examples:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            passed.append(number)
+            return function(*arguments, **keywords)
+
+        return forward
+
+    for network in (StackedClassifier, ReferenceClassifier):
+        count = lambda _, batch, *others: batch["input_ids"].shape[1]  # noqa: E731
+        monkeypatch.setattr(network, "forward", limited(network.forward, count))
+    count_rows = lambda _, tensors, *others: len(tensors["input_ids"])  # noqa: E731
+    name = "harness.models.teacher_outputs.outputs_of_batch"
+    monkeypatch.setattr(name, limited(outputs_of_batch, count_rows))
+    return passed
+
+
+@pytest.mark.parametrize("engine", ["stacked", "reference"])
+def test_a_teacher_that_is_made_in_parts_for_lack_of_memory_is_the_same(
+    tmp_path: Path,
+    tiny_encoder: Path,
+    data: TaskData,
+    arithmetic: Arithmetic,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    engine: str,
+) -> None:
+    """Dropout masks are those of the whole batch, and the gradients add up."""
+    config = configured(tiny_encoder, f"training.engine={engine}")
+    whole = prepare(config, data, arithmetic, tmp_path / "whole")
+    passed = limit_memory(monkeypatch, 40)
+    parts = prepare(config, data, arithmetic, tmp_path / "parts")
+    assert "memory is short: each batch is trained in 4 parts" in capsys.readouterr().err
+    assert max(passed) == 32
+    weights = [load_file(one.teacher.folder / "model.safetensors") for one in (whole, parts)]
+    for name, values in weights[0].items():
+        torch.testing.assert_close(weights[1][name], values, atol=2e-5, rtol=1e-4, msg=name)
+    assert parts.facts.metrics == whole.facts.metrics
+    for split, outputs in whole.outputs.items():
+        logits = parts.outputs[split]["cls"].logits
+        torch.testing.assert_close(logits, outputs["cls"].logits, atol=1e-4, rtol=1e-4)
+
+
+def test_a_teacher_for_which_memory_is_too_short_is_refused_in_one_line(
+    tmp_path: Path,
+    tiny_encoder: Path,
+    data: TaskData,
+    arithmetic: Arithmetic,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit_memory(monkeypatch, 0)
+    with pytest.raises(TeacherError, match=r"^rte: out of memory while the teacher was prepared, "):
+        prepare(configured(tiny_encoder), data, arithmetic, tmp_path)
 
 
 @pytest.mark.parametrize("engine", ["stacked", "reference"])

@@ -2,13 +2,16 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import dask
@@ -19,7 +22,7 @@ from harness.compose import compose_config
 from harness.config import ClusterConfig, StudyConfig
 from harness.errors import ConfigError, DataError, DeviceError, StorageError, UserError
 from harness.runtime.progress import say
-from harness.workers import dask_workers
+from harness.workers import clusters, dask_workers
 from harness.workers.clusters import open_cluster
 from harness.workers.dask_workers import DaskWorkers
 from harness.workers.jobs import Advance, Job
@@ -80,7 +83,7 @@ class Environment(Job[tuple[str, str, int]]):
         return threads, devices, os.getpid()
 
 
-CONFIG = demo_config(out=str(Path(__file__).parent))
+CONFIG = demo_config(out=tempfile.gettempdir())
 """A configuration of jobs here, with a folder that is there."""
 
 
@@ -113,15 +116,6 @@ def test_jobs_have_results_steps_and_lines(
         said += capsys.readouterr().err
     assert sorted(steps) == [3, 4]
     assert (workers.count, workers.capacity) == (2, 4)
-
-
-def test_a_folder_that_workers_do_not_see_is_named(workers: DaskWorkers) -> None:
-    future = workers.submit(Square(demo_config(out="/nowhere"), "rte", 1), lambda steps: None)
-    ended(future)
-    with pytest.raises(
-        UserError, match=r"^worker tcp://.* does not see /nowhere: --out is a folder"
-    ):
-        future.result()
 
 
 def test_refusals_keep_their_kind_and_words(workers: DaskWorkers) -> None:
@@ -208,6 +202,28 @@ def test_a_scheduler_that_cannot_start_jobs_is_one_line(monkeypatch: pytest.Monk
         open_cluster(pbs(cores=1, memory="1GB", wall=1))
 
 
+def test_jobs_that_a_scheduler_refuses_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`qsub` refuses twice and then a third time: after that the command says why."""
+    qsub = tmp_path / "qsub"
+    qsub.write_text(
+        f"#!/bin/sh\necho asked >> {tmp_path}/asked\necho 'qsub: Invalid account' >&2\nexit 1\n"
+    )
+    qsub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(clusters, "ATTEMPT_SECONDS", 0.01)
+    monkeypatch.setattr(dask_workers, "PATIENCE_SECONDS", 0.1)
+    with open_cluster(pbs(cores=1, memory="1GB", interface="lo")) as workers:
+        future = workers.submit(Square(CONFIG, "rte", 1), lambda steps: None)
+        with pytest.raises(
+            UserError, match=r"^--cluster: the jobs are refused: qsub: Invalid account$"
+        ):
+            workers.wait([future], None)
+    assert (tmp_path / "asked").read_text().splitlines() == ["asked"] * clusters.ATTEMPTS
+    assert "Traceback" not in capfd.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_scheduler_that_dies_is_one_line_and_the_same_command_goes_on(
     tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
@@ -232,6 +248,67 @@ def test_a_scheduler_that_dies_is_one_line_and_the_same_command_goes_on(
         with pytest.raises(StorageError, match=rf"^the Dask scheduler {address} is lost: the same"):
             future.result()
     scheduler.stderr.close()
+
+
+def start_cluster(port: int, folder: Path) -> list[subprocess.Popen[bytes]]:
+    """A Dask scheduler, and four workers that it starts again when they die."""
+    program = [sys.executable, "-m"]
+    scheduler = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)]
+    worker = ["distributed.cli.dask_worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1"]
+    worker += ["--memory-limit", "0", "--nworkers", "4", "--local-directory", str(folder)]
+    with (folder / "cluster.log").open("ab") as log:
+        return [
+            subprocess.Popen([*program, *command, "--no-dashboard"], stderr=log)
+            for command in (scheduler, worker)
+        ]
+
+
+def worker_processes(nanny: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    processes = psutil.Process(nanny.pid).children(recursive=True)
+    return [one for one in processes if "spawn_main" in " ".join(one.cmdline())]
+
+
+@pytest.mark.proof
+def test_a_study_whose_workers_and_scheduler_are_killed_at_random(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Four workers. One dies every four seconds; the scheduler dies once, and the command goes on."""
+    more = ("--trials", "40", "--keep", "report", "training.epochs=4")
+    local = Study(small_pools(tmp_path / "a", tiny_encoder, *more), tmp_path / "a", tmp_path / "na")
+    local.join()
+    out, random = tmp_path / "b", Random(0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    arguments = [
+        *small_pools(out, tiny_encoder, *more),
+        *("--cluster", f"tcp://127.0.0.1:{port}"),
+    ]
+    killed, codes = 0, []
+    for number in range(2):
+        scheduler, nanny = start_cluster(port, tmp_path)
+        driver = Study(arguments, out, tmp_path / "nb")
+        while not driver.join(4.0):
+            if number == 0 and killed == 4:
+                scheduler.kill()
+                driver.join()
+                break
+            if (out / "teachers").is_dir() and (found := worker_processes(nanny)):
+                random.choice(found).kill()
+                killed += 1
+        for process in (nanny, scheduler):
+            process.terminate()
+            process.wait()
+        codes.append(driver.answer()["code"])
+    assert codes == [2, 0]
+    assert killed > 4
+    assert result(driver.answer()["printed"]) == result(local.answer()["printed"])
+    assert contents(out) == contents(tmp_path / "a")
+    assert sorted(driver.writes()) == sorted(local.writes())
+    with capsys.disabled():
+        print(
+            f"\n{killed} workers and one scheduler killed; {len(driver.writes())} runs, each once"
+        )
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import pytest
 from harness.errors import StorageError
 from reports import build
 from reports.build import build_index, build_report
+from reports.kit.files import write_whole
 from reports.page import index
 
 
@@ -102,3 +103,25 @@ def test_one_report_written_elsewhere_makes_no_index(scribe, tmp_path):
     assert not (tmp_path / "index.html").exists()
     found = (tmp_path / "x" / "one.html").read_text()
     assert json.loads(found.partition('id="summary">')[2].partition("</script>")[0])["failed"] == 0
+
+
+@pytest.mark.parametrize(("position", "is_found"), [(0, True), (300_000, True), (2**20, False)])
+def test_a_summary_is_found_within_the_first_bytes_of_a_page(tmp_path, position, is_found):
+    page = tmp_path / "a-and-b.html"
+    summary = json.dumps({"names": ["a", "b"], "banners": ["x" * 100_000]})
+    script = f'<script type="application/json" id="summary">{summary}</script>'
+    page.write_text("." * position + script)
+    pages = index.comparisons(tmp_path)
+    assert [found.names for found in pages] == ([["a", "b"]] if is_found else [])
+
+
+def test_a_page_that_is_written_again_has_another_state(tmp_path):
+    report = tmp_path / "one" / "report.html"
+    write_whole(report, "first")
+    write_whole(tmp_path / "a-and-b.html", "pair")
+    states = index.page_states(tmp_path, ["one", "none"])
+    assert index.page_states(tmp_path, ["one", "none"]) == states
+    assert states[1] is None
+    write_whole(report, "later")
+    later = index.page_states(tmp_path, ["one", "none"])
+    assert [a == b for a, b in zip(states, later, strict=True)] == [False, True, True]
