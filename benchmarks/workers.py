@@ -265,7 +265,7 @@ def _prepared(name: str) -> PreparedTask:
         "stacked",
         "bf16",
         "cuda",
-        steps=1,
+        steps=ROWS[name],
     )
     return PreparedTask(
         config, TaskData(task, split, split, dict.fromkeys(task.evaluation, split)), outcome

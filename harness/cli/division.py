@@ -34,10 +34,14 @@ class RunGroup:
 
 @dataclass(frozen=True)
 class TaskWork:
-    """The work on one task: seconds until its teacher is ready, by repeat, and its groups of runs."""
+    """The work on one task: seconds until its teacher is ready, by repeat, and its groups of runs.
+
+    A run has `steps` optimizer steps.
+    """
 
     preparations: tuple[float, ...]
     groups: tuple[RunGroup, ...]
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class _Request:
 
     order: Order
     parts: Sequence[_Part]
+    steps: int
     is_preparation: bool = False
     missing: int = field(init=False)
 
@@ -155,9 +160,11 @@ class _Driver:
             if not (self._ready or any(request.is_preparation for request in self._open)):
                 self._ready.extend(self._waiting)
                 self._waiting.clear()
-        open_runs = sum(request.missing for request in self._open if not request.is_preparation)
-        share = -(-open_runs // self.workers)
+        steps = sum(
+            request.missing * request.steps for request in self._open if not request.is_preparation
+        )
         for flow, request in requests:
+            share = -(-steps // (self.workers * request.steps))
             for part in request.parts:
                 size = min(part.most, share) if self.workers > 1 else part.most
                 self._queue += [_Job(flow, request, runs) for runs in _populations(part, size)]
@@ -197,7 +204,8 @@ def _populations(part: _Part, size: int) -> Iterator[Sequence[float]]:
 def _task_flow(task: TaskWork, config: StudyConfig, order: Order, driver: _Driver) -> _Flow:
     """The flow of a task in one repeat: makes the teacher ready, and begins the flows of its runs."""
     repeat = order[0]
-    yield _Request((repeat,), [_Part([task.preparations[repeat]], 1)], is_preparation=True)
+    preparation = [_Part([task.preparations[repeat]], 1)]
+    yield _Request((repeat,), preparation, task.steps, is_preparation=True)
     for flow in _run_flows(task, config, order, driver.workers > 1):
         driver.start(flow)
 
@@ -212,15 +220,18 @@ def _run_flows(
         or config.protocol.unit == "methods"
         or config.protocol.stopping == "sequential"
     ):
-        yield _flow(task.groups, stages, order)
+        yield _flow(task, task.groups, stages, order)
         return
     for group in task.groups:
         for method, seconds in group.seconds.items():
-            yield _flow([RunGroup({method: seconds}, group.most)], stages, order)
+            yield _flow(task, [RunGroup({method: seconds}, group.most)], stages, order)
 
 
 def _flow(
-    groups: Sequence[RunGroup], stages: Sequence[tuple[int, bool, bool]], order: Order
+    task: TaskWork,
+    groups: Sequence[RunGroup],
+    stages: Sequence[tuple[int, bool, bool]],
+    order: Order,
 ) -> _Flow:
     for number, (runs, is_round, is_look) in enumerate(stages):
         if is_look and number:
@@ -233,7 +244,7 @@ def _flow(
             )
             for group in groups
         ]
-        yield _Request(order, parts)
+        yield _Request(order, parts, task.steps)
 
 
 def _stages(config: StudyConfig) -> Iterator[tuple[int, bool, bool]]:

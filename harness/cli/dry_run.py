@@ -123,7 +123,9 @@ def plan_task(
         student_steps=repeats * student_steps * epochs * runs,
         seconds=sum(preparations) + repeats * (searches + reports) * sum(run_seconds.values()),
         work=TaskWork(
-            tuple(preparations), _run_groups(methods, config.pooling, run_seconds, costs.sizes)
+            tuple(preparations),
+            _run_groups(methods, config.pooling, run_seconds, costs.sizes),
+            student_steps * epochs,
         ),
         stopping=config.protocol.stopping,
         live_methods=tuple(costs.live_teacher),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -98,7 +98,18 @@ def ablation_manifest(
         for method in methods
         if config.baseline is not None and method != config.baseline
     ]
-    requests = _seed_requests(config, ledger, name, studies, unused_studies)
+    used_studies = _names(studies) - unused_studies
+    is_new = name not in ledger.ablations()
+    orphans = _orphans(ledger, used_studies) if is_new else []
+    if is_new:
+        earlier_requests = [study.request for study in orphans if study.request is not None]
+    else:
+        earlier_requests = [*ledger.manifest(name).seed_requests] if used_studies else []
+    requests = _seed_requests(config, earlier_requests)
+    earlier_choices = [
+        *((study.budget, config.search.criterion) for study in orphans if study.budget),
+        *_earlier_choices(config, ledger, name, studies, unused_studies),
+    ]
     return Manifest(
         name=name,
         command=command,
@@ -108,9 +119,7 @@ def ablation_manifest(
         banners=(
             *all_banners(config, tasks.values()),
             *seed_banners(requests, family, config.protocol.unit),
-            *choice_banners(
-                config, _earlier_choices(config, ledger, name, studies, unused_studies)
-            ),
+            *choice_banners(config, earlier_choices),
         ),
         tasks={task: _task_facts(prepared.data) for task, prepared in tasks.items()},
         teachers={task: prepared.outcome.teacher for task, prepared in tasks.items()},
@@ -161,29 +170,21 @@ def _without_password(argument: str) -> str:
 
 
 def _seed_requests(
-    config: StudyConfig, ledger: Ledger, name: str, studies: Studies, unused: Set[str]
+    config: StudyConfig, earlier_requests: Sequence[SeedRequest]
 ) -> tuple[SeedRequest, ...]:
     """The requests for report runs: of earlier commands that have left results, and of this command."""
     request = SeedRequest(config.protocol.stopping, config.report_runs)
-    earlier_requests: tuple[SeedRequest, ...] = ()
-    if name not in ledger.ablations():
-        firsts = [study.request for study in _orphans(ledger, studies, unused)]
-        earlier_requests = tuple(first for first in dict.fromkeys(firsts) if first is not None)
-    elif not unused >= _names(studies):
-        earlier_requests = ledger.manifest(name).seed_requests
-    if not earlier_requests:
-        return (request,)
-    if earlier_requests[-1] == request:
-        return earlier_requests
-    return (*earlier_requests, request)
+    requests = tuple(dict.fromkeys(earlier_requests))
+    return requests if requests[-1:] == (request,) else (*requests, request)
 
 
-def _orphans(ledger: Ledger, studies: Studies, unused: Set[str]) -> list[StudyManifest]:
-    """The studies with earlier results that no manifest names: their command ended before it."""
-    names = _names(studies) - unused
-    if names:
-        for ablation in ledger.ablations():
-            names -= set(ledger.manifest(ablation).study_names)
+def _orphans(ledger: Ledger, used_studies: Set[str]) -> list[StudyManifest]:
+    """The studies that no manifest names, though they have results: their command ended before it."""
+    names = set(used_studies)
+    for ablation in reversed(ledger.ablations()):
+        if not names:
+            break
+        names -= set(ledger.manifest(ablation).study_names)
     manifests = [ledger.study_manifest(name) for name in sorted(names)]
     return [manifest for manifest in manifests if manifest is not None]
 
@@ -195,23 +196,11 @@ def _names(studies: Studies) -> set[str]:
 def _earlier_choices(
     config: StudyConfig, ledger: Ledger, name: str, studies: Studies, unused: Set[str]
 ) -> list[tuple[int, Criterion]]:
-    """The budget and the selection of earlier commands that have left results of the same studies."""
-    orphans = _orphans(ledger, studies, unused)
-    budgets = [(study.budget, config.search.criterion) for study in orphans if study.budget]
-    return budgets + [
-        (manifest.config.protocol.budget, manifest.config.search.criterion)
-        for manifest in _earlier_designs(config, ledger, name, studies, unused)
-    ]
-
-
-def _earlier_designs(
-    config: StudyConfig, ledger: Ledger, name: str, studies: Studies, unused: Set[str]
-) -> list[Manifest]:
-    """Manifests of other ablations with results: the same studies, another budget or selection."""
+    """Budget and selection of other ablations with results of the same studies, where one differs."""
     others = ledger.ablations_unlike(config.protocol.budget, config.search.criterion)
     designs = _designs(ledger, studies)
     return [
-        manifest
+        (manifest.config.protocol.budget, manifest.config.search.criterion)
         for manifest in map(ledger.manifest, others)
         if manifest.name != name
         and not manifest.is_joint

@@ -72,6 +72,11 @@ class OpenRequest:
         self.progress = ExitStack()
 
     @property
+    def steps(self) -> int:
+        """The optimizer steps of one run."""
+        return self.request.prepared.outcome.steps
+
+    @property
     def runs(self) -> list[Run]:
         """The runs, each once."""
         return [runs[-1] for runs in self.uses.values()]
@@ -122,7 +127,7 @@ class PopulationQueue:
         missing = entry.missing
         if not missing:
             return
-        steps = request.prepared.outcome.steps * len(missing)
+        steps = entry.steps * len(missing)
         entry.advance = entry.progress.enter_context(progress(request.label, steps))
         missing_views = {entry.view(run) for run in missing}
         # One worker's populations are made of all runs, not of the missing ones: so a study that goes
@@ -134,8 +139,9 @@ class PopulationQueue:
     def work(self) -> Iterator[Work]:
         """The populations of the open requests, or first the measurements of how large they may be."""
         count = self.workers.count
-        share = -(-sum(len(entry.missing) for entry in self._open) // count)
+        steps = sum(entry.steps * len(entry.missing) for entry in self._open)
         for entry in self._open:
+            share = -(-steps // (count * entry.steps))
             for view, runs in list(entry.whole_views.items()):
                 key = entry.size_key(view)
                 if key in self.sizes:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import index
 
 import numpy as np
 import numpy.typing as npt
@@ -64,13 +65,18 @@ class Pool:
         return Pool(self.selection[:trials], self.reported[:trials])
 
 
-@lru_cache(maxsize=CACHED_SHARES)
 def budget_shares(trials: int, budget: int) -> Floats:
     """The share of subsets of `budget` trials that lie within the m worst trials, m = 0 to `trials`.
 
     The result has the shape (trials + 1,) and is read-only. Raises ValueError if `budget` is not from 1
     to `trials`.
     """
+    # Python's integers do not overflow, and NumPy's are equal keys of the cache.
+    return _budget_shares(index(trials), index(budget))
+
+
+@lru_cache(maxsize=CACHED_SHARES)
+def _budget_shares(trials: int, budget: int) -> Floats:
     if not 1 <= budget <= trials:
         raise ValueError(f"budget must be from 1 to {trials} trials, got {budget}")
     subsets = [0] * budget + [1]

@@ -204,10 +204,11 @@ def put(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
 
 
 def put_all(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows, at least one, or replace those with the same primary keys, in one statement.
+    """Insert rows, at least one, or replace those with the same primary keys, as one batch.
 
-    A row that is there already costs no write. The table has no columns of JSON, which PostgreSQL cannot
-    compare. `rows` come in one order everywhere, so that two commands do not wait for each other.
+    A row that is there already is not updated; PostgreSQL locks it. The table has no columns of JSON,
+    which PostgreSQL cannot compare. `rows` come in one order everywhere, so that two commands do not wait
+    for each other.
     """
     statement = _insert(connection, table)
     values = {c.name: statement.excluded[c.name] for c in table.columns if not c.primary_key}

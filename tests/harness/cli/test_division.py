@@ -1,6 +1,7 @@
 """The division of a plan's work: by hand, and beside the driver with simulated workers."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ METHODS = ("alp", "kd", "tinybert")
 SECONDS = {"alp": 1.5, "kd": 1.0, "tinybert": 4.0}
 """Seconds of a run. `tinybert` has a view of its own."""
 PREPARATIONS = {"rte": 11.0, "mrpc": 2.0, "cola": 5.0}
+STEPS = {"rte": 10, "mrpc": 70, "cola": 30}
 MOST = 8
 
 
@@ -42,7 +44,10 @@ def config_of(unit: str, **changes: Any) -> StudyConfig:
 def work(repeats: int = 1) -> list[TaskWork]:
     cached = RunGroup({"alp": SECONDS["alp"], "kd": SECONDS["kd"]}, MOST)
     groups = (cached, RunGroup({"tinybert": SECONDS["tinybert"]}, MOST))
-    return [TaskWork((seconds,) * repeats, groups) for seconds in PREPARATIONS.values()]
+    return [
+        TaskWork((seconds,) * repeats, groups, STEPS[task])
+        for task, seconds in PREPARATIONS.items()
+    ]
 
 
 class RealDriver:
@@ -56,6 +61,9 @@ class RealDriver:
             task: prepared_task(config, load_task(task), task=task, fingerprint=task.ljust(64, "t"))
             for task in PREPARATIONS
         }
+        for task, prepared in self.tasks.items():
+            outcome = replace(prepared.outcome, steps=STEPS[task])
+            self.tasks[task] = replace(prepared, outcome=outcome)
         for prepared in self.tasks.values():  # so that no measurement of memory is in the queue
             for method in METHODS:
                 view = registry().methods[method].view(config.pooling)
@@ -166,6 +174,20 @@ def test_trials_that_may_be_added_come_after_each_look() -> None:
     first, fixed = (divide(work(), config, 1000, 1000) for config in (sequential, at_once))
     assert first.populations == fixed.populations
     assert first.seconds - fixed.seconds == 2 * max(SECONDS.values())
+
+
+def test_looks_wait_for_the_slowest_teacher() -> None:
+    """The fast tasks have the trials of the first look long before, and go on when it is there."""
+    config = config_of(
+        "methods", search={"trials": 30}, baseline="kd", protocol={"stopping": "sequential"}
+    )
+    slow, *fast = work()
+    slow = replace(slow, preparations=(500.0,))
+    planned = divide([slow, *fast], config, 3, 3)
+    fixed = divide([slow, *fast], config_of("methods", search={"trials": 30}), 3, 3)
+    assert planned.first_runs == fixed.first_runs == min(PREPARATIONS.values())
+    # 20 of 30 trials of the fast tasks are over before; 10 of 30 come after, with the slow task's 30.
+    assert fixed.seconds < 500 + 30 * sum(SECONDS.values()) <= planned.seconds
 
 
 def test_a_round_with_rungs_is_not_divided() -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from harness.stats import signflip
 from harness.stats.exchange import (
-    exchange_test,
     exchanged_differences,
     pool_segments,
     tuned_difference,
@@ -123,17 +122,6 @@ def test_differences_of_large_pools_are_those_of_exchanged_pools(
             first, second = exchanged(*map(ranked, pools), (*pattern.tolist(), False))
             expected = tuned_score(first, budget) - tuned_score(second, budget)
             assert difference == pytest.approx(expected, abs=1e-12)
-
-
-def test_one_test_serves_difference_and_equivalence() -> None:
-    generator = np.random.default_rng(3)
-    method, baseline = ([random_pool(generator, 16)] for _ in range(2))
-    test = exchange_test(method, baseline, 4, np.random.default_rng(7))
-    for confidence in (0.95, 0.999):
-        alone = tuned_difference(method, baseline, 4, confidence, np.random.default_rng(7))
-        assert test.difference(confidence) == alone
-    alone_equivalence = tuned_equivalence(method, baseline, 4, 0.3, 0.1, np.random.default_rng(7))
-    assert test.equivalence(0.3, 0.1) == alone_equivalence
 
 
 def test_the_interval_has_the_shifts_that_the_test_does_not_reject() -> None:

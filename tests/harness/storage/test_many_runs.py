@@ -1,6 +1,9 @@
 """The ledger with many runs: few statements, and the same rows as one run at a time."""
 
 import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from harness.storage.ledger import Ledger
 from harness.storage.record import Predictions, Result, Use
 from harness.storage.schema import USES
 from tests.manifests import STUDY, manifest
+from tests.postgres import Server, running_server
 from tests.records import record
 from tests.statements import statements
 
@@ -22,6 +26,22 @@ def uses(count: int, fingerprint: str = "a") -> list[Use]:
     """Uses of two studies, not in the order of their keys."""
     keys = [("st"[n % 2], "report", n // 2, n % 3) for n in reversed(range(count))]
     return [Use(*key, fingerprint=f"{fingerprint}{n}") for n, key in enumerate(keys)]  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running_server() as started:
+        yield started
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    if request.param == "postgresql":
+        server: Server = request.getfixturevalue("server")
+        url = server.new_database(f"d{uuid.uuid4().hex}")
+    with closing(Ledger(url)) as opened:
+        yield opened
 
 
 def rows(ledger: Ledger) -> list[tuple[object, ...]]:
@@ -61,11 +81,16 @@ def test_no_use_at_all_needs_no_statement(studies: Ledger) -> None:
 
 def test_a_use_that_is_there_already_is_not_written_again(studies: Ledger) -> None:
     studies.use_runs(uses(6))
-    refusal = (
-        "CREATE TRIGGER refusal BEFORE UPDATE ON harness_study_runs "
-        "BEGIN SELECT RAISE(ABORT, 'written'); END"
-    )
-    studies.transact(lambda connection: connection.execute(text(refusal)))
+    trigger = "CREATE TRIGGER refusal BEFORE UPDATE ON harness_study_runs "
+    refusals = [f"{trigger}BEGIN SELECT RAISE(ABORT, 'written'); END"]
+    if studies.engine.dialect.name == "postgresql":
+        body = "BEGIN RAISE EXCEPTION 'written'; END"
+        refusals = [
+            f"CREATE FUNCTION refuse() RETURNS trigger AS $$ {body} $$ LANGUAGE plpgsql",
+            f"{trigger}FOR EACH ROW EXECUTE FUNCTION refuse()",
+        ]
+    for refusal in refusals:
+        studies.transact(lambda connection, refusal=refusal: connection.execute(text(refusal)))
     studies.use_runs(uses(6))
     with pytest.raises(StorageError, match="written"):
         studies.use_runs(uses(6, "b"))
