@@ -207,7 +207,7 @@ def put_all(connection: Connection, table: Table, rows: Sequence[Mapping[str, An
     """Insert rows, at least one, or replace those with the same primary keys, as one batch.
 
     A row that is there already is not updated; PostgreSQL locks it. The table has no columns of JSON,
-    which PostgreSQL cannot compare. `rows` come in one order everywhere, so that two commands do not wait
+    which PostgreSQL cannot compare. `rows` come in one order everywhere, so that no two commands wait
     for each other.
     """
     statement = _insert(connection, table)
