@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 
 from harness.runtime import interrupt
@@ -14,6 +17,8 @@ from harness.runtime.threads import limit_spinning
 
 BY_SIGNAL = 128
 """The exit code of a command that a signal ended is this plus the signal's number, as in shells."""
+SIGNAL_SECONDS = 0.5
+"""Seconds in which the signal of a closed terminal comes."""
 INTERRUPTED, CLOSED = BY_SIGNAL + signal.SIGINT, 141
 GO_ON = "interrupted: the same command goes on where this one stopped"
 
@@ -36,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # The reader of stdout has closed the pipe. Python would complain when it ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = CLOSED
-        except Exception:
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EIO:
+                # A write to a terminal that closes may fail just before SIGHUP comes.
+                with suppress(KeyboardInterrupt):
+                    time.sleep(SIGNAL_SECONDS)
             if interrupt.first_signal() is None:
                 raise
             is_interrupted = True

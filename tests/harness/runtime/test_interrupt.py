@@ -1,5 +1,7 @@
 """A signal that ends the command is told as one, whatever a library in between makes of it."""
 
+import errno
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -57,6 +59,22 @@ def test_it_is_told_as_what_it_is(
     assert capsys.readouterr().err.splitlines() == [study.GO_ON]
     for each, handler in DEFAULTS.items():
         assert signal.getsignal(each) is handler
+
+
+def test_a_terminal_that_fails_just_before_its_signal_is_told_as_the_signal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def write(arguments: object, closes: bool = True) -> int:
+        if closes:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGHUP)).start()
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(command, "run", write)
+    assert study.main([]) == 129
+    monkeypatch.setattr(study, "SIGNAL_SECONDS", 0.01)
+    monkeypatch.setattr(command, "run", lambda arguments: write(arguments, closes=False))
+    with pytest.raises(OSError, match="Input/output error"):
+        study.main([])
 
 
 def test_the_first_of_two_signals_gives_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
