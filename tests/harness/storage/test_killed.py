@@ -196,9 +196,10 @@ def test_a_ledger_that_disappears_ends_the_command(
 
 
 CLOSED_TERMINAL = """
-import os, pty, sys
+import os, pty, signal, sys
 child, terminal = pty.fork()
 if child == 0:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it, as nohup does
     os.execv(sys.argv[1], sys.argv[1:])
 told = b""
 while b"search" not in told:
