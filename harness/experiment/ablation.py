@@ -18,6 +18,7 @@ from harness.experiment.manifest import (
     ablation_manifest,
     ablation_name,
     identity_of,
+    request_of,
 )
 from harness.experiment.pool_runs import PoolRuns
 from harness.experiment.report_runs import ReportRuns
@@ -32,7 +33,7 @@ from harness.runtime.progress import say
 from harness.storage.claims import Claims
 from harness.storage.fingerprint import fingerprint
 from harness.storage.ledger import Ledger
-from harness.storage.manifest import Manifest, SeedRequest, StudyManifest
+from harness.storage.manifest import Manifest, StudyManifest
 from harness.workers.prepared_task import PreparedTask
 
 REFUSALS = (TeacherError, MethodError, DataError)
@@ -260,7 +261,7 @@ class Ablation:
                 identity=identity,
                 space=identity["space"],
                 shapes=asdict(outcome.shapes),
-                request=SeedRequest(self.config.protocol.stopping, self.config.report_runs),
+                request=request_of(self.config),
                 budget=self.config.protocol.budget,
             ),
         )

@@ -169,11 +169,16 @@ def _without_password(argument: str) -> str:
         return "storage=***"
 
 
+def request_of(config: StudyConfig) -> SeedRequest:
+    """The report runs or trials that a command asks for."""
+    return SeedRequest(config.protocol.stopping, config.report_runs)
+
+
 def _seed_requests(
     config: StudyConfig, earlier_requests: Sequence[SeedRequest]
 ) -> tuple[SeedRequest, ...]:
     """The requests for report runs: of earlier commands that have left results, and of this command."""
-    request = SeedRequest(config.protocol.stopping, config.report_runs)
+    request = request_of(config)
     requests = tuple(dict.fromkeys(earlier_requests))
     return requests if requests[-1:] == (request,) else (*requests, request)
 

@@ -170,10 +170,10 @@ class Courier:
 def task_files(config: StudyConfig, task: str) -> list[Path]:
     """The files outside `--out` that a task is read from: its description, data and checkpoints."""
     files = [Path(config.task_files[task])] if task in config.task_files else []
-    layout = load_task(task, config.task_files).folder
+    described = load_task(task, config.task_files)
+    layout = described.folder
     if config.source.folder is not None and layout is not None:
         folder = Path(config.source.folder) / layout.path
-        described = load_task(task, config.task_files)
         names = [layout.train, *described.evaluation.values(), *described.test.values()]
         files += [folder / name for name in names]
     for checkpoint in (config.teacher.checkpoint, config.teacher.pretrained):
