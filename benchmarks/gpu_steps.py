@@ -24,6 +24,9 @@ from harness.training.population import Population
 
 PASSES = 5
 LONGEST_KERNELS = 15
+MOVES = ("Memcpy", "Memset")
+WAITS = ("Context Sync", "Event Sync", "Stream Sync", "Stream Wait Event")
+"""First words of what the profiler reports of a device beside kernels."""
 
 
 class Skip(Exception):
@@ -93,28 +96,28 @@ def _launches(run: Callable[[], None], steps: int) -> dict[str, Any]:
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         run()
         torch.cuda.synchronize()
-    events = profiler.events() or []
-    calls = Counter(event.name for event in events if event.device_type == DeviceType.CPU)
+    calls: Counter[str] = Counter()
+    moves: Counter[str] = Counter()
     kernels: Counter[str] = Counter()
     microseconds: Counter[str] = Counter()
-    for event in events:
-        if event.device_type == DeviceType.CUDA:
-            kernels[event.name] += 1
+    for event in profiler.events() or []:
+        if event.device_type == DeviceType.CPU:
+            calls[event.name] += 1
+        elif not event.name.startswith(WAITS) and not event.is_user_annotation:
+            (moves if event.name.startswith(MOVES) else kernels)[event.name] += 1
             microseconds[event.name] += event.time_range.elapsed_us()
-    moves = {name for name in kernels if name.startswith(("Memcpy", "Memset"))}
-    if len(kernels) == len(moves):
+    if not kernels:
         return {"launches": None, "why_no_launches": "the profiler saw no kernel"}
-    waits = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
     return {
-        "launches": sum(n for name, n in kernels.items() if name not in moves) / steps,
+        "launches": kernels.total() / steps,
         "launch_calls": sum(n for name, n in calls.items() if "Launch" in name) / steps,
-        "copies": sum(kernels[name] for name in moves) / steps,
-        "waits": (sum(calls[name] for name in waits) - 1) / steps,  # one is this function's
-        "busy_milliseconds": sum(microseconds.values()) / 1e3 / steps,
-        "longest_kernels": [
+        "copies": moves.total() / steps,
+        "waits": (calls["cudaStreamSynchronize"] + calls["cudaEventSynchronize"]) / steps,
+        "busy_milliseconds": microseconds.total() / 1e3 / steps,
+        "longest": [
             {
-                "kernel": name,
-                "launches": kernels[name] / steps,
+                "name": name,
+                "launches": (kernels + moves)[name] / steps,
                 "milliseconds": time_taken / 1e3 / steps,
             }
             for name, time_taken in microseconds.most_common(LONGEST_KERNELS)

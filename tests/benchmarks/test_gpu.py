@@ -6,17 +6,19 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from torch.autograd import DeviceType
 
-from benchmarks import doubles, gpu, gpu_grid, gpu_rows
+from benchmarks import doubles, gpu, gpu_grid, gpu_rows, gpu_steps
 from benchmarks.gpu_record import Record
-from benchmarks.gpu_steps import Skip, check_fit
 from benchmarks.workload import make_workload
 from tests.requirements import ROOT, brought_by, listed
 
@@ -195,7 +197,7 @@ def test_the_status_of_errors(capsys: pytest.CaptureFixture[str]) -> None:
         "status": "skipped",
         "reason": "memory: CUDA out of memory. Tried to allocate",
     }
-    assert fail(Skip("why")) == {"status": "skipped", "reason": "why"}
+    assert fail(gpu_steps.Skip("why")) == {"status": "skipped", "reason": "why"}
     failed = fail(ValueError("wrong"))
     assert (failed["status"], failed["error"]) == ("failed", "ValueError: wrong")
     assert "ValueError: wrong" in capsys.readouterr().err
@@ -209,13 +211,51 @@ def test_a_population_above_the_free_memory_is_skipped(
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
     device = torch.device("cuda")
     for members, gibibytes in ((1, 3.0), (2, 5.0)):
-        check_fit(64, record, device)  # no estimate yet
+        gpu_steps.check_fit(64, record, device)  # no estimate yet
         record.begin_row(f"members {members}")
         values = {"status": "done", "members": members, "allocated_gib": gibibytes}
         record.end_row(values)
-    check_fit(9, record, device)
-    with pytest.raises(Skip, match=r"memory: about 21 GiB, 20 GiB are free"):
-        check_fit(10, record, device)
+    gpu_steps.check_fit(9, record, device)
+    with pytest.raises(gpu_steps.Skip, match=r"memory: about 21 GiB, 20 GiB are free"):
+        gpu_steps.check_fit(10, record, device)
+
+
+def test_launches_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def event(
+        name: str, device: DeviceType, microseconds: float = 0.0, note: bool = False
+    ) -> object:
+        taken = SimpleNamespace(elapsed_us=lambda: microseconds)
+        return SimpleNamespace(
+            name=name, device_type=device, time_range=taken, is_user_annotation=note
+        )
+
+    gpu_side, host_side = DeviceType.CUDA, DeviceType.CPU
+    events = [
+        *[event("gemm", gpu_side, 300.0)] * 4,
+        *[event("add", gpu_side, 1000.0)] * 2,
+        *[event("Memcpy HtoD (Pinned -> Device)", gpu_side, 400.0)] * 2,
+        event("Stream Sync", gpu_side, 9000.0),
+        event("Optimizer.step#AdamW.step", gpu_side, 9000.0, note=True),
+        *[event("cudaLaunchKernel", host_side)] * 5,
+        event("cuLaunchKernelEx", host_side),
+        *[event("cudaStreamSynchronize", host_side)] * 2,
+        event("cudaDeviceSynchronize", host_side),
+    ]
+    profiler = SimpleNamespace(events=lambda: events)
+    monkeypatch.setattr(gpu_steps, "profile", lambda activities: nullcontext(profiler))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    found = gpu_steps._launches(lambda: None, 2)
+    longest = found.pop("longest")
+    assert found == {
+        "launches": 3.0,
+        "launch_calls": 3.0,
+        "copies": 1.0,
+        "waits": 1.0,
+        "busy_milliseconds": 2.0,
+    }
+    assert longest[0] == {"name": "add", "launches": 1.0, "milliseconds": 1.0}
+    events.clear()
+    assert gpu_steps._launches(lambda: None, 2)["launches"] is None
 
 
 def test_the_grid_stops_in_time(tmp_path: Path) -> None:
