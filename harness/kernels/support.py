@@ -1,0 +1,28 @@
+"""Whether this machine can run the kernels. This module imports no Triton."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether kernels run on a device: a GPU, Triton, and a C compiler, with which Triton starts them."""
+    return device.type == "cuda" and lack_on_gpu() is None
+
+
+@cache
+def lack_on_gpu() -> str | None:
+    """What kernels lack on a machine with a GPU. None where they lack nothing."""
+    if find_spec("triton") is None:
+        return "Triton is not installed"
+    compilers = (os.environ.get("CC"), "cc", "gcc", "clang")
+    if not any(name is not None and shutil.which(name) for name in compilers):
+        return "there is no C compiler, which Triton needs"
+    if torch.cuda.is_available() and torch.cuda.get_device_capability() < (7, 0):
+        return "the GPU is older than compute capability 7.0, which Triton needs"
+    return None
