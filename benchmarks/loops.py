@@ -1,14 +1,14 @@
-"""The training of one student by this project, by TextBrewer and by the plain loop of papers.
+"""The training of one student by this project and by the plain loop of papers.
 
-All loops do the same work and report the end of each step. A function for each loop returns its
-losses on one batch, to check that the work is the same.
+These loops and TextBrewer's (`benchmarks.textbrewer_loop`) do the same work and report the end of each
+step. A function for each loop returns its losses on one batch, to check that the work is the same.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
-from benchmarks.workload import MAX_LENGTH, Workload, batches_of_all_lengths
+from benchmarks.workload import Workload, batches_of_all_lengths
 from harness.method import Context
 from harness.method.losses import distillation_loss, label_loss
 from harness.models.student import build_classifier, copied_layers
+from harness.runtime.device import Arithmetic
 from harness.training.population import Population
 from harness.training.recipe import Member
 
@@ -60,7 +61,7 @@ class Clock:
         return {"examples": examples, "seconds": seconds, "preparation": self.preparation}
 
 
-def _teacher_layers(work: Workload) -> list[int]:
+def teacher_layers(work: Workload) -> list[int]:
     """Teacher layers, counted from 0, of `pkd-skip`'s map: for each student layer but the last."""
     return copied_layers("skip", work.layers, int(work.teacher.config.num_hidden_layers))[:-1]
 
@@ -77,7 +78,7 @@ def harness_loop(work: Workload, folder: Path, clock: Clock, steps: int) -> None
         clock.tick(len(batch.rows))
 
 
-def harness_member(work: Workload) -> Member:
+def harness_member(work: Workload, seed: int = 1) -> Member:
     """The student as a member of a population."""
     setting = {
         "temperature": TEMPERATURE,
@@ -85,21 +86,30 @@ def harness_member(work: Workload) -> Member:
         "layer_weight": LAYER_WEIGHT,
         "learning_rate": RATE,
     }
-    return work.member("pkd-skip", 1, **setting)
+    return work.member("pkd-skip", seed, **setting)
 
 
-def plain_loop(work: Workload, folder: Path, clock: Clock, steps: int, pad_to: int | None) -> None:
-    """Train the student by the loop of Hugging Face and PyTorch that papers publish."""
+def plain_loop(
+    work: Workload,
+    folder: Path,
+    clock: Clock,
+    steps: int,
+    pad_to: int | None,
+    arithmetic: Arithmetic | None = None,
+) -> None:
+    """Train the student by the loop of Hugging Face and PyTorch that papers publish.
+
+    An `arithmetic` with bf16 runs teacher and student under autocast; otherwise both are fp32.
+    """
     device = work.arithmetic.device
     student = new_student(work).to(device).train()
-    loader = list(islice(_loader(work, pad_to), WARM_UP + steps))
-    optimizer, scheduler = _optimizer(student, len(loader))
+    loader = list(islice(loader_of(work, pad_to), WARM_UP + steps))
+    optimizer, scheduler = optimizer_of(student, len(loader))
     clock.end_preparation()
     for batch in loader:
         batch = {name: value.to(device) for name, value in batch.items()}
-        terms = plain_terms(work, student, batch)
-        loss = (1 - KD_WEIGHT) * terms["label"] + KD_WEIGHT * terms["kd"]
-        loss = loss + LAYER_WEIGHT * terms["layer"]
+        with nullcontext() if arithmetic is None else arithmetic.autocast():
+            loss = plain_objective(plain_terms(work, student, batch))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
@@ -117,93 +127,45 @@ def plain_terms(
     with torch.no_grad():
         teacher = work.teacher(**inputs, output_hidden_states=True)
     outputs = student(**inputs, output_hidden_states=True)
+    states = [state[:, 0] for state in teacher.hidden_states[1:]]
+    return terms_of(work, outputs, teacher.logits, states, batch["labels"])
+
+
+def terms_of(
+    work: Workload, outputs: Any, logits: Tensor, states: Sequence[Tensor], labels: Tensor
+) -> dict[str, Tensor]:
+    """The losses of a student's outputs of Hugging Face's class.
+
+    Args:
+        work: the benchmark's work.
+        outputs: the student's outputs, with hidden states.
+        logits: the teacher's logits (B, C).
+        states: the teacher's states of the first token, of each layer (B, width).
+        labels: the labels (B,).
+    """
     kd = F.kl_div(
         F.log_softmax(outputs.logits / TEMPERATURE, dim=-1),
-        F.softmax(teacher.logits / TEMPERATURE, dim=-1),
+        F.softmax(logits / TEMPERATURE, dim=-1),
         reduction="batchmean",
     )
     distances = [
         F.mse_loss(
             F.normalize(outputs.hidden_states[layer + 1][:, 0], dim=-1),
-            F.normalize(teacher.hidden_states[teacher_layer + 1][:, 0], dim=-1),
+            F.normalize(states[teacher_layer], dim=-1),
         )
-        for layer, teacher_layer in enumerate(_teacher_layers(work))
+        for layer, teacher_layer in enumerate(teacher_layers(work))
     ]
     return {
-        "label": F.cross_entropy(outputs.logits, batch["labels"]),
+        "label": F.cross_entropy(outputs.logits, labels),
         "kd": kd * TEMPERATURE**2,
         "layer": torch.stack(distances).mean(),
     }
 
 
-def textbrewer(work: Workload, folder: Path, clock: Clock, steps: int, pad_to: int | None) -> None:
-    """Train the student by TextBrewer's `GeneralDistiller.train`, without checkpoints."""
-    student = new_student(work).to(work.arithmetic.device)
-    distiller = _distiller(work, student, folder)
-    loader = list(islice(_loader(work, pad_to), WARM_UP + steps))
-    total = len(loader)
-
-    class TickingBatches:
-        """Batches; a request for the next batch ends the step before."""
-
-        def __len__(self) -> int:
-            return total
-
-        def __iter__(self) -> Iterator[Any]:
-            for batch in loader:
-                yield batch
-                clock.tick(len(batch["labels"]))
-
-    clock.end_preparation()
-    with distiller:
-        distiller.train(
-            _optimizer(student, total)[0],
-            TickingBatches(),
-            num_epochs=1,
-            scheduler_class=get_linear_schedule_with_warmup,
-            scheduler_args={"num_warmup_steps": total // 10, "num_training_steps": total},
-            max_grad_norm=1.0,
-            callback=None,
-            output_hidden_states=True,
-        )
-
-
-def _distiller(work: Workload, student: PreTrainedModel, folder: Path) -> Any:
-    import textbrewer
-
-    # The distance is between states of the first token, scaled to unit length, as in the other loops.
-    def adaptor(batch: dict[str, Tensor], outputs: Any) -> dict[str, Any]:
-        states = [F.normalize(state[:, 0], dim=-1) for state in outputs.hidden_states[1:]]
-        return {
-            "logits": (outputs.logits,),
-            "hidden": [state[:, None] for state in states],
-            "losses": (outputs.loss,),
-        }
-
-    matches = [
-        {
-            "layer_T": teacher_layer,
-            "layer_S": layer,
-            "feature": "hidden",
-            "loss": "hidden_mse",
-            "weight": LAYER_WEIGHT / len(_teacher_layers(work)),
-        }
-        for layer, teacher_layer in enumerate(_teacher_layers(work))
-    ]
-    config = textbrewer.DistillationConfig(
-        temperature=TEMPERATURE,
-        kd_loss_weight=KD_WEIGHT * TEMPERATURE**2,
-        hard_label_weight=1 - KD_WEIGHT,
-        intermediate_matches=matches,
-    )
-    training = textbrewer.TrainingConfig(
-        device=str(work.arithmetic.device), output_dir=str(folder), log_dir=None
-    )
-    distiller = textbrewer.GeneralDistiller(
-        training, config, work.teacher, student, adaptor, adaptor
-    )
-    distiller.save_and_callback = lambda *arguments: None
-    return distiller
+def plain_objective(terms: Mapping[str, Tensor]) -> Tensor:
+    """The weighted sum of the three losses."""
+    loss = (1 - KD_WEIGHT) * terms["label"] + KD_WEIGHT * terms["kd"]
+    return loss + LAYER_WEIGHT * terms["layer"]
 
 
 def new_student(work: Workload) -> PreTrainedModel:
@@ -216,15 +178,24 @@ def new_student(work: Workload) -> PreTrainedModel:
     return model
 
 
-def _optimizer(student: PreTrainedModel, total: int) -> tuple[Any, Any]:
+def plain_adamw(student: PreTrainedModel, rate: float) -> torch.optim.AdamW:
+    """AdamW, with weight decay for matrices only."""
     matrices = [p for p in student.parameters() if p.ndim > 1]
     vectors = [p for p in student.parameters() if p.ndim <= 1]
-    groups = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=RATE, weight_decay=0.01)
+    groups: list[dict[str, Any]] = [
+        {"params": matrices},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=0.01)
+
+
+def optimizer_of(student: PreTrainedModel, total: int) -> tuple[Any, Any]:
+    """AdamW, and the linear schedule of its rate over `total` steps."""
+    optimizer = plain_adamw(student, RATE)
     return optimizer, get_linear_schedule_with_warmup(optimizer, total // 10, total)
 
 
-def _loader(work: Workload, pad_to: int | None) -> Any:
+def loader_of(work: Workload, pad_to: int | None) -> Any:
     """Batches in random order, padded to `pad_to` or to the longest example of the batch."""
     inputs = work.inputs
 
@@ -260,29 +231,3 @@ def harness_terms(work: Workload, folder: Path, rows: Any) -> dict[str, float]:
         **method.cpu()(student, teacher, labels, context),
     }
     return {name: float(value) for name, value in terms.items()}
-
-
-def textbrewer_terms(
-    work: Workload, student: PreTrainedModel, batch: dict[str, Tensor], folder: Path
-) -> dict[str, float]:
-    """TextBrewer's three losses on a batch; the teacher's entropy turns its cross-entropy into KD."""
-    distiller = _distiller(work, student, folder)
-    _, losses = distiller.train_on_batch(batch, {"output_hidden_states": True})
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    shares = F.log_softmax(work.teacher(**inputs).logits / TEMPERATURE, dim=-1)
-    entropy = -(shares.exp() * shares).sum(dim=-1).mean()
-    layers = [value for name, value in losses.items() if "hidden_mse" in name]
-    return {
-        "label": float(losses["unweighted_hard_label_loss"]),
-        "kd": float(TEMPERATURE**2 * (losses["unweighted_kd_loss"] - entropy)),
-        "layer": float(torch.stack(layers).mean()),
-    }
-
-
-RUNNERS: dict[str, Callable[[Workload, Path, Clock, int], None]] = {
-    "harness": harness_loop,
-    "plain": partial(plain_loop, pad_to=MAX_LENGTH),
-    "plain-dynamic": partial(plain_loop, pad_to=None),
-    "textbrewer": partial(textbrewer, pad_to=MAX_LENGTH),
-    "textbrewer-dynamic": partial(textbrewer, pad_to=None),
-}

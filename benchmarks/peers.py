@@ -20,6 +20,8 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,14 +32,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.loops import (
-    RUNNERS,
     Clock,
+    harness_loop,
     harness_terms,
     new_student,
+    plain_loop,
     plain_terms,
-    textbrewer_terms,
 )
-from benchmarks.workload import make_workload
+from benchmarks.textbrewer_loop import textbrewer, textbrewer_terms
+from benchmarks.workload import MAX_LENGTH, Workload, make_workload
 from harness.runtime.cpu import hold_memory, set_threads
 
 NAMES = {
@@ -46,6 +49,14 @@ NAMES = {
     "textbrewer-dynamic": "TextBrewer, padded by batch",
     "plain": "plain loop, padded to 128",
     "plain-dynamic": "plain loop, padded by batch",
+}
+
+RUNNERS: dict[str, Callable[[Workload, Path, Clock, int], None]] = {
+    "harness": harness_loop,
+    "plain": partial(plain_loop, pad_to=MAX_LENGTH),
+    "plain-dynamic": partial(plain_loop, pad_to=None),
+    "textbrewer": partial(textbrewer, pad_to=MAX_LENGTH),
+    "textbrewer-dynamic": partial(textbrewer, pad_to=None),
 }
 
 

@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -114,14 +114,6 @@ def measure(options: argparse.Namespace, sizes: list[int]) -> dict[str, Any]:
     }
 
 
-def measure_sizes(work: Workload, sizes: list[int], steps: int) -> list[dict[str, Any]]:
-    """A row for each population size; the members are runs of `alp`."""
-    alp_members = [_alp(work, seed) for seed in range(max(sizes))]
-    with tempfile.TemporaryDirectory() as folder:
-        outputs = work.outputs(Path(folder))
-        return [_row(f"{size} members", work, alp_members[:size], outputs, steps) for size in sizes]
-
-
 def _alp(work: Workload, seed: int) -> Member:
     return work.member("alp", seed)
 
@@ -160,11 +152,13 @@ def _seconds(arithmetic: Arithmetic, work: Callable[[], object]) -> float:
     return clock_seconds(arithmetic.device) - start
 
 
-def product_rate(arithmetic: Arithmetic) -> float:
-    """Operations a second of this machine's fastest matrix product among a few sizes."""
+def product_rate(
+    arithmetic: Arithmetic, sizes: Sequence[tuple[int, int, int]] = PRODUCT_SIZES
+) -> float:
+    """Operations a second of the fastest matrix product among some sizes (rows, depth, columns)."""
     dtype = torch.bfloat16 if arithmetic.bf16 else torch.float32
     rates = []
-    for rows, depth, columns in PRODUCT_SIZES:
+    for rows, depth, columns in sizes:
         left_matrix = torch.randn(rows, depth, device=arithmetic.device, dtype=dtype)
         right_matrix = torch.randn(columns, depth, device=arithmetic.device, dtype=dtype)
 
@@ -180,9 +174,9 @@ def product_rate(arithmetic: Arithmetic) -> float:
     return max(rates)
 
 
-def copy_rate(arithmetic: Arithmetic) -> float:
-    """Bytes a second, read and written, of a copy that is larger than any cache."""
-    source = torch.ones(64 * 2**20, device=arithmetic.device)
+def copy_rate(arithmetic: Arithmetic, numbers: int = 64 * 2**20) -> float:
+    """Bytes a second, read and written, of a copy of fp32 numbers that are larger than any cache."""
+    source = torch.ones(numbers, device=arithmetic.device)
     target = torch.empty_like(source)
     target.copy_(source)
     seconds = min(_seconds(arithmetic, lambda: target.copy_(source)) for _ in range(5))

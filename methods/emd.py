@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -34,9 +35,9 @@ class Emd(Method):
     is proportional to the inverse of its cost. Deviations: the authors carry the weights from step to
     step, here each batch has weights of its own, so that a term is a function of its inputs; the authors
     match the states of all tokens and attention maps, here pooled states alone; the authors leave out a
-    layer of zero cost, here such a layer takes nearly all mass. POT works outside of torch: runs train
-    together, but their terms are computed one by one, and a GPU waits for each plan. Reduction: mean
-    over width and examples, weighted sum over pairs of layers.
+    layer of zero cost, here such a layer takes nearly all mass. POT works on the CPU: in each step the
+    costs of all runs are copied there at once, and the CPU waits for a GPU once. Reduction: mean over
+    width and examples, weighted sum over pairs of layers.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ).
     """
 
@@ -44,7 +45,6 @@ class Emd(Method):
     summary = "every student layer matches all teacher layers, weighted by optimal transport"
     paper = "Li et al. 2020, arXiv 2010.06133"
     form = "verified"
-    supports_vmap = False
     space: ClassVar[Mapping[str, Hyper]] = MIXTURE_SPACE
 
     def __init__(
@@ -60,24 +60,57 @@ class Emd(Method):
         queries = self.query(student.states)
         pairs = queries[:, :, None] - teacher.states[:, None]
         costs = pairs.square().mean(dim=(0, 3))
-        return {"layer": (transport(costs.detach()) * costs).sum()}
+        return {"layer": (transport(costs) * costs).sum()}
+
+
+class _Transport(torch.autograd.Function):
+    """`_plans` for autograd, to which a plan is a constant, and for `vmap`: once for all members."""
+
+    @staticmethod
+    def forward(costs: Tensor) -> Tensor:
+        return _plans(costs)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int], costs: Tensor) -> tuple[Tensor, int]:
+        return transport(costs.movedim(in_dims[0], 0)), 0
 
 
 def transport(costs: Tensor) -> Tensor:
-    """The plan (m, n) for costs (m, n); its mass is 1, its marginals are inverse costs of the layers."""
+    """The plans (..., m, n) for costs (..., m, n), each by itself, without gradients.
+
+    A plan's mass is 1, and its marginals are inverse costs of the layers. The plan for costs that are
+    not all finite is NaN.
+    """
+    plans: Tensor = _Transport.apply(costs)  # type: ignore[no-untyped-call]
+    return plans
+
+
+def _plans(costs: Tensor) -> Tensor:
+    """The plans (..., m, n), by one copy of all costs to the CPU. Here a GPU is waited for."""
+    matrices = costs.double().cpu().numpy().reshape(-1, *costs.shape[-2:])
+    plans = np.stack([_plan(matrix) for matrix in matrices]).reshape(costs.shape)
+    return torch.from_numpy(plans).to(costs, non_blocking=True)
+
+
+def _plan(costs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The plan (m, n) for costs (m, n)."""
     import ot  # the import takes a second, and most commands need no plan
 
-    matrix = costs.double().cpu().numpy()
-    if not np.isfinite(matrix).all():
-        return torch.full_like(costs, torch.nan)
-    student_masses, teacher_masses = (np.full(size, 1.0 / size) for size in matrix.shape)
-    pair_costs = ot.emd(student_masses, teacher_masses, matrix) * matrix
+    if not np.isfinite(costs).all():
+        return np.full_like(costs, np.nan)
+    student_masses, teacher_masses = (np.full(size, 1.0 / size) for size in costs.shape)
+    pair_costs = ot.emd(student_masses, teacher_masses, costs) * costs
     student_weights = _inverse(pair_costs.sum(axis=1) / student_masses)
     teacher_weights = _inverse(pair_costs.sum(axis=0) / teacher_masses)
-    return torch.from_numpy(ot.emd(student_weights, teacher_weights, matrix)).to(costs)
+    plan: npt.NDArray[np.float64] = ot.emd(student_weights, teacher_weights, costs)
+    return plan
 
 
-def _inverse(costs: np.ndarray) -> np.ndarray:
+def _inverse(costs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     shares = 1.0 / np.maximum(costs, MINIMUM_COST)
-    marginal: np.ndarray = shares / shares.sum()
+    marginal: npt.NDArray[np.float64] = shares / shares.sum()
     return marginal

@@ -113,8 +113,22 @@ def masked_product(shares: Tensor, mask: Tensor, values: Tensor) -> Tensor:
     return product
 
 
+def explicit_mask(attention_mask: Tensor | None, **options: Any) -> Tensor | None:
+    """transformers' additive mask (B, 1, T, T), from a mask of padding (B, T).
+
+    transformers gives no mask to a batch without padding, which saves the CPU a sum in each layer. To
+    know such a batch it looks at the values, and for that a GPU must finish its work first. So other
+    devices always get the mask, with the same outputs. transformers passes `options` to every mask
+    function.
+    """
+    if attention_mask is not None and attention_mask.device.type != "cpu":
+        options["allow_is_bidirectional_skip"] = False
+    mask: Tensor | None = eager_mask(attention_mask=attention_mask, **options)
+    return mask
+
+
 AttentionInterface.register(ATTENTION, explicit_attention)
-AttentionMaskInterface.register(ATTENTION, eager_mask)
+AttentionMaskInterface.register(ATTENTION, explicit_mask)
 
 
 def finite_scores(scores: Sequence[Tensor], mask: Tensor) -> tuple[Tensor, ...]:

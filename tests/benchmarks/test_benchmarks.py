@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import big_task, gpu, peers, scale, side_by_side, study
+from benchmarks import big_task, peers, scale, side_by_side, study
 from benchmarks.workload import Workload
 from tests.conftest import small_study
 
@@ -99,18 +99,6 @@ def test_scale_counts_operations_by_member_and_layer(capsys: pytest.CaptureFixtu
     assert two["trained"] == 2 * one["trained"]
     assert rows["4 layers"]["operations"] > rows["2 layers"]["operations"]
     assert {"19 × alp", "19 methods", "batch × 2", "batch × 4"} <= rows.keys()
-
-
-@pytest.mark.slow
-def test_the_gpus_script_runs_without_one(capsys: pytest.CaptureFixture[str]) -> None:
-    small = "--shape tiny --examples 64 --epochs 1 --runs 3 --batch-size 8 --members 1,2 --steps 2"
-    assert gpu.main([*small.split(), "--device", "cpu", "--threads", "1", "--json"]) == 0
-    found = printed(capsys)
-    assert found["runs"] == 3
-    assert sum(found["phases"].values()) == pytest.approx(found["seconds"])  # type: ignore[attr-defined]
-    assert [row["members"] for row in found["rows"]] == [1, 2]  # type: ignore[attr-defined]
-    assert found["floor_seconds"] > 0  # type: ignore[operator]
-    assert len(gpu._members(gpu.make_workload("tiny", 16))) == 216
 
 
 @pytest.mark.slow

@@ -1,19 +1,28 @@
 """The reference engine against Hugging Face's own forward."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import (
+    CONFIG_MAPPING,
     AutoModelForSequenceClassification,
     BertConfig,
     ElectraConfig,
     PreTrainedConfig,
     RobertaConfig,
 )
+from transformers.masking_utils import (
+    AttentionMaskInterface,
+    bidirectional_mask_function,
+    eager_mask,
+)
 
 from harness.method import Pooling
-from harness.models.attention import ATTENTION
+from harness.models.attention import ATTENTION, explicit_mask
+from harness.models.families import FAMILIES
 from harness.models.network import pool
 from harness.models.reference import layers_of
 from harness.pooling_table import POOLINGS
@@ -57,6 +66,55 @@ def test_forward_and_gradients_equal_hugging_faces_eager_attention(
     for (name, ours_p), theirs_p in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         if theirs_p.grad is not None:
             torch.testing.assert_close(ours_p.grad, theirs_p.grad, atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_mask_without_padding_changes_no_output(
+    monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    """On the CPU a batch without padding has no mask, and on other devices it has one of zeros."""
+    config = CONFIG_MAPPING[family](**SIZES)
+    model = AutoModelForSequenceClassification.from_config(config, attn_implementation=ATTENTION)
+    inputs = {name: values[:1] for name, values in batch().items()}
+    length = int(inputs["attention_mask"].sum())
+    inputs = {name: values[:, :length] for name, values in inputs.items()}
+    masks = []
+
+    def always(**options: Any) -> Tensor:
+        masks.append(eager_mask(**{**options, "allow_is_bidirectional_skip": False}))
+        return masks[-1]
+
+    def outputs_and_gradients() -> list[Tensor]:
+        layers = layers_of(model.eval(), inputs, "mean")
+        gradients = torch.autograd.grad(
+            layers.states.square().sum(), [*model.parameters()], allow_unused=True
+        )
+        return [layers.logits, layers.states, *(value for value in gradients if value is not None)]
+
+    expected = outputs_and_gradients()
+    monkeypatch.setitem(AttentionMaskInterface._global_mapping, ATTENTION, always)
+    found = outputs_and_gradients()
+    (mask,) = masks
+    assert mask.shape == (1, 1, length, length)
+    assert not mask.any()
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_batch_without_padding_has_no_mask_on_the_cpu_and_one_elsewhere() -> None:
+    sizes = {"batch_size": 2, "q_length": 3, "kv_length": 3, "allow_is_bidirectional_skip": True}
+    sizes["mask_function"] = bidirectional_mask_function
+    full = torch.ones(2, 3, dtype=torch.bool)
+    assert explicit_mask(full, **sizes) is None
+    assert explicit_mask(None, **sizes) is None
+    mask = explicit_mask(full.to("meta"), device="meta", **sizes)
+    assert mask is not None
+    assert mask.shape == (2, 1, 3, 3)
+    full[1, 2] = False
+    mask = explicit_mask(full, **sizes)
+    assert mask is not None
+    assert mask[0].eq(0).all()
+    assert mask[1, 0].tolist() == [[0, 0, torch.finfo(torch.float32).min]] * 3
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
