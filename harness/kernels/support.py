@@ -9,15 +9,26 @@ from importlib.util import find_spec
 
 import torch
 
+FORBIDDEN = "HARNESS_NO_KERNELS"
+"""An environment variable: with the value 1 a GPU computes without kernels."""
+
 
 def has_kernels(device: torch.device) -> bool:
-    """Whether kernels run on a device: a GPU, Triton, and a C compiler, with which Triton starts them."""
+    """Whether kernels run on a device: on a GPU, with Triton and a C compiler, which starts them."""
     return device.type == "cuda" and lack_on_gpu() is None
+
+
+def forbid_kernels() -> None:
+    """Let this process compute without kernels, to compare."""
+    lack_on_gpu.cache_clear()
+    os.environ[FORBIDDEN] = "1"
 
 
 @cache
 def lack_on_gpu() -> str | None:
     """What kernels lack on a machine with a GPU. None where they lack nothing."""
+    if os.environ.get(FORBIDDEN) == "1":
+        return f"{FORBIDDEN}=1 forbids them"
     if find_spec("triton") is None:
         return "Triton is not installed"
     compilers = (os.environ.get("CC"), "cc", "gcc", "clang")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from transformers.activations import ACT2FN
@@ -47,7 +49,7 @@ class KernelOperations:
         queries, keys, values = projections
         members, examples, _ = by_heads
         scale = queries.shape[-1] ** -0.5
-        scores = torch.bmm(queries, keys.transpose(1, 2))
+        scores = times_transposed(queries, keys)
         if attention.needs:
             rows = padding.view(members, examples, 1, 1, -1) * torch.finfo(self.dtype).min
             masked = scores.unflatten(0, by_heads) * scale + rows.to(self.dtype)
@@ -92,8 +94,28 @@ def _states(results: tuple[Tensor, Tensor | None, Tensor | None]) -> States:
 
 def _product(states: Tensor, weights: Tensor) -> Tensor:
     """States (members, B, T, in) times weights (members, out, in)."""
-    rows = states.flatten(1, 2)
-    product: Tensor = torch.bmm(rows, weights.transpose(1, 2)).unflatten(1, states.shape[1:3])
+    product = times_transposed(states.flatten(1, 2), weights)
+    return product.view(*states.shape[:3], -1)
+
+
+class _TimesTransposed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
+        ctx.save_for_backward(left, right)
+        return torch.bmm(left, right.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        left, right = ctx.saved_tensors
+        return torch.bmm(gradient, right), torch.bmm(gradient.transpose(1, 2), left)
+
+
+def times_transposed(left: Tensor, right: Tensor) -> Tensor:
+    """The products left @ rightᵀ (N, rows, columns), from (N, rows, k) and (N, columns, k).
+
+    Unlike that of `torch.bmm`, the gradient of `right` has the layout of `right`: no copy turns it.
+    """
+    product: Tensor = _TimesTransposed.apply(left, right)  # type: ignore[no-untyped-call]
     return product
 
 

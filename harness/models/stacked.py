@@ -164,7 +164,7 @@ class StackedClassifier:
         """The states of the embeddings."""
         tables = self.blocks["embedding_tables"].split(torch.float32)
         norm = self.blocks["embedding_scales"].split(torch.float32)
-        positions = look_up_rows(tables["positions"], self._positions(batch["input_ids"]))
+        positions = self._positions(tables["positions"], batch["input_ids"])
         words = self.words.look_up(batch["input_ids"], training=key is not None)
         sums = words + look_up_rows(tables["types"], batch["token_type_ids"]) + positions
         site = self._site(key, 0, "hidden")
@@ -176,17 +176,17 @@ class StackedClassifier:
             states = States(full, half, full[:, :, :1])
         return states
 
-    def _positions(self, ids: Tensor) -> Tensor:
-        """Rows of the position embeddings, (1 or members, 1 or B, T), for token ids (members, B, T).
+    def _positions(self, table: Tensor, ids: Tensor) -> Tensor:
+        """Position embeddings (members, 1 or B, T, width) from a table, for token ids (members, B, T).
 
         From `zero` a token's row is its place in the sequence. From `padding` the rows count the tokens
         that are no padding, from the row after the padding id's.
         """
         if self.family.positions_from == "zero":
-            return torch.arange(ids.shape[-1], device=ids.device).expand(1, 1, -1)
+            return table[:, None, : ids.shape[-1]]
         pad = int(self.config.pad_token_id)
         is_token = (ids != pad).long()
-        return is_token.cumsum(-1) * is_token + pad
+        return look_up_rows(table, is_token.cumsum(-1) * is_token + pad)
 
     def _layer(
         self,
