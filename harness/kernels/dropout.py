@@ -53,10 +53,12 @@ def dropout_factors(index, number, levels, factor):  # noqa: D103
 
 
 @triton.jit
-def _write_mask(masks, numbers, count, columns, row_stride, levels, factor, BLOCK: tl.constexpr):
+def _write_mask(
+    masks, numbers, count, columns, first_row, row_stride, levels, factor, BLOCK: tl.constexpr
+):
     member = tl.program_id(1).to(tl.int64)
     element = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    index = (element // columns) * row_stride + element % columns
+    index = (element // columns + first_row) * row_stride + element % columns
     factors = dropout_factors(index, tl.load(numbers + member), levels, factor)
     tl.store(masks + member * count + element, factors, mask=element < count)
 
@@ -71,6 +73,7 @@ def dropout_mask(shape: Sequence[int], dropout: Dropout, dtype: torch.dtype) -> 
         dropout.numbers,
         count,
         sizes[-1],
+        dropout.first_row,
         dropout.row_stride,
         dropout.levels,
         dropout.factor,

@@ -76,20 +76,19 @@ class KernelOperations:
         weight, bias = linear_weights
         product = _product(states, weight)
         form = self._form(product, site)
-        return _states(add_norm(product, bias, residual, *norm, form))
+        return self._states(add_norm(product, bias, residual, *norm, form))
 
     def norm(self, sums: Tensor, norm: tuple[Tensor, Tensor], site: Site | None) -> States:
         """Dropout of the layer normalisation of sums."""
-        return _states(norm_dropout(sums, *norm, self._form(sums, site)))
+        return self._states(norm_dropout(sums, *norm, self._form(sums, site)))
 
     def _form(self, sums: Tensor, site: Site | None) -> Form:
         has_firsts = sums.shape[2] > 1
         return Form(self.eps, _dropout(sums.shape, site), self.half_dtype, has_firsts)
 
-
-def _states(results: tuple[Tensor, Tensor | None, Tensor | None]) -> States:
-    full, half, firsts = results
-    return States(full, full if half is None else half, full if firsts is None else firsts)
+    def _states(self, results: tuple[Tensor, Tensor | None, Tensor | None]) -> States:
+        full, half, firsts = results
+        return States(full, self.dtype, half, firsts)
 
 
 def _product(states: Tensor, weights: Tensor) -> Tensor:

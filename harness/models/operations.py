@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -28,15 +28,28 @@ class Site:
     full_length: int | None = None
 
 
-class States(NamedTuple):
-    """States (members, B, T, width) of one layer."""
+@dataclass(frozen=True)
+class States:
+    """States (members, B, T, width) of one layer, in fp32, and what operations hand out with them."""
 
     full: Tensor
-    """In fp32."""
-    half: Tensor
-    """In the dtype of products."""
-    firsts: Tensor
-    """(members, B, 1, width) in fp32: the first tokens' states."""
+    dtype: torch.dtype
+    """The dtype of products."""
+    cast: Tensor | None = None
+    """The states in `dtype`."""
+    apart: Tensor | None = None
+    """(members, B, 1, width) in fp32: the first tokens' states. Their gradient then comes without zeros
+    for all other tokens."""
+
+    @property
+    def half(self) -> Tensor:
+        """The states in the dtype of products."""
+        return self.full.to(self.dtype) if self.cast is None else self.cast
+
+    @property
+    def firsts(self) -> Tensor:
+        """The first tokens' states (members, B, 1, width) in fp32."""
+        return self.full[:, :, :1] if self.apart is None else self.apart
 
 
 class Operations(Protocol):
@@ -140,16 +153,13 @@ class PlainOperations:
         """Layer normalisation of dropout(linear layer) + residual."""
         sums = linear(states, *linear_weights)
         sums = sums if site is None else sums * _mask(sums.shape, sums.dtype, site)
-        return self._states(_layer_norm(sums + residual, *norm, self.eps))
+        return States(_layer_norm(sums + residual, *norm, self.eps), self.dtype)
 
     def norm(self, sums: Tensor, norm: tuple[Tensor, Tensor], site: Site | None) -> States:
         """Dropout of the layer normalisation of sums."""
         outputs = _layer_norm(sums, *norm, self.eps)
         outputs = outputs if site is None else outputs * _mask(outputs.shape, outputs.dtype, site)
-        return self._states(outputs)
-
-    def _states(self, outputs: Tensor) -> States:
-        return States(outputs, outputs.to(self.dtype), outputs[:, :, :1])
+        return States(outputs, self.dtype)
 
 
 def _mask(shape: Sequence[int], dtype: torch.dtype, site: Site) -> Tensor:

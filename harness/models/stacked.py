@@ -6,13 +6,14 @@ Every weight has a leading member dimension. The weights lie in a few tensors (`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from harness.kernels.support import has_kernels
+from harness.kernels.support import has_kernels, lack_on_gpu
 from harness.method import Layers, Need, Pooling
 from harness.models.attention import AttentionRecord, finite_scores
 from harness.models.families import family_of
@@ -21,6 +22,7 @@ from harness.models.network import Leaf, pool
 from harness.models.operations import Operations, PlainOperations, Site, States, linear
 from harness.models.word_table import WordTable, look_up_rows, select_members
 from harness.pooling_table import pooling_row
+from harness.runtime.progress import say
 from harness.runtime.randomness import DropoutKey, dropped_levels
 
 
@@ -172,8 +174,7 @@ class StackedClassifier:
         if "projection" in weights:
             bias = weights["projection_bias"].to(self.dtype)
             half = linear(states.half, weights["projection"], bias)
-            full = half.float()
-            states = States(full, half, full[:, :, :1])
+            states = States(half.float(), self.dtype)
         return states
 
     def _positions(self, table: Tensor, ids: Tensor) -> Tensor:
@@ -201,7 +202,7 @@ class StackedClassifier:
         """The states after a layer; with `first` of the first tokens only."""
         length, site = states.full.shape[2] if first else None, 1 + 3 * layer
         attention_site = self._site(key, site, "attention", length)
-        context = self._attention(states.half, padding, weights, attention_site, first, attention)
+        context = self._attention(states, padding, weights, attention_site, first, attention)
         states = self.operations.add_norm(
             context,
             (weights["mix"], weights["mix_bias"]),
@@ -220,7 +221,7 @@ class StackedClassifier:
 
     def _attention(
         self,
-        states: Tensor,
+        states: States,
         padding: Tensor,
         weights: Mapping[str, Tensor],
         site: Site | None,
@@ -228,19 +229,19 @@ class StackedClassifier:
         attention: AttentionRecord,
     ) -> Tensor:
         """Contexts (members, B, T, width); with `first` the first token's, (members, B, 1, width)."""
-        members, examples, _, width = states.shape
+        members, examples, _, width = states.full.shape
         weight, bias, split = weights["attention"], weights["attention_bias"], self.operations
         if first:
             sizes = [width, 2 * width]
             query_weight, key_value_weight = weight.split(sizes, 1)
             query_bias, key_value_bias = bias.split(sizes, 1)
-            first_states = states[:, :, :1]
+            first_states = states.firsts.to(self.dtype)
             (queries,) = split.split_heads(first_states, query_weight, query_bias, self.heads, 1)
             keys, values = split.split_heads(
-                states, key_value_weight, key_value_bias, self.heads, 2
+                states.half, key_value_weight, key_value_bias, self.heads, 2
             )
         else:
-            queries, keys, values = split.split_heads(states, weight, bias, self.heads, 3)
+            queries, keys, values = split.split_heads(states.half, weight, bias, self.heads, 3)
         by_heads = (members, examples, self.heads)
         contexts = self.operations.contexts(
             (queries, keys, values), padding, by_heads, site, attention
@@ -278,7 +279,14 @@ class StackedClassifier:
 
 def _operations(device: torch.device, *arguments: Any) -> Operations:
     if not has_kernels(device):
+        if device.type == "cuda":
+            _tell_lack(lack_on_gpu())
         return PlainOperations(*arguments)
     from harness.models.kernel_operations import KernelOperations
 
     return KernelOperations(*arguments)
+
+
+@cache
+def _tell_lack(lack: str | None) -> None:
+    say(f"warning: no kernels: {lack}; training takes longer and more memory")

@@ -32,8 +32,8 @@ from harness.runtime.memory import Portions, free_memory, lacks_memory
 from harness.runtime.progress import say
 from harness.runtime.randomness import DropoutKey
 from harness.training.live_teacher import LiveTeacher
-from harness.training.member_optimizer import make_optimizer
 from harness.training.method_groups import MethodGroup, group_members
+from harness.training.optimizer import make_optimizer
 from harness.training.recipe import Member, Recipe, engine_of
 
 
