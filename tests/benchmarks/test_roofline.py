@@ -7,7 +7,6 @@ import torch
 
 from benchmarks.roofline import MEMORY_RATE, PRODUCT_RATE, Counter, main
 
-
 TINY = ["--shape", "tiny", "--device", "cpu", "--width", "24", "--batch-size", "4"]
 
 
