@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,17 +250,22 @@ def test_a_scheduler_that_dies_is_one_line_and_the_same_command_goes_on(
     scheduler.stderr.close()
 
 
-def start_cluster(port: int, folder: Path) -> list[subprocess.Popen[bytes]]:
-    """A Dask scheduler, and four workers that it starts again when they die."""
-    program = [sys.executable, "-m"]
-    scheduler = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)]
-    worker = ["distributed.cli.dask_worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1"]
-    worker += ["--memory-limit", "0", "--nworkers", "4", "--local-directory", str(folder)]
+def start_scheduler(port: int, folder: Path) -> subprocess.Popen[bytes]:
+    """A Dask scheduler."""
+    return start("scheduler", ["--host", "127.0.0.1", "--port", str(port)], folder)
+
+
+def start_workers(port: int, folder: Path) -> subprocess.Popen[bytes]:
+    """Four workers, in a program that starts them again. It ends if one dies while it starts."""
+    options = ["--nthreads", "1", "--memory-limit", "0", "--nworkers", "4"]
+    address = f"tcp://127.0.0.1:{port}"
+    return start("worker", [address, *options, "--local-directory", str(folder)], folder)
+
+
+def start(name: str, arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+    program = [sys.executable, "-m", f"distributed.cli.dask_{name}", "--no-dashboard"]
     with (folder / "cluster.log").open("ab") as log:
-        return [
-            subprocess.Popen([*program, *command, "--no-dashboard"], stderr=log)
-            for command in (scheduler, worker)
-        ]
+        return subprocess.Popen([*program, *arguments], stderr=log)
 
 
 def worker_processes(nanny: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -286,14 +291,16 @@ def test_a_study_whose_workers_and_scheduler_are_killed_at_random(
     ]
     killed, codes = 0, []
     for number in range(2):
-        scheduler, nanny = start_cluster(port, tmp_path)
+        scheduler, nanny = start_scheduler(port, tmp_path), start_workers(port, tmp_path)
         driver = Study(arguments, out, tmp_path / "nb")
         while not driver.join(4.0):
             if number == 0 and killed == 4:
                 scheduler.kill()
                 driver.join()
                 break
-            if (out / "teachers").is_dir() and (found := worker_processes(nanny)):
+            if nanny.poll() is not None:
+                nanny = start_workers(port, tmp_path)
+            elif (out / "teachers").is_dir() and (found := worker_processes(nanny)):
                 random.choice(found).kill()
                 killed += 1
         for process in (nanny, scheduler):
