@@ -13,6 +13,7 @@ LEVELS = [
     {"errors", "metric_table", "pooling_table"},
     {"config"},
     {"compose"},
+    {"kernels"},
     {"runtime", "method", "stats"},
     {"storage", "demo"},
     {"data"},

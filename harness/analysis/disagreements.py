@@ -185,9 +185,15 @@ class _Trials:
         """The share of pairs of trials in which this method's error is less (examples,)."""
         if not self.answers.is_regression:
             return (1 - self.mean_errors()) * other.mean_errors()
-        shares = np.zeros(self.errors.shape[1])
-        for weight, errors in zip(self.weights, self.errors, strict=True):
-            shares += weight * (other.weights @ (errors < other.errors))
+        shares = np.empty(self.errors.shape[1])
+        for example, (errors, other_errors) in enumerate(
+            zip(self.errors.T, other.errors.T, strict=True)
+        ):
+            order = np.argsort(other_errors)
+            # The weight of the other's trials from a place of their order to the last.
+            weights = np.append(np.cumsum(other.weights[order][::-1])[::-1], 0.0)
+            greater = np.searchsorted(other_errors[order], errors, side="right")
+            shares[example] = self.weights @ weights[greater]
         return shares
 
     def side(self, wins: Floats, rows: Rows) -> Side:

@@ -6,20 +6,23 @@ Every weight has a leading member dimension. The weights lie in a few tensors (`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import PretrainedConfig
-from transformers.activations import ACT2FN
 
+from harness.kernels.support import has_kernels, lack_on_gpu
 from harness.method import Layers, Need, Pooling
-from harness.models.attention import AttentionRecord, finite_scores, masked_product
+from harness.models.attention import AttentionRecord, finite_scores
 from harness.models.families import family_of
 from harness.models.flat_weights import LAYER_WEIGHTS, layout
 from harness.models.network import Leaf, pool
+from harness.models.operations import Operations, PlainOperations, Site, States, linear
 from harness.models.word_table import WordTable, look_up_rows, select_members
 from harness.pooling_table import pooling_row
+from harness.runtime.progress import say
 from harness.runtime.randomness import DropoutKey, dropped_levels
 
 
@@ -45,7 +48,7 @@ class StackedClassifier:
         self.layers = int(config.num_hidden_layers)
         self.heads = int(config.num_attention_heads)
         self.eps = float(config.layer_norm_eps)
-        self.activation = ACT2FN[config.hidden_act]
+        self.operations = _operations(device, dtype, self.eps, config.hidden_act)
         self.family = family_of(config)
         head_rate = getattr(config, "classifier_dropout", None)
         self.rates = {
@@ -104,18 +107,21 @@ class StackedClassifier:
         """The layers of all members, as `Network.forward` describes them."""
         attention = AttentionRecord(needs)
         first_only = not needs and (pooling is None or pooling_row(pooling).tokens == "first")
-        tokens = self._encode(batch, key, first_only, attention)
-        logits = self._head(tokens[-1][:, :, 0], key)
+        all_states = self._encode(batch, key, first_only, attention)
+        logits = self._head(all_states[-1].firsts[:, :, 0], key)
         members, examples, _ = batch["input_ids"].shape
         states = logits.new_zeros(members, examples, 0, 0)
         if pooling is not None:
             mask = batch["attention_mask"].flatten(0, 1)
-            layers = [layer_tokens.flatten(0, 1) for layer_tokens in tokens[1:]]
+            is_first = pooling_row(pooling).tokens == "first"
+            layers = [
+                (layer.firsts if is_first else layer.full).flatten(0, 1) for layer in all_states[1:]
+            ]
             states = pool(layers, mask, pooling).unflatten(0, (members, examples))
         return Layers(
             logits,
             states,
-            tuple(tokens) if "tokens" in needs else (),
+            tuple(layer.full for layer in all_states) if "tokens" in needs else (),
             finite_scores(attention.scores, batch["attention_mask"]),
             tuple(attention.queries),
             tuple(attention.keys),
@@ -128,25 +134,21 @@ class StackedClassifier:
         key: DropoutKey | None,
         first_only: bool,
         attention: AttentionRecord,
-    ) -> list[Tensor]:
-        """States (members, B, T, width) of the embeddings and after every layer, in fp32.
+    ) -> list[States]:
+        """The states of the embeddings and after every layer.
 
         With `first_only` the last layer computes the first token's states only, (members, B, 1, width):
         no logit depends on other tokens' last states.
         """
-        members, examples, length = batch["input_ids"].shape
-        kinds = {"products": self.dtype, "biases": self.dtype, "scales": torch.float32}
+        bias_dtype = self.operations.bias_dtype
+        kinds = {"products": self.dtype, "biases": bias_dtype, "scales": torch.float32}
         weights = {
             key: value
             for kind, dtype in kinds.items()
             for key, value in self.blocks[kind].split(dtype).items()
         }
         states = self._embed(batch, key, weights)
-        padding = states.new_zeros(members * examples, 1, 1, length, dtype=self.dtype)
-        is_padding = batch["attention_mask"].view_as(padding) == 0
-        padding.masked_fill_(is_padding, torch.finfo(self.dtype).min)
-        # One row for each head. `_attention` adds the rows to the products of queries and keys.
-        padding = padding.expand(-1, self.heads, -1, -1).reshape(-1, 1, length)
+        padding = self.operations.padding(batch["attention_mask"], self.heads)
         all_states = [states]
         for layer in range(self.layers):
             first = first_only and layer == self.layers - 1
@@ -160,101 +162,93 @@ class StackedClassifier:
         batch: Mapping[str, Tensor],
         key: DropoutKey | None,
         weights: Mapping[str, Tensor],
-    ) -> Tensor:
-        """States (members, B, T, width) of the embeddings, in fp32."""
+    ) -> States:
+        """The states of the embeddings."""
         tables = self.blocks["embedding_tables"].split(torch.float32)
         norm = self.blocks["embedding_scales"].split(torch.float32)
-        positions = look_up_rows(tables["positions"], self._positions(batch["input_ids"]))
+        positions = self._positions(tables["positions"], batch["input_ids"])
         words = self.words.look_up(batch["input_ids"], training=key is not None)
         sums = words + look_up_rows(tables["types"], batch["token_type_ids"]) + positions
-        states = _layer_norm(sums, norm["scale"], norm["shift"], self.eps)
-        states = self._dropout(states, key, 0, "hidden")
+        site = self._site(key, 0, "hidden")
+        states = self.operations.norm(sums, (norm["scale"], norm["shift"]), site)
         if "projection" in weights:
-            projection, bias = weights["projection"], weights["projection_bias"]
-            states = _linear(states.to(self.dtype), projection, bias).float()
+            bias = weights["projection_bias"].to(self.dtype)
+            half = linear(states.half, weights["projection"], bias)
+            states = States(half.float(), self.dtype)
         return states
 
-    def _positions(self, ids: Tensor) -> Tensor:
-        """Rows of the position embeddings, (1 or members, 1 or B, T), for token ids (members, B, T).
+    def _positions(self, table: Tensor, ids: Tensor) -> Tensor:
+        """Position embeddings (members, 1 or B, T, width) from a table, for token ids (members, B, T).
 
         From `zero` a token's row is its place in the sequence. From `padding` the rows count the tokens
         that are no padding, from the row after the padding id's.
         """
         if self.family.positions_from == "zero":
-            return torch.arange(ids.shape[-1], device=ids.device).expand(1, 1, -1)
+            return table[:, None, : ids.shape[-1]]
         pad = int(self.config.pad_token_id)
         is_token = (ids != pad).long()
-        return is_token.cumsum(-1) * is_token + pad
+        return look_up_rows(table, is_token.cumsum(-1) * is_token + pad)
 
     def _layer(
         self,
         layer: int,
-        states: Tensor,
+        states: States,
         padding: Tensor,
         weights: Mapping[str, Tensor],
         key: DropoutKey | None,
         first: bool,
         attention: AttentionRecord,
-    ) -> Tensor:
-        """States (members, B, T, width) after a layer; with `first` (members, B, 1, width)."""
-        length, site = states.shape[2] if first else None, 1 + 3 * layer
-        context = self._attention(states, padding, weights, key, site, first, attention)
-        states = states[:, :, :1] if first else states
-        sums = _linear(context, weights["mix"], weights["mix_bias"])
-        sums = self._dropout(sums, key, site + 1, "hidden", length) + states
-        states = _layer_norm(sums, weights["mix_scale"], weights["mix_shift"], self.eps)
-        features = _linear(states.to(self.dtype), weights["inner"], weights["inner_bias"])
-        sums = _linear(self.activation(features), weights["outer"], weights["outer_bias"])
-        sums = self._dropout(sums, key, site + 2, "hidden", length) + states
-        return _layer_norm(sums, weights["outer_scale"], weights["outer_shift"], self.eps)
+    ) -> States:
+        """The states after a layer; with `first` of the first tokens only."""
+        length, site = states.full.shape[2] if first else None, 1 + 3 * layer
+        attention_site = self._site(key, site, "attention", length)
+        context = self._attention(states, padding, weights, attention_site, first, attention)
+        states = self.operations.add_norm(
+            context,
+            (weights["mix"], weights["mix_bias"]),
+            states.firsts if first else states.full,
+            (weights["mix_scale"], weights["mix_shift"]),
+            self._site(key, site + 1, "hidden", length),
+        )
+        features = self.operations.activate(states.half, weights["inner"], weights["inner_bias"])
+        return self.operations.add_norm(
+            features,
+            (weights["outer"], weights["outer_bias"]),
+            states.full,
+            (weights["outer_scale"], weights["outer_shift"]),
+            self._site(key, site + 2, "hidden", length),
+        )
 
     def _attention(
         self,
-        states: Tensor,
+        states: States,
         padding: Tensor,
         weights: Mapping[str, Tensor],
-        key: DropoutKey | None,
-        site: int,
+        site: Site | None,
         first: bool,
         attention: AttentionRecord,
     ) -> Tensor:
         """Contexts (members, B, T, width); with `first` the first token's, (members, B, 1, width)."""
-        members, examples, length, width = states.shape
-        weight, bias = weights["attention"], weights["attention_bias"]
+        members, examples, _, width = states.full.shape
+        weight, bias, split = weights["attention"], weights["attention_bias"], self.operations
         if first:
             sizes = [width, 2 * width]
             query_weight, key_value_weight = weight.split(sizes, 1)
             query_bias, key_value_bias = bias.split(sizes, 1)
-            first_states, all_states = states[:, :, :1].to(self.dtype), states.to(self.dtype)
-            (queries,) = self._by_heads(_linear(first_states, query_weight, query_bias), 1)
-            projections = _linear(all_states, key_value_weight, key_value_bias)
-            keys, values = self._by_heads(projections, 2)
+            first_states = states.firsts.to(self.dtype)
+            (queries,) = split.split_heads(first_states, query_weight, query_bias, self.heads, 1)
+            keys, values = split.split_heads(
+                states.half, key_value_weight, key_value_bias, self.heads, 2
+            )
         else:
-            queries, keys, values = self._by_heads(_linear(states.to(self.dtype), weight, bias), 3)
-        # One operation scales, masks and multiplies.
-        scores = torch.baddbmm(
-            padding, queries, keys.transpose(1, 2), alpha=queries.shape[-1] ** -0.5
-        )
+            queries, keys, values = split.split_heads(states.half, weight, bias, self.heads, 3)
         by_heads = (members, examples, self.heads)
-        if attention.needs:
-            tensors = (scores, queries, keys, values)
-            attention.add(*(tensor.unflatten(0, by_heads) for tensor in tensors))
-        shares = scores.softmax(dim=-1)
-        shape, full_length = (*by_heads, *shares.shape[1:]), length if first else None
-        mask = self._mask(shape, shares.dtype, key, site, "attention", full_length)
-        if mask is None:
-            contexts = torch.bmm(shares, values)
-        else:
-            contexts = masked_product(shares, mask.flatten(0, 2), values)
+        contexts = self.operations.contexts(
+            (queries, keys, values), padding, by_heads, site, attention
+        )
         contexts = contexts.unflatten(0, by_heads).transpose(2, 3)
         output: Tensor = contexts.reshape(members, examples, -1, width)
         return output
-
-    def _by_heads(self, projections: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """Parts (members · B · heads, T, head width) of projections (members, B, T, parts · width)."""
-        heads = projections.unflatten(-1, (parts, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
-        split: Tensor = heads.reshape(parts, -1, projections.shape[2], heads.shape[-1])
-        return split.unbind(0)
 
     def _head(self, first: Tensor, key: DropoutKey | None) -> Tensor:
         """Logits (members, B, outputs) of the last layer's first states (members, B, width), in fp32."""
@@ -264,52 +258,35 @@ class StackedClassifier:
         head = self.family.head
         if head.drops_input:
             first = self._dropout(first, key, site, "head")
-        dense = _linear(first, weights["dense"], biases["dense_bias"])
+        dense = linear(first, weights["dense"], biases["dense_bias"])
         features = self._dropout(head.activation(dense), key, site, "head")
-        return _linear(features, weights["outputs"], biases["outputs_bias"])
+        return linear(features, weights["outputs"], biases["outputs_bias"])
 
-    def _dropout(
-        self,
-        values: Tensor,
-        key: DropoutKey | None,
-        site: int,
-        rate: str,
-        length: int | None = None,
-    ) -> Tensor:
-        """Dropout of values (members, ..., T, width).
+    def _dropout(self, values: Tensor, key: DropoutKey | None, site: int, rate: str) -> Tensor:
+        """Dropout of values (members, ..., width)."""
+        if (place := self._site(key, site, rate)) is None:
+            return values
+        return values * place.key.mask(site, values.shape, place.levels, values.dtype)
 
-        With `length` the values are the first T of that many tokens, and have the masks of these tokens.
-        """
-        mask = self._mask(values.shape, values.dtype, key, site, rate, length)
-        return values if mask is None else values * mask
-
-    def _mask(
-        self,
-        shape: Sequence[int],
-        dtype: torch.dtype,
-        key: DropoutKey | None,
-        site: int,
-        rate: str,
-        length: int | None,
-    ) -> Tensor | None:
-        """The factors of dropout for values of this shape, or None where dropout changes no value."""
+    def _site(
+        self, key: DropoutKey | None, number: int, rate: str, length: int | None = None
+    ) -> Site | None:
+        """A site of dropout, or None where dropout changes no value."""
         if key is None or self.rates[rate] == 0:
             return None
-        return key.mask(site, shape, self.rates[rate], dtype, length)
+        return Site(key, number, self.rates[rate], length)
 
 
-def _linear(states: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
-    """States (members, ..., in) times weights (members, out, in), plus bias (members, out)."""
-    if len(weights) == 1:
-        return F.linear(states, weights[0], bias[0])
-    rows = states.reshape(len(states), -1, states.shape[-1])
-    product = torch.baddbmm(bias[:, None], rows, weights.transpose(1, 2))
-    return product.view(*states.shape[:-1], -1)
+def _operations(device: torch.device, *arguments: Any) -> Operations:
+    if not has_kernels(device):
+        if device.type == "cuda":
+            _tell_lack(lack_on_gpu())
+        return PlainOperations(*arguments)
+    from harness.models.kernel_operations import KernelOperations
+
+    return KernelOperations(*arguments)
 
 
-def _layer_norm(states: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
-    """Layer normalisation of (members, B, T, width) with scale and shift (members, width)."""
-    if len(scale) == 1:
-        return F.layer_norm(states, states.shape[-1:], scale[0], shift[0], eps)
-    unit_states = F.layer_norm(states, states.shape[-1:], eps=eps)
-    return torch.addcmul(shift[:, None, None], unit_states, scale[:, None, None])
+@cache
+def _tell_lack(lack: str | None) -> None:
+    say(f"warning: no kernels: {lack}; training takes longer and more memory")

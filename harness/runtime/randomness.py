@@ -10,9 +10,15 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+from harness.kernels.support import has_kernels
+
+if TYPE_CHECKING:
+    from harness.kernels.dropout import Dropout
 
 LEVELS = 256
 """Dropout draws are bytes, so a rate is rounded to a multiple of 1/256 (0.1 becomes 26/256)."""
@@ -46,6 +52,8 @@ class DropoutKey:
         numbers = [derive("dropout", seed) for seed in seeds]
         self.members = torch.tensor(numbers, dtype=torch.int64, device=device)
         self.step = 0
+        self._table = self.members[:0, None]
+        self._table_step = -1
         self.part: tuple[int, int, int] | None = None
         """Of which examples of a batch masks are made: the first, the end, and the batch's number."""
 
@@ -63,6 +71,10 @@ class DropoutKey:
         result (..., 1, width) is the first row of a mask (..., full_length, width).
         """
         members, *sizes = shape
+        if has_kernels(self.members.device):
+            from harness.kernels.dropout import dropout_mask
+
+            return dropout_mask(shape, self.dropout(site, shape, levels, full_length), dtype)
         if self.part is not None:
             (first, end, examples), self.part = self.part, None
             whole = self.mask(site, (members, examples, *sizes[1:]), levels, dtype, full_length)
@@ -75,11 +87,32 @@ class DropoutKey:
         rows = math.prod(sizes) // columns
         stride = 0 if full_length is None else full_length * sizes[-1] // 8
         counters = _counters(stride, rows, columns, self.members.device)
-        draws = _hash(counters + (self.members + derive(self.step, site))[:, None, None])
+        draws = _hash(counters + self.numbers(site)[:, None, None])
         mask = torch.empty(members, rows, columns, dtype=dtype, device=draws.device)
         # Many times faster on CPUs than a comparison to booleans and a conversion.
         torch.ge(draws.view(torch.uint8)[..., :columns], levels, out=mask)
         return mask.mul_(LEVELS / (LEVELS - levels)).view(*shape)
+
+    def numbers(self, site: int) -> Tensor:
+        """The members' numbers (members,) at a site in this step."""
+        if self._table_step != self.step or site >= len(self._table):
+            sites = range(max(len(self._table), site + 1))
+            keys = torch.tensor([derive(self.step, number) for number in sites])
+            self._table = keys.to(self.members.device, non_blocking=True)[:, None] + self.members
+            self._table_step = self.step
+        return self._table[site]
+
+    def dropout(
+        self, site: int, shape: Sequence[int], levels: int, full_length: int | None = None
+    ) -> Dropout:
+        """The mask that `mask` would return, for a kernel that makes its factors itself."""
+        from harness.kernels.dropout import Dropout
+
+        _, *sizes = shape
+        stride = sizes[-1] * (1 if full_length is None else full_length)
+        first_example = 0 if self.part is None else self.part[0]
+        first_row = first_example * math.prod(sizes[1:-1])
+        return Dropout(self.numbers(site), levels, stride, first_row)
 
 
 _WEYL = -0x61C8864680B583EB

@@ -55,7 +55,7 @@ class MemberOptimizer:
             The learning rate that each member had in this step.
         """
         self._clip()
-        factor = _rate_factor(number, self.steps, self.training.warmup)
+        factor = rate_factor(number, self.steps, self.training.warmup)
         rates = [rate * factor for rate in self.rates]
         for row, rate in enumerate(rates):
             for group in self.adamw.param_groups[2 * row : 2 * row + 2]:
@@ -98,7 +98,7 @@ class MemberOptimizer:
                     self.adamw.state[view] = state
 
 
-def _rate_factor(step: int, steps: int, warmup: float) -> float:
+def rate_factor(step: int, steps: int, warmup: float) -> float:
     """Linear warm-up and decay: the share of the learning rate at a step (0-based)."""
     warmup_steps = max(1, round(warmup * steps))
     decay_steps = max(1, steps - warmup_steps)

@@ -32,8 +32,8 @@ from harness.runtime.memory import Portions, free_memory, lacks_memory
 from harness.runtime.progress import say
 from harness.runtime.randomness import DropoutKey
 from harness.training.live_teacher import LiveTeacher
-from harness.training.member_optimizer import MemberOptimizer
 from harness.training.method_groups import MethodGroup, group_members
+from harness.training.optimizer import make_optimizer
 from harness.training.recipe import Member, Recipe, engine_of
 
 
@@ -63,7 +63,7 @@ class Population:
         uses_teacher = any(group.uses_teacher for group in self.groups)
         self.teacher = recipe.teacher if uses_teacher else None
         self._number_groups()
-        self.optimizer = MemberOptimizer(
+        self.optimizer = make_optimizer(
             self._leaves(),
             [float(member.setting["learning_rate"]) for member in self.members],
             self.schedule.steps_per_epoch * recipe.training.epochs,

@@ -1,0 +1,202 @@
+"""A model of a training step's time on a GPU: `python -m benchmarks.roofline [--members 1,8,64]`.
+
+The benchmark counts the bytes that each operation of a step reads and writes, and the operations of its
+products. An operation takes the bytes at the rate of memory or the products at their rate, whichever is
+longer. The rates are those of an H200. No time is measured, so any device will do: on a CPU the counts
+are those of the plain operations, on a GPU those of the kernels, or with `--plain` of the plain ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from benchmarks.workload import SHAPES, make_workload
+from harness.kernels.support import forbid_kernels, has_kernels
+from harness.training.population import Population
+
+MEMORY_RATE = 4.3e12
+"""Bytes a second of an H200's memory."""
+PRODUCT_RATE = 790e12
+"""bf16 operations a second of an H200's products."""
+
+
+@dataclass
+class Count:
+    """Bytes, operations of products, and modelled seconds, of one kind of operation."""
+
+    calls: int = 0
+    moved: float = 0.0
+    operations: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass
+class Counter(TorchDispatchMode):
+    """Counts the operations of torch that compute something: views cost nothing."""
+
+    counts: dict[str, Count] = field(default_factory=lambda: defaultdict(Count))
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def add(self, name: str, moved: float, operations: float = 0.0) -> None:
+        """Count an operation."""
+        count = self.counts[name]
+        count.calls += 1
+        count.moved += moved
+        count.operations += operations
+        count.seconds += max(moved / MEMORY_RATE, operations / PRODUCT_RATE)
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        """Run an operation of torch, and count it."""
+        result = function(*arguments, **(options or {}))
+        inputs = _tensors((arguments, options))
+        old = {tensor.untyped_storage().data_ptr() for tensor in inputs}
+        made = [t for t in _tensors(result) if t.untyped_storage().data_ptr() not in old]
+        schema = function._schema.arguments
+        for argument, value in zip(schema, arguments, strict=False):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                made += _tensors(value)
+        if not made or function.overloadpacket.__name__ in ("empty", "empty_like", "new_empty"):
+            return result
+        operations = 0.0
+        if function.overloadpacket in flop_registry:
+            counted = flop_registry[function.overloadpacket]
+            operations = float(counted(*arguments, **(options or {}), out_val=result))
+        moved = sum(_size(tensor) for tensor in [*inputs, *made])
+        self.add(function.overloadpacket.__name__, moved, operations)
+        return result
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def _size(tensor: Tensor) -> float:
+    """Bytes of a tensor's numbers, each once: an expanded dimension has no numbers of its own."""
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    numbers = 1
+    for size, stride in sizes:
+        numbers *= size if stride else 1
+    return float(numbers * tensor.element_size())
+
+
+@contextmanager
+def count_kernels(counter: Counter) -> Iterator[None]:
+    """Count the kernels that run in the context: each reads or writes its tensors once.
+
+    An update reads weights and both moments, and writes them.
+    """
+    from triton.runtime import JITFunction
+
+    run = JITFunction.run
+
+    def counted_run(self: Any, *arguments: Any, **options: Any) -> Any:
+        name = f"{self.__module__.rsplit('.')[-1]}{self.__name__}"
+        moved = sum(_size(tensor) for tensor in _tensors((arguments, options)))
+        if name == "adamw_update":
+            weights, _, means, squares, *_ = arguments
+            moved += sum(map(_size, (weights, means, squares)))
+        counter.add(name, moved)
+        return run(self, *arguments, **options)
+
+    JITFunction.run = counted_run
+    try:
+        yield
+    finally:
+        JITFunction.run = run
+
+
+def count_step(population: Population, rows: int, width: int) -> dict[str, Count]:
+    """The counts of one step of a population, on its first examples, padded to a width."""
+    members = len(population.members)
+    examples = torch.arange(rows).expand(members, -1)
+    epoch = torch.tensor(0, device=population.device)
+    population.train_batch(examples, width, epoch)  # makes what later steps find
+    counter = Counter()
+    if has_kernels(population.device):
+        with count_kernels(counter), counter:
+            population.train_batch(examples, width, epoch)
+    else:
+        with counter:
+            population.train_batch(examples, width, epoch)
+    return dict(counter.counts)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Count and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", default="bert-base", choices=sorted(SHAPES))
+    parser.add_argument("--members", default="1,8")
+    parser.add_argument("--method", default="pkd-skip")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--width", type=int, default=72)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--plain", action="store_true", help="no kernels")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.plain:
+        forbid_kernels()
+    work = make_workload(
+        options.shape,
+        2 * options.batch_size,
+        options.batch_size,
+        None,
+        "rte",
+        options.device,
+        "bf16",
+    )
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = work.outputs(Path(folder)).to_device(work.arithmetic.device)
+        for size in map(int, options.members.split(",")):
+            members = [work.member(options.method, seed) for seed in range(size)]
+            population = Population(members, work.recipe(outputs, epochs=2))
+            results[size] = count_step(population, options.batch_size, options.width)
+    if options.json:
+        print(json.dumps({n: {k: vars(c) for k, c in r.items()} for n, r in results.items()}))
+    else:
+        for size, counts in results.items():
+            _show(size, counts)
+    return 0
+
+
+def _show(members: int, counts: dict[str, Count]) -> None:
+    seconds = sum(count.seconds for count in counts.values())
+    operations = sum(count.operations for count in counts.values())
+    calls = sum(count.calls for count in counts.values())
+    moved = sum(count.moved for count in counts.values()) / 1e9
+    share = operations / PRODUCT_RATE / seconds
+    title = (
+        f"{members} member(s): {calls} operations, {moved:.1f} GB, modelled {1e3 * seconds:.1f} ms, "
+        f"{100 * share:.0f} % of the products' rate"
+    )
+    table = Table("operation", "calls", "GB", "modelled ms", title=title)
+    for name, count in sorted(counts.items(), key=lambda item: -item[1].seconds)[:25]:
+        table.add_row(
+            name, str(count.calls), f"{count.moved / 1e9:.2f}", f"{1e3 * count.seconds:.2f}"
+        )
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

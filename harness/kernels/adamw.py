@@ -1,0 +1,130 @@
+"""AdamW for all members of a stacked tensor in one kernel, and the norms of their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_BLOCK = 1024
+_NUMBERS = 16_384
+"""Numbers of one partial sum of squares."""
+
+
+@triton.jit
+def _squares(gradients, partial, count, first, width, NUMBERS: tl.constexpr, BLOCK: tl.constexpr):
+    member, chunk = tl.program_id(1).to(tl.int64), tl.program_id(0).to(tl.int64)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for turn in range(NUMBERS // BLOCK):
+        element = chunk * NUMBERS + turn * BLOCK + tl.arange(0, BLOCK)
+        values = tl.load(gradients + member * count + element, mask=element < count, other=0.0)
+        total += values * values
+    tl.store(partial + member * width + first + chunk, tl.sum(total, axis=0))
+
+
+def squared_norms(gradients: Sequence[tuple[int, Tensor]], members: int) -> Tensor:
+    """The sum of squares of each member's gradients (members,).
+
+    Args:
+        gradients: tensors (k, ...) in fp32, each with the member that its first row belongs to; the
+            other rows belong to the members after that one.
+        members: the number of members.
+    """
+    chunks = [triton.cdiv(values[0].numel(), _NUMBERS) for _, values in gradients]
+    partial = torch.zeros(members, sum(chunks), device=gradients[0][1].device)
+    start = 0
+    for (first, values), width in zip(gradients, chunks, strict=True):
+        _squares[(width, len(values))](
+            values.contiguous(),
+            partial[first:],
+            values[0].numel(),
+            start,
+            partial.shape[1],
+            NUMBERS=_NUMBERS,
+            BLOCK=_BLOCK,
+        )
+        start += width
+    return partial.sum(1)
+
+
+@dataclass(frozen=True)
+class Betas:
+    """AdamW's numbers that all steps share."""
+
+    first: float = 0.9
+    second: float = 0.999
+    eps: float = 1e-8
+
+
+@triton.jit
+def _update(
+    weights,
+    gradients,
+    means,
+    squares,
+    squared_norms,
+    rates,
+    count,
+    clip_norm,
+    decay,
+    first_beta,
+    second_beta,
+    first_correction,
+    root_correction,
+    eps,
+    BLOCK: tl.constexpr,
+):
+    member = tl.program_id(1).to(tl.int64)
+    element = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = element < count
+    place = member * count + element
+    clip = tl.minimum(clip_norm / (tl.sqrt(tl.load(squared_norms + member)) + 1e-6), 1.0)
+    rate = tl.load(rates + member)
+    slopes = tl.load(gradients + place, mask=inside, other=0.0) * clip
+    mean = tl.load(means + place, mask=inside, other=0.0)
+    square = tl.load(squares + place, mask=inside, other=0.0)
+    mean += (slopes - mean) * (1.0 - first_beta)
+    square = square * second_beta + slopes * slopes * (1.0 - second_beta)
+    values = tl.load(weights + place, mask=inside, other=0.0) * (1.0 - rate * decay)
+    values -= rate / first_correction * mean / (tl.sqrt(square) / root_correction + eps)
+    tl.store(means + place, mean, mask=inside)
+    tl.store(squares + place, square, mask=inside)
+    tl.store(weights + place, values, mask=inside)
+
+
+def adamw_update(
+    weights: Tensor,
+    gradients: Tensor,
+    means: Tensor,
+    squares: Tensor,
+    squared_norms: Tensor,
+    rates: Tensor,
+    step: int,
+    decay: float,
+    clip_norm: float,
+    betas: Betas = Betas(),
+) -> None:
+    """One step of AdamW (Loshchilov and Hutter 2019) in place, with each member's clip and rate.
+
+    Args:
+        weights: (members, ...) in fp32, contiguous; `gradients`, `means` and `squares` likewise.
+        squared_norms: (members,): the sums of squares of all gradients of a member.
+        rates: (members,): the members' learning rates in this step.
+        step: the number of steps before this one.
+        decay: the weight decay.
+        clip_norm: the greatest norm of a member's gradients.
+        betas: decay of the moments, and the number that is added to the root.
+    """
+    count = weights[0].numel()
+    _update[(triton.cdiv(count, _BLOCK), len(weights))](
+        *(weights, gradients.contiguous(), means, squares, squared_norms, rates),
+        *(count, clip_norm, decay, betas.first, betas.second),
+        1.0 - betas.first ** (step + 1),
+        (1.0 - betas.second ** (step + 1)) ** 0.5,
+        betas.eps,
+        BLOCK=_BLOCK,
+    )

@@ -1,0 +1,161 @@
+"""The shares of attention as one kernel: scale, padding, softmax and dropout, forward and backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from harness.kernels.dropout import Dropout, dropout_factors, mask_arguments
+
+_NUMBERS = 4096
+"""Numbers of one program."""
+
+
+@triton.jit
+def _shares(scores, padding, row, column, inside, length, rows_of_example, scale, LEAST):
+    values = tl.load(scores + row * length + column, mask=inside, other=0.0).to(tl.float32) * scale
+    example = row // rows_of_example
+    is_padding = tl.load(padding + example * length + column, mask=inside, other=0)
+    # As a sum with the least number: rows of padding alone have equal shares.
+    values = tl.where(is_padding != 0, LEAST, values)
+    values = tl.where(column < length, values, float("-inf"))
+    values = tl.exp(values - tl.max(values, axis=1)[:, None])
+    return values / tl.sum(values, axis=1)[:, None]
+
+
+@triton.jit
+def _forward(
+    scores,
+    padding,
+    numbers,
+    shares,
+    count,
+    length,
+    rows,
+    rows_of_example,
+    first_row,
+    row_stride,
+    levels,
+    factor,
+    scale,
+    LEAST: tl.constexpr,
+    DROPS: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = (tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
+    column = tl.arange(0, BLOCK)[None, :]
+    inside = (row < count) & (column < length)
+    values = _shares(scores, padding, row, column, inside, length, rows_of_example, scale, LEAST)
+    if DROPS:
+        number = tl.load(numbers + row // rows, mask=row < count, other=0)
+        index = (row % rows + first_row) * row_stride + column
+        values *= dropout_factors(index, number, levels, factor)
+    tl.store(shares + row * length + column, values.to(shares.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _backward(
+    gradient,
+    scores,
+    padding,
+    numbers,
+    to_scores,
+    count,
+    length,
+    rows,
+    rows_of_example,
+    first_row,
+    row_stride,
+    levels,
+    factor,
+    scale,
+    LEAST: tl.constexpr,
+    DROPS: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = (tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
+    column = tl.arange(0, BLOCK)[None, :]
+    inside = (row < count) & (column < length)
+    values = _shares(scores, padding, row, column, inside, length, rows_of_example, scale, LEAST)
+    slopes = tl.load(gradient + row * length + column, mask=inside, other=0.0).to(tl.float32)
+    if DROPS:
+        number = tl.load(numbers + row // rows, mask=row < count, other=0)
+        index = (row % rows + first_row) * row_stride + column
+        slopes *= dropout_factors(index, number, levels, factor)
+    slopes = values * (slopes - tl.sum(slopes * values, axis=1)[:, None]) * scale
+    tl.store(to_scores + row * length + column, slopes.to(to_scores.dtype.element_ty), mask=inside)
+
+
+class _Softmax(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        scores: Tensor,
+        padding: Tensor,
+        members: int,
+        scale: float,
+        dropout: Dropout | None,
+    ) -> Tensor:
+        shares = torch.empty_like(scores)
+        ctx.save_for_backward(scores, padding)
+        ctx.members, ctx.scale, ctx.dropout = members, scale, dropout
+        _run(_forward, (), (scores, padding), shares, ctx)
+        return shares
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        to_scores = torch.empty_like(gradient)
+        _run(_backward, (gradient.contiguous(),), ctx.saved_tensors, to_scores, ctx)
+        return to_scores, None, None, None, None
+
+
+def _run(
+    kernel: Any,
+    gradients: tuple[Tensor, ...],
+    inputs: tuple[Tensor, Tensor],
+    output: Tensor,
+    ctx: Any,
+) -> None:
+    scores, padding = inputs
+    length = scores.shape[-1]
+    count = scores.numel() // length
+    block = triton.next_power_of_2(length)
+    rows_of_block = max(1, _NUMBERS // block)
+    names = ("shares",) if kernel is _forward else ("to_scores",)
+    kernel[(triton.cdiv(count, rows_of_block),)](
+        *gradients,
+        *(scores, padding),
+        **dict.fromkeys(names, output),
+        **mask_arguments(ctx.dropout),
+        **{"count": count, "length": length, "scale": ctx.scale},
+        **{"rows": count // ctx.members, "rows_of_example": count // len(padding)},
+        LEAST=torch.finfo(scores.dtype).min,
+        DROPS=ctx.dropout is not None,
+        ROWS=rows_of_block,
+        BLOCK=block,
+    )
+
+
+def softmax_dropout(
+    scores: Tensor, padding: Tensor, members: int, scale: float, dropout: Dropout | None = None
+) -> Tensor:
+    """Dropout of the softmax of `scale` · scores, without shares for padding.
+
+    Args:
+        scores: (members · B · heads, rows, T), products of queries and keys.
+        padding: (members · B, T) in uint8, not 0 at tokens of padding.
+        members: the number of members.
+        scale: the factor of the scores.
+        dropout: the mask's site; None without dropout.
+
+    Returns:
+        The shares, like `scores`.
+    """
+    shares: Tensor = _Softmax.apply(scores.contiguous(), padding, members, scale, dropout)
+    return shares
