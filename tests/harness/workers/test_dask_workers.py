@@ -277,7 +277,7 @@ def worker_processes(nanny: subprocess.Popen[bytes]) -> list[psutil.Process]:
 def test_a_study_whose_workers_and_scheduler_are_killed_at_random(
     tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Four workers. One dies every four seconds; the scheduler dies once, and the command goes on."""
+    """Four workers. One dies after every four runs; the scheduler dies once, and the command goes on."""
     more = ("--trials", "40", "--keep", "report", "training.epochs=4")
     local = Study(small_pools(tmp_path / "a", tiny_encoder, *more), tmp_path / "a", tmp_path / "na")
     local.join()
@@ -289,20 +289,24 @@ def test_a_study_whose_workers_and_scheduler_are_killed_at_random(
         *small_pools(out, tiny_encoder, *more),
         *("--cluster", f"tcp://127.0.0.1:{port}"),
     ]
-    killed, codes = 0, []
+    killed, next_kill, codes = 0, 0, []
     for number in range(2):
         scheduler, nanny = start_scheduler(port, tmp_path), start_workers(port, tmp_path)
         driver = Study(arguments, out, tmp_path / "nb")
-        while not driver.join(4.0):
+        while not driver.join(1.0):
             if number == 0 and killed == 4:
                 scheduler.kill()
                 driver.join()
                 break
             if nanny.poll() is not None:
                 nanny = start_workers(port, tmp_path)
-            elif (out / "teachers").is_dir() and (found := worker_processes(nanny)):
+            elif (
+                (out / "teachers").is_dir()
+                and len(driver.writes()) >= next_kill
+                and (found := worker_processes(nanny))
+            ):
                 random.choice(found).kill()
-                killed += 1
+                killed, next_kill = killed + 1, len(driver.writes()) + 4
         for process in (nanny, scheduler):
             process.terminate()
             process.wait()
