@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -268,6 +269,15 @@ def start(name: str, arguments: Sequence[str], folder: Path) -> subprocess.Popen
         return subprocess.Popen([*program, *arguments], stderr=log)
 
 
+def stop(program: subprocess.Popen[bytes]) -> None:
+    """Kill a program and what it has started. Asked to end, Dask's workers would wait for a scheduler."""
+    if program.poll() is None:
+        for process in (*psutil.Process(program.pid).children(recursive=True), program):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    program.wait()
+
+
 def worker_processes(nanny: subprocess.Popen[bytes]) -> list[psutil.Process]:
     processes = psutil.Process(nanny.pid).children(recursive=True)
     return [one for one in processes if "spawn_main" in " ".join(one.cmdline())]
@@ -307,9 +317,8 @@ def test_a_study_whose_workers_and_scheduler_are_killed_at_random(
             ):
                 random.choice(found).kill()
                 killed, next_kill = killed + 1, len(driver.writes()) + 4
-        for process in (nanny, scheduler):
-            process.terminate()
-            process.wait()
+        stop(nanny)
+        stop(scheduler)
         codes.append(driver.answer()["code"])
     assert codes == [2, 0]
     assert killed > 4
