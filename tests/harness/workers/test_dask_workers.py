@@ -270,7 +270,7 @@ def start(name: str, arguments: Sequence[str], folder: Path) -> subprocess.Popen
 
 
 def stop(program: subprocess.Popen[bytes]) -> None:
-    """Kill a program and what it has started. Asked to end, Dask's workers would wait for a scheduler."""
+    """Kill a program and what it has started. Dask's workers would end only with a scheduler."""
     if program.poll() is None:
         for process in (*psutil.Process(program.pid).children(recursive=True), program):
             with suppress(psutil.NoSuchProcess):
