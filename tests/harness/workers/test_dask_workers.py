@@ -7,8 +7,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -250,17 +251,31 @@ def test_a_scheduler_that_dies_is_one_line_and_the_same_command_goes_on(
     scheduler.stderr.close()
 
 
-def start_cluster(port: int, folder: Path) -> list[subprocess.Popen[bytes]]:
-    """A Dask scheduler, and four workers that it starts again when they die."""
-    program = [sys.executable, "-m"]
-    scheduler = ["distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)]
-    worker = ["distributed.cli.dask_worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1"]
-    worker += ["--memory-limit", "0", "--nworkers", "4", "--local-directory", str(folder)]
+def start_scheduler(port: int, folder: Path) -> subprocess.Popen[bytes]:
+    """A Dask scheduler."""
+    return start("scheduler", ["--host", "127.0.0.1", "--port", str(port)], folder)
+
+
+def start_workers(port: int, folder: Path) -> subprocess.Popen[bytes]:
+    """Four workers, in a program that starts them again. It ends if one dies while it starts."""
+    options = ["--nthreads", "1", "--memory-limit", "0", "--nworkers", "4"]
+    address = f"tcp://127.0.0.1:{port}"
+    return start("worker", [address, *options, "--local-directory", str(folder)], folder)
+
+
+def start(name: str, arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+    program = [sys.executable, "-m", f"distributed.cli.dask_{name}", "--no-dashboard"]
     with (folder / "cluster.log").open("ab") as log:
-        return [
-            subprocess.Popen([*program, *command, "--no-dashboard"], stderr=log)
-            for command in (scheduler, worker)
-        ]
+        return subprocess.Popen([*program, *arguments], stderr=log)
+
+
+def stop(program: subprocess.Popen[bytes]) -> None:
+    """Kill a program and what it has started. Dask's workers would end only with a scheduler."""
+    if program.poll() is None:
+        for process in (*psutil.Process(program.pid).children(recursive=True), program):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+    program.wait()
 
 
 def worker_processes(nanny: subprocess.Popen[bytes]) -> list[psutil.Process]:
@@ -272,7 +287,7 @@ def worker_processes(nanny: subprocess.Popen[bytes]) -> list[psutil.Process]:
 def test_a_study_whose_workers_and_scheduler_are_killed_at_random(
     tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Four workers. One dies every four seconds; the scheduler dies once, and the command goes on."""
+    """Four workers. One dies after every four runs; the scheduler dies once, and the command goes on."""
     more = ("--trials", "40", "--keep", "report", "training.epochs=4")
     local = Study(small_pools(tmp_path / "a", tiny_encoder, *more), tmp_path / "a", tmp_path / "na")
     local.join()
@@ -284,21 +299,26 @@ def test_a_study_whose_workers_and_scheduler_are_killed_at_random(
         *small_pools(out, tiny_encoder, *more),
         *("--cluster", f"tcp://127.0.0.1:{port}"),
     ]
-    killed, codes = 0, []
+    killed, next_kill, codes = 0, 0, []
     for number in range(2):
-        scheduler, nanny = start_cluster(port, tmp_path)
+        scheduler, nanny = start_scheduler(port, tmp_path), start_workers(port, tmp_path)
         driver = Study(arguments, out, tmp_path / "nb")
-        while not driver.join(4.0):
+        while not driver.join(1.0):
             if number == 0 and killed == 4:
                 scheduler.kill()
                 driver.join()
                 break
-            if (out / "teachers").is_dir() and (found := worker_processes(nanny)):
+            if nanny.poll() is not None:
+                nanny = start_workers(port, tmp_path)
+            elif (
+                (out / "teachers").is_dir()
+                and len(driver.writes()) >= next_kill
+                and (found := worker_processes(nanny))
+            ):
                 random.choice(found).kill()
-                killed += 1
-        for process in (nanny, scheduler):
-            process.terminate()
-            process.wait()
+                killed, next_kill = killed + 1, len(driver.writes()) + 4
+        stop(nanny)
+        stop(scheduler)
         codes.append(driver.answer()["code"])
     assert codes == [2, 0]
     assert killed > 4
