@@ -157,6 +157,15 @@ def test_shares_of_attention(drops: bool, rows: int) -> None:
     assert_same([found], [expected], [scores])
 
 
+def test_gradients_of_shares_that_lie_column_by_column() -> None:
+    scores = drawn(MEMBERS * EXAMPLES, 4, LENGTH)
+    padding = torch.zeros(MEMBERS * EXAMPLES, LENGTH, dtype=torch.uint8, device=DEVICE)
+    gradient = torch.randn(MEMBERS * EXAMPLES, LENGTH, 4, device=DEVICE).transpose(1, 2)
+    results = [softmax_dropout(scores, padding, MEMBERS, 0.3), (0.3 * scores).softmax(-1)]
+    found, expected = (torch.autograd.grad(result, [scores], gradient) for result in results)
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("parts", [1, 2, 3])
 def test_split_of_heads(parts: int) -> None:
     product = drawn(MEMBERS, EXAMPLES, LENGTH, parts * WIDTH)
@@ -222,6 +231,29 @@ def test_updates_are_those_of_adamw_with_clipping() -> None:
         torch.testing.assert_close(ours[0][row], parts[0].detach(), atol=1e-5, rtol=1e-5)
         if row:
             torch.testing.assert_close(ours[1][row - 1], parts[1].detach(), atol=1e-5, rtol=1e-5)
+
+
+def test_updates_are_exact_to_the_precision_of_fp32() -> None:
+    """The first moments and the decay of weights, by hand in double precision."""
+    weights, gradients = torch.ones(1, 8, device=DEVICE), torch.full((1, 8), 0.5, device=DEVICE)
+    means, squares = torch.zeros_like(weights), torch.zeros_like(weights)
+    one = torch.ones(1, device=DEVICE)
+    adamw_update(weights, gradients, means, squares, one, one * 1e-3, 0, 0.0, 10.0)
+    expected = {0.05: means, 0.25 * 0.001: squares, 1 - 1e-3: weights}
+    for number, values in expected.items():
+        torch.testing.assert_close(
+            values.double(), torch.full_like(values, number, dtype=torch.float64), atol=0, rtol=2e-7
+        )
+    # Without gradients a weight of 0.75 loses rate * decay = 3.4 units of its last place in a step.
+    unit = 2.0**-24
+    weights, gradients = torch.full_like(weights, 0.75), torch.zeros_like(weights)
+    rate, decay = 3.4 * unit / 0.75, 1.0
+    for _ in range(100):
+        adamw_update(
+            *(weights, gradients, torch.zeros_like(weights), torch.zeros_like(weights)),
+            *(one, one * rate, 0, decay, 10.0),
+        )
+    torch.testing.assert_close(weights, 0.75 - torch.full_like(weights, 300 * unit), atol=0, rtol=0)
 
 
 def test_a_mask_has_no_state() -> None:
