@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from harness.kernels.dropout import SIZES_OF_BATCHES
 from harness.kernels.normalisation import rows_of_program
 
 _COLUMNS = 256
@@ -18,7 +19,7 @@ _DENSITY = tl.constexpr(0.3989422804014327)
 """The density of the normal distribution at 0."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES_OF_BATCHES)
 def _gelu(product, bias, outputs, rows, width, bias_stride, COLUMNS: tl.constexpr):
     row, member = tl.program_id(0), tl.program_id(2).to(tl.int64)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
@@ -30,7 +31,7 @@ def _gelu(product, bias, outputs, rows, width, bias_stride, COLUMNS: tl.constexp
     tl.store(outputs + place, values.to(outputs.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES_OF_BATCHES)
 def _gelu_backward(
     gradient,
     product,
@@ -40,15 +41,15 @@ def _gelu_backward(
     rows,
     width,
     bias_stride,
-    ROWS_EACH: tl.constexpr,
+    rows_each,
     COLUMNS: tl.constexpr,
 ):
     chunk, member = tl.program_id(0).to(tl.int64), tl.program_id(2).to(tl.int64)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     biases = tl.load(bias + member * bias_stride + column, mask=column < width, other=0.0)
     to_bias = tl.zeros((COLUMNS,), tl.float32)
-    for turn in range(ROWS_EACH):
-        row = chunk * ROWS_EACH + turn
+    for turn in range(rows_each):
+        row = chunk * rows_each + turn
         inside = (column < width) & (row < rows)
         place = (member * rows + row) * width + column
         values = tl.load(product + place, mask=inside, other=0.0).to(tl.float32) + biases
@@ -85,8 +86,7 @@ class _Gelu(torch.autograd.Function):
         partial = bias.new_empty(members, triton.cdiv(rows, rows_each), width)
         _gelu_backward[(partial.shape[1], triton.cdiv(width, _COLUMNS), members)](
             *(gradient.contiguous(), product, bias, to_product, partial),
-            *(rows, width, bias.stride(0)),
-            ROWS_EACH=rows_each,
+            *(rows, width, bias.stride(0), rows_each),
             COLUMNS=_COLUMNS,
             num_warps=1,
         )
@@ -102,7 +102,7 @@ def bias_gelu(product: Tensor, bias: Tensor) -> Tensor:
     return outputs
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES_OF_BATCHES)
 def _split_heads(
     product,
     bias,
@@ -132,7 +132,7 @@ def _split_heads(
         tl.store(target + place, values.to(first.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES_OF_BATCHES)
 def _split_heads_backward(
     first,
     second,
@@ -142,8 +142,8 @@ def _split_heads_backward(
     rows,
     length,
     heads,
+    rows_each,
     SIZE: tl.constexpr,
-    ROWS_EACH: tl.constexpr,
     PARTS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -153,8 +153,8 @@ def _split_heads_backward(
     for part in tl.static_range(PARTS):
         gradient = first if part == 0 else second if part == 1 else third
         to_bias = tl.zeros((COLUMNS,), tl.float32)
-        for turn in range(ROWS_EACH):
-            row = chunk * ROWS_EACH + turn
+        for turn in range(rows_each):
+            row = chunk * rows_each + turn
             inside = (column < width) & (row < rows)
             example, token = member * (rows // length) + row // length, row % length
             source = ((example * heads + column // SIZE) * length + token) * SIZE + column % SIZE
@@ -199,9 +199,8 @@ class _Heads(torch.autograd.Function):
         first, second, third = (*(g.contiguous() for g in gradients), None, None)[:3]
         _split_heads_backward[(chunks, triton.cdiv(width, _COLUMNS), members)](
             *(first, second, third, to_product, partial),
-            *(rows, length, heads),
+            *(rows, length, heads, rows_each),
             SIZE=size,
-            ROWS_EACH=rows_each,
             PARTS=parts,
             COLUMNS=_COLUMNS,
             num_warps=1,

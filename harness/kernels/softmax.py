@@ -9,7 +9,13 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from harness.kernels.dropout import Dropout, dropout_factors, mask_arguments
+from harness.kernels.dropout import (
+    SIZES_OF_BATCHES,
+    UNALIGNED,
+    Dropout,
+    dropout_factors,
+    mask_arguments,
+)
 
 _NUMBERS = 1024
 """Numbers of one program: with more, the registers of a thread do not hold them."""
@@ -28,7 +34,11 @@ def _shares(scores, padding, row, column, inside, length, rows_of_example, scale
     return values / tl.sum(values, axis=1)[:, None]
 
 
-@triton.jit
+_SIZES = ("count", *(size for size in SIZES_OF_BATCHES if size != "length"))
+"""Not the length: threads read eight neighbours at once where 16 divides it."""
+
+
+@triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=UNALIGNED)
 def _forward(
     scores,
     padding,
@@ -60,7 +70,7 @@ def _forward(
     tl.store(shares + place, values.to(shares.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=UNALIGNED)
 def _backward(
     gradient,
     scores,
