@@ -44,9 +44,17 @@ class WeightBlock:
     values: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def load(self, weights: Sequence[Mapping[str, Tensor]], device: torch.device) -> None:
-        """Copy the members' `weights`, one mapping by name for each member, to the device."""
+        """Copy the members' `weights`, one mapping by name for each member, to the device.
+
+        What all members share in memory is copied to the device once.
+        """
         names = [name for piece in self.pieces for name in piece.names]
         numbers = sum(math.prod(piece.shape) for piece in self.pieces)
+        first = weights[0]
+        if all(own[name].data_ptr() == first[name].data_ptr() for own in weights for name in names):
+            row = torch.cat([first[name].flatten() for name in names])
+            self.values = row.to(device, torch.float32).repeat(len(weights), 1)
+            return
         self.values = torch.empty(len(weights), numbers, device=device)
         for row, member_weights in zip(self.values, weights, strict=True):
             row.copy_(torch.cat([member_weights[name].flatten() for name in names]))

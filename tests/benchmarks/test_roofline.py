@@ -7,6 +7,8 @@ import torch
 
 from benchmarks.roofline import MEMORY_RATE, PRODUCT_RATE, Counter, main
 
+TINY = ["--shape", "tiny", "--device", "cpu", "--width", "24", "--batch-size", "4"]
+
 
 def counted(function: object) -> dict[str, tuple[int, float, float]]:
     counter = Counter()
@@ -40,45 +42,12 @@ def test_what_changes_in_place_is_read_and_written() -> None:
 def test_a_step_of_more_members_moves_more_and_the_model_takes_the_longer(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert (
-        main(
-            [
-                "--shape",
-                "tiny",
-                "--device",
-                "cpu",
-                "--members",
-                "1,2",
-                "--width",
-                "24",
-                "--batch-size",
-                "4",
-                "--json",
-            ]
-        )
-        == 0
-    )
+    assert main([*TINY, "--members", "1,2", "--json"]) == 0
     results = json.loads(capsys.readouterr().out)
     moved = {size: sum(c["moved"] for c in counts.values()) for size, counts in results.items()}
     assert 1.5 * moved["1"] < moved["2"] < 2.2 * moved["1"]
     for count in results["2"].values():
         least = max(count["moved"] / MEMORY_RATE, count["operations"] / PRODUCT_RATE)
         assert count["seconds"] >= least * 0.999
-    assert (
-        main(
-            [
-                "--shape",
-                "tiny",
-                "--device",
-                "cpu",
-                "--members",
-                "1",
-                "--width",
-                "24",
-                "--batch-size",
-                "4",
-            ]
-        )
-        == 0
-    )
+    assert main([*TINY, "--members", "1"]) == 0
     assert "of the products' rate" in " ".join(capsys.readouterr().out.split())

@@ -21,6 +21,7 @@ from harness.training.member_optimizer import MemberOptimizer
 from harness.training.optimizer import make_optimizer
 from tests.harness.models.test_stacked import CONFIGS, batch_of, models_of
 
+pytestmark = pytest.mark.gpu
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 EVERYTHING: frozenset[Need] = frozenset({"tokens", "scores", "qkv"})
 

@@ -16,6 +16,7 @@ from harness.kernels.softmax import softmax_dropout
 from harness.models.kernel_operations import times_transposed
 from harness.runtime.randomness import DropoutKey
 
+pytestmark = pytest.mark.gpu
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 MEMBERS, EXAMPLES, LENGTH, WIDTH, HEADS = 3, 2, 5, 12, 4
 SHAPE = (MEMBERS, EXAMPLES, LENGTH, WIDTH)

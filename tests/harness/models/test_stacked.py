@@ -357,3 +357,36 @@ def test_what_cannot_be_stacked_is_known() -> None:
     assert all(can_stack(config) for config in CONFIGS.values())
     assert not can_stack(MegatronBertConfig(**SIZES))
     assert not can_stack(ErnieConfig(**SIZES, use_task_id=True))
+
+
+def test_weights_that_members_share_are_copied_to_the_device_once() -> None:
+    """The head is each member's own, as a student's seed draws it. The rest has the same memory."""
+    shared, *others = models_of(CONFIGS["bert"], 3)
+    rest = shared.state_dict()
+    weights = [
+        {**rest, **{n: v for n, v in model.state_dict().items() if n.startswith("classifier")}}
+        for model in (shared, *others)
+    ]
+    copies = [{name: value.clone() for name, value in own.items()} for own in weights]
+    moved: list[torch.Size] = []
+    to = Tensor.to
+
+    def counted(values: Tensor, *arguments: object, **options: object) -> Tensor:
+        moved.append(values.shape)
+        return to(values, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tensor, "to", counted)
+        network = StackedClassifier(shared.config, weights, CPU, torch.float32)
+        once = len(moved)
+        apart = StackedClassifier(shared.config, copies, CPU, torch.float32)
+    assert once - 5 == len(moved) - once  # five of the seven blocks have no weight of the head
+    for name, block in network.blocks.items():
+        assert torch.equal(block.values, apart.blocks[name].values)
+    with torch.no_grad():
+        network.blocks["products"].values[0] += 1
+    assert torch.equal(network.blocks["products"].values[1], apart.blocks["products"].values[1])
+    assert torch.equal(
+        rest["bert.encoder.layer.0.output.dense.weight"],
+        copies[1]["bert.encoder.layer.0.output.dense.weight"],
+    )
