@@ -83,7 +83,8 @@ def _update(
     element = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = element < count
     place = member * count + element
-    clip = tl.minimum(clip_norm / (tl.sqrt(tl.load(squared_norms + member)) + 1e-6), 1.0)
+    clip = clip_norm / (tl.sqrt(tl.load(squared_norms + member)) + 1e-6)
+    clip = tl.where(clip > 1.0, 1.0, clip)  # tl.minimum would make 1 of NaN
     rate = tl.load(rates + member)
     slopes = tl.load(gradients + place, mask=inside, other=0.0) * clip
     mean = tl.load(means + place, mask=inside, other=0.0)

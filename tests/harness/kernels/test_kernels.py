@@ -257,6 +257,17 @@ def test_updates_are_exact_to_the_precision_of_fp32() -> None:
     torch.testing.assert_close(weights, 0.75 - torch.full_like(weights, 300 * unit), atol=0, rtol=0)
 
 
+def test_a_gradient_that_is_no_number_spoils_all_weights_of_its_member() -> None:
+    """As clipping in PyTorch does, so that no part of such a member seems to train on."""
+    weights, gradients = torch.ones(2, 8, device=DEVICE), torch.ones(2, 8, device=DEVICE)
+    gradients[1, 3] = torch.nan
+    means, squares = torch.zeros_like(weights), torch.zeros_like(weights)
+    norms, rates = squared_norms([(0, gradients)], 2), torch.full((2,), 1e-3, device=DEVICE)
+    adamw_update(weights, gradients, means, squares, norms, rates, 0, 0.0, 10.0)
+    assert weights[0].isfinite().all()
+    assert weights[1].isnan().all()
+
+
 def test_a_mask_has_no_state() -> None:
     dropout = Dropout(torch.tensor([3, 4, 5], device=DEVICE), LEVELS, 8)
     first, second = (dropout_mask((3, 2, 8), dropout, torch.float32) for _ in range(2))
