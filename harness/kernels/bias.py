@@ -8,6 +8,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from harness.kernels.dropout import SIZES_OF_BATCHES
 from harness.kernels.normalisation import rows_of_program
@@ -77,6 +78,7 @@ class _Gelu(torch.autograd.Function):
         return outputs
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         product, bias = ctx.saved_tensors
         members, width = bias.shape
@@ -189,6 +191,7 @@ class _Heads(torch.autograd.Function):
         return tuple(outputs)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
         members, examples, length, heads, size = ctx.sizes
         parts, width, rows = len(gradients), heads * size, examples * length

@@ -9,6 +9,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from harness.kernels.dropout import (
     SIZES_OF_BATCHES,
@@ -209,6 +210,7 @@ class _Norm(torch.autograd.Function):
         return states, half, firsts
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         sums, bias, scale = ctx.saved_tensors
         adds = bias is not None

@@ -8,6 +8,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from harness.kernels.dropout import (
     SIZES_OF_BATCHES,
@@ -122,6 +123,7 @@ class _Softmax(torch.autograd.Function):
         return shares
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         to_scores = torch.empty_like(ctx.saved_tensors[0])
         _run(_backward, (gradient.contiguous(),), ctx.saved_tensors, to_scores, ctx)

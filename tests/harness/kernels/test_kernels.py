@@ -10,7 +10,7 @@ pytest.importorskip("triton", reason="Triton is not installed")
 
 from harness.kernels.adamw import adamw_update, squared_norms
 from harness.kernels.bias import bias_gelu, bias_heads
-from harness.kernels.dropout import Dropout, dropout_mask
+from harness.kernels.dropout import dropout_mask
 from harness.kernels.normalisation import Form, add_norm, norm_dropout
 from harness.kernels.softmax import softmax_dropout
 from harness.models.kernel_operations import times_transposed
@@ -268,7 +268,18 @@ def test_a_gradient_that_is_no_number_spoils_all_weights_of_its_member() -> None
     assert weights[1].isnan().all()
 
 
-def test_a_mask_has_no_state() -> None:
-    dropout = Dropout(torch.tensor([3, 4, 5], device=DEVICE), LEVELS, 8)
-    first, second = (dropout_mask((3, 2, 8), dropout, torch.float32) for _ in range(2))
-    assert torch.equal(first, second)
+def test_second_gradients_are_refused() -> None:
+    """Kernels leave no graph, so a second gradient would lack their part."""
+    values, bias = drawn(MEMBERS, LENGTH, WIDTH), drawn(MEMBERS, WIDTH)
+    scale, shift = drawn(MEMBERS, WIDTH), drawn(MEMBERS, WIDTH)
+    padding = torch.zeros(MEMBERS, WIDTH, dtype=torch.uint8, device=DEVICE)
+    results = [
+        bias_gelu(values, bias),
+        bias_heads(values[:, None], bias, HEADS, 1)[0],
+        norm_dropout(values[:, None], scale, shift, Form(1e-12))[0],
+        softmax_dropout(values, padding, MEMBERS, 0.3),
+    ]
+    for result in results:
+        (gradient,) = torch.autograd.grad(result.square().sum(), [values], create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            (gradient + values).sum().backward()
