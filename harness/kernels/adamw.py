@@ -71,8 +71,9 @@ def _update(
     count,
     clip_norm,
     decay,
-    first_beta,
+    first_share,
     second_beta,
+    second_share,
     first_correction,
     root_correction,
     eps,
@@ -82,15 +83,18 @@ def _update(
     element = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = element < count
     place = member * count + element
-    clip = tl.minimum(clip_norm / (tl.sqrt(tl.load(squared_norms + member)) + 1e-6), 1.0)
+    clip = clip_norm / (tl.sqrt(tl.load(squared_norms + member)) + 1e-6)
+    clip = tl.where(clip > 1.0, 1.0, clip)  # tl.minimum would make 1 of NaN
     rate = tl.load(rates + member)
     slopes = tl.load(gradients + place, mask=inside, other=0.0) * clip
     mean = tl.load(means + place, mask=inside, other=0.0)
     square = tl.load(squares + place, mask=inside, other=0.0)
-    mean += (slopes - mean) * (1.0 - first_beta)
-    square = square * second_beta + slopes * slopes * (1.0 - second_beta)
-    values = tl.load(weights + place, mask=inside, other=0.0) * (1.0 - rate * decay)
-    values -= rate / first_correction * mean / (tl.sqrt(square) / root_correction + eps)
+    mean += (slopes - mean) * first_share
+    square = square * second_beta + slopes * slopes * second_share
+    values = tl.load(weights + place, mask=inside, other=0.0)
+    change = mean / first_correction / (tl.sqrt(square) / root_correction + eps)
+    # As a difference: 1 - rate * decay, rounded to fp32, would have another decay.
+    values -= rate * (decay * values + change)
     tl.store(means + place, mean, mask=inside)
     tl.store(squares + place, square, mask=inside)
     tl.store(weights + place, values, mask=inside)
@@ -122,7 +126,9 @@ def adamw_update(
     count = weights[0].numel()
     _update[(triton.cdiv(count, _BLOCK), len(weights))](
         *(weights, gradients.contiguous(), means, squares, squared_norms, rates),
-        *(count, clip_norm, decay, betas.first, betas.second),
+        *(count, clip_norm, decay),
+        # The shares in double precision: 1 - 0.999 in fp32 is off by 1e-5.
+        *(1.0 - betas.first, betas.second, 1.0 - betas.second),
         1.0 - betas.first ** (step + 1),
         (1.0 - betas.second ** (step + 1)) ** 0.5,
         betas.eps,

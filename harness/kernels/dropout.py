@@ -18,6 +18,14 @@ _WEYL = tl.constexpr(-0x61C8864680B583EB)
 _FIRST_FACTOR = tl.constexpr(-0x40A7B892E31B1A47)
 _SECOND_FACTOR = tl.constexpr(-0x6B2FB644ECCEEE15)
 _BLOCK = 1024
+SIZES_OF_BATCHES = (
+    *("rows", "rows_each", "rows_of_example", "first_row"),
+    *("length", "row_stride", "levels"),
+)
+"""Arguments that differ between batches. Otherwise Triton would compile a kernel again for sizes that 16
+divides, and for the size 1."""
+UNALIGNED = ("numbers",)
+"""Arguments for whose alignment Triton shall compile nothing again: each site has another."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ def dropout_factors(index, number, levels, factor):  # noqa: D103
     return tl.where(draws >= levels, factor, 0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES_OF_BATCHES, do_not_specialize_on_alignment=UNALIGNED)
 def _write_mask(
     masks, numbers, count, columns, first_row, row_stride, levels, factor, BLOCK: tl.constexpr
 ):

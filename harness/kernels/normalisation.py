@@ -9,8 +9,15 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from harness.kernels.dropout import Dropout, dropout_factors, mask_arguments
+from harness.kernels.dropout import (
+    SIZES_OF_BATCHES,
+    UNALIGNED,
+    Dropout,
+    dropout_factors,
+    mask_arguments,
+)
 
 _MOST_ROWS = 32
 """Rows of one program of the backward kernel. Fewer where there are too few programs for a GPU."""
@@ -31,7 +38,7 @@ class Form:
     has_firsts: bool = False
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES_OF_BATCHES, do_not_specialize_on_alignment=UNALIGNED)
 def _forward(
     values_in,
     bias,
@@ -92,7 +99,7 @@ def _forward(
         tl.store(firsts + row // length * width + column, outputs, mask=is_first)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES_OF_BATCHES, do_not_specialize_on_alignment=UNALIGNED)
 def _backward(
     gradient,
     half_gradient,
@@ -113,7 +120,7 @@ def _backward(
     levels,
     factor,
     eps,
-    ROWS_EACH: tl.constexpr,
+    rows_each,
     HAS_GRADIENT: tl.constexpr,
     HAS_HALF: tl.constexpr,
     HAS_FIRSTS: tl.constexpr,
@@ -128,8 +135,8 @@ def _backward(
     to_scale = tl.zeros((BLOCK,), tl.float32)
     to_shift = tl.zeros((BLOCK,), tl.float32)
     to_bias = tl.zeros((BLOCK,), tl.float32)
-    for turn in range(ROWS_EACH):
-        row = chunk * ROWS_EACH + turn
+    for turn in range(rows_each):
+        row = chunk * rows_each + turn
         place = (member * rows + row) * width + column
         inside = (column < width) & (row < rows)
         if HAS_GRADIENT:
@@ -203,6 +210,7 @@ class _Norm(torch.autograd.Function):
         return states, half, firsts
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         sums, bias, scale = ctx.saved_tensors
         adds = bias is not None
@@ -221,7 +229,7 @@ class _Norm(torch.autograd.Function):
             HAS_GRADIENT=gradients[0] is not None,
             HAS_HALF=gradients[1] is not None,
             HAS_FIRSTS=gradients[2] is not None,
-            ROWS_EACH=rows_each,
+            rows_each=rows_each,
         )
         to_scale, to_shift, *to_bias = partial.sum(1).unbind(1)
         return to_values, to_bias[0] if adds else None, to_residual, to_scale, to_shift, None

@@ -8,16 +8,24 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from harness.kernels.dropout import Dropout, dropout_factors, mask_arguments
+from harness.kernels.dropout import (
+    SIZES_OF_BATCHES,
+    UNALIGNED,
+    Dropout,
+    dropout_factors,
+    mask_arguments,
+)
 
-_NUMBERS = 4096
-"""Numbers of one program."""
+_NUMBERS = 1024
+"""Numbers of one program: with more, the registers of a thread do not hold them."""
 
 
 @triton.jit
 def _shares(scores, padding, row, column, inside, length, rows_of_example, scale, LEAST):
-    values = tl.load(scores + row * length + column, mask=inside, other=0.0).to(tl.float32) * scale
+    place = row.to(tl.int64) * length + column
+    values = tl.load(scores + place, mask=inside, other=0.0).to(tl.float32) * scale
     example = row // rows_of_example
     is_padding = tl.load(padding + example * length + column, mask=inside, other=0)
     # As a sum with the least number: rows of padding alone have equal shares.
@@ -27,7 +35,11 @@ def _shares(scores, padding, row, column, inside, length, rows_of_example, scale
     return values / tl.sum(values, axis=1)[:, None]
 
 
-@triton.jit
+_SIZES = ("count", *(size for size in SIZES_OF_BATCHES if size != "length"))
+"""Not the length: threads read eight neighbours at once where 16 divides it."""
+
+
+@triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=UNALIGNED)
 def _forward(
     scores,
     padding,
@@ -47,18 +59,19 @@ def _forward(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    row = (tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS))[:, None]
     column = tl.arange(0, BLOCK)[None, :]
     inside = (row < count) & (column < length)
     values = _shares(scores, padding, row, column, inside, length, rows_of_example, scale, LEAST)
     if DROPS:
         number = tl.load(numbers + row // rows, mask=row < count, other=0)
-        index = (row % rows + first_row) * row_stride + column
+        index = (row % rows + first_row).to(tl.int64) * row_stride + column
         values *= dropout_factors(index, number, levels, factor)
-    tl.store(shares + row * length + column, values.to(shares.dtype.element_ty), mask=inside)
+    place = row.to(tl.int64) * length + column
+    tl.store(shares + place, values.to(shares.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=UNALIGNED)
 def _backward(
     gradient,
     scores,
@@ -79,17 +92,18 @@ def _backward(
     ROWS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    row = (tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS))[:, None]
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS))[:, None]
     column = tl.arange(0, BLOCK)[None, :]
     inside = (row < count) & (column < length)
     values = _shares(scores, padding, row, column, inside, length, rows_of_example, scale, LEAST)
-    slopes = tl.load(gradient + row * length + column, mask=inside, other=0.0).to(tl.float32)
+    place = row.to(tl.int64) * length + column
+    slopes = tl.load(gradient + place, mask=inside, other=0.0).to(tl.float32)
     if DROPS:
         number = tl.load(numbers + row // rows, mask=row < count, other=0)
-        index = (row % rows + first_row) * row_stride + column
+        index = (row % rows + first_row).to(tl.int64) * row_stride + column
         slopes *= dropout_factors(index, number, levels, factor)
     slopes = values * (slopes - tl.sum(slopes * values, axis=1)[:, None]) * scale
-    tl.store(to_scores + row * length + column, slopes.to(to_scores.dtype.element_ty), mask=inside)
+    tl.store(to_scores + place, slopes.to(to_scores.dtype.element_ty), mask=inside)
 
 
 class _Softmax(torch.autograd.Function):
@@ -109,8 +123,9 @@ class _Softmax(torch.autograd.Function):
         return shares
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
-        to_scores = torch.empty_like(gradient)
+        to_scores = torch.empty_like(ctx.saved_tensors[0])
         _run(_backward, (gradient.contiguous(),), ctx.saved_tensors, to_scores, ctx)
         return to_scores, None, None, None, None
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sysconfig
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 
@@ -31,9 +33,18 @@ def lack_on_gpu() -> str | None:
         return f"{FORBIDDEN}=1 forbids them"
     if find_spec("triton") is None:
         return "Triton is not installed"
-    compilers = (os.environ.get("CC"), "cc", "gcc", "clang")
-    if not any(name is not None and shutil.which(name) for name in compilers):
-        return "there is no C compiler, which Triton needs"
+    compiler = os.environ.get("CC")
+    if not any(map(shutil.which, ("gcc", "clang") if compiler is None else (compiler,))):
+        return "there is no C compiler (CC, gcc or clang), which Triton needs"
+    if not (_headers() / "Python.h").exists():
+        return "there is no Python.h (python3-dev), which Triton needs"
     if torch.cuda.is_available() and torch.cuda.get_device_capability() < (7, 0):
         return "the GPU is older than compute capability 7.0, which Triton needs"
     return None
+
+
+def _headers() -> Path:
+    """The folder of Python's headers, as Triton finds it: Debian's own scheme has another."""
+    scheme = sysconfig.get_default_scheme()
+    scheme = "posix_prefix" if scheme == "posix_local" else scheme
+    return Path(sysconfig.get_paths(scheme=scheme)["include"])

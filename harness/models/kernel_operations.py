@@ -51,9 +51,11 @@ class KernelOperations:
         scale = queries.shape[-1] ** -0.5
         scores = times_transposed(queries, keys)
         if attention.needs:
-            rows = padding.view(members, examples, 1, 1, -1) * torch.finfo(self.dtype).min
-            masked = scores.unflatten(0, by_heads) * scale + rows.to(self.dtype)
-            attention.add(masked, *(t.unflatten(0, by_heads) for t in projections))
+            recorded = scores.unflatten(0, by_heads)
+            if "scores" in attention.needs:
+                rows = padding.view(members, examples, 1, 1, -1) * torch.finfo(self.dtype).min
+                recorded = recorded * scale + rows.to(self.dtype)
+            attention.add(recorded, *(t.unflatten(0, by_heads) for t in projections))
         dropout = _dropout((*by_heads, *scores.shape[1:]), site)
         return torch.bmm(softmax_dropout(scores, padding, members, scale, dropout), values)
 

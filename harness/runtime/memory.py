@@ -14,6 +14,7 @@ from harness.errors import first_line
 SIGNS = (
     "can't allocate memory",
     "CUDA error: out of memory",
+    "Triton Error [CUDA]: out of memory",  # a kernel loads late, when memory is full
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_NOT_INITIALIZED",  # cuBLAS makes its workspace late, when memory is full
 )

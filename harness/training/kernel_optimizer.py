@@ -48,14 +48,14 @@ class KernelOptimizer:
         """
         factor = rate_factor(number, self.steps, self.training.warmup)
         rates = self.device_rates * factor
-        moved = [
+        updates = [
             (leaf, moments, leaf.gradients)
             for leaf, moments in zip(self.leaves, self.moments, strict=True)
             if leaf.gradients is not None
         ]
-        gradients = [(leaf.first, values) for leaf, _, values in moved if values is not None]
+        gradients = [(leaf.first, values) for leaf, _, values in updates if values is not None]
         norms = squared_norms(gradients, len(self.rates))
-        for leaf, moments, values in moved:
+        for leaf, moments, values in updates:
             assert values is not None
             members = slice(leaf.first, leaf.first + len(values))
             adamw_update(
@@ -74,15 +74,15 @@ class KernelOptimizer:
 
         A leaf that none of the members has a part of is not among the new leaves.
         """
-        old = [
-            (leaf, moments, [row - leaf.first for row in rows if leaf.first <= row < end])
+        parts = [
+            (moments, [row - leaf.first for row in rows if leaf.first <= row < end])
             for leaf, moments in zip(self.leaves, self.moments, strict=True)
             for end in [leaf.first + len(leaf.values)]
         ]
         self.moments = [
-            _Moments(moments.means[own], moments.squares[own], moments.steps)
-            for _, moments, own in old
-            if own
+            _Moments(moments.means[leaf_rows], moments.squares[leaf_rows], moments.steps)
+            for moments, leaf_rows in parts
+            if leaf_rows
         ]
         self.leaves = list(leaves)
         self.rates = [self.rates[row] for row in rows]

@@ -10,7 +10,7 @@ pytest.importorskip("triton", reason="Triton is not installed")
 
 from harness.kernels.adamw import adamw_update, squared_norms
 from harness.kernels.bias import bias_gelu, bias_heads
-from harness.kernels.dropout import Dropout, dropout_mask
+from harness.kernels.dropout import dropout_mask
 from harness.kernels.normalisation import Form, add_norm, norm_dropout
 from harness.kernels.softmax import softmax_dropout
 from harness.models.kernel_operations import times_transposed
@@ -158,6 +158,15 @@ def test_shares_of_attention(drops: bool, rows: int) -> None:
     assert_same([found], [expected], [scores])
 
 
+def test_gradients_of_shares_that_lie_column_by_column() -> None:
+    scores = drawn(MEMBERS * EXAMPLES, 4, LENGTH)
+    padding = torch.zeros(MEMBERS * EXAMPLES, LENGTH, dtype=torch.uint8, device=DEVICE)
+    gradient = torch.randn(MEMBERS * EXAMPLES, LENGTH, 4, device=DEVICE).transpose(1, 2)
+    results = [softmax_dropout(scores, padding, MEMBERS, 0.3), (0.3 * scores).softmax(-1)]
+    found, expected = (torch.autograd.grad(result, [scores], gradient) for result in results)
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("parts", [1, 2, 3])
 def test_split_of_heads(parts: int) -> None:
     product = drawn(MEMBERS, EXAMPLES, LENGTH, parts * WIDTH)
@@ -225,7 +234,52 @@ def test_updates_are_those_of_adamw_with_clipping() -> None:
             torch.testing.assert_close(ours[1][row - 1], parts[1].detach(), atol=1e-5, rtol=1e-5)
 
 
-def test_a_mask_has_no_state() -> None:
-    dropout = Dropout(torch.tensor([3, 4, 5], device=DEVICE), LEVELS, 8)
-    first, second = (dropout_mask((3, 2, 8), dropout, torch.float32) for _ in range(2))
-    assert torch.equal(first, second)
+def test_updates_are_exact_to_the_precision_of_fp32() -> None:
+    """The first moments and the decay of weights, by hand in double precision."""
+    weights, gradients = torch.ones(1, 8, device=DEVICE), torch.full((1, 8), 0.5, device=DEVICE)
+    means, squares = torch.zeros_like(weights), torch.zeros_like(weights)
+    one = torch.ones(1, device=DEVICE)
+    adamw_update(weights, gradients, means, squares, one, one * 1e-3, 0, 0.0, 10.0)
+    expected = {0.05: means, 0.25 * 0.001: squares, 1 - 1e-3: weights}
+    for number, values in expected.items():
+        torch.testing.assert_close(
+            values.double(), torch.full_like(values, number, dtype=torch.float64), atol=0, rtol=2e-7
+        )
+    # Without gradients a weight of 0.75 loses rate * decay = 3.4 units of its last place in a step.
+    unit = 2.0**-24
+    weights, gradients = torch.full_like(weights, 0.75), torch.zeros_like(weights)
+    rate, decay = 3.4 * unit / 0.75, 1.0
+    for _ in range(100):
+        adamw_update(
+            *(weights, gradients, torch.zeros_like(weights), torch.zeros_like(weights)),
+            *(one, one * rate, 0, decay, 10.0),
+        )
+    torch.testing.assert_close(weights, 0.75 - torch.full_like(weights, 300 * unit), atol=0, rtol=0)
+
+
+def test_a_gradient_that_is_no_number_spoils_all_weights_of_its_member() -> None:
+    """As clipping in PyTorch does, so that no part of such a member seems to train on."""
+    weights, gradients = torch.ones(2, 8, device=DEVICE), torch.ones(2, 8, device=DEVICE)
+    gradients[1, 3] = torch.nan
+    means, squares = torch.zeros_like(weights), torch.zeros_like(weights)
+    norms, rates = squared_norms([(0, gradients)], 2), torch.full((2,), 1e-3, device=DEVICE)
+    adamw_update(weights, gradients, means, squares, norms, rates, 0, 0.0, 10.0)
+    assert weights[0].isfinite().all()
+    assert weights[1].isnan().all()
+
+
+def test_second_gradients_are_refused() -> None:
+    """Kernels leave no graph, so a second gradient would lack their part."""
+    values, bias = drawn(MEMBERS, LENGTH, WIDTH), drawn(MEMBERS, WIDTH)
+    scale, shift = drawn(MEMBERS, WIDTH), drawn(MEMBERS, WIDTH)
+    padding = torch.zeros(MEMBERS, WIDTH, dtype=torch.uint8, device=DEVICE)
+    results = [
+        bias_gelu(values, bias),
+        bias_heads(values[:, None], bias, HEADS, 1)[0],
+        norm_dropout(values[:, None], scale, shift, Form(1e-12))[0],
+        softmax_dropout(values, padding, MEMBERS, 0.3),
+    ]
+    for result in results:
+        (gradient,) = torch.autograd.grad(result.square().sum(), [values], create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            (gradient + values).sum().backward()
