@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import triton
@@ -13,6 +12,8 @@ from torch import Tensor
 _BLOCK = 1024
 _NUMBERS = 16_384
 """Numbers of one partial sum of squares."""
+_FIRST_BETA, _SECOND_BETA, _EPS = 0.9, 0.999, 1e-8
+"""AdamW's decay of the moments, and what is added to the root: the defaults of `torch.optim.AdamW`."""
 
 
 @triton.jit
@@ -49,15 +50,6 @@ def squared_norms(gradients: Sequence[tuple[int, Tensor]], members: int) -> Tens
         )
         start += width
     return partial.sum(1)
-
-
-@dataclass(frozen=True)
-class Betas:
-    """AdamW's numbers that all steps share."""
-
-    first: float = 0.9
-    second: float = 0.999
-    eps: float = 1e-8
 
 
 @triton.jit
@@ -110,7 +102,6 @@ def adamw_update(
     step: int,
     decay: float,
     clip_norm: float,
-    betas: Betas = Betas(),
 ) -> None:
     """One step of AdamW (Loshchilov and Hutter 2019) in place, with each member's clip and rate.
 
@@ -121,16 +112,15 @@ def adamw_update(
         step: the number of steps before this one.
         decay: the weight decay.
         clip_norm: the greatest norm of a member's gradients.
-        betas: decay of the moments, and the number that is added to the root.
     """
     count = weights[0].numel()
     _update[(triton.cdiv(count, _BLOCK), len(weights))](
         *(weights, gradients.contiguous(), means, squares, squared_norms, rates),
         *(count, clip_norm, decay),
         # The shares in double precision: 1 - 0.999 in fp32 is off by 1e-5.
-        *(1.0 - betas.first, betas.second, 1.0 - betas.second),
-        1.0 - betas.first ** (step + 1),
-        (1.0 - betas.second ** (step + 1)) ** 0.5,
-        betas.eps,
+        *(1.0 - _FIRST_BETA, _SECOND_BETA, 1.0 - _SECOND_BETA),
+        1.0 - _FIRST_BETA ** (step + 1),
+        (1.0 - _SECOND_BETA ** (step + 1)) ** 0.5,
+        _EPS,
         BLOCK=_BLOCK,
     )

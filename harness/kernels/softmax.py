@@ -44,7 +44,7 @@ def _forward(
     scores,
     padding,
     numbers,
-    shares,
+    outputs,
     count,
     length,
     rows,
@@ -68,7 +68,7 @@ def _forward(
         index = (row % rows + first_row).to(tl.int64) * row_stride + column
         values *= dropout_factors(index, number, levels, factor)
     place = row.to(tl.int64) * length + column
-    tl.store(shares + place, values.to(shares.dtype.element_ty), mask=inside)
+    tl.store(outputs + place, values.to(outputs.dtype.element_ty), mask=inside)
 
 
 @triton.jit(do_not_specialize=_SIZES, do_not_specialize_on_alignment=UNALIGNED)
@@ -77,7 +77,7 @@ def _backward(
     scores,
     padding,
     numbers,
-    to_scores,
+    outputs,
     count,
     length,
     rows,
@@ -103,7 +103,7 @@ def _backward(
         index = (row % rows + first_row).to(tl.int64) * row_stride + column
         slopes *= dropout_factors(index, number, levels, factor)
     slopes = values * (slopes - tl.sum(slopes * values, axis=1)[:, None]) * scale
-    tl.store(to_scores + place, slopes.to(to_scores.dtype.element_ty), mask=inside)
+    tl.store(outputs + place, slopes.to(outputs.dtype.element_ty), mask=inside)
 
 
 class _Softmax(torch.autograd.Function):
@@ -142,11 +142,10 @@ def _run(
     count = scores.numel() // length
     block = triton.next_power_of_2(length)
     rows_of_block = max(1, _NUMBERS // block)
-    names = ("shares",) if kernel is _forward else ("to_scores",)
     kernel[(triton.cdiv(count, rows_of_block),)](
         *gradients,
         *(scores, padding),
-        **dict.fromkeys(names, output),
+        outputs=output,
         **mask_arguments(ctx.dropout),
         **{"count": count, "length": length, "scale": ctx.scale},
         **{"rows": count // ctx.members, "rows_of_example": count // len(padding)},

@@ -151,15 +151,17 @@ class PlainOperations:
         site: Site | None,
     ) -> States:
         """Layer normalisation of dropout(linear layer) + residual."""
-        sums = linear(states, *linear_weights)
-        sums = sums if site is None else sums * _mask(sums.shape, sums.dtype, site)
-        return States(_layer_norm(sums + residual, *norm, self.eps), self.dtype)
+        sums = drop(linear(states, *linear_weights), site) + residual
+        return States(_layer_norm(sums, *norm, self.eps), self.dtype)
 
     def norm(self, sums: Tensor, norm: tuple[Tensor, Tensor], site: Site | None) -> States:
         """Dropout of the layer normalisation of sums."""
-        outputs = _layer_norm(sums, *norm, self.eps)
-        outputs = outputs if site is None else outputs * _mask(outputs.shape, outputs.dtype, site)
-        return States(outputs, self.dtype)
+        return States(drop(_layer_norm(sums, *norm, self.eps), site), self.dtype)
+
+
+def drop(values: Tensor, site: Site | None) -> Tensor:
+    """Dropout of values (members, ...) at a site; without a site the values themselves."""
+    return values if site is None else values * _mask(values.shape, values.dtype, site)
 
 
 def _mask(shape: Sequence[int], dtype: torch.dtype, site: Site) -> Tensor:

@@ -19,7 +19,7 @@ from harness.models.attention import AttentionRecord, finite_scores
 from harness.models.families import family_of
 from harness.models.flat_weights import LAYER_WEIGHTS, layout
 from harness.models.network import Leaf, pool
-from harness.models.operations import Operations, PlainOperations, Site, States, linear
+from harness.models.operations import Operations, PlainOperations, Site, States, drop, linear
 from harness.models.word_table import WordTable, look_up_rows, select_members
 from harness.pooling_table import pooling_row
 from harness.runtime.progress import say
@@ -254,19 +254,13 @@ class StackedClassifier:
         """Logits (members, B, outputs) of the last layer's first states (members, B, width), in fp32."""
         weights = self.blocks["head_products"].split(torch.float32)
         biases = self.blocks["head_biases"].split(torch.float32)
-        site = 1 + 3 * self.layers
+        site = self._site(key, 1 + 3 * self.layers, "head")
         head = self.family.head
         if head.drops_input:
-            first = self._dropout(first, key, site, "head")
+            first = drop(first, site)
         dense = linear(first, weights["dense"], biases["dense_bias"])
-        features = self._dropout(head.activation(dense), key, site, "head")
+        features = drop(head.activation(dense), site)
         return linear(features, weights["outputs"], biases["outputs_bias"])
-
-    def _dropout(self, values: Tensor, key: DropoutKey | None, site: int, rate: str) -> Tensor:
-        """Dropout of values (members, ..., width)."""
-        if (place := self._site(key, site, rate)) is None:
-            return values
-        return values * place.key.mask(site, values.shape, place.levels, values.dtype)
 
     def _site(
         self, key: DropoutKey | None, number: int, rate: str, length: int | None = None

@@ -49,14 +49,14 @@ class KernelOptimizer:
         factor = rate_factor(number, self.steps, self.training.warmup)
         rates = self.device_rates * factor
         updates = [
-            (leaf, moments, leaf.gradients)
+            (leaf, moments, gradients)
             for leaf, moments in zip(self.leaves, self.moments, strict=True)
-            if leaf.gradients is not None
+            if (gradients := leaf.gradients) is not None
         ]
-        gradients = [(leaf.first, values) for leaf, _, values in updates if values is not None]
-        norms = squared_norms(gradients, len(self.rates))
+        norms = squared_norms(
+            [(leaf.first, values) for leaf, _, values in updates], len(self.rates)
+        )
         for leaf, moments, values in updates:
-            assert values is not None
             members = slice(leaf.first, leaf.first + len(values))
             adamw_update(
                 *(leaf.values, values, moments.means, moments.squares),
