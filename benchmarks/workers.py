@@ -3,9 +3,9 @@
 The first table times one demo study in the command's own process, with one Dask worker and with two, in
 turn. The second table gives the scheduler workers with a virtual clock: teachers, then searches of many
 methods or pools of trials, on GLUE's nine tasks with their numbers of training rows. It compares the
-idle time with that of a driver that begins runs when the last teacher is there, and of one that ends
-each task before it begins the next. `--json` prints both tables; `--quick` times a small study once, and
-simulates fewer methods and workers.
+idle time, and the time until the last run ends, with those of a driver that begins runs when the last
+teacher is there, and of one that ends each task before it begins the next. `--json` prints both tables;
+`--quick` times a small study once, and simulates fewer methods and workers.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ def _study(words: Sequence[str], scratch: Path, name: str) -> None:
 
 
 def simulate(design: str, methods: int, number: int) -> dict[str, Any]:
-    """The share of idle time of simulated workers, with and without barriers."""
-    idle = {}
+    """Idle time and length of a command of simulated workers, with and without barriers."""
+    idle, length = {}, {}
     for way in WAYS:
         workers = SimulatedWorkers(number, _seconds, _perform)
         with (
@@ -156,7 +156,10 @@ def simulate(design: str, methods: int, number: int) -> dict[str, Any]:
                 scheduler.start(flow)
             scheduler.finish()
         idle[f"idle, {way}"] = f"{100 * workers.idle_share():.0f} %"
-    return {"design": design, "workers": number, **idle}
+        length[f"length, {way}"] = workers.clock
+    shortest = min(length.values())
+    ratios = {name: f"{clock / shortest:.2f}" for name, clock in length.items()}
+    return {"design": design, "workers": number, **idle, **ratios}
 
 
 def _task_flow(task: str, flows: Sequence[Flow], begin: Callable[[Flow], None]) -> Flow:

@@ -57,9 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _import_command() -> Callable[[Sequence[str] | None], int]:
-    """Import the command. The import takes seconds, and a library may swallow a signal meanwhile."""
+    """Import the way into the command. A library may swallow a signal while it is imported."""
     with interrupt.handle_signals(_leave):
-        from harness.cli.command import run
+        from harness.cli.entrance import run
     return run
 
 

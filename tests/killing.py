@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.killing", "harness.cli.command", "reports.build", "torch"])
+CONTEXT.set_forkserver_preload(
+    ["tests.killing", "harness.cli.entrance", "harness.cli.command", "reports.build", "torch"]
+)
 IN_TRAINING = -1
 SECONDS = 300
 """No study here takes longer: one that does waits for something that will not come."""

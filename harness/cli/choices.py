@@ -11,7 +11,7 @@ from harness.compose import ablation_methods, names
 from harness.config import SourceConfig
 from harness.data.tasks import LEFT_OUT, is_task_file, load_task, read_task, task_names
 from harness.errors import UserError
-from harness.models.checkpoints import minilm_installed
+from harness.models.minilm import minilm_installed
 from harness.registry.discovery import registry
 
 

@@ -1,30 +1,28 @@
-"""The command, from its arguments to the report."""
+"""The command, from its request to the report."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import logging
 import tempfile
 import time
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from harness.analysis.compare import AblationResult
-from harness.cli.arguments import Request, parser, read_request, replay_request
+from harness.cli.arguments import Request, replay_request
 from harness.cli.dry_run import TaskPlan, plan_task
-from harness.cli.listing import show_list
-from harness.cli.planned_workers import connect, plan_workers, planned_workers
+from harness.cli.planned_workers import plan_workers, planned_workers
 from harness.cli.replay import find_run, replay
 from harness.cli.summary import show, summary
 from harness.config import StudyConfig
 from harness.data.sources import TaskData
-from harness.errors import NothingLeftError, UserError, one_line
+from harness.errors import NothingLeftError, UserError
 from harness.experiment.ablation import REFUSALS, Ablation, load_tasks, refuse
 from harness.experiment.manifest import command_line, students_in_words
 from harness.experiment.repeats import JointAblation
@@ -42,41 +40,29 @@ from harness.storage.ledger import Ledger
 from harness.workers.local import LocalWorker, Workers
 from harness.workers.workshop import Workshop, settle_process
 
-BAD_INPUT, RUNS_FAILED, DIFFERENT_RESULT = 2, 1, 1
+if TYPE_CHECKING:
+    from harness.workers.clusters import Cluster
+
+RUNS_FAILED, DIFFERENT_RESULT = 1, 1
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command of `harness.study`; returns its exit code."""
-    options = parser().parse_intermixed_args(arguments)
-    if options.debug:
-        logging.basicConfig()
-        logging.getLogger("harness").setLevel(logging.INFO)
-    try:
-        if options.list is not None:
-            show_list(options.list, options.json)
-            return 0
-        if options.replay is not None:
-            return _replay(options)
-        return _run(read_request(options))
-    except UserError as error:
-        if options.debug:
-            raise
-        say(f"error: {one_line(error)}")
-        return BAD_INPUT
+def run_study(request: Request, cluster: Cluster | None) -> int:
+    """Run a study, or plan it; returns the exit code. Without a cluster this process trains.
 
-
-def _run(request: Request) -> int:
+    Raises:
+        UserError: something that the user gave cannot be used.
+    """
     start = time.perf_counter()
     config = request.config
     if request.dry_run:
         return _dry_run(request)
     settle_process(config.threads)
-    if config.cluster.kind == "local":
+    if cluster is None:
         _announce(request, _process_in_words(_arithmetic(config)))
     tasks, refusals = load_tasks(config)
     runs_folder = Path(config.out)
     ledger = Ledger(storage_url(runs_folder, config.storage))
-    with _open_workers(request, tasks) as workers:
+    with _workers(request, cluster, tasks) as workers:
         name = _train(ledger, config, workers, tasks, refusals)
     result, path = _report(ledger, name, runs_folder)
     show(result, request.json)
@@ -89,13 +75,14 @@ def _run(request: Request) -> int:
     return RUNS_FAILED if answer["failures"] else 0
 
 
-def _open_workers(request: Request, tasks: Mapping[str, TaskData]) -> Workers:
-    """This process, or the workers of a cluster. Raises `UserError` if they cannot be had."""
-    config = request.config
-    if config.cluster.kind == "local":
+def _workers(request: Request, cluster: Cluster | None, tasks: Mapping[str, TaskData]) -> Workers:
+    """This process, or the workers of a cluster."""
+    if cluster is None:
         return LocalWorker(Workshop(tasks))
-    Path(config.out).mkdir(parents=True, exist_ok=True)  # workers look for it
-    workers = connect(config)
+    from harness.workers.dask_workers import DaskWorkers  # only clusters need Dask
+
+    Path(request.config.out).mkdir(parents=True, exist_ok=True)  # workers look for it
+    workers = DaskWorkers(cluster)
     _announce(request, f"{workers.count} worker(s)")
     return workers
 
@@ -180,7 +167,8 @@ def _train(
     return name
 
 
-def _replay(options: argparse.Namespace) -> int:
+def replay_run(options: argparse.Namespace) -> int:
+    """Train a recorded run again and compare; returns the exit code. Raises `UserError`."""
     prefix, runs_folder, storage = replay_request(options)
     if storage is None and not (runs_folder / "ledger.db").is_file():
         raise UserError(f"--out {runs_folder}: has no ledger.db")

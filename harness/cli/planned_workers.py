@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness.cli.connection import connect
 from harness.cli.division import Division, divide
 from harness.cli.dry_run import TaskPlan, duration
 from harness.config import StudyConfig
-from harness.errors import UserError
-from harness.workers.local import Workers
 from harness.workers.machine import machine_workers
 
 ASSUMPTIONS = (
@@ -42,8 +42,8 @@ def planned_workers(config: StudyConfig) -> PlannedWorkers:
     if cluster.kind == "local":
         return PlannedWorkers(1, 1, config.threads, "this process")
     if cluster.kind == "dask":
-        with connect(config) as workers:
-            count = workers.count
+        with closing(connect(config)) as dask_cluster:
+            count = max(1, len(dask_cluster.client.nthreads()))
         return PlannedWorkers(
             count, count, config.threads, f"{count} worker(s) at {cluster.address}"
         )
@@ -57,17 +57,6 @@ def planned_workers(config: StudyConfig) -> PlannedWorkers:
             f"{machine.count} worker(s) with {machine.threads} thread(s) on {machine.cores} core(s)"
         )
     return PlannedWorkers(machine.count, machine.at_once, machine.threads, words)
-
-
-def connect(config: StudyConfig) -> Workers:
-    """The workers of the cluster that a configuration asks for. Raises `UserError` if there are none."""
-    try:
-        from harness.workers.clusters import open_cluster  # only clusters need Dask
-    except ImportError as error:
-        raise UserError(
-            f"--workers and --cluster need the extra: pip install -e '.[cluster]' ({error})"
-        ) from error
-    return open_cluster(config)
 
 
 @dataclass(frozen=True)

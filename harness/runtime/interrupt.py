@@ -70,8 +70,10 @@ def _remember(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def check(error: Exception) -> None:
-    """Stop a caller that would go on after an error, where a signal may have caused the error.
+def check(error: Exception | None = None) -> None:
+    """Stop a caller that would go on, where a library may have swallowed a signal.
+
+    `error` is what the library made of it. Some libraries say nothing, as while they are imported.
 
     Raises:
         KeyboardInterrupt: a signal has arrived.

@@ -1,22 +1,26 @@
-"""Clusters: workers on this machine, jobs of a scheduler such as SLURM, or a Dask cluster that runs."""
+"""Clusters: workers on this machine, jobs of a scheduler such as SLURM, or a Dask cluster that runs.
+
+This module is imported fast, so a command starts its workers before it imports what it trains with.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from importlib import import_module
 from inspect import signature
 from shutil import which
 from typing import Any
 
+import dask
 from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.deploy.spec import ProcessInterface
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from harness.config import StudyConfig
 from harness.errors import ConfigError, UserError, first_line
-from harness.workers.dask_workers import DaskWorkers
 from harness.workers.machine import machine_workers
 
 LOOPBACK = "127.0.0.1"
@@ -24,10 +28,41 @@ ATTEMPTS, ATTEMPT_SECONDS = 3, 5.0
 """Attempts to submit a job, and the seconds between two: a scheduler may be busy."""
 MOST_DEATHS = 3
 """The workers of this machine that may die with a job. Other clusters have Dask's setting."""
+WORKERS_IMPORTS = "harness.workers.jobs"
+"""What a worker of this machine imports while it starts."""
+LOST_WORKER = {"distributed.deploy.lost-worker-timeout": "10 minutes"}
+"""A dead worker comes back after its imports. Dask gives it up after 15 seconds by default."""
 
 
-def open_cluster(config: StudyConfig) -> DaskWorkers:
-    """The workers that a configuration asks for, where it asks for more than this process.
+class Cluster:
+    """A Dask client, and the workers that it sees or will see."""
+
+    def __init__(
+        self,
+        client: Client,
+        expected: int,
+        close: Callable[[], object],
+        refusals: Sequence[str] = (),
+    ) -> None:
+        """`expected` is the number of workers that were asked for. `close` ends what was started.
+
+        `refusals` gets the reasons why jobs that should bring workers are refused.
+        """
+        self.client = client
+        self.expected = expected
+        self.refusals = refusals
+        self._open = ExitStack()
+        self._open.callback(close)
+
+    def close(self) -> None:
+        """End the client, and the workers that were started. A second time it does nothing."""
+        self._open.close()
+
+
+def open_cluster(config: StudyConfig) -> Cluster:
+    """The cluster that a configuration asks for, where it asks for more than this process.
+
+    Its workers may still be starting.
 
     Raises:
         UserError: a package is missing, an option is unknown, or the cluster does not answer.
@@ -42,7 +77,7 @@ def open_cluster(config: StudyConfig) -> DaskWorkers:
     return _job_workers(config)
 
 
-def _machine_workers(config: StudyConfig) -> DaskWorkers:
+def _machine_workers(config: StudyConfig) -> Cluster:
     """Workers on this machine: one for each GPU, which sees no other; else they share the cores."""
     machine = machine_workers(config)
     workers = {
@@ -55,6 +90,7 @@ def _machine_workers(config: StudyConfig) -> DaskWorkers:
                 "host": LOOPBACK,
                 "env": machine.environment(position),
                 "dashboard": False,
+                "preload": [WORKERS_IMPORTS],
                 "silence_logs": logging.CRITICAL,
             },
         }
@@ -62,20 +98,23 @@ def _machine_workers(config: StudyConfig) -> DaskWorkers:
     }
     options = {"host": LOOPBACK, "dashboard": False, "dashboard_address": ":0"}
     scheduler = {"cls": Scheduler, "options": {**options, "allowed_failures": MOST_DEATHS - 1}}
-    cluster = SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
+    dask.config.set(LOST_WORKER)
+    cluster = SpecCluster(scheduler=scheduler, silence_logs=logging.CRITICAL)
+    cluster.worker_spec |= workers
+    cluster.scale(machine.count)  # does not wait until they are there
     return _workers_of(cluster, machine.count)
 
 
-def _running_workers(address: str) -> DaskWorkers:
+def _running_workers(address: str) -> Cluster:
     """The workers of a Dask cluster that runs at an address."""
     try:
         client = Client(address, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UserError(f"--cluster {address}: {first_line(error)}") from error
-    return DaskWorkers(client, 0, client.close)
+    return Cluster(client, 0, client.close)
 
 
-def _job_workers(config: StudyConfig) -> DaskWorkers:
+def _job_workers(config: StudyConfig) -> Cluster:
     """Workers in jobs of a scheduler, one a job. A job that ends early is replaced."""
     kind, number = config.cluster.kind, config.cluster.workers
     cluster_class = getattr(import_module("dask_jobqueue"), f"{kind.upper()}Cluster")
@@ -141,11 +180,11 @@ def _option_names(cluster_class: type) -> set[str]:
     return {name for one in classes for name in signature(one.__init__).parameters}
 
 
-def _workers_of(cluster: Any, number: int, refusals: Sequence[str] = ()) -> DaskWorkers:
+def _workers_of(cluster: Any, number: int, refusals: Sequence[str] = ()) -> Cluster:
     client = Client(cluster, set_as_default=False)
 
     def close() -> None:
         client.close()
         cluster.close()
 
-    return DaskWorkers(client, number, close, refusals)
+    return Cluster(client, number, close, refusals)

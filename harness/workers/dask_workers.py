@@ -15,12 +15,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from distributed import Client, get_worker
+from distributed import get_worker
 from distributed.client import ClosedClientError
 from distributed.scheduler import KilledWorker
 
 from harness.errors import DeviceError, StorageError, UserError
 from harness.runtime.progress import redirected, say
+from harness.workers.clusters import Cluster
 from harness.workers.courier import Courier, SharedMark
 from harness.workers.jobs import Advance, Job
 from harness.workers.local import WorkerDiedError, Workers
@@ -130,21 +131,12 @@ class _Steps:
 class DaskWorkers(Workers):
     """The workers that a Dask client sees. Each performs one job at a time."""
 
-    def __init__(
-        self,
-        client: Client,
-        expected: int,
-        close: Callable[[], object],
-        refusals: Sequence[str] = (),
-    ) -> None:
-        """`expected` is the number of workers that were asked for. `close` ends what was started.
-
-        `refusals` gets the reasons why jobs that should bring workers are refused.
-        """
+    def __init__(self, cluster: Cluster) -> None:
+        """The workers of a cluster, which ends with them."""
+        client = cluster.client
         self.client = client
-        self.expected = expected
-        self._close = close
-        self._refusals = refusals
+        self.expected = cluster.expected
+        self._cluster = cluster
         self._executor = client.get_executor(pure=False)
         self._topic = f"harness-{uuid.uuid4()}"
         self._numbers = count()
@@ -201,8 +193,8 @@ class DaskWorkers(Workers):
                 return done
             if self._present():
                 continue
-            if self._refusals:
-                raise UserError(f"--cluster: the jobs are refused: {self._refusals[0]}")
+            if self._cluster.refusals:
+                raise UserError(f"--cluster: the jobs are refused: {self._cluster.refusals[0]}")
             if not self._is_waiting:
                 self._is_waiting = True
                 say("waiting for workers: none has come yet, or all have left")
@@ -213,7 +205,7 @@ class DaskWorkers(Workers):
             self._executor.shutdown(wait=False)
         self._couriers.shutdown(wait=False, cancel_futures=True)
         self._remove_files()
-        self._close()
+        self._cluster.close()
         for mark in self._marks.values():
             mark.remove()
 

@@ -105,7 +105,7 @@ def test_other_minilm_weights_than_the_expected_are_refused(
     tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(tiny_encoder, tmp_path / "model")
-    monkeypatch.setattr("harness.models.checkpoints.minilm_installed", lambda: True)
-    monkeypatch.setattr("harness.models.checkpoints.resources.files", lambda package: tmp_path)
+    monkeypatch.setattr("harness.models.minilm.minilm_installed", lambda: True)
+    monkeypatch.setattr("harness.models.minilm.resources.files", lambda package: tmp_path)
     with pytest.raises(TeacherError, match=r"SHA-256 of the weights is .*, expected 53aa5117"):
         locate("minilm", "rte", tmp_path)

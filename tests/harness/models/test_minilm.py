@@ -9,7 +9,8 @@ from transformers import AutoModel
 
 from harness.data.tasks import load_task
 from harness.demo.examples import generate
-from harness.models.checkpoints import MINILM_PACKAGE, locate, minilm_installed, tokenizer_of
+from harness.models.checkpoints import locate, tokenizer_of
+from harness.models.minilm import MINILM_PACKAGE, minilm_installed
 from harness.models.stacked import StackedClassifier
 from harness.study import main
 from harness.training.teacher import pretrained_classifier

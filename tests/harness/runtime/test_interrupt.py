@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from harness import study
-from harness.cli import command
+from harness.cli import entrance
 from harness.runtime import interrupt
 from harness.runtime.failures import RunFailed, convert_failures
 
@@ -41,7 +41,7 @@ def _told_as_bad_input(number: int = signal.SIGINT) -> int:
     try:
         _swallowed(number)
     except ValueError:
-        return command.BAD_INPUT
+        return entrance.BAD_INPUT
     return 0
 
 
@@ -54,7 +54,7 @@ def test_it_is_told_as_what_it_is(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(command, "run", lambda arguments: work(number))
+    monkeypatch.setattr(entrance, "run", lambda arguments: work(number))
     assert study.main([]) == code
     assert capsys.readouterr().err.splitlines() == [study.GO_ON]
     for each, handler in DEFAULTS.items():
@@ -69,10 +69,10 @@ def test_a_terminal_that_fails_just_before_its_signal_is_told_as_the_signal(
             threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGHUP)).start()
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(command, "run", write)
+    monkeypatch.setattr(entrance, "run", write)
     assert study.main([]) == 129
     monkeypatch.setattr(study, "SIGNAL_SECONDS", 0.01)
-    monkeypatch.setattr(command, "run", lambda arguments: write(arguments, closes=False))
+    monkeypatch.setattr(entrance, "run", lambda arguments: write(arguments, closes=False))
     with pytest.raises(OSError, match="Input/output error"):
         study.main([])
 
@@ -84,7 +84,7 @@ def test_the_first_of_two_signals_gives_the_code(monkeypatch: pytest.MonkeyPatch
         finally:
             signal.raise_signal(signal.SIGHUP)
 
-    monkeypatch.setattr(command, "run", run)
+    monkeypatch.setattr(entrance, "run", run)
     assert study.main([]) == 143
 
 
@@ -101,7 +101,7 @@ def test_a_second_signal_does_not_break_off_the_end_but_a_second_ctrl_c_does(fir
 
 
 def test_a_thread_that_is_not_the_main_one_sets_no_handler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "run", lambda arguments: 7)
+    monkeypatch.setattr(entrance, "run", lambda arguments: 7)
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(study.main([])))
     thread.start()
@@ -110,16 +110,16 @@ def test_a_thread_that_is_not_the_main_one_sets_no_handler(monkeypatch: pytest.M
 
 
 def test_an_error_without_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "run", lambda arguments: int("x"))
+    monkeypatch.setattr(entrance, "run", lambda arguments: int("x"))
     with pytest.raises(ValueError, match="invalid literal"):
         study.main([])
 
 
 def test_another_command_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "run", lambda arguments: _told_as_bad_input())
+    monkeypatch.setattr(entrance, "run", lambda arguments: _told_as_bad_input())
     assert study.main([]) == study.INTERRUPTED
-    monkeypatch.setattr(command, "run", lambda arguments: command.BAD_INPUT)
-    assert study.main([]) == command.BAD_INPUT
+    monkeypatch.setattr(entrance, "run", lambda arguments: entrance.BAD_INPUT)
+    assert study.main([]) == entrance.BAD_INPUT
 
 
 def test_it_is_not_recorded_as_a_run_that_failed() -> None:

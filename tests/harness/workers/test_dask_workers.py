@@ -94,7 +94,7 @@ def machine(number: int, **changes: Any) -> StudyConfig:
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[DaskWorkers]:
-    with open_cluster(machine(2)) as opened:
+    with DaskWorkers(open_cluster(machine(2))) as opened:
         yield opened
 
 
@@ -151,7 +151,7 @@ def test_after_a_failure_of_the_device_another_process_does_the_job(
 def test_workers_share_cores_and_see_one_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.workers.machine.usable_cores", lambda: 6)
     monkeypatch.setattr("harness.workers.machine.visible_devices", lambda: ("5", "7"))
-    with open_cluster(machine(0, threads=0)) as workers:
+    with DaskWorkers(open_cluster(machine(0, threads=0))) as workers:
         assert workers.count == 2
         found = set()
         while len(found) < 2:
@@ -215,7 +215,7 @@ def test_jobs_that_a_scheduler_refuses_are_one_line(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(clusters, "ATTEMPT_SECONDS", 0.01)
     monkeypatch.setattr(dask_workers, "PATIENCE_SECONDS", 0.1)
-    with open_cluster(pbs(cores=1, memory="1GB", interface="lo")) as workers:
+    with DaskWorkers(open_cluster(pbs(cores=1, memory="1GB", interface="lo"))) as workers:
         future = workers.submit(Square(CONFIG, "rte", 1), lambda steps: None)
         with pytest.raises(
             UserError, match=r"^--cluster: the jobs are refused: qsub: Invalid account$"
@@ -236,7 +236,8 @@ def test_a_scheduler_that_dies_is_one_line_and_the_same_command_goes_on(
     assert scheduler.stderr is not None
     line = next(line for line in scheduler.stderr if "Scheduler at:" in line)
     address = line.split()[-1]
-    with open_cluster(demo_config(cluster={"kind": "dask", "address": address})) as workers:
+    config = demo_config(cluster={"kind": "dask", "address": address})
+    with DaskWorkers(open_cluster(config)) as workers:
         future = workers.submit(Square(CONFIG, "rte", 1), lambda steps: None)
         monkey = pytest.MonkeyPatch()
         monkey.setattr(dask_workers, "PATIENCE_SECONDS", 0.2)
