@@ -279,9 +279,14 @@ def stop(program: subprocess.Popen[bytes]) -> None:
     program.wait()
 
 
-def worker_processes(nanny: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    processes = psutil.Process(nanny.pid).children(recursive=True)
-    return [one for one in processes if "spawn_main" in " ".join(one.cmdline())]
+def worker_processes(parent: int) -> list[psutil.Process]:
+    """The workers among a process's descendants. A dead one may wait to be noticed by its parent."""
+    found = []
+    for process in psutil.Process(parent).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "spawn_main" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 @pytest.mark.proof
@@ -314,7 +319,7 @@ def test_a_study_whose_workers_and_scheduler_are_killed_at_random(
             elif (
                 (out / "teachers").is_dir()
                 and len(driver.writes()) >= next_kill
-                and (found := worker_processes(nanny))
+                and (found := worker_processes(nanny.pid))
             ):
                 random.choice(found).kill()
                 killed, next_kill = killed + 1, len(driver.writes()) + 4
@@ -344,8 +349,7 @@ def test_a_study_whose_workers_are_killed_ends_as_an_undisturbed_one(
     killed = 0
     while killed < 3 and not driver.join(0.5):
         if (out / "teachers").is_dir():
-            processes = psutil.Process(driver.process.pid).children(recursive=True)
-            found = [one for one in processes if "spawn_main" in " ".join(one.cmdline())]
+            found = worker_processes(driver.process.pid)
             if len(found) == 2:
                 found[killed % 2].kill()
                 killed += 1
