@@ -4,6 +4,7 @@ import ast
 import csv
 import json
 import os
+import re
 import runpy
 import shlex
 import subprocess
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+import harness
 import methods
 import reports.sections
 from harness import metric_table, pooling_table
@@ -280,3 +282,50 @@ def test_the_section_of_the_document_is_in_the_report(
     ]
     assert order == sorted(order)
     assert 'aria-label="Scores in order, medians. finetune: 70.00; alp: 90.00."' in text
+
+
+def test_the_python_of_the_document_runs(
+    tmp_path: Path,
+    tiny_encoder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With fewer trials, and a small encoder."""
+    run, folder = harness.run, tmp_path / "runs"
+    overrides = {
+        "teacher": {"pretrained": tiny_encoder, "epochs": 1},
+        "training": {"epochs": 1, "batch_size": 64},
+        "student.layers": 2,
+        "protocol.budget": 2,
+        "threads": 1,
+    }
+
+    def small(**given: Any) -> harness.Ablation:
+        assert given.pop("trials") == 20
+        return run(**given, trials=4, allow_weak_teacher=True, overrides=overrides)
+
+    monkeypatch.setattr(harness, "run", small)
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {}
+    shown = blocks("python.md")
+    *rest, last = ast.parse(shown.pop()).body
+    for block in (*shown, ast.unparse(rest)):
+        exec(compile(block, "python.md", "exec"), namespace)
+    assert isinstance(last, ast.Expr)
+    answer = eval(compile(ast.Expression(last.value), "python.md", "eval"), namespace)
+    assert answer in ("entailment", "not_entailment")
+    assert f"{namespace['ablation'].name}\n" in capsys.readouterr().out
+    assert (tmp_path / "temperature.html").is_file()
+    assert len(namespace["ablation"].students()) == 2
+    assert folder.is_dir()
+
+
+def test_the_table_of_the_document_names_all_tables() -> None:
+    rows = (DOCS / "python.md").read_text().split("| call |")[1]
+    named = set(re.findall(r"^\| `(\w+)\(", rows, re.MULTILINE))
+    tables = {
+        name
+        for name, method in vars(harness.Ablation).items()
+        if getattr(method, "__annotations__", {}).get("return") == "pd.DataFrame"
+    }
+    assert named == {name for name in tables if not name.startswith("_")}

@@ -7,7 +7,8 @@ import json
 import tempfile
 import time
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,33 +47,48 @@ if TYPE_CHECKING:
 RUNS_FAILED, DIFFERENT_RESULT = 1, 1
 
 
-def run_study(request: Request, cluster: Cluster | None) -> int:
-    """Run a study, or plan it; returns the exit code. Without a cluster this process trains.
+def run_study(request: Request, words: Sequence[str], cluster: Cluster | None) -> int:
+    """Run a study, or plan it, and print the answer; returns the exit code.
+
+    `words` are the arguments of the command. Without a cluster this process trains.
 
     Raises:
         UserError: something that the user gave cannot be used.
     """
-    start = time.perf_counter()
-    config = request.config
     if request.dry_run:
         return _dry_run(request)
-    settle_process(config.threads)
-    if cluster is None:
-        _announce(request, _process_in_words(_arithmetic(config)))
-    tasks, refusals = load_tasks(config)
-    runs_folder = Path(config.out)
-    ledger = Ledger(storage_url(runs_folder, config.storage))
-    with _workers(request, cluster, tasks) as workers:
-        name = _train(ledger, config, workers, tasks, refusals)
-    result, path = _report(ledger, name, runs_folder)
+    start = time.perf_counter()
+    result, path = study(request, words, cluster)
     show(result, request.json)
     answer = summary(result, path, time.perf_counter() - start)
     _answer(request, answer)
     (say if request.json else print)(f"report: {path}")
     if request.opens_report:
         webbrowser.open(path.absolute().as_uri())
-    ledger.close()
     return RUNS_FAILED if answer["failures"] else 0
+
+
+def study(
+    request: Request, words: Sequence[str], cluster: Cluster | None
+) -> tuple[AblationResult, Path]:
+    """Run a study, and write its report; returns the result and the report's path.
+
+    `words` are the arguments of the command. Without a cluster this process trains.
+
+    Raises:
+        UserError: something that the user gave cannot be used.
+    """
+    config = request.config
+    settle_process(config.threads)
+    if cluster is None:
+        _announce(request, _process_in_words(_arithmetic(config)))
+    tasks, refusals = load_tasks(config)
+    runs_folder = Path(config.out)
+    ledger = Ledger(storage_url(runs_folder, config.storage))
+    with closing(ledger):
+        with _workers(request, cluster, tasks) as workers:
+            name = _train(ledger, config, command_line(words), workers, tasks, refusals)
+        return _report(ledger, name, runs_folder)
 
 
 def _workers(request: Request, cluster: Cluster | None, tasks: Mapping[str, TaskData]) -> Workers:
@@ -141,6 +157,7 @@ def _plans(
 def _train(
     ledger: Ledger,
     config: StudyConfig,
+    command: str,
     workers: Workers,
     tasks: Mapping[str, TaskData],
     refusals: dict[str, str],
@@ -151,7 +168,7 @@ def _train(
         scheduler = Scheduler(ledger, claims, workers)
 
         def ablation(config: StudyConfig, repeat: int | None) -> Ablation:
-            return Ablation(config, ledger, claims, optuna, command_line(), repeat)
+            return Ablation(config, ledger, claims, optuna, command, repeat)
 
         if config.protocol.repeats == 1:
             single = ablation(config, None)
@@ -159,7 +176,7 @@ def _train(
             scheduler.finish()
             name = single.name
         else:
-            joint = JointAblation(config, ledger, command_line(), refusals)
+            joint = JointAblation(config, ledger, command, refusals)
             scheduler.start(joint.flow(ablation, tasks, scheduler))
             scheduler.finish()
             name = joint.name

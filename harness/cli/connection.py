@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from harness.cli.arguments import Request
 from harness.config import StudyConfig
 from harness.errors import UserError
 
@@ -20,3 +23,17 @@ def connect(config: StudyConfig) -> Cluster:
             f"--workers and --cluster need the extra: pip install -e '.[cluster]' ({error})"
         ) from error
     return open_cluster(config)
+
+
+@contextmanager
+def connected(request: Request) -> Iterator[Cluster | None]:
+    """The cluster of a study that asks for one and is not only planned, which ends with the block.
+
+    Raises:
+        UserError: the cluster cannot be had.
+    """
+    if request.dry_run or request.config.cluster.kind == "local":
+        yield None
+    else:
+        with closing(connect(request.config)) as cluster:
+            yield cluster

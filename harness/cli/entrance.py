@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
 
 from harness.cli.arguments import parser, read_request
-from harness.cli.connection import connect
+from harness.cli.connection import connected
 from harness.cli.listing import show_list
 from harness.errors import UserError, one_line
 from harness.runtime import interrupt
@@ -22,7 +22,8 @@ BAD_INPUT = 2
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command of `harness.study`; returns its exit code."""
-    options = parser().parse_intermixed_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = parser().parse_intermixed_args(words)
     if options.debug:
         logging.basicConfig()
         logging.getLogger("harness").setLevel(logging.INFO)
@@ -30,7 +31,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if options.list is not None:
             show_list(options.list, options.json)
             return 0
-        return _run(options)
+        return _run(options, words)
     except UserError as error:
         if options.debug:
             raise
@@ -38,15 +39,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
 
 
-def _run(options: argparse.Namespace) -> int:
-    request = None if options.replay is not None else read_request(options)
-    with ExitStack() as stack:
-        cluster = None
-        if request is not None and not request.dry_run and request.config.cluster.kind != "local":
-            cluster = stack.enter_context(closing(connect(request.config)))
-        from harness.cli import command
+def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
+    if options.replay is not None:
+        from harness.cli.command import replay_run
 
         interrupt.check()
-        if request is None:
-            return command.replay_run(options)
-        return command.run_study(request, cluster)
+        return replay_run(options)
+    request = read_request(options)
+    with connected(request) as cluster:
+        from harness.cli.command import run_study
+
+        interrupt.check()
+        return run_study(request, words, cluster)

@@ -11,8 +11,8 @@ from harness.errors import StorageError
 from harness.runtime.progress import say
 from harness.storage.claims import Claims
 from harness.storage.ledger import Ledger
+from harness.storage.students import student_name, students_folder
 from harness.training.run import Run
-from harness.workers.jobs import student_name, students_folder
 
 CARD = "README.md"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
@@ -147,10 +146,9 @@ def students_in_words(config: StudyConfig) -> str:
     return f"{config.student.layers}-layer students ({start})"
 
 
-def command_line() -> str:
-    """The command line of this process, without the storage's password."""
-    arguments = [_without_password(argument) for argument in sys.argv[1:]]
-    return f"python -m harness.study {shlex.join(arguments)}"
+def command_line(words: Sequence[str]) -> str:
+    """The command with these arguments, without the storage's password."""
+    return f"python -m harness.study {shlex.join(map(_without_password, words))}"
 
 
 def shown_config(config: StudyConfig) -> StudyConfig:

@@ -20,6 +20,7 @@ from harness.models.student import build_classifier, save_student
 from harness.registry.discovery import chosen_methods
 from harness.storage.folders import replacement
 from harness.storage.record import Role
+from harness.storage.students import student_name, students_folder
 from harness.training.run import Run
 from harness.training.sizing import population_size
 from harness.workers.populations import PopulationResults, train_by_halves
@@ -162,13 +163,3 @@ def _keeper(trainer: Trainer) -> Keep:
             save_student(model, method, trainer.materials.teacher.folder, new_folder)
 
     return keep
-
-
-def students_folder(runs_folder: Path, study: str) -> Path:
-    """The folder of a study's kept students."""
-    return runs_folder / "students" / study
-
-
-def student_name(fingerprint: str) -> str:
-    """The name of a kept student's folder: the first 16 digits of the run's fingerprint."""
-    return fingerprint[:16]

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-import harness
 from harness.errors import UserError
 from harness.runtime.provenance import provenance
 
@@ -41,7 +40,7 @@ def check_versions(driver_versions: Mapping[str, str], worker: str) -> None:
 def _source_digest() -> str:
     """Twelve digits of the hash of harness/. A run's identity covers its method's source."""
     digest = hashlib.sha256()
-    root = Path(harness.__path__[0])
+    root = Path(__file__).parents[1]
     for file in sorted(root.rglob("*.py")):
         digest.update(file.relative_to(root).as_posix().encode())
         digest.update(file.read_bytes())

@@ -725,11 +725,11 @@ def test_the_start_of_students_is_part_of_a_run(command: Command, tmp_path: Path
         ("storage=sesame", "storage=***"),
     ],
 )
-def test_a_storage_password_is_never_recorded(
-    monkeypatch: pytest.MonkeyPatch, given: str, shown: str
-) -> None:
-    monkeypatch.setattr("sys.argv", ["study", "--json", given])
-    assert manifest.command_line() == f"python -m harness.study --json {shlex.quote(shown)}"
+def test_a_storage_password_is_never_recorded(given: str, shown: str) -> None:
+    assert (
+        manifest.command_line(["--json", given])
+        == f"python -m harness.study --json {shlex.quote(shown)}"
+    )
     config = compose_config(["methods=[kd]", "tasks=[rte]", "storage='postgresql://u:sesame@h/d'"])
     assert "sesame" not in json.dumps(json_values(manifest.shown_config(config)))
 
