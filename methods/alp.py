@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from optuna.distributions import CategoricalDistribution
@@ -20,9 +20,9 @@ from harness.method import (
 )
 from harness.method.layer_maps import buckets
 from harness.method.losses import layer_attention
-from harness.method.matching import MIXTURE_SPACE, MixedLayers
+from harness.method.matching import MIXTURE_SPACE, MixedLayers, overlap_option
 
-Reach = Literal["all layers", "buckets", "overlapping buckets"]
+Reach = Literal["all layers", "buckets"]
 _SPACE: Mapping[str, Hyper] = {
     **MIXTURE_SPACE,
     "scaled": Hyper(
@@ -62,7 +62,8 @@ class LayerAttention(MixedLayers):
         self.detach_attention = bool(structure["detach_attention"])
         self.project_values = structure.get("value") == "projected"
         self.key = self.make_key(shapes, generator)
-        self.register_buffer("layer_mask", self._layer_mask(shapes))
+        overlap = int(structure["overlap"]) if "overlap" in self.space else 0
+        self.register_buffer("layer_mask", self._layer_mask(shapes, overlap))
         self.layer_mask: Tensor | None
 
     @property
@@ -74,13 +75,12 @@ class LayerAttention(MixedLayers):
         """φ, the map of the teacher's states: learned, and at first the identity."""
         return learned_map(shapes.teacher_width, shapes.teacher_width, generator)
 
-    def _layer_mask(self, shapes: Shapes) -> Tensor | None:
+    def _layer_mask(self, shapes: Shapes, overlap: int) -> Tensor | None:
         """True (m, n) where student layer j may attend to teacher layer i; None allows all."""
         if self.reach == "all layers":
             return None
         require_depth(shapes, self.name)
         student_layers, teacher_layers = shapes.student_layers, shapes.teacher_layers
-        overlap = self.reach == "overlapping buckets"
         mask = torch.zeros(student_layers, teacher_layers, dtype=torch.bool)
         for row, bucket in zip(mask, buckets(student_layers, teacher_layers, overlap), strict=True):
             row[torch.tensor(bucket) - 1] = True
@@ -167,15 +167,19 @@ class AlpPo(LayerAttention):
     """`alp-no` with partly overlapping buckets: each also holds the first layer of the next bucket.
 
     Paper: Passban et al. (2021), arXiv 2012.14022 (second-hand; the choice of the shared layer is ours):
-    12 → 4 gives layers 1-4, 4-7, 7-10, 10-12. The student must not be deeper than its teacher.
+    12 → 4 gives layers 1-4, 4-7, 7-10, 10-12. With `overlap` = 2 neighbours share two layers, as in the
+    code of `ckd-po`: 1-4, 3-7, 6-10, 9-12. The student must not be deeper than its teacher.
     Reduction: mean over width, layers and examples.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); options scaled, detach_attention,
-    value.
+    value, overlap.
     """
 
     name = "alp-po"
     summary = "attention inside a bucket of teacher layers, partly overlapping"
     paper = "Passban et al. 2021, arXiv 2012.14022"
     form = "second-hand"
-    space = _PROJECTION_SPACE
-    reach = "overlapping buckets"
+    space: ClassVar[Mapping[str, Hyper]] = {
+        **_PROJECTION_SPACE,
+        "overlap": overlap_option(default=1),
+    }
+    reach = "buckets"

@@ -15,8 +15,12 @@ class PkdSkip(MappedLayers):
     MSE(s_j/‖s_j‖, t_A(j)/‖t_A(j)‖), A(j) = j·n/m. The last student layer is not matched. Reduction: mean
     over width, layers and examples, as in the authors' code; therefore published weights are large.
     With simplex weights, which are at most 1, the term is the sum over the width, as in equation 7.
-    Deviation: if m does not divide n, A(j) is j·n/m rounded half up. Teacher and student must be equally
-    wide; the student must have at least two layers and must not be deeper than its teacher.
+    Deviations: if m does not divide n, A(j) is j·n/m rounded half up; and KD is a sum over the C
+    classes, where the authors' code takes the mean. So their α weighs KD a C-th as much as η here. Their
+    objective is ours, times the factor f = 1 − α + α/C, with η = α/C/f and λ = β/f: α = .2, .5, .7 are
+    η = .11, .33, .54 with two classes (search.space.kd_weight=[0.11,0.54]) and .08, .25, .44 with three.
+    Teacher and student must be equally wide; the student must have at least two layers and must not be
+    deeper than its teacher.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ, published grid 10 to 1000); option
     normalised.
     """

@@ -1,4 +1,4 @@
-"""Token-level matching: attention scores, token states, queries, keys and values.
+"""Token-level matching: attention scores and token states.
 
 The teacher runs in every step, because a cache of these tensors would be too large.
 """
@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from harness.errors import MethodError
@@ -22,30 +21,28 @@ from harness.method import (
     Shapes,
     Value,
     learned_map,
+    query_projection,
     require_depth,
     weight,
 )
-from harness.method.layer_maps import skip_map
-from harness.method.losses import divergence, masked_mean, to_fp32
-
-_SPACE: Mapping[str, Hyper] = {
-    **DISTILLATION,
-    "layer_weight": weight(0.1, 10.0, "around 1, the published weight"),
-}
+from harness.method.layer_maps import layer_pairs, skip_map
+from harness.method.losses import cosine_distance, masked_mean, to_fp32
+from harness.method.matching import layers_option
 
 
 class TinyBert(Method):
-    """LAYER = mean_j MSE(a_j, a_A(j)) + mean_j MSE(W h_j, h_A(j)): attention scores a, token states h.
+    """LAYER = Σ_j MSE(a_j, a_A(j)) + Σ_j MSE(W h_j, h_A(j)): attention scores a, token states h.
 
-    Paper: Jiao et al. (2020), TinyBERT, arXiv 1909.10351 (verified). Both parts have the same weight, as
-    published. The authors train these terms before the outputs, on augmented data; here all terms are
-    one objective. A(j) = j·n/m rounded half up, for j = 1..m; the part of the states also matches the
-    embeddings of both sides, j = 0. Scores are attention before the softmax. W is one learned map for
-    all layers, without the authors' bias; between equal widths it starts at the identity (ours).
+    Paper: Jiao et al. (2020), TinyBERT, arXiv 1909.10351 (verified). The first sum has the m layers
+    j = 1..m, the second one also the embeddings of both sides, j = 0. All 2m + 1 parts weigh the same,
+    as in the authors' code. The authors train these terms before the outputs, on augmented data; here
+    all terms are one objective. A(j) = j·n/m rounded half up. Scores are attention before the softmax. W
+    is one learned map for all layers, without the authors' bias; between equal widths it starts at the
+    identity (ours).
     Reduction: the mean over heads and all pairs of tokens of the batch (scores), or over width and all
-    tokens of the batch (states), so that long examples weigh more; then the mean over layers, where the
-    authors take the sum. Padding is left out; the authors count its scores as 0. The student must have
-    as many heads as its teacher and must not be deeper.
+    tokens of the batch (states), so that long examples weigh more; then the sum over layers. The authors
+    do the same, but padding is left out here: their means are over padded tokens too, where scores of
+    padding count as 0. The student must have as many heads as its teacher and must not be deeper.
     Hyper-parameters: temperature, kd_weight (η), layer_weight (λ).
     """
 
@@ -54,7 +51,10 @@ class TinyBert(Method):
     paper = "Jiao et al. 2020, arXiv 1909.10351"
     form = "verified"
     needs = frozenset({"tokens", "scores"})
-    space: ClassVar[Mapping[str, Hyper]] = _SPACE
+    space: ClassVar[Mapping[str, Hyper]] = {
+        **DISTILLATION,
+        "layer_weight": weight(0.1, 10.0, "around 1, the published weight"),
+    }
 
     def __init__(
         self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
@@ -72,73 +72,62 @@ class TinyBert(Method):
     def terms(
         self, student: Layers, teacher: Layers, labels: Tensor, context: Context
     ) -> dict[str, Tensor]:
-        """`layer`: the squared distance of the scores plus that of the states."""
+        """`layer`: the squared distances of the scores and of the states, summed over layers."""
         mask = context.mask
         pairs = (mask[:, :, None] & mask[:, None, :])[:, None]
-        score_distances = [
+        distances = [
             masked_mean((to_fp32(scores) - to_fp32(teacher.scores[layer - 1])).square(), pairs)
             for scores, layer in zip(student.scores, self.layer_map, strict=True)
         ]
-        state_distances = [
+        distances += [
             masked_mean((self.state_map(states) - teacher.tokens[layer]).square(), mask[:, :, None])
             for states, layer in zip(student.tokens, [0, *self.layer_map], strict=True)
         ]
-        return {"layer": torch.stack(score_distances).mean() + torch.stack(state_distances).mean()}
+        return {"layer": torch.stack(distances).sum()}
 
 
-class MiniLm(Method):
-    """LAYER = Σ_{R ∈ QQ, KK, VV} KL(R_teacher ‖ R_student), relations of tokens in the last layer.
+class DistilBert(Method):
+    """LAYER = mean over tokens of 1 − cos(W h_m, t_n), h and t the last layers' states of a token.
 
-    Paper: Wang et al. (2021), MiniLMv2, arXiv 2012.15828 (verified in a public reimplementation). A
-    relation is softmax(A Aᵀ / √d_r). A are the queries, keys or values, concatenated over heads and cut
-    into relation heads of width d_r, as many as the student has heads (published: 48 for BERT-base).
-    Both sides use their last layer, as published for a base-sized teacher. The number of relation heads
-    must divide the teacher's width. Reduction: KL sums over the tokens that a token attends to; then the
-    mean over relation heads and all tokens of the batch, so that long examples weigh more; then the sum
-    of the three relations. Padding is left out.
-    Hyper-parameters: temperature, kd_weight (η), layer_weight (λ).
+    Paper: Sanh et al. (2019), DistilBERT, arXiv 1910.01108 (verified): its cosine loss, with weight 1
+    beside 5 for the logits and 2 for masked words. There it is a loss of pre-training; here the label
+    loss takes the place of masked words. W is the identity, or a learned map if the widths differ (ours;
+    the authors' widths are equal). `layers` = `mapped` takes the mean over all student layers j = 1..m,
+    each with teacher layer j·n/m rounded half up; then the student must not be deeper than its teacher.
+    Reduction: mean over all tokens of the batch, as published, so that long examples weigh more, and
+    over layers. Padding is left out.
+    Hyper-parameters: temperature, kd_weight (η), layer_weight (λ); option layers.
     """
 
-    name = "minilm"
-    summary = "relations between tokens in the last layer: queries, keys, values"
-    paper = "Wang et al. 2021, arXiv 2012.15828"
+    name = "distilbert"
+    summary = "angle between token states of the last layers, or of all student layers"
+    paper = "Sanh et al. 2019, arXiv 1910.01108"
     form = "verified"
-    needs = frozenset({"last-qkv"})
-    space: ClassVar[Mapping[str, Hyper]] = _SPACE
+    needs = frozenset({"tokens"})
+    space: ClassVar[Mapping[str, Hyper]] = {
+        **DISTILLATION,
+        "layer_weight": weight(0.1, 10.0, "a distance of at most 2; published .2 of the logits'"),
+        "layers": layers_option(default="last"),
+    }
 
     def __init__(
         self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator
     ) -> None:
         super().__init__(shapes, structure, generator)
-        self.relation_heads = shapes.student_heads
-        if shapes.teacher_width % self.relation_heads:
-            raise MethodError(
-                f"minilm needs a teacher width that the student's heads divide ({shapes.teacher_width} "
-                f"and {self.relation_heads})"
-            )
-
-    def _log_relations(self, parts: Tensor, mask: Tensor) -> Tensor:
-        """Log of the relations (B, relation heads, T, T) of queries, keys or values (B, heads, T, d).
-
-        `mask` (B, T) is true where a token is.
-        """
-        concatenation = to_fp32(parts).transpose(1, 2).flatten(2)
-        heads = concatenation.unflatten(-1, (self.relation_heads, -1)).transpose(1, 2)
-        products = heads @ heads.transpose(-1, -2) / heads.shape[-1] ** 0.5
-        padding = ~mask[:, None, None, :]
-        return F.log_softmax(products.masked_fill(padding, -1e9), dim=-1)
+        layers = str(structure["layers"])
+        if layers == "mapped":
+            require_depth(shapes, self.name)
+        self.pairs = layer_pairs(shapes.student_layers, shapes.teacher_layers, layers)
+        self.state_map = query_projection(shapes, generator)
 
     def terms(
         self, student: Layers, teacher: Layers, labels: Tensor, context: Context
     ) -> dict[str, Tensor]:
-        """`layer`: the divergence of the student's relations from the teacher's."""
-        total = student.logits.new_zeros(())
-        for student_parts, teacher_parts in (
-            (student.queries, teacher.queries),
-            (student.keys, teacher.keys),
-            (student.values, teacher.values),
-        ):
-            target = self._log_relations(teacher_parts[-1], context.mask)
-            relations = self._log_relations(student_parts[-1], context.mask)
-            total = total + masked_mean(divergence(target, relations), context.mask[:, None, :])
-        return {"layer": total}
+        """`layer`: the cosine distance of the tokens' states."""
+        distances = [
+            masked_mean(
+                cosine_distance(self.state_map(student.tokens[j]), teacher.tokens[i]), context.mask
+            )
+            for j, i in self.pairs
+        ]
+        return {"layer": torch.stack(distances).mean()}

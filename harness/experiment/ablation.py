@@ -207,10 +207,16 @@ class Ablation:
             yield _search_and_report(context, group, repeat, self.manifest)
 
     def _spaces_fit(self, data: TaskData, refusals: dict[str, str]) -> bool:
-        """Whether the methods' spaces can be searched on a task. The reason enters `refusals`."""
+        """Whether the methods' spaces can be searched on a task. The reason enters `refusals`.
+
+        Methods that cannot be searched are left out later, unless nothing would be left to compare.
+        """
+
+        def check(method: type[Method]) -> None:
+            space_of(method, self.config.search, data.task.regression)
+
         try:
-            for method in chosen_methods(self.config):
-                space_of(method, self.config.search, data.task.regression)
+            usable_methods(chosen_methods(self.config), self.config.baseline, check)
         except MethodError as error:
             refuse(refusals, data.task.name, error)
             return False

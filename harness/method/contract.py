@@ -121,14 +121,16 @@ DISTILLATION: Mapping[str, Hyper] = {
         "share of the distillation term; 1 ignores the labels",
     ),
 }
-"""Hyper-parameters of the logit distillation, which every method but `finetune` includes."""
+"""Hyper-parameters of the logit distillation, which most methods include."""
 
 
 class Method(nn.Module, ABC):
     """Base of all methods. The docstring of a subclass is the method's card.
 
     The core multiplies a term named `x` by the hyper-parameter `x_weight`, which `space` must declare.
-    The core adds cross-entropy and logit distillation: `terms` returns the other terms.
+    A term that reads no layers, but the logits, has the name `logits`. The core adds cross-entropy and
+    logit distillation: `terms` returns the other terms. Without `kd_weight` in `space` it adds
+    cross-entropy only.
     """
 
     name: ClassVar[str]
@@ -203,8 +205,9 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def matches_layers(cls) -> bool:
-        """Whether any term reads intermediate layers."""
-        return any(name.endswith("_weight") and name != "kd_weight" for name in cls.space)
+        """Whether any term reads intermediate layers. A term named `logits` reads logits only."""
+        weights = {name for name in cls.space if name.endswith("_weight")}
+        return bool(weights - {"kd_weight", "logits_weight"})
 
 
 def query_projection(shapes: Shapes, generator: torch.Generator) -> nn.Module:

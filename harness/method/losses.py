@@ -107,6 +107,21 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return torch.where(selection, values, 0.0).sum() / selection.sum()
 
 
+def mean_of_examples(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean over examples of each example's mean of values (B, ...) where the mask is true.
+
+    The mask's shape broadcasts to the values'. Long and short examples weigh the same.
+    """
+    selection = mask.expand_as(values)
+    sums = torch.where(selection, values, 0.0).flatten(1).sum(dim=1)
+    return (sums / selection.flatten(1).sum(dim=1)).mean()
+
+
+def cosine_distance(states: Tensor, targets: Tensor) -> Tensor:
+    """1 − cos of two tensors (..., width), over the last dimension: from 0 to 2."""
+    return 1 - (F.normalize(states, dim=-1) * F.normalize(targets, dim=-1)).sum(dim=-1)
+
+
 def mix_layers(weights: Tensor, states: Tensor) -> Tensor:
     """Weighted sums (B, m, width) of teacher layers (B, n, width), by weights (B, m, n) or (m, n)."""
     return weights @ states

@@ -43,6 +43,26 @@ MIXTURE_SPACE: Mapping[str, Hyper] = {
 """Hyper-parameters of methods that match mixtures: the same ranges, so that only mixtures differ."""
 
 
+def layers_option(default: str) -> Hyper:
+    """The option `layers`: which layers of both sides are compared (`layer_maps.layer_pairs`)."""
+    return Hyper(
+        CategoricalDistribution(["last", "mapped"]),
+        "structural",
+        "the last layers of both sides, or every student layer with every n/m-th teacher layer",
+        default=default,
+    )
+
+
+def overlap_option(default: int) -> Hyper:
+    """The option `overlap` of buckets that share layers (`layer_maps.buckets`)."""
+    return Hyper(
+        CategoricalDistribution([1, 2]),
+        "structural",
+        "layers that neighbouring buckets share",
+        default=default,
+    )
+
+
 class MappedLayers(Method):
     """LAYER = mean_j MSE(ŝ_j, t̂_A(j)) of states scaled to unit length; a subclass chooses the map A.
 

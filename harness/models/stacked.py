@@ -20,7 +20,7 @@ from harness.models.families import family_of
 from harness.models.flat_weights import LAYER_WEIGHTS, layout
 from harness.models.network import Leaf, pool
 from harness.models.operations import Operations, PlainOperations, Site, States, drop, linear
-from harness.models.word_table import WordTable, look_up_rows, select_members
+from harness.models.word_table import WordTable, look_up_rows, select_members, zero_gradient
 from harness.pooling_table import pooling_row
 from harness.runtime.progress import say
 from harness.runtime.randomness import DropoutKey, dropped_levels
@@ -67,7 +67,9 @@ class StackedClassifier:
             block.load(weights, device)
             block.values.requires_grad_(not (frozen_embeddings and key.startswith("embedding")))
         tables = [member[self.word_name] for member in weights]
-        self.words = WordTable(tables, device, vocabulary, frozen_embeddings)
+        padding = config.pad_token_id
+        self.words = WordTable(tables, device, vocabulary, frozen_embeddings, padding)
+        self._zero_padded_position()
 
     @property
     def members(self) -> int:
@@ -89,6 +91,16 @@ class StackedClassifier:
         for block in self.blocks.values():
             block.values = select_members(block.values, index)
         self.words.keep(rows)
+        self._zero_padded_position()
+
+    def _zero_padded_position(self) -> None:
+        """Have the gradient of the padding's position be 0, as in Hugging Face's classes."""
+        values = self.blocks["embedding_tables"].values
+        if self.family.positions_from == "padding" and values.requires_grad:
+            positions = self.blocks["embedding_tables"].pieces[0]
+            assert positions.key == "positions"
+            width, pad = positions.shape[1], int(self.config.pad_token_id)
+            zero_gradient(values, (slice(None), slice(pad * width, (pad + 1) * width)))
 
     def weights(self, member: int) -> dict[str, Tensor]:
         """One member's weights on the CPU, by their names in Hugging Face's class."""

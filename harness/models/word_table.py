@@ -18,6 +18,9 @@ class WordTable:
     gradients; with `freeze` no row has. Training may look up rows with gradients only. Weight decay
     alone changes the other rows: `decay_unused` keeps one factor of decay for each member. So the cost
     of a step depends on the training split's words, and not on the size of the table.
+
+    The gradient of the row of the token id `padding` is 0, also where a text spells out the padding
+    token: so do the classes of Hugging Face.
     """
 
     def __init__(
@@ -26,6 +29,7 @@ class WordTable:
         device: torch.device,
         vocabulary: Tensor | None = None,
         freeze: bool = False,
+        padding: int | None = None,
     ) -> None:
         # Students of one encoder have the same table in memory. One copy is enough for all members then.
         same_table = all(table.data_ptr() == tables[0].data_ptr() for table in tables)
@@ -42,6 +46,9 @@ class WordTable:
         copies = len(tables) // len(self.start)
         self.vectors = self.start[:, self.ids].repeat(copies, 1, 1).requires_grad_(not freeze)
         """(members, words, width): the rows with gradients."""
+        self.padding_row = None if padding is None else int(self.word_of_id[padding])
+        """The index of the padding's row in `ids`, -1 if it is not there."""
+        self._zero_padding()
         self.decay = [1.0] * len(tables)
         """For each member the product of all steps' factors of decay, for the rows without gradients."""
 
@@ -64,9 +71,15 @@ class WordTable:
         """Go on with the members of some rows only. `vectors` is a new tensor afterwards."""
         index = torch.tensor(rows, device=self.vectors.device)
         self.vectors = select_members(self.vectors, index)
+        self._zero_padding()
         if len(self.start) > 1:
             self.start = self.start[index]
         self.decay = [self.decay[row] for row in rows]
+
+    def _zero_padding(self) -> None:
+        row = self.padding_row
+        if row is not None and row >= 0 and self.vectors.requires_grad:
+            zero_gradient(self.vectors, (slice(None), row))
 
     def table(self, member: int) -> Tensor:
         """One member's whole table (rows, width), with the present weights."""
@@ -93,6 +106,16 @@ class WordTable:
 def select_members(values: Tensor, index: Tensor) -> Tensor:
     """The rows of an index (k,) from values (members, ...), with gradients if `values` has them."""
     return values.detach()[index].requires_grad_(values.requires_grad)
+
+
+def zero_gradient(leaf: Tensor, part: tuple[slice | int, ...]) -> None:
+    """Have `backward` leave zeros in a part of a leaf's gradient."""
+
+    def clear(leaf: Tensor) -> None:
+        assert leaf.grad is not None
+        leaf.grad[part] = 0.0
+
+    leaf.register_post_accumulate_grad_hook(clear)
 
 
 def look_up_rows(tables: Tensor, ids: Tensor) -> Tensor:

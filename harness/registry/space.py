@@ -13,7 +13,7 @@ from optuna.distributions import (
 )
 
 from harness.config import Choice, SearchConfig
-from harness.errors import ConfigError
+from harness.errors import ConfigError, MethodError
 from harness.method import Hyper, Method, Value
 
 BOUNDS = {"kd_weight": (0.0, 1.0), "layer_share": (0.0, 1.0), "learning_rate": (0.0, 1.0)}
@@ -44,7 +44,12 @@ class Space:
 
 
 def space_of(method: type[Method], search: SearchConfig, regression: bool) -> Space:
-    """A method's space under a search configuration. Raises `ConfigError` for an invalid narrowing."""
+    """A method's space under a search configuration.
+
+    Raises:
+        ConfigError: an invalid narrowing.
+        MethodError: the method cannot be used with simplex weights.
+    """
     low, high = search.learning_rate
     hypers = {
         "learning_rate": Hyper(FloatDistribution(low, high, log=True), "scalar", "by preset"),
@@ -72,7 +77,7 @@ def _check_simplex(method: type[Method]) -> None:
     weights = {name for name in method.space if name.endswith("_weight")}
     other_weights = sorted(weights - {"kd_weight", "layer_weight"})
     if other_weights:
-        raise ConfigError(
+        raise MethodError(
             f"search.weights=simplex shares weights between labels, logits and layers: {method.name}, "
             f"with its {other_weights[0]}, needs convex ones"
         )

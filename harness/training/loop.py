@@ -14,7 +14,7 @@ from harness.runtime.device import Arithmetic
 from harness.training.population import Population
 from harness.training.recipe import Member, Recipe
 
-RESULTS_VERSION = 3
+RESULTS_VERSION = 4
 """Raised when the core's arithmetic changes, so that old and new runs are not mixed."""
 
 

@@ -130,5 +130,10 @@ def middle(method: type[Method], share: float = 0.4) -> dict[str, Tensor]:
     return values
 
 
+def own_weights(method: type[Method]) -> set[str]:
+    """The weights of a method's own terms."""
+    return {name for name in method.space if name.endswith("_weight")} - {"kd_weight"}
+
+
 def context(scalars: Mapping[str, Tensor]) -> Context:
     return Context(torch.tensor(1), scalars, MASK)

@@ -22,10 +22,12 @@ Options = Mapping[str, Value]
 class Side:
     """The tensors that one model hands out for B examples of at most T tokens.
 
-    `states` (B, layers, width); `tokens` (1 + layers, B, T, width), the embeddings first; `scores`
-    (layers, B, heads, T, T); `queries`, `keys`, `values` (layers, B, heads, T, width / heads).
+    `logits` (B, outputs); `states` (B, layers, width); `tokens` (1 + layers, B, T, width), the
+    embeddings first; `scores` (layers, B, heads, T, T); `queries`, `keys`, `values` (layers, B, heads,
+    T, width / heads).
     """
 
+    logits: Array
     states: Array
     tokens: Array
     scores: Array
@@ -43,7 +45,11 @@ class Batch:
     labels: npt.NDArray[np.generic]
     lengths: Sequence[int]
     epoch: int
-    temperature: float
+    scalars: Mapping[str, float]
+
+    @property
+    def temperature(self) -> float:
+        return self.scalars["temperature"]
 
     @property
     def depths(self) -> tuple[int, int]:
@@ -97,10 +103,16 @@ def half_up(j: int, n: int, m: int) -> int:
     return math.floor(Fraction(j * n, m) + Fraction(1, 2))
 
 
-def bucket(j: int, m: int, n: int, overlap: bool) -> list[int]:
-    """C(j), 1-based: the layers between two cuts, and the first one of the next bucket."""
-    last = half_up(j, n, m) + (1 if overlap and j < m else 0)
-    return list(range(half_up(j - 1, n, m) + 1, last + 1))
+def bucket(j: int, m: int, n: int, overlap: int) -> list[int]:
+    """C(j), 1-based: the layers between two cuts, and layers of the neighbours."""
+    own = range(half_up(j - 1, n, m) + 1, half_up(j, n, m) + 1)
+    after = [own[-1] + 1] if overlap >= 1 and j < m else []
+    before = [own[0] - 1] if overlap == 2 and j > 1 else []
+    return [*before, *own, *after]
+
+
+def overlap_of(options: Options, has_overlap: bool) -> int:
+    return int(options["overlap"]) if has_overlap else 0
 
 
 def alp(batch: Batch, weights: Weights, options: Options, kind: str = "all") -> float:
@@ -112,7 +124,8 @@ def alp(batch: Batch, weights: Weights, options: Options, kind: str = "all") -> 
     losses = []
     for states, layers in batch.examples():
         for j in range(1, m + 1):
-            members = range(1, n + 1) if kind == "all" else bucket(j, m, n, kind == "overlapping")
+            overlap = overlap_of(options, kind == "overlapping")
+            members = range(1, n + 1) if kind == "all" else bucket(j, m, n, overlap)
             query_state = query(weights, states[j - 1])
             keys = [phi @ layers[i - 1] for i in members]
             attention = softmax(float(query_state @ key) / root for key in keys)
@@ -124,18 +137,24 @@ def alp(batch: Batch, weights: Weights, options: Options, kind: str = "all") -> 
     return average(losses)
 
 
-def ckd(batch: Batch, weights: Weights, options: Options, overlap: bool) -> float:
-    """Mean over examples and j of MSE(W_j s_j, concat_{i ∈ C(j)} t_i), or MSE(s_j, V_j concat)."""
+def ckd(batch: Batch, weights: Weights, options: Options, has_overlap: bool) -> float:
+    """Mean over examples and j of ‖ norm(W_j s_j + b_j) − norm(concat_{i ∈ C(j)} t_i) ‖².
+
+    MSE of the two if not `normalised`; with the other direction of s_j and V_j concat + c_j.
+    """
     m, n = batch.depths
     losses = []
     for states, layers in batch.examples():
         for j in range(1, m + 1):
-            concatenation = np.concatenate([layers[i - 1] for i in bucket(j, m, n, overlap)])
-            state, linear = states[j - 1], weights[f"maps.{j - 1}.weight"]
-            if options["direction"] == "to-teacher":
-                losses.append(squared(linear @ state, concatenation))
+            members = bucket(j, m, n, overlap_of(options, has_overlap))
+            pair = [states[j - 1], np.concatenate([layers[i - 1] for i in members])]
+            side = 0 if options["direction"] == "to-teacher" else 1
+            linear, bias = (weights[f"maps.{j - 1}.{part}"] for part in ("weight", "bias"))
+            pair[side] = linear @ pair[side] + bias
+            if options["normalised"]:
+                losses.append(len(pair[0]) * squared(unit(pair[0]), unit(pair[1])))
             else:
-                losses.append(squared(state, linear @ concatenation))
+                losses.append(squared(*pair))
     return average(losses)
 
 
@@ -303,39 +322,233 @@ def tinybert(batch: Batch, weights: Weights, options: Options) -> float:
                         (float(student_scores[pair]) - float(teacher_scores[pair])) ** 2
                     )
         scores.append(average(distances))
-    return average(scores) + average(states)
+    return sum(scores) + sum(states)
 
 
-def relation(heads: Array, length: int, relations: int, head: int) -> list[list[float]]:
-    """softmax(A Aᵀ / √d_r) of one relation head; A is cut out of the joined `heads` (heads, T, d)."""
+def cosine(a: Array, b: Array) -> float:
+    return float(unit(a) @ unit(b))
+
+
+def layer_pairs(batch: Batch, options: Options) -> list[tuple[int, int]]:
+    """Pairs of layers, 1-based: the last ones, or j with j·n/m."""
+    m, n = batch.depths
+    mapped = [(j, half_up(j, n, m)) for j in range(1, m + 1)]
+    return mapped[-1:] if options["layers"] == "last" else mapped
+
+
+def distilbert(batch: Batch, weights: Weights, options: Options) -> float:
+    """Mean over layers and over all tokens of 1 − cos(W h, t)."""
+    linear = weights.get("state_map.weight", np.eye(batch.student.tokens.shape[-1]))
+    layers = []
+    for j, i in layer_pairs(batch, options):
+        layers.append(
+            average(
+                1 - cosine(linear @ batch.student.tokens[j, b, t], batch.teacher.tokens[i, b, t])
+                for b, length in enumerate(batch.lengths)
+                for t in range(length)
+            )
+        )
+    return average(layers)
+
+
+TokenMap = Callable[[int, int, Weights], Sequence[int]]
+TOKEN_MAPS: dict[str, TokenMap] = {
+    "forward-matching": lambda m, n, _: [half_up(j, n, m) for j in range(m + 1)],
+    "reverse-matching": lambda m, n, _: [0, *(half_up(m + 1 - j, n, m) for j in range(1, m + 1))],
+    "all-to-one-matching": lambda m, n, _: [half_up(1, n, 2)] * (m + 1),
+    "random-matching": lambda m, n, weights: [
+        0,
+        *(half_up(int(index) + 1, n, m) for index in weights["order"]),
+    ],
+}
+"""Teacher layers of student layers 0, 1, .., m; layer 0 are the embeddings."""
+
+
+def mapped_tokens(batch: Batch, weights: Weights, options: Options, layer_map: TokenMap) -> float:
+    """Mean over layers, the embeddings first, and over all tokens of MSE(W_j h_j, t_A(j))."""
+    width = batch.student.tokens.shape[-1]
+    layers = []
+    for j, i in enumerate(layer_map(*batch.depths, weights)):
+        linear = weights.get(f"state_maps.{j}.weight", np.eye(width))
+        layers.append(
+            average(
+                squared(linear @ batch.student.tokens[j, b, t], batch.teacher.tokens[i, b, t])
+                for b, length in enumerate(batch.lengths)
+                for t in range(length)
+            )
+        )
+    return average(layers)
+
+
+def relation(queries: Sequence[Array], keys: Sequence[Array]) -> list[list[float]]:
+    """softmax(Q Kᵀ / √d) of one head's tokens."""
+    root = math.sqrt(len(queries[0]))
+    return [softmax(float(q @ k) / root for k in keys) for q in queries]
+
+
+def relation_distance(teacher: list[list[float]], student: list[list[float]]) -> float:
+    """The mean over one head's tokens of KL(teacher's ‖ student's)."""
+    return average(divergence(t, s) for t, s in zip(teacher, student, strict=True))
+
+
+def cut(heads: Array, length: int, relations: int, head: int) -> list[Array]:
+    """One relation head's part of every token, of the joined `heads` (heads, T, d)."""
     tokens = [
         np.concatenate([head_parts[place] for head_parts in heads]) for place in range(length)
     ]
     width = len(tokens[0]) // relations
-    parts = [token[head * width : (head + 1) * width] for token in tokens]
-    return [softmax(float(a @ b) / math.sqrt(width) for b in parts) for a in parts]
+    return [token[head * width : (head + 1) * width] for token in tokens]
 
 
 def minilm(batch: Batch, weights: Weights, options: Options) -> float:
-    """Σ over queries, keys, values: mean over tokens and relation heads of KL(teacher's ‖ student's)."""
-    relations = batch.student.queries.shape[2]
+    """Σ over queries, keys, values: mean over tokens and heads, then examples, of KL(T's ‖ S's)."""
+    heads, width = batch.teacher.queries.shape[2], batch.teacher.queries.shape[4]
+    relations = int(options["relation_heads"]) or max(heads * width // 16, 1)
     total = 0.0
     for part in ("queries", "keys", "values"):
-        divergences = []
+        examples = []
         for b, length in enumerate(batch.lengths):
+            divergences = []
             for head in range(relations):
-                student_relation = relation(
-                    getattr(batch.student, part)[-1, b], length, relations, head
+                student, teacher = (
+                    cut(getattr(side, part)[-1, b], length, relations, head)
+                    for side in (batch.student, batch.teacher)
                 )
-                teacher_relation = relation(
-                    getattr(batch.teacher, part)[-1, b], length, relations, head
+                divergences.append(
+                    relation_distance(relation(teacher, teacher), relation(student, student))
                 )
-                divergences += [
-                    divergence(t, s)
-                    for t, s in zip(teacher_relation, student_relation, strict=True)
-                ]
-        total += average(divergences)
+            examples.append(average(divergences))
+        total += average(examples)
     return total
+
+
+def minilm_v1(batch: Batch, weights: Weights, options: Options) -> float:
+    """Mean over examples, heads and tokens of KL of softmax(Q Kᵀ / √d), plus that of V Vᵀ."""
+    total = 0.0
+    for one, two in (("queries", "keys"), ("values", "values")):
+        examples = []
+        for b, length in enumerate(batch.lengths):
+            divergences = []
+            for head in range(batch.student.queries.shape[2]):
+                student, teacher = (
+                    relation(
+                        list(getattr(side, one)[-1, b, head, :length]),
+                        list(getattr(side, two)[-1, b, head, :length]),
+                    )
+                    for side in (batch.student, batch.teacher)
+                )
+                divergences.append(relation_distance(teacher, student))
+            examples.append(average(divergences))
+        total += average(examples)
+    return total
+
+
+def huber(error: float) -> float:
+    return error**2 / 2 if abs(error) < 1 else abs(error) - 0.5
+
+
+Relation = Callable[[Array, Array, Batch], float]
+
+
+def related_examples(batch: Batch, weights: Weights, options: Options, distance: Relation) -> float:
+    """Mean over pairs of layers of a distance between states (B, d_S) and (B, d_T)."""
+    return average(
+        distance(batch.student.states[:, j - 1], batch.teacher.states[:, i - 1], batch)
+        for j, i in layer_pairs(batch, options)
+    )
+
+
+def example_distances(states: Array) -> list[list[float]]:
+    """Distances between examples over the mean of those that are not 0."""
+    distances = [[math.dist(a, b) for b in states] for a in states]
+    positive = [d for row in distances for d in row if d > 0]
+    return [[d / average(positive) if d else 0.0 for d in row] for row in distances]
+
+
+def example_angle(states: Array, a: int, b: int, c: int) -> float:
+    """The cosine of the angle at a between b and c; 0 where one of them is a."""
+    if a in (b, c):
+        return 0.0
+    return cosine(states[b] - states[a], states[c] - states[a])
+
+
+def rkd(states: Array, targets: Array, batch: Batch) -> float:
+    """Mean over pairs, plus r times the mean over triples, of Huber's loss of the difference."""
+    count = len(states)
+    ours, theirs = example_distances(states), example_distances(targets)
+    pairs = average(huber(ours[a][b] - theirs[a][b]) for a, b in product(range(count), repeat=2))
+    triples = average(
+        huber(example_angle(states, a, b, c) - example_angle(targets, a, b, c))
+        for a, b, c in product(range(count), repeat=3)
+    )
+    return pairs + batch.scalars["angle_ratio"] * triples
+
+
+def cka(states: Array, targets: Array, batch: Batch) -> float:
+    """1 − ‖ TᵀS ‖² / (‖ SᵀS ‖ ‖ TᵀT ‖) of centred states: Kornblith's other form, over features."""
+    if len(states) == 1:
+        return 0.0
+    s, t = states - states.mean(axis=0), targets - targets.mean(axis=0)
+    norms = [math.sqrt(float(np.sum((x.T @ y) ** 2))) for x, y in ((t, s), (s, s), (t, t))]
+    return 1 - norms[0] ** 2 / (norms[1] * norms[2])
+
+
+def spkd(states: Array, targets: Array, batch: Batch) -> float:
+    """Mean over examples of the squared distance of their rows of similarities."""
+    losses = []
+    for a in range(len(states)):
+        ours = unit(np.array([states[a] @ other for other in states]))
+        theirs = unit(np.array([targets[a] @ other for other in targets]))
+        losses.append(len(ours) * squared(ours, theirs))
+    return average(losses)
+
+
+def cos_nce(batch: Batch, weights: Weights, options: Options) -> float:
+    """Mean of g + Σ_k (2 − (g_k − g)) / (2K): g to the own target, g_k to those of the batch."""
+
+    def distance(states: Array, targets: Array, _: Batch) -> float:
+        losses = []
+        for a in range(len(states)):
+            own = query(weights, states[a])
+            distances = [1 - cosine(own, target) for target in targets]
+            contrast = sum(2 - (other - distances[a]) for other in distances)
+            losses.append(distances[a] + contrast / (2 * len(states)))
+        return average(losses)
+
+    return related_examples(batch, weights, options, distance)
+
+
+def pearson(a: Array, b: Array) -> float:
+    if len(a) == 1:
+        return 0.0
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def dist(batch: Batch, weights: Weights, options: Options) -> float:
+    """T²·(1 − mean correlation over classes + r·(1 − mean correlation over examples))."""
+    heat = batch.temperature
+    ours, theirs = (
+        np.array([softmax(row / heat) for row in side.logits])
+        for side in (batch.student, batch.teacher)
+    )
+    between = 1 - average(pearson(p, q) for p, q in zip(ours, theirs, strict=True))
+    within = 1 - average(pearson(p, q) for p, q in zip(ours.T, theirs.T, strict=True))
+    return heat**2 * (between + batch.scalars["intra_ratio"] * within)
+
+
+def dkd(batch: Batch, weights: Weights, options: Options) -> float:
+    """T²·(KL of (label's, all others') probability + r·KL among the others), mean over examples."""
+    heat = batch.temperature
+    losses = []
+    for b, label in enumerate(batch.labels.tolist()):
+        binary, others = [], []
+        for side in (batch.teacher, batch.student):
+            shares = softmax(side.logits[b] / heat)
+            binary.append([shares[label], 1 - shares[label]])
+            rest = [share for c, share in enumerate(shares) if c != label]
+            others.append([share / sum(rest) for share in rest])
+        losses.append(divergence(*binary) + batch.scalars["other_ratio"] * divergence(*others))
+    return heat**2 * average(losses)
 
 
 ORACLES: dict[str, Oracle] = {
@@ -343,8 +556,8 @@ ORACLES: dict[str, Oracle] = {
     "alp-np": alp,
     "alp-no": partial(alp, kind="apart"),
     "alp-po": partial(alp, kind="overlapping"),
-    "ckd-no": partial(ckd, overlap=False),
-    "ckd-po": partial(ckd, overlap=True),
+    "ckd-no": partial(ckd, has_overlap=False),
+    "ckd-po": partial(ckd, has_overlap=True),
     **{name: partial(mapped_layers, layer_map=layer_map) for name, layer_map in MAPS.items()},
     **{name: partial(mixed_layers, mixture=mixture) for name, mixture in MIXTURES.items()},
     "random-projection": random_projection,
@@ -352,5 +565,14 @@ ORACLES: dict[str, Oracle] = {
     "universal": universal,
     "emd": emd,
     "tinybert": tinybert,
+    "distilbert": distilbert,
+    **{name: partial(mapped_tokens, layer_map=layer_map) for name, layer_map in TOKEN_MAPS.items()},
     "minilm": minilm,
+    "minilm-v1": minilm_v1,
+    "rkd": partial(related_examples, distance=rkd),
+    "cka": partial(related_examples, distance=cka),
+    "spkd": partial(related_examples, distance=spkd),
+    "cos-nce": cos_nce,
+    "dist": dist,
+    "dkd": dkd,
 }

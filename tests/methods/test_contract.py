@@ -39,11 +39,12 @@ from tests.methods.builders import (
     change_padding,
     context,
     middle,
+    own_weights,
     shift_parameters,
     tensors,
 )
 
-MATCHING = [name for name, method in METHODS.items() if method.matches_layers()]
+HAS_TERMS = [name for name, method in METHODS.items() if own_weights(method)]
 TOKEN_METHODS = [name for name, method in METHODS.items() if method.needs]
 SCALARS = [
     (name, hyper)
@@ -69,8 +70,9 @@ def total(
     """The objective of one step, put together as the training loop does it."""
     terms = {"label": label_loss(student.logits, labels, False)}
     if method.uses_teacher():
-        temperature = scalars.get("temperature", torch.ones(()))
-        terms["kd"] = distillation_loss(student.logits, teacher.logits, temperature, False)
+        if "kd_weight" in scalars:
+            temperature = scalars.get("temperature", torch.ones(()))
+            terms["kd"] = distillation_loss(student.logits, teacher.logits, temperature, False)
         terms |= method(student, teacher, labels, context(scalars))
     return objective(terms, scalars, "convex")
 
@@ -113,7 +115,8 @@ def test_terms_are_finite_scalars_with_a_weight_each(name: str) -> None:
     for shapes in widths_of(name):
         method = build(name, shapes).double()
         terms = method(*batch(shapes, needs=method.needs), context(middle(METHODS[name])))
-        assert bool(terms) == METHODS[name].matches_layers()
+        assert {f"{term}_weight" for term in terms} == own_weights(METHODS[name])
+        assert METHODS[name].matches_layers() == bool(set(terms) - {"logits"})
         assert not set(terms) & {"label", "kd"}
         for term, value in terms.items():
             assert value.shape == ()
@@ -133,7 +136,7 @@ def test_the_card_names_every_hyper_parameter(name: str) -> None:
     assert set(card(method).hyper_parameters) == set(method.space)
 
 
-@pytest.mark.parametrize("name", MATCHING)
+@pytest.mark.parametrize("name", HAS_TERMS)
 def test_gradients_reach_the_student_and_every_parameter(name: str) -> None:
     for shapes in widths_of(name):
         method = shift_parameters(build(name, shapes))
@@ -234,7 +237,7 @@ def test_inputs_are_not_written_to(name: str) -> None:
         assert torch.equal(tensor, copy)
 
 
-@pytest.mark.parametrize("name", MATCHING)
+@pytest.mark.parametrize("name", HAS_TERMS)
 def test_the_order_of_a_batch_does_not_matter(name: str) -> None:
     method = shift_parameters(build(name))
     student, teacher, labels = batch(needs=method.needs)
@@ -375,8 +378,11 @@ def test_a_stacked_population_equals_a_loop_over_its_members(name: str) -> None:
             terms = {"label": label_loss(student.logits, labels, False)}
             own: dict[str, Tensor] = {}
             if frame.uses_teacher():
-                temperature = scalars.get("temperature", torch.ones(()))
-                terms["kd"] = distillation_loss(student.logits, teacher.logits, temperature, False)
+                if "kd_weight" in scalars:
+                    temperature = scalars.get("temperature", torch.ones(()))
+                    terms["kd"] = distillation_loss(
+                        student.logits, teacher.logits, temperature, False
+                    )
                 inputs = (student, teacher, labels, context(scalars))
                 own = torch.func.functional_call(frame, state, inputs)
             return objective(terms | own, scalars, "convex"), own

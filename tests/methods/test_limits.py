@@ -92,7 +92,7 @@ def test_one_bucket_of_all_layers_makes_it_alp(name: str) -> None:
     expected = layer_term(shift_parameters(build("alp", shapes)), student.states, teacher.states)
     found = layer_term(shift_parameters(build(name, shapes)), student.states, teacher.states)
     assert found == pytest.approx(expected, abs=1e-12)
-    assert buckets(1, 6, overlap=name == "alp-po") == [[1, 2, 3, 4, 5, 6]]
+    assert buckets(1, 6, overlap=int(name == "alp-po")) == [[1, 2, 3, 4, 5, 6]]
 
 
 def test_buckets_of_one_layer_are_one_to_one() -> None:
@@ -102,9 +102,10 @@ def test_buckets_of_one_layer_are_one_to_one() -> None:
     attention_method = shift_parameters(build("alp-no", shapes))
     assert layer_term(attention_method, student.states, teacher.states) == pytest.approx(expected)
     for direction in ("to-teacher", "to-student"):
-        joined = build("ckd-no", shapes, direction=direction).double()
-        for parameter in joined.parameters():
-            parameter.data = torch.eye(8, dtype=torch.float64)
+        joined = build("ckd-no", shapes, direction=direction, normalised=False).double()
+        for name, parameter in joined.named_parameters():
+            if name.endswith("weight"):
+                parameter.data = torch.eye(8, dtype=torch.float64)
         assert layer_term(joined, student.states, teacher.states) == pytest.approx(expected)
 
 
@@ -129,7 +130,9 @@ def test_emd_of_copied_layers_is_zero() -> None:
     assert layer_term(method, copied + 0.1, teacher.states) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["tinybert", "minilm"])
+@pytest.mark.parametrize(
+    "name", ["tinybert", "minilm", "minilm-v1", "distilbert", "forward-matching"]
+)
 def test_a_student_with_the_teachers_tokens_has_no_loss(name: str) -> None:
     shapes = replace(EQUAL_SHAPES, student_layers=EQUAL_SHAPES.teacher_layers)
     method = build(name, shapes).double()
@@ -191,22 +194,34 @@ def test_maps_and_buckets_cover_the_teacher(students: int, teachers: int) -> Non
     layers = skip_map(students, teachers)
     assert layers[-1] == teachers
     assert layers == sorted(set(layers))
-    buckets_without_overlap = buckets(students, teachers, overlap=False)
+    buckets_without_overlap = buckets(students, teachers, overlap=0)
     assert [layer for bucket in buckets_without_overlap for layer in bucket] == list(
         range(1, teachers + 1)
     )
     assert [bucket[-1] for bucket in buckets_without_overlap] == layers
-    buckets_with_overlap = buckets(students, teachers, overlap=True)
-    for one, other in pairwise(buckets_with_overlap):
+    for one, other in pairwise(buckets(students, teachers, overlap=1)):
         assert set(one) & set(other) == {other[0]}
+    for one, other in pairwise(buckets(students, teachers, overlap=2)):
+        assert set(one) & set(other) == {other[0], other[1]} == {one[-2], one[-1]}
 
 
 def test_maps_and_buckets_of_twelve_layers_for_four() -> None:
     assert skip_map(4, 12) == [3, 6, 9, 12]
-    assert buckets(4, 12, overlap=False) == [[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]]
-    assert buckets(4, 12, overlap=True)[0] == [1, 2, 3, 4]
-    assert buckets(4, 12, overlap=True)[3] == [10, 11, 12]
+    assert buckets(4, 12, overlap=0) == [[1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12]]
+    assert buckets(4, 12, overlap=1)[0] == [1, 2, 3, 4]
+    assert buckets(4, 12, overlap=1)[3] == [10, 11, 12]
+    assert buckets(4, 12, overlap=2) == [
+        [1, 2, 3, 4],
+        [3, 4, 5, 6, 7],
+        [6, 7, 8, 9, 10],
+        [9, 10, 11, 12],
+    ]
     assert skip_map(4, 6) == [2, 3, 5, 6]
+
+
+def test_two_buckets_of_six_layers_overlap_as_in_the_code_of_ckd() -> None:
+    assert buckets(2, 6, overlap=1) == [[1, 2, 3, 4], [4, 5, 6]]
+    assert buckets(2, 6, overlap=2) == [[1, 2, 3, 4], [3, 4, 5, 6]]
 
 
 @pytest.mark.parametrize(
@@ -309,5 +324,6 @@ def test_tinybert_needs_the_teachers_heads_and_minilm_does_not() -> None:
     ):
         build("tinybert", replace(EQUAL_SHAPES, student_heads=1))
     build("minilm", replace(EQUAL_SHAPES, student_heads=1))
-    with pytest.raises(MethodError, match=r"heads divide \(8 and 3\)"):
-        build("minilm", replace(EQUAL_SHAPES, student_heads=3))
+    with pytest.raises(MethodError, match=r"\(4; 6 and 8\); use search.space.relation_heads=\[2\]"):
+        build("minilm", UNEQUAL_SHAPES, relation_heads=4)
+    build("minilm", UNEQUAL_SHAPES, relation_heads=2)

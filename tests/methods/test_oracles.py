@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -9,17 +10,21 @@ import torch
 
 from harness.errors import MethodError
 from harness.method import Context, Layers, Method, Shapes, Value
+from harness.method.losses import distillation_loss, objective
 from harness.registry.discovery import registry
 from harness.registry.space import any_value
 from harness.runtime.randomness import generator, global_seed
+from tests.methods.builders import own_weights
 from tests.methods.oracles import (
     MAPS,
     ORACLES,
+    TOKEN_MAPS,
     Array,
     Batch,
     Options,
     Side,
     Weights,
+    divergence,
     emd_plan,
     pseudo_outputs,
     softmax,
@@ -32,12 +37,27 @@ OPTIONS: dict[str, Value] = {
     for method in registry().methods.values()
     for name, hyper in method.space.items()
     if hyper.kind == "structural"
+} | {"layers": "mapped"}
+SCALARS: dict[str, float] = {
+    name: float(hyper.default)
+    for method in registry().methods.values()
+    for name, hyper in method.space.items()
+    if hyper.kind == "scalar" and hyper.default is not None
 }
 SHAPE = Shapes(6, 8, 4, 8, 3, teacher_heads=2, student_heads=2, epochs=4)
 DEPTHS = [(m, n, b) for m in (2, 3, 4, 6) for n in (6, 12) for b in (1, 7)] + [(5, 12, 7)]
 EQUAL_WIDTHS = {"alp-np", *MAPS}
 ANY_WIDTH = sorted(set(ORACLES) - EQUAL_WIDTHS)
+WITH_LAYERS = [name for name in ORACLES if "layers" in registry().resolve(name).space]
+RATIOS = [
+    (name, ratio)
+    for name in ORACLES
+    for ratio in SCALARS
+    if ratio in registry().resolve(name).space and ratio != "temperature"
+]
 READ_TOKENS = [name for name in ORACLES if registry().resolve(name).needs]
+COMPARE_EXAMPLES = {"rkd", "cka", "spkd"}
+"""Methods without a loss where there is one example."""
 SPREADS = {"static-mix": 0.01}  # its logits count a hundredfold
 
 
@@ -55,13 +75,15 @@ def draw(shapes: Shapes, examples: int, epoch: int = 1, temperature: float = 3.0
 
     What is read of attention varies less: methods turn it into fp32, whose rounding then stays small.
     """
-    rng = np.random.default_rng([shapes.student_layers, shapes.teacher_layers, examples])
+    sizes = [shapes.student_layers, shapes.teacher_layers, examples]
+    rng, logit_rng = np.random.default_rng(sizes), np.random.default_rng([*sizes, 1])
 
     def side(layers: int, width: int, heads: int, shift: float) -> Side:
         def normal(*size: int, spread: float = 1.5) -> Array:
             return rng.normal(size=size) * spread + shift
 
         return Side(
+            1.5 * logit_rng.normal(size=(examples, shapes.outputs)) + shift,
             normal(examples, layers, width),
             normal(layers + 1, examples, PLACES, width),
             normal(layers, examples, heads, PLACES, PLACES, spread=0.7),
@@ -75,30 +97,29 @@ def draw(shapes: Shapes, examples: int, epoch: int = 1, temperature: float = 3.0
     teacher = side(shapes.teacher_layers, shapes.teacher_width, shapes.teacher_heads, 0.2)
     classes = rng.integers(shapes.outputs, size=examples)
     labels = classes if shapes.outputs > 1 else rng.normal(size=examples) + 2
-    return Batch(student, teacher, labels, LENGTHS[examples], epoch, temperature)
+    scalars = {**SCALARS, "temperature": temperature}
+    return Batch(student, teacher, labels, LENGTHS[examples], epoch, scalars)
 
 
-def layers(side: Side, outputs: int) -> Layers:
-    states, *rest = [torch.from_numpy(getattr(side, field.name)) for field in fields(side)]
-    logits = torch.zeros(len(states), outputs, dtype=torch.float64)
+def layers(side: Side) -> Layers:
+    logits, states, *rest = [torch.from_numpy(getattr(side, field.name)) for field in fields(side)]
     return Layers(logits, states, *(tuple(part) for part in rest))
 
 
 def term(method: Method, batch: Batch, student: Layers | None = None) -> torch.Tensor:
     context = Context(
         torch.tensor(batch.epoch),
-        {"temperature": torch.tensor(batch.temperature)},
+        {n: torch.tensor(value, dtype=torch.float64) for n, value in batch.scalars.items()},
         torch.arange(PLACES) < torch.tensor(batch.lengths)[:, None],
     )
-    outputs = method.shapes.outputs
     terms = method(
-        student or layers(batch.student, outputs),
-        layers(batch.teacher, outputs),
+        student or layers(batch.student),
+        layers(batch.teacher),
         torch.from_numpy(batch.labels),
         context,
     )
-    assert set(terms) == {"layer"}
-    found: torch.Tensor = terms["layer"]
+    (found,) = terms.values()
+    assert set(terms) == {"layer" if method.matches_layers() else "logits"}
     assert found.dtype == torch.float64
     return found
 
@@ -111,7 +132,7 @@ def compare(name: str, shapes: Shapes, batch: Batch, **options: Value) -> float:
     """The term, equal to its oracle's."""
     method = build(name, shapes, OPTIONS | options)
     expected = ORACLES[name](batch, weights_of(method), OPTIONS | options)
-    assert expected > 1e-3
+    assert expected > 1e-3 or (name in COMPARE_EXAMPLES and len(batch.lengths) == 1)
     found = term(method, batch).detach().item()
     assert found == pytest.approx(expected, abs=1e-6, rel=0)
     return found
@@ -125,7 +146,7 @@ def test_every_method_with_a_term_here_has_an_oracle() -> None:
     ours = {
         name
         for name, method in registry().methods.items()
-        if method.matches_layers() and method.__module__.startswith("methods.")
+        if own_weights(method) and method.__module__.startswith("methods.")
     }
     assert ours == set(ORACLES)
 
@@ -165,8 +186,9 @@ def test_a_student_of_one_layer_equals_plain_loops_or_leaves_nothing_to_match(na
 
 
 @pytest.mark.parametrize("name", ORACLES)
-def test_simplex_weights_sum_a_maps_errors_over_the_width(name: str) -> None:
-    assert build(name, SHAPE, OPTIONS).simplex_scale == (8 if name in MAPS else 1)
+def test_simplex_weights_scale_a_maps_errors_by_the_width(name: str) -> None:
+    scale = 8 if name in MAPS else 8 / 32 if name in TOKEN_MAPS else 1
+    assert build(name, SHAPE, OPTIONS).simplex_scale == scale
 
 
 @pytest.mark.parametrize("name", ["alp", "alp-no", "alp-po"])
@@ -195,11 +217,106 @@ def test_mapped_states_as_they_are_equal_plain_loops(name: str, depth: int) -> N
 @pytest.mark.parametrize("name", ["ckd-no", "ckd-po"])
 @pytest.mark.parametrize("width", [8, 4, 10])
 @pytest.mark.parametrize("depth", [2, 4, 5])
-def test_both_directions_equal_plain_loops(name: str, width: int, depth: int) -> None:
+def test_ckds_directions_and_lengths_equal_plain_loops(name: str, width: int, depth: int) -> None:
     shapes = replace(SHAPE, student_width=width, student_layers=depth)
     batch = draw(shapes, 7)
-    directions = ("to-teacher", "to-student")
-    assert all_differ([compare(name, shapes, batch, direction=d) for d in directions])
+    choices = product(("to-teacher", "to-student"), (True, False))
+    assert all_differ([compare(name, shapes, batch, direction=d, normalised=n) for d, n in choices])
+
+
+@pytest.mark.parametrize("name", ["ckd-po", "alp-po"])
+@pytest.mark.parametrize(("m", "n"), [(2, 6), (3, 6), (4, 12), (5, 12), (6, 6)])
+def test_buckets_share_one_layer_or_two(name: str, m: int, n: int) -> None:
+    shapes = replace(SHAPE, teacher_layers=n, student_layers=m)
+    batch = draw(shapes, 7)
+    apart = compare(name.replace("po", "no"), shapes, batch)
+    shared = [compare(name, shapes, batch, overlap=overlap) for overlap in (1, 2)]
+    assert all_differ([apart, *shared])
+
+
+@pytest.mark.parametrize("name", WITH_LAYERS)
+@pytest.mark.parametrize("width", [8, 4])
+def test_the_last_or_all_layers_are_compared(name: str, width: int) -> None:
+    shapes = replace(SHAPE, student_width=width)
+    batch = draw(shapes, 7)
+    last, mapped = (compare(name, shapes, batch, layers=layers) for layers in ("last", "mapped"))
+    assert abs(last - mapped) > 1e-3
+    deep = replace(shapes, student_layers=7)
+    compare(name, deep, draw(deep, 7), layers="last")
+    with pytest.raises(MethodError, match="no deeper"):
+        build(name, deep, OPTIONS | {"layers": "mapped"})
+
+
+@pytest.mark.parametrize("name", sorted(COMPARE_EXAMPLES))
+@pytest.mark.parametrize("kind", ["one example", "a constant student", "two equal examples"])
+def test_without_a_relation_between_examples_losses_and_gradients_are_finite(
+    name: str, kind: str
+) -> None:
+    method, batch = build(name, SHAPE, OPTIONS), draw(SHAPE, 1 if kind == "one example" else 7)
+    student = layers(batch.student)
+    if kind == "a constant student":
+        student = replace(student, states=torch.ones_like(student.states))
+    elif kind == "two equal examples":
+        student.states[1] = student.states[0]
+    student.states.requires_grad_()
+    loss = term(method, batch, student)
+    (found,) = torch.autograd.grad(loss, student.states)
+    assert torch.isfinite(loss)
+    assert torch.isfinite(found).all()
+    if kind == "one example":
+        assert loss == 0
+        assert not found.any()
+
+
+@pytest.mark.parametrize(("name", "ratio"), RATIOS)
+@pytest.mark.parametrize("heat", [1.0, 3.0])
+def test_ratios_and_temperatures_of_a_loss_equal_plain_loops(
+    name: str, ratio: str, heat: float
+) -> None:
+    batch = draw(SHAPE, 7, temperature=heat)
+    choices = [replace(batch, scalars={**batch.scalars, ratio: value}) for value in (0.3, 3.0)]
+    assert all_differ([compare(name, SHAPE, choice) for choice in choices])
+
+
+def test_decoupled_distillation_with_the_examples_own_ratio_is_distillation() -> None:
+    """KL = KL of the label's share + (1 − the label's share) · KL among the others."""
+    one = draw(SHAPE, 1)
+    heat, label = one.temperature, int(one.labels[0])
+    found, expected = softmax(one.student.logits[0] / heat), softmax(one.teacher.logits[0] / heat)
+    ratio = 1 - expected[label]
+    found_term = compare("dkd", SHAPE, replace(one, scalars={**one.scalars, "other_ratio": ratio}))
+    assert found_term == pytest.approx(heat**2 * divergence(expected, found), abs=1e-9)
+
+
+@pytest.mark.parametrize("ratio", [0.1, 8.0])
+def test_two_classes_leave_decoupled_distillation_no_others(ratio: float) -> None:
+    shapes = replace(SHAPE, outputs=2)
+    batch = draw(shapes, 7)
+    batch = replace(batch, scalars={**batch.scalars, "other_ratio": ratio})
+    found = compare("dkd", shapes, batch)
+    logits = [torch.from_numpy(side.logits) for side in (batch.student, batch.teacher)]
+    expected = distillation_loss(*logits, torch.tensor(batch.temperature), regression=False)
+    assert found == pytest.approx(expected.item(), abs=1e-9)
+
+
+def test_two_classes_leave_dist_its_relations_within_classes() -> None:
+    shapes = replace(SHAPE, outputs=2)
+    batch = draw(shapes, 7)
+    student = layers(batch.student)
+    student.logits.requires_grad_()
+    gradients = []
+    for ratio in (1.0, 2.0):
+        given = replace(batch, scalars={**batch.scalars, "intra_ratio": ratio})
+        loss = term(build("dist", shapes, OPTIONS), given, student)
+        gradients += torch.autograd.grad(loss, student.logits)
+    assert gradients[0].norm() > 1e-3
+    torch.testing.assert_close(2 * gradients[0], gradients[1], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["dist", "dkd"])
+def test_losses_between_classes_refuse_a_regression(name: str) -> None:
+    with pytest.raises(MethodError, match=f"^{name} compares .* a regression has none; use kd$"):
+        build(name, replace(SHAPE, outputs=1), OPTIONS)
 
 
 @pytest.mark.parametrize("form", ["layer-wise", "concatenated"])
@@ -250,7 +367,7 @@ def test_universals_target_teaches_its_classifiers_nothing() -> None:
 def test_emds_plan_has_no_gradient() -> None:
     """A state's gradient is Σ_i P_ji · 2(s_j − t_i) / (B·d), with P held."""
     method, batch = build("emd", SHAPE, OPTIONS), draw(SHAPE, 7)
-    student = layers(batch.student, SHAPE.outputs)
+    student = layers(batch.student)
     student.states.requires_grad_()
     (found,) = torch.autograd.grad(term(method, batch, student), student.states)
     plan, _ = emd_plan(batch, {})
@@ -264,10 +381,40 @@ def test_emds_plan_has_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("examples", LENGTHS)
-@pytest.mark.parametrize(("width", "heads"), [(8, 4), (12, 4), (8, 1)])
-def test_relations_are_cut_into_the_students_heads(width: int, heads: int, examples: int) -> None:
+@pytest.mark.parametrize(("width", "heads", "relations"), [(8, 4, 4), (12, 4, 2), (8, 1, 8)])
+def test_relations_are_cut_into_relation_heads(
+    width: int, heads: int, relations: int, examples: int
+) -> None:
     shapes = replace(SHAPE, student_width=width, student_heads=heads)
-    compare("minilm", shapes, draw(shapes, examples))
+    batch = draw(shapes, examples)
+    found = [compare("minilm", shapes, batch, relation_heads=r) for r in (1, relations)]
+    assert all_differ(found)
+
+
+@pytest.mark.parametrize(("teacher", "heads"), [(768, 48), (1024, 64), (384, 24), (8, 1)])
+def test_a_relation_head_has_sixteen_of_the_teachers_numbers(teacher: int, heads: int) -> None:
+    shapes = replace(SHAPE, teacher_width=teacher, student_width=2 * heads)
+    assert build("minilm", shapes, OPTIONS).relation_heads == heads
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("alpha", [0.2, 0.5, 0.7])
+def test_pkds_published_weights_have_an_equal_here(classes: int, alpha: float) -> None:
+    """Its code: (1 − α) · label + α · KD / C + β · term, KD summed over C classes."""
+    label, kd, layer, beta = 0.7, 2.3, 0.01, 100.0
+    published = (1 - alpha) * label + alpha * kd / classes + beta * layer
+    factor = 1 - alpha + alpha / classes
+    terms = {"label": torch.tensor(label), "kd": torch.tensor(kd), "layer": torch.tensor(layer)}
+    weights = {"kd_weight": alpha / classes / factor, "layer_weight": beta / factor}
+    scalars = {name: torch.tensor(value, dtype=torch.float64) for name, value in weights.items()}
+    assert factor * objective(terms, scalars, "convex").item() == pytest.approx(published, rel=1e-6)
+    shown = f"{weights['kd_weight']:.2f}".lstrip("0")
+    assert shown in (registry().resolve("pkd-skip").__doc__ or "")
+
+
+def test_minilm_v1_needs_the_teachers_heads() -> None:
+    with pytest.raises(MethodError, match=r"minilm-v1 .* \(4 and 2\); use minilm"):
+        build("minilm-v1", replace(SHAPE, student_heads=4), OPTIONS)
 
 
 def test_tinybert_refuses_other_heads_than_its_teachers() -> None:
@@ -305,7 +452,7 @@ def test_padded_places_do_not_count(name: str, width: int, examples: int) -> Non
     assert expected > 1e-3
     assert term(method, other).detach().item() == pytest.approx(expected, abs=1e-12, rel=0)
     counted = replace(other, lengths=[PLACES] * examples)
-    assert abs(term(method, counted).detach().item() - expected) > 1e-2
+    assert abs(term(method, counted).detach().item() - expected) > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -322,7 +469,7 @@ def test_detaching_the_attention_changes_the_gradient_and_not_the_value(
     for detached in (False, True):
         options: dict[str, Value] = {"value": value, "detach_attention": detached}
         values.append(compare(name, SHAPE, batch, **options))
-        student = layers(batch.student, SHAPE.outputs)
+        student = layers(batch.student)
         student.states.requires_grad_()
         loss = term(build(name, SHAPE, OPTIONS | options), batch, student)
         gradients += torch.autograd.grad(loss, student.states)

@@ -6,7 +6,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from harness.config import SearchConfig
-from harness.errors import ConfigError
+from harness.errors import ConfigError, MethodError
 from harness.method import Hyper, Method, weight
 from harness.registry.discovery import registry
 from harness.registry.space import Space, any_setting, check_names, space_of
@@ -146,7 +146,7 @@ def test_simplex_changes_nothing_for_methods_without_a_layer_term(name: str) -> 
 def test_simplex_refuses_a_method_with_a_second_weight_of_its_own() -> None:
     space = {**ALP.space, "angle_weight": weight(1.0, 100.0, "an example")}
     two = type("Two", (ALP,), {"name": "two", "space": space})
-    with pytest.raises(ConfigError, match="two, with its angle_weight, needs convex ones"):
+    with pytest.raises(MethodError, match="two, with its angle_weight, needs convex ones"):
         made(two, weights="simplex")
     assert "angle_weight" in made(two).distributions
 
