@@ -46,8 +46,9 @@ class WordTable:
         copies = len(tables) // len(self.start)
         self.vectors = self.start[:, self.ids].repeat(copies, 1, 1).requires_grad_(not freeze)
         """(members, words, width): the rows with gradients."""
-        self.padding_row = None if padding is None else int(self.word_of_id[padding])
-        """The index of the padding's row in `ids`, -1 if it is not there."""
+        padding_rows = [] if padding is None else (ids == padding).nonzero().flatten().tolist()
+        self.padding_row = padding_rows[0] if padding_rows else None
+        """The index of the padding's row in `ids`, None if it is not there."""
         self._zero_padding()
         self.decay = [1.0] * len(tables)
         """For each member the product of all steps' factors of decay, for the rows without gradients."""
@@ -77,9 +78,8 @@ class WordTable:
         self.decay = [self.decay[row] for row in rows]
 
     def _zero_padding(self) -> None:
-        row = self.padding_row
-        if row is not None and row >= 0 and self.vectors.requires_grad:
-            zero_gradient(self.vectors, (slice(None), row))
+        if self.padding_row is not None and self.vectors.requires_grad:
+            zero_gradient(self.vectors, (slice(None), self.padding_row))
 
     def table(self, member: int) -> Tensor:
         """One member's whole table (rows, width), with the present weights."""

@@ -126,7 +126,7 @@ def test_all_tasks_leave_wnli_out_and_say_so() -> None:
         (["--method", "apl"], "--method apl: no such method; did you mean alp"),
         (["--method", "pkd_skip"], "did you mean pkd-skip"),
         (["--method", "alp,unifrom"], "did you mean uniform"),
-        (["--method", "qqqqqq"], "choose from all-to-last, alp, "),
+        (["--method", "qqqqqq"], "choose from all-to-last, all-to-one-matching, "),
         (["--method", ""], "no such method"),
         (["--method", "alp", "--task", "mprc"], "--task mprc: no such task; did you mean mrpc"),
         (["--method", "alp", "--task", "rte,zzzzzz"], "choose from cola, "),

@@ -51,7 +51,11 @@ TOKEN_METHODS = [name for name, method in METHODS.items() if method.needs]
 NAMES = [
     name
     for name, method in METHODS.items()
-    if method.needs or method.pooling or name == "emd"  # whose plans are computed outside of torch
+    if method.needs
+    or method.pooling
+    or name == "emd"  # whose plans are computed outside of torch
+    or method.__module__
+    in ("methods.examples", "methods.logits")  # which compare examples or logits
 ]
 
 
@@ -108,9 +112,10 @@ def test_a_runs_losses_are_the_same_alone_and_in_any_population(
         assert len(expected) == STEPS
         for one, other in zip(found, expected, strict=True):
             assert one == pytest.approx(other, rel=1e-5, abs=1e-6)
-    layer = [step["layer"] for step in together[0]]
-    assert layer != [step["layer"] for step in together[2]]
-    assert all(value > 1e-3 for value in layer)
+    own_term = "layer" if METHODS[name].matches_layers() else "logits"
+    values = [step[own_term] for step in together[0]]
+    assert values != [step[own_term] for step in together[2]]
+    assert all(value > 1e-3 for value in values)
 
 
 @pytest.mark.parametrize("name", TOKEN_METHODS)
