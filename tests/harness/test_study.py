@@ -342,6 +342,11 @@ def test_paper_protocol_and_simplex_weights(command: Command) -> None:
     assert "PROTOCOL paper" in Path(summary["report"]).read_text()
 
 
+def test_simplex_weights_leave_out_a_method_with_another_weight(command: Command) -> None:
+    summary = command("--method", "alp,dkd", "--trials", "1", "search.weights=simplex")
+    assert {result["method"] for result in summary["results"]} == {"kd", "alp"}
+
+
 def test_a_weak_teacher_is_refused_with_its_numbers(
     tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
