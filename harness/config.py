@@ -26,6 +26,7 @@ Seeds = Annotated[int, Field(ge=1, le=MAX_SEEDS, strict=True)]
 """A number of seeds. A repeat has a thousand seeds, so no study has more."""
 Rate = Annotated[float, Field(gt=0, lt=1, strict=True)]
 Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 Margin = Annotated[float, Field(ge=1e-4, lt=1, strict=True)]
 PositiveNumber = Annotated[float, Field(gt=0, strict=True)]
 Choice = bool | int | float | str
@@ -229,6 +230,23 @@ class ProtocolConfig:
 
 
 @dataclass(frozen=True, config=_EXACT_KEYS)
+class ChecksConfig:
+    """Limits on a task's data, as shares from 0 to 1. No result depends on them.
+
+    Data above `most_duplicates` or `most_unknown` are refused; the limit 1 allows all data. Data above
+    `usual_unknown` or `usual_truncated` raise a warning, and a banner on reports and model cards.
+    """
+
+    most_duplicates: Share = 0.1
+    """The share of an evaluation split's examples whose texts are in the training file too."""
+    most_unknown: Share = 0.5
+    """The share of a split's tokens that the tokenizer does not know."""
+    usual_unknown: Share = 0.02
+    usual_truncated: Share = 0.05
+    """The share of a split's examples that are longer than `training.max_length`."""
+
+
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class ClusterConfig:
     """The workers that train. No result depends on them, up to the last digits."""
 
@@ -281,6 +299,7 @@ class StudyConfig:
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     search: SearchConfig = Field(default_factory=SearchConfig)
     protocol: ProtocolConfig = Field(default_factory=ProtocolConfig)
+    checks: ChecksConfig = Field(default_factory=ChecksConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
     out: str = "runs"
     storage: str | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from harness.data.tasks import HubLayout, Task
+from harness.data.tasks import HubLayout, Task, spelling_of
 from harness.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ def label_of(value: object, task: Task, words: Mapping[str, str], place: str) ->
     Raises:
         DataError: naming the place, for an unknown label or a score that is not a number in range.
     """
-    is_plain = value is None or isinstance(value, bool | int | float)
-    word = json.dumps(value) if is_plain else str(value)
+    word = spelling_of(value)
     if task.scores is not None:
         low, high = task.scores
         try:
@@ -33,13 +32,25 @@ def label_of(value: object, task: Task, words: Mapping[str, str], place: str) ->
         except ValueError:
             score = float("nan")
         if not low <= score <= high:
-            raise DataError(f"{place}: score '{word}' is not a number from {low:g} to {high:g}")
+            raise DataError(
+                f"{place}: score '{word}' is not a number from {low:g} to {high:g}{_way_out(value, task)}"
+            )
         return score
     name = words.get(word, word)
     if name not in task.labels:
         choices = ", ".join(words or task.labels)
-        raise DataError(f"{place}: unknown label '{word}' (expected {choices})")
+        raise DataError(
+            f"{place}: unknown label '{word}' (expected {choices}){_way_out(value, task)}"
+        )
     return task.labels.index(name)
+
+
+def _way_out(value: object, task: Task) -> str:
+    """How a user's task leaves out the rows of a label."""
+    if not task.custom:
+        return ""
+    spelling = json.dumps(value if isinstance(value, int | float) else spelling_of(value))
+    return f"; to leave such rows out: drop_labels: [{spelling}]"
 
 
 def as_array(values: list[float], task: Task) -> Labels:
@@ -54,18 +65,31 @@ def class_name(value: object, names: Sequence[str]) -> object:
     return value
 
 
-def hub_labels(rows: Dataset, task: Task, layout: HubLayout, place: str) -> Labels:
+def is_dropped(value: object, task: Task) -> bool:
+    """Whether the row of a label has none, by the task's `drop_labels`."""
+    return bool(task.drop_labels) and spelling_of(value) in task.dropped_spellings
+
+
+def hub_labels(
+    rows: Dataset, task: Task, layout: HubLayout, place: str
+) -> tuple[Labels, npt.NDArray[np.int64]]:
     """The labels of a data set on the hub (examples,), from names, indices of names, or scores.
+
+    The second array (examples,) has the numbers of the rows that have a label.
 
     Raises:
         DataError: naming the place, for labels of other names, or as `label_of` does.
     """
     names = _hub_label_names(rows, task, layout, place)
-    labels = [
-        label_of(class_name(value, names), task, layout.words, f"{place}, row {row}")
+    values = {
+        row: class_name(value, names)
         for row, value in enumerate(rows[layout.label])
+        if not is_dropped(value, task)
+    }
+    labels = [
+        label_of(value, task, layout.words, f"{place}, row {row}") for row, value in values.items()
     ]
-    return as_array(labels, task)
+    return as_array(labels, task), np.array(list(values), np.int64)
 
 
 def _hub_label_names(rows: Dataset, task: Task, layout: HubLayout, place: str) -> Sequence[str]:

@@ -10,16 +10,25 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.errors import DataError, first_line
 from harness.runtime.progress import say
 
 Column = str | int
-Row = tuple[str, list[Any]]
-"""The row's place ("file:line"), and the row's cells."""
 PARQUET_ROWS = 4096
 """Rows of a parquet file that are read at the same time."""
+
+
+class Row(NamedTuple):
+    """One row of a file."""
+
+    place: str
+    """The row's place, "file:line"."""
+    number: int
+    """The row's number in the file, from 0, without the header. Broken rows count, blank lines do not."""
+    cells: list[Any] | None
+    """The cells of the chosen columns; None for a broken row that is left out."""
 
 
 def read_rows(
@@ -29,10 +38,11 @@ def read_rows(
 
     Three things hold for TSV and CSV only. `header` says whether the file begins with a header. Columns
     may be indices from 0. A row with another number of cells than the first row is an error; with
-    `skip_broken` such rows are left out, and a warning counts them.
+    `skip_broken` such rows have no cells, and a warning counts them.
 
     Raises:
-        DataError: naming file and line, for an unreadable file, or a column that is missing or doubled.
+        DataError: naming file and line, for an unreadable file, or a column that is missing, doubled or
+            chosen twice.
     """
     if "\0" in str(path):
         raise DataError(f"{str(path)!r}: no file can have this name")
@@ -83,15 +93,20 @@ def _tsv(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The numbered records of a CSV file. Quoted cells may hold commas and line ends."""
+    """The numbered records of a CSV file. Quoted cells may hold commas and line ends.
+
+    A blank line is no record, but in a file of one column it is an empty cell.
+    """
     _check_utf8(path)
     with _read_errors(path), path.open(encoding="utf-8-sig", newline="") as file:
         csv.field_size_limit(max(path.stat().st_size, csv.field_size_limit()))
         reader = csv.reader(file, strict=True)
+        width = 0
         try:
             for cells in reader:
-                if cells:  # not a blank line
-                    yield reader.line_num, cells
+                width = width or len(cells)
+                if cells or width == 1:
+                    yield reader.line_num, cells or [""]
         except csv.Error as error:
             raise DataError(f"{path}:{reader.line_num}: not CSV ({error})") from error
 
@@ -105,25 +120,36 @@ def _select(
 ) -> Iterator[Row]:
     first: list[str] | None = None
     positions: list[int] = []
-    skipped_rows = 0
-    for number, cells in records:
+    rows = skipped_rows = 0
+    for line, cells in records:
         if first is None:
             first = cells
-            positions = [_position(column, first, path) for column in columns]
+            positions = _positions(columns, first, path)
             if header:
                 continue
-        if len(cells) != len(first) and skip_broken:
-            skipped_rows += 1
-            continue
-        if len(cells) != len(first):
-            raise DataError(f"{path}:{number}: {len(cells)} columns, expected {len(first)}")
-        yield f"{path}:{number}", [cells[position] for position in positions]
+        is_broken = len(cells) != len(first)
+        if is_broken and not skip_broken:
+            raise DataError(f"{path}:{line}: {len(cells)} columns, expected {len(first)}")
+        skipped_rows += is_broken
+        values = None if is_broken else [cells[position] for position in positions]
+        yield Row(f"{path}:{line}", rows, values)
+        rows += 1
     if first is None:
         raise DataError(f"{path}: empty")
     if skipped_rows:
         say(
             f"warning: {path}: {skipped_rows} rows have too few or too many cells, and are left out"
         )
+
+
+def _positions(columns: Sequence[Column], header: list[str], path: Path) -> list[int]:
+    """The positions of columns. A name and an index may stand for the same column, which is an error."""
+    positions = [_position(column, header, path) for column in columns]
+    for number, position in enumerate(positions):
+        if position in positions[:number]:
+            first = columns[positions.index(position)]
+            raise DataError(f"{path}: the columns {first} and {columns[number]} are the same one")
+    return positions
 
 
 def _position(column: Column, header: list[str], path: Path) -> int:
@@ -140,6 +166,7 @@ def _position(column: Column, header: list[str], path: Path) -> int:
 
 def _jsonl(path: Path, columns: Sequence[Column]) -> Iterator[Row]:
     """The rows of a file with one JSON object a line."""
+    rows = 0
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
@@ -152,7 +179,8 @@ def _jsonl(path: Path, columns: Sequence[Column]) -> Iterator[Row]:
         for column in columns:
             if column not in record:
                 raise DataError(f"{path}:{number}: no key '{column}'")
-        yield f"{path}:{number}", [record[column] for column in columns]
+        yield Row(f"{path}:{number}", rows, [record[column] for column in columns])
+        rows += 1
 
 
 def _parquet(path: Path, columns: Sequence[Column]) -> Iterator[Row]:
@@ -163,7 +191,7 @@ def _parquet(path: Path, columns: Sequence[Column]) -> Iterator[Row]:
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: a text is not UTF-8") from error
         for row in zip(*cells, strict=True):
-            yield f"{path}, row {number}", list(row)
+            yield Row(f"{path}, row {number}", number, list(row))
             number += 1
 
 

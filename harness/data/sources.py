@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.config import ProtocolConfig, SourceConfig
-from harness.data.labels import Labels, as_array, hub_labels, label_of
+from harness.data.labels import Labels, as_array, hub_labels, is_dropped, label_of
+from harness.data.overlap import count_common, text_keys
 from harness.data.readers import read_rows
 from harness.data.tasks import FolderLayout, HubLayout, Task
 from harness.data.texts import ArrowTexts, Texts, store_texts
@@ -31,12 +32,14 @@ class Split:
     """Examples of one split: `texts` (examples,) tuples of 1 or 2 sentences, and `labels` (examples,).
 
     Texts of files and of the hub stay on disk, and a read makes Python strings. `ids` (examples,) are
-    the rows' numbers in the file or data set, from 0. Labels of a test split are NaN.
+    the rows' numbers in the file or data set, from 0. Labels of a test split are NaN. `left_out` counts
+    the rows of the file or data set that are no examples: broken rows, and rows without a label.
     """
 
     texts: Texts
     labels: Labels
     ids: npt.NDArray[np.int64]
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -51,7 +54,7 @@ class Split:
         return digest.hexdigest()
 
     def take(self, rows: npt.NDArray[np.int64]) -> Split:
-        """The examples at these positions."""
+        """The examples at these positions. `left_out` is 0: no row of theirs is left out."""
         texts = self.texts
         part = texts.take(rows) if isinstance(texts, ArrowTexts) else [texts[row] for row in rows]
         return Split(part, self.labels[rows], self.ids[rows])
@@ -77,6 +80,28 @@ class TaskData:
     def mean_score(self) -> float | None:
         """Mean training score of a regression task; None for classes."""
         return float(self.train.labels.mean()) if self.task.regression else None
+
+    @cached_property
+    def duplicates(self) -> dict[str, int]:
+        """The number of examples whose texts are training examples too, by split, without `train`.
+
+        Of an evaluation split the examples of a carved selection split count as training examples: both
+        come from the training file, and the selection decides which students are reported.
+        """
+        training = text_keys(self.train.texts)
+        evaluation = {name: text_keys(split.texts) for name, split in self.evaluation.items()}
+        counts = {}
+        if self.has_own_selection:
+            selection = text_keys(self.selection.texts)
+            counts["selection"] = count_common(selection, training)
+            training = np.union1d(training, selection)
+        counts |= {name: count_common(keys, training) for name, keys in evaluation.items()}
+        return {"selection": counts[next(iter(evaluation))], **counts}
+
+    @property
+    def has_own_selection(self) -> bool:
+        """Whether no evaluation split selects. With the protocol `paper` the first one does."""
+        return all(split is not self.selection for split in self.evaluation.values())
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -133,7 +158,8 @@ def _carve(train: Split, protocol: ProtocolConfig, task: Task) -> tuple[Split, S
     selection_rows = by_stratum[np.floor((np.arange(size) + 0.5) * len(train) / size).astype(int)]
     mask = np.zeros(len(train), dtype=bool)
     mask[selection_rows] = True
-    return train.take(np.flatnonzero(~mask)), train.take(np.flatnonzero(mask))
+    rest = replace(train.take(np.flatnonzero(~mask)), left_out=train.left_out)
+    return rest, train.take(np.flatnonzero(mask))
 
 
 def _read_demo(task: Task, source: SourceConfig) -> dict[str, Split]:
@@ -182,17 +208,34 @@ def read_file(path: Path, task: Task, layout: FolderLayout) -> Split:
             text, an unknown label or a score that is not a number in range.
     """
     labels: list[float] = []
+    dropped_rows: list[int] = []
+    broken_rows: list[int] = []
     columns = [*layout.columns, layout.label]
     rows = read_rows(path, columns, header=layout.header, skip_broken=layout.skip_broken_rows)
 
     def examples() -> Iterator[tuple[str, ...]]:
-        for place, (*cells, label) in rows:
+        for place, number, values in rows:
+            if values is None:
+                broken_rows.append(number)
+                continue
+            *cells, label = values
             texts = _texts(cells, place)
+            if is_dropped(label, task):
+                dropped_rows.append(number)
+                continue
             labels.append(label_of(label, task, layout.words, place))
             yield texts
 
     texts = store_texts(examples(), len(layout.columns))
-    return Split(texts, as_array(labels, task), np.arange(len(texts)))
+    _say_dropped(str(path), len(dropped_rows))
+    left_out = dropped_rows + broken_rows
+    ids = np.delete(np.arange(len(texts) + len(left_out)), left_out)
+    return Split(texts, as_array(labels, task), ids, len(left_out))
+
+
+def _say_dropped(place: str, rows: int) -> None:
+    if rows:
+        say(f"{place}: {rows} rows without a label are left out (drop_labels)")
 
 
 def read_test_file(path: Path, layout: FolderLayout) -> Split:
@@ -203,7 +246,7 @@ def read_test_file(path: Path, layout: FolderLayout) -> Split:
     """
     columns = layout.test_columns or layout.columns
     rows = read_rows(path, columns, header=layout.header or layout.test_columns is not None)
-    texts = (_texts(cells, place) for place, cells in rows)
+    texts = (_texts(cells or (), place) for place, _, cells in rows)
     return _test_split(store_texts(texts, len(columns)))
 
 
@@ -259,8 +302,10 @@ def _read_hub(task: Task, source: SourceConfig) -> dict[str, Split]:
             splits[name] = _test_split(texts)
         else:
             _check_columns(dataset_splits[name], [layout.label], place)
-            labels = hub_labels(dataset_splits[name], task, layout, place)
-            splits[name] = Split(texts, labels, np.arange(len(texts)))
+            labels, ids = hub_labels(dataset_splits[name], task, layout, place)
+            dropped_rows = len(texts) - len(ids)
+            _say_dropped(place, dropped_rows)
+            splits[name] = Split(texts.take(ids), labels, ids, dropped_rows)
     return splits
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -13,6 +15,8 @@ from pydantic import (
     AfterValidator,
     ConfigDict,
     Field,
+    StrictFloat,
+    StrictInt,
     StrictStr,
     TypeAdapter,
     ValidationError,
@@ -43,7 +47,7 @@ class FolderLayout:
     labels by the files' spellings. header: whether a TSV or CSV begins with a header. skip_broken_rows:
     whether rows of a TSV or CSV with too few or too many cells are left out and counted; otherwise, and
     always in test files, such a row is an error. test_columns: the columns' names in the header of test
-    files, if these names differ from `columns`.
+    files, if these names differ from `columns`. The label's column is no column of texts.
     """
 
     columns: Annotated[tuple[Column, ...], Field(min_length=1, max_length=2)]
@@ -71,6 +75,9 @@ class HubLayout:
 class Task:
     """One task of classification, or of regression.
 
+    Rows whose label the source spells as one of `drop_labels` have no label: they are left out and
+    counted, in all splits but those of `test`.
+
     `labels` are in GLUE's official order. For regression `labels` are empty, and `scores` has the range.
     The first of `metrics` selects settings and decides comparisons. `evaluation` maps evaluation splits
     to file names; comparisons use the first. `test` maps splits without labels to file names. Report
@@ -89,6 +96,7 @@ class Task:
         default_factory=lambda: {"validation": "dev.tsv"}
     )
     test: Mapping[str, str] = Field(default_factory=dict)
+    drop_labels: tuple[StrictStr | StrictInt | StrictFloat | None, ...] = ()
     custom: bool = False
 
     @model_validator(mode="after")
@@ -119,15 +127,36 @@ class Task:
                 bool({"train", "selection", *self.evaluation} & set(self.test)),
             ),
             ("folder: as many test_columns as columns", not self._same_texts()),
+            ("columns: the label's column cannot be a text", self._label_is_text()),
+            ("drop_labels: one of them is a label", self._drops_a_label()),
             ("words: a spelling maps to no label", not self._known_words()),
         ):
             if has_fault:
                 raise ValueError(fault)
         return self
 
+    @property
+    def _layouts(self) -> list[FolderLayout | HubLayout]:
+        return [layout for layout in (self.folder, self.hub) if layout is not None]
+
     def _known_words(self) -> bool:
-        layouts = [layout for layout in (self.folder, self.hub) if layout is not None]
-        return {word for layout in layouts for word in layout.words.values()} <= set(self.labels)
+        words = {word for layout in self._layouts for word in layout.words.values()}
+        return words <= set(self.labels)
+
+    def _label_is_text(self) -> bool:
+        texts = [(layout.label, layout.columns) for layout in self._layouts]
+        if self.folder is not None and self.folder.test_columns is not None:
+            texts.append((self.folder.label, self.folder.test_columns))
+        return any(label in columns for label, columns in texts)
+
+    def _drops_a_label(self) -> bool:
+        spellings = {word for layout in self._layouts for word in layout.words} | set(self.labels)
+        return bool(spellings & self.dropped_spellings)
+
+    @cached_property
+    def dropped_spellings(self) -> frozenset[str]:
+        """The spellings of the labels of rows that are left out, as `spelling_of` gives them."""
+        return frozenset(spelling_of(label) for label in self.drop_labels)
 
     def _same_texts(self) -> bool:
         columns = None if self.folder is None else self.folder.test_columns
@@ -147,6 +176,12 @@ class Task:
     def outputs(self) -> int:
         """Width of the logits."""
         return 1 if self.regression else len(self.labels)
+
+
+def spelling_of(value: object) -> str:
+    """A label as text: a text as it is, any other plain value as JSON."""
+    is_plain = value is None or isinstance(value, bool | int | float)
+    return json.dumps(value) if is_plain else str(value)
 
 
 def _is_ordered(scores: tuple[float, float] | None) -> bool:

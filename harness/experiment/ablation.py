@@ -10,6 +10,7 @@ from optuna.storages import BaseStorage
 
 from harness.analysis.interim import interim_plan
 from harness.config import ROUND, StudyConfig
+from harness.data.checks import check_data
 from harness.data.sources import TaskData, load_task_data
 from harness.data.tasks import load_task
 from harness.errors import DataError, MethodError, NothingLeftError, TeacherError, UserError
@@ -298,9 +299,11 @@ def load_tasks(config: StudyConfig) -> tuple[dict[str, TaskData], dict[str, str]
     check_names(chosen_methods(config), config.search)
     for name in config.tasks:
         try:
-            tasks[name] = load_task_data(
+            data = load_task_data(
                 load_task(name, config.task_files), config.source, config.protocol
             )
+            check_data(data, config.checks)
+            tasks[name] = data
         except DataError as error:
             refuse(refusals, name, error)
     if not tasks:
