@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 from unittest.mock import Mock
@@ -11,7 +12,7 @@ import numpy as np
 from harness.config import StudyConfig, validate
 from harness.data.sources import Split, TaskData
 from harness.data.tasks import Task
-from harness.storage.manifest import TeacherFacts
+from harness.storage.manifest import SplitFacts, TeacherFacts
 from harness.workers.prepared_task import PreparedTask, TaskOutcome
 
 FACTS = TeacherFacts(
@@ -28,6 +29,11 @@ FACTS = TeacherFacts(
     variance_shares=(),
 )
 
+SPLITS = {
+    "train": SplitFacts(90, 3, None, 2, 1000, 10),
+    "validation": SplitFacts(10, 0, 1, 0, 100, 0),
+}
+
 
 def split(examples: int, texts: int = 2) -> Split:
     """A split with equal texts and both labels."""
@@ -42,7 +48,13 @@ def demo_config(**changes: Any) -> StudyConfig:
 
 
 def prepared_task(
-    config: StudyConfig, task: Task, /, texts: int = 2, outside: bool = False, **facts: Any
+    config: StudyConfig,
+    task: Task,
+    /,
+    texts: int = 2,
+    outside: bool = False,
+    splits: Mapping[str, SplitFacts] | None = None,
+    **facts: Any,
 ) -> PreparedTask:
     """A task of 90 training examples; `facts` are those of the teacher."""
     evaluation = {name: split(10, texts) for name in task.evaluation}
@@ -57,6 +69,7 @@ def prepared_task(
         precision="fp32",
         device="cpu",
         steps=1,
+        splits=SPLITS if splits is None else splits,
     )
     return PreparedTask(
         config, TaskData(task, split(90, texts), split(20, texts), evaluation), outcome

@@ -23,13 +23,14 @@ def check_data(data: TaskData, checks: ChecksConfig) -> None:
     for name in data.evaluation:
         count, size = data.duplicates[name], len(data.evaluation[name])
         sentence = (
-            f"{count} of the {size} examples of the split '{name}' ({count / size:.1%}) have the texts of "
-            "training examples"
+            f"{count} of the {size} examples of the split '{name}' ({count / size:.1%}) have the texts "
+            "of training examples"
         )
         if count > checks.most_duplicates * size:
             raise DataError(
                 f"{data.task.name}: {sentence}, so scores on it say nothing about new examples; give "
-                f"another file, or allow it with checks.most_duplicates={math.ceil(100 * count / size) / 100}"
+                "another file, or allow it with checks.most_duplicates="
+                f"{math.ceil(100 * count / size) / 100}"
             )
         if count:
             say(f"{data.task.name}: {sentence}")
@@ -42,8 +43,8 @@ def _refuse_label_texts(data: TaskData) -> None:
         spells = _spells_scores if task.regression else _spells_labels
         if spells(train, column):
             raise DataError(
-                f"{task.name}: column {column + 1} of the texts holds the label of every training example; "
-                "name the columns of the texts alone"
+                f"{task.name}: column {column + 1} of the texts holds the label of every training "
+                "example; name the columns of the texts alone"
             )
 
 

@@ -32,9 +32,8 @@ def label_of(value: object, task: Task, words: Mapping[str, str], place: str) ->
         except ValueError:
             score = float("nan")
         if not low <= score <= high:
-            raise DataError(
-                f"{place}: score '{word}' is not a number from {low:g} to {high:g}{_way_out(value, task)}"
-            )
+            fault = f"score '{word}' is not a number from {low:g} to {high:g}"
+            raise DataError(f"{place}: {fault}{_way_out(value, task)}")
         return score
     name = words.get(word, word)
     if name not in task.labels:

@@ -26,7 +26,7 @@ class Row(NamedTuple):
     place: str
     """The row's place, "file:line"."""
     number: int
-    """The row's number in the file, from 0, without the header. Broken rows count, blank lines do not."""
+    """The row's number in the file, from 0, without the header. Broken rows count too."""
     cells: list[Any] | None
     """The cells of the chosen columns; None for a broken row that is left out."""
 

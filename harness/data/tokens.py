@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,25 @@ MOST_INDICES = 2**20
 
 
 @dataclass(frozen=True)
+class TokenCounts:
+    """What a tokenizer made of texts."""
+
+    truncated: int = 0
+    """Examples that are longer than the limit."""
+    words: int = 0
+    """Tokens without those that the tokenizer adds to every example."""
+    unknown: int = 0
+    """The words among them that stand for text outside the vocabulary."""
+
+    def __add__(self, other: TokenCounts) -> TokenCounts:
+        return TokenCounts(
+            self.truncated + other.truncated,
+            self.words + other.words,
+            self.unknown + other.unknown,
+        )
+
+
+@dataclass(frozen=True)
 class EncodedSplit:
     """A split as token ids: `ids` and `types` (tokens,), `offsets` (examples + 1,)."""
 
@@ -31,6 +50,8 @@ class EncodedSplit:
     types: npt.NDArray[np.uint8]
     offsets: npt.NDArray[np.int64]
     pad_id: int
+    counts: TokenCounts = TokenCounts()
+    """Counts of the whole split; zeros for parts of a split."""
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -95,16 +116,19 @@ def encoded_split(folder: Path, split: Split, tokenizer: Any, max_length: int) -
             ArrayWriter(new_folder / "types.npy", np.uint8) as types,
             ArrayWriter(new_folder / "offsets.npy", np.int64) as offsets,
         ):
+            counts = TokenCounts()
             offsets.append([0])
             for part in _encoded_parts(split, tokenizer, max_length):
                 offsets.append(ids.length + part.offsets[1:])
                 ids.append(part.ids)
                 types.append(part.types)
-        return {"examples": len(split)}
+                counts += part.counts
+        return {"examples": len(split), "counts": asdict(counts)}
 
-    build_once(folder, build)
+    facts = build_once(folder, build)
     ids, types, offsets = (map_array(folder / f"{name}.npy") for name in ARRAYS)
-    return EncodedSplit(ids, types, offsets, int(tokenizer.pad_token_id))
+    counts = TokenCounts(**facts["counts"])
+    return EncodedSplit(ids, types, offsets, int(tokenizer.pad_token_id), counts)
 
 
 def _encoded_parts(split: Split, tokenizer: Any, max_length: int) -> Iterator[EncodedSplit]:
@@ -125,10 +149,30 @@ def encode(texts: Texts, tokenizer: Any, max_length: int) -> EncodedSplit:
         return_token_type_ids=True,
         return_attention_mask=False,
     )
-    lengths = [len(ids) for ids in encoding["input_ids"]]
-    return EncodedSplit(
+    offsets = np.concatenate([[0], np.cumsum([len(ids) for ids in encoding["input_ids"]])])
+    tokens = EncodedSplit(
         ids=np.concatenate(encoding["input_ids"]).astype(np.int32),
         types=np.concatenate(encoding["token_type_ids"]).astype(np.uint8),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        offsets=offsets.astype(np.int64),
         pad_id=int(tokenizer.pad_token_id),
+    )
+    return replace(tokens, counts=_counts(tokens, columns, tokenizer, max_length))
+
+
+def _counts(
+    tokens: EncodedSplit, columns: Sequence[Sequence[str]], tokenizer: Any, max_length: int
+) -> TokenCounts:
+    """Counts of tokenised examples, whose sentences are in `columns`."""
+    truncated = 0
+    # Only examples of the greatest length may have been cut; whole they are longer.
+    if len(full := np.flatnonzero(tokens.lengths == max_length).tolist()):
+        texts = [[column[row] for row in full] for column in columns]
+        whole = tokenizer(*texts, truncation=False, padding=False, verbose=False)
+        truncated = sum(len(ids) > max_length for ids in whole["input_ids"])
+    unknown_id = tokenizer.unk_token_id
+    additions = sorted(set(tokenizer.all_special_ids) - {unknown_id})
+    return TokenCounts(
+        truncated=truncated,
+        words=int((~np.isin(tokens.ids, additions)).sum()),
+        unknown=0 if unknown_id is None else int((tokens.ids == unknown_id).sum()),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from harness.config import Criterion, StudyConfig, Unit
+from harness.data.facts import fact_warnings
 from harness.storage.manifest import Contrast, SeedRequest
 from harness.workers.prepared_task import PreparedTask
 
@@ -38,7 +39,8 @@ def task_banners(prepared: PreparedTask) -> list[str]:
         banners.append(f"{task}: the teacher is no better than a constant prediction.")
     if config.teacher.pretrained == "minilm" and task in ("mnli", "qqp"):
         banners.append(f"{task}: the MiniLM encoder was trained on data of this kind.")
-    return banners
+    facts, max_length = prepared.outcome.splits, config.training.max_length
+    return [*banners, *fact_warnings(task, facts, config.checks, max_length)]
 
 
 def choice_banners(config: StudyConfig, earlier: Sequence[tuple[int, Criterion]]) -> list[str]:

@@ -11,7 +11,6 @@ from sqlalchemy.exc import ArgumentError
 
 from harness.config import Criterion, StudyConfig, json_values
 from harness.data.scores import constant_score
-from harness.data.sources import TaskData
 from harness.experiment.banners import all_banners, choice_banners, seed_banners
 from harness.registry.cards import card
 from harness.registry.discovery import chosen_methods, registry
@@ -120,7 +119,7 @@ def ablation_manifest(
             *seed_banners(requests, family, config.protocol.unit),
             *choice_banners(config, earlier_choices),
         ),
-        tasks={task: _task_facts(prepared.data) for task, prepared in tasks.items()},
+        tasks={task: _task_facts(prepared) for task, prepared in tasks.items()},
         teachers={task: prepared.outcome.teacher for task, prepared in tasks.items()},
         methods={method.name: card(method) for method in chosen_methods(config)},
         studies=studies,
@@ -227,7 +226,8 @@ def _designs(ledger: Ledger, studies: Studies) -> set[str]:
     return designs
 
 
-def _task_facts(data: TaskData) -> TaskFacts:
+def _task_facts(prepared: PreparedTask) -> TaskFacts:
+    data = prepared.data
     evaluation = next(iter(data.evaluation.values()))
     return TaskFacts(
         title=data.task.title,
@@ -236,4 +236,5 @@ def _task_facts(data: TaskData) -> TaskFacts:
         sizes={name: len(split) for name, split in data.splits.items()},
         sha256={name: split.sha256 for name, split in data.splits.items()},
         constant=constant_score(data.task, data.train.labels, evaluation.labels),
+        splits=prepared.outcome.splits,
     )

@@ -202,9 +202,19 @@ needs it."""
 def _data(prepared: PreparedTask, source: DataSource) -> str:
     config, data = prepared.config, prepared.data
     sizes = ", ".join(f"{_text(name)} {len(split)}" for name, split in data.splits.items())
+    lines = [
+        "| split | rows left out | texts of training examples | cut at "
+        f"{config.training.max_length} tokens, % | unknown tokens, % |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, split in prepared.outcome.splits.items():
+        doubled = "-" if split.duplicates is None else split.duplicates
+        shares = f"{100 * split.truncated_share:.1f} | {100 * split.unknown_share:.1f}"
+        lines.append(f"| {_text(name)} | {split.left_out} | {doubled} | {shares} |")
     return (
         f"{source.sentence} Examples: {sizes}. The setting was selected on `selection` (protocol "
-        f"`{config.protocol.name}`). SHA-256 of the training split: `{data.train.sha256}`."
+        f"`{config.protocol.name}`). SHA-256 of the training split: `{data.train.sha256}`.\n\n"
+        + "\n".join(lines)
     )
 
 

@@ -96,12 +96,19 @@ def tokenizer_of(folder: Path) -> Any:
     """A checkpoint's tokenizer.
 
     Raises:
-        TeacherError: the folder has no tokenizer, or the tokenizer has no padding token.
+        TeacherError: the folder has no file with a vocabulary, the tokenizer cannot be read, or it has
+            no padding token.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # the tokenizer's own parsers raise anything
         raise TeacherError(f"{folder}: no usable tokenizer ({first_line(error)})") from error
+    # Without its files transformers makes a tokenizer that knows its special tokens alone.
+    files = sorted({"tokenizer.json", *tokenizer.vocab_files_names.values()})
+    if not any((folder / name).is_file() for name in files):
+        raise TeacherError(
+            f"{folder}: has no tokenizer ({' or '.join(files)}); copy the tokenizer of its encoder there"
+        )
     if tokenizer.pad_token_id is None:
         raise TeacherError(f"{folder}: its tokenizer has no padding token")
     return tokenizer

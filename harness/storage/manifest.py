@@ -43,6 +43,38 @@ class Source:
 
 
 @dataclass(frozen=True, config=_EXACT_KEYS)
+class SplitFacts:
+    """Counts of a split that say what its scores can mean."""
+
+    examples: int
+    left_out: int
+    """Rows of the file or data set that are no examples: broken rows, and rows without a label."""
+    duplicates: int | None
+    """Examples whose texts are training examples too; None for the training split and test splits."""
+    truncated: int
+    """Examples that are cut at `training.max_length` tokens."""
+    words: int
+    """Tokens of the texts."""
+    unknown: int
+    """Tokens that stand for text outside the tokenizer's vocabulary."""
+
+    @property
+    def duplicate_share(self) -> float:
+        """The share of examples whose texts are training examples too."""
+        return (self.duplicates or 0) / self.examples
+
+    @property
+    def truncated_share(self) -> float:
+        """The share of examples that are cut."""
+        return self.truncated / self.examples
+
+    @property
+    def unknown_share(self) -> float:
+        """The share of tokens that are unknown; 1 where the tokenizer finds no token at all."""
+        return self.unknown / self.words if self.words else 1.0
+
+
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class TaskFacts:
     """A task and its data. `labels` are empty for regression. The first metric decides."""
 
@@ -55,6 +87,8 @@ class TaskFacts:
     """Hashes of the data by split."""
     constant: float
     """The primary metric of a constant prediction on the first evaluation split."""
+    splits: Mapping[str, SplitFacts] = Field(default_factory=dict)
+    """Counts by split; empty in ledgers of earlier versions."""
 
 
 @dataclass(frozen=True, config=_EXACT_KEYS)

@@ -13,6 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from harness.config import StudyConfig
 from harness.data.batches import LengthSchedule
+from harness.data.facts import fact_warnings, refuse_unknown, split_facts, token_shares
 from harness.data.sources import TaskData
 from harness.data.tasks import Task
 from harness.data.tokens import EncodedSplit, encoded_split
@@ -35,7 +36,7 @@ from harness.runtime.memory import lacks_memory
 from harness.runtime.progress import progress, say
 from harness.storage.fingerprint import fingerprint
 from harness.storage.folders import opened_folders
-from harness.storage.manifest import TeacherFacts
+from harness.storage.manifest import SplitFacts, TeacherFacts
 from harness.training.loop import RESULTS_VERSION
 from harness.training.teacher import (
     Origin,
@@ -46,6 +47,8 @@ from harness.training.teacher import (
     pretrained_classifier,
 )
 
+TOKENS_VERSION = 2
+"""The version of the folders of tokens. Another version tokenises anew."""
 LEAST_VARIANCE = 0.01
 """Share of a layer's energy that varies between examples. A warning comes below this share."""
 
@@ -55,8 +58,8 @@ class Materials:
     """One task, ready to train on.
 
     `inputs` and the teacher's `outputs`, by pooling, are by split. `labels` (examples,) are those of the
-    training split, on the device. Students copy their layers from the model `start`. `folders` are the
-    sealed folders that hold all this.
+    training split, on the device. Students copy their layers from the model `start`. `splits` are facts
+    of the splits. `folders` are the sealed folders that hold all this.
     """
 
     data: TaskData
@@ -68,6 +71,7 @@ class Materials:
     start: PreTrainedModel
     start_fingerprint: str
     arithmetic: Arithmetic
+    splits: dict[str, SplitFacts]
     folders: tuple[Path, ...] = ()
 
     def shapes(self, study: StudyConfig) -> Shapes:
@@ -82,11 +86,13 @@ class TaskOutline:
     """One task before its teacher is made: encoders that fit the task, and the task's tokens by split.
 
     Students start from the encoder in `own_start`, or from the teacher where `own_start` is None.
+    `splits` are facts of the tokenised splits.
     """
 
     origin: Origin
     own_start: Path | None
     inputs: dict[str, EncodedSplit]
+    splits: dict[str, SplitFacts]
 
     @property
     def teacher_encoder(self) -> PretrainedConfig:
@@ -114,25 +120,31 @@ def outline_task(
     random weights. `splits` names the splits to tokenise; None takes all.
 
     Raises:
-        TeacherError: an encoder cannot be found or does not fit.
+        TeacherError: an encoder cannot be found or does not fit, or its tokenizer knows too few tokens.
     """
     origin = find_origin(config, data, arithmetic.name, cache, outline=not pretrain)
     own_start = find_own_start(config, data.task, origin.folder, cache, outline=not pretrain)
     tokenizer = tokenizer_of(origin.folder)
-    identity = [tokenizer_fingerprint(origin.folder), config.training.max_length]
+    max_length, name = config.training.max_length, data.task.name
+    identity = [TOKENS_VERSION, tokenizer_fingerprint(origin.folder), max_length]
     inputs = {
-        name: encoded_split(
+        split_name: encoded_split(
             cache / "tokens" / fingerprint([*identity, split.sha256])[:32],
             split,
             tokenizer,
-            config.training.max_length,
+            max_length,
         )
-        for name, split in (data.splits | data.test).items()
-        if splits is None or name in splits
+        for split_name, split in (data.splits | data.test).items()
+        if splits is None or split_name in splits
     }
     for folder in {origin.folder, own_start or origin.folder}:
-        check_fits(folder, inputs.values(), config.training.max_length)
-    return TaskOutline(origin, own_start, inputs)
+        check_fits(folder, inputs.values(), max_length)
+    facts = split_facts(data, inputs)
+    say(f"{name}: {token_shares(facts, max_length)}")
+    for sentence in fact_warnings(name, facts, config.checks, max_length):
+        say(f"warning: {sentence}")
+    refuse_unknown(name, origin.folder, facts, config.checks)
+    return TaskOutline(origin, own_start, inputs, facts)
 
 
 def prepare(
@@ -192,6 +204,7 @@ def _make(
         start=start,
         start_fingerprint=start_fingerprint,
         arithmetic=arithmetic,
+        splits=outline.splits,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from transformers import PretrainedConfig
@@ -16,7 +16,7 @@ from harness.metric_table import metric_of
 from harness.pooling_table import pooling_row
 from harness.registry.instantiate import check_method
 from harness.registry.source import function_source, method_source
-from harness.storage.manifest import TeacherFacts
+from harness.storage.manifest import SplitFacts, TeacherFacts
 from harness.storage.record import CustomTask, HalvingRound, Role, RunInputs, SplitHash
 from harness.training.loop import RESULTS_VERSION
 from harness.training.run import Run
@@ -39,6 +39,8 @@ class TaskOutcome:
     """The kind of device that trains: `cpu` or `cuda`."""
     steps: int
     """Optimizer steps of one run."""
+    splits: Mapping[str, SplitFacts] = field(default_factory=dict)
+    """Facts of the splits by name."""
     folders: tuple[str, ...] = ()
     """The task's sealed folders, relative to `--out`."""
 

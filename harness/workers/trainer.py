@@ -73,6 +73,7 @@ class Trainer:
             precision=materials.arithmetic.name,
             device=materials.arithmetic.device.type,
             steps=schedule.steps_per_epoch * config.training.epochs,
+            splits=materials.splits,
             folders=tuple(str(folder.relative_to(config.out)) for folder in materials.folders),
         )
 

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.config import json_values
 from reports.evidence import Evidence
 from reports.kit import display
-from reports.kit.display import Table
+from reports.kit.display import Columns, Table
 
 
 def configuration_table(evidence: Evidence) -> Table:
@@ -19,6 +20,33 @@ def configuration_table(evidence: Evidence) -> Table:
     return _value_table(
         "Configuration", _protocol(evidence) | json_values(evidence.manifest.config)
     )
+
+
+def data_table(evidence: Evidence) -> Table:
+    """Counts and shares of each task's splits, as the encoder reads them."""
+    rows = [
+        {
+            "task": task,
+            "split": name,
+            "examples": split.examples,
+            "left out": split.left_out,
+            "duplicates": np.nan if split.duplicates is None else split.duplicates,
+            "cut": 100 * split.truncated_share,
+            "unknown": 100 * split.unknown_share,
+        }
+        for task in evidence.tasks
+        for name, split in evidence.manifest.tasks[task].splits.items()
+    ]
+    columns: Columns = {
+        "task": ("task", None),
+        "split": ("split", None),
+        "examples": ("examples", display.number(0)),
+        "left out": ("rows left out", display.number(0)),
+        "duplicates": ("examples with the texts of training examples", display.number(0)),
+        "cut": ("cut at training.max_length, %", display.number(1)),
+        "unknown": ("unknown tokens, %", display.number(1)),
+    }
+    return display.table("Data", pd.DataFrame(rows, columns=pd.Index(list(columns))), columns)
 
 
 def provenance_table(evidence: Evidence) -> Table:

@@ -50,6 +50,7 @@ def render(evidence: Evidence) -> str:
         sections=anchored_sections,
         command=manifest.command,
         methods=configuration.method_cards(evidence),
+        split_facts=configuration.data_table(evidence),
         configuration=configuration.configuration_table(evidence),
         provenance=configuration.provenance_table(evidence),
     )
