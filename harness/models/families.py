@@ -7,7 +7,7 @@ but their layers, masks or heads have other names, and training would go wrong w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
@@ -44,6 +44,20 @@ ON_POOLER = Head("pooler.dense", "classifier", True, torch.tanh, drops_input=Fal
 OF_TWO_LAYERS = Head("classifier.dense", "classifier.out_proj", False, torch.tanh, drops_input=True)
 
 
+STACKED_KEYS = {
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+    *("hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"),
+    *("max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_token_id"),
+    "embedding_size",
+}
+"""Keys of a configuration that the stacked engine reads, or that the shapes of the weights tell it."""
+IDLE_KEYS = {
+    *("transformers_version", "architectures", "dtype", "id2label", "label2id", "problem_type"),
+    *("output_hidden_states", "return_dict", "use_cache", "initializer_range"),
+    *("bos_token_id", "eos_token_id", "tie_word_embeddings", "task_type_vocab_size"),
+    *("summary_type", "summary_use_proj", "summary_activation", "summary_last_dropout"),
+}
+"""Keys of a configuration that change no output of a classifier of the families that are stacked."""
 TYPE_EMBEDDINGS = "embeddings.token_type_embeddings"
 """The usual name of the embeddings of token types."""
 
@@ -70,8 +84,6 @@ class Family:
     computes_as_bert: bool = False
     """Whether the family computes the same function as BERT, with BERT's names. The stacked engine
     trains such families only."""
-    deviation_flag: str | None = None
-    """A flag of the configuration that makes the family compute another function than BERT."""
     layers: str = "encoder.layer"
     embeddings: str = "embeddings"
     words: str = "embeddings.word_embeddings"
@@ -84,9 +96,17 @@ class Family:
             )
 
     def can_stack(self, config: PretrainedConfig) -> bool:
-        """Whether the stacked engine can train classifiers of a configuration of this family."""
-        flag = self.deviation_flag
-        return self.computes_as_bert and not (flag is not None and getattr(config, flag, False))
+        """Whether the stacked engine can train classifiers of a configuration of this family.
+
+        The engine knows the keys in `STACKED_KEYS` and `IDLE_KEYS`. Another key of the family's class
+        may change the forward pass, so it must have the class's default.
+        """
+        known_keys = STACKED_KEYS | IDLE_KEYS
+        return self.computes_as_bert and all(
+            getattr(config, key.name) == key.default
+            for key in fields(config)
+            if key.name not in known_keys
+        )
 
     def first_position(self, config: PretrainedConfig) -> int:
         """Row of the first token's position embedding."""
@@ -109,7 +129,7 @@ _ROWS = (
     replace(_ROBERTA, model_type="data2vec-text"),
     replace(_ROBERTA, model_type="roberta-prelayernorm", computes_as_bert=False),
     Family("electra", _ELECTRA_HEAD, "zero", True, TYPE_EMBEDDINGS, computes_as_bert=True),
-    replace(_BERT, model_type="ernie", deviation_flag="use_task_id"),
+    replace(_BERT, model_type="ernie"),
     Family("megatron-bert", ON_POOLER, "zero", False, TYPE_EMBEDDINGS),
 )
 FAMILIES: dict[str, Family] = {row.model_type: row for row in _ROWS}

@@ -38,6 +38,13 @@ TOKENIZER_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
+OUTPUT_HINTS = (
+    "function_to_apply",
+    "task_specific_params",
+    "finetuning_task",
+    "sentence_transformers",
+)
+"""Keys of a config.json by which libraries read the outputs of a model for another task."""
 
 
 def output_names(task: Task) -> dict[int, str]:
@@ -45,16 +52,23 @@ def output_names(task: Task) -> dict[int, str]:
     return dict(enumerate(task.labels or ("score",)))
 
 
+def describe_outputs(config: PretrainedConfig, task: Task) -> None:
+    """Let a configuration describe the outputs of a task, and of no other, in place.
+
+    Libraries choose the function of the outputs (softmax, sigmoid or none) by these values.
+    """
+    config.id2label = output_names(task)
+    config.label2id = {name: index for index, name in config.id2label.items()}
+    config.problem_type = "regression" if task.regression else "single_label_classification"
+    for name in OUTPUT_HINTS:
+        if hasattr(config, name):
+            delattr(config, name)
+
+
 def classifier_config(folder: Path, task: Task, layers: int | None = None) -> PretrainedConfig:
-    """A checkpoint's configuration in fp32 with the task's label names and, if given, another depth."""
-    names = output_names(task)
-    config = read_config(
-        folder,
-        dtype=torch.float32,
-        id2label=names,
-        label2id={name: index for index, name in names.items()},
-        problem_type="regression" if task.regression else "single_label_classification",
-    )
+    """A checkpoint's configuration in fp32 with the task's outputs and, if given, another depth."""
+    config = read_config(folder, dtype=torch.float32)
+    describe_outputs(config, task)
     if layers is not None:
         config.num_hidden_layers = layers
     return config

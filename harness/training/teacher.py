@@ -25,9 +25,9 @@ from harness.models.student import (
     build_classifier,
     centre_head,
     classifier_config,
+    describe_outputs,
     last_linear,
     load_classifier,
-    output_names,
     read_weights,
     save_student,
 )
@@ -162,14 +162,16 @@ def _one_spelling(name: str) -> str:
 
 
 def _reorder_outputs(model: PreTrainedModel, task: Task, outputs: Sequence[int]) -> None:
-    """Permute a classifier's outputs into the order of the task's labels, in place, and name them."""
+    """Permute a classifier's outputs into the order of the task's labels, in place.
+
+    Students inherit the configuration, which describes the task's outputs afterwards.
+    """
     head = last_linear(model)
     with torch.no_grad():
         head.weight.copy_(head.weight[list(outputs)].clone())
         if head.bias is not None:
             head.bias.copy_(head.bias[list(outputs)].clone())
-    model.config.id2label = output_names(task)
-    model.config.label2id = {name: index for index, name in model.config.id2label.items()}
+    describe_outputs(model.config, task)
 
 
 def prepare_teacher(

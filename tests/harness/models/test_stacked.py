@@ -1,6 +1,9 @@
 """The stacked encoder against Hugging Face's class, member by member."""
 
 import copy
+import dataclasses
+import inspect
+import re
 from collections.abc import Iterator
 from functools import partial
 
@@ -26,13 +29,14 @@ from transformers import (
 from harness.errors import MethodError
 from harness.method import Layers, Need, Pooling
 from harness.models.attention import ATTENTION
-from harness.models.families import FAMILIES, can_stack
+from harness.models.families import FAMILIES, IDLE_KEYS, STACKED_KEYS, can_stack
 from harness.models.flat_weights import WeightBlock
 from harness.models.reference import ReferenceClassifier
 from harness.models.stacked import StackedClassifier
 from harness.pooling_table import POOLINGS
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import DropoutKey
+from harness.training.recipe import engine_of
 from tests.conftest import SIZES, VOCABULARY
 
 TWO_TYPES = {**SIZES, "type_vocab_size": 2}
@@ -358,6 +362,79 @@ def test_what_cannot_be_stacked_is_known() -> None:
     assert all(can_stack(config) for config in CONFIGS.values())
     assert not can_stack(MegatronBertConfig(**SIZES))
     assert not can_stack(ErnieConfig(**SIZES, use_task_id=True))
+    for key, value in (
+        ("is_decoder", True),
+        ("add_cross_attention", True),
+        ("is_encoder_decoder", True),
+        ("chunk_size_feed_forward", 7),
+    ):
+        assert not any(can_stack(changed(config, key, value)) for config in CONFIGS.values()), key
+
+
+def changed(config: PreTrainedConfig, key: str, value: object) -> PreTrainedConfig:
+    other = copy.deepcopy(config)
+    setattr(other, key, value)
+    return other
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_key_that_the_class_reads_is_known_or_declared(name: str) -> None:
+    """A key that is neither would change Hugging Face's forward pass unseen."""
+    config = CONFIGS[name]
+    code = inspect.getsource(inspect.getmodule(models_of(config, 1)[0]))
+    keys = {*re.findall(r"config\.(\w+)", code), *re.findall(r'config, "(\w+)"', code)}
+    keys -= {"_attn_implementation", "num_labels"}  # the attention function; the length of id2label
+    keys -= {"summary_first_dropout", "summary_proj_to_labels"}  # of multiple choice
+    assert len(keys) > 15
+    assert keys <= STACKED_KEYS | IDLE_KEYS | {field.name for field in dataclasses.fields(config)}
+
+
+@pytest.mark.parametrize("key", sorted(IDLE_KEYS))
+def test_idle_keys_change_no_output(key: str) -> None:
+    for config in (CONFIGS["bert"], CONFIGS["electra, projected"], CONFIGS["roberta"]):
+        if key not in OTHER_VALUES or not hasattr(config, key):
+            continue
+        (model,) = models_of(config, 1)
+        other = AutoModelForSequenceClassification.from_config(
+            changed(config, key, OTHER_VALUES[key]), attn_implementation=ATTENTION
+        ).eval()
+        other.load_state_dict(model.state_dict())
+        own = {part: values[0] for part, values in batch_of(config, 1).items()}
+        torch.testing.assert_close(other(**own)[0], model(**own)[0], atol=0, rtol=0)
+
+
+OTHER_VALUES: dict[str, object] = {
+    **{"architectures": ["BertModel"], "transformers_version": "4.0.0", "use_cache": False},
+    **{"problem_type": "multi_label_classification", "return_dict": False},
+    **{"output_hidden_states": True, "initializer_range": 0.5, "tie_word_embeddings": False},
+    **{"bos_token_id": 7, "eos_token_id": 8, "task_type_vocab_size": 5},
+    **{"summary_type": "mean", "summary_use_proj": False, "summary_activation": "relu"},
+    **{
+        "summary_last_dropout": 0.9,
+        "label2id": {"yes": 1, "no": 0},
+        "id2label": {0: "no", 1: "yes"},
+    },
+}
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "electra, projected"])
+def test_a_decoder_is_causal_in_the_reference_engine(name: str) -> None:
+    config = changed(CONFIGS[name], "is_decoder", True)
+    assert engine_of("auto", config) == "reference"
+    (model,), (eager,) = models_of(config, 1), models_of(config, 1, eager=True)
+    for matrix in (p for m in (model, eager) for p in m.parameters() if p.ndim > 1):
+        matrix.data *= 20  # weights of this size look at other tokens
+    batch = batch_of(config, 1)
+    found = ReferenceClassifier(model, FP32).forward(batch, None, "mean")
+    inputs = {part: values[0] for part, values in batch.items()}
+    expected = eager(**inputs, output_hidden_states=True)
+    torch.testing.assert_close(found.logits[0], expected.logits, atol=1e-5, rtol=1e-5)
+    # Causal: the first token's states do not depend on the others.
+    inputs["input_ids"][:, 2:] = 5
+    first = eager(**inputs, output_hidden_states=True).hidden_states[-1][:, 0]
+    torch.testing.assert_close(first, expected.hidden_states[-1][:, 0], atol=1e-5, rtol=1e-5)
+    bidirectional = stacked([model]).forward(batch, None, "mean").logits
+    assert (bidirectional - found.logits).abs().max() > 0.5
 
 
 def test_weights_that_members_share_are_copied_to_the_device_once() -> None:

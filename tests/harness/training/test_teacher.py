@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig
+from transformers import AutoModel, AutoModelForSequenceClassification, BertConfig, pipeline
 
 from harness.cli.dry_run import plan_task
 from harness.compose import compose_config
@@ -21,6 +21,7 @@ from harness.demo.encoder import build_tokenizer
 from harness.errors import TeacherError
 from harness.models.reference import ReferenceClassifier
 from harness.models.stacked import StackedClassifier
+from harness.models.student import Blueprint, build_classifier, save_student
 from harness.models.teacher_outputs import outputs_of_batch
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import global_seed
@@ -238,3 +239,28 @@ def test_a_teacher_with_other_labels_is_refused(
     (teacher / "config.json").write_text(json.dumps(config))
     with pytest.raises(TeacherError, match=r"outputs \['yes', 'no'\] cannot be matched"):
         prepared(tmp_path, tiny_encoder, data, arithmetic, teacher)
+
+
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+def test_a_teachers_own_kind_of_outputs_ends_with_the_teacher(
+    tmp_path: Path, data: TaskData, tiny_encoder: Path, arithmetic: Arithmetic, problem: str
+) -> None:
+    """pipeline() reads a student's logits as the task's labels: a softmax, as for any classifier."""
+    teacher = outside(tmp_path / "teacher", data)
+    file = teacher / "config.json"
+    hints = {"problem_type": problem, "function_to_apply": "none", "finetuning_task": "sst2"}
+    hints["task_specific_params"] = {"text-classification": {"function_to_apply": "sigmoid"}}
+    file.write_text(json.dumps(json.loads(file.read_text()) | hints))
+    config = configured(tiny_encoder, f"teacher.checkpoint={teacher}", "student.origin=finetuned")
+    made = prepare(config, data, arithmetic, tmp_path / "runs")
+    blueprint = Blueprint(made.start, config.student)
+    student = build_classifier(blueprint.config, blueprint.weights(1))
+    save_student(student, None, teacher, tmp_path / "student")
+    read = pipeline("text-classification", str(tmp_path / "student"), device="cpu")
+    (answer,) = read([{"text": "a dog runs", "text_pair": "a dog"}], top_k=None)
+    assert read.model.config.problem_type == "single_label_classification"
+    tokens = read.tokenizer("a dog runs", "a dog", return_tensors="pt")
+    expected = read.model(**tokens).logits[0].softmax(0).tolist()
+    shares = {word["label"]: word["score"] for word in answer}
+    assert shares == pytest.approx(dict(zip(data.task.labels, expected, strict=True)), abs=1e-6)
+    assert not {"function_to_apply", "finetuning_task"} & set(read.model.config.to_dict())
