@@ -32,6 +32,7 @@ from harness.stats import (
 )
 from harness.stats.paired import ROUNDING
 from harness.stats.tuned_power import detectable_tuned_difference
+from harness.storage.checksums import Damage
 from harness.storage.ledger import Ledger
 from harness.storage.manifest import Manifest
 
@@ -83,13 +84,21 @@ class Comparison:
 class AblationResult:
     """An ablation's manifest, its results by (task, method), and the family's comparisons.
 
-    `gaps` are sentences on the comparisons that cannot be made yet, and why.
+    `gaps` are sentences on the comparisons that cannot be made yet, and why. `damages` are the runs
+    that are left out, since their stored rows have changed.
     """
 
     manifest: Manifest
     results: tuple[MethodResult, ...]
     comparisons: tuple[Comparison, ...]
     gaps: tuple[str, ...]
+    damages: tuple[Damage, ...] = ()
+
+    @property
+    def banners(self) -> tuple[str, ...]:
+        """The manifest's banners, and one for each run that is left out."""
+        texts = (f"DAMAGED, and left out: {damage.sentence}." for damage in self.damages)
+        return (*self.manifest.banners, *texts)
 
     @property
     def sequential(self) -> bool:
@@ -114,7 +123,14 @@ def summarise(
     """
     result = read_ablation(ledger, ablation)
     comparisons, gaps = _compare(result, stored_answers or StoredAnswers(ledger))
-    return replace(result, comparisons=comparisons, gaps=gaps)
+    damages = tuple(ledger.damages_in(_study_names(ledger, result.manifest)))
+    return replace(result, comparisons=comparisons, gaps=gaps, damages=damages)
+
+
+def _study_names(ledger: Ledger, manifest: Manifest) -> list[str]:
+    """The studies of an ablation, or of all its repeats."""
+    parts = [ledger.manifest(name) for name in manifest.repeats if name is not None]
+    return [name for part in parts or [manifest] for name in part.study_names]
 
 
 def read_ablation(ledger: Ledger, ablation: str) -> AblationResult:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from harness.analysis.damages import intact_runs
 from harness.analysis.interim import (
     PoolInterim,
     PoolPlan,
@@ -185,7 +186,7 @@ def read_results(
 
 def _result(ledger: Ledger, manifest: Manifest, task: str, method: str, study: str) -> MethodResult:
     metric = manifest.primary_metric(task)
-    runs = ledger.study_runs(study)
+    runs = intact_runs(ledger, study)
     if manifest.config.protocol.unit == "methods":
         return _pool_result(runs, manifest, task, method, study, manifest.trials)
     search = tuple(run for run in runs if run.role == "search" and run.trial < manifest.trials)
@@ -207,7 +208,7 @@ def _planned_pools(
     ledger: Ledger, manifest: Manifest, task: str, studies: Mapping[str, str], plan: PoolPlan
 ) -> list[MethodResult]:
     """The results of pools to which trials are added, with the states of their comparisons."""
-    runs = {method: ledger.study_runs(study) for method, study in studies.items()}
+    runs = {method: intact_runs(ledger, study) for method, study in studies.items()}
     trials = {
         method: {
             run.trial: trial_scores(run.record, manifest, task)

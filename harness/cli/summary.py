@@ -18,7 +18,7 @@ def show(result: AblationResult, as_json: bool) -> None:
     console = Console(stderr=as_json, soft_wrap=True)
     if not console.is_terminal:
         console.width = 140
-    for banner in result.manifest.banners:
+    for banner in result.banners:
         console.print(banner, style="bold", markup=False)
     units = f"{result.manifest.unit}s"
     scores = f"mean ± sd over {units}"

@@ -29,18 +29,28 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from harness.config import Criterion, fault_lines
 from harness.errors import StorageError
+from harness.storage.checksums import Damage, checksums
 from harness.storage.database import insert_new, masked_url, open_engine, put, put_all
 from harness.storage.manifest import MANIFEST, STUDY_MANIFEST, Manifest, StudyManifest
 from harness.storage.outages import Outages
 from harness.storage.packed_texts import pack_texts, unpack_texts
 from harness.storage.record import RECORD, Predictions, Record, Result, Role, StudyRun, Use
+from harness.storage.rows import (
+    PREDICTION_ROWS,
+    RUN_ROWS,
+    read_predictions,
+    read_record,
+)
 from harness.storage.schema import (
     ABLATIONS,
+    CHECKSUMS,
     INSPECTIONS,
     META,
     PREDICTIONS,
+    RECORD_PART,
     RUNS,
     SCHEMA_VERSION,
+    SPLIT_PART,
     STUDIES,
     TABLES,
     TEXTS,
@@ -60,6 +70,8 @@ class Ledger:
         """Open the database of that URL and make its tables. Raises `StorageError`."""
         self.engine: Engine = open_engine(url)
         self.url = url
+        self.damages: dict[str, Damage] = {}
+        """The damaged runs that reads of several runs have left out so far, by fingerprint."""
         self.outages = Outages()
         self._make_tables()
         self.transact(self._check_version)
@@ -195,21 +207,27 @@ class Ledger:
             ) from error
 
     def _record(self, row: RowMapping) -> Record:
-        values = {column.name: row[column.name] for column in RUNS.columns}
-        return self._validate(RECORD, values, f"the record of the run {values['fingerprint'][:16]}")
+        """The record in a row of `RUN_ROWS`. Raises `StorageError` for a damaged one."""
+        record = read_record(row)
+        if isinstance(record, Damage):
+            raise StorageError(f"ledger {masked_url(self.url)}: {record.sentence}")
+        return record
 
     def records(self, fingerprints: Iterable[str]) -> dict[str, Record]:
-        """The existing records of these runs, by fingerprint."""
-        rows = self._rows_of(RUNS, fingerprints)
+        """The existing records of these runs, by fingerprint.
+
+        Raises `StorageError` for a damaged record.
+        """
+        rows = self._rows_of(RUN_ROWS, RUNS, fingerprints)
         return {row.fingerprint: self._record(row._mapping) for row in rows}
 
     def find_run(self, prefix: str) -> tuple[Record, str]:
         """The only run whose fingerprint begins with `prefix`, and a study that uses it.
 
         Raises:
-            StorageError: no run or several runs begin so, or no study uses the run.
+            StorageError: no run or several runs begin so, the run is damaged, or no study uses it.
         """
-        query = select(RUNS).where(RUNS.c.fingerprint.startswith(prefix, autoescape=True))
+        query = RUN_ROWS.where(RUNS.c.fingerprint.startswith(prefix, autoescape=True))
         rows = self._rows(query.limit(2))
         if len(rows) != 1:
             raise StorageError(
@@ -234,24 +252,55 @@ class Ledger:
         return bool(self._rows(query))
 
     def study_runs(self, study: str) -> list[StudyRun]:
-        """All finished runs of a study, by role, trial and seed."""
+        """All finished runs of a study, by role, trial and seed.
+
+        Damaged runs are left out, and `damages` has them.
+        """
         query = (
-            select(USES, RUNS)
-            .join(RUNS, RUNS.c.fingerprint == USES.c.fingerprint)
+            RUN_ROWS.add_columns(USES.c.role, USES.c.trial, USES.c.seed)
+            .join(USES, RUNS.c.fingerprint == USES.c.fingerprint)
             .where(USES.c.study == study)
             .order_by(USES.c.role, USES.c.trial, USES.c.seed)
         )
-        rows = [row._mapping for row in self._rows(query)]
-        return [StudyRun(row["role"], row["trial"], row["seed"], self._record(row)) for row in rows]
+        runs = []
+        for row in (row._mapping for row in self._rows(query)):
+            record = read_record(row)
+            if isinstance(record, Damage):
+                self.damages[record.run] = record
+            else:
+                has_checksum = row["sums"] is not None
+                runs.append(StudyRun(row["role"], row["trial"], row["seed"], record, has_checksum))
+        return runs
 
     def predictions(self, fingerprint: str, split: str) -> Predictions | None:
         """A run's stored predictions on a split, or None."""
         return self.predictions_of((fingerprint,), split).get(fingerprint)
 
     def predictions_of(self, fingerprints: Iterable[str], split: str) -> dict[str, Predictions]:
-        """The stored predictions of these runs on a split, by fingerprint."""
-        rows = self._rows_of(PREDICTIONS, fingerprints, PREDICTIONS.c.split == split)
-        return {row.fingerprint: _predictions(row) for row in rows}
+        """The stored predictions of these runs on a split, by fingerprint.
+
+        Damaged ones are left out, and `damages` has their runs.
+        """
+        rows = self._rows_of(
+            PREDICTION_ROWS, PREDICTIONS, fingerprints, PREDICTIONS.c.split == split
+        )
+        predictions = {}
+        for row in rows:
+            stored = read_predictions(row._mapping)
+            if isinstance(stored, Damage):
+                self.damages[stored.run] = stored
+            else:
+                predictions[row.fingerprint] = stored
+        return predictions
+
+    def damages_in(self, studies: Iterable[str]) -> list[Damage]:
+        """The damaged runs of these studies that reads have left out so far, by table and run."""
+        if not self.damages:
+            return []
+        uses = USES.c.study.in_(list(studies))
+        rows = self._rows_of(select(USES.c.fingerprint), USES, self.damages, uses)
+        damages = [self.damages[run] for run in {row.fingerprint for row in rows}]
+        return sorted(damages, key=lambda damage: (damage.table, damage.run))
 
     def texts(self, sha256: str) -> dict[int, tuple[str, ...]]:
         """The texts of a split's examples by id. Raises `StorageError` if missing or damaged."""
@@ -274,17 +323,23 @@ class Ledger:
 
     def inspections_of(self, fingerprints: Iterable[str], name: str) -> dict[str, Any]:
         """One inspection of these runs, by fingerprint; runs without this inspection are left out."""
-        rows = self._rows_of(INSPECTIONS, fingerprints, INSPECTIONS.c.name == name)
+        rows = self._rows_of(
+            select(INSPECTIONS), INSPECTIONS, fingerprints, INSPECTIONS.c.name == name
+        )
         return {row.fingerprint: row.value for row in rows}
 
     def _rows_of(
-        self, table: Table, fingerprints: Iterable[str], *conditions: ColumnElement[bool]
+        self,
+        query: Select[Any],
+        table: Table,
+        fingerprints: Iterable[str],
+        *conditions: ColumnElement[bool],
     ) -> Iterator[Row[Any]]:
-        """The rows of a table with these fingerprints."""
+        """The rows of a query of a table with these fingerprints."""
         keys = list(fingerprints)
         for start in range(0, len(keys), MOST_KEYS):
             part = table.c.fingerprint.in_(keys[start : start + MOST_KEYS])
-            yield from self._rows(select(table).where(part, *conditions))
+            yield from self._rows(query.where(part, *conditions))
 
     def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
         return self.transact(lambda connection: connection.execute(query).all())
@@ -294,29 +349,31 @@ def _write_run(connection: Connection, result: Result, moment: float) -> bool:
     """Write a run that is new. Returns whether the ledger has the record of that moment."""
     record = result.record
     key = RUNS.c.fingerprint == record.fingerprint
+    failed = select(RUNS.c.fingerprint).where(key, RUNS.c.status == "failed")
+    connection.execute(CHECKSUMS.delete().where(CHECKSUMS.c.fingerprint.in_(failed)))
     connection.execute(RUNS.delete().where(key, RUNS.c.status == "failed"))
     row = RECORD.dump_python(record, mode="json") | {"created": moment}
     if not insert_new(connection, RUNS, row):
         # An earlier attempt of this transaction may have written the record.
         return connection.scalar(select(RUNS.c.created).where(key)) == moment
+    sums = {RECORD_PART: checksums(row)}
     for split, predictions in result.predictions.items():
-        connection.execute(
-            PREDICTIONS.insert().values(
-                fingerprint=record.fingerprint,
-                split=split,
-                outputs=predictions.logits.shape[1],
-                logits=predictions.logits.astype("<f4").tobytes(),
-                labels=predictions.labels.astype("<f8").tobytes(),
-                ids=predictions.ids.astype("<i8").tobytes(),
-            )
-        )
+        values = {
+            "fingerprint": record.fingerprint,
+            "split": split,
+            "outputs": predictions.logits.shape[1],
+            "logits": predictions.logits.astype("<f4").tobytes(),
+            "labels": predictions.labels.astype("<f8").tobytes(),
+            "ids": predictions.ids.astype("<i8").tobytes(),
+        }
+        connection.execute(PREDICTIONS.insert().values(**values))
+        sums[SPLIT_PART + split] = checksums(values)
+    parts = [
+        {"fingerprint": record.fingerprint, "part": part, "sums": text}
+        for part, text in sums.items()
+    ]
+    connection.execute(CHECKSUMS.insert(), parts)
     for name, value in result.inspections.items():
         row = {"fingerprint": record.fingerprint, "name": name, "value": value}
         connection.execute(INSPECTIONS.insert().values(**row))
     return True
-
-
-def _predictions(row: Any) -> Predictions:
-    logits = np.frombuffer(row.logits, dtype="<f4").reshape(-1, row.outputs)
-    labels = np.frombuffer(row.labels, dtype="<f8")
-    return Predictions(logits, labels, np.frombuffer(row.ids, dtype="<i8"))

@@ -205,3 +205,5 @@ class StudyRun:
     trial: int
     seed: int
     record: Record
+    has_checksum: bool = dataclasses.field(default=True, compare=False)
+    """Whether a checksum proves the record; runs of earlier versions have none."""

@@ -18,6 +18,8 @@ from sqlalchemy import (
     Table,
 )
 
+from harness.storage.checksums import StoredJson
+
 SCHEMA_VERSION = 6
 
 TABLES = MetaData()
@@ -42,16 +44,16 @@ RUNS = Table(
     "harness_runs",
     TABLES,
     Column("fingerprint", String(64), primary_key=True),
-    Column("inputs", JSON, nullable=False),
+    Column("inputs", StoredJson, nullable=False),
     Column("status", String, nullable=False),
     Column("reason", String),
-    Column("metrics", JSON, nullable=False),
-    Column("selection", JSON, nullable=False),
-    Column("curves", JSON, nullable=False),
+    Column("metrics", StoredJson, nullable=False),
+    Column("selection", StoredJson, nullable=False),
+    Column("curves", StoredJson, nullable=False),
     Column("seconds", Float, nullable=False),
     Column("examples_per_second", Float, nullable=False),
     Column("peak_memory", Float, nullable=False),
-    Column("provenance", JSON, nullable=False),
+    Column("provenance", StoredJson, nullable=False),
     Column("created", Float, nullable=False),
 )
 USES = Table(
@@ -86,6 +88,16 @@ TEXTS = Table(
     Column("sha256", String(64), primary_key=True),
     Column("texts", LargeBinary, nullable=False),
 )
+CHECKSUMS = Table(
+    "harness_checksums",
+    TABLES,
+    Column("fingerprint", ForeignKey("harness_runs.fingerprint"), primary_key=True),
+    Column("part", String, primary_key=True),
+    Column("sums", String, nullable=False),
+)
+"""Checksums by field: of a run's record (part `record`), and of its predictions on a split (the split's
+name after `SPLIT_PART`). Runs of earlier versions have none."""
+RECORD_PART, SPLIT_PART = "record", "split "
 CLAIMS = Table(
     "harness_claims",
     TABLES,

@@ -68,7 +68,7 @@ def _source(side: AblationResult) -> str:
 
 
 def _banners(side: AblationResult) -> list[str]:
-    return list(side.manifest.banners)
+    return list(side.banners)
 
 
 def _protocols(comparison: AblationDiff) -> list[str]:

@@ -30,7 +30,7 @@ def render(evidence: Evidence) -> str:
         name=manifest.name,
         summary=summary(evidence),
         source=source_text(manifest.source),
-        banners=manifest.banners,
+        banners=evidence.result.banners,
         facts=facts(evidence),
         alpha=f"{manifest.alpha:g}",
         sequential=evidence.sequential,

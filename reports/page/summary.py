@@ -22,7 +22,7 @@ def summary(evidence: Evidence) -> dict[str, Any]:
     return {
         "name": evidence.manifest.name,
         "source": source_text(evidence.manifest.source),
-        "banners": list(evidence.manifest.banners),
+        "banners": list(evidence.result.banners),
         "facts": facts(evidence),
         "tasks": list(evidence.tasks),
         "methods": list(evidence.methods),

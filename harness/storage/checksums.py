@@ -1,0 +1,78 @@
+"""Checksums of stored rows, field by field, and the damages that they find."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import JSON, Dialect
+from sqlalchemy.types import TypeDecorator
+
+DIGITS = 16
+"""Hexadecimal digits of a field's checksum: equal by chance once in 10^19."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A field of a stored run that cannot be trusted. Results leave the run out."""
+
+    table: str
+    run: str
+    """The run's fingerprint."""
+    field: str
+    reason: str
+
+    @property
+    def sentence(self) -> str:
+        """The damage in words, for banners and messages."""
+        return f"{self.table}, run {self.run[:16]}: {self.field} {self.reason}"
+
+
+@dataclass(frozen=True)
+class UnreadableJson:
+    """Stands for a JSON value whose text is no JSON."""
+
+    reason: str
+
+
+class StoredJson(TypeDecorator[Any]):
+    """JSON in a column. A damaged text is read as `UnreadableJson`, and the other rows stay readable."""
+
+    impl = JSON
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        """The parser of a column's texts."""
+        parse = super().result_processor(dialect, coltype)
+
+        def tolerant(value: Any) -> Any:
+            try:
+                return value if parse is None else parse(value)
+            except ValueError as error:
+                return UnreadableJson(str(error))
+
+        return tolerant
+
+
+def checksums(row: Mapping[str, Any]) -> str:
+    """The checksums of a row's fields, in one text of `name:digits` with spaces between."""
+    return " ".join(f"{name}:{_checksum(value)}" for name, value in sorted(row.items()))
+
+
+def changed_fields(row: Mapping[str, Any], sums: str) -> list[str]:
+    """The fields of a row that differ from their checksums."""
+    stored = dict(part.partition(":")[::2] for part in sums.split())
+    return [name for name, value in row.items() if stored.get(name) != _checksum(value)]
+
+
+def _checksum(value: Any) -> str:
+    data = value if isinstance(value, bytes | memoryview) else _json(value).encode()
+    return hashlib.sha256(data).hexdigest()[:DIGITS]
+
+
+def _json(value: Any) -> str:
+    """One text for equal values, with NaN and lone surrogates as they are."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

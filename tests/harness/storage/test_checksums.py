@@ -1,0 +1,142 @@
+"""Changed rows: found field by field, left out with a banner, and never reported as they stand."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.analysis.compare import summarise
+from harness.errors import StorageError
+from harness.storage.checksums import changed_fields, checksums
+from harness.storage.database import storage_url
+from harness.storage.ledger import Ledger
+from harness.storage.record import Predictions, Result
+from harness.study import main
+from reports.build import build_report
+from tests import records
+from tests.conftest import small_pools
+from tests.manifests import STUDY
+
+RUN = "a" * 64
+
+
+def test_checksums_name_the_changed_fields() -> None:
+    row = {"metrics": {"f1": 0.846, "accuracy": 1.0}, "reason": None, "logits": b"\x00\x01"}
+    sums = checksums(row)
+    assert changed_fields(dict(reversed(row.items())), sums) == []
+    assert changed_fields({**row, "metrics": {"accuracy": 1.0, "f1": 0.846}}, sums) == []
+    assert changed_fields({**row, "metrics": {"f1": 0.96, "accuracy": 1.0}}, sums) == ["metrics"]
+    assert changed_fields({**row, "logits": memoryview(b"\x00\x02")}, sums) == ["logits"]
+    assert changed_fields({**row, "new": 1}, sums) == ["new"]
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    """A folder with one run of three examples, two of them right, in a study."""
+    logits = np.array([[2, 1], [1, 2], [2, 1]], np.float32)
+    predictions = Predictions(logits, np.array([0.0, 1, 1]), np.arange(3))
+    record = replace(records.record(RUN, 2 / 3), selection={})
+    with closing(Ledger(storage_url(tmp_path, None))) as ledger:
+        ledger.write_study("s", STUDY)
+        ledger.write_runs([Result(record, {"validation": predictions}, {})])
+        ledger.use_run("s", "report", 0, 1, RUN)
+    return tmp_path
+
+
+def change(folder: Path, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(folder / "ledger.db")) as database, database:
+        assert database.execute(statement, values).rowcount > 0
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("""UPDATE harness_runs SET metrics = '{"accuracy": 0.96}'""", "metrics changed since"),
+        ("UPDATE harness_runs SET seconds = 2.0", "seconds changed since"),
+        ("UPDATE harness_runs SET reason = 'x', seconds = 2.0", "reason and seconds changed"),
+        ("UPDATE harness_runs SET metrics = substr(metrics, 2)", "metrics is not JSON (Extra data"),
+        ("""UPDATE harness_runs SET inputs = '[]'""", "inputs changed since"),
+    ],
+)
+def test_a_changed_record_is_left_out_and_named(filled: Path, statement: str, message: str) -> None:
+    change(filled, statement)
+    with closing(Ledger(storage_url(filled, None))) as ledger:
+        assert ledger.study_runs("s") == []
+        (damage,) = ledger.damages_in(["s"])
+        assert ledger.damages_in(["another"]) == []
+        assert damage.sentence.startswith(f"harness_runs, run {RUN[:16]}: {message}")
+        for read in (lambda: ledger.records([RUN]), lambda: ledger.find_run("a")):
+            with pytest.raises(
+                StorageError, match=f"harness_runs, run a{{16}}: {re.escape(message)}"
+            ):
+                read()
+
+
+@pytest.mark.parametrize("field", ["logits", "labels", "ids"])
+def test_changed_predictions_are_left_out_and_named(filled: Path, field: str) -> None:
+    change(filled, f"UPDATE harness_predictions SET {field} = zeroblob(length({field}))")
+    with closing(Ledger(storage_url(filled, None))) as ledger:
+        assert ledger.predictions_of([RUN], "validation") == {}
+        (damage,) = ledger.damages_in(["s"])
+        assert damage.sentence.startswith(f"harness_predictions, run {RUN[:16]}: {field} changed")
+
+
+def test_a_run_that_replaces_a_failure_has_its_own_checksum(filled: Path) -> None:
+    failed = records.record("b" * 64, None)
+    with closing(Ledger(storage_url(filled, None))) as ledger:
+        assert ledger.write_runs([Result(failed, {}, {})]) == [True]
+        assert ledger.write_runs([Result(records.record("b" * 64, 0.5), {}, {})]) == [True]
+        assert ledger.records(["b" * 64])["b" * 64].status == "complete"
+
+
+def pools(out: Path, encoder: Path) -> tuple[str, str]:
+    """A study of pools; the name of its ablation and a trial of alp with predictions."""
+    assert main(small_pools(out, encoder)) == 0
+    (name,) = (path.parent.name for path in out.glob("*/report.html"))
+    with closing(Ledger(storage_url(out, None))) as ledger:
+        result = summarise(ledger, name).result("rte", "alp")
+        assert result is not None
+        return name, result.report[1].record.fingerprint
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["with checksums", "of an earlier version"])
+def test_a_changed_digit_is_not_reported(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str], is_old: bool
+) -> None:
+    name, run = pools(tmp_path, tiny_encoder)
+    if is_old:
+        change(tmp_path, "DELETE FROM harness_checksums")
+        with closing(Ledger(storage_url(tmp_path, None))) as ledger:
+            assert summarise(ledger, name).damages == ()
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as database:
+        query = "SELECT metrics FROM harness_runs WHERE fingerprint = ?"
+        metrics = json.loads(database.execute(query, (run,)).fetchone()[0])
+    assert metrics["accuracy"] < 0.9
+    changed = json.dumps({**metrics, "accuracy": 0.9625})
+    change(tmp_path, "UPDATE harness_runs SET metrics = ? WHERE fingerprint = ?", changed, run)
+    with closing(Ledger(storage_url(tmp_path, None))) as ledger:
+        result = summarise(ledger, name)
+        alp = result.result("rte", "alp")
+        assert alp is not None
+        assert run not in {found.record.fingerprint for found in alp.report}
+        assert len(alp.report) == 3
+        (banner,) = [text for text in result.banners if text.startswith("DAMAGED")]
+        assert f"harness_runs, run {run[:16]}: metrics " in banner
+        if is_old:
+            stored = f"{metrics['accuracy']:.6g}"
+            assert f"say accuracy 0.9625 on validation, the stored predictions {stored}" in banner
+        build_report(ledger, name, tmp_path / "page.html")
+    assert f"run {run[:16]}: metrics " in (tmp_path / "page.html").read_text()
+    # The command does not go on with such a run: one line names it.
+    if not is_old:
+        capsys.readouterr()
+        assert main(small_pools(tmp_path, tiny_encoder)) == 2
+        (error,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+        assert f"harness_runs, run {run[:16]}: metrics changed" in error
