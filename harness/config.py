@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.errors import ConfigError
 from harness.metric_table import default_margins, metric_of
+from harness.paths import user_path
 from harness.pooling_table import pooling_row
 
 Natural = Annotated[int, Field(ge=0, strict=True)]
@@ -30,6 +31,10 @@ Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 Margin = Annotated[float, Field(ge=1e-4, lt=1, strict=True)]
 PositiveNumber = Annotated[float, Field(gt=0, strict=True)]
 Choice = bool | int | float | str
+PathText = Annotated[
+    str, AfterValidator(lambda text: str(user_path(text)) if text.startswith("~") else text)
+]
+"""The text of a path. A leading `~` becomes the home folder."""
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 Keep = Literal["best", "report", "none"]
 """The students whose weights stay on disk: the best one of a study's report runs, all, or none."""
@@ -70,7 +75,7 @@ class SourceConfig:
     """The source of task data: Hugging Face's hub, a folder, or the demo's generator."""
 
     kind: Literal["hub", "folder", "demo"] = "demo"
-    folder: str | None = None
+    folder: PathText | None = None
     dataset: str = "nyu-mll/glue"
 
     @model_validator(mode="after")
@@ -88,8 +93,8 @@ class TeacherConfig:
     names in the checkpoint that differ from the task's labels.
     """
 
-    pretrained: str = "demo"
-    checkpoint: str | None = None
+    pretrained: PathText = "demo"
+    checkpoint: PathText | None = None
     epochs: Count = 4
     batch_size: Count = 32
     learning_rate: Rate = 5e-5
@@ -292,7 +297,7 @@ class StudyConfig:
     pooling: Annotated[str, AfterValidator(lambda name: pooling_row(name).name)] = "cls"
     """The states of each layer that the methods match. The classifier's head always reads the first
     token."""
-    task_files: Mapping[str, str] = Field(default_factory=dict)
+    task_files: Mapping[str, PathText] = Field(default_factory=dict)
     source: SourceConfig = Field(default_factory=SourceConfig)
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     student: StudentConfig = Field(default_factory=StudentConfig)
@@ -301,7 +306,7 @@ class StudyConfig:
     protocol: ProtocolConfig = Field(default_factory=ProtocolConfig)
     checks: ChecksConfig = Field(default_factory=ChecksConfig)
     cluster: ClusterConfig = Field(default_factory=ClusterConfig)
-    out: str = "runs"
+    out: PathText = "runs"
     storage: str | None = None
     keep: Keep = "best"
     device: Literal["auto", "cpu", "cuda"] = "auto"

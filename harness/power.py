@@ -12,12 +12,12 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from harness.config import MAX_SEEDS, ProtocolConfig
 from harness.errors import UserError, one_line
 from harness.metric_table import METRICS
+from harness.paths import user_path
 from harness.runtime.progress import say
 from harness.runtime.threads import count_threads, limit_pools
 
@@ -78,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         help="standard deviation of the paired differences; with --budget, of one search's score "
         "(the ± of a verdict table), alike for both methods",
     )
-    spread.add_argument("--runs", type=Path, metavar="DIR", help="read it from this runs folder")
+    spread.add_argument(
+        "--runs", type=user_path, metavar="DIR", help="read it from this runs folder"
+    )
     parser.add_argument(
         "--ablation", metavar="NAME", help="ablation of --runs, if there are several"
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.analysis.ablation_diff import read_ablation_diff
 from harness.analysis.compare import AblationResult
 from harness.errors import UserError, one_line
+from harness.paths import user_path
 from harness.runtime.threads import count_threads, limit_pools
 from harness.storage.database import existing_url
 from harness.storage.ledger import Ledger
@@ -83,8 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m reports.build", description=__doc__)
-    parser.add_argument("runs", type=Path, metavar="RUNS_DIR", help="folder with ledger.db")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write a single report")
+    parser.add_argument("runs", type=user_path, metavar="RUNS_DIR", help="folder with ledger.db")
+    parser.add_argument(
+        "--out", type=user_path, metavar="FILE", help="where to write a single report"
+    )
     parser.add_argument("--ablation", metavar="NAME", help="the ablation to report; default: all")
     parser.add_argument("--storage", metavar="URL", help="the ledger's database, if not ledger.db")
     parser.add_argument(

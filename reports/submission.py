@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.analysis.repeats import read_parts
 from harness.analysis.results import MethodResult, read_results
 from harness.errors import DataError, StorageError, UserError, one_line
+from harness.paths import user_path
 from harness.storage.database import existing_url
 from harness.storage.ledger import Ledger
 from harness.storage.manifest import Manifest
@@ -94,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m reports.submission", description=__doc__)
-    parser.add_argument("runs", type=Path, metavar="RUNS_DIR", help="folder with ledger.db")
+    parser.add_argument("runs", type=user_path, metavar="RUNS_DIR", help="folder with ledger.db")
     parser.add_argument(
         "--method",
         metavar="NAME",
@@ -115,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         "each task's best report run",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="default: RUNS_DIR/METHOD-glue.zip"
+        "--out", type=user_path, metavar="FILE", help="default: RUNS_DIR/METHOD-glue.zip"
     )
     parser.add_argument("--storage", metavar="URL", help="the ledger's database, if not ledger.db")
     return parser

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"errors", "metric_table", "pooling_table"},
+    {"errors", "metric_table", "paths", "pooling_table"},
     {"config"},
     {"compose"},
     {"kernels"},
@@ -43,6 +43,7 @@ ALLOWED_IN_REPORTS = {
     "harness.stats",
     "harness.errors",
     "harness.config",
+    "harness.paths",
     "harness.pooling_table",
     "harness.runtime.threads",
 }

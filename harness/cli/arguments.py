@@ -20,6 +20,7 @@ from harness.cli.choices import (
 from harness.compose import compose_config, names
 from harness.config import NEED_OF_SETTINGS, Keep, Sampler, StudyConfig, Unit
 from harness.errors import UserError
+from harness.paths import user_path
 
 LISTS = ("methods", "ablations", "tasks", "presets")
 MOST_SEEDS = 20
@@ -133,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
 
 def replay_request(options: argparse.Namespace) -> tuple[str, Path, str | None]:
     """The fingerprint, the runs folder and the storage of `--replay`. Raises `UserError`."""
-    _refuse_empty(options)
+    _check_paths(options)
     options_of_replay = {"replay", "out", "json", "debug", "overrides"}
     defaults = parser()
     surplus = [
@@ -154,7 +155,7 @@ def read_request(options: argparse.Namespace) -> Request:
     if options.method is None or options.task is None:
         raise UserError("--method and --task are needed (see --list methods, --list tasks)")
     _check_overrides(options.overrides)
-    _refuse_empty(options)
+    _check_paths(options)
     tasks, files, task_notes = named_tasks(options.task)
     data = options.data if options.data is not None else folder_of(tasks, files)
     if options.preset == "demo" and files:
@@ -272,7 +273,14 @@ def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
 
 
-def _refuse_empty(options: argparse.Namespace) -> None:
+def _check_paths(options: argparse.Namespace) -> None:
+    """Put home folders in place of `~` in the flags with paths. Raises `UserError` for an empty path."""
     for flag in ("data", "teacher", "out"):
-        if getattr(options, flag) == "":
+        text = getattr(options, flag)
+        if text == "":
             raise UserError(f"--{flag}: is empty")
+        if text is not None and text.startswith("~"):
+            try:
+                setattr(options, flag, str(user_path(text)))
+            except ValueError as error:
+                raise UserError(f"--{flag} {error}") from error

@@ -12,6 +12,7 @@ from harness.config import SourceConfig
 from harness.data.tasks import LEFT_OUT, is_task_file, load_task, read_task, task_names
 from harness.errors import UserError
 from harness.models.minilm import minilm_installed
+from harness.paths import user_path
 from harness.registry.discovery import registry
 
 
@@ -65,14 +66,23 @@ def named_tasks(text: str) -> tuple[list[str], dict[str, str], tuple[str, ...]]:
     tasks: list[str] = []
     for word in dict.fromkeys(text.split(",")):
         if is_task_file(word):
-            name = read_task(Path(word)).name
+            path = _file(word)
+            name = read_task(path).name
             if name in files:
                 raise UserError(f"--task {word}: {files[name]} has the same name")
-            files[name] = str(Path(word).absolute())
+            files[name] = str(path.absolute())
         else:
             name = load_task(word).name
         tasks.append(name)
     return tasks, files, ()
+
+
+def _file(word: str) -> Path:
+    """The path of a task file. Raises `UserError` for an unknown home folder."""
+    try:
+        return user_path(word)
+    except ValueError as error:
+        raise UserError(f"--task {error}") from error
 
 
 def folder_of(tasks: Sequence[str], files: Mapping[str, str]) -> str | None:

@@ -21,6 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from harness.errors import StorageError
+from harness.paths import user_path
 from harness.storage.outages import raise_outages
 
 NETWORK_FILE_SYSTEMS = {
@@ -121,6 +122,7 @@ def storage_url(runs_folder: Path, url: str | None) -> str:
     """
     if url is not None:
         try:
+            url = _with_home(url)
             file = sqlite_file(url)
         except ArgumentError as error:
             # The message leaves out the text, which may hold a password.
@@ -138,6 +140,18 @@ def storage_url(runs_folder: Path, url: str | None) -> str:
     _refuse_network(file, f"--out {runs_folder}")
     # The URL is made from its parts: as text a path with ?, # or % would mean another path.
     return URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
+
+
+def _with_home(url: str) -> str:
+    """The URL, where a SQLite file's leading `~` stands for a home folder. Raises `StorageError`."""
+    parts = make_url(url)
+    if parts.get_backend_name() != "sqlite" or not (parts.database or "").startswith("~"):
+        return url
+    try:
+        file = user_path(str(parts.database))
+    except ValueError as error:
+        raise StorageError(f"storage {error}") from error
+    return parts.set(database=str(file)).render_as_string(hide_password=False)
 
 
 def existing_url(runs_folder: Path, storage: str | None) -> str:

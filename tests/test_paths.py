@@ -1,0 +1,107 @@
+"""Home folders in every path that a user gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli.arguments import parser, read_request, replay_request
+from harness.compose import compose_config
+from harness.config import ProtocolConfig, SourceConfig
+from harness.data.sources import load_task_data
+from harness.data.tasks import read_task
+from harness.errors import ConfigError, DataError, StorageError, UserError
+from harness.paths import user_path
+from harness.power import main as power
+from harness.storage.database import existing_url, storage_url
+from harness.storage.ledger import Ledger
+from reports.build import main as build
+from reports.submission import main as submit
+
+YAML = """\
+title: Films
+labels: [bad, good]
+metrics: [accuracy]
+evaluation: {validation: ~/data/dev.tsv}
+folder: {path: ~/data, columns: [sentence], label: label}
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "home"
+    (folder / "data").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def test_a_leading_tilde_alone_is_a_home_folder(home: Path) -> None:
+    assert user_path("~/runs") == home / "runs"
+    assert user_path("runs/~") == Path("runs/~")
+    with pytest.raises(ValueError, match="'~nobody-of-this-name/runs': no home folder"):
+        user_path("~nobody-of-this-name/runs")
+
+
+def test_every_flag_with_a_path_knows_home(home: Path) -> None:
+    (home / "films.yaml").write_text(YAML)
+    flags = ["--out=~/runs", "--data=~/data", "--teacher=~/{task}", "--task=~/films.yaml"]
+    words = ["--preset", "minilm", "--method", "kd", *flags]
+    config = read_request(parser().parse_args([*words, "teacher.pretrained='~/encoder'"])).config
+    assert config.out == str(home / "runs")
+    assert config.source.folder == str(home / "data")
+    assert config.teacher.checkpoint == str(home / "{task}")
+    assert config.teacher.pretrained == str(home / "encoder")
+    assert config.task_files == {"films": str(home / "films.yaml")}
+    options = parser().parse_args(["--replay", "ab", "--out", "~/runs"])
+    assert replay_request(options)[1] == home / "runs"
+
+
+@pytest.mark.parametrize("flag", ["--out", "--data", "--teacher", "--task"])
+def test_an_unknown_home_folder_is_named(home: Path, flag: str) -> None:
+    words = {"--method": "kd", "--task": "rte", "--preset": "paper", flag: "~nobody-at-all/x.yaml"}
+    arguments = [part for pair in words.items() for part in pair]
+    with pytest.raises(UserError, match=rf"^{flag} '~nobody-at-all/x\.yaml': no home"):
+        read_request(parser().parse_args(arguments))
+
+
+def test_overrides_know_home(home: Path) -> None:
+    base = ["preset=demo", "methods=[kd]", "tasks=[rte]"]
+    assert compose_config([*base, "out='~/runs'"]).out == str(home / "runs")
+    folder = ["source.kind=folder", "source.folder='~/data'"]
+    assert compose_config([*base, *folder]).source.folder == str(home / "data")
+    with pytest.raises(ConfigError, match="out: '~nobody-at-all': no home folder is known"):
+        compose_config([*base, "out='~nobody-at-all'"])
+
+
+def test_the_files_of_a_task_know_home(home: Path) -> None:
+    rows = "".join(f"film {n}\t{('bad', 'good')[n % 2]}\n" for n in range(250))
+    for name in ("train", "dev"):
+        (home / "data" / f"{name}.tsv").write_text("sentence\tlabel\n" + rows)
+    (home / "films.yaml").write_text(YAML)
+    source = SourceConfig(kind="folder", folder="elsewhere")
+    data = load_task_data(read_task(home / "films.yaml"), source, ProtocolConfig(name="paper"))
+    assert len(data.train) == len(data.evaluation["validation"]) == 250
+    (home / "films.yaml").write_text(YAML.replace("~/data,", "~nobody-at-all,"))
+    with pytest.raises(DataError, match="films: '~nobody-at-all': no home folder"):
+        load_task_data(read_task(home / "films.yaml"), source, ProtocolConfig())
+
+
+def test_storage_knows_home(home: Path) -> None:
+    url = storage_url(Path("runs"), "sqlite:///~/data/own.db")
+    Ledger(url).close()
+    assert (home / "data" / "own.db").is_file()
+    assert existing_url(home, "sqlite:///~/data/own.db") == url
+    with pytest.raises(StorageError, match=r"storage '~nobody-at-all/x\.db': no home"):
+        storage_url(Path("runs"), "sqlite:///~nobody-at-all/x.db")
+
+
+def test_the_other_commands_know_home(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Ledger(storage_url(home / "runs", None)).close()
+    assert build(["~/runs"]) == 0
+    assert (home / "runs" / "index.html").is_file()
+    for command, words in ((submit, ["~/runs", "--method", "kd"]), (power, ["--runs", "~/runs"])):
+        assert command(words) == 2
+        assert "no such folder" not in capsys.readouterr().err
+    assert not Path("~").exists()
