@@ -24,7 +24,7 @@ from harness.cli.summary import show, summary
 from harness.config import StudyConfig
 from harness.data.sources import TaskData
 from harness.errors import NothingLeftError, UserError
-from harness.experiment.ablation import REFUSALS, Ablation, load_tasks, refuse
+from harness.experiment.ablation import ON, REFUSALS, Ablation, load_tasks, refuse
 from harness.experiment.manifest import command_line, students_in_words
 from harness.experiment.repeats import JointAblation
 from harness.experiment.scheduler import Scheduler
@@ -44,7 +44,7 @@ from harness.workers.workshop import Workshop, settle_process
 if TYPE_CHECKING:
     from harness.workers.clusters import Cluster
 
-RUNS_FAILED, DIFFERENT_RESULT = 1, 1
+RUNS_FAILED, DIFFERENT_RESULT, LEFT_OUT = 1, 1, 3
 
 
 def run_study(request: Request, words: Sequence[str], cluster: Cluster | None) -> int:
@@ -65,7 +65,18 @@ def run_study(request: Request, words: Sequence[str], cluster: Cluster | None) -
     (say if request.json else print)(f"report: {path}")
     if request.opens_report:
         webbrowser.open(path.absolute().as_uri())
-    return RUNS_FAILED if answer["failures"] else 0
+    return _left_out(result.manifest.refused) or (RUNS_FAILED if answer["failures"] else 0)
+
+
+def _left_out(refusals: Mapping[str, str]) -> int:
+    """The exit code for refusals, which are said last: `LEFT_OUT` where a task is among them, or 0.
+
+    A method that cannot be used on a task is left out of a set of methods, and the set is done.
+    """
+    tasks = {name: reason for name, reason in refusals.items() if ON not in name}
+    for name, reason in tasks.items():
+        say(f"left out: {name} ({reason})")
+    return LEFT_OUT if tasks else 0
 
 
 def study(
@@ -122,7 +133,7 @@ def _dry_run(request: Request) -> int:
     _answer(request, answer)
     for line in lines:
         (say if request.json else print)(line)
-    return 0
+    return _left_out(refusals)
 
 
 def _arithmetic(config: StudyConfig) -> Arithmetic:

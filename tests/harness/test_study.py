@@ -369,7 +369,7 @@ def test_a_task_that_cannot_be_read_does_not_stop_the_others(
         return load(task, *rest)
 
     monkeypatch.setattr(ablation, "load_task_data", failing)
-    summary = command("--task", "cola,rte", "--trials", "1")
+    summary = command("--task", "cola,rte", "--trials", "1", code=3)
     assert {r["task"] for r in summary["results"]} == {"rte"}
     assert summary["refused"] == {"cola": "cola: no such file"}
 
@@ -385,7 +385,7 @@ def test_a_task_that_cannot_be_planned_does_not_stop_the_others(
         return plan(config, data, *rest)
 
     monkeypatch.setattr(study_command, "plan_task", failing)
-    answer = command("--task", "cola,rte", "--dry-run")
+    answer = command("--task", "cola,rte", "--dry-run", code=3)
     assert [plan["task"] for plan in answer["plan"]] == ["rte"]
     assert answer["refused"] == {"cola": "cola: no teacher"}
 
