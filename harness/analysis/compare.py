@@ -14,6 +14,7 @@ from harness.analysis.pairs import Pair, pair_results
 from harness.analysis.pools import tuned_paired_difference
 from harness.analysis.repeats import read_repeats
 from harness.analysis.results import MethodResult, collapse_warning, read_results
+from harness.metric_table import metric_of
 from harness.stats import (
     Interval,
     OverExamples,
@@ -174,6 +175,13 @@ def _compare(
         if isinstance(pair, str):
             gaps.append(f"{name}: {pair}")
             continue
+        if _is_undefined(pair, stored_answers):
+            metric = pair.method_result.metric
+            gaps.append(
+                f"{name}: no comparison, since each run of both gives one answer to all examples: "
+                f"{metric} is undefined there, and counts as 0"
+            )
+            continue
         pairs.append(pair)
         if manifest.is_joint:
             failed_seeds = pair.method_result.failed_seeds | pair.baseline_result.failed_seeds
@@ -182,6 +190,21 @@ def _compare(
                 gaps.append(f"{name}: {count} of {len(manifest.report_seeds)} repeats have ended")
     compare = _compare_sequential if result.sequential else _compare_fixed
     return compare(result, pairs, stored_answers), tuple(gaps)
+
+
+def _is_undefined(pair: Pair, stored_answers: StoredAnswers) -> bool:
+    """Whether the metric is undefined for the answers of every run on both sides.
+
+    Such scores are 0 by convention: they are equal, and say nothing about the methods.
+    """
+    for result in (pair.method_result, pair.baseline_result):
+        is_undefined = metric_of(result.metric).is_undefined
+        answers = stored_answers.answers_of(result)
+        if answers is None or any(
+            not is_undefined(answers.labels, values) for values in answers.by_seed.values()
+        ):
+            return False
+    return True
 
 
 class _Level(NamedTuple):

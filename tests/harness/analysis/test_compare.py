@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from harness.analysis.compare import AblationResult, collapses, summarise
+from harness.metric_table import metric_of
 from harness.stats import holm
 from harness.stats.power import detectable_difference
 from harness.storage.ledger import Ledger
@@ -178,3 +179,57 @@ def test_a_constant_regressor_is_compared_by_its_recorded_score(ledger: Ledger) 
     (comparison,) = summarise(ledger, "regression").comparisons
     assert comparison.over_examples is not None
     assert comparison.over_examples.mean == pytest.approx(0.1)
+
+
+def written(ledger: Ledger, metric: str, answers: Mapping[str, list[float]]) -> AblationResult:
+    """The result of ten seeds of each method, with these answers to eight examples at every seed."""
+    labels = np.array([0.0, 1, 0, 1, 0, 1, 0, 1])
+    ledger.write_ablation(
+        manifest(
+            studies={"rte": {method: f"s-{method}" for method in answers}},
+            tasks={
+                "rte": {"metrics": [metric], "labels": [] if metric == "pearson" else ["a", "b"]}
+            },
+            trials=1,
+            report_seeds=SEEDS,
+            family=[["rte", "alp", "kd"]],
+        )
+    )
+    for method, values in answers.items():
+        ledger.write_study(f"s-{method}", STUDY)
+        logits = np.array(values, np.float32)[:, None]
+        if metric != "pearson":
+            logits = np.hstack([1 - logits, logits])
+        stored = Predictions(logits, labels, np.arange(8))
+        score = metric_of(metric).score(labels, np.array(values))
+        ledger.write_runs([Result(record(f"{method}-search", 0.5, metric), {}, {})])
+        ledger.use_run(f"s-{method}", "search", 0, 0, f"{method}-search")
+        for seed in SEEDS:
+            run = record(f"{method}-{seed}", score, metric)
+            ledger.write_runs([Result(run, {"validation": stored}, {})])
+            ledger.use_run(f"s-{method}", "report", 0, seed, f"{method}-{seed}")
+    return summarise(ledger, "ablation")
+
+
+@pytest.mark.parametrize("metric", ["matthews", "pearson"])
+def test_a_metric_that_is_undefined_for_all_runs_decides_nothing(
+    ledger: Ledger, metric: str
+) -> None:
+    result = written(ledger, metric, {"alp": [1.0] * 8, "kd": [0.0] * 8})
+    assert [found.mean for found in result.results] == [0.0, 0.0]
+    assert result.comparisons == ()
+    (gap,) = result.gaps
+    assert gap.startswith("alp against kd on rte: no comparison")
+    assert f"{metric} is undefined there" in gap
+
+
+@pytest.mark.parametrize("metric", ["matthews", "pearson", "accuracy"])
+def test_one_side_that_collapsed_is_compared(ledger: Ledger, metric: str) -> None:
+    result = written(ledger, metric, {"alp": [0.0, 1] * 4, "kd": [0.0] * 8})
+    (comparison,) = result.comparisons
+    assert comparison.verdict.outcome == "better"
+
+
+def test_accuracy_of_one_answer_is_defined(ledger: Ledger) -> None:
+    (comparison,) = written(ledger, "accuracy", {"alp": [1.0] * 8, "kd": [0.0] * 8}).comparisons
+    assert comparison.difference.mean == 0.0
