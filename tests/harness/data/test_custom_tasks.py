@@ -176,10 +176,38 @@ def test_broken_rows_are_left_out_only_where_that_is_asked_for(
     (tmp_path / "train.tsv").write_text(header + row + "7\t8\tbroken\n" + row)
     task = load_task("qqp")
     assert task.folder is not None
-    assert len(read_file(tmp_path / "train.tsv", task, task.folder)) == 2
+    split = read_file(tmp_path / "train.tsv", task, task.folder)
+    assert (split.ids.tolist(), split.left_out) == ([0, 2], 1)
     assert "train.tsv: 1 rows have too few or too many cells" in capsys.readouterr().err
     with pytest.raises(DataError, match=r"train\.tsv:3: 3 columns, expected 6"):
         read_file(tmp_path / "train.tsv", task, replace(task.folder, skip_broken_rows=False))
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv", "jsonl", "parquet"])
+def test_examples_keep_their_numbers_in_the_file(tmp_path: Path, suffix: str) -> None:
+    """Broken first, middle and last rows, a row without a label, and blank lines."""
+    rows = [[f"text {number}", ("no", "yes")[number % 2]] for number in range(8)]
+    rows[3][1] = "-"
+    path = tmp_path / f"train.{suffix}"
+    if suffix == "parquet":
+        pd.DataFrame(rows, columns=["text", "label"]).to_parquet(path)
+    elif suffix == "jsonl":
+        lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
+        path.write_text("\n\n".join(lines))
+    else:
+        mark = {"tsv": "\t", "csv": ","}[suffix]
+        lines = [mark.join(row) for row in [["text", "label"], *rows]]
+        for number in (0, 5, 7):
+            lines[1 + number] += f"{mark}more"
+        path.write_text(("\n\n" if suffix == "csv" else "\n").join(lines))
+    layout = FolderLayout(columns=("text",), label="label", skip_broken_rows=True)
+    task = replace(load_task("rte"), labels=("no", "yes"), folder=layout, drop_labels=("-",))
+    split = read_file(path, task, layout)
+    left_out = {0, 3, 5, 7} if suffix in ("tsv", "csv") else {3}
+    assert split.ids.tolist() == [number for number in range(8) if number not in left_out]
+    assert [text for (text,) in split.texts] == [f"text {number}" for number in split.ids]
+    assert split.labels.tolist() == [number % 2 for number in split.ids]
+    assert split.left_out == len(left_out)
 
 
 def test_a_parquet_column_that_stands_twice_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 from harness.config import ProtocolConfig, SourceConfig
 from harness.data.sources import TaskData, load_task_data, read_test_file
-from harness.data.tasks import load_task, read_task, task_names
+from harness.data.tasks import FolderLayout, load_task, read_task, task_names
 from harness.demo.examples import generate
 from harness.errors import DataError, UserError
 from harness.models.checkpoints import tokenizer_of
@@ -111,6 +111,17 @@ def test_mnli_has_three_test_files_and_any_may_be_missing(tmp_path: Path, protoc
     assert {name: split.sha256 for name, split in data.splits.items()} == {
         name: split.sha256 for name, split in before.splits.items()
     }
+
+
+def test_an_empty_line_of_a_file_with_one_column_is_an_example(tmp_path: Path) -> None:
+    path = tmp_path / "test.csv"
+    path.write_text('text\na film\n\n""\nlast\n\n')
+    split = read_test_file(path, FolderLayout(columns=("text",), label="label"))
+    assert [text for (text,) in split.texts] == ["a film", "", "", "last", ""]
+    assert split.ids.tolist() == [0, 1, 2, 3, 4]
+    path.write_text("id,text\n1,a film\n\n2,last\n\n")
+    split = read_test_file(path, FolderLayout(columns=("text",), label="label"))
+    assert [text for (text,) in split.texts] == ["a film", "last"]
 
 
 @pytest.mark.parametrize(

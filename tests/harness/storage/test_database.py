@@ -15,7 +15,9 @@ from harness.storage.database import existing_url, plain_engine, sqlite_file, st
 from harness.storage.ledger import Ledger
 from tests.storage_worker import TRIALS, work
 
-ODD_NAMES = ["what?", "a#b", "50%41", "{x}", "a b", "ü&=+;"]
+ODD_NAMES = [
+    *("what?", "what?x=1", "a#b", "50%41", "per%20cent", "feature%2Flogin", "{x}", "a b", "ü&=+;"),
+]
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
