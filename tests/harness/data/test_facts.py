@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from harness.config import ChecksConfig
 from harness.data.facts import fact_warnings, refuse_unknown, token_shares
 from harness.data.tokens import TokenCounts, encode
 from harness.errors import TeacherError
+from harness.storage.database import storage_url
+from harness.storage.ledger import Ledger
 from harness.storage.manifest import SplitFacts
 from harness.study import main
 from tests.conftest import small_pools, write_bert
@@ -146,6 +149,13 @@ def test_a_task_that_is_cut_is_told_everywhere(
     assert "rte: examples cut at 8 tokens: 100.0% of train, 100.0% of selection" in captured.err
     assert "warning: rte: 100.0% of train" in captured.err
     (report,) = out.glob("*/report.html")
+    with closing(Ledger(storage_url(out, None))) as ledger:
+        facts = ledger.manifest(report.parent.name).tasks["rte"].splits
+    assert {name: split.truncated for name, split in facts.items()} == {
+        "train": 700,
+        "selection": 500,
+        "validation": 800,
+    }
     card = next(out.glob("students/*/*/README.md")).read_text()
     for text in (report.read_text(), card):
         assert "have more than 8 tokens, and their ends are cut off" in text

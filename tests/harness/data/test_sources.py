@@ -513,6 +513,20 @@ def test_labels_of_other_names_or_range_are_refused(
         from_hub()
 
 
+def test_unlabelled_rows_of_the_hub_can_be_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Hidden labels are -1 on the hub."""
+    hub(monkeypatch, OFFICIAL, [0, -1, 1, -1, 1])
+    task = dataclasses.replace(load_task("rte"), drop_labels=(-1,))
+    data = load_task_data(task, SourceConfig(kind="hub"), ProtocolConfig(name="paper"))
+    assert data.train.labels.tolist() == [0, 1, 1]
+    assert data.train.ids.tolist() == [0, 2, 4]
+    assert [first for first, _ in data.train.texts] == [f"train {n} sentence1" for n in (0, 2, 4)]
+    assert data.train.left_out == data.evaluation["validation"].left_out == 2
+    assert "hub split 'train': 2 rows without a label are left out" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("labels", "values"),
     [(("1", "2", "3"), [1, 2, 3]), (("-1", "0", "1"), [-1, 0, 1]), (("a", "b"), [0, 1])],
