@@ -57,6 +57,8 @@ class Request:
     dry_run: bool
     json: bool
     opens_report: bool
+    repairs: bool = False
+    """Whether damaged runs are set aside first."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -120,6 +122,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--allow-weak-teacher", action="store_true", help="go on with a weak teacher"
     )
+    flags.add_argument(
+        "--repair", action="store_true", help="set damaged runs aside, and train them again"
+    )
     flags.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     flags.add_argument("--list", choices=LISTS, help="show names and stop")
     flags.add_argument(
@@ -156,6 +161,8 @@ def read_request(options: argparse.Namespace) -> Request:
         raise UserError("--method and --task are needed (see --list methods, --list tasks)")
     _check_overrides(options.overrides)
     _check_paths(options)
+    if options.repair and options.dry_run:
+        raise UserError("--repair changes the ledger, and --dry-run nothing: leave one out")
     tasks, files, task_notes = named_tasks(options.task)
     data = options.data if options.data is not None else folder_of(tasks, files)
     if options.preset == "demo" and files:
@@ -202,7 +209,7 @@ def read_request(options: argparse.Namespace) -> Request:
         _check_unit(options, compose_config(words, rest, flags).protocol.unit)
     config = compose_config(words, settings, flags)
     notes = (*preset_notes, *task_notes)
-    return Request(config, notes, options.dry_run, options.json, options.open)
+    return Request(config, notes, options.dry_run, options.json, options.open, options.repair)
 
 
 def _cluster(workers: str | None, cluster: str | None, words: Sequence[str]) -> dict[str, object]:

@@ -38,6 +38,7 @@ from harness.stats.tuned_power import minimum_trials
 from harness.storage.claims import Claims
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
+from harness.storage.repair import set_aside_damaged
 from harness.workers.local import LocalWorker, Workers
 from harness.workers.workshop import Workshop, settle_process
 
@@ -97,9 +98,19 @@ def study(
     runs_folder = Path(config.out)
     ledger = Ledger(storage_url(runs_folder, config.storage))
     with closing(ledger):
+        if request.repairs:
+            _repair(ledger, runs_folder / "damaged")
         with _workers(request, cluster, tasks) as workers:
             name = _train(ledger, config, command_line(words), workers, tasks, refusals)
         return _report(ledger, name, runs_folder)
+
+
+def _repair(ledger: Ledger, folder: Path) -> None:
+    """Set the damaged runs aside, and say so."""
+    damages = set_aside_damaged(ledger, folder)
+    for damage in damages:
+        say(f"set aside, to be trained again: {damage.sentence}")
+    say(f"{len(damages)} damaged runs lie in {folder} now" if damages else "no run is damaged")
 
 
 def _workers(request: Request, cluster: Cluster | None, tasks: Mapping[str, TaskData]) -> Workers:

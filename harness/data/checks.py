@@ -23,8 +23,8 @@ def check_data(data: TaskData, checks: ChecksConfig) -> None:
     for name in data.evaluation:
         count, size = data.duplicates[name], len(data.evaluation[name])
         sentence = (
-            f"{count} of the {size} examples of the split '{name}' ({count / size:.1%}) have the texts "
-            "of training examples"
+            f"{count} of the {size} examples of the split '{name}' ({100 * count / size:.1f} %) have "
+            "the texts of training examples"
         )
         if count > checks.most_duplicates * size:
             raise DataError(

@@ -67,12 +67,13 @@ def refuse_unknown(
     """Refuse a tokenizer that knows too few of the tokens. Raises `TeacherError`."""
     for name, split in facts.items():
         if split.unknown_share > checks.most_unknown:
+            share = f"{100 * split.unknown_share:.1f} %"
             raise TeacherError(
-                f"{task}: the tokenizer of {folder} does not know {split.unknown_share:.1%} of the "
-                f"tokens of the split '{name}': it belongs to another encoder, language or case "
+                f"{task}: the tokenizer of {folder} does not know {share} of the tokens of the split "
+                f"'{name}': it belongs to another encoder, language or case "
                 "(checks.most_unknown=1.0 allows it)"
             )
 
 
 def _shares(facts: Mapping[str, SplitFacts], share: Callable[[SplitFacts], float]) -> str:
-    return ", ".join(f"{share(split):.1%} of {name}" for name, split in facts.items())
+    return ", ".join(f"{100 * share(split):.1f} % of {name}" for name, split in facts.items())

@@ -210,7 +210,9 @@ class Ledger:
         """The record in a row of `RUN_ROWS`. Raises `StorageError` for a damaged one."""
         record = read_record(row)
         if isinstance(record, Damage):
-            raise StorageError(f"ledger {masked_url(self.url)}: {record.sentence}")
+            raise StorageError(
+                f"ledger {masked_url(self.url)}: {record.sentence}; --repair trains it again"
+            )
         return record
 
     def records(self, fingerprints: Iterable[str]) -> dict[str, Record]:

@@ -28,6 +28,12 @@ def refused(*words: str) -> str:
     return str(caught.value)
 
 
+def test_a_plan_repairs_nothing() -> None:
+    assert asked("--method", "alp", "--repair").repairs
+    assert not asked("--method", "alp").repairs
+    assert refused("--method", "alp", "--repair", "--dry-run").startswith("--repair changes")
+
+
 @pytest.mark.parametrize("words", [["--method", "alp"], ["--task", "rte"], []])
 def test_method_and_task_are_needed(words: list[str]) -> None:
     with pytest.raises(UserError, match="--method and --task are needed"):

@@ -62,7 +62,7 @@ def test_the_share_of_duplicates_is_limited(
     capsys: pytest.CaptureFixture[str], common: int, limit: float, is_refused: bool
 ) -> None:
     data = data_of(numbered(0, 10), numbered(20, 30), numbered(10 - common, 20 - common))
-    sentence = f"sst2: {common} of the 10 examples of the split 'validation' ({common}0.0%) have"
+    sentence = f"sst2: {common} of the 10 examples of the split 'validation' ({common}0.0 %) have"
     if is_refused:
         with pytest.raises(DataError, match=re.escape(sentence)) as caught:
             check_data(data, ChecksConfig(most_duplicates=limit))
@@ -114,7 +114,7 @@ def rows(start: int, stop: int) -> str:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("dev.tsv", "train.tsv"), "300 of the 300 examples of the split 'validation' (100.0%)"),
+        (("dev.tsv", "train.tsv"), "300 of the 300 examples of the split 'validation' (100.0 %)"),
         (("[sentence]", "[sentence, label]"), "columns: the label's column cannot be a text"),
         (("[sentence]", "[sentence, 1]"), "the columns 1 and label are the same one"),
     ],

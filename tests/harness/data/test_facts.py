@@ -66,10 +66,13 @@ def facts(**counts: Any) -> dict[str, SplitFacts]:
     ("counts", "words"),
     [
         ({"truncated": 5, "unknown": 20, "duplicates": 10}, []),
-        ({"truncated": 6}, ["6.0% of validation have more than 128 tokens", "training.max_length"]),
-        ({"unknown": 21}, ["does not know 2.1% of validation"]),
-        ({"duplicates": 11}, ["11.0% of validation have the texts of training examples"]),
-        ({"words": 0}, ["does not know 100.0% of validation"]),
+        (
+            {"truncated": 6},
+            ["6.0 % of validation have more than 128 tokens", "training.max_length"],
+        ),
+        ({"unknown": 21}, ["does not know 2.1 % of validation"]),
+        ({"duplicates": 11}, ["11.0 % of validation have the texts of training examples"]),
+        ({"words": 0}, ["does not know 100.0 % of validation"]),
     ],
 )
 def test_unusual_shares_are_named(counts: dict[str, int], words: list[str]) -> None:
@@ -86,14 +89,16 @@ def test_the_usual_shares_are_keys_of_the_configuration() -> None:
 
 def test_a_tokenizer_that_knows_less_than_half_is_refused() -> None:
     refuse_unknown("rte", "there", facts(unknown=500), ChecksConfig())
-    with pytest.raises(TeacherError, match=r"does not know 50\.1% of the tokens of the split 'val"):
+    with pytest.raises(
+        TeacherError, match=r"does not know 50\.1 % of the tokens of the split 'val"
+    ):
         refuse_unknown("rte", "there", facts(unknown=501), ChecksConfig())
     refuse_unknown("rte", "there", facts(unknown=501), ChecksConfig(most_unknown=1.0))
 
 
 def test_both_shares_are_said() -> None:
     assert token_shares(facts(truncated=12, unknown=5), 128) == (
-        "examples cut at 128 tokens: 12.0% of validation; unknown tokens: 0.5% of validation"
+        "examples cut at 128 tokens: 12.0 % of validation; unknown tokens: 0.5 % of validation"
     )
 
 
@@ -130,7 +135,7 @@ def test_a_tokenizer_of_another_case_is_refused(
     path.write_text(json.dumps(values))
     message = refusal(tmp_path / "runs", encoder, capsys)
     assert re.search(
-        r"the tokenizer of .* does not know \d+\.\d% of the tokens of the split", message
+        r"the tokenizer of .* does not know \d+\.\d % of the tokens of the split", message
     )
     # The permission of that share: the study goes on and warns.
     out = tmp_path / "allowed"
@@ -146,8 +151,8 @@ def test_a_task_that_is_cut_is_told_everywhere(
     out = tmp_path / "runs"
     assert main(small_pools(out, encoder, "training.max_length=8")) == 0
     captured = capsys.readouterr()
-    assert "rte: examples cut at 8 tokens: 100.0% of train, 100.0% of selection" in captured.err
-    assert "warning: rte: 100.0% of train" in captured.err
+    assert "rte: examples cut at 8 tokens: 100.0 % of train, 100.0 % of selection" in captured.err
+    assert "warning: rte: 100.0 % of train" in captured.err
     (report,) = out.glob("*/report.html")
     with closing(Ledger(storage_url(out, None))) as ledger:
         facts = ledger.manifest(report.parent.name).tasks["rte"].splits

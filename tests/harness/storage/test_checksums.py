@@ -18,6 +18,7 @@ from harness.storage.checksums import changed_fields, checksums
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
 from harness.storage.record import Predictions, Result
+from harness.storage.repair import set_aside_damaged
 from harness.study import main
 from reports.build import build_report
 from tests import records
@@ -140,3 +141,39 @@ def test_a_changed_digit_is_not_reported(
         assert main(small_pools(tmp_path, tiny_encoder)) == 2
         (error,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
         assert f"harness_runs, run {run[:16]}: metrics changed" in error
+        assert main(small_pools(tmp_path, tiny_encoder, "--repair")) == 0
+        assert f"trained again: harness_runs, run {run[:16]}: metrics" in capsys.readouterr().err
+        kept = json.loads((tmp_path / "damaged" / f"{run}.json").read_text())
+        (row,) = kept["rows"]["harness_runs"]
+        assert json.loads(row["metrics"])["accuracy"] == 0.9625
+        assert len(kept["rows"]["harness_predictions"]) == 1
+        with closing(Ledger(storage_url(tmp_path, None))) as ledger:
+            assert ledger.records([run])[run].metrics == metrics
+            assert summarise(ledger, name).damages == ()
+            assert set_aside_damaged(ledger, tmp_path / "damaged") == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE harness_runs SET curves = substr(curves, 3)",
+        "UPDATE harness_predictions SET ids = substr(ids, 2)",
+        "UPDATE harness_checksums SET sums = replace(sums, 'metrics:', 'metrics:0')",
+    ],
+)
+def test_every_damaged_run_can_be_set_aside(filled: Path, statement: str) -> None:
+    change(filled, statement)
+    with closing(Ledger(storage_url(filled, None))) as ledger:
+        (damage,) = set_aside_damaged(ledger, filled / "damaged")
+        assert damage.run == RUN
+        assert ledger.study_runs("s") == []
+        assert ledger.records([RUN]) == {}
+        assert ledger.write_runs([Result(records.record(RUN, 0.5), {}, {})]) == [True]
+        assert [run.record.metrics for run in ledger.study_runs("s")] == [{"accuracy": 0.5}]
+    kept = json.loads((filled / "damaged" / f"{RUN}.json").read_text())
+    assert {name: len(rows) for name, rows in kept["rows"].items()} == {
+        "harness_checksums": 2,
+        "harness_predictions": 1,
+        "harness_inspections": 0,
+        "harness_runs": 1,
+    }

@@ -1,0 +1,92 @@
+"""Repair of a ledger: damaged runs leave the tables, and later commands train them again."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, LargeBinary, Row, Select, String, Table, cast, select
+
+from harness.errors import StorageError
+from harness.storage.checksums import Damage
+from harness.storage.ledger import Ledger
+from harness.storage.rows import PREDICTION_ROWS, RUN_ROWS, read_predictions, read_record
+from harness.storage.schema import CHECKSUMS, INSPECTIONS, PREDICTIONS, RUNS
+
+CHUNK = 256
+"""Runs that are held at the same time."""
+TABLES = (CHECKSUMS, PREDICTIONS, INSPECTIONS, RUNS)
+"""The tables with rows of a run. Those that refer to another one come first."""
+
+
+def set_aside_damaged(ledger: Ledger, folder: Path) -> list[Damage]:
+    """Remove every damaged run with all its rows, which files of `folder` keep as texts.
+
+    The studies go on using the fingerprints, so a command trains the runs again.
+
+    Raises:
+        StorageError: a file cannot be written. The run then stays.
+    """
+    keys = [row.fingerprint for row in _rows(ledger, select(RUNS.c.fingerprint))]
+    damages: dict[str, Damage] = {}
+    for start in range(0, len(keys), CHUNK):
+        for damage in _damages(ledger, keys[start : start + CHUNK]):
+            damages.setdefault(damage.run, damage)
+    for damage in damages.values():
+        _set_aside(ledger, damage, folder)
+    return list(damages.values())
+
+
+def _damages(ledger: Ledger, keys: Sequence[str]) -> Iterator[Damage]:
+    """The damages of runs with these fingerprints, in their records and predictions."""
+    records = RUN_ROWS.where(RUNS.c.fingerprint.in_(keys))
+    predictions = PREDICTION_ROWS.where(PREDICTIONS.c.fingerprint.in_(keys))
+    results = [
+        *(read_record(row._mapping) for row in _rows(ledger, records)),
+        *(read_predictions(row._mapping) for row in _rows(ledger, predictions)),
+    ]
+    return (result for result in results if isinstance(result, Damage))
+
+
+def _set_aside(ledger: Ledger, damage: Damage, folder: Path) -> None:
+    rows = {table.name: _texts(ledger, table, damage.run) for table in TABLES}
+    file = folder / f"{damage.run}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"damage": damage.sentence, "rows": rows}, indent=1))
+    except OSError as error:
+        raise StorageError(f"{file}: cannot be written ({error.strerror})") from error
+
+    def remove(connection: Connection) -> None:
+        for table in TABLES:
+            connection.execute(table.delete().where(table.c.fingerprint == damage.run))
+
+    ledger.transact(remove)
+
+
+def _texts(ledger: Ledger, table: Table, run: str) -> list[dict[str, str | None]]:
+    """A run's rows of a table by column, as texts, since damaged values have no other form."""
+    columns = [
+        column if isinstance(column.type, LargeBinary) else cast(column, String)
+        for column in table.columns
+    ]
+    query = select(*columns).where(table.c.fingerprint == run)
+    names = [column.name for column in table.columns]
+    return [
+        {name: _text(value) for name, value in zip(names, row, strict=True)}
+        for row in _rows(ledger, query)
+    ]
+
+
+def _text(value: Any) -> str | None:
+    """A value as text, bytes in base 64."""
+    if isinstance(value, bytes | memoryview):
+        return base64.b64encode(value).decode()
+    return None if value is None else str(value)
+
+
+def _rows(ledger: Ledger, query: Select[Any]) -> Sequence[Row[Any]]:
+    return ledger.transact(lambda connection: connection.execute(query).all())
