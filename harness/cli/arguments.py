@@ -287,7 +287,4 @@ def _check_paths(options: argparse.Namespace) -> None:
         if text == "":
             raise UserError(f"--{flag}: is empty")
         if text is not None and text.startswith("~"):
-            try:
-                setattr(options, flag, str(user_path(text)))
-            except ValueError as error:
-                raise UserError(f"--{flag} {error}") from error
+            setattr(options, flag, str(user_path(text)))

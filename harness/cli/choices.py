@@ -66,7 +66,7 @@ def named_tasks(text: str) -> tuple[list[str], dict[str, str], tuple[str, ...]]:
     tasks: list[str] = []
     for word in dict.fromkeys(text.split(",")):
         if is_task_file(word):
-            path = _file(word)
+            path = user_path(word)
             name = read_task(path).name
             if name in files:
                 raise UserError(f"--task {word}: {files[name]} has the same name")
@@ -75,14 +75,6 @@ def named_tasks(text: str) -> tuple[list[str], dict[str, str], tuple[str, ...]]:
             name = load_task(word).name
         tasks.append(name)
     return tasks, files, ()
-
-
-def _file(word: str) -> Path:
-    """The path of a task file. Raises `UserError` for an unknown home folder."""
-    try:
-        return user_path(word)
-    except ValueError as error:
-        raise UserError(f"--task {error}") from error
 
 
 def folder_of(tasks: Sequence[str], files: Mapping[str, str]) -> str | None:

@@ -177,27 +177,19 @@ def _read_folder(task: Task, source: SourceConfig) -> dict[str, Split]:
     layout = task.folder
     if layout is None:
         raise DataError(f"{task.name}: its file describes no folder, only a data set on the hub")
-    folder = Path(source.folder) / _path(task, layout.path)
+    folder = Path(source.folder) / user_path(layout.path)
     if not folder.is_dir():
         raise DataError(f"--data {source.folder}: no folder {layout.path} for task {task.name}")
     files = {"train": layout.train, **task.evaluation}
     splits = {
-        name: read_file(folder / _path(task, file), task, layout) for name, file in files.items()
+        name: read_file(folder / user_path(file), task, layout) for name, file in files.items()
     }
-    test = {name: folder / _path(task, file) for name, file in task.test.items()}
+    test = {name: folder / user_path(file) for name, file in task.test.items()}
     return splits | {
         name: read_test_file(path, layout)
         for name, path in test.items()
         if task.custom or _exists(path)
     }
-
-
-def _path(task: Task, text: str) -> Path:
-    """A path in a task's file. Raises `DataError` for an unknown home folder."""
-    try:
-        return user_path(text)
-    except ValueError as error:
-        raise DataError(f"{task.name}: {error}") from error
 
 
 def _exists(path: Path) -> bool:

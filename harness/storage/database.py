@@ -143,15 +143,12 @@ def storage_url(runs_folder: Path, url: str | None) -> str:
 
 
 def _with_home(url: str) -> str:
-    """The URL, where a SQLite file's leading `~` stands for a home folder. Raises `StorageError`."""
+    """The URL, where a SQLite file's leading `~` stands for a home folder."""
     parts = make_url(url)
     if parts.get_backend_name() != "sqlite" or not (parts.database or "").startswith("~"):
         return url
-    try:
-        file = user_path(str(parts.database))
-    except ValueError as error:
-        raise StorageError(f"storage {error}") from error
-    return parts.set(database=str(file)).render_as_string(hide_password=False)
+    file = str(user_path(str(parts.database)))
+    return parts.set(database=file).render_as_string(hide_password=False)
 
 
 def existing_url(runs_folder: Path, storage: str | None) -> str:
