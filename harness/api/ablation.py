@@ -205,7 +205,7 @@ class Ablation:
                 *self.result.gaps,
             )
         )
-        banners = "".join(f"<p><b>{escape(text)}</b></p>" for text in self.manifest.banners)
+        banners = "".join(f"<p><b>{escape(text)}</b></p>" for text in self.result.banners)
         return f"<p>{escape(self.name)}</p>{banners}{table}<ul>{sentences}</ul>"
 
     def _overview(self) -> pd.DataFrame:
