@@ -23,7 +23,8 @@ from harness.data.sources import load_task_data
 from harness.data.tasks import load_task
 from harness.data.tokens import EncodedSplit, encode
 from harness.method import Method, Shapes, Value, View
-from harness.models.checkpoints import locate, minilm_installed, tokenizer_of
+from harness.models.checkpoints import locate, tokenizer_of
+from harness.models.minilm import minilm_installed
 from harness.models.student import Blueprint, new_classifier
 from harness.models.teacher_outputs import TeacherOutputs, teacher_outputs
 from harness.registry.discovery import registry
