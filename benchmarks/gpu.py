@@ -1,9 +1,10 @@
 """All measurements of a GPU in one call: `python -m benchmarks.gpu [--minutes 8] [--out gpu.json]`.
 
 The rows, in this order: the machine's rates of products, copies and launches; losses and gradients
-against float64 on the CPU; steps of populations of 1 to 64 students; the plain loop of papers in
-three precisions; TextBrewer, if it is installed; the grid of PKD's paper, 216 runs for four epochs on
-as many examples as RTE has. The weights are random, because they do not change the speed.
+against float64 on the CPU; steps of populations of 1 to 64 students; steps with and without CUDA
+graphs; the plain loop of papers in three precisions; TextBrewer, if it is installed; the grid of PKD's
+paper, 216 runs for four epochs on as many examples as RTE has. The weights are random, because they do
+not change the speed.
 
 A process of its own measures the rows. Each row is printed, and written to `--out`, as it ends. A row
 that fails, or takes its process with it, does not stop the rows after it; the exit code is 1 then. A
@@ -21,7 +22,11 @@ from pathlib import Path
 from benchmarks.gpu_record import Record
 
 PRECISIONS = ("bf16", "tf32", "fp32")
-KINDS = ("products", "copies", "launches", "float64", "members", "plain", "textbrewer", "grid")
+KINDS = (
+    *("products", "copies", "launches", "float64", "members", "graphs"),
+    *("plain", "textbrewer", "grid"),
+)
+GRAPH_MEMBERS = (1, 8)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,6 +57,7 @@ def row_names(options: argparse.Namespace) -> list[str]:
         "launches",
         *(f"float64 {precision}" for precision in PRECISIONS),
         *members,
+        *(f"graphs {size}" for size in GRAPH_MEMBERS),
         *(f"plain {precision}" for precision in PRECISIONS),
         "textbrewer",
         "grid",

@@ -128,7 +128,7 @@ def _train(members: list[Member], recipe: Recipe, clock: _Clock, end: float) -> 
 def _operations_of_epoch(member: Member, recipe: Recipe) -> float:
     """The operations of one run's products in an epoch, from one batch of each shape."""
     population = Population([member], recipe)
-    epoch = torch.tensor(0, device=population.device)
+    population.graphs = None  # of which no operation is seen
     counts: dict[tuple[int, int], int] = {}
     total = 0
     for batch in population.schedule.epoch(0, member.seed):
@@ -136,7 +136,7 @@ def _operations_of_epoch(member: Member, recipe: Recipe) -> float:
         if shape not in counts:
             with FlopCounterMode(display=False) as counter:
                 rows = torch.from_numpy(np.stack([batch.rows]))
-                population.train_batch(rows, batch.width, epoch)
+                population.train_batch(rows, batch.width, 0)
             counts[shape] = counter.get_total_flops()
         total += counts[shape]
     return float(total)

@@ -188,6 +188,12 @@ class Rows:
         values["teacher_outputs_on"] = self.outputs.states.device.type
         return values | self._share(work, values["operations_per_second"])
 
+    def measure_graphs(self, count: str) -> dict[str, Any]:
+        """Steps of a population as CUDA graphs, and without them."""
+        gpu_steps.check_fit(int(count), self.record, self.device)
+        work = self._work("auto")
+        return gpu_steps.measure_graphs(work, self.outputs, int(count), self.options.steps)
+
     def measure_plain(self, precision: Precision) -> dict[str, Any]:
         """Examples a second of the plain loop, padded to 128 tokens and padded by batch."""
         work = self._work(precision)

@@ -21,8 +21,11 @@ from harness.data.batches import Batch
 from harness.models.teacher_outputs import TeacherOutputs
 from harness.runtime.memory import free_memory
 from harness.training.population import Population
+from harness.training.step_graphs import StepGraphs, can_capture
 
 PASSES = 5
+FIRST_RUNS = 2
+"""Runs before time is taken: the first step of a shape is as it is, and the second makes a graph."""
 LONGEST_KERNELS = 15
 MOVES = ("Memcpy", "Memset")
 WAITS = ("Context Sync", "Event Sync", "Stream Sync", "Stream Wait Event")
@@ -36,28 +39,25 @@ class Skip(Exception):
 def measure(work: Workload, outputs: TeacherOutputs, count: int, steps: int) -> dict[str, Any]:
     """The values of `count` students that train together, over batches of all lengths."""
     reset_peaks(work.arithmetic.device)
-    members = [harness_member(work, seed) for seed in range(count)]
-    population = Population(members, work.recipe(outputs, epochs=3))
-    batches = batches_of_all_lengths(population, steps)
-    epoch = torch.tensor(0, device=work.arithmetic.device)
-
-    def step(batch: Batch) -> None:
-        rows = torch.from_numpy(np.stack([batch.rows] * count))
-        population.train_batch(rows, batch.width, epoch)
+    population, batches, step = _begin(work, outputs, count, steps)
 
     def run() -> None:
         for batch in batches:
             step(batch)
 
+    graphs, population.graphs = population.graphs, None
     with FlopCounterMode(display=False) as counter:  # the run also warms up
         run()
-    run()
+    population.graphs = graphs
+    for _ in range(FIRST_RUNS):
+        run()
     seconds = median_seconds(work.arithmetic.device, run)
     examples = sum(len(batch.rows) for batch in batches) * count
     operations = counter.get_total_flops()
     return {
         "members": count,
         "precision": work.arithmetic.name,
+        "graphs": 0 if population.graphs is None else len(population.graphs.graphs),
         "examples_per_second": examples / seconds,
         "milliseconds": 1e3 * seconds / len(batches),
         "host_milliseconds": _host_milliseconds(work.arithmetic.device, step, batches),
@@ -66,6 +66,44 @@ def measure(work: Workload, outputs: TeacherOutputs, count: int, steps: int) -> 
         "operations_per_second": operations / seconds,
         "operations": operations / len(batches),
     }
+
+
+def measure_graphs(
+    work: Workload, outputs: TeacherOutputs, count: int, steps: int
+) -> dict[str, Any]:
+    """Milliseconds of a step, launched operation by operation (eager) and as a CUDA graph (captured)."""
+    device = work.arithmetic.device
+    reset_peaks(device)
+    population, batches, step = _begin(work, outputs, count, steps)
+    if not can_capture(population.recipe, [member.method for member in population.members]):
+        raise Skip("no graph without a GPU, kernels, and the teacher's outputs on the device")
+
+    def run() -> None:
+        for batch in batches:
+            step(batch)
+
+    values: dict[str, Any] = {"members": count, "precision": work.arithmetic.name}
+    for name, graphs in (("eager", None), ("captured", StepGraphs(device))):
+        population.graphs = graphs
+        for _ in range(FIRST_RUNS):
+            run()
+        values[f"{name}_milliseconds"] = 1e3 * median_seconds(device, run) / len(batches)
+        values[f"{name}_host_milliseconds"] = _host_milliseconds(device, step, batches)
+    return {**values, "graphs": len(graphs.graphs) if graphs else 0, **peaks(device)}
+
+
+def _begin(
+    work: Workload, outputs: TeacherOutputs, count: int, steps: int
+) -> tuple[Population, list[Batch], Callable[[Batch], None]]:
+    """A population, `steps` batches of all lengths, and its step on a batch."""
+    members = [harness_member(work, seed) for seed in range(count)]
+    population = Population(members, work.recipe(outputs, epochs=3))
+
+    def step(batch: Batch) -> None:
+        rows = torch.from_numpy(np.stack([batch.rows] * count))
+        population.train_batch(rows, batch.width, 0)
+
+    return population, batches_of_all_lengths(population, steps), step
 
 
 def median_seconds(device: torch.device, work: Callable[[], object]) -> float:

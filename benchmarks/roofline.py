@@ -129,16 +129,16 @@ def count_kernels(counter: Counter) -> Iterator[None]:
 def count_step(population: Population, rows: int, width: int) -> dict[str, Count]:
     """The counts of one step of a population, on its first examples, padded to a width."""
     members = len(population.members)
+    population.graphs = None  # of which no operation is seen
     examples = torch.arange(rows).expand(members, -1)
-    epoch = torch.tensor(0, device=population.device)
-    population.train_batch(examples, width, epoch)  # makes what later steps find
+    population.train_batch(examples, width, 0)  # makes what later steps find
     counter = Counter()
     if has_kernels(population.device):
         with count_kernels(counter), counter:
-            population.train_batch(examples, width, epoch)
+            population.train_batch(examples, width, 0)
     else:
         with counter:
-            population.train_batch(examples, width, epoch)
+            population.train_batch(examples, width, 0)
     return dict(counter.counts)
 
 

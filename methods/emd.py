@@ -46,6 +46,7 @@ class Emd(Method):
     paper = "Li et al. 2020, arXiv 2010.06133"
     form = "verified"
     space: ClassVar[Mapping[str, Hyper]] = MIXTURE_SPACE
+    supports_graphs = False
 
     def __init__(
         self, shapes: Shapes, structure: Mapping[str, Value], generator: torch.Generator

@@ -84,7 +84,7 @@ def test_clipping_takes_student_and_projections_together(arithmetic: Arithmetic)
     shared = recipe(arithmetic, "alp", clip_norm=limit)
     population = Population([alp(layer_weight=100.0), alp(layer_weight=1e-6)], shared)
     rows = torch.arange(EXAMPLES).expand(2, -1)
-    population.train_batch(rows, 24, torch.tensor(0))
+    population.train_batch(rows, 24, 0)
     optimizer = population.optimizer
     for row in range(2):
         moments = [optimizer.adamw.state[view]["exp_avg"] for view in optimizer.views_of(row)]

@@ -28,7 +28,8 @@ from harness.models.student import Blueprint, build_classifier
 from harness.models.teacher_outputs import TeacherOutputs
 from harness.runtime.failures import RunFailed, convert_failures
 from harness.runtime.progress import say
-from harness.training.population import Population, predict
+from harness.training.population import Population
+from harness.training.prediction import predict
 from harness.training.run import Run
 from harness.training.task_setup import Materials
 

@@ -52,7 +52,11 @@ def squared_norms(gradients: Sequence[tuple[int, Tensor]], members: int) -> Tens
     return partial.sum(1)
 
 
-@triton.jit
+_PARTS = ("squared_norms", "rates", "corrections")
+"""Parts of tensors, for whose alignment Triton shall compile nothing again."""
+
+
+@triton.jit(do_not_specialize_on_alignment=_PARTS)
 def _update(
     weights,
     gradients,
@@ -60,14 +64,13 @@ def _update(
     squares,
     squared_norms,
     rates,
+    corrections,
     count,
     clip_norm,
     decay,
     first_share,
     second_beta,
     second_share,
-    first_correction,
-    root_correction,
     eps,
     BLOCK: tl.constexpr,
 ):
@@ -78,6 +81,7 @@ def _update(
     clip = clip_norm / (tl.sqrt(tl.load(squared_norms + member)) + 1e-6)
     clip = tl.where(clip > 1.0, 1.0, clip)  # tl.minimum would make 1 of NaN
     rate = tl.load(rates + member)
+    first_correction, root_correction = tl.load(corrections), tl.load(corrections + 1)
     slopes = tl.load(gradients + place, mask=inside, other=0.0) * clip
     mean = tl.load(means + place, mask=inside, other=0.0)
     square = tl.load(squares + place, mask=inside, other=0.0)
@@ -92,6 +96,11 @@ def _update(
     tl.store(weights + place, values, mask=inside)
 
 
+def bias_corrections(step: int) -> tuple[float, float]:
+    """The divisors of the mean and of the mean square's root in a step (0-based)."""
+    return 1.0 - _FIRST_BETA ** (step + 1), (1.0 - _SECOND_BETA ** (step + 1)) ** 0.5
+
+
 def adamw_update(
     weights: Tensor,
     gradients: Tensor,
@@ -99,7 +108,7 @@ def adamw_update(
     squares: Tensor,
     squared_norms: Tensor,
     rates: Tensor,
-    step: int,
+    corrections: Tensor,
     decay: float,
     clip_norm: float,
 ) -> None:
@@ -109,18 +118,15 @@ def adamw_update(
         weights: (members, ...) in fp32, contiguous; `gradients`, `means` and `squares` likewise.
         squared_norms: (members,): the sums of squares of all gradients of a member.
         rates: (members,): the members' learning rates in this step.
-        step: the number of steps before this one.
+        corrections: (2,) in fp32: the step's `bias_corrections`.
         decay: the weight decay.
         clip_norm: the greatest norm of a member's gradients.
     """
     count = weights[0].numel()
     _update[(triton.cdiv(count, _BLOCK), len(weights))](
-        *(weights, gradients.contiguous(), means, squares, squared_norms, rates),
+        *(weights, gradients.contiguous(), means, squares, squared_norms, rates, corrections),
         *(count, clip_norm, decay),
         # The shares in double precision: 1 - 0.999 in fp32 is off by 1e-5.
-        *(1.0 - _FIRST_BETA, _SECOND_BETA, 1.0 - _SECOND_BETA),
-        1.0 - _FIRST_BETA ** (step + 1),
-        (1.0 - _SECOND_BETA ** (step + 1)) ** 0.5,
-        _EPS,
+        *(1.0 - _FIRST_BETA, _SECOND_BETA, 1.0 - _SECOND_BETA, _EPS),
         BLOCK=_BLOCK,
     )

@@ -146,6 +146,9 @@ class Method(nn.Module, ABC):
     """Pooling of the states if the method fixes it; None takes the study's pooling."""
     supports_vmap: ClassVar[bool] = True
     """Whether `torch.func.vmap` can batch `terms`; otherwise the core computes them run by run."""
+    supports_graphs: ClassVar[bool] = True
+    """Whether a CUDA graph can hold `terms`: operations of torch alone, on the device. A method without
+    `supports_vmap` cannot be held either."""
     simplex_scale: float = 1.0
     """Factor of the terms if the weights form a simplex, in which no weight is above 1."""
 

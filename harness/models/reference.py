@@ -13,7 +13,7 @@ from harness.models.attention import finite_scores, record_attention
 from harness.models.families import check_needs, family_of
 from harness.models.network import Leaf, pool
 from harness.runtime.device import Arithmetic
-from harness.runtime.randomness import DropoutKey, key_dropout
+from harness.runtime.randomness import CounterDropout, DropoutKey, key_dropout
 
 
 class ReferenceClassifier:
@@ -29,8 +29,8 @@ class ReferenceClassifier:
     ) -> None:
         self.model = model
         self.arithmetic = arithmetic
-        self.key = DropoutKey([0], arithmetic.device)
-        key_dropout(model, self.key)
+        key_dropout(model, DropoutKey([0], arithmetic.device))
+        self.dropouts = [m for m in model.modules() if isinstance(m, CounterDropout)]
         if frozen_embeddings:
             embeddings = model.base_model.get_submodule(family_of(model.config).embeddings)
             embeddings.requires_grad_(False)
@@ -53,7 +53,8 @@ class ReferenceClassifier:
         """The layers of the one member, as `Network.forward` describes them."""
         self.model.train(key is not None)
         if key is not None:
-            self.key.members, self.key.step, self.key.part = key.members, key.step, key.part
+            for dropout in self.dropouts:
+                dropout.key = key
         with self.arithmetic.autocast():
             member_batch = {name: values[0] for name, values in batch.items()}
             member_layers = layers_of(self.model, member_batch, pooling, needs)

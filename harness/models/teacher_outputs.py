@@ -56,15 +56,19 @@ class TeacherOutputs:
             return self
         return TeacherOutputs(self.logits.to(device), self.states.to(device))
 
+    def lies_on(self, device: torch.device) -> bool:
+        """Whether the outputs are in a device's memory, and not in files or on another device."""
+        return self.mapped_states is None and self.states.device.type == device.type
+
     def part(self, rows: Tensor) -> TeacherOutputs:
         """The outputs for some rows (k,), on the same device."""
         rows = rows.to(self.states.device)
         return TeacherOutputs(self.logits[rows], self.states[rows])
 
     def batch(self, rows: Tensor, device: torch.device) -> Layers:
-        """The outputs for rows (...,) on the CPU: tensors (..., outputs) and (..., layers, width).
+        """The outputs for rows (...,): tensors (..., outputs) and (..., layers, width).
 
-        The tensors are in fp32 on the device.
+        The tensors are in fp32 on the device. The rows of mapped outputs must be on the CPU.
         """
         rows = rows.to(self.states.device, non_blocking=True)
         if self.mapped_states is None:

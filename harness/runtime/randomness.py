@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -46,16 +48,36 @@ def global_seed(*parts: int | str) -> Iterator[None]:
 
 
 class DropoutKey:
-    """The key that all dropout sites of a network read: a number of each member, and the step."""
+    """The key that all dropout sites of a network read: a number of each member at each site and step.
+
+    `table` (sites, members) holds the numbers of one step, on the device, for the sites that have been
+    read so far. No step's number is a part of an operation, so a CUDA graph of one step serves others.
+    """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
-        numbers = [derive("dropout", seed) for seed in seeds]
-        self.members = torch.tensor(numbers, dtype=torch.int64, device=device)
-        self.step = 0
-        self._table = self.members[:0, None]
-        self._table_step = -1
+        self.device = torch.device(device)
+        self.members = np.array([derive("dropout", seed) for seed in seeds], dtype=np.int64)
+        self.table = torch.empty(0, len(seeds), dtype=torch.int64, device=device)
+        self._step = 0
         self.part: tuple[int, int, int] | None = None
         """Of which examples of a batch masks are made: the first, the end, and the batch's number."""
+
+    @property
+    def step(self) -> int:
+        """The step of the table."""
+        return self._step
+
+    @step.setter
+    def step(self, step: int) -> None:
+        self.load(step, self._on_device(self.table_at(step)))
+
+    def table_at(self, step: int) -> npt.NDArray[np.int64]:
+        """The table of another step (sites, members), on the CPU."""
+        return self._numbers(step, len(self.table))
+
+    def load(self, step: int, table: Tensor) -> None:
+        """Go on with a step whose table lies on the device already."""
+        self._step, self.table = step, table
 
     def mask(
         self,
@@ -71,7 +93,7 @@ class DropoutKey:
         result (..., 1, width) is the first row of a mask (..., full_length, width).
         """
         members, *sizes = shape
-        if has_kernels(self.members.device):
+        if has_kernels(self.device):
             from harness.kernels.dropout import dropout_mask
 
             return dropout_mask(shape, self.dropout(site, shape, levels, full_length), dtype)
@@ -86,7 +108,7 @@ class DropoutKey:
         columns = math.prod(sizes) if full_length is None else sizes[-1]
         rows = math.prod(sizes) // columns
         stride = 0 if full_length is None else full_length * sizes[-1] // 8
-        counters = _counters(stride, rows, columns, self.members.device)
+        counters = _counters(stride, rows, columns, self.device)
         draws = _hash(counters + self.numbers(site)[:, None, None])
         mask = torch.empty(members, rows, columns, dtype=dtype, device=draws.device)
         # Many times faster on CPUs than a comparison to booleans and a conversion.
@@ -95,12 +117,16 @@ class DropoutKey:
 
     def numbers(self, site: int) -> Tensor:
         """The members' numbers (members,) at a site in this step."""
-        if self._table_step != self.step or site >= len(self._table):
-            sites = range(max(len(self._table), site + 1))
-            keys = torch.tensor([derive(self.step, number) for number in sites])
-            self._table = keys.to(self.members.device, non_blocking=True)[:, None] + self.members
-            self._table_step = self.step
-        return self._table[site]
+        if site >= len(self.table):
+            self.table = self._on_device(self._numbers(self.step, site + 1))
+        return self.table[site]
+
+    def _numbers(self, step: int, sites: int) -> npt.NDArray[np.int64]:
+        keys = np.array([derive(step, site) for site in range(sites)], dtype=np.int64)
+        return keys[:, None] + self.members
+
+    def _on_device(self, numbers: npt.NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(numbers).to(self.device, non_blocking=True)
 
     def dropout(
         self, site: int, shape: Sequence[int], levels: int, full_length: int | None = None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from harness.config import TrainingConfig
-from harness.kernels.adamw import adamw_update, squared_norms
+from harness.kernels.adamw import adamw_update, bias_corrections, squared_norms
 from harness.models.network import Leaf
-from harness.training.member_optimizer import rate_factor
+from harness.training.rates import Rates
 
 
 @dataclass
@@ -21,53 +23,55 @@ class _Moments:
     means: Tensor
     squares: Tensor
     steps: int = 0
+    had_gradients: bool = False
+    """Whether the last step had gradients. The next step counts it: a CUDA graph runs no Python."""
 
 
 class KernelOptimizer:
     """`Optimizer` by kernels: the members' norms, then one update of each leaf, clipped on its way."""
 
-    def __init__(
-        self, leaves: Sequence[Leaf], rates: Sequence[float], steps: int, training: TrainingConfig
-    ) -> None:
-        """`rates` are the members' highest learning rates; `steps` the steps of the whole training."""
-        self.steps = steps
+    def __init__(self, leaves: Sequence[Leaf], rates: Rates, training: TrainingConfig) -> None:
+        self.rates = rates
         self.training = training
         self.leaves = list(leaves)
-        self.rates = list(rates)
         self.moments = [
             _Moments(torch.zeros_like(leaf.values), torch.zeros_like(leaf.values))
             for leaf in leaves
         ]
-        self._set_rates()
 
-    def step(self, number: int) -> list[float]:
-        """Do step `number` (0-based) from the leaves' gradients, and drop the gradients.
+    def begin(self, number: int) -> npt.NDArray[np.floating]:
+        """Begin step `number` (0-based): the members' rates, then two `bias_corrections` a leaf."""
+        rates = self.rates.at(number)
+        corrections: list[float] = []
+        for moments in self.moments:
+            moments.steps += moments.had_gradients
+            corrections += bias_corrections(moments.steps)
+        return np.array([*rates, *corrections], dtype=np.float32)
 
-        Returns:
-            The learning rate that each member had in this step.
-        """
-        factor = rate_factor(number, self.steps, self.training.warmup)
-        rates = self.device_rates * factor
+    def step(self, numbers: Tensor) -> None:
+        """Do a step from the leaves' gradients, and drop the gradients. `numbers` are `begin`'s."""
+        count = len(self.rates.highest)
+        rates, corrections = numbers[:count], numbers[count:].view(-1, 2)
         updates = [
-            (leaf, moments, gradients)
-            for leaf, moments in zip(self.leaves, self.moments, strict=True)
+            (leaf, moments, gradients, correction)
+            for leaf, moments, correction in zip(
+                self.leaves, self.moments, corrections, strict=True
+            )
             if (gradients := leaf.gradients) is not None
         ]
-        norms = squared_norms(
-            [(leaf.first, values) for leaf, _, values in updates], len(self.rates)
-        )
-        for leaf, moments, values in updates:
+        norms = squared_norms([(leaf.first, values) for leaf, _, values, _ in updates], count)
+        for moments in self.moments:
+            moments.had_gradients = False
+        for leaf, moments, values, correction in updates:
             members = slice(leaf.first, leaf.first + len(values))
             adamw_update(
                 *(leaf.values, values, moments.means, moments.squares),
-                *(norms[members], rates[members]),
-                step=moments.steps,
+                *(norms[members], rates[members], correction),
                 decay=self.training.weight_decay if leaf.has_decay else 0.0,
                 clip_norm=self.training.clip_norm,
             )
-            moments.steps += 1
+            moments.had_gradients = True
             leaf.tensor.grad = None
-        return [rate * factor for rate in self.rates]
 
     def keep(self, rows: Sequence[int], leaves: Sequence[Leaf]) -> None:
         """Go on with the members of some `rows`, in this order, whose parts lie in new `leaves`.
@@ -80,14 +84,9 @@ class KernelOptimizer:
             for end in [leaf.first + len(leaf.values)]
         ]
         self.moments = [
-            _Moments(moments.means[leaf_rows], moments.squares[leaf_rows], moments.steps)
+            replace(moments, means=moments.means[leaf_rows], squares=moments.squares[leaf_rows])
             for moments, leaf_rows in parts
             if leaf_rows
         ]
         self.leaves = list(leaves)
-        self.rates = [self.rates[row] for row in rows]
-        self._set_rates()
-
-    def _set_rates(self) -> None:
-        device = self.leaves[0].tensor.device
-        self.device_rates = torch.tensor(self.rates, dtype=torch.float32, device=device)
+        self.rates.keep(rows)

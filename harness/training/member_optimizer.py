@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.optim import AdamW
 
 from harness.config import TrainingConfig
 from harness.models.network import Leaf
+from harness.training.rates import Rates
 
 
 class MemberOptimizer:
@@ -20,16 +23,13 @@ class MemberOptimizer:
     has two groups, with weight decay and without. One fused step then moves all views of all members.
     """
 
-    def __init__(
-        self, leaves: Sequence[Leaf], rates: Sequence[float], steps: int, training: TrainingConfig
-    ) -> None:
-        """`rates` are the members' highest learning rates; `steps` the steps of the whole training."""
-        self.steps = steps
+    def __init__(self, leaves: Sequence[Leaf], rates: Rates, training: TrainingConfig) -> None:
+        self.rates = rates
         self.training = training
-        self._begin(leaves, rates)
+        self._set_leaves(leaves)
 
-    def _begin(self, leaves: Sequence[Leaf], rates: Sequence[float]) -> None:
-        self.rates = list(rates)
+    def _set_leaves(self, leaves: Sequence[Leaf]) -> None:
+        self.members = len(self.rates.highest)
         self.views = [(leaf, list(leaf.values)) for leaf in leaves]
         decay = self.training.weight_decay
         groups = [
@@ -37,10 +37,11 @@ class MemberOptimizer:
                 "params": list(self.views_of(row, has_decay)),
                 "weight_decay": decay if has_decay else 0.0,
             }
-            for row in range(len(self.rates))
+            for row in range(self.members)
             for has_decay in (True, False)
         ]
-        self.adamw = AdamW(groups, lr=0.0, fused=True)
+        on_gpu = leaves[0].tensor.device.type == "cuda"
+        self.adamw = AdamW(groups, lr=0.0, fused=True, capturable=on_gpu)
 
     def views_of(self, row: int, has_decay: bool | None = None) -> Iterator[Tensor]:
         """A member's views (...,): all, or the views with (True) or without (False) weight decay."""
@@ -48,16 +49,19 @@ class MemberOptimizer:
             if leaf.first <= row < leaf.first + len(views) and has_decay in (None, leaf.has_decay):
                 yield views[row - leaf.first]
 
-    def step(self, number: int) -> list[float]:
-        """Do step `number` (0-based) from the leaves' gradients, and drop the gradients.
+    def begin(self, number: int) -> npt.NDArray[np.floating]:
+        """Begin step `number` (0-based): the members' rates (members,).
 
-        Returns:
-            The learning rate that each member had in this step.
+        They are in double precision on a CPU, as Python's numbers are, and elsewhere in fp32, which is
+        what AdamW's kernels read.
         """
+        on_cpu = self.views[0][0].tensor.device.type == "cpu"
+        return np.array(self.rates.at(number), dtype=np.float64 if on_cpu else np.float32)
+
+    def step(self, numbers: Tensor) -> None:
+        """Do a step from the leaves' gradients, and drop the gradients. `numbers` are the rates."""
         self._clip()
-        factor = rate_factor(number, self.steps, self.training.warmup)
-        rates = [rate * factor for rate in self.rates]
-        for row, rate in enumerate(rates):
+        for row, rate in enumerate(numbers.unbind()):
             for group in self.adamw.param_groups[2 * row : 2 * row + 2]:
                 group["lr"] = rate
         self.adamw.step()
@@ -65,11 +69,10 @@ class MemberOptimizer:
             leaf.tensor.grad = None
             for view in views:
                 view.grad = None
-        return rates
 
     def _clip(self) -> None:
         """Scale each member's gradients to a norm of at most `clip_norm`, and hand them to the views."""
-        squares = torch.zeros(len(self.rates), device=self.views[0][0].tensor.device)
+        squares = torch.zeros(self.members, device=self.views[0][0].tensor.device)
         for leaf, views in self.views:
             if (gradients := leaf.gradients) is not None:
                 norms = torch.linalg.vector_norm(gradients.reshape(len(views), -1), dim=1)
@@ -91,15 +94,9 @@ class MemberOptimizer:
         a member's views have the same order before and after, whichever other members leave.
         """
         states = [[self.adamw.state.get(view) for view in self.views_of(row)] for row in rows]
-        self._begin(leaves, [self.rates[row] for row in rows])
+        self.rates.keep(rows)
+        self._set_leaves(leaves)
         for row, row_states in enumerate(states):
             for view, state in zip(self.views_of(row), row_states, strict=True):
                 if state is not None:
                     self.adamw.state[view] = state
-
-
-def rate_factor(step: int, steps: int, warmup: float) -> float:
-    """Linear warm-up and decay: the share of the learning rate at a step (0-based)."""
-    warmup_steps = max(1, round(warmup * steps))
-    decay_steps = max(1, steps - warmup_steps)
-    return min((step + 1) / warmup_steps, (steps - step) / decay_steps, 1.0)

@@ -40,7 +40,9 @@ class MethodGroup:
         self.first_row = 0
         self.recipe = recipe
         self.template = members[0].method
-        self.sums: dict[str, Tensor] = {}
+        self.terms: list[str] = []
+        self.sums: Tensor | None = None
+        """(terms, members): the sums of the terms, and of the total, since the last `means`."""
         device = recipe.arithmetic.device
         self.parameters: dict[str, Tensor] = {}
         self.buffers: dict[str, Tensor] = {}
@@ -69,6 +71,7 @@ class MethodGroup:
             for name, values in self.parameters.items()
         }
         self.buffers = {name: values[list(rows)] for name, values in self.buffers.items()}
+        self.sums = None
         self._set_scalars()
 
     def method(self, row: int) -> Method | None:
@@ -89,8 +92,8 @@ class MethodGroup:
         mask: Tensor,
         epoch: Tensor,
         share: float = 1.0,
-    ) -> Tensor:
-        """The objective of each member (members,); adds the terms to the epoch's sums.
+    ) -> tuple[Tensor, Tensor]:
+        """The objective of each member (members,), and the values (terms, members) for `add`.
 
         With a `share` below 1 the tensors hold this share of the batch's examples, and the objective is
         the share's part of the batch's.
@@ -137,16 +140,23 @@ class MethodGroup:
             total, terms = tree_map(lambda values: values[None], member_total(*member_arguments))
         if share < 1.0:
             total, terms = total * share, {name: value * share for name, value in terms.items()}
-        for name, value in {**terms, "total": total}.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value.detach()
-        return total
+        values = {**terms, "total": total}
+        self.terms = list(values)
+        return total, torch.stack([value.detach() for value in values.values()])
+
+    def add(self, values: Tensor) -> None:
+        """Add the values of a step, or of a part of a step, to the sums, in the same memory."""
+        if self.sums is None:
+            self.sums = torch.zeros_like(values)
+        self.sums += values
 
     def means(self, steps: int) -> list[dict[str, float]]:
         """The mean of each term over the steps since the last call, for each member."""
-        sums = torch.stack(list(self.sums.values())).T.tolist()
-        names, self.sums = list(self.sums), {}
+        assert self.sums is not None
+        sums = self.sums.T.tolist()
+        self.sums.zero_()
         return [
-            {name: value / steps for name, value in zip(names, member_sums, strict=True)}
+            {name: value / steps for name, value in zip(self.terms, member_sums, strict=True)}
             for member_sums in sums
         ]
 

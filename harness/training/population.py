@@ -13,13 +13,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
-from transformers import PreTrainedModel
 
-from harness.data.batches import LengthSchedule
 from harness.data.tokens import EncodedSplit
 from harness.method import Layers, Method, Pooling
 from harness.models.network import Leaf, Network
@@ -27,14 +24,16 @@ from harness.models.reference import ReferenceClassifier
 from harness.models.stacked import StackedClassifier
 from harness.models.student import build_classifier
 from harness.runtime.cpu import release_memory
-from harness.runtime.device import Arithmetic
-from harness.runtime.memory import Portions, free_memory, lacks_memory
+from harness.runtime.memory import free_memory, lacks_memory
 from harness.runtime.progress import say
 from harness.runtime.randomness import DropoutKey
 from harness.training.live_teacher import LiveTeacher
 from harness.training.method_groups import MethodGroup, group_members
 from harness.training.optimizer import make_optimizer
+from harness.training.prediction import predict_all
 from harness.training.recipe import Member, Recipe, engine_of
+from harness.training.step_graphs import StepGraphs, make_graphs
+from harness.training.step_inputs import Staging, StepInputs
 
 
 class Population:
@@ -59,6 +58,8 @@ class Population:
         self.parts = 1
         """The parts in which a batch is trained, since memory is short."""
         self.tokens = recipe.tokens
+        self.staging = Staging(self.device)
+        self.graphs: StepGraphs | None = None
         self._greatest_width = 0
         uses_teacher = any(group.uses_teacher for group in self.groups)
         self.teacher = recipe.teacher if uses_teacher else None
@@ -69,7 +70,7 @@ class Population:
             self.schedule.steps_per_epoch * recipe.training.epochs,
             recipe.training,
         )
-        self._set_seeds()
+        self._set_members()
 
     def epoch(self, number: int, advance: Callable[[int], None]) -> list[dict[str, float]]:
         """Train for one epoch (0-based); returns each row's mean of each loss term over the batches.
@@ -78,83 +79,120 @@ class Population:
         """
         seeds = [member.seed for member in self.members]
         batches = {seed: self.schedule.epoch(number, seed) for seed in set(seeds)}
-        epoch = torch.tensor(number, device=self.device)
         for step, batch in enumerate(batches[seeds[0]]):
             if batch.width > self._greatest_width:
                 self._greatest_width = batch.width
                 release_memory()  # wider tensors do not fit the gaps of narrower ones
             examples = torch.from_numpy(np.stack([batches[seed][step].rows for seed in seeds]))
-            self.train_batch(examples, batch.width, epoch)
+            self.train_batch(examples, batch.width, number)
             advance(len(seeds))
         steps = self.schedule.steps_per_epoch
         return [means for group in self.groups for means in group.means(steps)]
 
-    def train_batch(self, examples: Tensor, width: int, epoch: Tensor) -> None:
+    def train_batch(self, examples: Tensor, width: int, epoch: int) -> None:
         """Do one step on each member's batch, padded to `width` tokens.
 
         Args:
-            examples: numbers of examples of the training split (members, B).
+            examples: numbers of examples of the training split (members, B), on the CPU.
             width: the padded length T.
-            epoch: the epoch's number (), 0-based, on the device.
+            epoch: the epoch's number, 0-based.
         """
-        self.key.step = self.step
-        while not self._backward(examples, width, epoch):
-            free_memory()
-            self.parts *= 2
-            say(f"warning: memory is short: each batch is trained in {self.parts} parts")
-        rates = self.optimizer.step(self.step)
+        inputs = self._inputs(examples, epoch)
+        shape = (width, inputs.rows.shape, inputs.keys.shape)
+        step = partial(self._step, inputs, examples, width)
+        if self.graphs is None or not self.graphs.run(shape, step):
+            while not self._fits(inputs, examples, width):
+                self.graphs = None  # their memory is free then
+                free_memory()
+                self.parts *= 2
+                say(f"warning: memory is short: each batch is trained in {self.parts} parts")
+            self.optimizer.step(inputs.numbers)
         decay = self.recipe.training.weight_decay
-        self.network.decay_unused([1.0 - rate * decay for rate in rates])
+        self.network.decay_unused(
+            [1.0 - rate * decay for rate in self.optimizer.rates.at(self.step)]
+        )
         self.step += 1
 
-    def _backward(self, examples: Tensor, width: int, epoch: Tensor) -> bool:
-        """Add up the gradients of a batch, in parts. False if memory was short: smaller parts may fit.
+    def _step(self, inputs: StepInputs, examples: Tensor, width: int) -> None:
+        """A step as a function of tensors, which a graph can hold."""
+        self._add_gradients(inputs, examples, width)
+        self.optimizer.step(inputs.numbers)
+
+    def _inputs(self, examples: Tensor, epoch: int) -> StepInputs:
+        """What the next step's operations read from the host, on the device."""
+        arrays = [
+            examples.numpy(),
+            np.array(epoch),
+            self.key.table_at(self.step),
+            self.optimizer.begin(self.step),
+        ]
+        return StepInputs(*self.staging.tensors(arrays))
+
+    def _fits(self, inputs: StepInputs, examples: Tensor, width: int) -> bool:
+        """`_add_gradients`. False if memory was short: smaller parts may fit.
 
         Only the label loss of a batch is the mean of its parts' losses. Where there are other terms, or
         examples singly do not fit, the lack of memory is raised.
         """
-        count = examples.shape[1]
-        sums = [dict(group.sums) for group in self.groups]
         try:
-            for part in np.array_split(np.arange(count), self.parts):
-                first, end = int(part[0]), int(part[-1]) + 1
-                self.key.part = None if self.parts == 1 else (first, end, count)
-                self._total(examples[:, first:end], width, epoch, len(part) / count).backward()
+            self._add_gradients(inputs, examples, width)
         except Exception as error:
             has_terms = any(member.method is not None for member in self.members)
-            if has_terms or 2 * self.parts > count or not lacks_memory(error):
+            if has_terms or 2 * self.parts > examples.shape[1] or not lacks_memory(error):
                 raise
         else:
             return True
-        for group, group_sums in zip(self.groups, sums, strict=True):
-            group.sums = group_sums
         for leaf in self._leaves():
             leaf.tensor.grad = None
         return False
 
-    def _total(self, examples: Tensor, width: int, epoch: Tensor, share: float) -> Tensor:
-        """The objective of all members together, for a `share` of their batches' examples."""
+    def _add_gradients(self, inputs: StepInputs, examples: Tensor, width: int) -> None:
+        """Add up the gradients of a batch, in parts, and then the values of the terms."""
+        self.key.load(self.step, inputs.keys)
+        count = examples.shape[1]
+        values = []
+        for part in np.array_split(np.arange(count), self.parts):
+            first, end = int(part[0]), int(part[-1]) + 1
+            self.key.part = None if self.parts == 1 else (first, end, count)
+            part_inputs = replace(inputs, rows=inputs.rows[:, first:end])
+            share = len(part) / count
+            total, part_values = self._total(part_inputs, examples[:, first:end], width, share)
+            total.backward()
+            values.append(part_values)
+        for part_values in values:
+            for group, group_values in zip(self.groups, part_values, strict=True):
+                group.add(group_values)
+
+    def _total(
+        self, inputs: StepInputs, examples: Tensor, width: int, share: float
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The objective of all members together, for a `share` of their batches' examples.
+
+        The values of each group's terms come with it. `examples` are the inputs' rows on the CPU.
+        """
         pooling = self.recipe.view.pooling if any(g.matches_layers for g in self.groups) else None
-        batch = self.tokens.batch(examples, width)
+        batch = self.tokens.batch(inputs.rows, width)
         student = self.network.forward(batch, self.key, pooling, self.recipe.view.needs)
-        labels = self.recipe.labels[examples.to(self.device, non_blocking=True)]
+        labels = self.recipe.labels[inputs.rows]
         mask = batch["attention_mask"] > 0
         live_layers = () if self.live_teacher is None else self.live_teacher.layers(batch)
-        parts = self._split_by_group((student, live_layers, labels, mask, examples))
-        totals = [
+        on_device = self.teacher is None or self.teacher.lies_on(self.device)
+        rows = inputs.rows if on_device else examples
+        parts = self._split_by_group((student, live_layers, labels, mask, rows))
+        results = [
             group.total(
                 group_student,
-                self._teacher_layers(group, group_live, group_examples),
+                self._teacher_layers(group, group_live, group_rows),
                 group_labels,
                 group_mask,
-                epoch,
+                inputs.epoch,
                 share,
             )
-            for group, (group_student, group_live, group_labels, group_mask, group_examples) in zip(
+            for group, (group_student, group_live, group_labels, group_mask, group_rows) in zip(
                 self.groups, parts, strict=True
             )
         ]
-        return torch.cat(totals).sum()
+        return torch.cat([total for total, _ in results]).sum(), [values for _, values in results]
 
     def _teacher_layers(
         self, group: MethodGroup, live_layers: Layers | tuple[()], examples: Tensor
@@ -192,7 +230,7 @@ class Population:
         self.indices = [self.indices[row] for row in rows]
         self._number_groups()
         self.optimizer.keep(rows, self._leaves())
-        self._set_seeds()
+        self._set_members()
 
     def predict(self, inputs: EncodedSplit, pooling: Pooling | None) -> list[Layers]:
         """Each row's logits and pooled states of a split, without dropout, on the CPU."""
@@ -222,12 +260,15 @@ class Population:
     def _leaves(self) -> list[Leaf]:
         return self.network.leaves() + [leaf for group in self.groups for leaf in group.leaves()]
 
-    def _set_seeds(self) -> None:
-        """Make what depends on the members' seeds: dropout keys, and a live teacher's batches."""
+    def _set_members(self) -> None:
+        """Make what depends on the members: dropout keys, a live teacher's batches, graphs."""
         seeds = [member.seed for member in self.members]
         self.key = DropoutKey(seeds, self.device)
         needs_teacher = self.teacher is not None and self.recipe.view.needs
         self.live_teacher = LiveTeacher(self.recipe, seeds) if needs_teacher else None
+        methods = [member.method for member in self.members]
+        graphs = make_graphs(self.recipe, methods, self._leaves())
+        self.graphs = graphs if self.parts == 1 else None
 
 
 def _network(members: Sequence[Member], recipe: Recipe) -> Network:
@@ -242,43 +283,3 @@ def _network(members: Sequence[Member], recipe: Recipe) -> Network:
     (member_weights,) = weights
     model = build_classifier(recipe.model, member_weights).to(arithmetic.device)
     return ReferenceClassifier(model, arithmetic, frozen_embeddings)
-
-
-@torch.inference_mode()
-def predict_all(
-    network: Network, inputs: EncodedSplit, device: torch.device, pooling: Pooling | None
-) -> list[Layers]:
-    """Each member's logits and pooled states of a split, without dropout, on the CPU.
-
-    Returns:
-        For each row of the network `logits` (examples, C) and `states` (examples, layers, width), in the
-        split's order; without pooling there are no layers.
-    """
-    logits = states = torch.empty(0)
-    tokens = inputs.tokens(device)
-    portions = Portions()
-
-    def predict_rows(numbers: npt.NDArray[np.int64], width: int) -> None:
-        nonlocal logits, states
-        rows = torch.from_numpy(numbers)
-        examples = rows.expand(network.members, -1)
-        layers = network.forward(tokens.batch(examples, width), None, pooling)
-        if not len(logits):
-            shape = (network.members, len(inputs.lengths))
-            logits = torch.empty(*shape, *layers.logits.shape[2:])
-            states = torch.empty(*shape, *layers.states.shape[2:])
-        logits[:, rows] = layers.logits.cpu()
-        states[:, rows] = layers.states.cpu()
-
-    for batch in LengthSchedule(inputs.lengths, 64).in_order():
-        portions.work(batch.rows, partial(predict_rows, width=batch.width))
-    return [Layers(*outputs) for outputs in zip(logits, states, strict=True)]
-
-
-def predict(
-    model: PreTrainedModel, inputs: EncodedSplit, arithmetic: Arithmetic, pooling: Pooling | None
-) -> Layers:
-    """`predict_all` for one model of Hugging Face's class."""
-    network = ReferenceClassifier(model, arithmetic)
-    (layers,) = predict_all(network, inputs, arithmetic.device, pooling)
-    return layers

@@ -38,7 +38,7 @@ from harness.storage.fingerprint import file_sha256, fingerprint
 from harness.storage.folders import build_once
 from harness.storage.manifest import TeacherFacts
 from harness.training.loop import RESULTS_VERSION, train_population
-from harness.training.population import predict
+from harness.training.prediction import predict
 from harness.training.recipe import Member, Recipe, engine_of
 
 

@@ -39,7 +39,8 @@ from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
 from harness.storage.record import Result
 from harness.study import main
-from harness.training.population import Population, predict
+from harness.training.population import Population
+from harness.training.prediction import predict
 from harness.workers import trainer
 from harness.workers.trainer import Trainer
 from tests.conftest import small_pools, small_study

@@ -60,5 +60,5 @@ def test_the_plans_of_a_step_are_computed_at_once(
     population = Population(members, recipe(arithmetic, "emd"))
     examples = torch.arange(8).expand(4, 8)
     for _ in range(2):
-        population.train_batch(examples, 24, torch.tensor(0))
+        population.train_batch(examples, 24, 0)
     assert shapes == [(3, SHAPES.student_layers, SHAPES.teacher_layers)] * 2

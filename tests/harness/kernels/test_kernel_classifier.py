@@ -18,7 +18,8 @@ from harness.models.stacked import StackedClassifier
 from harness.runtime.randomness import DropoutKey
 from harness.training.kernel_optimizer import KernelOptimizer
 from harness.training.member_optimizer import MemberOptimizer
-from harness.training.optimizer import make_optimizer
+from harness.training.optimizer import Optimizer, make_optimizer
+from harness.training.rates import Rates
 from tests.harness.models.test_stacked import CONFIGS, batch_of, models_of
 
 pytestmark = pytest.mark.gpu
@@ -124,7 +125,7 @@ def test_in_bf16_they_are_as_near_to_fp32(choose_kernels: Callable[[bool], None]
     assert 0 < kernels < (1.2 if DEVICE.type == "cuda" else 2.4) * plain < 0.05
 
 
-def trained(make: Callable[..., object], keep_at: int) -> list[Tensor]:
+def trained(make: Callable[..., Optimizer], keep_at: int) -> list[Tensor]:
     """Leaves after four steps; before step `keep_at` the second of three members leaves."""
     torch.manual_seed(0)
     matrices = torch.randn(3, 6, 5, device=DEVICE).requires_grad_()
@@ -133,7 +134,7 @@ def trained(make: Callable[..., object], keep_at: int) -> list[Tensor]:
     unused = torch.randn(3, 4, device=DEVICE).requires_grad_()
     leaves = [Leaf(matrices, True), Leaf(vectors, False), Leaf(own, True, 2), Leaf(unused, True)]
     training = TrainingConfig(weight_decay=0.1, warmup=0.5, clip_norm=0.5)
-    optimizer = make(leaves, [1e-2, 2e-2, 3e-2], 4, training)
+    optimizer = make(leaves, Rates([1e-2, 2e-2, 3e-2], 4, training.warmup), training)
     for step in range(4):
         if step == keep_at:
             kept = [
@@ -149,7 +150,7 @@ def trained(make: Callable[..., object], keep_at: int) -> list[Tensor]:
             gradient = torch.randn(3, *leaf.values.shape[1:], device=DEVICE)
             rows = [0, 2] if step >= keep_at else [0, 1, 2]
             leaf.tensor.grad = gradient[rows if len(leaf.values) > 1 else [2]]
-        optimizer.step(step)
+        optimizer.step(torch.from_numpy(optimizer.begin(step)).to(DEVICE))
         assert all(leaf.tensor.grad is None for leaf in leaves)
     return [leaf.values for leaf in leaves]
 

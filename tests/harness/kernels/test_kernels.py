@@ -8,7 +8,7 @@ from torch.optim import AdamW
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-from harness.kernels.adamw import adamw_update, squared_norms
+from harness.kernels.adamw import adamw_update, bias_corrections, squared_norms
 from harness.kernels.bias import bias_gelu, bias_heads
 from harness.kernels.dropout import dropout_mask
 from harness.kernels.normalisation import Form, add_norm, norm_dropout
@@ -224,7 +224,7 @@ def test_updates_are_those_of_adamw_with_clipping() -> None:
         for number, (first, gradient) in enumerate(zip((0, 1), gradients, strict=True)):
             adamw_update(
                 *(ours[number], gradient, *moments[number], norms[first:], rates[first:]),
-                step=step,
+                corrections=torch.tensor(bias_corrections(step), device=DEVICE),
                 decay=decays[number],
                 clip_norm=clip,
             )
@@ -238,8 +238,8 @@ def test_updates_are_exact_to_the_precision_of_fp32() -> None:
     """The first moments and the decay of weights, by hand in double precision."""
     weights, gradients = torch.ones(1, 8, device=DEVICE), torch.full((1, 8), 0.5, device=DEVICE)
     means, squares = torch.zeros_like(weights), torch.zeros_like(weights)
-    one = torch.ones(1, device=DEVICE)
-    adamw_update(weights, gradients, means, squares, one, one * 1e-3, 0, 0.0, 10.0)
+    one, first = torch.ones(1, device=DEVICE), torch.tensor(bias_corrections(0), device=DEVICE)
+    adamw_update(weights, gradients, means, squares, one, one * 1e-3, first, 0.0, 10.0)
     expected = {0.05: means, 0.25 * 0.001: squares, 1 - 1e-3: weights}
     for number, values in expected.items():
         torch.testing.assert_close(
@@ -252,7 +252,7 @@ def test_updates_are_exact_to_the_precision_of_fp32() -> None:
     for _ in range(100):
         adamw_update(
             *(weights, gradients, torch.zeros_like(weights), torch.zeros_like(weights)),
-            *(one, one * rate, 0, decay, 10.0),
+            *(one, one * rate, first, decay, 10.0),
         )
     torch.testing.assert_close(weights, 0.75 - torch.full_like(weights, 300 * unit), atol=0, rtol=0)
 
@@ -263,7 +263,8 @@ def test_a_gradient_that_is_no_number_spoils_all_weights_of_its_member() -> None
     gradients[1, 3] = torch.nan
     means, squares = torch.zeros_like(weights), torch.zeros_like(weights)
     norms, rates = squared_norms([(0, gradients)], 2), torch.full((2,), 1e-3, device=DEVICE)
-    adamw_update(weights, gradients, means, squares, norms, rates, 0, 0.0, 10.0)
+    first = torch.tensor(bias_corrections(0), device=DEVICE)
+    adamw_update(weights, gradients, means, squares, norms, rates, first, 0.0, 10.0)
     assert weights[0].isfinite().all()
     assert weights[1].isnan().all()
 

@@ -37,7 +37,7 @@ from harness.runtime.randomness import global_seed
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
 from harness.study import main
-from harness.training.population import predict
+from harness.training.prediction import predict
 from harness.training.task_setup import Materials, prepare
 from harness.training.teacher import _match_labels as match_labels
 from harness.training.teacher import pretrained_classifier

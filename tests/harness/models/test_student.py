@@ -20,7 +20,7 @@ from harness.models.student import (
 from harness.registry.discovery import registry
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import generator
-from harness.training.population import predict
+from harness.training.prediction import predict
 from tests.conftest import VOCABULARY, tiny_bert, tiny_inputs
 
 

@@ -12,9 +12,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from harness.kernels.support import lack_on_gpu
 from harness.runtime.device import Arithmetic, choose_arithmetic
 from harness.runtime.randomness import DropoutKey
 from harness.training.recipe import Member, Recipe
+from harness.training.step_graphs import StepGraphs, can_capture
 from tests.harness.training.test_live_teacher import (
     METHODS,
     STEPS,
@@ -27,6 +29,9 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
 ]
+needs_kernels = pytest.mark.skipif(
+    lack_on_gpu() is not None, reason="graphs need kernels, which this GPU lacks"
+)
 ENGINES = ["stacked", "reference"]
 PRECISIONS = ["fp32", "tf32", "auto"]
 
@@ -68,6 +73,49 @@ def test_losses_are_those_of_the_cpu(arithmetic: Arithmetic, name: str, engine: 
     for one, other in zip(found, expected, strict=True):
         for losses, reference in zip(one, other, strict=True):
             assert losses == pytest.approx(reference, rel=1e-3, abs=1e-4)
+
+
+def captured(
+    runs: list[Member], shared: Recipe, captures: bool, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[list[dict[str, float]]], list[StepGraphs]]:
+    """The losses of steps by graphs, whatever binds them, or of steps without, and the graphs."""
+    made = [StepGraphs(shared.arithmetic.device)] if captures else []
+    monkeypatch.setattr(
+        "harness.training.population.make_graphs", lambda *given: made[0] if made else None
+    )
+    return curves(runs, shared), made
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].supports_graphs])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_method_trains_by_graphs(
+    arithmetic: Arithmetic, monkeypatch: pytest.MonkeyPatch, name: str, engine: str
+) -> None:
+    runs = members(name) if engine == "stacked" else [member(name, 1)]
+    shared = on_gpu(recipe(arithmetic, name, engine=engine), "auto")
+    assert can_capture(shared, [run.method for run in runs])
+    found, (graphs,) = captured(runs, shared, True, monkeypatch)
+    assert [len(run) for run in found] == [STEPS] * len(runs)
+    assert len(graphs.graphs) == 1
+
+
+@needs_kernels
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].supports_graphs])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_losses_by_graphs_are_those_without(
+    arithmetic: Arithmetic, monkeypatch: pytest.MonkeyPatch, name: str, engine: str
+) -> None:
+    """Eight steps in fp32, with dropout. Sums that kernels add up in no fixed order may differ."""
+    results = []
+    for captures in (False, True):
+        runs = members(name) if engine == "stacked" else [member(name, 1)]
+        shared = on_gpu(recipe(arithmetic, name, engine=engine))
+        results.append(captured(runs, shared, captures, monkeypatch)[0])
+    assert results[0][0] != results[0][0][:1] * STEPS  # the losses change from step to step
+    for found, expected in zip(*results, strict=True):
+        for losses, reference in zip(found, expected, strict=True):
+            assert losses == pytest.approx(reference, rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 2, 24, 24), (3, 16, 24, 16), (3, 7, 5)])

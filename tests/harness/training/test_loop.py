@@ -23,7 +23,8 @@ from harness.registry.discovery import registry
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import DropoutKey, generator, global_seed
 from harness.training.loop import Outcome, train_population
-from harness.training.population import Population, predict
+from harness.training.population import Population
+from harness.training.prediction import predict
 from harness.training.recipe import Member, Recipe
 from tests.conftest import tiny_batch, tiny_bert, tiny_inputs
 
@@ -475,7 +476,7 @@ def test_memory_goes_back_before_each_wider_batch(
     population = Population([member()], recipe(arithmetic))
     train_batch = population.train_batch
 
-    def train(rows: torch.Tensor, width: int, epoch: torch.Tensor) -> None:
+    def train(rows: torch.Tensor, width: int, epoch: int) -> None:
         told.append(width)
         train_batch(rows, width, epoch)
 

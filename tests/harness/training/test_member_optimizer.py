@@ -8,6 +8,7 @@ from torch.optim import AdamW
 from harness.config import TrainingConfig
 from harness.models.network import Leaf
 from harness.training.member_optimizer import MemberOptimizer
+from harness.training.rates import Rates
 
 STEPS = 6
 RATES = (1e-2, 3e-2, 5e-2)
@@ -35,10 +36,18 @@ def set_gradients(leaves: list[Leaf], members: list[int], number: int) -> None:
         leaf.tensor.grad = torch.stack([drawn(seed, *shape) for seed in seeds])
 
 
+def made(leaves: list[Leaf]) -> MemberOptimizer:
+    return MemberOptimizer(leaves, Rates(RATES, STEPS, TRAINING.warmup), TRAINING)
+
+
+def do_step(optimizer: MemberOptimizer, number: int) -> None:
+    optimizer.step(torch.from_numpy(optimizer.begin(number)))
+
+
 def train(optimizer: MemberOptimizer, leaves: list[Leaf], members: list[int], steps: range) -> None:
     for number in steps:
         set_gradients(leaves, members, number)
-        optimizer.step(number)
+        do_step(optimizer, number)
 
 
 def parts(leaves: list[Leaf], row: int) -> list[Tensor]:
@@ -52,7 +61,7 @@ def parts(leaves: list[Leaf], row: int) -> list[Tensor]:
 def test_a_members_steps_are_those_of_a_plain_adamw_with_clipping() -> None:
     members = [0, 1, 2]
     leaves = leaves_of(members)
-    optimizer = MemberOptimizer(leaves, RATES, STEPS, TRAINING)
+    optimizer = made(leaves)
     plain = [[part.clone().requires_grad_() for part in parts(leaves, row)] for row in members]
     assert [len(own) for own in plain] == [2, 2, 3]
     adams = [
@@ -71,8 +80,10 @@ def test_a_members_steps_are_those_of_a_plain_adamw_with_clipping() -> None:
             for group in adam.param_groups:
                 group["lr"] = rate * shares[number]
             adam.step()
-        rates = optimizer.step(number)
-        assert rates == pytest.approx([rate * shares[number] for rate in RATES])
+        do_step(optimizer, number)
+        assert optimizer.rates.at(number) == pytest.approx(
+            [rate * shares[number] for rate in RATES]
+        )
         assert all(leaf.tensor.grad is None for leaf in leaves)
     for row, own in enumerate(plain):
         for found, expected in zip(parts(leaves, row), own, strict=True):
@@ -83,10 +94,10 @@ def test_a_members_steps_are_those_of_a_plain_adamw_with_clipping() -> None:
 def test_members_that_go_on_keep_moments_steps_and_rates(rows: list[int]) -> None:
     members = [0, 1, 2]
     whole = leaves_of(members)
-    undisturbed = MemberOptimizer(whole, RATES, STEPS, TRAINING)
+    undisturbed = made(whole)
     train(undisturbed, whole, members, range(STEPS))
     before = leaves_of(members)
-    optimizer = MemberOptimizer(before, RATES, STEPS, TRAINING)
+    optimizer = made(before)
     train(optimizer, before, members, range(3))
     index = torch.tensor(rows)
     after = [Leaf(leaf.values[index].requires_grad_(), leaf.has_decay) for leaf in before[:2]] + [

@@ -46,7 +46,7 @@ def step(name: str, shared: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     population = Population(members, without_values(shared))
     monkeypatch.setattr(population.optimizer.adamw, "step", lambda: None)  # not made for `meta`
     examples = torch.arange(8).expand(len(members), 8)
-    population.train_batch(examples, 24, torch.tensor(0, device=META))
+    population.train_batch(examples, 24, 0)
 
 
 @pytest.mark.parametrize("engine", ["stacked", "reference"])
