@@ -56,10 +56,14 @@ class LengthSchedule:
         order = np.random.default_rng(derive("schedule", epoch)).permutation(len(batches))
         return [batches[position] for position in order]
 
-    def in_order(self) -> Iterator[Batch]:
-        """Batches of every example once, shortest first, for evaluation."""
+    def in_order(self, tokens: int = 0) -> Iterator[Batch]:
+        """Batches of every example once, shortest first, for evaluation.
+
+        As many neighbours of equal width are joined as have at most `tokens` tokens together.
+        """
         for bucket in self.buckets:
-            for rows in np.split(bucket.rows, np.cumsum(bucket.batches)[:-1]):
+            joined = max(1, tokens // (bucket.width * max(bucket.batches)))
+            for rows in np.split(bucket.rows, np.cumsum(bucket.batches)[joined - 1 : -1 : joined]):
                 yield Batch(rows, bucket.width)
 
 

@@ -6,7 +6,7 @@ docs/files.md lists the records of an inspection by name.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -118,20 +118,35 @@ class Inspector:
         self.examples = _spread(len(inputs.lengths), COMPARED_EXAMPLES)
         self.points = _spread(len(self.examples), POINT_EXAMPLES)
         self.inputs = inputs.part(self.examples)
-        self._teachers: dict[Pooling, tuple[Layers, Tensor]] = {}
+        self._teachers: dict[Pooling, tuple[Layers, Tensor, Tensor]] = {}
         self._initial_students: dict[tuple[int, Pooling], tuple[Layers, dict[str, Any]]] = {}
+        self._initial_similarities: dict[tuple[int | None, Pooling], dict[str, Any]] = {}
 
     def teacher(self, pooling: Pooling) -> Layers:
         """The teacher's logits and pooled states for the examples."""
         return self._teacher(pooling)[0]
 
+    def prepare(self, seeds: Iterable[int], pooling: Pooling) -> None:
+        """Compute what `initial_student` returns for some seeds, with one model for all of them."""
+        missing = [s for s in dict.fromkeys(seeds) if (s, pooling) not in self._initial_students]
+        if not missing:
+            return
+        arithmetic, blueprint = self.materials.arithmetic, self.blueprint
+        student = build_classifier(blueprint.config, blueprint.weights(missing[0]))
+        student = student.to(arithmetic.device)
+        for seed in missing:
+            student.load_state_dict(blueprint.weights(seed))
+            layers = predict(student, self.inputs, arithmetic, pooling)
+            start = seed if blueprint.starts_at_random else None  # else all seeds have equal states
+            if (start, pooling) not in self._initial_similarities:
+                values = self.similarities(layers, pooling)
+                self._initial_similarities[start, pooling] = values
+            values = self._initial_similarities[start, pooling]
+            self._initial_students[seed, pooling] = layers, values
+
     def initial_student(self, seed: int, pooling: Pooling) -> tuple[Layers, dict[str, Any]]:
         """The layers of a seed's student before training, and their `similarities`."""
-        if (seed, pooling) not in self._initial_students:
-            arithmetic = self.materials.arithmetic
-            student = build_classifier(self.blueprint.config, self.blueprint.weights(seed))
-            layers = predict(student.to(arithmetic.device), self.inputs, arithmetic, pooling)
-            self._initial_students[seed, pooling] = layers, self.similarities(layers, pooling)
+        self.prepare([seed], pooling)
         return self._initial_students[seed, pooling]
 
     @torch.inference_mode()
@@ -141,12 +156,13 @@ class Inspector:
         `cka` and `cosine` are (m, n), and `angles` are (m, n, n). `cosine` and `angles` are None where
         students and teacher differ in width.
         """
-        states, (teacher, products) = student.states, self._teacher(pooling)
-        same_width = states.shape[-1] == teacher.states.shape[-1]
+        _, teacher_states, products = self._teacher(pooling)
+        states = student.states.to(teacher_states.device)
+        same_width = states.shape[-1] == teacher_states.shape[-1]
         return {
             "cka": _round(linear_cka(centred_products(states), products)),
-            "cosine": _round(mean_cosines(states, teacher.states)) if same_width else None,
-            "angles": _round(teacher_angles(states, teacher.states)) if same_width else None,
+            "cosine": _round(mean_cosines(states, teacher_states)) if same_width else None,
+            "angles": _round(teacher_angles(states, teacher_states)) if same_width else None,
         }
 
     @torch.inference_mode()
@@ -176,12 +192,13 @@ class Inspector:
             "fused": None if mixtures is None else _points(mixtures[self.points], plane),
         }
 
-    def _teacher(self, pooling: Pooling) -> tuple[Layers, Tensor]:
-        """The teacher's outputs for the examples, and their `centred_products`."""
+    def _teacher(self, pooling: Pooling) -> tuple[Layers, Tensor, Tensor]:
+        """The teacher's outputs for the examples; on the device the states and `centred_products`."""
         if pooling not in self._teachers:
             outputs = self.materials.outputs[self.split][pooling]
             layers = outputs.batch(torch.from_numpy(self.examples), torch.device("cpu"))
-            self._teachers[pooling] = layers, centred_products(layers.states)
+            states = layers.states.to(self.materials.arithmetic.device)
+            self._teachers[pooling] = layers, states, centred_products(states)
         return self._teachers[pooling]
 
 
@@ -201,6 +218,7 @@ class InspectionRecorder:
         self.pooling = pooling
         self.attention: list[dict[int, dict[str, Any]]] = [{} for _ in runs]
         self.comparisons: list[dict[str, object]] = [{} for _ in runs]
+        inspector.prepare((run.seed for run in runs), pooling)
         for index, (run, method) in enumerate(zip(runs, methods, strict=True)):
             student, _ = inspector.initial_student(run.seed, pooling)
             record = partial(self._record_attention, index, 0, method.eval(), student)

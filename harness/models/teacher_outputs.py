@@ -30,6 +30,8 @@ from harness.storage.folders import build_once
 SHARE_SAMPLE = 4096
 OUTPUT_BATCH = 64
 """Examples of which a teacher computes the outputs at once."""
+GPU_TOKENS = 1 << 16
+"""Tokens of which a GPU computes outputs at once, where these are more than a batch has."""
 SHARE_OF_GPU = 0.25
 """The share of a GPU's free memory that a split's outputs may take."""
 
@@ -105,7 +107,7 @@ def teacher_outputs(
     """A teacher's outputs by pooling, from the files in a folder.
 
     Where the files are missing or damaged, the function computes the outputs and writes the files first.
-    `advance` is called with the number of batches done.
+    `advance` is called with the number of batches done, of `OUTPUT_BATCH` examples each.
 
     Raises:
         TeacherError: the model is in training mode, or its outputs are not finite.
@@ -177,9 +179,10 @@ def _compute(
             if not np.isfinite(row_states[pooling]).all():
                 raise TeacherError("the teacher's states do not fit 16-bit floats")
 
-    for batch in LengthSchedule(inputs.lengths, OUTPUT_BATCH).in_order():
+    most_tokens = GPU_TOKENS if arithmetic.device.type == "cuda" else 0
+    for batch in LengthSchedule(inputs.lengths, OUTPUT_BATCH).in_order(most_tokens):
         portions.work(batch.rows, partial(write, width=batch.width))
-        advance(1)
+        advance(-(-len(batch.rows) // OUTPUT_BATCH))
     logits.flush()
     for target in states.values():
         target.flush()

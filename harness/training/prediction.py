@@ -14,6 +14,7 @@ from harness.data.tokens import EncodedSplit
 from harness.method import Layers, Pooling
 from harness.models.network import Network
 from harness.models.reference import ReferenceClassifier
+from harness.models.teacher_outputs import GPU_TOKENS
 from harness.runtime.device import Arithmetic
 from harness.runtime.memory import Portions
 
@@ -35,18 +36,21 @@ def predict_all(
     def predict_rows(numbers: npt.NDArray[np.int64], width: int) -> None:
         nonlocal logits, states
         rows = torch.from_numpy(numbers)
-        examples = rows.expand(network.members, -1)
+        examples = rows.to(device, non_blocking=True).expand(network.members, -1)
         layers = network.forward(tokens.batch(examples, width), None, pooling)
         if not len(logits):
             shape = (network.members, len(inputs.lengths))
-            logits = torch.empty(*shape, *layers.logits.shape[2:])
+            logits = torch.empty(*shape, *layers.logits.shape[2:], device=device)
             states = torch.empty(*shape, *layers.states.shape[2:])
-        logits[:, rows] = layers.logits.cpu()
-        states[:, rows] = layers.states.cpu()
+        logits[:, examples[0]] = layers.logits
+        if pooling is not None:
+            states[:, rows] = layers.states.cpu()
 
-    for batch in LengthSchedule(inputs.lengths, 64).in_order():
+    joined = GPU_TOKENS // network.members if device.type == "cuda" else 0
+    for batch in LengthSchedule(inputs.lengths, 64).in_order(joined):
         portions.work(batch.rows, partial(predict_rows, width=batch.width))
-    return [Layers(*outputs) for outputs in zip(logits, states, strict=True)]
+    # Without states the host waits for a GPU here alone.
+    return [Layers(*outputs) for outputs in zip(logits.cpu(), states, strict=True)]
 
 
 def predict(

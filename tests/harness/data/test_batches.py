@@ -1,5 +1,7 @@
 """The schedule of lengths: every example once, the same shapes for every seed."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -107,6 +109,27 @@ def test_in_order_has_every_example_once_shortest_first(lengths: Indices) -> Non
     assert [int(lengths[row]) for row in rows(batches)] == sorted(lengths.tolist())
     assert all(lengths[batch.rows].max() <= batch.width for batch in batches)
     assert rows(batches) == rows(list(schedule.in_order()))
+
+
+@lengths_of
+@pytest.mark.parametrize("tokens", [1, 200, 500, 10**6])
+def test_joined_batches_hold_the_same_examples_with_the_same_padding(
+    lengths: Indices, tokens: int
+) -> None:
+    schedule = LengthSchedule(lengths, BATCH)
+    single, joined = list(schedule.in_order()), list(schedule.in_order(tokens))
+    assert rows(joined) == rows(single)
+    widths = [
+        [batch.width for batch in batches for _ in batch.rows] for batches in (single, joined)
+    ]
+    assert widths[0] == widths[1]
+    for batch in joined:
+        assert len(batch.rows) * batch.width <= max(tokens, BATCH * batch.width)
+    for first, second in pairwise(joined):  # no two could be joined
+        both = (len(first.rows) // BATCH + len(second.rows) // BATCH) * BATCH * first.width
+        assert first.width != second.width or both > tokens or len(first.rows) % BATCH
+    if tokens == 10**6:
+        assert len(joined) == len(schedule.buckets)
 
 
 def test_the_short_batch_is_among_the_shortest_examples() -> None:

@@ -12,6 +12,7 @@ import torch
 
 from harness.analysis.compare import summarise
 from harness.errors import UserError
+from harness.evaluation import inspection
 from harness.evaluation.inspection import COMPARED_EXAMPLES, _round, _spread
 from harness.registry.discovery import registry
 from harness.storage.database import storage_url
@@ -129,6 +130,29 @@ def test_looking_changes_nothing(
     looked = scores(tmp_path / "looked")
     monkeypatch.setattr("harness.workers.trainer.Trainer._inspection_recorder", lambda *given: None)
     assert scores(tmp_path / "unseen") == looked
+
+
+@pytest.mark.parametrize(("init", "starts"), [("skip", 1), ("random", 3)])
+def test_one_model_shows_all_seeds_before_training(
+    tmp_path: Path, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch, init: str, starts: int
+) -> None:
+    """All seeds of copied layers begin with equal states, which are compared once."""
+    build, compare = inspection.build_classifier, inspection.Inspector.similarities
+    calls = {"builds": 0, "comparisons": 0}
+
+    def building(*given: Any) -> Any:
+        calls["builds"] += 1
+        return build(*given)
+
+    def comparing(*given: Any) -> Any:
+        calls["comparisons"] += 1
+        return compare(*given)
+
+    monkeypatch.setattr(inspection, "build_classifier", building)
+    monkeypatch.setattr(inspection.Inspector, "similarities", comparing)
+    flags = ("--trials", "1", "--seeds", "3", "--baseline", "none", f"student.init={init}")
+    assert main(small_study(tmp_path, tiny_encoder, *flags)) == 0
+    assert calls == {"builds": 1, "comparisons": starts + 3}
 
 
 def test_a_method_that_cannot_be_inspected_midway_keeps_its_run(

@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from harness.kernels.support import lack_on_gpu
+from harness.method import Pooling
 from harness.runtime.device import Arithmetic, choose_arithmetic
 from harness.runtime.randomness import DropoutKey
+from harness.training.population import Population
 from harness.training.recipe import Member, Recipe
 from harness.training.step_graphs import StepGraphs, can_capture
 from tests.harness.training.test_live_teacher import (
@@ -129,3 +131,18 @@ def test_dropout_masks_are_those_of_the_cpu_bit_by_bit(shape: tuple[int, ...]) -
         masks.append(mask.cpu())
     assert torch.equal(*masks)
     assert masks[0].unique().numel() == 2
+
+
+@pytest.mark.parametrize("pooling", ["cls", None])
+def test_predictions_are_those_of_the_cpu(arithmetic: Arithmetic, pooling: Pooling | None) -> None:
+    shared = recipe(arithmetic, "alp")
+    results = []
+    for made in (shared, on_gpu(shared)):
+        population = Population(members("alp"), made)
+        results.append(population.predict(shared.inputs, pooling))
+    for one, other in zip(*results, strict=True):
+        assert (one.logits.device.type, one.states.device.type) == ("cpu", "cpu")
+        for part in ("logits", "states"):
+            torch.testing.assert_close(
+                getattr(other, part), getattr(one, part), atol=1e-5, rtol=1e-4
+            )
