@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from harness.stats import (
     Stopping,
     Verdict,
     holm,
+    holm_levels,
     paired_difference,
     paired_effects,
     paired_equivalence,
@@ -38,6 +40,17 @@ from harness.storage.ledger import Ledger
 from harness.storage.manifest import Manifest
 
 BOOTSTRAP_SEED = 0
+
+
+@dataclass(frozen=True)
+class DecidingInterval:
+    """The interval whose place decides: zero, or both margins, lie outside exactly as the verdict says.
+
+    Runs that failed on the favoured side take a verdict away, and no interval shows that.
+    """
+
+    interval: Interval
+    confidence: float
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,13 @@ class Comparison:
     """None for tuned scores: they are one number for all trials, and no trial has an effect."""
     equivalence: PairedEquivalence | None
     equivalence_p: float
+    deciding: DecidingInterval
+    """Of the test of a difference, at the level at which Holm's method tests this comparison; with added
+    runs the repeated interval. It excludes zero exactly if the method tests better or worse."""
+    deciding_equivalence: DecidingInterval | None
+    """Of the test of equivalence, at its level in Holm's method: the confidence is 1 minus twice the
+    level, and the interval lies inside the margin exactly if the sides test equivalent. None where runs
+    were added until the decision."""
     over_examples: OverExamples | None
     """The interval over new examples, and over new seeds or, for tuned scores, new searches."""
     verdict: Verdict
@@ -79,6 +99,13 @@ class Comparison:
         test = self.equivalence if self.stopping is None else self.stopping
         assert test is not None
         return test.margin
+
+    @property
+    def decided_by(self) -> DecidingInterval:
+        """The interval of the test that gave the verdict: for "equivalent" that of equivalence."""
+        if self.verdict.outcome == "equivalent" and self.deciding_equivalence is not None:
+            return self.deciding_equivalence
+        return self.deciding
 
 
 @dataclass(frozen=True)
@@ -224,15 +251,18 @@ def _compare_fixed(
     """The comparisons of a fixed number of seeds, by Holm's adjusted p values."""
     level, manifest = _level(result.manifest), result.manifest
     family = manifest.family
-    differences = [_difference(pair, level) for pair in pairs]
+    differences = [_difference(pair, level.alpha) for pair in pairs]
     tests = [
-        _equivalence(pair, difference, manifest.margin(pair.method_result.metric), level)
-        for difference, pair in zip(differences, pairs, strict=True)
+        _equivalence(pair, manifest.margin(pair.method_result.metric), level.alpha)
+        for pair in pairs
     ]
     # The family is the manifest's: a comparison without data counts as p = 1.
     padding = [1.0] * (len(family) - len(differences))
-    p_values = holm([d.p_value for d in differences] + padding) if family else ()
-    test_p_values = holm([test.p_value for test in tests] + padding) if family else ()
+    raw_p_values = [d.p_value for d in differences] + padding
+    raw_test_p_values = [test.p_value for test in tests] + padding
+    p_values, test_p_values = holm(raw_p_values), holm(raw_test_p_values)
+    levels = holm_levels(raw_p_values, level.alpha)
+    test_levels = holm_levels(raw_test_p_values, level.alpha)
     bootstraps = pair_bootstraps(
         stored_answers,
         pairs,
@@ -240,9 +270,10 @@ def _compare_fixed(
         seed=BOOTSTRAP_SEED,
     )
     comparisons = []
-    for pair, difference, p, test, test_p, bootstrap in zip(
-        pairs, differences, p_values, tests, test_p_values, bootstraps, strict=False
+    for place, (pair, difference, test, bootstrap) in enumerate(
+        zip(pairs, differences, tests, bootstraps, strict=True)
     ):
+        p, test_p = p_values[place], test_p_values[place]
         pair_verdict = verdict(
             difference,
             p,
@@ -264,8 +295,10 @@ def _compare_fixed(
                 difference.interval,
                 bootstrap,
                 adjusted_p=p,
+                deciding=_deciding(pair, difference, levels[place]),
                 equivalence=test,
                 equivalence_p=test_p,
+                deciding_equivalence=_deciding_equivalence(pair, test, test_levels[place]),
             )
         )
     return tuple(comparisons)
@@ -283,7 +316,7 @@ def _compare_sequential(
     for pair, bootstrap in zip(pairs, bootstraps, strict=True):
         state = pair.stopping
         assert state is not None
-        difference = _difference(pair, level)
+        difference = _difference(pair, level.alpha)
         interval = pair.interval or repeated_interval(
             difference.differences,
             state.max_pairs,
@@ -298,28 +331,53 @@ def _compare_sequential(
             **pair.names(),
             budget=result.manifest.budget,
         )
-        comparisons.append(_comparison(pair, difference, level, pair_verdict, interval, bootstrap))
+        comparisons.append(
+            _comparison(
+                pair,
+                difference,
+                level,
+                pair_verdict,
+                interval,
+                bootstrap,
+                deciding=DecidingInterval(interval, 1 - state.alpha),
+            )
+        )
     return tuple(comparisons)
 
 
-def _difference(pair: Pair, level: _Level) -> PairedDifference:
+def _difference(pair: Pair, alpha: float) -> PairedDifference:
     if pair.exchange is not None:
-        return tuned_paired_difference(pair.exchange, 1 - level.alpha)
+        return tuned_paired_difference(pair.exchange, 1 - alpha)
     return paired_difference(
         pair.method_result.scores_of(pair.seeds),
         pair.baseline_result.scores_of(pair.seeds),
-        confidence=1 - level.alpha,
+        confidence=1 - alpha,
         generator=np.random.default_rng(BOOTSTRAP_SEED),
     )
 
 
-def _equivalence(
-    pair: Pair, difference: PairedDifference, margin: float, level: _Level
-) -> PairedEquivalence:
+def _equivalence(pair: Pair, margin: float, alpha: float) -> PairedEquivalence:
     if pair.exchange is not None:
-        return pair.exchange.equivalence(margin, level.alpha)
+        return pair.exchange.equivalence(margin, alpha)
+    differences = pair.method_result.scores_of(pair.seeds) - pair.baseline_result.scores_of(
+        pair.seeds
+    )
     generator = np.random.default_rng(BOOTSTRAP_SEED)
-    return paired_equivalence(difference.differences, margin, level.alpha, generator)
+    return paired_equivalence(differences, margin, alpha, generator)
+
+
+def _deciding(pair: Pair, difference: PairedDifference, level: float) -> DecidingInterval:
+    """The interval of the difference at its level in Holm's method."""
+    if not math.isclose(level, 1 - difference.confidence):
+        difference = _difference(pair, level)
+    return DecidingInterval(difference.interval, difference.confidence)
+
+
+def _deciding_equivalence(pair: Pair, test: PairedEquivalence, level: float) -> DecidingInterval:
+    """The interval of the test of equivalence at its level in Holm's method."""
+    if not math.isclose(level, test.alpha):
+        test = _equivalence(pair, test.margin, level)
+    return DecidingInterval(test.interval, 1 - 2 * level)
 
 
 def _comparison(
@@ -330,9 +388,11 @@ def _comparison(
     interval: Interval,
     bootstrap: OverExamples | None,
     *,
+    deciding: DecidingInterval,
     adjusted_p: float | None = None,
     equivalence: PairedEquivalence | None = None,
     equivalence_p: float = 1.0,
+    deciding_equivalence: DecidingInterval | None = None,
 ) -> Comparison:
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     return Comparison(
@@ -349,6 +409,8 @@ def _comparison(
         else paired_effects(difference.differences, 1 - level.alpha, generator),
         equivalence=equivalence,
         equivalence_p=equivalence_p,
+        deciding=deciding,
+        deciding_equivalence=deciding_equivalence,
         over_examples=bootstrap,
         verdict=pair_verdict,
         detectable_difference=_detectable_difference(pair, difference, level.share),

@@ -7,7 +7,7 @@ from harness.stats.bootstrap import (
 )
 from harness.stats.effects import PairedEffects, paired_effects
 from harness.stats.equivalence import PairedEquivalence, paired_equivalence
-from harness.stats.family import holm, minimum_seeds
+from harness.stats.family import holm, holm_levels, minimum_seeds
 from harness.stats.paired import Interval, PairedDifference, paired_difference
 from harness.stats.stopping import Stopping, first_look, minimum_pairs, repeated_interval, stopping
 from harness.stats.verdict import OverExamples, Verdict, sequential_verdict, verdict
@@ -24,6 +24,7 @@ __all__ = [
     "crossed_bootstraps",
     "first_look",
     "holm",
+    "holm_levels",
     "minimum_pairs",
     "minimum_seeds",
     "paired_difference",

@@ -28,6 +28,26 @@ def holm(p_values: npt.ArrayLike) -> tuple[float, ...]:
         gc.unfreeze()
 
 
+def holm_levels(p_values: npt.ArrayLike, alpha: float) -> tuple[float, ...]:
+    """The level at which Holm's method tests each comparison (comparisons,), in the order given.
+
+    Of k comparisons the one with the i-th smallest p value is tested at alpha / (k - i + 1) while all
+    earlier ones are rejected; the others at the level at which the procedure stopped. A comparison's
+    adjusted p value is below alpha exactly when its p value is below its level. So an interval at this
+    level, which inverts the comparison's test, shows what Holm's method decides.
+
+    Raises ValueError as `holm` does, or if `alpha` is not between 0 and 1.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must be between 0 and 1, got {alpha}")
+    values = _p_value_array(p_values)
+    rejected = sum(p < alpha for p in holm(values))
+    levels = np.empty(len(values))
+    for place, comparison in enumerate(np.argsort(values, kind="stable")):
+        levels[comparison] = alpha / (len(values) - min(place, rejected))
+    return tuple(levels.tolist())
+
+
 def benjamini_hochberg(p_values: npt.ArrayLike) -> tuple[float, ...]:
     """Benjamini-Hochberg adjusted p values (comparisons,), in the order given, each in [0, 1].
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import pandas as pd
 
@@ -73,13 +74,16 @@ def by_task(maker: TaskMaker) -> BlocksMaker:
     return lambda evidence, styles: (maker(evidence, task, styles) for task in evidence.tasks)
 
 
+Part = Literal["evidence", "appendix"]
+"""The parts of the page below the result. The appendix is closed."""
+
+
 @dataclass(frozen=True)
 class Section:
     """A part of the page: its words, and the maker of its blocks.
 
     `anchor` is the section's id in the page. `reading` says in a line how to read the section;
-    `details` has further help. A section without blocks says that there is nothing to show yet; with
-    `hide_empty`, the page leaves such a section out.
+    `details` has further help. The page leaves out a section without blocks.
     """
 
     anchor: str
@@ -87,7 +91,7 @@ class Section:
     reading: str
     maker: BlocksMaker
     details: str = ""
-    hide_empty: bool = False
+    part: Part = "appendix"
     settings_only: bool = False
     """Whether the section is about the runs of one best setting. Pages on tuned scores leave it out."""
 

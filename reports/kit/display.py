@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from reports.kit.palette import Style, Styles
 
@@ -37,6 +38,12 @@ class Cell:
     emphasis: bool = False
     values: tuple[Any, ...] = ()
     parts: tuple[str, ...] = ()
+    drawing: Markup | None = None
+    """A small picture of the values above the text, which says the same."""
+    hint: str = ""
+    """A heading in full, where its text is short."""
+    reference: bool = False
+    """Whether the cell heads the row of a reference, such as the teacher."""
 
     @property
     def wraps(self) -> bool:
@@ -57,6 +64,13 @@ class Table:
     headings: tuple[Cell, ...]
     rows: tuple[tuple[Cell, ...], ...]
     searchable: bool = False
+    compact: bool = False
+    """Whether a narrow screen shows the last column on a line of its own."""
+
+    @property
+    def references(self) -> frozenset[int]:
+        """The numbers of the rows that show a reference, such as the teacher, and no method."""
+        return frozenset(place for place, row in enumerate(self.rows) if row and row[0].reference)
 
 
 @dataclass(frozen=True)
@@ -166,8 +180,10 @@ def signed_text(value: float) -> str:
 
 
 def p_text(value: float) -> str:
-    """A p value to three digits; a dash for NaN."""
-    return f"{value:.3g}" if _is_finite(value) else DASH
+    """A p value to three digits, `< 0.001` for a smaller one; a dash for NaN."""
+    if not _is_finite(value):
+        return DASH
+    return "< 0.001" if value < 0.001 else f"{value:.3g}"
 
 
 def number_cell(value: Any, text_format: Format) -> Cell:

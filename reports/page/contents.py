@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from reports.evidence import Evidence
-from reports.kit.blocks import Block, Section
+from reports.kit.blocks import Block, Part, Section
 from reports.kit.palette import method_styles
 
 CONTENTS = (
@@ -40,10 +40,9 @@ SECTIONS = tuple(map(_section, CONTENTS))
 
 
 def sections(evidence: Evidence) -> list[tuple[Section, tuple[Block, ...]]]:
-    """The page's sections with their blocks.
+    """The page's sections with their blocks, without those that have nothing to show.
 
-    A joint report leaves out empty sections, which the reports of its repeats show. A page on tuned
-    scores leaves out sections on the runs of one best setting.
+    A page on tuned scores leaves out sections on the runs of one best setting.
     """
     styles = method_styles(evidence.methods)
     of_pools = evidence.manifest.unit == "trial"
@@ -52,8 +51,15 @@ def sections(evidence: Evidence) -> list[tuple[Section, tuple[Block, ...]]]:
         for section in SECTIONS
         if not (of_pools and section.settings_only)
     ]
-    return [
-        (section, blocks)
-        for section, blocks in section_blocks
-        if blocks or not (section.hide_empty or evidence.repeats)
-    ]
+    return [(section, blocks) for section, blocks in section_blocks if blocks]
+
+
+def sections_by_part(
+    evidence: Evidence,
+) -> dict[Part, list[tuple[Section, tuple[Block, ...]]]]:
+    """The sections of each part of the page."""
+    found = sections(evidence)
+    return {
+        part: [entry for entry in found if entry[0].part == part]
+        for part in ("evidence", "appendix")
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -40,8 +40,15 @@ class Entry:
 
     href: str
     name: str
+    title: str
+    last: float | None
+    """The time of the last record, in seconds since 1970."""
+    date: str
+    parts: list[str]
+    """The ablations that a joint report joins."""
     source: str
     banners: list[str]
+    warnings: list[str]
     facts: dict[str, str]
     tasks: list[str]
     methods: list[str]
@@ -53,6 +60,19 @@ class Entry:
     def tally(self) -> str:
         """The number of comparisons with each outcome; empty without comparisons."""
         return verdicts.outcome_tally(verdict["outcome"] for verdict in self.verdicts)
+
+
+def in_order(entries: Sequence[Entry]) -> list[Entry]:
+    """The entries, newest first; the parts of a joint report follow it."""
+    newest_first = sorted(entries, key=lambda entry: -(entry.last or 0.0))
+    by_name = {entry.name: entry for entry in newest_first}
+    parts = {name for entry in newest_first for name in entry.parts}
+    return [
+        member
+        for entry in newest_first
+        if entry.name not in parts
+        for member in (entry, *(by_name[name] for name in entry.parts if name in by_name))
+    ]
 
 
 PageState = tuple[int, int, int] | None
@@ -105,20 +125,24 @@ def render_index(
     """The index's HTML, with a list of the ablations without an entry."""
     return document(
         "index.html.j2",
-        [script("page.js")],
+        [script("page.js"), script("tables.js")],
         name=f"Reports in {runs.resolve().name}",
         banners=(),
-        entries=[entry for entry in reports.values() if entry is not None],
+        entries=in_order([entry for entry in reports.values() if entry is not None]),
+        parts={name for entry in reports.values() if entry is not None for name in entry.parts},
         comparisons=pages,
         unreported=[name for name, entry in reports.items() if entry is None],
-        open_verdicts=verdicts.OPEN_VERDICTS,
         signs=verdicts.SIGNS,
     )
 
 
 def _entry(path: Path, ablation: str) -> Entry | None:
     summary = _summary(path)
-    return None if summary is None else Entry(href=f"{quote(ablation)}/{REPORT}", **summary)
+    names = {field.name for field in fields(Entry)} - {"href"}
+    # A page of another version of the harness has another summary.
+    if summary is None or set(summary) != names:
+        return None
+    return Entry(href=f"{quote(ablation)}/{REPORT}", **summary)
 
 
 def _summary(path: Path) -> dict[str, Any] | None:

@@ -7,48 +7,69 @@ from collections.abc import Iterable
 from reports.evidence import Evidence
 from reports.kit.blocks import Block, Section
 from reports.kit.palette import method_styles
-from reports.page import configuration, notes, scores, verdicts
-from reports.page.contents import sections
+from reports.page import configuration, notes, scores, status, verdicts
+from reports.page.contents import sections_by_part
 from reports.page.document import figures_document, slug
-from reports.page.summary import facts, source_text, summary
+from reports.page.summary import facts, summary, title
+
+OPEN_TASKS = 2
+"""The most tasks whose tables stand open; of more tasks an overview does."""
 
 
 def render(evidence: Evidence) -> str:
     """The page's HTML."""
     manifest = evidence.manifest
     styles = method_styles(evidence.methods)
-    table = scores.verdict_table(evidence)
-    anchored_sections = [
-        (section, _anchor_blocks(section, blocks)) for section, blocks in sections(evidence)
-    ]
+    state = status.evidence_progress(evidence)
+    parts = {
+        name: [(section, _anchor_blocks(section, blocks)) for section, blocks in group]
+        for name, group in sections_by_part(evidence).items()
+    }
     panels = [
-        panel for _, blocks in anchored_sections for _, block in blocks for panel in block.panels
+        panel
+        for group in parts.values()
+        for _, blocks in group
+        for _, block in blocks
+        for panel in block.panels
     ]
     return figures_document(
         "report.html.j2",
         panels,
-        name=manifest.name,
+        name=title(manifest),
+        ablation=manifest.name,
         summary=summary(evidence),
-        source=source_text(manifest.source),
         banners=evidence.result.banners,
+        warnings=status.banners(evidence, state),
+        state=state,
+        reach=status.reach(evidence),
+        subject=verdicts.subject(manifest),
         facts=facts(evidence),
-        alpha=f"{manifest.alpha:g}",
-        sequential=evidence.sequential,
-        budget=manifest.budget,
-        unit=manifest.unit,
+        family=manifest.family,
+        tables=[
+            (
+                evidence.task_label(task),
+                verdicts.findings(evidence.comparisons(task)),
+                scores.verdict_display(
+                    scores.verdict_table(evidence, task), styles, manifest.baseline
+                ),
+            )
+            for task in evidence.tasks
+        ],
+        reading=scores.reading(evidence),
+        overview=scores.overview_display(evidence, styles)
+        if len(evidence.tasks) > OPEN_TASKS
+        else None,
         verdicts=verdicts.task_verdicts(evidence),
         comparison_count=len(evidence.result.comparisons),
         open_verdicts=verdicts.OPEN_VERDICTS,
         signs=verdicts.SIGNS,
         styles=styles,
-        tally=verdicts.outcome_tally(c.verdict.outcome for c in evidence.result.comparisons),
-        overview=scores.overview_display(table, styles) if len(evidence.tasks) > 1 else None,
-        scores=scores.verdict_display(table, styles, manifest.unit),
         gaps=notes.gaps(evidence),
         failures=notes.failures(evidence),
         versions=notes.versions(evidence),
-        sections=anchored_sections,
+        parts=parts,
         command=manifest.command,
+        dashboard=f"optuna-dashboard {manifest.storage}",
         methods=configuration.method_cards(evidence),
         split_facts=configuration.data_table(evidence),
         configuration=configuration.configuration_table(evidence),

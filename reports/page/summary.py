@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from harness.config import Criterion
-from harness.storage.manifest import Source
+from harness.storage.manifest import Manifest, Source
 from reports.evidence import POINTS, Evidence
 from reports.kit import display
-from reports.page import notes
+from reports.page import notes, status
 
 CRITERIA: dict[Criterion, str] = {
     "metric": "the first metric, ties by the loss on the labels",
     "loss": "the loss on the labels",
 }
 """Each criterion of a selection in words."""
+MOST_NAMES = 4
+"""The most methods or tasks that a title names."""
 
 
 def summary(evidence: Evidence) -> dict[str, Any]:
     """The summary that lies in the report's page and makes its entry in the index; plain JSON values."""
+    state = status.evidence_progress(evidence)
     return {
         "name": evidence.manifest.name,
+        "title": title(evidence.manifest),
+        "last": None if state.last is None else state.last.timestamp(),
+        "date": state.date,
+        "parts": [name for name in evidence.manifest.repeats if name is not None],
+        "warnings": status.banners(evidence, state),
         "source": source_text(evidence.manifest.source),
         "banners": list(evidence.result.banners),
         "facts": facts(evidence),
@@ -41,6 +50,29 @@ def summary(evidence: Evidence) -> dict[str, Any]:
     }
 
 
+def title(manifest: Manifest) -> str:
+    """The methods and tasks of a study, and its data, in a few words."""
+    methods = sorted(
+        {method for studies in manifest.studies.values() for method in studies},
+        key=lambda method: (method == manifest.baseline, method),
+    )
+    names = _listed(methods, "methods")
+    tasks = _listed([task.upper() for task in manifest.studies], "tasks")
+    repeats = f", {len(manifest.repeats)} repeats" if manifest.is_joint else ""
+    if manifest.repeat is not None:
+        repeats = f", repeat {manifest.repeat + 1}"
+    return f"{names} on {tasks}, {manifest.preset}{repeats}"
+
+
+def _listed(names: Sequence[str], kind: str) -> str:
+    """A few names in words, or the number of many."""
+    if len(names) > MOST_NAMES:
+        return f"{len(names)} {kind}"
+    if len(names) < 2:
+        return "".join(names) or f"no {kind}"
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def source_text(source: Source) -> str:
     """The kind of a source, with its folder if it has a folder."""
     return f"{source.kind}, {source.folder}" if source.folder else source.kind
@@ -49,29 +81,35 @@ def source_text(source: Source) -> str:
 def facts(evidence: Evidence) -> dict[str, str]:
     """The design of the ablation by name: preset, protocol, budget, comparisons."""
     manifest = evidence.manifest
-    search_seeds = ", ".join(str(seed) for seed in manifest.search_seeds) or "none"
-    seeds = str(len(manifest.report_seeds))
-    level = f"{len(manifest.family)} at level {manifest.alpha:g}"
     config = manifest.config
-    if config.protocol.unit == "methods":
-        return {
-            "preset": manifest.preset,
-            "students": manifest.students,
-            "protocol": manifest.protocol,
-            "trials of each method": f"at most {manifest.trials}, until decided"
-            if evidence.sequential
-            else str(manifest.trials),
-            "budget of a tuner": f"{config.protocol.budget} trials",
-            "selection by": CRITERIA[config.search.criterion],
-            "comparisons": f"{level}, split evenly" if evidence.sequential else f"{level}, Holm",
-        }
-    return {
+    seeds = str(len(manifest.report_seeds))
+    trials = str(manifest.trials)
+    design = {
+        "data": source_text(manifest.source),
         "preset": manifest.preset,
         "students": manifest.students,
         "protocol": manifest.protocol,
-        "trials of each method": str(manifest.trials),
-        "search seeds": search_seeds,
-        "selection by": CRITERIA[config.search.criterion],
-        "report seeds": f"at most {seeds}, until decided" if evidence.sequential else seeds,
-        "comparisons": f"{level}, split evenly" if evidence.sequential else f"{level}, Holm",
     }
+    if config.protocol.unit == "methods":
+        if evidence.sequential:
+            trials = f"at most {trials}, until decided"
+        budget = config.protocol.budget
+        design |= {
+            "trials of each method": trials,
+            "budget of a tuner": f"{budget} trial{'' if budget == 1 else 's'}",
+        }
+    else:
+        if manifest.is_joint:
+            seeds = str(config.protocol.seeds)
+        design |= {
+            "trials of each search": trials,
+            "runs of each trial": str(config.search.seeds),
+            "report seeds": f"at most {seeds}, until decided" if evidence.sequential else seeds,
+        }
+    if manifest.is_joint:
+        design["repeats"] = str(config.protocol.repeats)
+    design["selection by"] = CRITERIA[config.search.criterion]
+    if manifest.family:
+        rule = "split evenly" if evidence.sequential else "Holm"
+        design["comparisons"] = f"{len(manifest.family)} at level {manifest.alpha:g}, {rule}"
+    return design

@@ -1,13 +1,15 @@
-"""The comparisons of each task, and their outcomes as words and signs."""
+"""The verdicts in short: one system of marks, what a verdict is about, and a line for each task."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.analysis.compare import Comparison
-from reports.evidence import Evidence
+from harness.stats import wording
+from harness.storage.manifest import Manifest
+from reports.evidence import POINTS, Evidence
 
 SIGNS = {
     "better": "\N{BLACK UP-POINTING TRIANGLE}",
@@ -15,10 +17,20 @@ SIGNS = {
     "equivalent": "\N{ALMOST EQUAL TO}",
     "not decided": "\N{WHITE CIRCLE}",
 }
-"""The sign of each outcome, for places too small for the word."""
+"""The mark of each outcome, the same in every table and figure."""
 
-OPEN_VERDICTS = 8
-"""The most verdicts that a page shows open; more verdicts are folded by task."""
+MOST_NAMES = 6
+"""The most undecided methods of a task that the headline names; it counts more of them."""
+OPEN_VERDICTS = 3
+"""The most verdicts whose whole sentences stand open below the table."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A line of the headline: the outcome, and the sentence that names the methods."""
+
+    outcome: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,64 @@ def task_verdicts(evidence: Evidence) -> tuple[TaskVerdicts, ...]:
         for task in evidence.tasks
     )
     return tuple(group for group in groups if group.comparisons)
+
+
+def findings(comparisons: Sequence[Comparison]) -> list[Finding]:
+    """The lines for one task's comparisons: every winner and loser by name."""
+    if len(comparisons) == 1:
+        return [Finding(comparisons[0].verdict.outcome, _sentence(comparisons[0]))]
+    lines = []
+    for outcome in SIGNS:
+        names: dict[str, list[Comparison]] = {}
+        for comparison in comparisons:
+            if comparison.verdict.outcome == outcome:
+                names.setdefault(comparison.baseline, []).append(comparison)
+        lines += [Finding(outcome, _group(outcome, group)) for group in names.values()]
+    return lines
+
+
+def _sentence(comparison: Comparison) -> str:
+    """One comparison's verdict as a sentence with its number."""
+    method, baseline, task = comparison.method, comparison.baseline, comparison.task
+    points = wording.unsigned_points(abs(comparison.difference.mean), POINTS)
+    margin = wording.unsigned_points(comparison.margin, POINTS)
+    match comparison.verdict.outcome:
+        case "not decided":
+            return f"Whether {method} is better or worse than {baseline} on {task} is not decided."
+        case "equivalent":
+            return f"{method} and {baseline} are equivalent on {task}, within {margin}."
+        case outcome:
+            return f"{method} is {outcome} than {baseline} on {task}, by {points}."
+
+
+def _group(outcome: str, group: Sequence[Comparison]) -> str:
+    """The comparisons of a task with one outcome and one baseline, by the size of the difference."""
+    ordered = sorted(group, key=lambda comparison: -comparison.difference.mean)
+    names = [comparison.method for comparison in ordered]
+    task, baseline = ordered[0].task, ordered[0].baseline
+    listed = ", ".join(names)
+    match outcome:
+        case "not decided":
+            if len(names) > MOST_NAMES:
+                listed = f"{len(names)} methods"
+            return f"Not decided on {task}, against {baseline}: {listed}."
+        case "equivalent":
+            margin = wording.unsigned_points(ordered[0].margin, POINTS)
+            return f"Equivalent to {baseline} on {task}, within {margin}: {listed}."
+        case _:
+            return f"{outcome.capitalize()} than {baseline} on {task}: {listed}."
+
+
+def subject(manifest: Manifest) -> str:
+    """What the verdicts are about, in one sentence."""
+    if manifest.budget is None:
+        return (
+            "About these two settings of each comparison, which one search each found, over new seeds "
+            "with this teacher. Another search finds other settings."
+        )
+    trials = f"{manifest.budget} trial{'' if manifest.budget == 1 else 's'}"
+    reach = manifest.replication or "searches with this teacher"
+    return f"About methods that are tuned with {trials} each, over new {reach}."
 
 
 def outcome_tally(outcomes: Iterable[str]) -> str:

@@ -249,4 +249,5 @@ SECTION = Section(
         "runs."
     ),
     maker=by_task(differences_block),
+    part="evidence",
 )

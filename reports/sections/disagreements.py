@@ -192,4 +192,5 @@ SECTION = Section(
         "do two seeds of one method. Nothing in this section is a test."
     ),
     maker=by_task(disagreements_block),
+    part="evidence",
 )

@@ -64,5 +64,5 @@ SECTION = Section(
         "interval covers the change of settings from repeat to repeat."
     ),
     maker=by_task(repeats_block),
-    hide_empty=True,
+    part="evidence",
 )

@@ -155,5 +155,6 @@ SECTION = Section(
         "seed, the baseline's run on the left. Lines that mostly rise speak for the method."
     ),
     maker=by_task(seeds_block),
+    part="evidence",
     settings_only=True,
 )

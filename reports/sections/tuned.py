@@ -250,5 +250,5 @@ SECTION = Section(
         "a pool cannot separate them."
     ),
     maker=by_task(tuned_block),
-    hide_empty=True,
+    part="evidence",
 )

@@ -181,6 +181,7 @@ for (const plot of document.querySelectorAll(".plot")) {
     numbers.append(box);
   }, { once: true });
   caption.after(tools(
+    label,
     button("PNG", `Save ${label} as PNG`, () => saveFigure(plot, label, "png")),
     button("SVG", `Save ${label} as SVG`, () => saveFigure(plot, label, "svg")),
     button("CSV", `Save the numbers of ${label} as CSV`, async () => save(await numbersOf(plot), fileName(plot, label, "csv"), "text/csv")),

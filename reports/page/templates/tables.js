@@ -111,8 +111,36 @@ function toLatex(table, label) {
   ].join("");
 }
 
+// Puts a text on the clipboard, with its HTML where there is some. Plain http has no clipboard object: there the browser
+// copies a selection.
+async function toClipboard(text, html) {
+  if (navigator.clipboard && window.ClipboardItem) {
+    const parts = { "text/plain": new Blob([text], { type: "text/plain" }) };
+    if (html) parts["text/html"] = new Blob([html], { type: "text/html" });
+    return navigator.clipboard.write([new ClipboardItem(parts)]);
+  }
+  const listener = (event) => {
+    event.preventDefault();
+    event.clipboardData.setData("text/plain", text);
+    if (html) event.clipboardData.setData("text/html", html);
+  };
+  document.addEventListener("copy", listener, { once: true });
+  if (document.execCommand("copy")) return undefined;
+  document.removeEventListener("copy", listener);
+  throw new Error("no access to the clipboard");
+}
+
+async function copyText(label, text, html) {
+  try {
+    await toClipboard(text, html);
+    say(`Copied ${label}`);
+  } catch (error) {
+    say(`The browser refused to copy ${label} (${error.message})`);
+  }
+}
+
 // Copies a table as HTML for documents and spreadsheets, and as text with tabs.
-async function copy(table, label) {
+function copy(table, label) {
   const cells = (row) => [...row.cells].map(withoutGlyph);
   const rows = [table.tHead.rows[0], ...rowsOf(table)].map(cells);
   const plain = rows.map((row) => row.join("\t")).join("\n");
@@ -121,16 +149,11 @@ async function copy(table, label) {
     const line = plainTable.insertRow();
     for (const text of row) line.insertCell().textContent = text;
   }
-  const item = new ClipboardItem({
-    "text/plain": new Blob([plain], { type: "text/plain" }),
-    "text/html": new Blob([plainTable.outerHTML], { type: "text/html" }),
-  });
-  try {
-    await navigator.clipboard.write([item]);
-    say(`Copied ${label}`);
-  } catch (error) {
-    say(`The browser refused to copy (${error.message}); the CSV button saves the table.`);
-  }
+  return copyText(label, plain, plainTable.outerHTML);
+}
+
+for (const text of document.querySelectorAll("[data-copy]")) {
+  text.before(button("Copy", `Copy ${text.dataset.copy}`, () => copyText(text.dataset.copy, text.textContent)));
 }
 
 // Numbers come by value and before texts; missing values come last in either direction.
@@ -189,11 +212,25 @@ function search(table, label) {
   return [field, count];
 }
 
-function tools(...controls) {
-  const group = document.createElement("span");
-  group.className = "tools";
-  group.append(...controls);
-  return group;
+// The controls of a table or figure, in a menu that closes with Escape and on leaving it.
+function tools(label, ...controls) {
+  const menu = document.createElement("details");
+  menu.className = "tools";
+  const summary = document.createElement("summary");
+  summary.textContent = "Save";
+  summary.setAttribute("aria-label", `Save or copy ${label}`);
+  const box = document.createElement("div");
+  box.append(...controls);
+  menu.append(summary, box);
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return;
+    menu.open = false;
+    summary.focus();
+  });
+  menu.addEventListener("focusout", (event) => {
+    if (!menu.contains(event.relatedTarget)) menu.open = false;
+  });
+  return menu;
 }
 
 for (const box of document.querySelectorAll(".table")) {
@@ -201,8 +238,9 @@ for (const box of document.querySelectorAll(".table")) {
   const title = box.querySelector(".label");
   const label = visibleText(title);
   sortable(table);
+  if ("search" in box.dataset) title.append(...search(table, label));
   title.append(tools(
-    ...("search" in box.dataset ? search(table, label) : []),
+    label,
     button("Copy", `Copy ${label}`, () => copy(table, label)),
     button("CSV", `Save ${label} as CSV`, () => save(toCsv(table), fileName(box, label, "csv"), "text/csv")),
     button("Markdown", `Save ${label} as Markdown`, () => save(toMarkdown(table), fileName(box, label, "md"), "text/markdown")),

@@ -229,5 +229,6 @@ SECTION = Section(
         "a fixed effect only of these tasks."
     ),
     maker=across_blocks,
+    part="evidence",
     settings_only=True,
 )

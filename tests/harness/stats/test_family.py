@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from harness.stats import holm, minimum_seeds, paired_difference
+from harness.stats import holm, holm_levels, minimum_seeds, paired_difference
 
 
 def test_holm_by_hand() -> None:
@@ -49,3 +50,21 @@ def test_least_seeds_is_the_least_that_can_reject() -> None:
 def test_least_seeds_names_bad_input(comparisons: int, alpha: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         minimum_seeds(comparisons, alpha)
+
+
+def test_levels_of_holm_by_hand() -> None:
+    """Sorted: .005 < .05 / 4 and .01 < .05 / 3 are rejected; .03 > .05 / 2 stops the procedure."""
+    assert holm_levels([0.01, 0.04, 0.03, 0.005], 0.05) == pytest.approx(
+        (0.05 / 3, 0.05 / 2, 0.05 / 2, 0.05 / 4)
+    )
+    assert holm_levels([0.01, 0.02], 0.05) == pytest.approx((0.025, 0.05))
+    assert holm_levels([], 0.05) == ()
+
+
+def test_a_p_value_is_below_its_level_exactly_when_holm_rejects() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(500):
+        p_values = generator.choice([1, 2, 5, 9, 30, 400], generator.integers(1, 8)) / 1000
+        levels = holm_levels(p_values, 0.05)
+        for p, level, adjusted in zip(p_values, levels, holm(p_values), strict=True):
+            assert (p < level) == (adjusted < 0.05)

@@ -11,7 +11,7 @@ from reports.page import index
 
 
 def entries_of(text):
-    return re.findall(r'<a href="([^"]*)">', text.partition("<article")[2])
+    return re.findall(r'<a href="([^"]*)">', text.partition("<tbody")[2])
 
 
 def test_the_index_links_reports_and_names_what_has_none(scribe, tmp_path):
@@ -30,8 +30,9 @@ def test_the_index_links_reports_and_names_what_has_none(scribe, tmp_path):
     assert "a b &amp; &lt;c&gt;" in text
     assert "<li>made by hand</li>" in text
     assert "<li>without</li>" in text
-    assert "alp against finetune on rte: +16.67 points" in text
+    assert "○ alp not decided against finetune on rte: +16.67 points" in text
     assert "DEMO DATA: made up" in text
+    assert '<a href="alp-rte/report.html">alp and finetune on RTE, demo</a>' in text
     assert not [left for left in tmp_path.iterdir() if left.name.startswith(".index")]
 
 
@@ -125,3 +126,25 @@ def test_a_page_that_is_written_again_has_another_state(tmp_path):
     write_whole(report, "later")
     later = index.page_states(tmp_path, ["one", "none"])
     assert [a == b for a, b in zip(states, later, strict=True)] == [False, True, True]
+
+
+def test_new_reports_come_first_and_parts_after_their_joint_report() -> None:
+    def entry(name: str, last: float | None, *parts: str) -> index.Entry:
+        return index.Entry(
+            "", name, name, last, "", list(parts), "demo", [], [], {}, [], [], 0, 0, []
+        )  # fmt: skip
+
+    entries = [
+        entry("r0", 5.0), entry("old", 1.0), entry("joint", 6.0, "r0", "r1", "gone"),
+        entry("r1", 6.0), entry("none", None), entry("new", 9.0),
+    ]  # fmt: skip
+    names = [found.name for found in index.in_order(entries)]
+    assert names == ["new", "joint", "r0", "r1", "old", "none"]
+
+
+def test_a_page_of_another_version_is_named_and_not_linked(scribe, tmp_path):
+    scribe.finished()
+    path = tmp_path / "alp-rte" / "report.html"
+    build_report(scribe.ledger, "alp-rte", path)
+    path.write_text(path.read_text().replace('"warnings"', '"other"', 1))
+    assert index.entries(tmp_path, ["alp-rte"]) == {"alp-rte": None}
