@@ -17,6 +17,7 @@ from harness.runtime.threads import count_threads, limit_pools
 from harness.storage.database import existing_url
 from harness.storage.ledger import Ledger
 from reports.evidence import read_evidence
+from reports.export.comparisons import comparisons_csv
 from reports.export.disagreements import disagreements_csv
 from reports.export.results import results_csv
 from reports.kit.files import is_file_name, write_whole
@@ -44,6 +45,7 @@ def build_report(ledger: Ledger, ablation: str, path: Path) -> AblationResult:
     """
     evidence = read_evidence(ledger, ablation)
     write_whole(companion_path(path, "results.csv"), results_csv(evidence))
+    write_whole(companion_path(path, "comparisons.csv"), comparisons_csv(evidence))
     write_whole(companion_path(path, "disagreements.csv"), disagreements_csv(evidence))
     write_whole(path, render(evidence))
     return evidence.result

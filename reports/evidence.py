@@ -39,8 +39,6 @@ class Evidence:
     discovery_p: Mapping[tuple[str, str, str], float]
     repeats: Mapping[str, tuple[MethodResult, ...]]
     """The results of each repeat by the name of its ablation; empty without repeats of the whole."""
-    spaces: Mapping[tuple[str, str], Mapping[str, str]]
-    """The search space by (task, method): each hyper-parameter's distribution as Optuna prints it."""
 
     @property
     def manifest(self) -> Manifest:
@@ -124,7 +122,6 @@ def read_evidence(ledger: Ledger, ablation: str) -> Evidence:
         texts=_texts(ledger, result),
         discovery_p=false_discovery(result),
         repeats=read_parts(ledger, result.manifest),
-        spaces={(study.task, study.method): _space(ledger, study) for study in result.results},
     )
 
 
@@ -134,9 +131,3 @@ def _texts(ledger: Ledger, ablation: AblationResult) -> dict[str, Mapping[int, t
         if result.report and result.task not in texts:
             texts[result.task] = ledger.texts(result.report[0].record.inputs.split.sha256)
     return texts
-
-
-def _space(ledger: Ledger, result: MethodResult) -> Mapping[str, str]:
-    """The search space of a study; empty for a joint result, which belongs to several studies."""
-    study = ledger.study_manifest(result.study)
-    return {} if study is None else study.space

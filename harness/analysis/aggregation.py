@@ -151,7 +151,7 @@ def false_discovery(result: AblationResult) -> dict[tuple[str, str, str], float]
 def _ranking(result: AblationResult, runs: CompleteRuns) -> Attempt[Ranking]:
     methods, tasks = runs.methods, tuple(runs.seeds)
     if len(methods) < LEAST_METHODS:
-        return Attempt(None, f"ranks take {LEAST_METHODS} methods or more, here are {len(methods)}")
+        return Attempt(None, f"ranks take {LEAST_METHODS} methods or more, not {len(methods)}")
     if not tasks:
         return Attempt(None, "there is no task on which every method finished the same seed")
     task_scores = [
@@ -240,7 +240,7 @@ def _effects(result: AblationResult, scales: Scales) -> Attempt[tuple[CrossTaskE
     tasks = {comparison.task for comparison in result.comparisons}
     if len(tasks) < 2:
         return Attempt(
-            None, f"an effect across tasks takes comparisons on two, here are {len(tasks)}"
+            None, f"an effect across tasks takes comparisons on two or more, not on {len(tasks)}"
         )
     pairs: dict[tuple[str, str], list[Comparison]] = {}
     for comparison in result.comparisons:

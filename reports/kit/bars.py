@@ -1,4 +1,4 @@
-"""Intervals as small drawings in table cells: inline SVG, which needs no script and scales with its cell."""
+"""Intervals as small drawings in table cells: inline SVG that needs no script."""
 
 from __future__ import annotations
 

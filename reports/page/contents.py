@@ -18,14 +18,12 @@ CONTENTS = (
     "across",
     "search",
     "tuning",
-    "space",
     "losses",
     "inside.targets",
     "inside.similarity",
     "inside.states",
     "inside.angles",
     "teacher",
-    "power",
     "cost",
 )
 

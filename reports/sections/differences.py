@@ -1,252 +1,188 @@
-"""Paired differences: each comparison's mean, its intervals and further statistics."""
+"""Differences: each comparison's mean with the interval that decided, and other intervals on request."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from harness.analysis.compare import Comparison
-from harness.stats import PairedEffects
 from reports.evidence import POINTS, Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Section, by_task, panel
 from reports.kit.canvas import blank_figure, marker, safe
+from reports.kit.choices import Choice, add_states
 from reports.kit.display import Columns, JointColumn, Table, number
 from reports.kit.drawing import Drawing
 from reports.kit.palette import Styles
+from reports.page.verdicts import SIGNS
 
-DIFFERENCE_COLUMNS = [
-    "method", "baseline", "mean", "low", "high", "crossed_low", "crossed_high", "seeds",
-    "adjusted_p", "outcome",
+COLUMNS = [
+    "method", "baseline", "mean", "low", "high", "confidence", "single_low", "single_high",
+    "crossed_low", "crossed_high", "runs", "adjusted_p", "equivalence_p", "detectable", "margin",
+    "outcome",
 ]  # fmt: skip
-FIXED_NUMBER_COLUMNS = (
-    "t_low", "t_high", "t_p", "bca_low", "bca_high", "wilcoxon_p", "superiority_low",
-    "superiority_high",
-)  # fmt: skip
-"""Columns of `effects_table` that hold only for a number of seeds that was fixed beforehand."""
-EFFECT_COLUMNS = (
-    "t_p", "normality_p", "bca_low", "bca_high", "wilcoxon_p", "d_z", "rank_biserial", "superiority",
-    "superiority_low", "superiority_high",
-)  # fmt: skip
-"""Columns of `effects_table` on single seeds, which tuned scores do not have."""
+CHOICE = Choice("Intervals", ("what decides", "also unadjusted, and over new examples"))
+MUTED = "#7d8894"
+"""Lines that belong to no method; legible on white and on near-black."""
 
 
 def differences(evidence: Evidence, task: str) -> pd.DataFrame:
-    """One row per comparison, in points: difference, verdict's interval, interval over new examples.
+    """One row per comparison, the greatest difference first; in points.
 
-    `crossed_low` and `crossed_high` are the ends of the interval over new examples. `seeds` counts seeds
-    or trials. The adjusted p value is NaN if seeds were added until a decision. An end of an interval is
-    infinite if too few seeds leave it unbounded, and NaN if there are no predictions to resample.
+    `low` and `high` are the interval of the test that gave the verdict, at the level `1 - confidence`.
+    The `single` interval is that of the same method's test of a difference for this comparison alone,
+    the `crossed` one is over new examples too. Ends are infinite if too few runs leave them unbounded,
+    and NaN if there are no predictions to resample. `detectable` is the smallest difference that is
+    found in four of five cases. P values are adjusted, and NaN where runs were added until a decision.
     """
     rows = []
     for comparison in evidence.comparisons(task):
-        difference, crossed_interval = comparison.difference, comparison.over_examples
-        crossed_ends = (
-            (crossed_interval.low, crossed_interval.high) if crossed_interval else (np.nan, np.nan)
-        )
+        decided, crossed = comparison.decided_by, comparison.over_examples
+        crossed_ends = (crossed.low, crossed.high) if crossed else (np.nan, np.nan)
+        detectable = comparison.detectable_difference
+        tested = comparison.stopping is None
         rows.append(
             (
                 comparison.method,
                 comparison.baseline,
-                POINTS * difference.mean,
+                POINTS * comparison.difference.mean,
+                *(POINTS * end for end in decided.interval),
+                decided.confidence,
                 *(POINTS * end for end in comparison.interval),
                 *(POINTS * end for end in crossed_ends),
-                difference.n,
+                comparison.difference.n,
                 np.nan if comparison.adjusted_p is None else comparison.adjusted_p,
+                comparison.equivalence_p if tested else np.nan,
+                np.nan if detectable is None else POINTS * detectable,
+                POINTS * comparison.margin,
                 comparison.verdict.outcome,
             )
         )
-    return pd.DataFrame(rows, columns=pd.Index(DIFFERENCE_COLUMNS))
+    frame = pd.DataFrame(rows, columns=pd.Index(COLUMNS))
+    return frame.sort_values("mean", ascending=False, kind="stable", ignore_index=True)
 
 
-def effects_table(
-    comparisons: Iterable[Comparison], discovery_p: Mapping[tuple[str, str, str], float]
-) -> pd.DataFrame:
-    """One row per comparison: further statistics of its differences; ends of intervals in points.
+def forest_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
+    """A row per comparison: the interval that decided, the margin as a band. From `differences`.
 
-    `superiority` is in percent. A cell is NaN if its statistic needs a spread, a margin or a fixed
-    number of seeds, and the comparison has none. `discovery_p` is `Evidence.discovery_p`.
+    In the second state of `CHOICE` the other two intervals lie below it.
     """
-    rows = []
-    for comparison in comparisons:
-        names = (comparison.task, comparison.method, comparison.baseline)
-        row = _effects(comparison) | {"discovery_p": discovery_p.get(names)}
-        if comparison.stopping is not None:
-            row |= dict.fromkeys(FIXED_NUMBER_COLUMNS)
-        head = {
-            "method": comparison.method,
-            "baseline": comparison.baseline,
-            "pairs": comparison.difference.n,
-        }
-        rows.append(head | {k: np.nan if value is None else value for k, value in row.items()})
-    return pd.DataFrame(rows)
-
-
-def _effects(comparison: Comparison) -> dict[str, float | None]:
-    difference, equivalence = comparison.difference, comparison.equivalence
-    effects = dict.fromkeys(EFFECT_COLUMNS)
-    return {
-        "holm_p": comparison.adjusted_p,
-        "t_low": POINTS * difference.t_interval.low,
-        "t_high": POINTS * difference.t_interval.high,
-        **(effects if comparison.effects is None else _seed_effects(comparison.effects)),
-        "detectable": None
-        if comparison.detectable_difference is None
-        else POINTS * comparison.detectable_difference,
-        "margin": POINTS * comparison.margin,
-        "equivalence_p": None if equivalence is None else comparison.equivalence_p,
-    }
-
-
-def _seed_effects(effects: PairedEffects) -> dict[str, float | None]:
-    bca = effects.bca_interval
-    return {
-        "t_p": effects.t_p_value,
-        "normality_p": effects.normality_p_value,
-        "bca_low": None if bca is None else POINTS * bca.low,
-        "bca_high": None if bca is None else POINTS * bca.high,
-        "wilcoxon_p": effects.wilcoxon_p_value,
-        "d_z": effects.d_z,
-        "rank_biserial": effects.rank_biserial,
-        "superiority": 100 * effects.superiority,
-        "superiority_low": 100 * effects.superiority_interval.low,
-        "superiority_high": 100 * effects.superiority_interval.high,
-    }
-
-
-def effects_display(frame: pd.DataFrame, styles: Styles, is_tuned: bool = False) -> Table:
-    """Print `effects_table`. Tuned scores (`is_tuned`) have no columns on single seeds."""
-    columns: Columns = {
-        "method": ("method", None),
-        "baseline": ("against", None),
-        "pairs": ("trials" if is_tuned else "pairs", number(0)),
-        "holm_p": ("p (Holm)", number(3)),
-        "discovery_p": ("p (Benjamini-Hochberg)", number(3)),
-        "t_low": ("t interval, points", _interval("t_high")),
-        "t_p": ("t test, p", number(3)),
-        "normality_p": ("normality, p", number(3)),
-        "bca_low": ("BCa interval, points", _interval("bca_high")),
-        "wilcoxon_p": ("signed ranks, p", number(3)),
-        "d_z": ("d_z", number(2)),
-        "rank_biserial": ("rank-biserial", number(2)),
-        "superiority": ("chance to win on another seed, %", _WINS),
-        "detectable": ("found in 4 of 5 cases, points", number(2)),
-        "margin": ("margin, points", number(1)),
-        "equivalence_p": ("equivalence, adjusted p", number(3)),
-    }
-    if is_tuned:
-        columns = {name: of for name, of in columns.items() if name not in EFFECT_COLUMNS}
-    title = f"Further statistics of each difference, over {'trials' if is_tuned else 'seeds'}"
-    return display.table(title, frame, columns, styles)
-
-
-def _interval(high: str) -> JointColumn:
-    return JointColumn((high,), ("low", "high"), display.interval_text)
-
-
-_WINS = JointColumn(
-    ("superiority_low", "superiority_high"),
-    ("estimate", "low", "high"),
-    lambda share, low, high: f"{share:.0f} ({low:.0f} to {high:.0f})",
-)
-
-
-def forest_figure(frame: pd.DataFrame, styles: Styles, is_tuned: bool = False) -> Drawing:
-    """A row per comparison: the difference with its two intervals. From `differences`.
-
-    `is_tuned` says that the differences are those of tuned scores.
-    """
-    figure = blank_figure(height=110 + 70 * len(frame), y_title=None)
-    labels = []
-    for y, row in enumerate(frame.to_dict("records")):
+    figure = blank_figure(height=110 + 34 * len(frame), y_title=None)
+    margin = float(frame["margin"].iloc[0])
+    figure.add_shape(
+        type="rect", x0=-margin, x1=margin, xref="x", y0=0, y1=1, yref="paper", layer="below",
+        line={"width": 1, "dash": "dot", "color": MUTED}, fillcolor="rgba(125,136,148,0.18)",
+    )  # fmt: skip
+    figure.add_vline(x=0, line_width=1, line_dash="solid", line_color=MUTED)
+    traces: list[dict[str, Any]] = []
+    shown: list[list[dict[str, Any]]] = [[], []]
+    rows = frame.to_dict("records")
+    for y, row in enumerate(rows):
         style = styles[row["method"]]
-        labels.append(f"{safe(row['method'])}<br>vs {safe(row['baseline'])}")
-        for low, high, offset, width, dash in (
-            (row["low"], row["high"], 0.0, 5, "solid"),
-            (row["crossed_low"], row["crossed_high"], 0.25, 2, "dot"),
+        for name, offset, width, dash in (
+            ("", 0.0, 5, "solid"),
+            ("single_", 0.22, 2, "solid"),
+            ("crossed_", 0.34, 2, "dot"),
         ):
-            if np.isfinite([low, high]).all():
-                figure.add_scatter(
-                    x=[low, high], y=[y + offset] * 2, mode="lines", hoverinfo="skip",
-                    line={"color": style.colour, "width": width, "dash": dash},
-                )  # fmt: skip
-        figure.add_scatter(
-            x=[row["mean"]], y=[y], mode="markers", marker=marker(style, 13), hoverinfo="text",
-            hovertext=[_difference_text(row, is_tuned)],
+            ends = [row[f"{name}low"], row[f"{name}high"]]
+            if not np.isfinite(ends).all():
+                continue
+            traces.append(
+                {
+                    "type": "scatter", "y": [y + offset] * 2, "mode": "lines", "hoverinfo": "skip",
+                    "line": {"color": style.colour if not name else MUTED, "width": width, "dash": dash},
+                }
+            )  # fmt: skip
+            for state, values in enumerate(shown):
+                values.append({"x": ends if not name or state else [None, None]})
+        traces.append(
+            {
+                "type": "scatter", "y": [y], "mode": "markers", "marker": marker(style, 11),
+                "hoverinfo": "text", "hovertext": [_hover_text(row)],
+            }
         )  # fmt: skip
-    figure.add_vline(x=0, line_width=1, line_dash="dash", line_color="#888888")
+        for values in shown:
+            values.append({"x": [row["mean"]]})
+    add_states(figure, traces, shown, 0)
+    labels = [f"{SIGNS[row['outcome']]} {safe(row['method'])}" for row in rows]
     figure.update_yaxes(
         tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.4, -0.6]
     )
     ends = frame[["mean", "low", "high", "crossed_low", "crossed_high"]].to_numpy()
-    finite_ends = np.append(ends[np.isfinite(ends)], 0.0)
-    margin = 0.05 * float(np.ptp(finite_ends)) or 1.0
+    finite_ends = np.append(ends[np.isfinite(ends)], [-margin, margin])
+    space = 0.05 * float(np.ptp(finite_ends))
+    baselines = " or ".join(dict.fromkeys(map(safe, frame["baseline"])))
     figure.update_xaxes(
-        title_text="difference, points",
-        range=[float(finite_ends.min()) - margin, float(finite_ends.max()) + margin],
+        title_text=f"difference to {baselines}, points",
+        range=[float(finite_ends.min()) - space, float(finite_ends.max()) + space],
     )
     return figure
 
 
-def _difference_text(row: Mapping[Hashable, Any], is_tuned: bool) -> str:
-    draws, unit = ("searches", "trials") if is_tuned else ("seeds", "seeds")
-    lines = [f"{safe(row['method'])} vs {safe(row['baseline'])}: {row['mean']:+.2f} points"]
-    for name, ends in (
-        ("verdict's test", (row["low"], row["high"])),
-        (f"over {draws} and examples", (row["crossed_low"], row["crossed_high"])),
-    ):
-        lines.append(f"{name}: {_ends_text(ends)}")
-    p = "" if np.isnan(row["adjusted_p"]) else f", adjusted p = {row['adjusted_p']:.3g}"
-    return "<br>".join([*lines, f"n = {row['seeds']} {unit}{p}"])
+def _hover_text(row: Mapping[Hashable, Any]) -> str:
+    lines = [
+        f"{safe(row['method'])} against {safe(row['baseline'])}: {row['mean']:+.2f} points, "
+        f"{row['outcome']}",
+        f"decides: {100 * row['confidence']:.4g} % {display.interval_text(row['low'], row['high'])}",
+        f"alone: {display.interval_text(row['single_low'], row['single_high'])}",
+        f"over new examples: {display.interval_text(row['crossed_low'], row['crossed_high'])}",
+    ]
+    return "<br>".join(lines)
 
 
-def _ends_text(ends: Sequence[float]) -> str:
-    if np.isnan(ends).any():
-        return "no predictions stored"
-    return display.interval_text(*ends)
+def differences_display(frame: pd.DataFrame, styles: Styles, unit: str) -> Table:
+    """Print `differences`; a column that has no number is left out."""
+    columns: Columns = {
+        "method": ("method", None),
+        "baseline": ("against", None),
+        "crossed_low": ("over new examples, points", _CROSSED),
+        "adjusted_p": ("p, adjusted", display.p_text),
+        "equivalence_p": ("p of equivalence, adjusted", display.p_text),
+        "detectable": ("found in 4 of 5 cases, points", number(2)),
+        "runs": (f"{unit}s", number(0)),
+    }
+    has_numbers = {name: frame[name].notna().any() for name in columns}
+    columns = {name: column for name, column in columns.items() if has_numbers[name]}
+    return display.table("Further numbers of each difference", frame, columns, styles)
+
+
+_CROSSED = JointColumn(("crossed_high",), ("low", "high"), display.interval_text)
 
 
 def differences_block(evidence: Evidence, task: str, styles: Styles) -> Block:
-    """The task's comparisons as a forest plot, and a table of further statistics."""
+    """The task's comparisons as a forest plot, and a table of further numbers."""
     frame = differences(evidence, task)
     if frame.empty:
         return Block("")
     alt = "; ".join(
         f"{row['method']} minus {row['baseline']}: {row['mean']:+.2f} points, "
-        f"{display.interval_text(row['low'], row['high'])}"
+        f"{display.interval_text(row['low'], row['high'])}, {row['outcome']}"
         for row in frame.to_dict("records")
     )
-    is_tuned = any(result.tuned is not None for result in evidence.results(task))
-    kind = "Differences of tuned" if is_tuned else "Mean paired differences in"
-    caption = f"{kind} {evidence.metric(task)}"
-    forest = panel(caption, alt, forest_figure(frame, styles, is_tuned), frame)
-    effects = effects_table(evidence.comparisons(task), evidence.discovery_p)
-    table = effects_display(effects, styles, is_tuned)
+    caption = f"Differences in {evidence.metric(task)}, with what decides"
+    forest = panel(caption, alt, forest_figure(frame, styles), frame, (), CHOICE)
+    table = differences_display(frame, styles, evidence.manifest.unit)
     return Block(evidence.task_label(task), panels=(forest,), tables=(table,))
 
 
 SECTION = Section(
     anchor="differences",
-    title="Paired differences",
+    title="Differences",
     reading=(
-        "Each row is a method minus its baseline, averaged over paired seeds, or the difference of two "
-        "tuned scores. Right of zero the method scores higher. The thick bar is the interval of the "
-        "verdict's test, for this comparison alone. The dotted bar is the interval over new examples "
-        "too, adjusted for all comparisons: the crossed bootstrap over seeds and examples, or the "
-        "interval of a difference of tuned scores over new searches and new examples."
+        "Each row is a method minus its baseline. The bar is the interval that decided, as in the table "
+        "above, and the band is the margin. Better and worse exclude zero; equivalent lies within the "
+        "band."
     ),
     details=(
-        "A bar is not drawn if too few seeds leave it unbounded, or if there are no stored predictions "
-        "to resample. Two columns of the table decide: p (Holm) and the last column, equivalence "
-        "within the margin that was fixed beforehand. p (Benjamini-Hochberg) bounds the share of false "
-        "findings, not the chance of any false finding. BCa intervals are too narrow for few seeds: "
-        "with ten seeds they cover about 90 %. If seeds or trials were added until a decision, the "
-        "thick bar is the repeated interval, which holds after every look; the dotted bar is not "
-        "corrected for the looks; and the table leaves out the statistics that need a fixed number of "
-        "runs."
+        "The list shows two further intervals: of the same test for this comparison alone (thin), and "
+        "over new examples too, adjusted for all comparisons (dotted). A bar is not drawn if too few "
+        "runs leave it unbounded. Runs that failed on the favoured side take a verdict away, which no "
+        "bar shows. If seeds or trials were added until a decision, the bar is the repeated interval, "
+        "which holds after every look; an equivalence is then decided by the looks, and the dotted bar "
+        "is not corrected for them. Student's t, BCa intervals, signed ranks, effect sizes, the test of "
+        "normality and Benjamini-Hochberg's p are in comparisons.csv beside this page."
     ),
     maker=by_task(differences_block),
     part="evidence",

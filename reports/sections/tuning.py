@@ -26,9 +26,9 @@ BUDGET: display.Columns = {
     "random": ("random trials", number(0)),
     "failed": ("failed trials", number(0)),
     "pruned": ("pruned trials", number(0)),
-    "search_seeds": ("search seeds", number(0)),
+    "search_seeds": ("runs a trial", number(0)),
     "epochs": ("epochs", number(0)),
-    "report_seeds": ("report seeds", number(0)),
+    "report_seeds": ("report runs", number(0)),
 }
 EQUAL_COLUMNS = ("trials", "search_seeds", "epochs")
 """Columns of `budget_table` in which fair searches of all methods are equal."""
@@ -185,35 +185,55 @@ def tuning_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     if not any(result.search for result in evidence.results(task)):
         return Block("")
     budget = budget_table(evidence, task)
-    table = display.table("Budget of each method", budget, BUDGET, styles)
+    tables: tuple[display.Table, ...] = ()
+    notes: list[str] = []
+    if len(budget.drop(columns="method").drop_duplicates()) == 1:
+        notes.append(_budget_text(budget))
+    else:
+        tables = (display.table("Budget of each method", budget, BUDGET, styles),)
     warnings = budget_warnings(budget)
     tuning = read_tuning(evidence, task)
-    notes = (_trials_text(tuning, evidence.manifest.trials), *tuning.gaps)
-    warnings += _few_trials_warnings(tuning)
-    panels = (_panel(tuning, styles, evidence.metric(task)),) if tuning.curves else ()
-    return Block(evidence.task_label(task), notes, tuple(warnings), panels, (table,))
+    notes += [*_trials_text(tuning, evidence.manifest.trials), *tuning.gaps]
+    panels = ()
+    if tuning.curves and not _few_trials(tuning):
+        panels = (_panel(tuning, styles, evidence.metric(task)),)
+    return Block(evidence.task_label(task), tuple(notes), tuple(warnings), panels, tables)
 
 
-def _trials_text(tuning: TaskTuning, trials: int) -> str:
+def _budget_text(budget: pd.DataFrame) -> str:
+    """The budget that all methods have, in one sentence. From `budget_table`."""
+    row = budget.iloc[0]
+    counts = ", ".join(
+        f"{number(0)(row[name])} {heading}"
+        for name, (heading, _) in BUDGET.items()
+        if name != "method" and row[name]
+    )
+    return f"Every method has {counts}."
+
+
+def _trials_text(tuning: TaskTuning, trials: int) -> list[str]:
+    """The trials of the curves, or why there is no figure."""
+    if _few_trials(tuning):
+        least_trials = minimum_curve_trials(tuning.confidence)
+        return [
+            f"No curve: {tuning.random_trials} random trials are too few to bound one from both sides at "
+            f"{100 * tuning.confidence:g} %. It takes at least {least_trials} (--sampler random --trials "
+            f"{least_trials})."
+        ]
     level = f"The band holds at {100 * tuning.confidence:g} %."
     if tuning.random_trials == trials:
-        return f"The curves use all {trials} trials of each method, which were drawn at random. {level}"
-    return (
+        return [
+            f"The curves use all {trials} trials of each method, which were drawn at random. {level}"
+        ]
+    return [
         f"The curves use the first {tuning.random_trials} of {trials} trials of each method, which were "
         f"drawn at random. {level} The sampler chose the other trials by earlier scores, so they are "
         "left out."
-    )
-
-
-def _few_trials_warnings(tuning: TaskTuning) -> list[str]:
-    least_trials = minimum_curve_trials(tuning.confidence)
-    if tuning.random_trials >= least_trials:
-        return []
-    return [
-        f"{tuning.random_trials} random trials are too few to bound a curve from both sides at "
-        f"{100 * tuning.confidence:g} %: it takes at least {least_trials} (--sampler random --trials "
-        f"{least_trials})."
     ]
+
+
+def _few_trials(tuning: TaskTuning) -> bool:
+    return tuning.random_trials < minimum_curve_trials(tuning.confidence)
 
 
 def _panel(tuning: TaskTuning, styles: Styles, metric: str) -> Panel:

@@ -232,9 +232,9 @@ def measured(
 
 
 def section_blocks(evidence: Evidence, anchor: str) -> tuple[Block, ...]:
-    """The blocks that the page has under an anchor."""
-    (blocks,) = (blocks for section, blocks in sections(evidence) if section.anchor == anchor)
-    return blocks
+    """The blocks that the page has under an anchor; none where it leaves the section out."""
+    by_anchor = {section.anchor: blocks for section, blocks in sections(evidence)}
+    return by_anchor.get(anchor, ())
 
 
 def looked_inside(scribe: Scribe, *seen: dict[str, Any], method: str = "alp") -> Evidence:

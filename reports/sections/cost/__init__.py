@@ -1,4 +1,4 @@
-"""Timeline and cost: when runs were trained, what they cost, and the scores for that cost."""
+"""Cost: what runs cost, and the scores for that cost."""
 
 from reports.sections.cost.blocks import SECTION
 

@@ -1,4 +1,4 @@
-"""The blocks of timeline and cost: all runs over time, then the cost of each task's runs."""
+"""Cost: what the runs of each task cost, and the scores for that cost."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import pandas as pd
 from harness.analysis.results import MethodResult
 from reports.evidence import POINTS, Evidence
 from reports.kit import display
-from reports.kit.blocks import Block, Section
+from reports.kit.blocks import Block, Section, by_task
 from reports.kit.display import Columns, number
 from reports.kit.palette import Styles
 from reports.sections.cost.quality import AXES, MEBIBYTE, quality_frame, quality_panel
-from reports.sections.cost.timeline import timeline_block
 
 COST: Columns = {
     "method": ("method", None),
@@ -25,13 +24,6 @@ COST: Columns = {
     "examples_per_second": ("examples/s", number(0)),
     "memory": ("memory of GPU or process, MiB", number(0)),
 }
-
-
-def cost_blocks(evidence: Evidence, styles: Styles) -> Iterable[Block]:
-    """The timeline of all runs, then the cost of each task's runs."""
-    yield timeline_block(evidence, styles)
-    for task in evidence.tasks:
-        yield _cost_block(evidence, task, styles)
 
 
 def cost_table(results: Iterable[MethodResult]) -> pd.DataFrame:
@@ -52,7 +44,7 @@ def cost_table(results: Iterable[MethodResult]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(COST))
 
 
-def _cost_block(evidence: Evidence, task: str, styles: Styles) -> Block:
+def cost_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     """Quality against cost, and a table of costs."""
     results = evidence.results(task)
     table = cost_table(results)
@@ -102,19 +94,16 @@ def _shared_cost(frame: pd.DataFrame) -> tuple[str, ...]:
 
 SECTION = Section(
     anchor="cost",
-    title="Timeline and cost",
+    title="Cost",
     reading=(
-        "Timeline: pale bars are search runs, full bars are report runs or the trials of a pool. Cost: "
-        "means over finished runs. A ring marks a method that no other method surpasses: none is better "
+        "Means over finished runs. A ring marks a method that no other method surpasses: none is better "
         "in score or cost without being worse in the other."
     ),
     details=(
-        "Runs that were trained together divide their time equally. Long times without runs are cut "
-        "out. Bars that overlap are given to different workers, which are processes. "
-        "Memory is the most that any run used; on a CPU it is the memory of "
+        "Runs that were trained together divide their time equally. Memory is the most that any run used; on a CPU it is the memory of "
         "the whole process. Runs that were trained together share the machine: compare seconds only "
         "between runs on the same machine that were grouped in the same way. A method with an open "
         "mark shares its cost with other methods."
     ),
-    maker=cost_blocks,
+    maker=by_task(cost_block),
 )

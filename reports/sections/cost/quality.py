@@ -84,7 +84,7 @@ def quality_figure(frame: pd.DataFrame, cost: str, styles: Styles, metric: str) 
                 f"{row['seconds']:.3g} seconds per run, {row['memory']:.0f} MiB"
             ],
         )  # fmt: skip
-    figure.update_xaxes(title_text=AXES[cost])
+    figure.update_xaxes(title_text=AXES[cost], rangemode="tozero")
     return figure
 
 

@@ -110,7 +110,9 @@ def test_seeds_are_the_blocks_of_a_single_task(ledger: Ledger) -> None:
     assert found.ranking.result.friedman.average_ranks == (2, 2, 2)
     assert found.ranking.result.nemenyi.groups == ((0, 1, 2),)
     assert found.effects.result is None
-    assert found.effects.reason == "an effect across tasks takes comparisons on two, here are 1"
+    assert (
+        found.effects.reason == "an effect across tasks takes comparisons on two or more, not on 1"
+    )
 
 
 def test_incomplete_methods_and_tasks_are_left_out_and_told(ledger: Ledger) -> None:
@@ -136,8 +138,8 @@ def test_incomplete_methods_and_tasks_are_left_out_and_told(ledger: Ledger) -> N
 @pytest.mark.parametrize(
     ("scores", "ranks", "aggregates"),
     [
-        ({"a": {"kd": at(0.5), "alp": at(0.6)}}, "ranks take 3 methods or more, here are 2", ""),
-        ({"a": {"kd": at(0.5)}}, "ranks take 3 methods or more, here are 1", ""),
+        ({"a": {"kd": at(0.5), "alp": at(0.6)}}, "ranks take 3 methods or more, not 2", ""),
+        ({"a": {"kd": at(0.5)}}, "ranks take 3 methods or more, not 1", ""),
         (
             {"a": {name: {1: 0.5} for name in ("kd", "alp", "pkd")}},
             "every method finished one seed only, 1",
@@ -150,10 +152,10 @@ def test_incomplete_methods_and_tasks_are_left_out_and_told(ledger: Ledger) -> N
         ),
         (
             {"a": {"kd": {1: None}}},
-            "ranks take 3 methods or more, here are 0",
+            "ranks take 3 methods or more, not 0",
             "there is no task on which every method finished the same seed",
         ),
-        ({}, "ranks take 3 methods or more, here are 0", "there is no task on which every method"),
+        ({}, "ranks take 3 methods or more, not 0", "there is no task on which every method"),
     ],
 )
 def test_what_cannot_be_said_has_a_reason(

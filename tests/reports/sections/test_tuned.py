@@ -116,17 +116,13 @@ def test_the_page_has_the_sections_that_pools_can_fill(evidence: Evidence) -> No
         "Searches and examples in the uncertainty of each difference",
     ]
     panel = blocks["differences"][0].panels[0]
-    assert panel.caption == "Differences of tuned accuracy"
     (mark,) = [trace for trace in panel.figure.to_figure().data if trace.mode == "markers"]
-    assert "over searches and examples: " in mark.hovertext[0]
-    assert "n = 6 trials" in mark.hovertext[0]
-    (effects,) = blocks["differences"][0].tables
-    headings = [cell.text for cell in effects.headings]
-    assert headings[:5] == [
-        "method", "against", "trials", "p (Holm)", "p (Benjamini-Hochberg)"
-    ]  # fmt: skip
-    assert "chance to win on another seed, %" not in headings
-    assert "nan" not in " ".join(cell.text for row in effects.rows for cell in row)
+    assert "over new examples: " in mark.hovertext[0]
+    (further,) = blocks["differences"][0].tables
+    headings = [cell.text for cell in further.headings]
+    assert headings[:3] == ["method", "against", "over new examples, points"]
+    assert "trials" in headings
+    assert "nan" not in " ".join(cell.text for row in further.rows for cell in row)
 
 
 def test_disagreements_of_pools_are_shares_of_searches(evidence: Evidence) -> None:
@@ -185,4 +181,3 @@ def test_a_page_on_settings_has_no_such_section(evidence: Evidence) -> None:
     results = tuple(replace(result, tuned=None) for result in evidence.result.results)
     settings = replace(evidence, result=replace(evidence.result, results=results))
     assert SECTION.blocks(settings, method_styles(evidence.methods)) == ()
-    assert SECTION.hide_empty

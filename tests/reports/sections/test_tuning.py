@@ -46,12 +46,10 @@ def test_curves_use_the_random_trials_only(scribe):
     assert np.isinf(alp["high"]).all()
     assert frame["method"].unique().tolist() == ["finetune", "alp"]
     shown = block(evidence)
+    assert shown.panels == ()
     assert shown.notes == (
-        "The curves use the first 4 of 6 trials of each method, which were drawn at random. The band "
-        "holds at 95 %. The sampler chose the other trials by earlier scores, so they are left out.",
-    )
-    assert shown.warnings == (
-        "4 random trials are too few to bound a curve from both sides at 95 %: it takes at least 8 "
+        "Every method has 6 trials, 4 random trials, 1 runs a trial, 2 epochs.",
+        "No curve: 4 random trials are too few to bound one from both sides at 95 %. It takes at least 8 "
         "(--sampler random --trials 8).",
     )
 
@@ -60,7 +58,7 @@ def test_all_trials_of_a_random_search_count(scribe):
     own = [0.5 + number / 50 for number in range(8)]
     evidence = search(scribe, 8, {"alp": own, "finetune": own[::-1]})
     shown = block(evidence)
-    assert shown.notes == (
+    assert shown.notes[1:] == (
         "The curves use all 8 trials of each method, which were drawn at random. The band holds at 95 "
         "%.",
     )
@@ -72,12 +70,12 @@ def test_all_trials_of_a_random_search_count(scribe):
 
 
 def test_the_level_is_the_manifests(scribe):
-    scribe.manifest["alpha"] = 0.3
+    scribe.manifest["alpha"] = 0.5
     evidence = search(scribe, 4, RANDOM)
     found = tuning.read_tuning(evidence, "rte")
-    assert found.confidence == 0.7
-    assert {curve.confidence for curve in found.curves.values()} == {0.7}
-    assert "The band holds at 70 %" in block(evidence).notes[0]
+    assert found.confidence == 0.5
+    assert {curve.confidence for curve in found.curves.values()} == {0.5}
+    assert "The band holds at 50 %" in block(evidence).notes[1]
 
 
 def test_the_figure_has_a_band_and_a_line_of_each_method(scribe):
@@ -93,9 +91,13 @@ def test_the_figure_has_a_band_and_a_line_of_each_method(scribe):
     assert line.line.color == STYLES["alp"].colour
     assert line.hovertext[0] == "alp, best of 1: 60.00 (no lower bound, no upper bound)"
     assert line.hovertext[3] == "alp, best of 4: 90.00 (from 50.00, no upper bound)"
-    (panel,) = block(evidence).panels
+
+
+def test_enough_random_trials_are_drawn(scribe):
+    own = [0.5 + number / 50 for number in range(8)]
+    (panel,) = block(search(scribe, 8, {"alp": own, "finetune": own[::-1]})).panels
     assert [name for name, _ in panel.key] == ["finetune", "alp"]
-    assert "alp: best of 4: 90.00 (from 50.00, no upper bound)" in panel.alt
+    assert "alp: best of 8: 64.00 (from " in panel.alt
 
 
 def test_failed_trials_count_and_rank_below_all(scribe):
@@ -160,7 +162,7 @@ def test_too_few_trials_are_said_and_not_drawn(scribe):
         "finetune: all 2 random trials failed.",
         "alp: 2 random trials are too few to bound the curve anywhere.",
     )
-    assert shown.warnings[0].startswith("2 random trials are too few")
+    assert shown.notes[0].startswith("No curve: 2 random trials are too few")
 
 
 def test_the_budget_is_counted_from_the_records(scribe):
@@ -187,7 +189,7 @@ def test_unequal_budgets_are_told(scribe):
     scribe.run("finetune", "search", 0, 1, 0.5, epochs=4)
     assert block(read_evidence(scribe.ledger, "alp-rte")).warnings[:3] == (
         "The methods' searches differ in trials: finetune 1, alp 3.",
-        "The methods' searches differ in search seeds: finetune 2, alp 1.",
+        "The methods' searches differ in runs a trial: finetune 2, alp 1.",
         "The methods' searches differ in epochs: finetune 4, alp 2.",
     )
 

@@ -7,7 +7,7 @@ import pytest
 from harness.storage.ledger import Ledger
 from reports.evidence import read_evidence
 from reports.kit.palette import method_styles
-from reports.sections.cost.blocks import _costs, cost_blocks, cost_table
+from reports.sections.cost.blocks import _costs, cost_block, cost_table
 from reports.sections.cost.quality import quality_frame
 from tests.harness.analysis.test_pools import BASELINE, METHOD, compared
 from tests.reports.conftest import measured
@@ -26,8 +26,7 @@ def test_cost_table_is_per_role(evidence):
 def test_the_blocks_of_a_finished_ablation(scribe: Any) -> None:
     scribe.finished()
     evidence = read_evidence(scribe.ledger, "alp-rte")
-    time, task = cost_blocks(evidence, STYLES)
-    assert time.title == "Timeline"
+    task = cost_block(evidence, "rte", STYLES)
     assert [panel.caption for panel in task.panels] == ["Mean accuracy against seconds per run"]
     # alp's best trial is the second one, whose runs train three seconds, not two.
     assert (
@@ -56,7 +55,7 @@ def test_what_was_trained_together_is_said(scribe: Any) -> None:
     for method in ("alp", "finetune"):
         scribe.run(method, "search", 0, 0, 0.8)
         scribe.run(method, "report", 0, 100, 0.8, provenance={"population": names}, predicted=False)
-    _, task = cost_blocks(read_evidence(scribe.ledger, "alp-rte"), STYLES)
+    task = cost_block(read_evidence(scribe.ledger, "alp-rte"), "rte", STYLES)
     assert task.notes == (
         "Trained together with other methods, so each has an equal share of the common cost and no cost "
         "of its own: all methods.",
@@ -67,7 +66,7 @@ def test_one_method_is_compared_with_none(scribe: Any) -> None:
     scribe.begin()
     scribe.run("alp", "search", 0, 0, 0.8)
     scribe.run("alp", "report", 0, 100, 0.8, predicted=False)
-    _, task = cost_blocks(read_evidence(scribe.ledger, "alp-rte"), STYLES)
+    task = cost_block(read_evidence(scribe.ledger, "alp-rte"), "rte", STYLES)
     assert task.panels == ()
     assert len(task.tables[0].rows) == 2
 
@@ -75,15 +74,13 @@ def test_one_method_is_compared_with_none(scribe: Any) -> None:
 def test_failed_runs_have_no_cost(scribe: Any) -> None:
     scribe.begin()
     scribe.run("alp", "search", 0, 0, 0.0, status="failed", reason="loss is NaN")
-    time, task = cost_blocks(read_evidence(scribe.ledger, "alp-rte"), STYLES)
-    assert not time.is_empty
+    task = cost_block(read_evidence(scribe.ledger, "alp-rte"), "rte", STYLES)
     assert task.is_empty
 
 
 def test_an_empty_ledger_has_no_block(scribe: Any) -> None:
     scribe.begin()
-    blocks = cost_blocks(read_evidence(scribe.ledger, "alp-rte"), STYLES)
-    assert all(block.is_empty for block in blocks)
+    assert cost_block(read_evidence(scribe.ledger, "alp-rte"), "rte", STYLES).is_empty
 
 
 def test_a_pools_trials_cost_once(ledger: Ledger) -> None:
@@ -97,8 +94,7 @@ def test_a_pools_trials_cost_once(ledger: Ledger) -> None:
         ["kd", "trial", 6],
         ["alp", "trial", 5],
     ]
-    time, task = cost_blocks(evidence, method_styles(evidence.methods))
-    assert time.panels[0].numbers.frame["runs"].sum() == 12
+    task = cost_block(evidence, "rte", method_styles(evidence.methods))
     assert [panel.caption for panel in task.panels] == ["Tuned accuracy against seconds per run"]
     assert task.panels[0].numbers.frame["points"].tolist() == pytest.approx(
         [100 * kd.mean, 100 * alp.mean]
