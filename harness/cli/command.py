@@ -185,25 +185,36 @@ def _train(
     refusals: dict[str, str],
 ) -> str:
     """Train the runs without a record, once or in repeats; returns the ablation's name."""
+    from reports.build import RunningPage  # only reports need plotly
+
+    page = RunningPage(ledger, Path(config.out))
     with Claims(ledger) as claims:
         optuna = open_optuna(ledger.url, claims)
-        scheduler = Scheduler(ledger, claims, workers)
+        study: Ablation | JointAblation
+
+        def update() -> None:
+            if study.name:
+                page.update(study.name)
+
+        scheduler = Scheduler(ledger, claims, workers, update)
 
         def ablation(config: StudyConfig, repeat: int | None) -> Ablation:
             return Ablation(config, ledger, claims, optuna, command, repeat)
 
         if config.protocol.repeats == 1:
-            single = ablation(config, None)
-            scheduler.start(single.flow(tasks, refusals, scheduler))
-            scheduler.finish()
-            name = single.name
+            study = ablation(config, None)
+            scheduler.start(study.flow(tasks, refusals, scheduler))
         else:
-            joint = JointAblation(config, ledger, command, refusals)
-            scheduler.start(joint.flow(ablation, tasks, scheduler))
+            study = JointAblation(config, ledger, command, refusals)
+            scheduler.start(study.flow(ablation, tasks, scheduler))
+        try:
             scheduler.finish()
-            name = joint.name
+        except BaseException:
+            if study.name:
+                page.stop(study.name)
+            raise
         optuna.engine.dispose()
-    return name
+    return study.name
 
 
 def replay_run(options: argparse.Namespace) -> int:

@@ -60,7 +60,15 @@ class PreparationWork(Work):
 class Scheduler:
     """The flows of one driver, and the jobs that workers perform for them."""
 
-    def __init__(self, ledger: Ledger, claims: Claims, workers: Workers) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        claims: Claims,
+        workers: Workers,
+        after_results: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`after_results` is called after the results of jobs have been taken up."""
+        self.after_results = after_results
         self.workers = workers
         self.populations = PopulationQueue(ledger, claims, workers)
         self._ready: list[tuple[Flow, Any]] = []
@@ -151,6 +159,7 @@ class Scheduler:
                 with claims:
                     work.end(future)
                 self._queue += work.further()
+            self.after_results()
         elif is_blocked and not self._ready:
             time.sleep(POLL_SECONDS)
         if is_blocked:

@@ -6,10 +6,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 from markupsafe import Markup
 
-REACH = 10.0
-"""A scale ends at so many margins on either side of zero. A bar that goes on has an arrow."""
+REACH, SHARE = 10.0, 0.9
+"""A scale ends at so many margins on either side of zero, or reaches this share of the values if that is
+further. A bar that goes on has an arrow."""
+SPACE = 1.05
+"""A scale reaches so many times as far as its values."""
 LEAST = 1.5
 """The least margins on either side of zero."""
 
@@ -32,8 +36,9 @@ def scale_of(values: Iterable[float], margin: float) -> Scale:
     """The scale for values in points, of which some may be infinite or NaN."""
     finite = [value for value in values if math.isfinite(value)]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
-    least, most = LEAST * margin, REACH * margin
-    return Scale(-min(max(-1.05 * low, least), most), min(max(1.05 * high, least), most), margin)
+    usual = float(np.quantile(np.abs(finite), SHARE)) if finite else 0.0
+    least, most = LEAST * margin, max(REACH * margin, SPACE * usual)
+    return Scale(-min(max(-SPACE * low, least), most), min(max(SPACE * high, least), most), margin)
 
 
 def interval_bar(scale: Scale, mean: float, low: float, high: float) -> Markup:

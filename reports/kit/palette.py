@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Colours that are safe for colour-blind readers (Okabe and Ito, 2008), without black and yellow: each
-is legible on white and on near-black."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#C4709F", "#B97F00", "#2F93CE")
+"""Colours for colour-blind readers: those of Okabe and Ito (2008) without black and yellow, the last
+three darkened. Each has a contrast of at least 3:1 to the page, light or dark."""
 
 SYMBOLS = {
     "circle": "\N{BLACK CIRCLE}",
@@ -46,9 +46,9 @@ def method_styles(methods: Sequence[str]) -> dict[str, Style]:
     symbols = list(SYMBOLS)
     return {
         method: Style(
-            OKABE_ITO[index % len(OKABE_ITO)],
+            COLOURS[index % len(COLOURS)],
             symbols[index % len(symbols)],
-            DASHES[index // len(OKABE_ITO) % len(DASHES)],
+            DASHES[index // len(COLOURS) % len(DASHES)],
         )
         for index, method in enumerate(methods)
     }

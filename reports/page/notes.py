@@ -15,8 +15,6 @@ def gaps(evidence: Evidence) -> list[str]:
     sentences = []
     if not evidence.records():
         sentences.append("No run has finished yet.")
-    if not manifest.family:
-        sentences.append("No comparison was planned: there is no baseline to compare with.")
     sentences += [f"{sentence}." for sentence in evidence.result.gaps]
     for task in evidence.tasks:
         for result in () if manifest.is_joint else evidence.results(task):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from reports.evidence import Evidence
 from reports.kit.blocks import Block, Section
@@ -22,7 +23,10 @@ def render(evidence: Evidence) -> str:
     styles = method_styles(evidence.methods)
     state = status.evidence_progress(evidence)
     parts = {
-        name: [(section, _anchor_blocks(section, blocks)) for section, blocks in group]
+        name: [
+            (section, _anchor_blocks(section, _untitled(evidence, blocks)))
+            for section, blocks in group
+        ]
         for name, group in sections_by_part(evidence).items()
     }
     panels = [
@@ -75,6 +79,12 @@ def render(evidence: Evidence) -> str:
         configuration=configuration.configuration_table(evidence),
         provenance=configuration.provenance_table(evidence),
     )
+
+
+def _untitled(evidence: Evidence, blocks: Iterable[Block]) -> list[Block]:
+    """The blocks; with a single task its name is no title, since the page's title has it."""
+    label = evidence.task_label(evidence.tasks[0]) if len(evidence.tasks) == 1 else None
+    return [replace(block, title="") if block.title == label else block for block in blocks]
 
 
 def _anchor_blocks(section: Section, blocks: Iterable[Block]) -> list[tuple[str, Block]]:

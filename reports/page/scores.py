@@ -81,24 +81,23 @@ def verdict_display(frame: pd.DataFrame, styles: Styles, baseline: str | None) -
     """
     label = f"Scores on {frame['task'].iloc[0]}, {frame['metric'].iloc[0]} in points"
     compared = frame[frame["outcome"].notna()]
-    headings = (Cell("method"), Cell("score ± sd", True, parts=("mean", "sd")))
+    headings = [Cell("method"), Cell("score ± sd", True, parts=("mean", "sd"))]
     if compared.empty:
         rows = (_score_cells(row, styles) for row in frame.to_dict("records"))
-        return Table(label, headings, tuple(rows))
+        return Table(label, tuple(headings), tuple(rows))
     ends = compared[["difference", "low", "high"]].to_numpy().ravel()
     scale = bars.scale_of(ends.tolist(), float(compared["margin"].iloc[0]))
-    headings = (
-        *headings,
+    headings += [
         Cell("verdict"),
         Cell("Δ", True, hint="difference to the baseline, points"),
         Cell("interval", True, parts=("low", "high"), drawing=bars.axis(scale)),
-    )
+    ]
     table_rows = []
     for row in frame.to_dict("records"):
         cells = _score_cells(row, styles)
         table_rows.append((*cells, *_comparison_cells(row, scale, baseline)))
     title = f"{label}, against {_names(compared)}"
-    return Table(title, headings, tuple(table_rows), compact=True)
+    return Table(title, tuple(headings), tuple(table_rows), compact=True)
 
 
 def _names(compared: pd.DataFrame) -> str:

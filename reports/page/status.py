@@ -98,8 +98,7 @@ def banners(evidence: Evidence, state: Progress) -> list[str]:
     elif missing and state.is_finished:
         sentences.append(f"INCOMPLETE:{without}")
     if state.failed and not lost:
-        runs = "run" if state.failed == 1 else "runs"
-        sentences.append(f"FAILED: {state.failed} of {state.ended} {runs} failed.")
+        sentences.append(f"FAILED: {state.failed} of {state.ended} runs failed.")
     if manifest.refused:
         sentences.append(f"REFUSED: {', '.join(manifest.refused)}. The reasons are below.")
     shortage = _shortage(evidence)

@@ -105,8 +105,8 @@ def subject(manifest: Manifest) -> str:
     """What the verdicts are about, in one sentence."""
     if manifest.budget is None:
         return (
-            "About these two settings of each comparison, which one search each found, over new seeds "
-            "with this teacher. Another search finds other settings."
+            "About settings, not methods: the setting that one search found for each method, over new "
+            "seeds with this teacher. Another search finds another setting."
         )
     trials = f"{manifest.budget} trial{'' if manifest.budget == 1 else 's'}"
     reach = manifest.replication or "searches with this teacher"

@@ -110,8 +110,8 @@ def forest_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
     figure.update_yaxes(
         tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.4, -0.6]
     )
-    ends = frame[["mean", "low", "high", "crossed_low", "crossed_high"]].to_numpy()
-    finite_ends = np.append(ends[np.isfinite(ends)], [-margin, margin])
+    all_ends = frame[["mean", "low", "high", "crossed_low", "crossed_high"]].to_numpy()
+    finite_ends = np.append(all_ends[np.isfinite(all_ends)], [-margin, margin])
     space = 0.05 * float(np.ptp(finite_ends))
     baselines = " or ".join(dict.fromkeys(map(safe, frame["baseline"])))
     figure.update_xaxes(

@@ -153,8 +153,8 @@ def _pair_columns(pairs: list[PairTests], alpha: float) -> Columns:
     """The columns of `pair_table`; regression has no McNemar's test."""
     mcnemar_columns: Columns = {
         "discordant": ("discordant examples, median", number(0)),
-        "exact_p": ("McNemar's exact p, median", number(3)),
-        "mid_p": ("McNemar's mid-p, median", number(3)),
+        "exact_p": ("McNemar's exact p, median", display.p_text),
+        "mid_p": ("McNemar's mid-p, median", display.p_text),
         "better": (f"seeds with mid-p < {alpha:g} for the method", number(0)),
         "worse": (f"seeds with mid-p < {alpha:g} against the method", number(0)),
     }
@@ -175,7 +175,7 @@ _METHODS_COLUMNS: Columns = {
     "discordant": ("discordant examples", number(0)),
     "q": ("Cochran's Q", number(2)),
     "df": ("degrees of freedom", number(0)),
-    "p": ("p", number(3)),
+    "p": ("p", display.p_text),
 }
 
 

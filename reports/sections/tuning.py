@@ -194,7 +194,7 @@ def tuning_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     warnings = budget_warnings(budget)
     tuning = read_tuning(evidence, task)
     notes += [*_trials_text(tuning, evidence.manifest.trials), *tuning.gaps]
-    panels = ()
+    panels: tuple[Panel, ...] = ()
     if tuning.curves and not _few_trials(tuning):
         panels = (_panel(tuning, styles, evidence.metric(task)),)
     return Block(evidence.task_label(task), tuple(notes), tuple(warnings), panels, tables)
@@ -216,9 +216,9 @@ def _trials_text(tuning: TaskTuning, trials: int) -> list[str]:
     if _few_trials(tuning):
         least_trials = minimum_curve_trials(tuning.confidence)
         return [
-            f"No curve: {tuning.random_trials} random trials are too few to bound one from both sides at "
-            f"{100 * tuning.confidence:g} %. It takes at least {least_trials} (--sampler random --trials "
-            f"{least_trials})."
+            f"No curve: {tuning.random_trials} random trials are too few to bound one from both "
+            f"sides at {100 * tuning.confidence:g} %. It takes at least {least_trials} (--sampler "
+            f"random --trials {least_trials})."
         ]
     level = f"The band holds at {100 * tuning.confidence:g} %."
     if tuning.random_trials == trials:

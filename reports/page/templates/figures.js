@@ -189,10 +189,10 @@ for (const plot of document.querySelectorAll(".plot")) {
   plotObserver.observe(plot);
 }
 
-// On paper all groups are open and all figures are drawn.
+// On paper the groups of verdicts are open, and all figures of open parts are drawn.
 function showAll() {
-  for (const group of document.querySelectorAll("details.group, details.more")) group.open = true;
-  for (const plot of document.querySelectorAll(".plot")) draw(plot);
+  for (const group of document.querySelectorAll("details.group")) group.open = true;
+  for (const plot of document.querySelectorAll(".plot")) if (plot.checkVisibility()) draw(plot);
 }
 
 addEventListener("beforeprint", showAll);

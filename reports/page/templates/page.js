@@ -32,3 +32,18 @@ const sectionObserver = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: "-15% 0px -80% 0px" });
 for (const section of contents.keys()) sectionObserver.observe(section);
+
+// A link into a closed part opens it.
+function openTarget() {
+  const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!target) return;
+  const closed = [];
+  for (let part = target.closest("details"); part; part = part.parentElement.closest("details")) {
+    if (!part.open) closed.push(part);
+    part.open = true;
+  }
+  if (closed.length) target.scrollIntoView();
+}
+
+addEventListener("hashchange", openTarget);
+openTarget();

@@ -42,7 +42,7 @@ function visibleText(cell) {
 
 function withoutGlyph(cell) {
   const copy = cell.cloneNode(true);
-  for (const glyph of copy.querySelectorAll(".glyph")) glyph.remove();
+  for (const picture of copy.querySelectorAll(".glyph, svg")) picture.remove();
   return visibleText(copy);
 }
 
@@ -61,7 +61,7 @@ function rowsOf(table) {
 
 function toCsv(table) {
   const names = headings(table).flatMap((cell) =>
-    cell.dataset.parts ? cell.dataset.parts.split("|").map((part) => `${visibleText(cell)}: ${part}`) : [visibleText(cell)]);
+    cell.dataset.parts ? cell.dataset.parts.split("|").map((part) => `${withoutGlyph(cell)}: ${part}`) : [withoutGlyph(cell)]);
   const rows = rowsOf(table).map((row) => [...row.cells].flatMap(values));
   const field = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   return [names, ...rows].map((row) => `${row.map(field).join(",")}\n`).join("");
@@ -77,7 +77,7 @@ function toMarkdown(table) {
   const escape = (text) => text.replace(/[\\|`*_[\]<>&#~]/g, (char) => (char === "<" ? "&lt;" : char === "&" ? "&amp;" : `\\${char}`));
   const rows = printedRows(table, (text, strong) => (strong && text ? `**${escape(text)}**` : escape(text)));
   const rule = headings(table).map((cell) => (cell.classList.contains("n") ? "---:" : "---"));
-  const lines = [headings(table).map((cell) => escape(visibleText(cell))), rule, ...rows];
+  const lines = [headings(table).map((cell) => escape(withoutGlyph(cell))), rule, ...rows];
   const note = main.dataset.banner ? `\n${escape(main.dataset.banner)}\n` : "";
   return lines.map((cells) => `| ${cells.join(" | ")} |\n`).join("") + note;
 }
@@ -104,7 +104,7 @@ function toLatex(table, label) {
     main.dataset.banner ? comment(main.dataset.banner) : "",
     comment("Needs the packages booktabs, amssymb and, for quotation marks, fontenc with T1."),
     `\\begin{tabular}{${columns}}\n\\toprule\n`,
-    line(headings(table).map((cell) => latexText(visibleText(cell)))),
+    line(headings(table).map((cell) => latexText(withoutGlyph(cell)))),
     "\\midrule\n",
     ...printedRows(table, write).map(line),
     "\\bottomrule\n\\end{tabular}\n",

@@ -26,8 +26,14 @@ def _range(high: str, digits: int) -> JointColumn:
 
 
 def across_blocks(evidence: Evidence, styles: Styles) -> Iterable[Block]:
-    """Ranks, aggregates and effects across tasks; at the end what is left out, and why."""
+    """Ranks, aggregates and effects across tasks; at the end what is left out, and why.
+
+    Without any of them there is no block.
+    """
     across = evidence.aggregation
+    parts = (across.ranking, across.aggregates, across.effects)
+    if all(part.result is None for part in parts):
+        return
     if across.ranking.result is not None:
         yield _ranks_block(evidence, across.ranking.result, styles)
     if across.aggregates.result is not None:
@@ -75,8 +81,8 @@ def _ranks_block(evidence: Evidence, ranking: Ranking, styles: Styles) -> Block:
         "method": ("method", None),
         "average_rank": ("average rank", number(2)),
         "difference": ("difference from the baseline's rank", number(2)),
-        "holm_p": ("against the baseline, p (Holm)", number(3)),
-        "nemenyi_p": ("against the baseline, p (Nemenyi)", number(3)),
+        "holm_p": ("against the baseline, p (Holm)", display.p_text),
+        "nemenyi_p": ("against the baseline, p (Nemenyi)", display.p_text),
     }
     return Block(
         "Ranks",
@@ -194,7 +200,7 @@ def _effect_tables(effects: tuple[CrossTaskEffect, ...], styles: Styles) -> tupl
             "tasks": ("tasks", number(0)),
             "between": (f"sd between tasks, {SHARE}", number(2)),
             "i_squared": ("I², %", number(0)),
-            "q_p": ("Q, p", number(3)),
+            "q_p": ("Q, p", display.p_text),
         }
         tables.append(
             display.table("How much effects differ between tasks", spread, columns, styles)

@@ -100,10 +100,10 @@ SECTION = Section(
         "in score or cost without being worse in the other."
     ),
     details=(
-        "Runs that were trained together divide their time equally. Memory is the most that any run used; on a CPU it is the memory of "
-        "the whole process. Runs that were trained together share the machine: compare seconds only "
-        "between runs on the same machine that were grouped in the same way. A method with an open "
-        "mark shares its cost with other methods."
+        "Runs that were trained together divide their time equally. Memory is the most that any run "
+        "used; on a CPU it is the memory of the whole process. Runs trained together share the "
+        "machine: compare seconds only between runs on the same machine that were grouped in the same "
+        "way. A method with an open mark shares its cost with other methods."
     ),
     maker=by_task(cost_block),
 )

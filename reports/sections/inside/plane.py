@@ -15,7 +15,7 @@ from harness.stats.arrays import Floats
 from reports.kit.canvas import blank_figure
 from reports.kit.choices import State, add_states
 from reports.kit.drawing import Drawing
-from reports.kit.palette import OKABE_ITO, SYMBOLS, Style
+from reports.kit.palette import COLOURS, SYMBOLS, Style
 from reports.sections.inside.matrices import colour_bar
 
 MOST_LAYERS = 6
@@ -126,7 +126,7 @@ def label_looks(labels: Sequence[int]) -> dict[int, Style]:
     """A look for each class: colours from the palette's end, so that few methods have them too."""
     symbols = list(SYMBOLS)
     return {
-        label: Style(OKABE_ITO[-1 - place % len(OKABE_ITO)], symbols[place % len(symbols)], "solid")
+        label: Style(COLOURS[-1 - place % len(COLOURS)], symbols[place % len(symbols)], "solid")
         for place, label in enumerate(labels)
     }
 

@@ -188,8 +188,9 @@ def test_the_bars_lie_where_the_numbers_are(scribe):
 
 
 def test_a_bar_that_goes_on_has_an_arrow() -> None:
-    scale = bars.scale_of([-40.0, 0.5, float("inf")], 1.0)
+    scale = bars.scale_of([-40.0, *[0.5] * 20, math.inf], 1.0)
     assert (scale.low, scale.high) == (-10.0, 1.5)
+    assert bars.scale_of([-18.0, -15.0, -12.0], 1.0).low == pytest.approx(-1.05 * 17.4)
     assert str(bars.interval_bar(scale, 0.5, -40.0, 0.6)).count('class="end"') == 1
     assert str(bars.interval_bar(scale, 0.5, -math.inf, math.inf)).count('class="end"') == 2
     assert 'class="end"' not in str(bars.interval_bar(scale, 0.5, -1.0, 0.6))

@@ -54,7 +54,7 @@ def test_of_many_verdicts_winners_are_named_the_largest_difference_first() -> No
 
 
 def test_the_subject_says_what_luck_a_verdict_includes() -> None:
-    assert subject(manifest()).startswith("About these two settings")
+    assert subject(manifest()).startswith("About settings, not methods")
     methods = subject(manifest(unit="methods", config={"protocol": {"budget": 4}}))
     assert (
         methods
