@@ -7,7 +7,7 @@ import difflib
 import gc
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.analysis.ablation_diff import read_ablation_diff
@@ -15,7 +15,6 @@ from harness.analysis.compare import AblationResult, read_ablation
 from harness.analysis.repeats import read_parts
 from harness.errors import StorageError, UserError, one_line
 from harness.paths import user_path
-from harness.runtime.progress import say
 from harness.runtime.threads import count_threads, limit_pools
 from harness.storage.database import existing_url
 from harness.storage.ledger import Ledger
@@ -64,7 +63,9 @@ class RunningPage:
 
     SHARE = 0.05
 
-    def __init__(self, ledger: Ledger, runs: Path) -> None:
+    def __init__(self, ledger: Ledger, runs: Path, warn: Callable[[str], object]) -> None:
+        """`warn` is told when a page cannot be written."""
+        self.warn = warn
         self.ledger = ledger
         self.runs = runs
         self._start: tuple[float, int] | None = None
@@ -102,7 +103,7 @@ class RunningPage:
             if first or not is_running:
                 build_index(self.ledger, self.runs)
         except StorageError as error:
-            say(f"warning: the page of the running study is not written: {error}")
+            self.warn(f"warning: the page of the running study is not written: {error}")
         end = time.monotonic()
         self._next = end + (end - begin) / self.SHARE
 

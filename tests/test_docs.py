@@ -258,7 +258,7 @@ def test_the_section_of_the_document_is_in_the_report(
         changed = runpy.run_path(str(tmp_path / "contents.py"))
         namespace: dict[str, Any] = {}
         exec(test, namespace)
-        monkeypatch.setattr(page, "sections", changed["sections"])
+        monkeypatch.setattr(page, "sections_by_part", changed["sections_by_part"])
         scribe = Scribe(Ledger(f"sqlite:///{tmp_path / 'ledger.db'}"))
         scribe.finished()
         build_report(scribe.ledger, "alp-rte", tmp_path / "report.html")

@@ -187,7 +187,7 @@ def _train(
     """Train the runs without a record, once or in repeats; returns the ablation's name."""
     from reports.build import RunningPage  # only reports need plotly
 
-    page = RunningPage(ledger, Path(config.out))
+    page = RunningPage(ledger, Path(config.out), say)
     with Claims(ledger) as claims:
         optuna = open_optuna(ledger.url, claims)
         study: Ablation | JointAblation

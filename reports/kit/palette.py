@@ -23,6 +23,15 @@ SYMBOLS = {
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 
+SIGNS = {
+    "better": "\N{BLACK UP-POINTING TRIANGLE}",
+    "worse": "\N{BLACK DOWN-POINTING TRIANGLE}",
+    "equivalent": "\N{ALMOST EQUAL TO}",
+    "not decided": "\N{WHITE CIRCLE}",
+}
+"""The mark of each outcome, the same in every table and figure."""
+
+
 @dataclass(frozen=True)
 class Style:
     """The look of one method in figures. `symbol` and `dash` are Plotly's names."""

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.errors import StorageError
+from reports.kit.palette import SIGNS
 from reports.page import verdicts
 from reports.page.document import document, script
 
@@ -132,7 +133,7 @@ def render_index(
         parts={name for entry in reports.values() if entry is not None for name in entry.parts},
         comparisons=pages,
         unreported=[name for name, entry in reports.items() if entry is None],
-        signs=verdicts.SIGNS,
+        signs=SIGNS,
     )
 
 

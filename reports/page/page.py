@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from reports.evidence import Evidence
 from reports.kit.blocks import Block, Section
-from reports.kit.palette import method_styles
+from reports.kit.palette import SIGNS, method_styles
 from reports.page import configuration, notes, scores, status, verdicts
 from reports.page.contents import sections_by_part
 from reports.page.document import figures_document, slug
@@ -49,6 +49,7 @@ def render(evidence: Evidence) -> str:
         subject=verdicts.subject(manifest),
         facts=facts(evidence),
         family=manifest.family,
+        baseline=manifest.baseline,
         tables=[
             (
                 evidence.task_label(task),
@@ -66,7 +67,7 @@ def render(evidence: Evidence) -> str:
         verdicts=verdicts.task_verdicts(evidence),
         comparison_count=len(evidence.result.comparisons),
         open_verdicts=verdicts.OPEN_VERDICTS,
-        signs=verdicts.SIGNS,
+        signs=SIGNS,
         styles=styles,
         gaps=notes.gaps(evidence),
         failures=notes.failures(evidence),

@@ -20,8 +20,7 @@ from reports.kit.display import (
     number_cell,
     signed_text,
 )
-from reports.kit.palette import Styles
-from reports.page.verdicts import SIGNS
+from reports.kit.palette import SIGNS, Styles
 
 COLUMNS = [
     "task", "method", "metric", "mean", "sd", "runs", "baseline", "difference", "low", "high",

@@ -10,14 +10,7 @@ from harness.analysis.compare import Comparison
 from harness.stats import wording
 from harness.storage.manifest import Manifest
 from reports.evidence import POINTS, Evidence
-
-SIGNS = {
-    "better": "\N{BLACK UP-POINTING TRIANGLE}",
-    "worse": "\N{BLACK DOWN-POINTING TRIANGLE}",
-    "equivalent": "\N{ALMOST EQUAL TO}",
-    "not decided": "\N{WHITE CIRCLE}",
-}
-"""The mark of each outcome, the same in every table and figure."""
+from reports.kit.palette import SIGNS
 
 MOST_NAMES = 6
 """The most undecided methods of a task that the headline names; it counts more of them."""

@@ -15,8 +15,7 @@ from reports.kit.canvas import blank_figure, marker, safe
 from reports.kit.choices import Choice, add_states
 from reports.kit.display import Columns, JointColumn, Table, number
 from reports.kit.drawing import Drawing
-from reports.kit.palette import Styles
-from reports.page.verdicts import SIGNS
+from reports.kit.palette import SIGNS, Styles
 
 COLUMNS = [
     "method", "baseline", "mean", "low", "high", "confidence", "single_low", "single_high",
@@ -122,12 +121,15 @@ def forest_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
 
 
 def _hover_text(row: Mapping[Hashable, Any]) -> str:
+    new_examples = display.interval_text(row["crossed_low"], row["crossed_high"])
+    if np.isnan(row["crossed_low"]):
+        new_examples = "no predictions stored"
     lines = [
         f"{safe(row['method'])} against {safe(row['baseline'])}: {row['mean']:+.2f} points, "
         f"{row['outcome']}",
         f"decides: {100 * row['confidence']:.4g} % {display.interval_text(row['low'], row['high'])}",
         f"alone: {display.interval_text(row['single_low'], row['single_high'])}",
-        f"over new examples: {display.interval_text(row['crossed_low'], row['crossed_high'])}",
+        f"over new examples: {new_examples}",
     ]
     return "<br>".join(lines)
 

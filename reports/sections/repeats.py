@@ -16,7 +16,7 @@ COLUMNS: display.Columns = {
     "method": ("method", None),
     "mean": ("mean, points", number(2)),
     "sd": ("sd", number(2)),
-    "seeds": ("seeds", number(0)),
+    "seeds": ("runs", number(0)),
     "setting": ("best setting", None),
     "report": ("report", None),
 }
@@ -56,7 +56,7 @@ SECTION = Section(
     anchor="repeats",
     title="Repeats",
     reading=(
-        "Each repeat is the whole study again, with its own teacher, searches and report seeds. A "
+        "Each repeat is the whole study again, with its own teacher, searches and runs. A "
         "comparison takes one pair of means from each repeat."
     ),
     details=(

@@ -101,7 +101,7 @@ def seeds_figure(scores: pd.DataFrame, styles: Styles, metric: str) -> Drawing:
 def _add_column(figure: Drawing, x: float, name: str, rows: pd.DataFrame, styles: Styles) -> None:
     """Add a column of marks at `x`: a method's `points`, a mark for each `seed`."""
     hover = [
-        f"{safe(name)}, seed {seed}: {points:.2f}"
+        f"{safe(name)}, {seed}: {points:.2f}"
         for seed, points in zip(rows["seed"], rows["points"], strict=True)
     ]
     figure.add_scatter(
@@ -119,40 +119,41 @@ def seeds_block(evidence: Evidence, task: str, styles: Styles) -> Block:
         notes = (
             f"Not drawn, because no comparison has them: {', '.join(sorted(unpaired_methods))}.",
         )
-    metrics = metrics_table(evidence, task)
+    metrics, unit = metrics_table(evidence, task), evidence.manifest.unit
     tables: tuple[Table, ...] = ()
     if len(metrics.columns) > 2:
         columns = display.metrics_columns(metrics, "method")
-        tables = (display.table("All metrics, mean over seeds", metrics, columns, styles),)
-    panels = _panels(pairs, scores, styles, evidence.metric(task))
+        tables = (display.table(f"All metrics, mean over {unit}s", metrics, columns, styles),)
+    panels = _panels(pairs, scores, styles, evidence.metric(task), unit)
     return Block(evidence.task_label(task), notes, panels=panels, tables=tables)
 
 
 def _panels(
-    pairs: pd.DataFrame, scores: pd.DataFrame, styles: Styles, metric: str
+    pairs: pd.DataFrame, scores: pd.DataFrame, styles: Styles, metric: str, unit: str
 ) -> tuple[Panel, ...]:
     if len(pairs):
         alt = "; ".join(
             f"{method} is above {baseline} with {int((rows['difference'] > 0).sum())} of "
-            f"{len(rows)} seeds"
+            f"{len(rows)} {unit}s"
             for (method, baseline), rows in by_pair(pairs)
         )
         figure = pairs_figure(pairs, styles, metric)
-        return (panel("Paired runs, one line per seed", alt, figure, pairs),)
+        return (panel(f"Paired scores, one line per {unit}", alt, figure, pairs),)
     if len(scores):
         means = scores.groupby("method", sort=False)["points"].mean()
         alt = "; ".join(f"{method}: mean {mean:.2f} points" for method, mean in means.items())
         figure = seeds_figure(scores, styles, metric)
-        return (panel("Runs, one point per seed", alt, figure, scores),)
+        return (panel(f"Scores, one point per {unit}", alt, figure, scores),)
     return ()
 
 
 SECTION = Section(
     anchor="seeds",
-    title="Runs by seed",
+    title="Scores in pairs",
     reading=(
-        "Each point is one report run with the best setting. A line joins the two runs that share a "
-        "seed, the baseline's run on the left. Lines that mostly rise speak for the method."
+        "Each point is the score of one report run with the best setting, or of one repeat of the whole "
+        "study. A line joins the two scores of a seed or repeat, the baseline's on the left. Lines that "
+        "mostly rise speak for the method."
     ),
     maker=by_task(seeds_block),
     part="evidence",

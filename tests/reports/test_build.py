@@ -75,7 +75,7 @@ class Outline(HTMLParser):
 def page(scribe: Any, tmp_path: Path) -> str:
     path = tmp_path / "out" / "report.html"
     build_report(scribe.ledger, scribe.manifest["name"], path)
-    beside = {"results.csv", "disagreements.csv"}
+    beside = {"results.csv", "comparisons.csv", "disagreements.csv"}
     assert {found.name for found in path.parent.iterdir()} == {"report.html", *beside}
     return path.read_text()
 
@@ -183,7 +183,7 @@ def test_a_half_finished_ledger_names_the_missing_seeds(scribe, tmp_path):
     text = page(scribe, tmp_path)
     assert "alp on rte: 1 of 2 search trials are finished." in text
     assert "2 of 3 report seeds have no finished run (seeds 101, 102)" in text
-    assert "Runs, one point per seed" in text
+    assert "Scores, one point per seed" in text
 
 
 def test_one_method_and_one_seed_need_no_comparison(scribe, tmp_path):
@@ -193,7 +193,7 @@ def test_one_method_and_one_seed_need_no_comparison(scribe, tmp_path):
     scribe.run("alp", "search", 0, 0, 0.7)
     scribe.run("alp", "report", 0, 100, 0.8)
     text = page(scribe, tmp_path)
-    assert "there is no baseline to compare with" in text
+    assert "No comparison was planned: there is no baseline." in text
     assert "80.00</td>" in text
     assert "highest</td>" not in text
 
@@ -247,7 +247,7 @@ def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(scribe, 
         (out / f"{kind}{pid}").write_text("half")
     build_report(scribe.ledger, scribe.manifest["name"], out / "report.html")
     found = {path.name for path in out.iterdir()}
-    beside = {"results.csv", "disagreements.csv"}
+    beside = {"results.csv", "comparisons.csv", "disagreements.csv"}
     assert found == {"report.html", *beside, f"{kind}{os.getppid()}"}
 
 

@@ -154,9 +154,9 @@ def report(finished: Scribe) -> Path:
 
 @pytest.fixture(scope="module")
 def large_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report on 3 methods and 2 tasks with 40 trials: enough for every kind of figure."""
+    """A report on 4 methods and 2 tasks with 40 trials: enough for every kind of figure."""
     runs = tmp_path_factory.mktemp("large")
-    name = write_ledger(runs, Size(methods=3, tasks=2, seeds=3, trials=40, epochs=2))
+    name = write_ledger(runs, Size(methods=4, tasks=2, seeds=3, trials=40, epochs=2))
     assert build.main([str(runs)]) == 0
     return runs / name / "report.html"
 
@@ -181,10 +181,10 @@ def test_a_large_report_has_every_section_and_every_kind_of_figure(
     anchors = "sections => sections.map(section => section.id)"
     assert sorted(opened.page.locator("main section:has(.plot)").evaluate_all(anchors)) == [
         "across", "angles", "cost", "differences", "evidence", "examples", "losses", "search", "seeds",
-        "similarity", "states", "targets", "teacher", "tuning",
+        "similarity", "states", "targets", "teacher",
     ]  # fmt: skip
     assert sorted(opened.page.locator("main section:not(:has(.plot))").evaluate_all(anchors)) == [
-        "configuration", "disagreements", "result",
+        "configuration", "disagreements", "result", "tuning",
     ]  # fmt: skip
     for plot in opened.draw_all():
         assert plot.locator(DATA_MARKS).evaluate_all(IN_SIGHT) > 0, plot.get_attribute("aria-label")
@@ -195,14 +195,14 @@ def test_a_large_report_has_every_section_and_every_kind_of_figure(
         )
         return [figure.locator(marks).evaluate_all(IN_SIGHT) for figure in figures.all()]
 
-    # Of the critical-difference diagram: its three methods, and a bar at least.
+    # Of the critical-difference diagram: its four methods, and a bar at least.
     (points,) = counts("Critical difference", ".point")
     (bars,) = counts("Critical difference", ".js-line")
     assert bars >= 1
-    assert points == 3 + 2 * bars
-    # Of the forest: a bar of each of two methods, and its mark with those of two tasks.
-    assert counts("Mean differences over tasks", ".js-line") == [2]
-    assert counts("Mean differences over tasks", ".point") == [2 * (1 + 2)]
+    assert points == 4 + 2 * bars
+    # Of the forest: a bar of each of three methods, and its mark with those of two tasks.
+    assert counts("Mean differences over tasks", ".js-line") == [3]
+    assert counts("Mean differences over tasks", ".point") == [3 * (1 + 2)]
 
 
 def test_the_policy_lets_no_other_script_and_no_request_through(
@@ -356,12 +356,12 @@ def test_a_table_is_saved_as_markdown_and_latex(report: Path, open_page: Open) -
 
 def test_a_figures_numbers_and_pictures_are_saved(report: Path, open_page: Open) -> None:
     opened = open_page(report)
-    figure = opened.page.locator("figure", has_text="Paired runs, one line per seed")
+    figure = opened.page.locator("figure", has_text="Paired scores, one line per seed")
     shown = pd.read_csv(io.StringIO(opened.text(opened.tool(figure, "CSV"))))
     assert shown["method points"].tolist() == [90, 80, 90]
     assert shown["difference"].tolist() == [10, 10, 30]
     picture = opened.saved(opened.tool(figure, "PNG"))
-    assert picture.suggested_filename.endswith("-paired-runs-one-line-per-seed.png")
+    assert picture.suggested_filename.endswith("-paired-scores-one-line-per-seed.png")
     assert Path(picture.path()).read_bytes().startswith(b"\x89PNG")
     opened.open_appendix()
     figure = opened.page.locator("figure", has_text="Selection score by trial")
@@ -372,7 +372,7 @@ def test_a_figures_numbers_and_pictures_are_saved(report: Path, open_page: Open)
 
 def test_a_figures_numbers_become_a_sorted_table(report: Path, open_page: Open) -> None:
     opened = open_page(report)
-    numbers = opened.page.locator("figure", has_text="Paired runs").locator(".numbers")
+    numbers = opened.page.locator("figure", has_text="Paired scores").locator(".numbers")
     numbers.locator("summary").click()
     assert [
         text.strip() for text in numbers.locator("tbody tr").first.locator("td").all_inner_texts()

@@ -86,7 +86,7 @@ def test_dots_lie_at_their_heights() -> None:
 
 def test_the_page_is_written_while_runs_are_missing(scribe: Scribe, tmp_path: Path) -> None:
     half(scribe)
-    page = RunningPage(scribe.ledger, tmp_path)
+    page = RunningPage(scribe.ledger, tmp_path, print)
     path = tmp_path / "alp-rte" / "report.html"
     page.update("alp-rte")
     assert "Running: 3 of 10 runs" in path.read_text()
@@ -99,7 +99,7 @@ def test_the_page_is_written_while_runs_are_missing(scribe: Scribe, tmp_path: Pa
 
 def test_the_page_waits_in_proportion_to_its_cost(scribe: Scribe, tmp_path: Path) -> None:
     half(scribe)
-    page = RunningPage(scribe.ledger, tmp_path)
+    page = RunningPage(scribe.ledger, tmp_path, print)
     page.update("alp-rte")
     (tmp_path / "alp-rte" / "report.html").unlink()
     page.update("alp-rte")
@@ -108,7 +108,7 @@ def test_the_page_waits_in_proportion_to_its_cost(scribe: Scribe, tmp_path: Path
 
 def test_a_finished_study_leaves_the_page_to_the_report(scribe: Scribe, tmp_path: Path) -> None:
     scribe.finished()
-    page = RunningPage(scribe.ledger, tmp_path)
+    page = RunningPage(scribe.ledger, tmp_path, print)
     page.update("alp-rte")
     page.stop("alp-rte")
     assert not (tmp_path / "alp-rte").exists()
@@ -119,8 +119,8 @@ def test_a_page_that_cannot_be_written_stops_nothing(
 ) -> None:
     half(scribe)
     (tmp_path / "alp-rte").write_text("a file where the folder should be")
-    RunningPage(scribe.ledger, tmp_path).update("alp-rte")
-    assert "the page of the running study is not written" in capsys.readouterr().err
+    RunningPage(scribe.ledger, tmp_path, print).update("alp-rte")
+    assert "the page of the running study is not written" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -130,7 +130,7 @@ def test_the_browser_loads_the_page_again(
 ) -> None:
     monkeypatch.setattr(running, "RELOAD_SECONDS", 1)
     half(scribe)
-    page_writer = RunningPage(scribe.ledger, tmp_path)
+    page_writer = RunningPage(scribe.ledger, tmp_path, print)
     page_writer.update("alp-rte")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM)
