@@ -57,10 +57,6 @@ class Drawing:
         """Add a heat map."""
         self.add_traces([{"type": "heatmap", **trace}])
 
-    def add_contour(self, **trace: Any) -> None:
-        """Add a surface as contours of its levels."""
-        self.add_traces([{"type": "contour", **trace}])
-
     def add_traces(
         self,
         traces: Iterable[Mapping[str, Any]],
@@ -119,10 +115,6 @@ class Drawing:
     def add_shape(self, **shape: Any) -> None:
         """Add a line or an area."""
         self._layout.setdefault("shapes", []).append(shape)
-
-    def add_annotation(self, **annotation: Any) -> None:
-        """Add a text."""
-        self._layout.setdefault("annotations", []).append(annotation)
 
     def update_annotations(self, *, font_size: float) -> None:
         """Set the font size of all annotations so far."""

@@ -31,7 +31,7 @@ HOSTILE = (
     """</script><script>alert(1)</script><img src=x onerror=alert(2)>"'&$_%#{}~^\\|=😀\u202eאב"""
 )
 MARKS = ".js-line, .point, .points path, .heatmaplayer image, .shapelayer path"
-DATA_MARKS = ".js-line, .point, .heatmaplayer image, .contourfill path"
+DATA_MARKS = ".js-line, .point, .heatmaplayer image"
 """Marks that stand for numbers; reference lines are not among them."""
 IN_SIGHT = """
 marks => marks.filter(mark => {
