@@ -81,7 +81,7 @@ def test_the_page_says_what_differs_and_that_nobody_planned_it(
     text = path.read_text(encoding="utf-8")
     for banner in ("NOT PLANNED: ", "DEMO DATA: made up", "PROTOCOL paper: optimistic."):
         assert f"<strong>{banner}" in text
-    rows = re.findall(r"<td>training\.precision</td><td>(\w+)</td><td>(\w+)</td>", text)
+    rows = re.findall(r'<th scope="row">training\.precision</th><td>(\w+)</td><td>(\w+)</td>', text)
     assert rows == [("fp32", "bf16")]
     assert "finetune on rte is in alp-rte only" in text
     assert "<script>alert" not in text
@@ -92,7 +92,7 @@ def test_the_page_says_what_differs_and_that_nobody_planned_it(
 def test_a_page_goes_where_it_is_asked_to(two: Scribe, tmp_path: Path) -> None:
     out = tmp_path / "elsewhere" / "page.html"
     assert build.main([str(tmp_path), "--compare", "other", "alp-rte", "--out", str(out)]) == 0
-    assert out.read_text().count("<figure>") == 1
+    assert out.read_text().count("<figure ") == 1
     assert list(tmp_path.glob("*.html")) == []
 
 

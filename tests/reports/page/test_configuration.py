@@ -27,9 +27,9 @@ def test_the_counts_of_each_split_stand_in_the_page(scribe):
         ["rte", "train", "200", "3", DASH, "12.5", "0.5"],
         ["rte", "validation", "10", "3", "1", "0.0", "0.5"],
     ]
-    assert '<h3 id="data">' in render(evidence)
+    assert '<h4 id="data">' in render(evidence)
 
 
 def test_a_manifest_of_an_earlier_version_has_no_counts(evidence):
     assert data_table(evidence).rows == ()
-    assert '<h3 id="data">' not in render(evidence)
+    assert '<h4 id="data">' not in render(evidence)
