@@ -9,6 +9,7 @@ from reports.kit.blocks import Block, Section
 from reports.kit.palette import method_styles
 
 CONTENTS = (
+    "axes",
     "tuned",
     "repeats",
     "differences",
@@ -43,7 +44,8 @@ def sections(evidence: Evidence) -> list[tuple[Section, tuple[Block, ...]]]:
     """The page's sections with their blocks.
 
     A joint report leaves out empty sections, which the reports of its repeats show. A page on tuned
-    scores leaves out sections on the runs of one best setting.
+    scores leaves out sections on the runs of one best setting, and a page with cells those that join
+    all tasks.
     """
     styles = method_styles(evidence.methods)
     of_pools = evidence.manifest.unit == "trial"
@@ -51,6 +53,7 @@ def sections(evidence: Evidence) -> list[tuple[Section, tuple[Block, ...]]]:
         (section, section.blocks(evidence, styles))
         for section in SECTIONS
         if not (of_pools and section.settings_only)
+        and not (evidence.manifest.grid is not None and section.joins_tasks)
     ]
     return [
         (section, blocks)

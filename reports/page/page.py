@@ -42,7 +42,9 @@ def render(evidence: Evidence) -> str:
         signs=verdicts.SIGNS,
         styles=styles,
         tally=verdicts.outcome_tally(c.verdict.outcome for c in evidence.result.comparisons),
-        overview=scores.overview_display(table, styles) if len(evidence.tasks) > 1 else None,
+        overview=scores.overview_display(table, styles)
+        if len(evidence.tasks) > 1 and evidence.manifest.grid is None
+        else None,
         scores=scores.verdict_display(table, styles, manifest.unit),
         gaps=notes.gaps(evidence),
         failures=notes.failures(evidence),

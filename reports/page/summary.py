@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.axis_names import value_text
 from harness.config import Criterion
 from harness.storage.manifest import Source
 from reports.evidence import POINTS, Evidence
@@ -53,9 +54,17 @@ def facts(evidence: Evidence) -> dict[str, str]:
     seeds = str(len(manifest.report_seeds))
     level = f"{len(manifest.family)} at level {manifest.alpha:g}"
     config = manifest.config
+    axes = {}
+    if manifest.grid is not None:
+        level += f"; along the axes {len(manifest.grid.family)}, a family of their own"
+        axes["axes"] = "; ".join(
+            f"{key}={', '.join(map(value_text, values))}"
+            for key, values in manifest.grid.axes.items()
+        )
     if config.protocol.unit == "methods":
         return {
             "preset": manifest.preset,
+            **axes,
             "students": manifest.students,
             "protocol": manifest.protocol,
             "trials of each method": f"at most {manifest.trials}, until decided"
@@ -67,6 +76,7 @@ def facts(evidence: Evidence) -> dict[str, str]:
         }
     return {
         "preset": manifest.preset,
+        **axes,
         "students": manifest.students,
         "protocol": manifest.protocol,
         "trials of each method": str(manifest.trials),

@@ -230,4 +230,5 @@ SECTION = Section(
     ),
     maker=across_blocks,
     settings_only=True,
+    joins_tasks=True,
 )
