@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -72,9 +73,12 @@ class Evidence:
         return tuple(result for result in results if result is not None)
 
     def task_label(self, task: str) -> str:
-        """The task's title with its name."""
-        title = self.manifest.tasks[task].title
-        return title if title.lower() == task.lower() else f"{title} ({task})"
+        """The task's title with its name and, with axes, its cell."""
+        title, cell = self.manifest.tasks[task].title, ""
+        if self.manifest.grid is not None:
+            task, cell = dataclasses.astuple(self.manifest.grid.places[task])
+        label = title if title.lower() == task.lower() else f"{title} ({task})"
+        return f"{label}, {cell}" if cell else label
 
     def metric(self, task: str) -> str:
         """The task's primary metric."""
@@ -127,7 +131,11 @@ def read_evidence(ledger: Ledger, ablation: str) -> Evidence:
 
 def _texts(ledger: Ledger, ablation: AblationResult) -> dict[str, Mapping[int, tuple[str, ...]]]:
     texts: dict[str, Mapping[int, tuple[str, ...]]] = {}
+    by_split: dict[str, Mapping[int, tuple[str, ...]]] = {}
     for result in ablation.results:
         if result.report and result.task not in texts:
-            texts[result.task] = ledger.texts(result.report[0].record.inputs.split.sha256)
+            split = result.report[0].record.inputs.split.sha256
+            if split not in by_split:  # all cells of a task have the same
+                by_split[split] = ledger.texts(split)
+            texts[result.task] = by_split[split]
     return texts

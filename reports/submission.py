@@ -141,7 +141,7 @@ def _write(options: argparse.Namespace) -> Path:
 
 
 def _select_ablations(ledger: Ledger, choice: Sequence[str] | None, runs: Path) -> Sequence[str]:
-    """The ablations that the user named; by default all but those that a joint ablation repeats."""
+    """The ablations that the user named; by default all but repeats and those with cells."""
     ablations = ledger.ablations()
     if not ablations:
         raise StorageError(f"RUNS_DIR {runs}: the ledger has no ablation yet")
@@ -150,8 +150,16 @@ def _select_ablations(ledger: Ledger, choice: Sequence[str] | None, runs: Path) 
         raise UserError(
             f"--ablation {unknown_names[0]}: not in the ledger, which has {', '.join(ablations)}"
         )
-    repeats = {part for name in ablations for part in ledger.manifest(name).repeats}
-    return list(dict.fromkeys(choice or [name for name in ablations if name not in repeats]))
+    manifests = {name: ledger.manifest(name) for name in ablations}
+    for name in choice or ():
+        if manifests[name].grid is not None:
+            raise UserError(
+                f"--ablation {name}: has cells. A command with the values of one cell trains nothing "
+                "again, and its ablation can be submitted"
+            )
+    parts = {part for manifest in manifests.values() for part in manifest.repeats}
+    parts |= {name for name, manifest in manifests.items() if manifest.grid is not None}
+    return list(dict.fromkeys(choice or [name for name in ablations if name not in parts]))
 
 
 def _archive_path(runs: Path, method: str) -> Path:

@@ -10,9 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"errors", "metric_table", "paths", "pooling_table"},
+    {"errors", "metric_table", "paths", "pooling_table", "axis_names"},
     {"config"},
     {"compose"},
+    {"grid"},
     {"kernels"},
     {"runtime", "method", "stats"},
     {"storage", "demo"},
@@ -45,6 +46,7 @@ ALLOWED_IN_REPORTS = {
     "harness.config",
     "harness.paths",
     "harness.pooling_table",
+    "harness.axis_names",
     "harness.runtime.threads",
 }
 WITHOUT_TORCH = (

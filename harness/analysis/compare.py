@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.analysis.answers import StoredAnswers
+from harness.analysis.axes import along_axes
 from harness.analysis.pair_bootstraps import pair_bootstraps
 from harness.analysis.pairs import Pair, pair_results
 from harness.analysis.pools import tuned_paired_difference
@@ -121,6 +122,8 @@ class AblationResult:
     comparisons: tuple[Comparison, ...]
     gaps: tuple[str, ...]
     damages: tuple[Damage, ...] = ()
+    along_axes: tuple[Comparison, ...] = ()
+    """The comparisons along the axes, by the names of `harness.analysis.axes.axis_names`."""
 
     @property
     def banners(self) -> tuple[str, ...]:
@@ -150,9 +153,15 @@ def summarise(
     `StorageError` if there is no such ablation.
     """
     result = read_ablation(ledger, ablation)
-    comparisons, gaps = _compare(result, stored_answers or StoredAnswers(ledger))
+    stored_answers = stored_answers or StoredAnswers(ledger)
+    comparisons, gaps = _compare(result, stored_answers)
+    along: tuple[Comparison, ...] = ()
+    if result.manifest.grid is not None:
+        view = AblationResult(*along_axes(result.manifest, result.results), (), ())
+        along, axis_gaps = _compare(view, stored_answers)
+        gaps += axis_gaps
     damages = tuple(ledger.damages_in(_study_names(ledger, result.manifest)))
-    return replace(result, comparisons=comparisons, gaps=gaps, damages=damages)
+    return replace(result, comparisons=comparisons, gaps=gaps, damages=damages, along_axes=along)
 
 
 def _study_names(ledger: Ledger, manifest: Manifest) -> list[str]:
@@ -173,7 +182,7 @@ def read_ablation(ledger: Ledger, ablation: str) -> AblationResult:
         else tuple(
             result
             for task, studies in manifest.studies.items()
-            for result in read_results(ledger, manifest, task, studies)
+            for result in read_results(ledger, manifest.view_of(task), task, studies)
         )
     )
     return AblationResult(manifest, results, (), ())

@@ -88,6 +88,11 @@ class Ablation:
         rows = [_verdict_row(comparison) for comparison in self.result.comparisons]
         return pd.DataFrame(rows, columns=pd.Index(VERDICT_COLUMNS))
 
+    def along_axes(self) -> pd.DataFrame:
+        """The comparisons along the axes as `verdicts`: each method with two values of an axis."""
+        rows = [_verdict_row(comparison) for comparison in self.result.along_axes]
+        return pd.DataFrame(rows, columns=pd.Index(VERDICT_COLUMNS))
+
     def trials(self) -> pd.DataFrame:
         """The trials of all searches and pools, one row a run, with a column `setting.NAME` for each
         hyper-parameter. `score` and `label_loss` are those on the selection split."""

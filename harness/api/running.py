@@ -22,7 +22,8 @@ def run(
     preset: str = "auto",
     data: str | Path | None = None,
     teacher: str | Path | None = None,
-    student_layers: int | None = None,
+    student_layers: int | str | None = None,
+    vary: Sequence[str] = (),
     trials: int | str | None = None,
     max_trials: int | None = None,
     seeds: int | str | None = None,
@@ -41,9 +42,9 @@ def run(
 
     The parameters are the flags of `python -m harness.study`, and None is a flag's default. `methods`
     and `tasks` are names, or one text with commas; `baseline="none"` turns comparisons off. `overrides`
-    are keys of the configuration: `{"training.epochs": 5}`. Runs that the ledger of `out` has are not
-    trained again, so the same call goes on where an interrupted one stopped. Progress is told on
-    stderr.
+    are keys of the configuration: `{"training.epochs": 5}`. `student_layers="6,4,2"` and
+    `vary=["KEY=V1,V2"]` are axes. Runs that the ledger of `out` has are not trained again, so the same
+    call goes on where an interrupted one stopped. Progress is told on stderr.
 
     Raises:
         UserError: something that was given cannot be used; the message says what and why.
@@ -69,6 +70,7 @@ def run(
         "cluster": cluster,
     }
     words = [f"--{name}={value}" for name, value in flags.items() if value is not None]
+    words += [f"--vary={axis}" for axis in vary]
     words += ["--allow-weak-teacher"] if allow_weak_teacher else []
     words += [word for key, value in (overrides or {}).items() for word in _words(key, value)]
     request = read_request(parser().parse_intermixed_args(words))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from harness.cli.axes import chosen_axes, is_list
 from harness.cli.choices import (
     checked_choice,
     chosen_baseline,
@@ -20,6 +21,7 @@ from harness.cli.choices import (
 from harness.compose import compose_config, names
 from harness.config import NEED_OF_SETTINGS, Keep, Sampler, StudyConfig, Unit
 from harness.errors import UserError
+from harness.grid import Cell, compose_cells
 from harness.paths import user_path
 
 LISTS = ("methods", "ablations", "tasks", "presets")
@@ -59,6 +61,8 @@ class Request:
     opens_report: bool
     repairs: bool = False
     """Whether damaged runs are set aside first."""
+    cells: tuple[Cell, ...] = ()
+    """The cells of a command with axes. The configuration is then that of the first cell."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,7 +82,16 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--teacher", metavar="PATH|ID", help="fine-tuned teacher; {task} stands for the task"
     )
-    flags.add_argument("--student-layers", metavar="N", help="depth of the student")
+    flags.add_argument(
+        "--student-layers", metavar="N[,N...]", help="depth of the student; several are an axis"
+    )
+    flags.add_argument(
+        "--vary",
+        metavar="KEY=V1,V2[,...]",
+        action="append",
+        default=[],
+        help="an axis: study every value of a configuration key; several axes make a grid",
+    )
     flags.add_argument(
         "--trials",
         metavar="N|auto",
@@ -182,7 +195,9 @@ def read_request(options: argparse.Namespace) -> Request:
         settings["teacher.allow_weak"] = True
     flag_settings = {
         "teacher.checkpoint": _path(options.teacher),
-        "student.layers": _count("--student-layers", options.student_layers),
+        "student.layers": None
+        if is_list(options.student_layers)
+        else _count("--student-layers", options.student_layers),
         "search.sampler": checked_choice("--sampler", options.sampler, get_args(Sampler)),
         **_number("seeds", "protocol.seeds", options.seeds, options.max_seeds, MOST_SEEDS),
         **_number("trials", "search.trials", options.trials, options.max_trials, MOST_TRIALS),
@@ -203,13 +218,17 @@ def read_request(options: argparse.Namespace) -> Request:
         "search.trials": "--trials" if options.max_trials is None else "--max-trials",
     }
     words = [*groups, *options.overrides]
+    axes = chosen_axes(options.student_layers, options.vary)
+    cells = compose_cells(axes, words, settings, flags) if axes else ()
+    words += [f"{axis.key}={axis.texts[0]}" for axis in axes]
     if options.seeds is not None or options.trials == "auto":
         numbers = ("protocol.seeds", "protocol.stopping", "search.trials")
         rest = {key: value for key, value in settings.items() if key not in numbers}
         _check_unit(options, compose_config(words, rest, flags).protocol.unit)
     config = compose_config(words, settings, flags)
     notes = (*preset_notes, *task_notes)
-    return Request(config, notes, options.dry_run, options.json, options.open, options.repair)
+    form = (options.dry_run, options.json, options.open, options.repair)
+    return Request(config, notes, *form, cells)
 
 
 def _cluster(workers: str | None, cluster: str | None, words: Sequence[str]) -> dict[str, object]:

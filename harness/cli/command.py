@@ -10,14 +10,17 @@ import webbrowser
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from harness.analysis.compare import AblationResult
+from harness.axis_names import task_in_cell
 from harness.cli.arguments import Request, replay_request
-from harness.cli.dry_run import TaskPlan, plan_task
+from harness.cli.dry_run import TaskPlan, plan_grid, plan_task
 from harness.cli.planned_workers import plan_workers, planned_workers
 from harness.cli.replay import find_run, replay
 from harness.cli.summary import show, summary
@@ -25,10 +28,12 @@ from harness.config import StudyConfig
 from harness.data.sources import TaskData
 from harness.errors import NothingLeftError, UserError
 from harness.experiment.ablation import ON, REFUSALS, Ablation, load_tasks, refuse
+from harness.experiment.grid import GridAblation, check_cells
 from harness.experiment.manifest import command_line, students_in_words
 from harness.experiment.repeats import JointAblation
 from harness.experiment.scheduler import Scheduler
 from harness.experiment.search import open_optuna
+from harness.grid import Cell
 from harness.registry.discovery import registry
 from harness.runtime.device import Arithmetic, choose_arithmetic
 from harness.runtime.progress import say
@@ -40,7 +45,7 @@ from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
 from harness.storage.repair import set_aside_damaged
 from harness.workers.local import LocalWorker, Workers
-from harness.workers.workshop import Workshop, settle_process
+from harness.workers.workshop import Workshop, settle_process, teacher_key
 
 if TYPE_CHECKING:
     from harness.workers.clusters import Cluster
@@ -95,13 +100,14 @@ def study(
     if cluster is None:
         _announce(request, _process_in_words(_arithmetic(config)))
     tasks, refusals = load_tasks(config)
+    check_cells(request.cells, tasks)
     runs_folder = Path(config.out)
     ledger = Ledger(storage_url(runs_folder, config.storage))
     with closing(ledger):
         if request.repairs:
             _repair(ledger, runs_folder / "damaged")
         with _workers(request, cluster, tasks) as workers:
-            name = _train(ledger, config, command_line(words), workers, tasks, refusals)
+            name = _train(ledger, request, command_line(words), workers, tasks, refusals)
         return _report(ledger, name, runs_folder)
 
 
@@ -134,9 +140,15 @@ def _dry_run(request: Request) -> int:
     words = "" if config.cluster.kind == "local" else f"{workers.words}; planned with "
     _announce(request, words + _process_in_words(arithmetic))
     tasks, refusals = load_tasks(config)
-    plans = _plans(config, arithmetic, tasks, refusals, workers.count)
+    check_cells(request.cells, tasks)
+    plans = _plans(request, arithmetic, tasks, refusals, workers.count)
+    owner = " a worker" if workers.count > 1 else ""
     answer: dict[str, Any] = {"plan": [plan.plain() for plan in plans], "refused": refusals}
-    lines = [plan.line(" a worker" if workers.count > 1 else "") for plan in plans]
+    lines = [plan.line(owner) for plan in plans]
+    if request.cells:
+        grid = plan_grid(plans, len(request.cells))
+        answer["grid"] = asdict(grid)
+        lines.append(grid.line(owner))
     if config.cluster.kind != "local":
         whole = plan_workers(plans, config, workers)
         answer["workers"] = whole.plain()
@@ -157,20 +169,30 @@ def _process_in_words(arithmetic: Arithmetic) -> str:
 
 
 def _plans(
-    config: StudyConfig,
+    request: Request,
     arithmetic: Arithmetic,
     tasks: Mapping[str, TaskData],
     refusals: dict[str, str],
     workers: int,
 ) -> list[TaskPlan]:
-    """The plan of each task that is not refused. Raises `NothingLeftError` if all tasks are refused."""
-    plans = []
+    """The plan of each task, in each cell, that is not refused.
+
+    Raises:
+        NothingLeftError: all tasks are refused.
+    """
+    plans: list[TaskPlan] = []
+    teachers: set[str] = set()
+    cells = request.cells or (Cell({}, request.config),)
     with tempfile.TemporaryDirectory() as scratch:
-        for name, data in tasks.items():
+        for task, cell in product(tasks, cells):
+            teacher = teacher_key(cell.config, task)
+            plan = partial(plan_task, cell.config, tasks[task], arithmetic, Path(scratch), workers)
             try:
-                plans.append(plan_task(config, data, arithmetic, Path(scratch), workers))
+                plans.append(plan(cell=cell.name, shares_teacher=teacher in teachers))
             except REFUSALS as error:
-                refuse(refusals, name, error)
+                refuse(refusals, task_in_cell(task, cell.name), error)
+            else:
+                teachers.add(teacher)
     if not plans:
         raise NothingLeftError("; ".join(refusals.values()))
     return plans
@@ -178,19 +200,20 @@ def _plans(
 
 def _train(
     ledger: Ledger,
-    config: StudyConfig,
+    request: Request,
     command: str,
     workers: Workers,
     tasks: Mapping[str, TaskData],
     refusals: dict[str, str],
 ) -> str:
-    """Train the runs without a record, once or in repeats; returns the ablation's name."""
+    """Train the runs without a record, once, in repeats or in cells; returns the ablation's name."""
     from reports.build import RunningPage  # only reports need plotly
 
+    config = request.config
     page = RunningPage(ledger, Path(config.out), say)
     with Claims(ledger) as claims:
         optuna = open_optuna(ledger.url, claims)
-        study: Ablation | JointAblation
+        study: Ablation | JointAblation | GridAblation
 
         def update() -> None:
             if study.name:
@@ -201,7 +224,14 @@ def _train(
         def ablation(config: StudyConfig, repeat: int | None) -> Ablation:
             return Ablation(config, ledger, claims, optuna, command, repeat)
 
-        if config.protocol.repeats == 1:
+        def ablation_in(cell: Cell, number: int) -> Ablation:
+            part = (None, cell.name, number)
+            return Ablation(cell.config, ledger, claims, optuna, command, *part)
+
+        if request.cells:
+            study = GridAblation(request.cells, ledger, command, refusals)
+            scheduler.start(study.flow(ablation_in, tasks, scheduler))
+        elif config.protocol.repeats == 1:
             study = ablation(config, None)
             scheduler.start(study.flow(tasks, refusals, scheduler))
         else:
@@ -248,22 +278,25 @@ def _report(ledger: Ledger, name: str, runs_folder: Path) -> tuple[AblationResul
 def _announce(request: Request, workers: str) -> None:
     config = request.config
     source = config.source.folder or config.source.kind
+    configs = [cell.config for cell in request.cells] or [config]
+    students = "; ".join(dict.fromkeys(map(students_in_words, configs)))
     say(
         f"preset {config.preset}: data {source}, teacher "
-        f"{config.teacher.checkpoint or config.teacher.pretrained}, {students_in_words(config)}, "
-        + workers
+        f"{config.teacher.checkpoint or config.teacher.pretrained}, {students}, " + workers
     )
     for note in request.notes:
         say(note)
     for name, reason in registry().import_errors.items():
         say(f"warning: the plug-in {name} cannot be imported ({reason})")
-    _warn_of_few_seeds(config)
+    if request.cells:
+        say(f"{len(request.cells)} cells: {'; '.join(cell.name for cell in request.cells)}")
+    _warn_of_few_seeds(config, len(configs))
 
 
-def _warn_of_few_seeds(config: StudyConfig) -> None:
+def _warn_of_few_seeds(config: StudyConfig, cells: int) -> None:
     if config.baseline is None:
         return
-    comparisons = len(config.tasks) * (len(config.methods) - 1)
+    comparisons = cells * len(config.tasks) * (len(config.methods) - 1)
     protocol = config.protocol
     is_sequential = protocol.stopping == "sequential"
     minimum = (minimum_pairs if is_sequential else minimum_seeds)(comparisons, protocol.alpha)

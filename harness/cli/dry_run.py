@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.axis_names import task_in_cell
 from harness.cli.division import RunGroup, TaskWork
 from harness.cli.timed_steps import TimedSteps, pretrains, time_steps
 from harness.config import StudyConfig
@@ -41,6 +42,7 @@ class TaskPlan:
     """
 
     task: str
+    """The name of the task, with its cell."""
     train_examples: int
     search_runs: int
     report_runs: int
@@ -82,13 +84,56 @@ class TaskPlan:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class GridPlan:
+    """The plan of all cells of all tasks together. `memory_bytes` is the most that any of them takes."""
+
+    cells: int
+    teacher_steps: int
+    runs: int
+    student_steps: int
+    seconds: float
+    memory_bytes: int
+    disk_bytes: int
+
+    def line(self, owner: str = "") -> str:
+        """The plan in one line. `owner` as in `TaskPlan.line`."""
+        return (
+            f"{self.cells} cells in all: teachers {self.teacher_steps} steps, {self.runs} runs = "
+            f"{self.student_steps} student steps; about {duration(self.seconds)}{owner}, "
+            f"{self.memory_bytes / 2**30:.1f} GiB memory{owner}, {self.disk_bytes / 2**20:.0f} MiB disk"
+        )
+
+
+def plan_grid(plans: Sequence[TaskPlan], cells: int) -> GridPlan:
+    """The sums over the plans of all tasks in all cells. Runs that cells share count in each cell."""
+    return GridPlan(
+        cells=cells,
+        teacher_steps=sum(plan.teacher_steps for plan in plans),
+        runs=sum(plan.search_runs + plan.report_runs for plan in plans),
+        student_steps=sum(plan.student_steps for plan in plans),
+        seconds=sum(plan.seconds for plan in plans),
+        memory_bytes=max(plan.memory_bytes for plan in plans),
+        disk_bytes=sum(plan.disk_bytes for plan in plans),
+    )
+
+
 def plan_task(
-    config: StudyConfig, data: TaskData, arithmetic: Arithmetic, scratch: Path, workers: int = 1
+    config: StudyConfig,
+    data: TaskData,
+    arithmetic: Arithmetic,
+    scratch: Path,
+    workers: int = 1,
+    *,
+    cell: str = "",
+    shares_teacher: bool = False,
 ) -> TaskPlan:
     """Count runs and steps, and time a few real steps at every padded length of the schedule.
 
     The timed populations are as large as one of `workers` would train them. The plan counts the runs
     that the ledger already has too. Files that the plan needs go to the folder `scratch`.
+    `cell` names the cell of a grid. `shares_teacher` says that an earlier plan counts the tokens, the
+    teacher and its outputs.
 
     Raises:
         TeacherError: teacher or start is missing, or they do not belong together.
@@ -98,14 +143,17 @@ def plan_task(
     outline = outline_task(config, data, arithmetic, scratch, pretrain=False, splits=("train",))
     token_seconds = time.perf_counter() - start
     methods, errors = _usable_methods(config, data.task, outline)
-    costs = time_steps(config, data, arithmetic, outline, methods, workers)
+    costs = time_steps(
+        config, data, arithmetic, outline, methods, workers, shares_teacher=shares_teacher
+    )
     repeats, epochs = config.protocol.repeats, config.training.epochs
     searches, reports = config.search_runs, config.report_runs
     runs = len(methods) * (searches + reports)
     lengths = outline.inputs["train"].lengths
     student_steps = LengthSchedule(lengths, config.training.batch_size).steps_per_epoch
     teacher_steps = LengthSchedule(lengths, config.teacher.batch_size).steps_per_epoch
-    teacher_epochs = config.teacher.epochs if config.teacher.checkpoint is None else 0
+    is_made = config.teacher.checkpoint is None and not shares_teacher
+    teacher_epochs = config.teacher.epochs if is_made else 0
     run_seconds = {
         name: epochs * (seconds + costs.live_teacher.get(name, 0.0)) + costs.evaluation
         for name, seconds in costs.students.items()
@@ -114,8 +162,10 @@ def plan_task(
     teacher_seconds = teacher_epochs * costs.teacher + costs.outputs
     preparations = [teacher_seconds] * repeats
     preparations[0] += token_seconds + costs.pretraining
+    if shares_teacher:
+        preparations = [0.0] * repeats  # tokens are read again in no time
     return TaskPlan(
-        task=data.task.name,
+        task=task_in_cell(data.task.name, cell),
         train_examples=len(data.train),
         search_runs=repeats * len(methods) * searches,
         report_runs=repeats * len(methods) * reports,
@@ -132,7 +182,7 @@ def plan_task(
         live_seconds=live_seconds,
         left_out={name: str(error) for name, error in errors.items()},
         memory_bytes=costs.memory,
-        disk_bytes=_disk_bytes(config, data, outline, len(methods), costs),
+        disk_bytes=_disk_bytes(config, data, outline, len(methods), costs, shares_teacher),
     )
 
 
@@ -167,9 +217,17 @@ def _run_groups(
 
 
 def _disk_bytes(
-    config: StudyConfig, data: TaskData, outline: TaskOutline, methods: int, costs: TimedSteps
+    config: StudyConfig,
+    data: TaskData,
+    outline: TaskOutline,
+    methods: int,
+    costs: TimedSteps,
+    shares_teacher: bool,
 ) -> int:
-    """Bytes of a task's tokens, encoder, teacher, its outputs, predictions and kept students."""
+    """Bytes of a task's tokens, encoder, teacher, its outputs, predictions and kept students.
+
+    With `shares_teacher`, of the last two alone.
+    """
     encoder = outline.teacher_encoder
     layers, width = int(encoder.num_hidden_layers), int(encoder.hidden_size)
     logits = data.task.outputs * FLOAT
@@ -184,7 +242,10 @@ def _disk_bytes(
     all_examples = examples + sum(len(split) for split in data.test.values())
     tokens = int(all_examples * (lengths.mean() * TOKEN + OFFSET))
     pretrained = costs.encoder_weights if pretrains(config, outline) else 0
-    of_a_repeat = cache + predictions + students * costs.student_weights + teacher
+    own = predictions + students * costs.student_weights
+    if shares_teacher:
+        return config.protocol.repeats * own
+    of_a_repeat = cache + own + teacher
     return tokens + pretrained + config.protocol.repeats * of_a_repeat
 
 

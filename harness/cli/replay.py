@@ -72,8 +72,9 @@ def find_run(ledger: Ledger, prefix: str) -> RecordedRun:
     record, study = ledger.find_run(prefix)
     for name in ledger.ablations():
         manifest = ledger.manifest(name)
-        if study in manifest.study_names:
-            return RecordedRun(record, study, manifest.config)
+        for task, studies in manifest.studies.items():
+            if study in studies.values():
+                return RecordedRun(record, study, manifest.view_of(task).config)
     raise StorageError(f"--replay {prefix}: its study {study} is in no ablation of this ledger")
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from harness.analysis.axes import axis_names
 from harness.analysis.compare import AblationResult, Comparison, collapses
+from harness.axis_names import short_names, value_text
 
 
 def show(result: AblationResult, as_json: bool) -> None:
@@ -24,9 +27,11 @@ def show(result: AblationResult, as_json: bool) -> None:
     scores = f"mean ± sd over {units}"
     if result.manifest.unit == "trial":
         scores = "tuned score ± sd between searches"
+    grid = result.manifest.grid
     table = Table(title=f"{result.manifest.name} (points, {scores})")
     for column in (
         "task",
+        *(short_names(list(grid.axes)) if grid is not None else ()),
         "method",
         "metric",
         "score",
@@ -52,7 +57,7 @@ def show(result: AblationResult, as_json: bool) -> None:
                 comparison.verdict.outcome,
             )
         table.add_row(
-            row.task,
+            *_place(result, row.task),
             row.method,
             row.metric,
             score,
@@ -60,10 +65,39 @@ def show(result: AblationResult, as_json: bool) -> None:
             *cells,
         )
     console.print(table)
+    if result.along_axes:
+        console.print(_along_table(result))
     for comparison in result.comparisons:
         console.print(comparison.verdict.sentence, markup=False, highlight=False)
     for text in (*result.gaps, *collapses(result)):
         console.print(text, markup=False, highlight=False)
+
+
+def _place(result: AblationResult, task: str) -> list[str]:
+    """The task and the values of its cell."""
+    grid = result.manifest.grid
+    if grid is None:
+        return [task]
+    values = (escape(value_text(value)) for value in grid.values_of(task).values())
+    return [grid.places[task].task, *values]
+
+
+def _along_table(result: AblationResult) -> Table:
+    """The differences of each method along the axes."""
+    table = Table(title="along the axes (points; p adjusted over these differences)")
+    evidence = "looked at" if result.sequential else "p (Holm)"
+    for column in ("task", "method", "against", "difference", evidence, "verdict"):
+        table.add_column(column)
+    for comparison in result.along_axes:
+        table.add_row(
+            escape(comparison.task),
+            escape(comparison.method),
+            escape(comparison.baseline),
+            f"{100 * comparison.difference.mean:+.1f} {_interval(comparison)}",
+            _evidence(comparison, result.manifest.unit),
+            comparison.verdict.outcome,
+        )
+    return table
 
 
 def _interval(comparison: Comparison) -> str:
@@ -91,7 +125,7 @@ def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any
         "seconds": seconds,
         "results": [
             {
-                "task": row.task,
+                **_names(result, row.task),
                 "method": row.method,
                 "metric": row.metric,
                 "mean": _json_number(row.mean),
@@ -105,30 +139,63 @@ def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any
             }
             for row in result.results
         ],
-        "comparisons": [
-            {
-                "task": c.task,
-                "method": c.method,
-                "baseline": c.baseline,
-                "difference": c.difference.mean,
-                "interval": [_json_number(bound) for bound in c.interval],
-                "adjusted_p": c.adjusted_p,
-                "equivalence_p": None if c.equivalence is None else c.equivalence_p,
-                "margin": c.margin,
-                "detectable": None
-                if c.detectable_difference is None
-                else _json_number(c.detectable_difference),
-                "pairs": c.difference.n,
-                "most_pairs": None if c.stopping is None else c.stopping.max_pairs,
-                "verdict": c.verdict.outcome,
-                "sentence": c.verdict.sentence,
-            }
-            for c in result.comparisons
-        ],
+        "comparisons": [_names(result, c.task) | _comparison(c) for c in result.comparisons],
+        **_along(result),
         "missing": list(result.gaps),
         "collapsed": collapses(result),
         "refused": dict(result.manifest.refused),
         "failures": [f"{r.task} {r.method}: {text}" for r in result.results for text in r.failures],
+    }
+
+
+def _names(result: AblationResult, task: str) -> dict[str, Any]:
+    """The task; with axes also the values of its cell, by key."""
+    grid = result.manifest.grid
+    if grid is None:
+        return {"task": task}
+    return {"task": grid.places[task].task, "cell": dict(grid.values_of(task))}
+
+
+def _along(result: AblationResult) -> dict[str, Any]:
+    """The comparisons along the axes; nothing without axes."""
+    grid = result.manifest.grid
+    if grid is None:
+        return {}
+    by_names = {(c.task, c.method, c.baseline): c for c in result.along_axes}
+    contrasts = [(contrast, by_names.get(axis_names(grid, contrast))) for contrast in grid.family]
+    return {
+        "along_axes": [
+            {
+                "task": grid.places[contrast.subject].task,
+                "axis": contrast.axis,
+                "cell": dict(grid.values_of(contrast.subject)),
+                "reference": dict(grid.values_of(contrast.reference)),
+                **_comparison(comparison),
+                "method": contrast.method,
+                "baseline": contrast.method,
+            }
+            for contrast, comparison in contrasts
+            if comparison is not None
+        ]
+    }
+
+
+def _comparison(c: Comparison) -> dict[str, Any]:
+    return {
+        "method": c.method,
+        "baseline": c.baseline,
+        "difference": c.difference.mean,
+        "interval": [_json_number(bound) for bound in c.interval],
+        "adjusted_p": c.adjusted_p,
+        "equivalence_p": None if c.equivalence is None else c.equivalence_p,
+        "margin": c.margin,
+        "detectable": None
+        if c.detectable_difference is None
+        else _json_number(c.detectable_difference),
+        "pairs": c.difference.n,
+        "most_pairs": None if c.stopping is None else c.stopping.max_pairs,
+        "verdict": c.verdict.outcome,
+        "sentence": c.verdict.sentence,
     }
 
 

@@ -62,22 +62,27 @@ def time_steps(
     outline: TaskOutline,
     methods: Sequence[type[Method]],
     workers: int = 1,
+    *,
+    shares_teacher: bool = False,
 ) -> TimedSteps:
     """Time the phases of a study in their order: pre-training, teacher, its outputs, and students.
 
     The timed populations are as large as one of `workers` would train them. Methods that read cached
     outputs alone share the time of one method with the same view, that matches layers or does not, as
-    they do. A method with a live teacher has a time of its own.
+    they do. A method with a live teacher has a time of its own. With `shares_teacher` the phases before
+    the students are another plan's, and take no time.
     """
     clock = StepClock(arithmetic)
-    pretraining = clock.pretraining(data.task.name) if pretrains(config, outline) else 0.0
+    pretraining = 0.0
+    if pretrains(config, outline) and not shares_teacher:
+        pretraining = clock.pretraining(data.task.name)
     shape = classifier_config(outline.origin.folder, data.task)
     recipe = _recipe(config, data, outline.inputs["train"], arithmetic, shape)
     teacher_training = replace(
         config.training, batch_size=config.teacher.batch_size, embeddings="trained"
     )
     teacher_seconds = 0.0
-    if config.teacher.checkpoint is None:
+    if config.teacher.checkpoint is None and not shares_teacher:
         teacher_seconds = clock.training(
             replace(recipe, training=teacher_training),
             lambda: [Member(_random_weights(shape), None, {"learning_rate": 1e-6}, 0)],
@@ -87,7 +92,7 @@ def time_steps(
     examples = len(data.train)
     states = examples * int(shape.num_hidden_layers) * int(shape.hidden_size) * 2
     mapped = min(2 * MOST_RESIDENT, states)  # the bound, and the pages of the last rows
-    output_seconds = clock.outputs(recipe, teacher, mapped)
+    output_seconds = 0.0 if shares_teacher else clock.outputs(recipe, teacher, mapped)
     students = _StudentTimes(config, data, outline, recipe, teacher, clock, mapped, workers)
     student_seconds = {method.name: students.seconds(method, methods) for method in methods}
     all_examples = sum(len(split) for split in data.splits.values())

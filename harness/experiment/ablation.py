@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from optuna.storages import BaseStorage
 
 from harness.analysis.interim import interim_plan
+from harness.axis_names import task_in_cell
 from harness.config import ROUND, StudyConfig
 from harness.data.checks import check_data
 from harness.data.sources import TaskData, load_task_data
@@ -46,9 +47,13 @@ ON = " on "
 class Design:
     """The tasks and studies of an ablation, which are known when the last task has been prepared."""
 
-    def __init__(self, tasks: Sequence[str], refusals: dict[str, str]) -> None:
-        """The reason why a task, or a method on a task, is refused enters `refusals`."""
+    def __init__(self, tasks: Sequence[str], refusals: dict[str, str], cell: str = "") -> None:
+        """The reason why a task, or a method on a task, is refused enters `refusals`.
+
+        Names of tasks in refusals have the name of the `cell`, if it has one.
+        """
         self.refusals = refusals
+        self.cell = cell
         self._places: dict[str, PreparedTask | None] = dict.fromkeys(tasks)
         self._studies: dict[str, Mapping[str, str]] = {}
         self._open = set(tasks)
@@ -61,7 +66,7 @@ class Design:
 
     def leave_out(self, task: str, error: UserError) -> None:
         """Leave a task out."""
-        refuse(self.refusals, task, error)
+        refuse(self.refusals, task_in_cell(task, self.cell), error)
         self._open.remove(task)
 
     @property
@@ -72,8 +77,14 @@ class Design:
     def sorted_refusals(self, tasks: Sequence[str]) -> dict[str, str]:
         """The refusals in the order of these tasks, whichever was prepared first."""
 
+        names = [task_in_cell(task, self.cell) for task in tasks]
+
         def place(entry: tuple[str, str]) -> int:
-            return tasks.index(entry[0].rpartition(ON)[2])
+            return next(
+                number
+                for number, name in enumerate(names)
+                if entry[0] == name or entry[0].endswith(ON + name)
+            )
 
         return dict(sorted(self.refusals.items(), key=place))
 
@@ -99,6 +110,10 @@ class Ablation:
     command: str
     repeat: int | None = None
     """The number of the repeat, which has search and report seeds of its own; None without repeats."""
+    cell: str = ""
+    """The name of the cell; empty without axes."""
+    place: int = 0
+    """The number of the cell."""
     name: str = ""
     """The ablation's name, once its manifest is written."""
     unused_studies: set[str] = field(default_factory=set)
@@ -134,12 +149,21 @@ class Ablation:
 
         The reason why a task, or a method on a task, is refused enters `refusals`. The others go on.
         """
+        for flow in self.task_flows(tasks, refusals, scheduler).values():
+            scheduler.start(flow)
+
+    def task_flows(
+        self, tasks: Mapping[str, TaskData], refusals: dict[str, str], scheduler: Scheduler
+    ) -> dict[str, Flow]:
+        """The flows of all tasks that can be searched, by task, for `begin`."""
         usable_tasks = [task for task, data in tasks.items() if self._spaces_fit(data, refusals)]
-        design = Design(usable_tasks, refusals)
-        for number, task in enumerate(usable_tasks):
-            scheduler.start(self._task_flow(tasks[task], number, design, scheduler))
+        design = Design(usable_tasks, refusals, self.cell)
         if design.is_complete:
             self.design.set_result(design)
+        return {
+            task: self._task_flow(tasks[task], number, design, scheduler)
+            for number, task in enumerate(usable_tasks)
+        }
 
     def _task_flow(self, data: TaskData, number: int, design: Design, scheduler: Scheduler) -> Flow:
         """Have a task's data and teacher made ready, and begin the flows of its runs."""
@@ -156,8 +180,9 @@ class Ablation:
             self.unused_studies |= {
                 name for name in names.values() if not self.ledger.has_report_runs([name])
             }
-            order = (self.repeat or 0, number)
-            context = TaskContext(prepared, self.ledger, self.claims, self.optuna, order)
+            order = (self.repeat or 0, number, self.place)
+            name = task_in_cell(prepared.task.name, self.cell)
+            context = TaskContext(prepared, self.ledger, self.claims, self.optuna, order, name)
             for flow in self._run_flows(context, names, scheduler.workers.count):
                 scheduler.start(flow)
         if design.is_complete:
@@ -184,11 +209,15 @@ class Ablation:
             command=self.command,
             repeat=self.repeat,
         )
+        self.write_texts(design)
+        self.ledger.write_ablation(manifest)
+        self.manifest.set_result(manifest)
+
+    def write_texts(self, design: Design) -> None:
+        """Write the texts of the reported splits."""
         for prepared in design.tasks.values():
             split = next(iter(prepared.data.evaluation.values()))
             self.ledger.write_texts(split.sha256, split.ids, split.texts)
-        self.ledger.write_ablation(manifest)
-        self.manifest.set_result(manifest)
 
     def _run_flows(
         self, context: TaskContext, names: Mapping[str, str], workers: int
@@ -219,7 +248,7 @@ class Ablation:
         try:
             usable_methods(chosen_methods(self.config), self.config.baseline, check)
         except MethodError as error:
-            refuse(refusals, data.task.name, error)
+            refuse(refusals, task_in_cell(data.task.name, self.cell), error)
             return False
         return True
 
@@ -239,7 +268,7 @@ class Ablation:
 
         kinds, errors = usable_methods(chosen_methods(self.config), self.config.baseline, check)
         for name, error in errors.items():
-            refuse(refusals, f"{name}{ON}{task.name}", error)
+            refuse(refusals, f"{name}{ON}{task_in_cell(task.name, self.cell)}", error)
         return {kind.name: self._write_study(kind, prepared) for kind in kinds}
 
     def _write_study(self, method: type[Method], prepared: PreparedTask) -> str:
@@ -285,7 +314,7 @@ def _search_and_report(
     plan, task = None, context.prepared.task
     if context.prepared.config.protocol.stopping == "sequential":
         plan = interim_plan((yield WaitRequest(manifest)).result(), task.metrics[0])
-    yield from report.flow(plan, label_of(task.name, studies))
+    yield from report.flow(plan, label_of(context.name, studies))
 
 
 def load_tasks(config: StudyConfig) -> tuple[dict[str, TaskData], dict[str, str]]:

@@ -53,13 +53,17 @@ Flow = Generator[RunRequest | PreparationRequest | WaitRequest, Any, None]
 
 @dataclass(frozen=True)
 class TaskContext:
-    """What the flows of one task share: the task, the storage, and the rank of their requests."""
+    """What the flows of one task share: the task, the storage, and the rank of their requests.
+
+    `name` is the task's name in the manifest, which has the cell's values too, if there are cells.
+    """
 
     prepared: PreparedTask
     ledger: Ledger
     claims: Claims
     optuna: BaseStorage
     order: Order
+    name: str
 
     def request(self, runs: Sequence[Run], label: str) -> RunRequest:
         """A request for runs of the task."""

@@ -65,7 +65,7 @@ class PoolRuns:
                 for study, search, count in zip(self.studies, searches, counts, strict=True)
             ]
             number = f"{max(counts)} of at most {most}" if sequential else most
-            label = f"{label_of(task.name, self.studies)}, {number} trials"
+            label = f"{label_of(context.name, self.studies)}, {number} trials"
             records |= yield context.request([run for group in runs for run in group], label)
             if sequential:
                 design = (yield WaitRequest(manifest)).result()
@@ -85,7 +85,7 @@ class PoolRuns:
         manifest: Manifest,
     ) -> list[int]:
         """The number of trials that each study needs after the looks at these runs."""
-        task = self.prepared.task.name
+        task = self.context.name
         plan = pool_plan(manifest, task)
         assert plan is not None  # the manifest is of the same configuration
         trials = {

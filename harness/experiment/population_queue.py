@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from harness.config import StudentConfig, TrainingConfig
 from harness.experiment.flows import Flow, Order, RunRequest
 from harness.experiment.kept_students import write_card
 from harness.experiment.model_card import model_card
@@ -52,6 +53,16 @@ class Work(ABC):
     def further(self) -> Sequence[Work]:
         """The work that follows from the result."""
         return ()
+
+
+class SizeKey(NamedTuple):
+    """What the number of runs that are trained together depends on."""
+
+    task: str
+    teacher: str
+    view: View
+    student: StudentConfig
+    training: TrainingConfig
 
 
 class OpenRequest:
@@ -95,10 +106,17 @@ class OpenRequest:
         """The outputs of the models that a run's method needs."""
         return run.method.view(self.request.prepared.config.pooling)
 
-    def size_key(self, view: View) -> tuple[str, str, View]:
-        """The key of the size of populations: the task, its teacher and the view."""
+    def size_key(self, view: View) -> SizeKey:
+        """The key of the size of populations: the task, its teacher, the view and the students."""
         prepared = self.request.prepared
-        return prepared.task.name, prepared.outcome.teacher.fingerprint, view
+        config = prepared.config
+        return SizeKey(
+            prepared.task.name,
+            prepared.outcome.teacher.fingerprint,
+            view,
+            config.student,
+            config.training,
+        )
 
 
 class PopulationQueue:
@@ -109,9 +127,9 @@ class PopulationQueue:
         self.claims = claims
         self.workers = workers
         self.training: set[str] = set()
-        self.sizes: dict[tuple[str, str, View], int] = {}
+        self.sizes: dict[SizeKey, int] = {}
         self._open: list[OpenRequest] = []
-        self._measured: set[tuple[str, str, View]] = set()
+        self._measured: set[SizeKey] = set()
         self._attempts: set[str] = set()
 
     @property

@@ -67,7 +67,7 @@ class SearchRuns:
             trial = best_trial(runs, self.task.metrics[0], self.config.criterion)
             if trial is None:
                 say(
-                    f"{self.task.name}: {method}: every setting failed; see the report for the reasons"
+                    f"{self.context.name}: {method}: every setting failed; the report has the reasons"
                 )
                 continue
             inputs = next(run.record.inputs for run in runs if run.trial == trial)
@@ -77,7 +77,7 @@ class SearchRuns:
     def _label(self, runs: Sequence[Run]) -> str:
         numbers = sorted({run.trial + 1 for run in runs})
         span = "-".join(str(number) for number in sorted({numbers[0], numbers[-1]}))
-        label = label_of(self.task.name, list(self.studies.values()))
+        label = label_of(self.context.name, list(self.studies.values()))
         return f"{label}, search {span} of {self.config.trials}"
 
     def _scores(

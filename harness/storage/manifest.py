@@ -8,6 +8,7 @@ imports torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, model_validator
@@ -127,9 +128,57 @@ class MethodCard:
     hyper_parameters: Mapping[str, str]
 
 
+class AxisContrast(NamedTuple):
+    """One comparison along an axis: a method in a cell against the same method in another cell.
+
+    The cells, which `subject` and `reference` are tasks of, differ in the value of the axis alone.
+    """
+
+    axis: str
+    method: str
+    subject: str
+    reference: str
+
+
+@dataclass(frozen=True, config=_EXACT_KEYS)
+class CellFacts:
+    """A cell: its values by axis, and its configuration, with absolute folders and no password."""
+
+    values: Mapping[str, JsonValue]
+    config: StudyConfig
+
+
+@dataclass(frozen=True, config=_EXACT_KEYS)
+class Place:
+    """The place of a task in a grid: the task's own name, and the name of its cell."""
+
+    task: str
+    cell: str
+
+
+@dataclass(frozen=True, config=_EXACT_KEYS)
+class Grid:
+    """The grid of an ablation with axes. Each task of such a manifest is a task in one cell."""
+
+    axes: Mapping[str, tuple[JsonValue, ...]]
+    """The values of each axis, in the order of the command, by key of the configuration."""
+    cells: Mapping[str, CellFacts]
+    places: Mapping[str, Place]
+    """By task of the manifest."""
+    family: tuple[AxisContrast, ...]
+    """The comparisons along the axes: a family of their own."""
+
+    def values_of(self, task: str) -> Mapping[str, JsonValue]:
+        """The axes' values of a task of the manifest."""
+        return self.cells[self.places[task].cell].values
+
+
 @dataclass(frozen=True, config=_EXACT_KEYS)
 class Manifest:
-    """One ablation. The joint manifest of repeats has `repeats`; a repeat's own has `repeat`."""
+    """One ablation. The joint manifest of repeats has `repeats`; a repeat's own has `repeat`.
+
+    With axes it has a `grid`, and `config` is that of the first cell.
+    """
 
     name: str
     command: str
@@ -164,6 +213,8 @@ class Manifest:
     """The repeats' ablations in order; None for a repeat that could not be trained."""
     replication: str | None = None
     """The parts that each repeat draws anew, in words."""
+    grid: Grid | None = Field(default=None, exclude_if=lambda grid: grid is None)
+    """The axes and cells; None, and not in the JSON, without axes."""
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
@@ -178,7 +229,15 @@ class Manifest:
         ):
             if missing_names := sorted(names - described_names):
                 raise ValueError(f"{group}.{missing_names[0]} is missing")
+        if self.grid is not None and (unplaced := sorted(self.tasks.keys() - self.grid.places)):
+            raise ValueError(f"grid.places.{unplaced[0]} is missing")
         return self
+
+    def view_of(self, task: str) -> Manifest:
+        """The manifest with the configuration of the task's cell; without axes the manifest itself."""
+        if self.grid is None:
+            return self
+        return replace(self, config=self.grid.cells[self.grid.places[task].cell].config)
 
     @property
     def preset(self) -> str:

@@ -47,9 +47,10 @@ class Workshop:
         key = canonical([json_values(config), task])
         trainer = self._trainers.pop(key, None)
         if trainer is None:
+            trainer = self._shared(config, task)
             while len(self._trainers) >= MOST_TASKS:
                 del self._trainers[next(iter(self._trainers))]
-            trainer = self._prepare(config, task)
+            trainer = trainer or self._prepare(config, task)
         self._trainers[key] = trainer
         return trainer
 
@@ -58,12 +59,39 @@ class Workshop:
         with redirected(lambda line: None):
             return self.trainer(config, task)
 
+    def _shared(self, config: StudyConfig, task: str) -> Trainer | None:
+        """A trainer of materials that another configuration in memory has made ready."""
+        key = materials_key(config, task)
+        for trainer in self._trainers.values():
+            if materials_key(trainer.config, trainer.prepared.task.name) == key:
+                return Trainer(config, trainer.materials)
+        return None
+
     def _prepare(self, config: StudyConfig, task: str) -> Trainer:
         arithmetic = choose_arithmetic(config.device, config.training.precision)
         data = self.data.get(task) or load_task_data(
             load_task(task, config.task_files), config.source, config.protocol
         )
         return Trainer(config, prepare(config, data, arithmetic, Path(config.out)))
+
+
+STUDENTS_OWN = ("epochs", "batch_size", "embeddings")
+"""Keys of the configuration's training that teachers do not read."""
+
+
+def teacher_key(config: StudyConfig, task: str) -> str:
+    """The key of a task's tokens, teacher and teacher outputs: the configuration without other keys."""
+    values = json_values(config)
+    training = {k: v for k, v in values["training"].items() if k not in STUDENTS_OWN}
+    others = dict.fromkeys(("student", "search", "pooling"))
+    return canonical([{**values, **others, "training": training}, task])
+
+
+def materials_key(config: StudyConfig, task: str) -> str:
+    """The key of all materials of a task: of its teacher, and of what students start from."""
+    student = config.student
+    start = None if student.init == "random" else student.origin
+    return canonical([teacher_key(config, task), start, config.pooling])
 
 
 def portable(config: StudyConfig) -> StudyConfig:

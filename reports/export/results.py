@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from harness.analysis.results import MethodResult
+from harness.axis_names import value_text
 from harness.storage.manifest import Manifest
 from harness.storage.record import StudyRun
 from reports.evidence import Evidence
@@ -20,7 +21,7 @@ TRAILING_COLUMNS = (
     "seconds", "examples_per_second", "peak_memory_bytes", "runs_trained_together", "device",
     "precision", "teacher", "revision", "fingerprint",
 )  # fmt: skip
-"""The last columns; `SPLIT.METRIC` and `setting.NAME` stand before them. docs/files.md explains all."""
+"""The last columns; `axis.KEY`, `SPLIT.METRIC` and `setting.NAME` stand before them (docs/files.md)."""
 
 
 def results_table(evidence: Evidence) -> pd.DataFrame:
@@ -40,8 +41,10 @@ def results_table(evidence: Evidence) -> pd.DataFrame:
     middle_columns = sorted(
         {name for row in rows for name in row if name not in (*LEADING_COLUMNS, *TRAILING_COLUMNS)}
     )
-    # Metrics before settings, each by name.
-    middle_columns.sort(key=lambda name: name.startswith("setting."))
+    # Axes, then metrics, then settings, each by name.
+    middle_columns.sort(
+        key=lambda name: (not name.startswith("axis."), name.startswith("setting."))
+    )
     return pd.DataFrame(
         rows, columns=pd.Index([*LEADING_COLUMNS, *middle_columns, *TRAILING_COLUMNS]), dtype=object
     )
@@ -57,6 +60,21 @@ def results_csv(evidence: Evidence) -> str:
     return text
 
 
+def _place(manifest: Manifest, task: str) -> dict[str, Any]:
+    """The task, with a column for each axis."""
+    if manifest.grid is None:
+        return {"task": task}
+    values = manifest.grid.values_of(task)
+    axes = {f"axis.{key}": _axis_value(value) for key, value in values.items()}
+    return {"task": manifest.grid.places[task].task, **axes}
+
+
+def _axis_value(value: Any) -> Any:
+    """A number as it is, anything else as the command and the tables write it."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number else value_text(value)
+
+
 def _row(manifest: Manifest, result: MethodResult, run: StudyRun) -> dict[str, Any]:
     record, inputs = run.record, run.record.inputs
     metrics = {
@@ -69,7 +87,7 @@ def _row(manifest: Manifest, result: MethodResult, run: StudyRun) -> dict[str, A
         "ablation": manifest.name,
         "source": manifest.source.kind,
         "protocol": manifest.protocol,
-        "task": result.task,
+        **_place(manifest, result.task),
         "method": result.method,
         "is_baseline": result.method == manifest.baseline,
         "study": result.study,

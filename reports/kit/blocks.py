@@ -94,6 +94,8 @@ class Section:
     part: Part = "appendix"
     settings_only: bool = False
     """Whether the section is about the runs of one best setting. Pages on tuned scores leave it out."""
+    joins_tasks: bool = False
+    """Whether the section joins the scores of all tasks. Pages with cells leave it out."""
 
     def blocks(self, evidence: Evidence, styles: Styles) -> tuple[Block, ...]:
         """The section's blocks without the empty ones."""

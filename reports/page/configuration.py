@@ -71,6 +71,7 @@ def _protocol(evidence: Evidence) -> dict[str, Any]:
     return {
         "examples": {task: manifest.tasks[task].sizes for task in evidence.tasks},
         "SHA-256 of the data": {task: manifest.tasks[task].sha256 for task in evidence.tasks},
+        **({} if manifest.grid is None else {"axes": manifest.grid.axes}),
         "search seeds": manifest.search_seeds,
         "report seeds": manifest.report_seeds,
         "teacher fingerprint": {

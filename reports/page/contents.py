@@ -9,6 +9,7 @@ from reports.kit.blocks import Block, Part, Section
 from reports.kit.palette import method_styles
 
 CONTENTS = (
+    "axes",
     "tuned",
     "repeats",
     "differences",
@@ -40,7 +41,8 @@ SECTIONS = tuple(map(_section, CONTENTS))
 def sections(evidence: Evidence) -> list[tuple[Section, tuple[Block, ...]]]:
     """The page's sections with their blocks, without those that have nothing to show.
 
-    A page on tuned scores leaves out sections on the runs of one best setting.
+    A page on tuned scores leaves out sections on the runs of one best setting, and a page with cells
+    those that join all tasks.
     """
     styles = method_styles(evidence.methods)
     of_pools = evidence.manifest.unit == "trial"
@@ -48,6 +50,7 @@ def sections(evidence: Evidence) -> list[tuple[Section, tuple[Block, ...]]]:
         (section, section.blocks(evidence, styles))
         for section in SECTIONS
         if not (of_pools and section.settings_only)
+        and not (evidence.manifest.grid is not None and section.joins_tasks)
     ]
     return [(section, blocks) for section, blocks in section_blocks if blocks]
 

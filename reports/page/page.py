@@ -62,7 +62,7 @@ def render(evidence: Evidence) -> str:
         ],
         reading=scores.reading(evidence),
         overview=scores.overview_display(evidence, styles)
-        if len(evidence.tasks) > OPEN_TASKS
+        if len(evidence.tasks) > OPEN_TASKS and manifest.grid is None
         else None,
         verdicts=verdicts.task_verdicts(evidence),
         comparison_count=len(evidence.result.comparisons),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from harness.axis_names import value_text
 from harness.config import Criterion
 from harness.storage.manifest import Manifest, Source
 from reports.evidence import POINTS, Evidence
@@ -84,9 +85,16 @@ def facts(evidence: Evidence) -> dict[str, str]:
     config = manifest.config
     seeds = str(len(manifest.report_seeds))
     trials = str(manifest.trials)
+    axes = {}
+    if manifest.grid is not None:
+        axes["axes"] = "; ".join(
+            f"{key}={', '.join(map(value_text, values))}"
+            for key, values in manifest.grid.axes.items()
+        )
     design = {
         "data": source_text(manifest.source),
         "preset": manifest.preset,
+        **axes,
         "students": manifest.students,
         "protocol": manifest.protocol,
     }
@@ -112,4 +120,6 @@ def facts(evidence: Evidence) -> dict[str, str]:
     if manifest.family:
         rule = "split evenly" if evidence.sequential else "Holm"
         design["comparisons"] = f"{len(manifest.family)} at level {manifest.alpha:g}, {rule}"
+    if manifest.grid is not None:
+        design["comparisons along the axes"] = f"{len(manifest.grid.family)}, a family of their own"
     return design

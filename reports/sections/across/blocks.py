@@ -237,4 +237,5 @@ SECTION = Section(
     maker=across_blocks,
     part="evidence",
     settings_only=True,
+    joins_tasks=True,
 )

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from harness.cli import choices, command
+from harness.cli import choices, command, entrance
 from harness.cli.arguments import Request
 from harness.compose import compose_config
 from harness.config import ProtocolConfig, SourceConfig, json_values
@@ -96,7 +96,7 @@ def test_any_configuration_is_taken_or_refused_in_one_line(more: list[list[str]]
     base = ["--method", "alp", "--task", "rte", "--preset", "demo"]
     chosen = [word for words in more for word in words if word != "--"]
 
-    def prepared(asked: Request) -> int:
+    def prepared(asked: Request, words: object, cluster: object) -> int:
         config = asked.config
         check_names(chosen_methods(config), config.search)
         for method in chosen_methods(config):
@@ -112,7 +112,8 @@ def test_any_configuration_is_taken_or_refused_in_one_line(more: list[list[str]]
         contextlib.redirect_stdout(printed),
         contextlib.redirect_stderr(errors),
     ):
-        patch.setattr(command, "_run", prepared)
+        patch.setattr(command, "run_study", prepared)
+        patch.setattr(entrance, "connected", lambda asked: contextlib.nullcontext())
         patch.setattr(choices, "_hub_answers", lambda: False)
         try:
             code: Any = main([*base, *chosen])

@@ -11,6 +11,7 @@ from harness.cli.division import Division, RunGroup, TaskWork, divide
 from harness.config import ROUND, StudyConfig
 from harness.data.tasks import load_task
 from harness.experiment.flows import Flow, PreparationRequest, RunRequest
+from harness.experiment.population_queue import SizeKey
 from harness.experiment.scheduler import Scheduler
 from harness.registry.discovery import registry
 from harness.storage.claims import Claims
@@ -67,7 +68,8 @@ class RealDriver:
         for prepared in self.tasks.values():  # so that no measurement of memory is in the queue
             for method in METHODS:
                 view = registry().methods[method].view(config.pooling)
-                key = (prepared.task.name, prepared.outcome.teacher.fingerprint, view)
+                teacher = prepared.outcome.teacher.fingerprint
+                key = SizeKey(prepared.task.name, teacher, view, config.student, config.training)
                 self.scheduler.populations.sizes[key] = MOST
         for number, prepared in enumerate(self.tasks.values()):
             self.scheduler.start(self.command(prepared, number))
