@@ -229,7 +229,7 @@ class Ablation:
                 "verdict": "baseline" if result.method == self.manifest.baseline else "",
             }
             if (comparison := comparisons.get((result.task, result.method))) is not None:
-                low, high = (100 * end for end in comparison.interval)
+                low, high = (100 * end for end in comparison.decided_by.interval)
                 row["difference"] = (
                     f"{100 * comparison.difference.mean:+.1f} [{low:+.1f}, {high:+.1f}]"
                 )
@@ -284,7 +284,7 @@ class Ablation:
 
 
 def _verdict_row(comparison: Comparison) -> dict[str, Any]:
-    low, high = comparison.interval
+    low, high = comparison.decided_by.interval
     return {
         "task": comparison.task,
         "method": comparison.method,

@@ -101,7 +101,8 @@ def _along_table(result: AblationResult) -> Table:
 
 
 def _interval(comparison: Comparison) -> str:
-    low, high = comparison.interval
+    """The interval that decides."""
+    low, high = comparison.decided_by.interval
     if math.isinf(low) and math.isinf(high):
         return "(unbounded)"
     ends = ["unbounded" if math.isinf(end) else f"{100 * end:+.1f}" for end in (low, high)]
@@ -186,6 +187,8 @@ def _comparison(c: Comparison) -> dict[str, Any]:
         "baseline": c.baseline,
         "difference": c.difference.mean,
         "interval": [_json_number(bound) for bound in c.interval],
+        "deciding_interval": [_json_number(bound) for bound in c.decided_by.interval],
+        "deciding_confidence": c.decided_by.confidence,
         "adjusted_p": c.adjusted_p,
         "equivalence_p": None if c.equivalence is None else c.equivalence_p,
         "margin": c.margin,

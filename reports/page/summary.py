@@ -58,11 +58,14 @@ def title(manifest: Manifest) -> str:
         key=lambda method: (method == manifest.baseline, method),
     )
     names = _listed(methods, "methods")
-    tasks = _listed([task.upper() for task in manifest.studies], "tasks")
+    grid = manifest.grid
+    places = [task if grid is None else grid.places[task].task for task in manifest.studies]
+    tasks = _listed([task.upper() for task in dict.fromkeys(places)], "tasks")
+    cells = "" if grid is None else f", {len(grid.cells)} cells"
     repeats = f", {len(manifest.repeats)} repeats" if manifest.is_joint else ""
     if manifest.repeat is not None:
         repeats = f", repeat {manifest.repeat + 1}"
-    return f"{names} on {tasks}, {manifest.preset}{repeats}"
+    return f"{names} on {tasks}, {manifest.preset}{cells}{repeats}"
 
 
 def _listed(names: Sequence[str], kind: str) -> str:

@@ -29,7 +29,7 @@ def cells_frame(evidence: Evidence) -> pd.DataFrame:
     """One row per task, cell and method: a column for each axis, scores and differences in points.
 
     `low` and `high` are the ends of the score's interval, for this method alone; `difference` to the
-    baseline has its own interval, and a p value that is adjusted over the family of all cells.
+    baseline has the interval that decides, and a p value that is adjusted over the family of all cells.
     """
     grid = _grid(evidence)
     confidence = 1 - evidence.manifest.alpha
@@ -61,8 +61,8 @@ def _difference(comparison: Comparison | None) -> dict[str, Any]:
     p = comparison.adjusted_p
     return {
         "difference": POINTS * comparison.difference.mean,
-        "difference_low": POINTS * comparison.interval.low,
-        "difference_high": POINTS * comparison.interval.high,
+        "difference_low": POINTS * comparison.decided_by.interval.low,
+        "difference_high": POINTS * comparison.decided_by.interval.high,
         "adjusted_p": np.nan if p is None else p,
         "outcome": comparison.verdict.outcome,
     }

@@ -93,7 +93,7 @@ def test_verdicts_are_the_commands(ran: harness.Ablation, answer: dict[str, Any]
     for name in ("task", "method", "baseline", "verdict", "sentence", "pairs"):
         assert row[name] == expected[name]
     ends = [end if np.isfinite(end) else None for end in (row["low"], row["high"])]
-    assert ends == expected["interval"]
+    assert ends == expected["deciding_interval"]
 
 
 def test_trials_curves_and_predictions_are_those_of_the_records(ran: harness.Ablation) -> None:
