@@ -75,7 +75,7 @@ def run_study(request: Request, words: Sequence[str], cluster: Cluster | None) -
 
 
 def _left_out(refusals: Mapping[str, str]) -> int:
-    """The exit code for refusals, which are said last: `LEFT_OUT` where a task is among them, or 0.
+    """The exit code for refusals, which are said last: `LEFT_OUT` for a task or a repeat, or else 0.
 
     A method that cannot be used on a task is left out of a set of methods, and the set is done.
     """

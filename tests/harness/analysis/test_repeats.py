@@ -191,7 +191,7 @@ def test_a_teacher_that_is_refused_in_one_repeat_stops_no_other(
         return prepare(config, *rest)
 
     monkeypatch.setattr(workshop, "prepare", sometimes)
-    found = command("--repeat-search", "3")
+    found = command("--repeat-search", "3", code=3)
     assert found["refused"] == {"repeat 1": "rte: the teacher is no better than luck"}
     assert [r["seeds"] for r in found["results"]] == [[0, 2], [0, 2]]
     assert found["missing"] == []
