@@ -205,7 +205,7 @@ def test_the_methods_of_the_document_keep_the_contract(installed: Path) -> None:
     assert done.returncode == 0, done.stdout
     for check in (
         "gradients_reach_the_student_and_every_parameter[nearest]",
-        "every_scalar_changes_the_gradient[nearest-layer_weight]",
+        "every_scalar_changes_the_gradient[nearest]",
         "a_stacked_population_equals_a_loop_over_its_members[nearest]",
         "values_at_padded_tokens_do_not_count[every-token]",
         "gradients_reach_the_student_and_every_parameter[every-token]",

@@ -23,6 +23,8 @@ from harness.config import NEED_OF_SETTINGS, Keep, Sampler, StudyConfig, Unit
 from harness.errors import UserError
 from harness.grid import Cell, compose_cells
 from harness.paths import user_path
+from harness.registry.checks import check_at_start
+from harness.registry.discovery import chosen_methods
 
 LISTS = ("methods", "ablations", "tasks", "presets")
 MOST_SEEDS = 20
@@ -141,6 +143,11 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     flags.add_argument("--list", choices=LISTS, help="show names and stop")
     flags.add_argument(
+        "--check-method",
+        metavar="NAME[,NAME...]|all",
+        help="check methods against every rule of the contract and stop",
+    )
+    flags.add_argument(
         "--replay", metavar="FINGERPRINT", help="train a recorded run again, compare"
     )
     flags.add_argument("--json", action="store_true", help="one JSON summary on stdout")
@@ -169,7 +176,11 @@ def replay_request(options: argparse.Namespace) -> tuple[str, Path, str | None]:
 
 
 def read_request(options: argparse.Namespace) -> Request:
-    """Compose the configuration of parsed flags. Raises `UserError` naming the fault."""
+    """Compose the configuration of parsed flags, and check the methods.
+
+    Raises:
+        UserError: a flag or a value that cannot be used, or a method that breaks a rule.
+    """
     if options.method is None or options.task is None:
         raise UserError("--method and --task are needed (see --list methods, --list tasks)")
     _check_overrides(options.overrides)
@@ -227,6 +238,8 @@ def read_request(options: argparse.Namespace) -> Request:
         _check_unit(options, compose_config(words, rest, flags).protocol.unit)
     config = compose_config(words, settings, flags)
     notes = (*preset_notes, *task_notes)
+    for method in chosen_methods(config):
+        check_at_start(method)
     form = (options.dry_run, options.json, options.open, options.repair)
     return Request(config, notes, *form, cells)
 

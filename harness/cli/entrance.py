@@ -11,8 +11,10 @@ import sys
 from collections.abc import Sequence
 
 from harness.cli.arguments import parser, read_request
+from harness.cli.choices import named_methods
 from harness.cli.connection import connected
 from harness.cli.listing import show_list
+from harness.cli.method_check import show_checks
 from harness.errors import UserError, one_line
 from harness.runtime import interrupt
 from harness.runtime.progress import say
@@ -31,6 +33,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if options.list is not None:
             show_list(options.list, options.json)
             return 0
+        if options.check_method is not None:
+            is_kept = show_checks(named_methods(options.check_method), options.json)
+            return 0 if is_kept else BAD_INPUT
         return _run(options, words)
     except UserError as error:
         if options.debug:

@@ -17,7 +17,8 @@ from harness.data.tokens import EncodedSplit
 from harness.method import Method, View
 from harness.models.student import classifier_config, new_classifier
 from harness.models.teacher_outputs import OUTPUT_BATCH, TeacherOutputs
-from harness.registry.instantiate import make_method, shapes_of
+from harness.registry.construction import make_method
+from harness.registry.instantiate import shapes_of
 from harness.registry.space import any_setting, space_of
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import global_seed

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import get_args
 
 from harness.compose import names
 from harness.config import StudyConfig
-from harness.errors import MethodError
-from harness.method import Method, Need
-from harness.pooling_table import POOLINGS
+from harness.errors import MethodError, one_line
+from harness.method import Method
+from harness.registry.class_rules import check_class
 from harness.runtime import interrupt
 
 GROUP = "harness.methods"
@@ -41,7 +40,10 @@ class Registry:
         hint = f"choose from {', '.join(known_names)}"
         if suggestions:
             hint = f"did you mean {' or '.join(suggestions)}?"
-        raise MethodError(f"--method {name}: no such method; {hint}")
+        broken = "".join(
+            f"; {origin} cannot be used: {reason}" for origin, reason in self.import_errors.items()
+        )
+        raise MethodError(f"--method {name}: no such method; {hint}{broken}")
 
 
 @cache
@@ -54,7 +56,9 @@ def registry() -> Registry:
             candidates = _methods_of(load())
         except Exception as error:  # a plug-in may fail in any way
             interrupt.check(error)
-            import_errors[origin] = f"{type(error).__name__}: {error}"
+            reason = one_line(error)
+            is_told = isinstance(error, MethodError)
+            import_errors[origin] = reason if is_told else f"{type(error).__name__}: {reason}"
             continue
         for method in candidates:
             register(methods, method)
@@ -108,25 +112,13 @@ def _methods_of(candidate: ModuleType | type) -> list[type[Method]]:
         for member in members
         if isinstance(member, type)
         and issubclass(member, Method)
-        and not inspect.isabstract(member)
+        and (not inspect.isabstract(member) or "name" in vars(member))
         and (member is candidate or member.__module__ == candidate.__name__)
     ]
     if isinstance(candidate, type) and not methods:
         raise MethodError(f"{candidate.__name__} is not a concrete Method")
     for method in methods:
-        for attribute in ("name", "summary", "paper"):
-            if not isinstance(getattr(method, attribute, None), str):
-                raise MethodError(f"{method.__name__} has no {attribute}")
-        unknown_needs = sorted(set(method.needs) - set(get_args(Need)))
-        if unknown_needs:
-            raise MethodError(
-                f"{method.__name__}: unknown need {unknown_needs[0]!r}; known are "
-                f"{', '.join(get_args(Need))}"
-            )
-        if method.pooling is not None and method.pooling not in POOLINGS:
-            raise MethodError(
-                f"{method.__name__}: unknown pooling {method.pooling!r}; known are {', '.join(POOLINGS)}"
-            )
+        check_class(method)
     return methods
 
 

@@ -10,9 +10,9 @@ from harness.config import StudyConfig
 from harness.errors import MethodError
 from harness.method import Method, Shapes, Value
 from harness.models.families import check_needs
+from harness.registry.construction import make_method
 from harness.registry.space import any_value
 from harness.runtime.failures import RunFailed, convert_failures
-from harness.runtime.randomness import generator, global_seed
 
 
 def shapes_of(
@@ -29,17 +29,6 @@ def shapes_of(
         student_heads=int(start.num_attention_heads),
         epochs=study.training.epochs,
     )
-
-
-def make_method(
-    kind: type[Method], shapes: Shapes, setting: Mapping[str, Value], seed: int
-) -> Method:
-    """A run's method, with initial weights and draws from the run's seed."""
-    structure = {
-        name: setting[name] for name, hyper in kind.space.items() if hyper.kind == "structural"
-    }
-    with global_seed("method", seed):
-        return kind(shapes, structure, generator("method", seed))
 
 
 def check_method(

@@ -15,7 +15,7 @@ from harness.evaluation.scoring import Evaluation
 from harness.method import Method, Pooling, View
 from harness.models.student import Blueprint
 from harness.models.teacher_outputs import TeacherOutputs
-from harness.registry.instantiate import make_method
+from harness.registry.construction import make_method
 from harness.runtime.failures import RunFailed, convert_failures
 from harness.storage.record import Result
 from harness.training.halving import Halving

@@ -57,13 +57,14 @@ def test_an_unknown_pooling_is_refused_wherever_it_is_named() -> None:
             return {}
 
     with pytest.raises(
-        MethodError, match=rf"^Plugin: unknown pooling 'largest'; known are {', '.join(POOLINGS)}$"
+        MethodError,
+        match=rf"^Plugin \(.*\): unknown pooling 'largest'; known are {', '.join(POOLINGS)}$",
     ):
         methods_of(Plugin)
     Plugin.pooling = None
     Plugin.needs = frozenset({"token"})  # type: ignore[arg-type]
     with pytest.raises(
-        MethodError, match=r"^Plugin: unknown need 'token'; known are tokens, scores"
+        MethodError, match=r"^Plugin \(.*\): unknown need 'token'; known are tokens, scores"
     ):
         methods_of(Plugin)
 

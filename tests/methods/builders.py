@@ -1,139 +1,45 @@
-"""Methods and inputs for their tests."""
+"""Methods and float64 inputs for their tests."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
-from optuna.distributions import FloatDistribution, IntDistribution
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
-from harness.method import Context, Layers, Method, Need, Shapes, Value
+from harness.method import Layers, Method, Need, Shapes, Value
+from harness.registry import made_up
+from harness.registry.case import Case
 from harness.registry.discovery import registry
-from harness.registry.space import any_value
-from harness.runtime.randomness import generator, global_seed
+from harness.registry.made_up import EQUAL_WIDTHS as EQUAL_SHAPES
+from harness.registry.made_up import EXAMPLES as EXAMPLES
+from harness.registry.made_up import context as context
+from harness.registry.made_up import own_weights as own_weights
 
 METHODS = registry().methods
-EQUAL_SHAPES = Shapes(6, 8, 3, 8, 3, teacher_heads=2, student_heads=2, epochs=3)
 UNEQUAL_SHAPES = replace(EQUAL_SHAPES, student_width=6)
-EXAMPLES = 7
-PLACES = 5
-LENGTHS = (5, 2, 4, 5, 1, 3, 5)
-MASK = torch.arange(PLACES) < torch.tensor(LENGTHS)[:, None]
+
+
+def case(name: str, shapes: Shapes = EQUAL_SHAPES) -> Case:
+    """A method's case in float64."""
+    return Case.of(METHODS[name], shapes, torch.float64)
 
 
 def build(name: str, shapes: Shapes = EQUAL_SHAPES, seed: int = 0, **structure: Value) -> Method:
-    """A method made as the executor makes it."""
-    method = METHODS[name]
-    options = {h: any_value(d) for h, d in method.space.items() if d.kind == "structural"}
-    with global_seed("contract", seed):
-        return method(shapes, {**options, **structure}, generator("contract", seed))
+    """A method in fp32, made as the executor makes it."""
+    return Case.of(METHODS[name], shapes).method(seed, structure)
 
 
 def shift_parameters(method: Method, seed: int = 0) -> Method:
     """The same method in float64 with its parameters away from where they start."""
-    source = generator("moved", seed)
-    for parameter in method.parameters():
-        parameter.data += 0.2 * torch.randn(parameter.shape, generator=source)
-    return method.double()
+    return made_up.shift_parameters(method, seed).double()
 
 
 def batch(
     shapes: Shapes = EQUAL_SHAPES, seed: int = 0, needs: frozenset[Need] = frozenset()
 ) -> tuple[Layers, Layers, Tensor]:
-    """Student, teacher and labels in float64; the student's tensors are leaves.
-
-    As from the core, a field that no need names is empty.
-    """
-    source = generator("batch", seed)
-    student, teacher = (
-        blank_fields(random_layers(source, *sizes, shapes.outputs), needs)
-        for sizes in (
-            (shapes.student_layers, shapes.student_width, shapes.student_heads),
-            (shapes.teacher_layers, shapes.teacher_width, shapes.teacher_heads),
-        )
-    )
-    for tensor in tensors(student):
-        tensor.requires_grad_()
-    return student, teacher, torch.randint(shapes.outputs, (EXAMPLES,), generator=source)
-
-
-def random_layers(
-    source: torch.Generator, layers: int, width: int, heads: int, outputs: int
-) -> Layers:
-    """Everything that a model of this shape could hand out, at random."""
-
-    def random_normal(*size: int) -> Tensor:
-        return torch.randn(EXAMPLES, *size, generator=source, dtype=torch.float64)
-
-    def random_tuple(count: int, *size: int) -> tuple[Tensor, ...]:
-        return tuple(random_normal(*size) for _ in range(count))
-
-    parts = [random_tuple(layers, heads, PLACES, width // heads) for _ in range(3)]
-    return Layers(
-        random_normal(outputs),
-        random_normal(layers, width),
-        random_tuple(layers + 1, PLACES, width),
-        random_tuple(layers, heads, PLACES, PLACES),
-        *parts,
-    )
-
-
-def blank_fields(layers: Layers, needs: frozenset[Need]) -> Layers:
-    """The outputs that a model hands out for these needs, of everything that it could hand out."""
-    parts = slice(None) if "qkv" in needs else slice(-1, None) if "last-qkv" in needs else slice(0)
-    return Layers(
-        layers.logits,
-        layers.states,
-        layers.tokens if "tokens" in needs else (),
-        layers.scores if "scores" in needs else (),
-        layers.queries[parts],
-        layers.keys[parts],
-        layers.values[parts],
-    )
-
-
-def change_padding(layers: Layers) -> Layers:
-    """The same outputs with other values at padded tokens, and at pairs with a padded token."""
-    source = generator("padding")
-    pairs = MASK[:, :, None] & MASK[:, None, :]
-
-    def change(values: Tensor, mask: Tensor) -> Tensor:
-        noise = 50 * torch.randn(values.shape, generator=source, dtype=values.dtype)
-        return torch.where(mask, values, noise)
-
-    return replace(
-        layers,
-        tokens=tuple(change(states, MASK[:, :, None]) for states in layers.tokens),
-        scores=tuple(change(scores, pairs[:, None]) for scores in layers.scores),
-        queries=tuple(change(part, MASK[:, None, :, None]) for part in layers.queries),
-        keys=tuple(change(part, MASK[:, None, :, None]) for part in layers.keys),
-        values=tuple(change(part, MASK[:, None, :, None]) for part in layers.values),
-    )
-
-
-def tensors(layers: Layers) -> list[Tensor]:
-    """All tensors of what a model hands out."""
-    leaves: list[Tensor] = tree_leaves(layers)
-    return leaves
+    """Student, teacher and labels in float64; the student's tensors are leaves."""
+    return made_up.batch(shapes, seed, needs, torch.float64)
 
 
 def middle(method: type[Method], share: float = 0.4) -> dict[str, Tensor]:
     """A value inside the range of every scalar hyper-parameter."""
-    values = {}
-    for name, hyper in method.space.items():
-        if hyper.kind == "scalar":
-            distribution = hyper.distribution
-            assert isinstance(distribution, FloatDistribution | IntDistribution)
-            value = distribution.low + share * (distribution.high - distribution.low)
-            values[name] = torch.tensor(value, dtype=torch.float64)
-    return values
-
-
-def own_weights(method: type[Method]) -> set[str]:
-    """The weights of a method's own terms."""
-    return {name for name in method.space if name.endswith("_weight")} - {"kd_weight"}
-
-
-def context(scalars: Mapping[str, Tensor]) -> Context:
-    return Context(torch.tensor(1), scalars, MASK)
+    return made_up.middle(method, share, torch.float64)
