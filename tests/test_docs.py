@@ -162,7 +162,10 @@ def test_the_method_of_the_document_is_listed_trained_and_reported(
     assert main(["--list", "methods", "--json"]) == 0
     cards = {card["name"]: card for card in json.loads(capsys.readouterr().out)}
     assert cards[nearest]["summary"].startswith("each student layer matches the nearest")
-    _, command = blocks("add-a-method.md")[1].splitlines()
+    _, check, command = blocks("add-a-method.md")[1].splitlines()
+    assert shlex.split(check)[:3] == ["python", "-m", "harness.study"]
+    assert main(shlex.split(check)[3:]) == 0
+    assert nearest in capsys.readouterr().out
     python, module, name, *flags = shlex.split(command)
     assert (python, module, name) == ("python", "-m", "harness.study")
     small = [*SMALL.split(), f"teacher.pretrained={tiny_encoder}", "--preset", "demo"]
@@ -172,13 +175,29 @@ def test_the_method_of_the_document_is_listed_trained_and_reported(
     assert cards[nearest]["summary"] in Path(summary["report"]).read_text()
 
 
+def test_the_mistake_of_the_document_is_told_as_it_says(
+    tmp_path: Path, nearest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "nearest.py"
+    line = "distances = (student.states[:, :, None] - teacher.states[:, None]).square().mean(-1)"
+    text = file.read_text()
+    assert text.count(line) == 1
+    file.write_text(text.replace(line, "distances = (student.states - teacher.states).square()"))
+    command = blocks("add-a-method.md")[1].splitlines()[-1]
+    out = tmp_path / "runs"
+    assert main([*shlex.split(command)[3:], "--preset", "demo", "--out", str(out)]) == 2
+    told = capsys.readouterr().err.replace(str(file), "methods/nearest.py")
+    assert told.split() == blocks("add-a-method.md")[2].split()
+    assert not out.exists()
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the document's package is installed.
 
     It also offers the document's method of tokens, and a method that cannot be imported.
     """
-    example, _, tokens, project = blocks("add-a-method.md")
+    example, _, _, tokens, project = blocks("add-a-method.md")
     folder = tmp_path_factory.mktemp("package")
     source, site = folder / "source", folder / "site"
     (source / "nearest_layer").mkdir(parents=True)
