@@ -69,6 +69,8 @@ SIZES = (
     "must have the same",
     "expected size",
     "stack expects each tensor to be equal",
+    "out of bounds",
+    "out of range",
     "not broadcastable",
     "does not broadcast",
 )
@@ -86,11 +88,7 @@ def fault(kind: type[Method], words: str, place: str = "") -> BrokenRule:
 
 def place_of(kind: type[Method], attribute: str = "") -> str:
     """File and line of a class, or of an attribute's definition in the class or in a base of it."""
-    owner: type = kind
-    for base in kind.__mro__[: kind.__mro__.index(Method)]:
-        if attribute in vars(base):
-            owner = base
-            break
+    owner = next((base for base in _classes(kind) if attribute in vars(base)), kind)
     try:
         start = inspect.getsourcelines(owner)[1]
         file = inspect.getfile(owner)
@@ -140,7 +138,10 @@ def _sizes(shapes: Shapes) -> str:
         f"and {shapes.teacher_layers} teacher layers of width {shapes.teacher_width}"
     )
     if shapes.student_width == shapes.teacher_width:
-        return f"{states}: choose a teacher layer for each student layer, as skip_map does"
+        return (
+            f"{states}: choose a teacher layer for each student layer, as skip_map does, or raise a "
+            "MethodError in __init__ for numbers of layers that the method does not work with"
+        )
     return f"{states}: map widths with learned_map, or refuse them with require_equal_widths"
 
 
@@ -153,10 +154,16 @@ def _missing_key(kind: type[Method], error: KeyError, where: str) -> str:
     return f"`{where}` does not find {name!r}; a {kind.space[name].kind} Hyper arrives in {place}"
 
 
+def _classes(kind: type[Method]) -> list[type]:
+    """The class and its bases, without those of the harness and of torch."""
+    bases = kind.__mro__[: kind.__mro__.index(Method)]
+    return [base for base in bases if not base.__module__.startswith("harness.")]
+
+
 def _place_in(kind: type[Method], error: Exception) -> str:
     """The last line of the author's files that an exception passed; empty if there is none."""
     files = set()
-    for base in kind.__mro__[: kind.__mro__.index(Method)]:
+    for base in _classes(kind):
         try:
             files.add(inspect.getfile(base))
         except (OSError, TypeError):  # a class that was made without a file

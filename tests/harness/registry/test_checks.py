@@ -16,6 +16,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 import methods
 from harness.errors import MethodError
 from harness.method import DISTILLATION, Hyper, Layers, Method, weight
+from harness.method.matching import MixedLayers
 from harness.registry import discovery
 from harness.registry.check_table import check_table
 from harness.registry.checks import AT_START, check_at_start
@@ -155,6 +156,26 @@ class ReadsStructureInTerms(Sound):
 class MatchesAllLayers(Sound):
     def terms(self, student: Any, teacher: Any, labels: Any, context: Any) -> Any:
         return {"layer": (student.states - teacher.states).square().mean()}  # the mistake
+
+
+class NamesLayersOfTwelve(Sound):
+    def terms(self, student: Any, teacher: Any, labels: Any, context: Any) -> Any:
+        target = teacher.states[:, 11]  # the mistake
+        return {"layer": (self.map(student.states[:, -1]) - target).square().mean()}
+
+
+class MixesOtherSizes(MixedLayers):  # the mistake
+    name, summary, paper = "mixes", "-", "-"
+
+    def mixture(self, queries: Any, states: Any) -> Any:
+        return torch.ones(3, 3)
+
+
+class MixesByNothing(MixedLayers):  # the mistake
+    name, summary, paper = "mixes", "-", "-"
+
+    def mixture(self, queries: Any, states: Any) -> Any:
+        return torch.full((queries.shape[1], states.shape[1]), float("nan"))
 
 
 class MatchesWidths(Sound):
@@ -300,6 +321,9 @@ MISTAKES = [
         "3 student layers of width 8 and 6 teacher layers of width 8: choose",
         False,
     ),
+    (NamesLayersOfTwelve, "index 11 is out of bounds for dimension 1 with size 6); made-up", False),
+    (MixesOtherSizes, "sizes do not fit (", False),
+    (MixesByNothing, "the term 'layer' is nan on ordinary numbers; guard log, sqrt and", False),
     (MatchesWidths, "width 6 and 8 teacher layers of width 12: map widths with learned_map", False),
     (HasNoGradient, "the term 'layer' has no gradient to the student, so it trains nothing", False),
     (TrainsItsMapOnly, "the term 'layer' has no gradient to the student, so it trains no", False),
