@@ -390,10 +390,10 @@ def test_a_task_that_cannot_be_planned_does_not_stop_the_others(
 ) -> None:
     plan = study_command.plan_task
 
-    def failing(config: Any, data: Any, *rest: Any) -> Any:
+    def failing(config: Any, data: Any, *rest: Any, **more: Any) -> Any:
         if data.task.name == "cola":
             raise TeacherError("cola: no teacher")
-        return plan(config, data, *rest)
+        return plan(config, data, *rest, **more)
 
     monkeypatch.setattr(study_command, "plan_task", failing)
     answer = command("--task", "cola,rte", "--dry-run", code=3)
