@@ -18,6 +18,7 @@ from harness.config import MAX_SEEDS, ProtocolConfig
 from harness.errors import UserError, one_line
 from harness.metric_table import METRICS
 from harness.paths import user_path
+from harness.runtime.output import exit_code, printing
 from harness.runtime.progress import say
 from harness.runtime.threads import count_threads, limit_pools
 
@@ -37,6 +38,10 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the plan that the command line asks for; returns the exit code."""
+    return exit_code(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         options = _parser().parse_args(arguments)
         _check(options)
@@ -56,10 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plans = [
         plan_seeds(spread, counts, question.level, question.power) for spread in question.spreads
     ]
-    if options.json:
-        print(json.dumps(plain_plans(question, plans)))
-    else:
-        show_plans(question, plans)
+    with printing():
+        if options.json:
+            print(json.dumps(plain_plans(question, plans)))
+        else:
+            show_plans(question, plans)
     return 0
 
 

@@ -12,14 +12,15 @@ from contextlib import suppress
 from types import FrameType
 
 from harness.runtime import interrupt
-from harness.runtime.progress import say
+from harness.runtime.output import exit_code
+from harness.runtime.progress import say, silence
 from harness.runtime.threads import limit_spinning
 
 BY_SIGNAL = 128
 """The exit code of a command that a signal ended is this plus the signal's number, as in shells."""
 SIGNAL_SECONDS = 0.5
 """Seconds in which the signal of a closed terminal comes."""
-INTERRUPTED, CLOSED = BY_SIGNAL + signal.SIGINT, 141
+INTERRUPTED = BY_SIGNAL + signal.SIGINT
 GO_ON = "interrupted: the same command goes on where this one stopped"
 
 
@@ -27,20 +28,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code.
 
     The code is 0; 1 if runs failed or a repeated run differs; 2 for bad input; 130 for Ctrl-C, 143 for
-    SIGTERM and 129 for SIGHUP (a closed terminal); 141 for a closed pipe.
+    SIGTERM and 129 for SIGHUP (a closed terminal); 141 for a closed pipe; 4 if stdout is full.
     """
     limit_spinning()  # before torch is imported
     run = _import_command()
     code, is_interrupted = 0, False
     with interrupt.listen():
         try:
-            code = run(arguments)
+            code = exit_code(lambda: run(arguments))
         except KeyboardInterrupt:
             is_interrupted = True
-        except BrokenPipeError:
-            # The reader of stdout has closed the pipe. Python would complain when it ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = CLOSED
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EIO:
                 # A write to a terminal that closes may fail just before SIGHUP comes.
@@ -73,9 +70,8 @@ def _say_go_on() -> None:
         say(GO_ON)
     except OSError:
         # The terminal is closed. Python would try the line once more when it ends, and change the code.
-        closed = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(closed, sys.stdout.fileno())
-        os.dup2(closed, sys.stderr.fileno())
+        silence(sys.stdout)
+        silence(sys.stderr)
 
 
 def entry() -> None:

@@ -15,6 +15,8 @@ from harness.analysis.compare import AblationResult, read_ablation
 from harness.analysis.repeats import read_parts
 from harness.errors import StorageError, UserError, one_line
 from harness.paths import user_path
+from harness.runtime.output import exit_code, printing
+from harness.runtime.progress import say
 from harness.runtime.threads import count_threads, limit_pools
 from harness.storage.database import existing_url
 from harness.storage.ledger import Ledger
@@ -139,13 +141,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Build the reports that the command line asks for; returns the exit code."""
     options = _parser().parse_args(arguments)
     gc.set_threshold(COLLECTION_THRESHOLD)
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         limit_pools(count_threads())
-        for path in _build(options):
-            print(path)
+        paths = _build(options)
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        say(f"error: {one_line(error)}")
         return 2
+    with printing(f"written: {', '.join(map(str, paths))}"):
+        print(*paths, sep="\n")
     return 0
 
 

@@ -12,6 +12,8 @@ from harness.analysis.repeats import read_parts
 from harness.analysis.results import MethodResult, read_results
 from harness.errors import DataError, StorageError, UserError, one_line
 from harness.paths import user_path
+from harness.runtime.output import exit_code, printing
+from harness.runtime.progress import say
 from harness.storage.database import existing_url
 from harness.storage.ledger import Ledger
 from harness.storage.manifest import Manifest
@@ -84,12 +86,17 @@ def read_submission(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the zip that the command line asks for; returns the exit code."""
     options = _parser().parse_args(arguments)
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         path = _write(options)
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        say(f"error: {one_line(error)}")
         return 2
-    print(path)
+    with printing(f"written: {path}"):
+        print(path)
     return 0
 
 
@@ -136,7 +143,7 @@ def _write(options: argparse.Namespace) -> Path:
     path: Path = options.out or _archive_path(options.runs, options.method)
     write_whole(path, zip_files(submission.files))
     for line in _messages(submission):
-        print(" ".join(line.split()), file=sys.stderr)
+        say(" ".join(line.split()))
     return path
 
 

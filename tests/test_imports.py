@@ -47,6 +47,8 @@ ALLOWED_IN_REPORTS = {
     "harness.paths",
     "harness.pooling_table",
     "harness.axis_names",
+    "harness.runtime.output",
+    "harness.runtime.progress",
     "harness.runtime.threads",
 }
 WITHOUT_TORCH = (
@@ -56,6 +58,8 @@ WITHOUT_TORCH = (
     "harness.config",
     "harness.metric_table",
     "harness.pooling_table",
+    "harness.runtime.output",
+    "harness.runtime.progress",
     "harness.runtime.threads",
     "reports",
 )

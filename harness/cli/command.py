@@ -36,6 +36,7 @@ from harness.experiment.search import open_optuna
 from harness.grid import Cell
 from harness.registry.discovery import registry
 from harness.runtime.device import Arithmetic, choose_arithmetic
+from harness.runtime.output import printing
 from harness.runtime.progress import say
 from harness.runtime.threads import threads_in_words
 from harness.stats import minimum_pairs, minimum_seeds
@@ -65,10 +66,11 @@ def run_study(request: Request, words: Sequence[str], cluster: Cluster | None) -
         return _dry_run(request)
     start = time.perf_counter()
     result, path = study(request, words, cluster)
-    show(result, request.json)
     answer = summary(result, path, time.perf_counter() - start)
-    _answer(request, answer)
-    (say if request.json else print)(f"report: {path}")
+    with printing(f"the work is done: report: {path}"):
+        show(result, request.json)
+        _answer(request, answer)
+        (say if request.json else print)(f"report: {path}")
     if request.opens_report:
         webbrowser.open(path.absolute().as_uri())
     return _left_out(result.manifest.refused) or (RUNS_FAILED if answer["failures"] else 0)
@@ -153,9 +155,10 @@ def _dry_run(request: Request) -> int:
         whole = plan_workers(plans, config, workers)
         answer["workers"] = whole.plain()
         lines.append(whole.line())
-    _answer(request, answer)
-    for line in lines:
-        (say if request.json else print)(line)
+    with printing():
+        _answer(request, answer)
+        for line in lines:
+            (say if request.json else print)(line)
     return _left_out(refusals)
 
 
@@ -257,9 +260,10 @@ def replay_run(options: argparse.Namespace) -> int:
     settle_process(recorded_run.record.provenance.threads)
     answer = replay(ledger, recorded_run, runs_folder)
     ledger.close()
-    if options.json:
-        print(json.dumps({**asdict(answer), "same": not answer.differences}))
-    (say if options.json else print)(answer.sentence)
+    with printing(answer.sentence):
+        if options.json:
+            print(json.dumps({**asdict(answer), "same": not answer.differences}))
+        (say if options.json else print)(answer.sentence)
     return DIFFERENT_RESULT if answer.differences else 0
 
 

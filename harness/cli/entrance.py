@@ -17,6 +17,7 @@ from harness.cli.listing import show_list
 from harness.cli.method_check import show_checks
 from harness.errors import UserError, one_line
 from harness.runtime import interrupt
+from harness.runtime.output import printing
 from harness.runtime.progress import say
 
 BAD_INPUT = 2
@@ -31,7 +32,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger("harness").setLevel(logging.INFO)
     try:
         if options.list is not None:
-            show_list(options.list, options.json)
+            with printing():
+                show_list(options.list, options.json)
             return 0
         if options.check_method is not None:
             is_kept = show_checks(named_methods(options.check_method), options.json)

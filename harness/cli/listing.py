@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +11,7 @@ from harness.data.tasks import load_task, task_names
 from harness.method import Method
 from harness.registry.cards import card
 from harness.registry.discovery import registry
+from harness.runtime.progress import say
 
 
 def show_list(kind: str, as_json: bool) -> None:
@@ -33,7 +33,7 @@ def show_list(kind: str, as_json: bool) -> None:
     else:
         cards = [{"name": name, "summary": _preset_line(name)} for name in names("preset")]
     for name, reason in registry().import_errors.items() if kind == "methods" else ():
-        print(f"{name}: cannot be imported ({reason})", file=sys.stderr)
+        say(f"{name}: cannot be imported ({reason})")
     if as_json:
         print(json.dumps(cards))
         return

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from harness.analysis.seed_plan import Outlook, SeedPlan, Spread, largest_need
+from harness.runtime.output import AnswerConsole
 from harness.stats.spread import sd_interval
 from harness.stats.tuned_power import effective_trials, minimum_trials
 
@@ -43,7 +43,7 @@ class Question:
 
 def show_plans(question: Question, plans: Sequence[SeedPlan]) -> None:
     """Print a table for each comparison, the joint need of seeds, and the caution."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = AnswerConsole(soft_wrap=True, highlight=False)
     if not console.is_terminal:
         console.width = 140
     console.print(_test(question))

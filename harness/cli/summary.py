@@ -7,18 +7,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from harness.analysis.axes import axis_names
 from harness.analysis.compare import AblationResult, Comparison, collapses
 from harness.axis_names import short_names, value_text
+from harness.runtime.output import AnswerConsole
 
 
 def show(result: AblationResult, as_json: bool) -> None:
     """Print the verdict table and sentences; on stderr when stdout carries JSON."""
-    console = Console(stderr=as_json, soft_wrap=True)
+    console = AnswerConsole(stderr=as_json, soft_wrap=True)
     if not console.is_terminal:
         console.width = 140
     for banner in result.banners:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,6 +17,8 @@ _sink: Callable[[str], object] | None = None
 
 PLAIN_SECONDS = 10.0
 """Seconds between two lines outside of a terminal."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF}
+"""The system's errors of a stream that takes no more text."""
 
 
 @contextmanager
@@ -32,11 +37,24 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def say(text: str) -> None:
-    """Print one line on stderr, or give it to the sink of `redirected`."""
-    if _sink is None:
-        print(text, file=sys.stderr, flush=True)
-    else:
+    """Print one line on stderr, or give it to the sink of `redirected`. A full stderr loses lines."""
+    if _sink is not None:
         _sink(text)
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        # The work goes on without its lines: the results lie in the ledger.
+        silence(sys.stderr)
+
+
+def silence(stream: TextIO) -> None:
+    """Lead a stream nowhere. Python would complain of the text that the stream holds when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 @contextmanager
