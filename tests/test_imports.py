@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"errors", "metric_table", "paths", "pooling_table", "axis_names"},
-    {"config"},
+    {"config", "own_packages"},
     {"compose"},
     {"grid"},
     {"kernels"},

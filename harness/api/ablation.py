@@ -16,6 +16,7 @@ from harness.analysis.repeats import read_parts
 from harness.analysis.results import MethodResult
 from harness.errors import UserError
 from harness.metric_table import metric_of
+from harness.own_packages import refuse_shadows
 from harness.storage.ledger import Ledger
 from harness.storage.manifest import Manifest
 from harness.storage.record import LABEL_LOSS, StudyRun
@@ -187,7 +188,9 @@ class Ablation:
 
         Raises:
             StorageError: a file cannot be written.
+            UserError: another package of the program is named as one of the harness's.
         """
+        refuse_shadows()
         from reports.build import build_report  # only reports need plotly
 
         target = self.folder / self.name / "report.html" if path is None else Path(path)

@@ -10,6 +10,7 @@ from harness.api.ablation import Ablation
 from harness.api.runs import Runs
 from harness.cli.arguments import parser, read_request
 from harness.cli.connection import connected
+from harness.own_packages import refuse_shadows
 
 Names = str | Sequence[str]
 
@@ -73,6 +74,7 @@ def run(
     words += [f"--vary={axis}" for axis in vary]
     words += ["--allow-weak-teacher"] if allow_weak_teacher else []
     words += [word for key, value in (overrides or {}).items() for word in _words(key, value)]
+    refuse_shadows()
     request = read_request(parser().parse_intermixed_args(words))
     with connected(request) as opened:
         from harness.cli.command import study  # takes seconds; workers start meanwhile

@@ -16,6 +16,7 @@ from harness.cli.connection import connected
 from harness.cli.listing import show_list
 from harness.cli.method_check import show_checks
 from harness.errors import UserError, one_line
+from harness.own_packages import take_names
 from harness.runtime import interrupt
 from harness.runtime.output import printing
 from harness.runtime.progress import say
@@ -31,6 +32,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         logging.basicConfig()
         logging.getLogger("harness").setLevel(logging.INFO)
     try:
+        for line in take_names():
+            say(line)
         if options.list is not None:
             with printing():
                 show_list(options.list, options.json)

@@ -17,6 +17,7 @@ from harness.config import StudyConfig
 from harness.errors import UserError
 from harness.method import Method, Value
 from harness.models.student import build_classifier, save_student
+from harness.own_packages import take_names
 from harness.registry.discovery import chosen_methods
 from harness.storage.folders import replacement
 from harness.storage.record import Role
@@ -27,6 +28,8 @@ from harness.workers.populations import PopulationResults, train_by_halves
 from harness.workers.prepared_task import PreparedTask, TaskOutcome
 from harness.workers.trainer import Keep, Trainer
 from harness.workers.workshop import Workshop
+
+take_names()  # a worker's process begins with this module, and finds methods by their package
 
 T_co = TypeVar("T_co", covariant=True)
 Advance = Callable[[int], None]
