@@ -84,6 +84,9 @@ def _parse(text: str) -> Override:
     try:
         override = OverridesParser.create().parse_override(text)
     except (HydraException, ValueError) as error:  # Python's own: an integer of too many digits
+        if "://" in text:  # the reason may quote a part of a password
+            key = text.partition("=")[0]
+            raise ConfigError(f"override '{key}=...': write it as \"{key}='URL'\"") from error
         raise ConfigError(f"override '{text[:80]}': {first_line(error)}") from error
     if override.key_or_group.split(".")[0] == "hydra":
         raise ConfigError(f"unknown key '{override.key_or_group}'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -409,6 +410,14 @@ def validate(values: Mapping[str, Any], labels: Mapping[str, str] | None = None)
         raise ConfigError("; ".join(fault_lines(error, labels))) from error
 
 
+_REPR = reprlib.Repr()
+_REPR.maxlevel = 4
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxset = _REPR.maxdict = 20
+_REPR.maxstring = _REPR.maxother = 200
+MOST_SHOWN = 300
+"""Characters of a value in a message."""
+
+
 def fault_lines(error: ValidationError, labels: Mapping[str, str] | None = None) -> list[str]:
     """The faults in an error of pydantic: one line a fault, with the dotted key or the key's label."""
     return [_fault_line(detail, labels or {}) for detail in error.errors()]
@@ -422,8 +431,14 @@ def _fault_line(detail: Any, labels: Mapping[str, str]) -> str:
         return f"'{key}' is missing"
     message = detail["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:].replace("tuple", "list")
-    value = "" if detail["type"] == "value_error" else f" (got {detail['input']!r})"
+    value = "" if detail["type"] == "value_error" else f" (got {_shown(detail['input'])})"
     return f"{labels.get(key, key)}: {message}{value}" if key else message
+
+
+def _shown(value: object) -> str:
+    """A value as Python writes it, but for what is long or deep."""
+    text = _REPR.repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 def json_values(config: StudyConfig) -> dict[str, Any]:

@@ -1,15 +1,39 @@
 """Errors that a user can act on; the command prints them in one line and exits with code 2."""
 
+import re
+
+MOST_CHARACTERS = 4000
+"""Characters of an error's message that a command prints."""
+HIDDEN = "***"
+_PASSWORDS = (
+    (re.compile(r"(://[^:/@\s]*):\S*@"), rf"\1:{HIDDEN}@"),
+    (
+        re.compile(r"((?:password|passwd|pwd|secret|token)=)[^&\s'\"]+", re.IGNORECASE),
+        rf"\1{HIDDEN}",
+    ),
+)
+"""A URL's password, before its host and among its options, and what stands in its place."""
+
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's message that says something, or its kind."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return without_passwords(lines[0]) if lines else type(error).__name__
 
 
 def one_line(error: BaseException) -> str:
-    """The whole of an error's message in one line."""
-    return " ".join(str(error).split())
+    """An error's message in one line, without passwords, and cut after `MOST_CHARACTERS`."""
+    text = without_passwords(" ".join(str(error).split()))
+    if len(text) <= MOST_CHARACTERS:
+        return text
+    return f"{text[:MOST_CHARACTERS]}... ({len(text)} characters)"
+
+
+def without_passwords(text: str) -> str:
+    """A text with stars in place of the passwords of its URLs."""
+    for pattern, replacement in _PASSWORDS:
+        text = pattern.sub(replacement, text)
+    return text
 
 
 class UserError(Exception):

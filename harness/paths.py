@@ -1,6 +1,7 @@
 """Paths as users write them."""
 
 import os
+import stat
 from pathlib import Path
 
 
@@ -10,3 +11,12 @@ def user_path(text: str) -> Path:
     A `~name` without a home folder is a name like any other.
     """
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises for unknown names
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path is a pipe, a socket or a device: a read may wait for ever for what is written."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))

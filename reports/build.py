@@ -15,7 +15,7 @@ from harness.analysis.compare import AblationResult, read_ablation
 from harness.analysis.repeats import read_parts
 from harness.errors import StorageError, UserError, one_line
 from harness.paths import user_path
-from harness.runtime.output import exit_code, printing
+from harness.runtime.output import CommandParser, exit_code, printing
 from harness.runtime.progress import say
 from harness.runtime.threads import count_threads, limit_pools
 from harness.storage.database import existing_url
@@ -157,7 +157,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m reports.build", description=__doc__)
+    parser = CommandParser(prog="python -m reports.build", description=__doc__)
     parser.add_argument("runs", type=user_path, metavar="RUNS_DIR", help="folder with ledger.db")
     parser.add_argument(
         "--out", type=user_path, metavar="FILE", help="where to write a single report"

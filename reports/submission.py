@@ -12,7 +12,7 @@ from harness.analysis.repeats import read_parts
 from harness.analysis.results import MethodResult, read_results
 from harness.errors import DataError, StorageError, UserError, one_line
 from harness.paths import user_path
-from harness.runtime.output import exit_code, printing
+from harness.runtime.output import CommandParser, exit_code, printing
 from harness.runtime.progress import say
 from harness.storage.database import existing_url
 from harness.storage.ledger import Ledger
@@ -101,7 +101,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m reports.submission", description=__doc__)
+    parser = CommandParser(prog="python -m reports.submission", description=__doc__)
     parser.add_argument("runs", type=user_path, metavar="RUNS_DIR", help="folder with ledger.db")
     parser.add_argument(
         "--method",

@@ -25,6 +25,7 @@ from harness.grid import Cell, compose_cells
 from harness.paths import user_path
 from harness.registry.checks import check_at_start
 from harness.registry.discovery import chosen_methods
+from harness.runtime.output import CommandParser
 
 LISTS = ("methods", "ablations", "tasks", "presets")
 MOST_SEEDS = 20
@@ -69,7 +70,7 @@ class Request:
 
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""
-    flags = argparse.ArgumentParser(
+    flags = CommandParser(
         prog="python -m harness.study",
         description="Tune distillation methods, train them over many seeds, and compare them.",
         epilog=EPILOG,

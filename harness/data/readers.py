@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import DataError, first_line
+from harness.paths import is_special
 from harness.runtime.progress import say
 
 Column = str | int
@@ -46,6 +47,8 @@ def read_rows(
     """
     if "\0" in str(path):
         raise DataError(f"{str(path)!r}: no file can have this name")
+    if is_special(path):
+        raise DataError(f"{path}: cannot be read (it is no regular file)")
     if path.suffix in _RECORDS:
         yield from _select(path, _RECORDS[path.suffix](path), columns, header, skip_broken)
     elif path.suffix in _READERS:

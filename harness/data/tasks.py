@@ -28,6 +28,7 @@ from harness.compose import names, read_yaml
 from harness.config import fault_lines
 from harness.errors import UserError, one_line
 from harness.metric_table import METRICS, metric_of
+from harness.paths import is_special
 
 _EXACT_KEYS = ConfigDict(extra="forbid")
 Column = StrictStr | Annotated[int, Field(strict=True, ge=0)]
@@ -35,6 +36,8 @@ Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
 MetricName = Annotated[StrictStr, AfterValidator(lambda name: metric_of(name).name)]
 NO_NAMES = {"all", "null", "true", "false", "nan", "inf"}
 """Names that a user's task cannot have, because they mean something else on a command line."""
+MOST_VALUES = 20_000
+"""Values of a task's file, with aliases expanded."""
 LEFT_OUT = "wnli"
 """The task that `--task all` leaves out: its validation split is adversarial to its training split."""
 
@@ -212,8 +215,32 @@ def load_task(name: str, files: Mapping[str, str] | None = None) -> Task:
     return TypeAdapter(Task).validate_python(values)
 
 
+def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """The number of values in a node. `sizes` has those of the nodes that were counted before."""
+    if id(node) not in sizes:
+        sizes[id(node)] = MOST_VALUES + 1  # for an alias inside its own value
+        inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = [
+            part for entry in inner for part in (entry if isinstance(entry, tuple) else (entry,))
+        ]
+        sizes[id(node)] = 1 + sum(_size(part, sizes) for part in parts)
+    return sizes[id(node)]
+
+
 class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses a key that stands twice."""
+    """A safe loader that refuses a key that stands twice, and aliases that stand for very much."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        """The document's node. An alias of an alias of an alias makes a gigabyte of a kilobyte."""
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None and _size(node, {}) > MOST_VALUES:
+            raise yaml.constructor.ConstructorError(
+                None,
+                None,
+                f"more than {MOST_VALUES} values, with aliases expanded",
+                node.start_mark,
+            )
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
@@ -243,6 +270,8 @@ def read_task(path: Path) -> Task:
         )
     if name in task_names():
         raise UserError(f"--task {path}: {name} is the name of a GLUE task")
+    if is_special(path):
+        raise UserError(f"--task {path}: cannot be read (it is no regular file)")
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
     except OSError as error:

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy.exc import ArgumentError
-
 from harness.config import Criterion, StudyConfig, json_values
 from harness.data.scores import constant_score
+from harness.errors import without_passwords
 from harness.experiment.banners import all_banners, choice_banners, seed_banners
 from harness.registry.cards import card
 from harness.registry.discovery import chosen_methods, registry
@@ -159,11 +158,8 @@ def shown_config(config: StudyConfig) -> StudyConfig:
 def _without_password(argument: str) -> str:
     key, _, value = argument.partition("=")
     if key != "storage":
-        return argument
-    try:
-        return f"storage={masked_url(value.strip(QUOTES))}"
-    except ArgumentError:  # the position of a password in the URL is unknown
-        return "storage=***"
+        return without_passwords(argument)
+    return f"storage={masked_url(value.strip(QUOTES))}"
 
 
 def request_of(config: StudyConfig) -> SeedRequest:

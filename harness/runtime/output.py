@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import io
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from rich.console import Console
 
+from harness.errors import without_passwords
 from harness.runtime.progress import FULL, say, silence
 
 CLOSED = 141
@@ -24,6 +27,14 @@ STRICT_HANDLERS = {"strict", "surrogateescape"}
 
 class OutputError(Exception):
     """stdout takes no text. The message says what is done nevertheless."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """argparse's parser, whose messages quote arguments without their passwords."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with the usage and a message."""
+        super().error(without_passwords(message))
 
 
 class AnswerConsole(Console):

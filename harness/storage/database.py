@@ -18,10 +18,11 @@ import psutil
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
-from harness.errors import StorageError
+from harness.errors import HIDDEN, StorageError, without_passwords
 from harness.paths import user_path
+from harness.storage.json_values import from_json, to_json
 from harness.storage.outages import raise_outages
 
 NETWORK_FILE_SYSTEMS = {
@@ -46,6 +47,10 @@ LIBPQ_LIMITS = {
 has vanished. The URL may give others."""
 
 
+UNREADABLE_URL = (SQLAlchemyError, ValueError)
+"""What a text raises that is no URL; a port that is no number raises `ValueError`."""
+
+
 def make_immediate(engine: Engine, pool_engine: Engine | None = None) -> None:
     """Make every later transaction of a SQLite engine a BEGIN IMMEDIATE one, in WAL mode.
 
@@ -53,7 +58,7 @@ def make_immediate(engine: Engine, pool_engine: Engine | None = None) -> None:
     `pool_engine` is the engine that the pool was made for, if it is another one. SQLAlchemy tells only
     that engine before it connects.
     """
-    if engine.dialect.name == "sqlite":
+    if engine.dialect.name == "sqlite" and not is_read_only(engine.url):
         file = _DatabaseFile(sqlite_file(engine.url))
         event.listen(pool_engine or engine, "do_connect", file.check)
         event.listen(engine, "connect", _configure)
@@ -124,7 +129,7 @@ def storage_url(runs_folder: Path, url: str | None) -> str:
         try:
             url = _with_home(url)
             file = sqlite_file(url)
-        except ArgumentError as error:
+        except UNREADABLE_URL as error:
             # The message leaves out the text, which may hold a password.
             raise StorageError("storage: not a database URL like postgresql://...") from error
         if file is not None:
@@ -134,12 +139,37 @@ def storage_url(runs_folder: Path, url: str | None) -> str:
         runs_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"--out {runs_folder}: cannot be made ({error.strerror})") from error
-    if not os.access(runs_folder, os.W_OK):
+    if not _is_writable(runs_folder):
         raise StorageError(f"--out {runs_folder}: cannot be written")
     file = runs_folder.absolute() / "ledger.db"
     _refuse_network(file, f"--out {runs_folder}")
     # The URL is made from its parts: as text a path with ?, # or % would mean another path.
     return URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
+
+
+def _read_only_url(file: Path) -> str:
+    """The URL that opens a SQLite file without a write, in a folder where nothing can be written.
+
+    Raises:
+        StorageError: a part of the ledger lies beside it without its index, which SQLite would write.
+    """
+    log, index = (file.with_name(f"{file.name}-{suffix}") for suffix in ("wal", "shm"))
+    query = {"mode": "ro", "uri": "true"}
+    if not log.is_file() or not log.stat().st_size:
+        query["immutable"] = "1"  # without locks, whose file SQLite would make
+    elif not index.is_file():
+        raise StorageError(
+            f"{file.parent}: cannot be written, and {log.name} is still to be written into {file.name}: "
+            "copy the folder to where it can be written"
+        )
+    # As a URI, which SQLite itself reads.
+    url = URL.create("sqlite", database=file.as_uri(), query=query)
+    return url.render_as_string(hide_password=False)
+
+
+def is_read_only(url: str | URL) -> bool:
+    """Whether a URL is one for reading only."""
+    return make_url(url).query.get("mode") == "ro"
 
 
 def _with_home(url: str) -> str:
@@ -154,18 +184,25 @@ def _with_home(url: str) -> str:
 def existing_url(runs_folder: Path, storage: str | None) -> str:
     """The URL of an existing ledger. The check is needed, since SQLite makes a missing file.
 
+    Where the ledger's folder cannot be written, the URL is one for reading only.
+
     Raises:
         StorageError: the folder or the ledger does not exist, or `storage_url` fails.
     """
     if not runs_folder.is_dir():
         raise StorageError(f"{runs_folder}: no such folder")
+    default = runs_folder.absolute() / "ledger.db"
+    if storage is None and default.is_file() and not _is_writable(runs_folder):
+        return _read_only_url(default)
     url = storage_url(runs_folder, storage)
     file = sqlite_file(url)
+    if file is not None and file.is_file() and not _is_writable(file.parent):
+        return _read_only_url(file)
     if file is not None and not file.is_file():
         raise StorageError(
             f"{runs_folder}: has no ledger.db"
             if storage is None
-            else f"--storage {url}: no such file"
+            else f"--storage {masked_url(url)}: no such file"
         )
     return url
 
@@ -178,7 +215,10 @@ def plain_engine(url: str) -> Engine:
     try:
         if is_postgres and parts.get_driver_name() in LIBPQ_DRIVERS:
             limits = {name: n for name, n in LIBPQ_LIMITS.items() if name not in parts.query}
-        return create_engine(url, pool_pre_ping=is_postgres, connect_args=limits)
+        options: dict[str, Any] = {}
+        if is_postgres:  # SQLite takes Python's JSON as it is
+            options = {"json_serializer": to_json, "json_deserializer": from_json}
+        return create_engine(url, pool_pre_ping=is_postgres, connect_args=limits, **options)
     except ImportError as error:
         hint = "PostgreSQL needs the extra: pip install -e '.[postgres]'"
         raise StorageError(f"storage {masked_url(url)}: {error} ({hint})") from error
@@ -231,8 +271,15 @@ def put_all(connection: Connection, table: Table, rows: Sequence[Mapping[str, An
 
 
 def masked_url(url: str) -> str:
-    """A URL without its password, for messages and manifests."""
-    return make_url(url).render_as_string(hide_password=True)
+    """A URL without its passwords, for messages and manifests. An option may be a password, too."""
+    try:
+        return without_passwords(make_url(url).render_as_string(hide_password=True))
+    except UNREADABLE_URL:  # the position of a password in the text is unknown
+        return HIDDEN
+
+
+def _is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK)
 
 
 def _refuse_network(file: Path, subject: str) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -337,3 +338,43 @@ def test_malformed_files_are_named_with_their_line(
     source = SourceConfig(kind="folder", folder=str(tmp_path))
     with pytest.raises(DataError, match=reason):
         load_task_data(read_task(tmp_path / "jobs.yaml"), source, ProtocolConfig())
+
+
+def bomb(levels: int, width: int = 10) -> str:
+    """A title whose aliases stand for width^levels texts."""
+    lines = ["title: &a0 x"]
+    for level in range(1, levels + 1):
+        lines.append(f"k{level}: &a{level} [{', '.join([f'*a{level - 1}'] * width)}]")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("content", [bomb(9), bomb(60, 2), "title: &a [*a]", "? &a [*a]\n: 1"])
+def test_aliases_that_stand_for_very_much_are_refused(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "jobs.yaml"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=r"not YAML .*more than 20000 values") as caught:
+        read_task(file)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_few_aliases_are_taken_and_long_values_are_shown_in_part(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.yaml"
+    file.write_text(f"labels: &l ['1', '2']\nscores: *l\ntitle: {['x' * 50] * 500}\n")
+    with pytest.raises(UserError, match="title: ") as caught:
+        read_task(file)
+    assert len(str(caught.value)) < 4000
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv", "jsonl", "parquet"])
+def test_a_pipe_is_no_data_file(tmp_path: Path, suffix: str) -> None:
+    """A read would wait for a writer for ever."""
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no named pipes")
+    file = tmp_path / f"train.{suffix}"
+    os.mkfifo(file)
+    with pytest.raises(DataError, match="it is no regular file"):
+        list(read_rows(file, ["a"]))
+    task = tmp_path / "jobs.yaml"
+    os.mkfifo(task)
+    with pytest.raises(UserError, match="it is no regular file"):
+        read_task(task)
