@@ -54,7 +54,7 @@ def registry() -> Registry:
     for origin, load in _candidates():
         try:
             candidates = _methods_of(load())
-        except Exception as error:  # a plug-in may fail in any way
+        except (Exception, SystemExit) as error:  # a plug-in may fail in any way
             interrupt.check(error)
             reason = one_line(error)
             is_told = isinstance(error, MethodError)

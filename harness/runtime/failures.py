@@ -51,7 +51,7 @@ def convert_failures() -> Iterator[None]:
         yield
     except (RunFailed, StorageError, DeviceError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a method may call sys.exit
         interrupt.check(error)
         logger.info("a run failed", exc_info=error)
         reason = _reason(error)
@@ -62,13 +62,13 @@ def convert_failures() -> Iterator[None]:
         raise RunFailed(reason) from error
 
 
-def _is_device_error(error: Exception) -> bool:
+def _is_device_error(error: BaseException) -> bool:
     return isinstance(error, torch.AcceleratorError) or (
         isinstance(error, RuntimeError) and first_line(error).startswith("CUDA error")
     )
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception | SystemExit) -> str:
     """The exception's kind, message and last line of code outside of the libraries."""
     text = first_line(error)[:MESSAGE_LENGTH]
     if isinstance(error, UserError):

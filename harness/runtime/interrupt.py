@@ -70,7 +70,7 @@ def _remember(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def check(error: Exception | None = None) -> None:
+def check(error: BaseException | None = None) -> None:
     """Stop a caller that would go on, where a library may have swallowed a signal.
 
     `error` is what the library made of it. Some libraries say nothing, as while they are imported.

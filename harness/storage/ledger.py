@@ -30,7 +30,8 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 from harness.config import Criterion, fault_lines
 from harness.errors import StorageError
 from harness.storage.checksums import Damage, checksums
-from harness.storage.database import insert_new, masked_url, open_engine, put, put_all
+from harness.storage.database import insert_new, is_read_only, masked_url, open_engine, put, put_all
+from harness.storage.json_values import storable
 from harness.storage.manifest import MANIFEST, STUDY_MANIFEST, Manifest, StudyManifest
 from harness.storage.outages import Outages
 from harness.storage.packed_texts import pack_texts, unpack_texts
@@ -58,7 +59,7 @@ from harness.storage.schema import (
 )
 
 MOST_KEYS = 10_000
-"""Fingerprints in one statement. SQLite takes 32,766 parameters, and PostgreSQL 65,535."""
+"""Fingerprints, or studies, in one statement. SQLite takes 32,766 parameters, PostgreSQL 65,535."""
 
 T = TypeVar("T")
 
@@ -73,7 +74,8 @@ class Ledger:
         self.damages: dict[str, Damage] = {}
         """The damaged runs that reads of several runs have left out so far, by fingerprint."""
         self.outages = Outages()
-        self._make_tables()
+        if not is_read_only(self.engine.url):
+            self._make_tables()
         self.transact(self._check_version)
         self.outages.has_answered = True
 
@@ -111,7 +113,8 @@ class Ledger:
             self.transact(TABLES.create_all)
 
     def _check_version(self, connection: Connection) -> None:
-        insert_new(connection, META, {"key": "schema", "value": SCHEMA_VERSION})
+        if not is_read_only(self.engine.url):
+            insert_new(connection, META, {"key": "schema", "value": SCHEMA_VERSION})
         version = connection.scalar(select(META.c.value).where(META.c.key == "schema"))
         if version != SCHEMA_VERSION:
             raise StorageError(
@@ -121,13 +124,13 @@ class Ledger:
 
     def write_ablation(self, manifest: Manifest) -> None:
         """Record an ablation's manifest, which replaces an earlier manifest of the same name."""
-        values = MANIFEST.dump_python(manifest, mode="json")
+        values = storable(MANIFEST.dump_python(manifest, mode="json"))
         row = {"name": manifest.name, "manifest": values, "created": time.time()}
         self.transact(lambda connection: put(connection, ABLATIONS, row))
 
     def write_study(self, name: str, manifest: StudyManifest) -> None:
         """Record a study once; its manifest never changes."""
-        values = STUDY_MANIFEST.dump_python(manifest, mode="json")
+        values = storable(STUDY_MANIFEST.dump_python(manifest, mode="json"))
         row = {"name": name, "manifest": values, "created": time.time()}
         self.transact(lambda connection: insert_new(connection, STUDIES, row))
 
@@ -248,10 +251,10 @@ class Ledger:
         query = (
             select(USES.c.fingerprint)
             .join(RUNS, RUNS.c.fingerprint == USES.c.fingerprint)
-            .where(USES.c.study.in_(list(studies)), USES.c.role == "report")
+            .where(USES.c.role == "report")
             .limit(1)
         )
-        return bool(self._rows(query))
+        return any(self._rows(query.where(USES.c.study.in_(part))) for part in _parts(studies))
 
     def study_runs(self, study: str) -> list[StudyRun]:
         """All finished runs of a study, by role, trial and seed.
@@ -299,9 +302,12 @@ class Ledger:
         """The damaged runs of these studies that reads have left out so far, by table and run."""
         if not self.damages:
             return []
-        uses = USES.c.study.in_(list(studies))
-        rows = self._rows_of(select(USES.c.fingerprint), USES, self.damages, uses)
-        damages = [self.damages[run] for run in {row.fingerprint for row in rows}]
+        uses = [USES.c.study.in_(part) for part in _parts(studies)]
+        query = select(USES.c.fingerprint)
+        runs = {
+            row.fingerprint for use in uses for row in self._rows_of(query, USES, self.damages, use)
+        }
+        damages = [self.damages[run] for run in runs]
         return sorted(damages, key=lambda damage: (damage.table, damage.run))
 
     def texts(self, sha256: str) -> dict[int, tuple[str, ...]]:
@@ -338,13 +344,17 @@ class Ledger:
         *conditions: ColumnElement[bool],
     ) -> Iterator[Row[Any]]:
         """The rows of a query of a table with these fingerprints."""
-        keys = list(fingerprints)
-        for start in range(0, len(keys), MOST_KEYS):
-            part = table.c.fingerprint.in_(keys[start : start + MOST_KEYS])
-            yield from self._rows(query.where(part, *conditions))
+        for keys in _parts(fingerprints):
+            yield from self._rows(query.where(table.c.fingerprint.in_(keys), *conditions))
 
     def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
         return self.transact(lambda connection: connection.execute(query).all())
+
+
+def _parts(keys: Iterable[str]) -> list[list[str]]:
+    """The keys in lists of `MOST_KEYS` at most."""
+    entries = list(keys)
+    return [entries[start : start + MOST_KEYS] for start in range(0, len(entries), MOST_KEYS)]
 
 
 def _write_run(connection: Connection, result: Result, moment: float) -> bool:
@@ -354,10 +364,13 @@ def _write_run(connection: Connection, result: Result, moment: float) -> bool:
     failed = select(RUNS.c.fingerprint).where(key, RUNS.c.status == "failed")
     connection.execute(CHECKSUMS.delete().where(CHECKSUMS.c.fingerprint.in_(failed)))
     connection.execute(RUNS.delete().where(key, RUNS.c.status == "failed"))
-    row = RECORD.dump_python(record, mode="json") | {"created": moment}
+    row = storable(RECORD.dump_python(record, mode="json") | {"created": moment})
     if not insert_new(connection, RUNS, row):
         # An earlier attempt of this transaction may have written the record.
         return connection.scalar(select(RUNS.c.created).where(key)) == moment
+    for table in (PREDICTIONS, INSPECTIONS, CHECKSUMS):
+        # A run that was deleted by hand may have left its rows.
+        connection.execute(table.delete().where(table.c.fingerprint == record.fingerprint))
     sums = {RECORD_PART: checksums(row)}
     for split, predictions in result.predictions.items():
         values = {
@@ -376,6 +389,6 @@ def _write_run(connection: Connection, result: Result, moment: float) -> bool:
     ]
     connection.execute(CHECKSUMS.insert(), parts)
     for name, value in result.inspections.items():
-        row = {"fingerprint": record.fingerprint, "name": name, "value": value}
+        row = storable({"fingerprint": record.fingerprint, "name": name, "value": value})
         connection.execute(INSPECTIONS.insert().values(**row))
     return True

@@ -1,5 +1,6 @@
 """From a command line to a configuration, and the registry of methods that it names."""
 
+import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -421,6 +422,15 @@ def test_a_broken_plug_in_is_named_and_stops_nothing(scan: Scan) -> None:
     assert found.import_errors == {"plugin.broken": "ImportError: no module named 'rare'"}
     assert set(found.methods) == {"works"}
     assert found.resolve("w") is found.methods["works"]
+
+
+def test_a_plug_in_that_ends_the_process_is_named_too(scan: Scan) -> None:
+    def ending() -> ModuleType:
+        sys.exit(0)
+
+    scan([("plugin.ends", ending), ("plugin.works", lambda: named("works", "w"))])
+    assert registry().import_errors == {"plugin.ends": "SystemExit: 0"}
+    assert set(registry().methods) == {"works"}
 
 
 def test_a_module_gives_its_own_concrete_methods_only(scan: Scan) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -127,6 +128,11 @@ def test_it_is_not_recorded_as_a_run_that_failed() -> None:
         _swallowed()
     with interrupt.listen(), pytest.raises(RunFailed), convert_failures():
         raise ValueError("its own")
+
+
+def test_a_method_that_ends_the_process_is_a_run_that_failed() -> None:
+    with pytest.raises(RunFailed, match=r"^SystemExit: 0 \(test_interrupt\.py"), convert_failures():
+        sys.exit(0)
 
 
 @pytest.mark.parametrize("number", list(DEFAULTS))
