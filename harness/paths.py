@@ -13,6 +13,20 @@ def user_path(text: str) -> Path:
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises for unknown names
 
 
+def name_fault(path: Path) -> str | None:
+    """Why databases and other libraries cannot find a path; None if its absolute name is Unicode.
+
+    A byte that Python cannot decode becomes half a pair of surrogates: where the name is not UTF-8, or
+    in a locale without UTF-8.
+    """
+    name = str(path.absolute())
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return f"{name!a}: not Unicode in this locale: set PYTHONUTF8=1, or rename it"
+    return None
+
+
 def is_special(path: Path) -> bool:
     """Whether a path is a pipe, a socket or a device: a read may wait for ever for what is written."""
     try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from harness.compose import compose_config
 from harness.config import ProtocolConfig, SourceConfig
 from harness.data.sources import load_task_data
 from harness.data.tasks import read_task
-from harness.paths import user_path
+from harness.paths import name_fault, user_path
 from harness.power import main as power
 from harness.storage.database import existing_url, storage_url
 from harness.storage.ledger import Ledger
@@ -88,3 +91,45 @@ def test_the_other_commands_know_home(home: Path, capsys: pytest.CaptureFixture[
         assert command(words) == 2
         assert "no such folder" not in capsys.readouterr().err
     assert not Path("~").exists()
+
+
+def in_a_plain_locale(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A command in a locale whose names are ASCII."""
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    return subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=folder,
+        env={**environment, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("flag", ["--out", "--data", "--teacher"])
+def test_a_name_that_the_locale_cannot_read_is_refused_at_once(tmp_path: Path, flag: str) -> None:
+    study = ("harness.study", "--preset", "demo", "--method", "kd", "--task", "rte")
+    done = in_a_plain_locale(tmp_path, *study, flag, "o\u00f9")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {flag} '{tmp_path}/o")
+    assert line.endswith("not Unicode in this locale: set PYTHONUTF8=1, or rename it")
+
+
+def test_the_working_directory_and_a_runs_folder_have_names_too(tmp_path: Path) -> None:
+    folder = tmp_path / "o\u00f9"
+    folder.mkdir()
+    Ledger(storage_url(folder, None)).close()
+    for done in (
+        in_a_plain_locale(folder, "reports.build", "."),
+        in_a_plain_locale(tmp_path, "reports.build", str(folder)),
+    ):
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert "not Unicode in this locale" in line
+
+
+def test_other_names_are_taken() -> None:
+    for name in ("runs", "o\u00f9", "a b?#%20"):
+        assert name_fault(Path(name)) is None
+    assert name_fault(Path("\udcff")) is not None

@@ -22,7 +22,7 @@ from harness.compose import compose_config, names
 from harness.config import NEED_OF_SETTINGS, Keep, Sampler, StudyConfig, Unit
 from harness.errors import UserError
 from harness.grid import Cell, compose_cells
-from harness.paths import user_path
+from harness.paths import name_fault, user_path
 from harness.registry.checks import check_at_start
 from harness.registry.discovery import chosen_methods
 from harness.runtime.output import CommandParser
@@ -314,10 +314,16 @@ def _path(text: str | None) -> Path | None:
 
 
 def _check_paths(options: argparse.Namespace) -> None:
-    """Put home folders in place of `~` in the flags with paths. Raises `UserError` for an empty path."""
+    """Put home folders in place of `~` in the flags with paths.
+
+    Raises:
+        UserError: a path is empty, or no library would find its name.
+    """
     for flag in ("data", "teacher", "out"):
         text = getattr(options, flag)
         if text == "":
             raise UserError(f"--{flag}: is empty")
         if text is not None and text.startswith("~"):
             setattr(options, flag, str(user_path(text)))
+        if text and (fault := name_fault(Path(text))) is not None:
+            raise UserError(f"--{flag} {fault}")

@@ -22,7 +22,7 @@ OUT_OF_MEMORY = "out of memory"
 LIBRARIES = ("torch", "transformers", "numpy")
 SYSTEM_ERRORS = {
     *(errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT),
-    *(errno.EIO, errno.EROFS, errno.EPIPE, errno.ENOMEM),
+    *(errno.EIO, errno.EROFS, errno.EPIPE, errno.ENOMEM, errno.EFBIG),
 }
 """Numbers of errors that the machine causes, not the run."""
 

@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import HIDDEN, StorageError, without_passwords
-from harness.paths import user_path
+from harness.paths import name_fault, user_path
 from harness.storage.json_values import from_json, to_json
 from harness.storage.outages import raise_outages
 
@@ -135,6 +135,7 @@ def storage_url(runs_folder: Path, url: str | None) -> str:
         if file is not None:
             _refuse_network(file, f"storage {masked_url(url)}")
         return url
+    _check_name(runs_folder)
     try:
         runs_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -189,6 +190,7 @@ def existing_url(runs_folder: Path, storage: str | None) -> str:
     Raises:
         StorageError: the folder or the ledger does not exist, or `storage_url` fails.
     """
+    _check_name(runs_folder)
     if not runs_folder.is_dir():
         raise StorageError(f"{runs_folder}: no such folder")
     default = runs_folder.absolute() / "ledger.db"
@@ -276,6 +278,12 @@ def masked_url(url: str) -> str:
         return without_passwords(make_url(url).render_as_string(hide_password=True))
     except UNREADABLE_URL:  # the position of a password in the text is unknown
         return HIDDEN
+
+
+def _check_name(runs_folder: Path) -> None:
+    """Raise `StorageError` for a folder whose name no database takes."""
+    if (fault := name_fault(runs_folder)) is not None:
+        raise StorageError(f"runs folder {fault}")
 
 
 def _is_writable(folder: Path) -> bool:

@@ -26,7 +26,7 @@ from harness.storage.fingerprint import file_sha256
 MANIFEST = "manifest.json"
 REFUSALS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.EIO, errno.ENOTDIR, errno.EEXIST, errno.EMFILE),
+    *(errno.EIO, errno.ENOTDIR, errno.EEXIST, errno.EMFILE, errno.EFBIG),
 }
 """The system's errors that a write may raise."""
 SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")

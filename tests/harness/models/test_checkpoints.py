@@ -1,5 +1,6 @@
 """Checkpoints: found, or refused with the reason; identified by every file that matters."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import pytest
 import torch
 
 from harness.errors import TeacherError
-from harness.models.checkpoints import checkpoint_fingerprint, locate
+from harness.models.checkpoints import checkpoint_fingerprint, locate, read_config
+from harness.models.families import can_stack
+from harness.models.student import load_classifier
 from tests.conftest import tiny_bert
 
 
@@ -109,3 +112,29 @@ def test_other_minilm_weights_than_the_expected_are_refused(
     monkeypatch.setattr("harness.models.minilm.resources.files", lambda package: tmp_path)
     with pytest.raises(TeacherError, match=r"SHA-256 of the weights is .*, expected 53aa5117"):
         locate("minilm", "rte", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "value", [{"quant_method": "bitsandbytes", "load_in_4bit": True}, {"quant_method": "other"}]
+)
+def test_quantized_weights_are_refused(tmp_path: Path, value: dict[str, object]) -> None:
+    tiny_bert().save_pretrained(tmp_path)
+    change_config(tmp_path, "quantization_config", value)
+    for load in (read_config, lambda folder: load_classifier(folder, torch.device("cpu"))):
+        with pytest.raises(TeacherError, match="quantized weights cannot be trained"):
+            load(tmp_path)
+
+
+def test_chunks_of_a_feed_forward_change_nothing(tmp_path: Path) -> None:
+    """Hugging Face's class refuses lengths that are no multiple of the chunk's."""
+    tiny_bert().save_pretrained(tmp_path)
+    ids = torch.arange(5, 16)[None]
+    expected = load_classifier(tmp_path, torch.device("cpu"))(ids).logits
+    change_config(tmp_path, "chunk_size_feed_forward", 7)
+    assert can_stack(read_config(tmp_path))
+    assert torch.equal(load_classifier(tmp_path, torch.device("cpu"))(ids).logits, expected)
+
+
+def change_config(folder: Path, key: str, value: object) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))

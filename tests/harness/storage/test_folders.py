@@ -103,3 +103,22 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
         build_once(tmp_path / "file" / "made", lambda folder: {})
+
+
+def write_more(folder: Path) -> None:
+    with replacement(folder) as fresh:
+        (fresh / "weights").write_bytes(bytes(10_000))
+
+
+def test_a_limit_on_the_size_of_files_is_told(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="this system has no limits on files")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    folder = tmp_path / "weights"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(StorageError) as caught:
+            write_more(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(caught.value) == f"{folder}: cannot be written (File too large)"
+    assert list(tmp_path.iterdir()) == []
