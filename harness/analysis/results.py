@@ -79,6 +79,14 @@ class MethodResult:
         return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else float("nan")
 
     @property
+    def score_text(self) -> str:
+        """The score in points with its standard deviation, for tables; one seed has no deviation."""
+        if not np.isfinite(self.mean):
+            return "none finished"
+        deviation = f" ± {100 * self.sd:.1f}" if np.isfinite(self.sd) else ""
+        return f"{100 * self.mean:.1f}{deviation}"
+
+    @property
     def trial_weights(self) -> dict[int, float]:
         """The weight of each trial in the tuned score, by the trial's seed; empty without pools.
 

@@ -8,7 +8,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from harness.analysis.compare import AblationResult, Comparison, summarise
@@ -224,9 +223,7 @@ class Ablation:
             row: dict[str, Any] = {
                 **self._names(result),
                 "metric": result.metric,
-                "score": f"{100 * result.mean:.1f} ± {100 * result.sd:.1f}"
-                if np.isfinite(result.mean)
-                else "none finished",
+                "score": result.score_text,
                 f"{self.manifest.unit}s": len(result.seeds),
                 "difference": "",
                 "verdict": "baseline" if result.method == self.manifest.baseline else "",

@@ -44,11 +44,6 @@ def show(result: AblationResult, as_json: bool) -> None:
     comparisons = {(c.task, c.method): c for c in result.comparisons}
     for row in result.results:
         comparison = comparisons.get((row.task, row.method))
-        score = (
-            f"{100 * row.mean:.1f} ± {100 * row.sd:.1f}"
-            if math.isfinite(row.mean)
-            else "none finished"
-        )
         cells = ("", "", "baseline" if row.method == result.manifest.baseline else "")
         if comparison is not None:
             cells = (
@@ -60,7 +55,7 @@ def show(result: AblationResult, as_json: bool) -> None:
             *_place(result, row.task),
             row.method,
             row.metric,
-            score,
+            row.score_text,
             str(len(row.seeds)),
             *cells,
         )
