@@ -22,11 +22,12 @@ def first_line(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message in one line, without passwords, and cut after `MOST_CHARACTERS`."""
+    """An error's message in one line, without passwords. Of a long one the middle is left out."""
     text = without_passwords(" ".join(str(error).split()))
     if len(text) <= MOST_CHARACTERS:
         return text
-    return f"{text[:MOST_CHARACTERS]}... ({len(text)} characters)"
+    half = MOST_CHARACTERS // 2
+    return f"{text[:half]}... ({len(text)} characters) ...{text[-half:]}"
 
 
 def without_passwords(text: str) -> str:
