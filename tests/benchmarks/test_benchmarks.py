@@ -98,7 +98,7 @@ def test_scale_counts_operations_by_member_and_layer(capsys: pytest.CaptureFixtu
     assert two["operations"] == 2 * one["operations"]
     assert two["trained"] == 2 * one["trained"]
     assert rows["4 layers"]["operations"] > rows["2 layers"]["operations"]
-    assert {"19 × alp", "19 methods", "batch × 2", "batch × 4"} <= rows.keys()
+    assert {"25 × alp", "25 methods", "batch × 2", "batch × 4"} <= rows.keys()
 
 
 @pytest.mark.slow
