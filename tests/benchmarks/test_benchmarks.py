@@ -1,13 +1,14 @@
 """The benchmarks run on a tiny size, and their numbers hang together. Nothing is timed here."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import big_task, peers, scale, side_by_side, study
+from benchmarks import big_task, first_screen, peers, scale, side_by_side, study
 from benchmarks.workload import Workload
 from tests.conftest import small_study
 
@@ -138,3 +139,18 @@ def test_commands_run_side_by_side(
     assert all(value > 0 for (value,) in seconds.values())
     with pytest.raises(SystemExit, match=r"exit code 2: error: .*nonsense"):
         side_by_side.measure((*flags, "nonsense=1"), 1)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
+def test_the_first_screen_of_a_report_is_a_picture(tmp_path: Path) -> None:
+    report, picture = tmp_path / "report.html", tmp_path / "images" / "screen.png"
+    report.write_text("<body style='background: #00f'>")
+    assert first_screen.main([str(report), "--out", str(picture)]) == 0
+    image = picture.read_bytes()
+    assert image[:8] == b"\x89PNG\r\n\x1a\n"
+    assert [int.from_bytes(image[start : start + 4]) for start in (16, 20)] == [1280, 800]
+    assert first_screen.main([str(tmp_path / "none.html"), "--out", str(picture)]) == 2
+
+
+def test_the_readmes_picture_is_small() -> None:
+    assert first_screen.PICTURE.stat().st_size < 200_000

@@ -87,7 +87,7 @@ def own(text: str) -> str:
 
 def unpacked(text: str, name: str) -> str:
     """The packed values of a page."""
-    (found,) = re.findall(rf'id="{name}">([^<]+)<', text)
+    (found,) = re.findall(rf'id="packed-{name}">([^<]+)<', text)
     return gzip.decompress(base64.b64decode(found)).decode()
 
 

@@ -21,9 +21,9 @@ async function unpack(id) {
 let lines = [];
 
 async function prepare() {
-  lines = (await unpack("data")).split("\n");
+  lines = (await unpack("packed-data")).split("\n");
   const script = document.createElement("script");
-  script.textContent = await unpack("library");
+  script.textContent = await unpack("packed-library");
   document.head.append(script);
 }
 

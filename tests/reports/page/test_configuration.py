@@ -1,3 +1,5 @@
+import re
+
 from reports.evidence import read_evidence
 from reports.kit.display import DASH
 from reports.page.configuration import data_table, flat_table
@@ -27,7 +29,10 @@ def test_the_counts_of_each_split_stand_in_the_page(scribe):
         ["rte", "train", "200", "3", DASH, "12.5", "0.5"],
         ["rte", "validation", "10", "3", "1", "0.0", "0.5"],
     ]
-    assert '<h4 id="data">' in render(evidence)
+    page = render(evidence)
+    assert '<h4 id="data">' in page
+    ids = re.findall(r'\sid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))  # scripts find the packed figures by theirs
 
 
 def test_a_manifest_of_an_earlier_version_has_no_counts(evidence):
