@@ -11,9 +11,10 @@ from benchmarks import page
 from benchmarks.made_up_results import STUDENT_LAYERS, TEACHER_LAYERS
 from benchmarks.synthetic import Size, write_ledger
 from harness.analysis.compare import summarise
+from harness.registry.discovery import registry
 from harness.storage.ledger import Ledger
 
-SMALL = Size(methods=3, tasks=2, seeds=2, trials=2, epochs=3)
+SMALL = Size(methods=4, tasks=2, seeds=2, trials=2, epochs=3)
 FLAGS = "--methods 2 --tasks 1 --seeds 2 --trials 1 --repeats 1 --json"
 
 
@@ -24,15 +25,15 @@ def read(folder: Path) -> Ledger:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("synthetic")
-    assert write_ledger(folder, SMALL) == "synthetic-2-tasks-3-methods"
+    assert write_ledger(folder, SMALL) == "synthetic-2-tasks-4-methods"
     return folder
 
 
 def test_every_comparison_of_the_ledger_is_complete(written: Path) -> None:
     ledger = read(written)
-    result = summarise(ledger, "synthetic-2-tasks-3-methods")
+    result = summarise(ledger, "synthetic-2-tasks-4-methods")
     ledger.close()
-    assert len(result.comparisons) == 2 * (3 - 1)
+    assert len(result.comparisons) == 2 * (4 - 1)
     assert not result.gaps
     assert all(c.seeds == (1, 2) and c.over_examples is not None for c in result.comparisons)
     assert all(len(found.search) == 2 and not found.failures for found in result.results)
@@ -40,7 +41,7 @@ def test_every_comparison_of_the_ledger_is_complete(written: Path) -> None:
 
 def test_scores_are_those_of_the_predictions(written: Path) -> None:
     ledger = read(written)
-    result = summarise(ledger, "synthetic-2-tasks-3-methods")
+    result = summarise(ledger, "synthetic-2-tasks-4-methods")
     mnli = result.result("mnli", "kd")
     assert mnli is not None
     assert mnli.metric == "accuracy"
@@ -59,7 +60,7 @@ def test_scores_are_those_of_the_predictions(written: Path) -> None:
 
 def test_a_run_has_all_that_is_looked_at_inside(written: Path) -> None:
     ledger = read(written)
-    result = summarise(ledger, "synthetic-2-tasks-3-methods")
+    result = summarise(ledger, "synthetic-2-tasks-4-methods")
     seen = {
         found.method: ledger.inspections(found.report[0].record.fingerprint)
         for found in result.results
@@ -81,7 +82,7 @@ def test_a_run_has_all_that_is_looked_at_inside(written: Path) -> None:
 def test_the_same_size_gives_the_same_ledger(written: Path, tmp_path: Path) -> None:
     write_ledger(tmp_path, SMALL)
     ledgers = read(written), read(tmp_path)
-    first, second = (summarise(ledger, "synthetic-2-tasks-3-methods") for ledger in ledgers)
+    first, second = (summarise(ledger, "synthetic-2-tasks-4-methods") for ledger in ledgers)
     assert [found.scores for found in first.results] == [found.scores for found in second.results]
     for ledger in ledgers:
         ledger.close()
@@ -114,7 +115,10 @@ def test_without_a_browser_the_build_alone_is_measured(
 
 @pytest.mark.parametrize(
     ("flag", "message"),
-    [("--methods 99", "--methods: there are 22, not 99"), ("--seeds 0", "--seeds: 0 is below 1")],
+    [
+        ("--methods 99", f"--methods: there are {len(registry().methods)}, not 99"),
+        ("--seeds 0", "--seeds: 0 is below 1"),
+    ],
 )
 def test_a_size_that_cannot_be_made_up_is_refused(
     flag: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

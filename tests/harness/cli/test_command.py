@@ -19,7 +19,7 @@ def test_few_trials_are_said_before_they_are_trained(
 ) -> None:
     overrides = ["protocol.unit=methods", f"protocol.budget={budget}", "search.sampler=random"]
     overrides += [f"search.trials={trials}", "methods=[kd,alp]", "baseline=kd", "tasks=[rte]"]
-    _warn_of_few_seeds(compose_config(overrides))
+    _warn_of_few_seeds(compose_config(overrides), cells=1)
     warning = (
         f"warning: {trials} trials {words} reach p < 0.05 in a family of 1 comparison(s); at least "
         f"{least} can\n"

@@ -13,6 +13,8 @@ import pytest
 from safetensors.torch import load_file
 
 from harness.config import StudyConfig
+from harness.data.tasks import load_task
+from harness.demo.examples import generate
 from harness.errors import DataError, StorageError
 from harness.storage import folders
 from harness.storage.database import storage_url
@@ -448,9 +450,9 @@ def test_workers_without_a_shared_folder_give_the_local_table(
 
 def write_rte(data: Path) -> None:
     (data / "RTE").mkdir(parents=True)
-    for name, rows in (("train", 240), ("dev", 60)):
+    made = generate("rte", train_size=240, validation_size=60)
+    for name, split in (("train", made["train"]), ("dev", made["validation"])):
         lines = ["index\tsentence1\tsentence2\tlabel"]
-        for row in range(rows):
-            word, label = ("yes", "entailment") if row % 3 else ("no", "not_entailment")
-            lines.append(f"{row}\tthe {word} of {row % 7}\tone {word} more\t{label}")
+        for row, (texts, label) in enumerate(zip(split.texts, split.labels, strict=True)):
+            lines.append("\t".join([str(row), *texts, load_task("rte").labels[int(label)]]))
         (data / "RTE" / f"{name}.tsv").write_text("\n".join(lines) + "\n")
