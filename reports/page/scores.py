@@ -152,7 +152,10 @@ def reading(evidence: Evidence) -> list[str]:
     if not comparisons:
         return sentences
     if evidence.sequential:
-        sentences.append("The bar is the repeated interval, which holds after every look.")
+        sentences.append(
+            "Runs were added until the comparisons were decided, so there is no p value. The bar is the "
+            "repeated interval, which holds after every look."
+        )
         sentences.append(
             "A score counts the runs up to its own last look, a difference those of both."
         )
