@@ -108,6 +108,16 @@ class Comparison:
             return self.deciding_equivalence
         return self.deciding
 
+    @property
+    def difference_text(self) -> str:
+        """The difference in points with the interval that decides, for tables."""
+        ends = [
+            "unbounded" if math.isinf(end) else f"{100 * end:+.1f}"
+            for end in self.decided_by.interval
+        ]
+        interval = "(unbounded)" if set(ends) == {"unbounded"} else f"[{ends[0]}, {ends[1]}]"
+        return f"{100 * self.difference.mean:+.1f} {interval}"
+
 
 @dataclass(frozen=True)
 class AblationResult:

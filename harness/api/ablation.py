@@ -229,10 +229,7 @@ class Ablation:
                 "verdict": "baseline" if result.method == self.manifest.baseline else "",
             }
             if (comparison := comparisons.get((result.task, result.method))) is not None:
-                low, high = (100 * end for end in comparison.decided_by.interval)
-                row["difference"] = (
-                    f"{100 * comparison.difference.mean:+.1f} [{low:+.1f}, {high:+.1f}]"
-                )
+                row["difference"] = comparison.difference_text
                 row["verdict"] = comparison.verdict.outcome
             rows.append(row)
         return pd.DataFrame(rows)

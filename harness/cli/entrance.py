@@ -39,7 +39,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
                 show_list(options.list, options.json)
             return 0
         if options.check_method is not None:
-            is_kept = show_checks(named_methods(options.check_method), options.json)
+            with printing():
+                is_kept = show_checks(named_methods(options.check_method), options.json)
             return 0 if is_kept else BAD_INPUT
         return _run(options, words)
     except UserError as error:

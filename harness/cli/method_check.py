@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from rich.console import Console
 from rich.table import Table
 
 from harness.registry.check_table import check_table
 from harness.registry.discovery import registry
+from harness.runtime.output import AnswerConsole
 
 
 def show_checks(names: Sequence[str], as_json: bool) -> bool:
@@ -21,7 +21,7 @@ def show_checks(names: Sequence[str], as_json: bool) -> bool:
         answer = {name: [asdict(row) for row in rows] for name, rows in tables.items()}
         print(json.dumps(answer))
         return not faults
-    console = Console(soft_wrap=True)
+    console = AnswerConsole(soft_wrap=True)
     if not console.is_terminal:
         console.width = 140
     for name, rows in tables.items():

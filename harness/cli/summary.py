@@ -47,7 +47,7 @@ def show(result: AblationResult, as_json: bool) -> None:
         cells = ("", "", "baseline" if row.method == result.manifest.baseline else "")
         if comparison is not None:
             cells = (
-                f"{100 * comparison.difference.mean:+.1f} {_interval(comparison)}",
+                comparison.difference_text,
                 _evidence(comparison, result.manifest.unit),
                 comparison.verdict.outcome,
             )
@@ -88,20 +88,11 @@ def _along_table(result: AblationResult) -> Table:
             escape(comparison.task),
             escape(comparison.method),
             escape(comparison.baseline),
-            f"{100 * comparison.difference.mean:+.1f} {_interval(comparison)}",
+            comparison.difference_text,
             _evidence(comparison, result.manifest.unit),
             comparison.verdict.outcome,
         )
     return table
-
-
-def _interval(comparison: Comparison) -> str:
-    """The interval that decides."""
-    low, high = comparison.decided_by.interval
-    if math.isinf(low) and math.isinf(high):
-        return "(unbounded)"
-    ends = ["unbounded" if math.isinf(end) else f"{100 * end:+.1f}" for end in (low, high)]
-    return f"[{ends[0]}, {ends[1]}]"
 
 
 def _evidence(comparison: Comparison, unit: str) -> str:

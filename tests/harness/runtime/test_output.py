@@ -132,7 +132,10 @@ def test_a_study_says_where_its_report_lies(
     assert str(report) in text_of(out)
 
 
-@pytest.mark.parametrize("module", ["harness.study --list tasks", "harness.power --sd 0.016"])
+@pytest.mark.parametrize(
+    "module",
+    ["harness.study --list tasks", "harness.study --check-method kd", "harness.power --sd 0.016"],
+)
 def test_a_process_ends_with_one_line(module: str, full: TextIO) -> None:
     command = [sys.executable, "-m", *module.split()]
     done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, cwd=ROOT, check=False)
