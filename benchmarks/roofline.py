@@ -4,6 +4,9 @@ The benchmark counts the bytes that each operation of a step reads and writes, a
 products. An operation takes the bytes at the rate of memory or the products at their rate, whichever is
 longer. The rates are those of an H200. No time is measured, so any device will do: on a CPU the counts
 are those of the plain operations, on a GPU those of the kernels, or with `--plain` of the plain ones.
+
+`--grid` models the training of PKD's grid instead: the batches of four epochs on as many examples as RTE
+has, each at its own padded length, in populations of `--members` runs, and the predictions at the end.
 """
 
 from __future__ import annotations
@@ -12,10 +15,12 @@ import argparse
 import json
 import sys
 import tempfile
+from collections import Counter as Counted
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +32,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from benchmarks.workload import SHAPES, make_workload
+from benchmarks.gpu_grid import GRID, PREDICTED_EXAMPLES, grid_members
+from benchmarks.workload import SHAPES, Workload, make_workload
 from harness.kernels.support import forbid_kernels, has_kernels
+from harness.models.teacher_outputs import TeacherOutputs
 from harness.training.population import Population
 
 MEMORY_RATE = 4.3e12
 """Bytes a second of an H200's memory."""
 PRODUCT_RATE = 790e12
 """bf16 operations a second of an H200's products."""
+EPOCHS = 4
+"""Epochs of a run of the grid."""
 
 
 @dataclass
@@ -132,14 +141,45 @@ def count_step(population: Population, rows: int, width: int) -> dict[str, Count
     population.graphs = None  # of which no operation is seen
     examples = torch.arange(rows).expand(members, -1)
     population.train_batch(examples, width, 0)  # makes what later steps find
-    counter = Counter()
-    if has_kernels(population.device):
-        with count_kernels(counter), counter:
-            population.train_batch(examples, width, 0)
-    else:
-        with counter:
-            population.train_batch(examples, width, 0)
+    with counted(population) as counter:
+        population.train_batch(examples, width, 0)
     return dict(counter.counts)
+
+
+@contextmanager
+def counted(population: Population) -> Iterator[Counter]:
+    """Count what runs in the context: operations, and kernels where the population uses them."""
+    counter = Counter()
+    kernels = count_kernels(counter) if has_kernels(population.device) else nullcontext()
+    with kernels, counter:
+        yield counter
+
+
+def grid_seconds(
+    work: Workload, outputs: TeacherOutputs, members: int, runs: int
+) -> dict[str, float]:
+    """Modelled seconds of a grid by phase, if `runs` train in populations of `members`."""
+    recipe = work.recipe(outputs, epochs=EPOCHS)
+    population = Population(grid_members(work)[:members], recipe)
+    epoch = list(population.schedule.epoch(0, population.members[0].seed))
+    shapes = Counted((len(batch.rows), batch.width) for batch in epoch)
+    steps = sum(
+        number * seconds_of(count_step(population, rows, width))
+        for (rows, width), number in shapes.items()
+    )
+    shortest = recipe.inputs.lengths.argsort()[:PREDICTED_EXAMPLES]
+    with counted(population) as counter:
+        population.predict(recipe.inputs.part(shortest), None)
+    populations = runs / members
+    return {
+        "training": populations * EPOCHS * steps,
+        "evaluation": populations * seconds_of(counter.counts),
+    }
+
+
+def seconds_of(counts: Mapping[str, Count]) -> float:
+    """The modelled seconds of all operations, one after the other."""
+    return sum(count.seconds for count in counts.values())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -152,27 +192,35 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--width", type=int, default=72)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--plain", action="store_true", help="no kernels")
+    parser.add_argument("--grid", action="store_true", help="the seconds of PKD's grid")
+    parser.add_argument("--examples", type=int, default=2490, help="training examples of the grid")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     if options.plain:
         forbid_kernels()
     work = make_workload(
         options.shape,
-        2 * options.batch_size,
+        options.examples if options.grid else 2 * options.batch_size,
         options.batch_size,
         None,
         "rte",
         options.device,
         "bf16",
     )
-    results = {}
+    results: dict[int, Any] = {}
+    runs = prod(map(len, GRID.values()))
     with tempfile.TemporaryDirectory() as folder:
         outputs = work.outputs(Path(folder)).to_device(work.arithmetic.device)
         for size in map(int, options.members.split(",")):
+            if options.grid:
+                results[size] = grid_seconds(work, outputs, size, runs)
+                continue
             members = [work.member(options.method, seed) for seed in range(size)]
             population = Population(members, work.recipe(outputs, epochs=2))
             results[size] = count_step(population, options.batch_size, options.width)
-    if options.json:
+    if options.grid:
+        _show_grid(results, runs, options.json)
+    elif options.json:
         print(json.dumps({n: {k: vars(c) for k, c in r.items()} for n, r in results.items()}))
     else:
         for size, counts in results.items():
@@ -180,8 +228,18 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _show_grid(results: Mapping[int, Mapping[str, float]], runs: int, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(results))
+        return
+    table = Table("members", "training, s", "evaluation, s", title=f"{runs} runs, modelled")
+    for size, phases in results.items():
+        table.add_row(str(size), *(f"{seconds:.1f}" for seconds in phases.values()))
+    Console().print(table)
+
+
 def _show(members: int, counts: dict[str, Count]) -> None:
-    seconds = sum(count.seconds for count in counts.values())
+    seconds = seconds_of(counts)
     operations = sum(count.operations for count in counts.values())
     calls = sum(count.calls for count in counts.values())
     moved = sum(count.moved for count in counts.values()) / 1e9

@@ -32,6 +32,8 @@ WORKERS_IMPORTS = "harness.workers.jobs"
 """What a worker of this machine imports while it starts."""
 LOST_WORKER = {"distributed.deploy.lost-worker-timeout": "10 minutes"}
 """A dead worker comes back after its imports. Dask gives it up after 15 seconds by default."""
+ONE_ARENA = "MALLOC_ARENA_MAX=1"
+"""For glibc: a worker trains in a thread, whose own memory would go back to the system at every step."""
 
 
 class Cluster:
@@ -98,7 +100,8 @@ def _machine_workers(config: StudyConfig) -> Cluster:
     }
     options = {"host": LOOPBACK, "dashboard": False, "dashboard_address": ":0"}
     scheduler = {"cls": Scheduler, "options": {**options, "allowed_failures": MOST_DEATHS - 1}}
-    dask.config.set(LOST_WORKER)
+    variable, value = ONE_ARENA.split("=")
+    dask.config.set({**LOST_WORKER, f"distributed.nanny.pre-spawn-environ.{variable}": value})
     cluster = SpecCluster(scheduler=scheduler, silence_logs=logging.CRITICAL)
     cluster.worker_spec |= workers
     cluster.scale(machine.count)  # does not wait until they are there
@@ -136,7 +139,11 @@ def _job_workers(config: StudyConfig) -> Cluster:
             **{"python": sys.executable, "processes": 1, **options},
             # The last --nthreads counts: one population at a time takes all cores.
             worker_extra_args=["--nthreads", "1", *extra],
-            job_script_prologue=[f"export OMP_NUM_THREADS={options['cores']}", *prologue],
+            job_script_prologue=[
+                f"export OMP_NUM_THREADS={options['cores']}",
+                f"export {ONE_ARENA}",
+                *prologue,
+            ],
         )
     except (ValueError, RuntimeError, OSError) as error:
         raise UserError(f"--cluster {kind}: {first_line(error)}") from error
@@ -181,7 +188,8 @@ def _option_names(cluster_class: type) -> set[str]:
 
 
 def _workers_of(cluster: Any, number: int, refusals: Sequence[str] = ()) -> Cluster:
-    client = Client(cluster, set_as_default=False)
+    # A client of the cluster itself would wait until its workers are there.
+    client = Client(cluster.scheduler_address, security=cluster.security, set_as_default=False)
 
     def close() -> None:
         client.close()

@@ -51,3 +51,15 @@ def test_a_step_of_more_members_moves_more_and_the_model_takes_the_longer(
         assert count["seconds"] >= least * 0.999
     assert main([*TINY, "--members", "1"]) == 0
     assert "of the products' rate" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_grid_takes_the_steps_of_its_schedule(capsys: pytest.CaptureFixture[str]) -> None:
+    """Seconds of 216 runs, alone or in pairs, which grow with the number of examples."""
+    grid = [*TINY, "--grid", "--examples", "24", "--json"]
+    assert main([*grid, "--members", "1,2"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert set(results["1"]) == {"training", "evaluation"}
+    assert 0.7 < results["1"]["training"] / results["2"]["training"] < 1.4
+    assert main([*grid[:-2], "48", "--json", "--members", "1"]) == 0
+    more = json.loads(capsys.readouterr().out)
+    assert 1.5 < more["1"]["training"] / results["1"]["training"] < 2.5

@@ -1,11 +1,13 @@
 """Workers in processes of their own, which Dask drives: results, lines, deaths, and a whole study."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
@@ -18,6 +20,7 @@ from typing import Any
 import dask
 import psutil
 import pytest
+import torch
 
 from harness.compose import compose_config
 from harness.config import ClusterConfig, StudyConfig
@@ -82,6 +85,19 @@ class Environment(Job[tuple[str, str, int]]):
         variables = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
         threads, devices = (os.environ.get(name, "") for name in variables)
         return threads, devices, os.getpid()
+
+
+@dataclass(frozen=True)
+class Faults(Job[list[int]]):
+    """The pages that come anew each time the job's thread makes and drops 64 MiB."""
+
+    def perform(self, workshop: Workshop, advance: Advance) -> list[int]:
+        counts = []
+        for _ in range(6):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            torch.zeros(2**24).fill_(1.0)
+            counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        return counts[2:]
 
 
 CONFIG = demo_config(out=tempfile.gettempdir())
@@ -159,6 +175,35 @@ def test_workers_share_cores_and_see_one_gpu_each(monkeypatch: pytest.MonkeyPatc
             ended(future)
             found.add(future.result())
         assert {(threads, devices) for threads, devices, _ in found} == {("3", "5"), ("3", "7")}
+
+
+def test_the_command_goes_on_while_its_workers_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The worker imports what waits for a file. The test makes the file when the cluster is open."""
+    gate, imports = tmp_path / "gate", tmp_path / "imports.py"
+    imports.write_text(
+        "import time\nfrom pathlib import Path\n"
+        f"while not Path({str(gate)!r}).exists():\n    time.sleep(0.05)\n"
+    )
+    monkeypatch.setattr(clusters, "WORKERS_IMPORTS", str(imports))
+    timer = threading.Timer(SECONDS, gate.touch)
+    timer.start()
+    with DaskWorkers(open_cluster(machine(1))) as workers:
+        assert not gate.exists()
+        timer.cancel()
+        gate.touch()
+        future = workers.submit(Square(CONFIG, "rte", 6), lambda steps: None)
+        ended(future)
+        assert future.result() == 36
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_a_workers_memory_stays_with_it(workers: DaskWorkers) -> None:
+    """A block of 64 MiB has 16,384 pages. A thread's own arena would fault them in every time."""
+    future = workers.submit(Faults(CONFIG, "rte"), lambda steps: None)
+    ended(future)
+    assert max(future.result()) < 1_000
 
 
 def test_other_versions_are_refused_by_name() -> None:
