@@ -49,7 +49,7 @@ class Origin:
     A teacher that is fine-tuned here starts from the encoder in `folder`, and `recipe` is a fingerprint
     of the encoder, the data and the settings of fine-tuning. A teacher from outside lies in `folder`,
     `recipe` is a fingerprint of its files, and `outputs` are the indices of its outputs in the order of
-    the task's labels.
+    the task's labels. An outline has no recipe.
     """
 
     folder: Path
@@ -78,17 +78,22 @@ def find_origin(
 ) -> Origin:
     """Locate the encoder or checkpoint. The recipe covers everything that fine-tuning depends on.
 
-    `outline` as in `harness.models.checkpoints.locate`.
+    `outline` as in `harness.models.checkpoints.locate`. An outline trains nothing and has no recipe, for
+    which all weights would be read.
     """
     teacher, task = config.teacher, data.task
     if teacher.checkpoint is not None:
         folder = locate(teacher.checkpoint, task.name, cache)
         outputs = _match_labels(folder, task, teacher.labels.get(task.name))
+        if outline:
+            return Origin(folder, True, "", outputs)
         recipe = checkpoint_fingerprint(folder)
         if outputs != tuple(range(len(outputs))):
             recipe = fingerprint([recipe, outputs])
         return Origin(folder, True, recipe, outputs)
     folder = locate(teacher.pretrained, task.name, cache, outline=outline)
+    if outline:
+        return Origin(folder, False, "")
     training = {
         name: getattr(config.training, name)
         for name in ("max_length", "weight_decay", "warmup", "clip_norm")
