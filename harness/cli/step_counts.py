@@ -126,6 +126,7 @@ def count_step(recipe: Recipe, member: Member, live: Layers | None = None) -> Wo
         population.live_teacher = _Given(live)
     rows = torch.arange(len(recipe.inputs.lengths))[None]
     width = int(recipe.inputs.lengths.max())
+    population.key.mask(0, (1, 8), 1, torch.float32)  # makes what all later masks share
     return _count(lambda: population.add_gradients(rows, width, 0))
 
 
