@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from harness.axis_names import task_in_cell
 from harness.cli.calibration import Rates
@@ -28,6 +30,8 @@ from harness.training.task_setup import TaskOutline, outline_task
 FLOAT, HALF = 4, 2
 TOKEN, OFFSET = 5, 8
 """Bytes of a token's id and type, and of an example's place among the tokens."""
+SAMPLE = 8192
+"""Training examples whose tokens are counted: the lengths of a larger task follow from them."""
 ANSWER = 16
 """Bytes of an example's id and label in the ledger, beside a run's logits."""
 
@@ -165,8 +169,8 @@ def plan_task(
         MethodError: no method can be used.
     """
     start = time.perf_counter()
-    outline = outline_task(config, data, arithmetic, scratch, pretrain=False, splits=("train",))
-    token_seconds = time.perf_counter() - start
+    outline = _outline(config, data, arithmetic, scratch)
+    token_seconds = (time.perf_counter() - start) * max(1.0, len(data.train) / SAMPLE)
     methods, errors = _usable_methods(config, data.task, outline)
     costs = plan_steps(
         config, data, arithmetic, outline, methods, rates, workers, shares_teacher=shares_teacher
@@ -216,6 +220,20 @@ def plan_task(
         memory_bytes=costs.memory,
         disk_bytes=_disk_bytes(config, data, outline, len(methods), costs, shares_teacher),
     )
+
+
+def _outline(
+    config: StudyConfig, data: TaskData, arithmetic: Arithmetic, scratch: Path
+) -> TaskOutline:
+    """The outline of a task. At most `SAMPLE` training examples are tokenised, and stand for all."""
+    count = len(data.train)
+    rows = np.linspace(0, count - 1, min(count, SAMPLE)).round().astype(np.int64)
+    sample = replace(data, train=data.train.take(rows)) if count > SAMPLE else data
+    outline = outline_task(config, sample, arithmetic, scratch, pretrain=False, splits=("train",))
+    if count == len(rows):
+        return outline
+    inputs = outline.inputs["train"].part(np.resize(np.arange(len(rows)), count))
+    return replace(outline, inputs={"train": inputs})
 
 
 def _usable_methods(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -29,10 +30,19 @@ from harness.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class CountedStep:
-    """A step that is counted: the classifier in training, and how it is trained."""
+    """A step that is counted: the classifier in training, and how it is trained.
+
+    The classifier has two classes, whatever the task has: outputs are no part of a step that counts.
+    """
 
     shape: PretrainedConfig
     training: TrainingConfig
+
+    def __post_init__(self) -> None:
+        shape = copy.deepcopy(self.shape)
+        shape.num_labels = 2
+        shape.problem_type = None
+        object.__setattr__(self, "shape", shape)
 
     @property
     def key(self) -> tuple[object, ...]:

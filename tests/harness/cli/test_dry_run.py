@@ -11,8 +11,11 @@ import torch
 
 from harness.cli.calibration import Rates
 from harness.cli.pretraining_time import time_pretraining
+from harness.cli.profiles import method_profile
+from harness.method import Layers
 from harness.study import main
-from tests.conftest import small_pools, small_study
+from methods.tokens import TinyBert
+from tests.conftest import RATES, small_pools, small_study
 
 
 def plan(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> dict[str, Any]:
@@ -77,15 +80,27 @@ def test_no_step_of_a_plan_is_done(
 
 
 def test_the_terms_of_a_token_method_are_part_of_its_plan(
-    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    tiny_encoder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Two methods with equal needs, of which `minilm` has the larger terms."""
-    seconds = {}
-    for name in ("kd", "kd,minilm-v1", "kd,minilm"):
-        found = plan(capsys, small_study(tmp_path / "runs", tiny_encoder, "--method", name))
-        seconds[name] = found["seconds"] - found["live_seconds"]
-        assert found["live_methods"] == [] if name == "kd" else name.split(",")[1:]
-    assert 1.1 * seconds["kd"] < seconds["kd,minilm-v1"] < seconds["kd,minilm"]
+    arguments = small_study(tmp_path / "runs", tiny_encoder, "--method", "kd,tinybert")
+    before = plan(capsys, arguments)
+    assert before["live_methods"] == ["tinybert"]
+    real = TinyBert.terms
+
+    def heavy_terms(self: TinyBert, student: Layers, *others: Any) -> dict[str, torch.Tensor]:
+        square = student.logits.new_zeros(1000, 1000)
+        square @ square
+        return real(self, student, *others)
+
+    monkeypatch.setattr(TinyBert, "terms", heavy_terms)
+    method_profile.cache_clear()
+    after = plan(capsys, arguments)
+    method_profile.cache_clear()
+    more = 2e9 * RATES.product * before["student_steps"] / 2  # half of the steps are kd's
+    assert more < after["seconds"] - before["seconds"] < 2 * more
 
 
 def test_a_method_that_cannot_be_counted_is_called_a_guess(
@@ -124,10 +139,12 @@ def test_the_total_sums_tasks_and_names_what_is_assumed(
     )
 
 
-def test_simplex_weights_can_be_planned(
-    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("task", ["rte", "mnli", "stsb"])
+def test_simplex_weights_and_every_kind_of_task_can_be_planned(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str], task: str
 ) -> None:
-    arguments = small_study(tmp_path / "runs", tiny_encoder, "search.weights=simplex")
+    more = ("search.weights=simplex", "--task", task, "--method", "kd,alp,tinybert")
+    arguments = small_study(tmp_path / "runs", tiny_encoder, *more)
     assert plan(capsys, arguments)["seconds"] > 0
 
 
@@ -219,3 +236,24 @@ def test_a_plan_for_jobs_counts_them(
     assert found["division"]["workers"] == 3
     assert "3 job(s) of slurm, one worker each; planned with " in lines
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_large_task_is_planned_from_a_sample_of_its_lengths(
+    tmp_path: Path,
+    tiny_encoder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = small_study(tmp_path / "runs", tiny_encoder)
+    whole = plan(capsys, arguments)
+    monkeypatch.setattr("harness.cli.dry_run.SAMPLE", 200)
+    part = plan(capsys, arguments)
+    for name in ("train_examples", "teacher_steps", "student_steps"):
+        assert part[name] == whole[name]
+    assert part["live_seconds"] == whole["live_seconds"] == 0
+    preparations = [found["work"]["preparations"][0] for found in (whole, part)]
+    runs = [
+        found["seconds"] - time for found, time in zip((whole, part), preparations, strict=True)
+    ]
+    assert runs[0] == pytest.approx(runs[1], rel=0.1)
+    assert runs[0] != runs[1]
