@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.analysis.compare import AblationResult
+from harness.analysis.damages import find_contradictions
 from harness.axis_names import task_in_cell
 from harness.cli.arguments import Request, replay_request
 from harness.cli.calibration import Rates, device_in_words, machine_rates
@@ -116,6 +117,7 @@ def study(
 
 def _repair(ledger: Ledger, folder: Path) -> None:
     """Set the damaged runs aside, and say so."""
+    find_contradictions(ledger)
     damages = set_aside_damaged(ledger, folder)
     for damage in damages:
         say(f"set aside, to be trained again: {damage.sentence}")
