@@ -88,13 +88,13 @@ def _lines(path: Path) -> Iterator[str]:
     """
     _check_utf8(path)
     with _read_errors(path), path.open(encoding="utf-8-sig", newline="\n") as file:
-        first = file.readline().removesuffix("\n")
-        if "\r" in first.removesuffix("\r"):
+        first = file.readline()
+        if not first.endswith("\n") and "\r" in first.removesuffix("\r"):
             raise DataError(
                 f"{path}:1: its lines end in CR alone, as on old Macs; write them with LF "
                 f"(tr '\\r' '\\n' < {path.name} > new{path.suffix})"
             )
-        yield first
+        yield first.removesuffix("\n")
         for line in file:
             yield line.removesuffix("\n")
 

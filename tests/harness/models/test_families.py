@@ -297,7 +297,9 @@ def test_a_teacher_whose_outputs_are_no_numbers_is_refused(
     weights = load_file(path)
     weights["classifier.out_proj.weight"].fill_(float("nan"))
     save_file(weights, path, metadata={"format": "pt"})
-    with pytest.raises(TeacherError, match="the teacher's logits are not finite"):
+    with pytest.raises(
+        TeacherError, match="logits on the split 'selection' are not finite numbers"
+    ):
         outside_materials(tmp_path, "rte", folder, arithmetic)
 
 
