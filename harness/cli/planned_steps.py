@@ -87,7 +87,7 @@ def plan_steps(
     inputs = outline.inputs["train"]
     shape = classifier_config(outline.origin.folder, data.task)
     weights = on_meta(shape).state_dict()
-    held = psutil.Process().memory_info().rss
+    held = psutil.Process().memory_info().rss + rates.start_bytes
     memory = [held]
     trains = config.teacher.checkpoint is None and not shares_teacher
     teacher_seconds = 0.0
