@@ -9,22 +9,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification, BertConfig
 
 from harness.compose import compose_config
 from harness.config import ProtocolConfig, SourceConfig, StudyConfig
 from harness.data.sources import TaskData, load_task_data
 from harness.data.tasks import load_task
 from harness.data.tokens import TokenCounts
-from harness.demo.encoder import build_tokenizer
 from harness.errors import TeacherError
 from harness.runtime.device import Arithmetic
-from harness.runtime.randomness import global_seed
 from harness.training import judgement, teacher
 from harness.training.judgement import other_order, weakness
 from harness.training.task_setup import prepare
 from harness.training.teacher import Origin, Teacher
 from tests.conftest import tiny_bert
+from tests.harness.training.test_teacher import outside
 
 
 @pytest.fixture(scope="module")
@@ -41,23 +39,11 @@ def configured(*more: str) -> StudyConfig:
     )
 
 
-def outside(folder: Path, data: TaskData, **changes: Any) -> Path:
-    """A random classifier that answers the first label."""
-    tokenizer = build_tokenizer()
-    tokenizer.save_pretrained(folder)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        id2label=dict(enumerate(data.task.labels)),
-        label2id={name: index for index, name in enumerate(data.task.labels)},
-        **changes,
-    )
-    with global_seed("test"):
-        AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+def constant_teacher(folder: Path, data: TaskData, **changes: Any) -> Path:
+    """A classifier that answers the first label, with `changes` in its config.json."""
+    outside(folder, data)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
     weights = load_file(folder / "model.safetensors")
     weights["classifier.weight"] *= 0
     weights["classifier.bias"] = torch.tensor([1.0, 0.0])
@@ -72,7 +58,7 @@ def refusal(data: TaskData, arithmetic: Arithmetic, out: Path, *more: str) -> st
 
 
 def test_causal_attention_is_named(tmp_path: Path, data: TaskData, arithmetic: Arithmetic) -> None:
-    folder = outside(tmp_path / "teacher", data, is_decoder=True)
+    folder = constant_teacher(tmp_path / "teacher", data, is_decoder=True)
     found = refusal(data, arithmetic, tmp_path / "runs", f"teacher.checkpoint={folder}")
     assert "a constant prediction's 0.5" in found
     assert "is_decoder: true, so that no token sees the tokens after it" in found
@@ -82,20 +68,20 @@ def test_causal_attention_is_named(tmp_path: Path, data: TaskData, arithmetic: A
 def test_weights_that_are_no_numbers_are_named_also_where_a_weak_teacher_is_allowed(
     tmp_path: Path, data: TaskData, arithmetic: Arithmetic
 ) -> None:
-    folder = outside(tmp_path / "teacher", data)
+    folder = constant_teacher(tmp_path / "teacher", data)
     weights = load_file(folder / "model.safetensors")
     weights["bert.pooler.dense.weight"][3, 4] = torch.nan
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     more = (f"teacher.checkpoint={folder}", "teacher.allow_weak=true")
     found = refusal(data, arithmetic, tmp_path / "runs", *more)
     assert "the teacher's logits on the split 'selection' are not finite numbers" in found
-    assert "1 of its 41 weights are not (bert.pooler.dense.weight)" in found
+    assert "1 of its 105 weights are not (bert.pooler.dense.weight)" in found
 
 
 def test_a_teacher_of_something_else_is_told_so(
     tmp_path: Path, data: TaskData, arithmetic: Arithmetic
 ) -> None:
-    folder = outside(tmp_path / "teacher", data)
+    folder = constant_teacher(tmp_path / "teacher", data)
     found = refusal(data, arithmetic, tmp_path / "runs", f"teacher.checkpoint={folder}")
     assert "; it was trained for something else, or pass --allow-weak-teacher" in found
 
