@@ -419,8 +419,17 @@ MOST_SHOWN = 300
 
 
 def fault_lines(error: ValidationError, labels: Mapping[str, str] | None = None) -> list[str]:
-    """The faults in an error of pydantic: one line a fault, with the dotted key or the key's label."""
-    return [_fault_line(detail, labels or {}) for detail in error.errors()]
+    """The faults in an error of pydantic: one line a fault, with the dotted key or the key's label.
+
+    pydantic leaves a wrong item out and then counts too few: such a list has one fault.
+    """
+    details = error.errors()
+    inner = {detail["loc"][:end] for detail in details for end in range(len(detail["loc"]))}
+    return [
+        _fault_line(detail, labels or {})
+        for detail in details
+        if not (detail["type"] == "too_short" and detail["loc"] in inner)
+    ]
 
 
 def _fault_line(detail: Any, labels: Mapping[str, str]) -> str:

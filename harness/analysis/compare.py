@@ -170,8 +170,14 @@ def summarise(
         view = AblationResult(*along_axes(result.manifest, result.results), (), ())
         along, axis_gaps = _compare(view, stored_answers)
         gaps += axis_gaps
-    damages = tuple(ledger.damages_in(_study_names(ledger, result.manifest)))
-    return replace(result, comparisons=comparisons, gaps=gaps, damages=damages, along_axes=along)
+    result = replace(result, comparisons=comparisons, gaps=gaps, along_axes=along)
+    return with_damages(ledger, result)
+
+
+def with_damages(ledger: Ledger, result: AblationResult) -> AblationResult:
+    """The result with all damaged runs that reads have found so far."""
+    damages = ledger.damages_in(_study_names(ledger, result.manifest))
+    return replace(result, damages=tuple(damages))
 
 
 def _study_names(ledger: Ledger, manifest: Manifest) -> list[str]:

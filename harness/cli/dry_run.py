@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness.axis_names import task_in_cell
+from harness.cli.calibration import Rates
 from harness.cli.division import RunGroup, TaskWork
-from harness.cli.timed_steps import TimedSteps, pretrains, time_steps
+from harness.cli.planned_steps import PlannedSteps, plan_steps, pretrains
 from harness.config import StudyConfig
 from harness.data.batches import LengthSchedule
 from harness.data.sources import TaskData
@@ -27,6 +30,8 @@ from harness.training.task_setup import TaskOutline, outline_task
 FLOAT, HALF = 4, 2
 TOKEN, OFFSET = 5, 8
 """Bytes of a token's id and type, and of an example's place among the tokens."""
+SAMPLE = 8192
+"""Training examples whose tokens are counted: the lengths of a larger task follow from them."""
 ANSWER = 16
 """Bytes of an example's id and label in the ledger, beside a run's logits."""
 
@@ -36,9 +41,10 @@ class TaskPlan:
     """Cost of one task: runs, optimiser steps, seconds of one worker, bytes of its memory, and disk.
 
     `work` has the parts of the seconds. `live_methods` run the teacher in every step. The teacher takes
-    at most `live_seconds` of the seconds: runs of one seed share its outputs. If `stopping` is
-    "sequential", report runs, steps and seconds are upper bounds. `left_out` has the reasons against the
-    methods that cannot be used.
+    at most `live_seconds` of the seconds: runs of one seed share its outputs. `guessed_seconds` are not
+    counted: those of answers, a share of the training's, and of the methods in `guessed`. If `stopping`
+    is "sequential", report runs, steps and seconds are upper bounds. `left_out` has the reasons against
+    the methods that cannot be used.
     """
 
     task: str
@@ -53,6 +59,8 @@ class TaskPlan:
     stopping: str
     live_methods: tuple[str, ...]
     live_seconds: float
+    guessed: tuple[str, ...]
+    guessed_seconds: float
     left_out: Mapping[str, str]
     memory_bytes: int
     disk_bytes: int
@@ -69,12 +77,15 @@ class TaskPlan:
                 f"; {', '.join(self.live_methods)}: the teacher runs in every step, at most "
                 f"{duration(self.live_seconds)} of the time"
             )
+        if self.guessed:
+            remark += f"; guessed without its own terms: {', '.join(self.guessed)}"
         if self.left_out:
             remark += f"; left out: {'; '.join(self.left_out.values())}"
         return (
             f"{self.task}: {self.train_examples} training examples, teacher {self.teacher_steps} "
             f"steps, {runs} = "
-            f"{self.student_steps} student steps; about {duration(self.seconds)}{owner}, "
+            f"{self.student_steps} student steps; about {duration(self.seconds)}{owner} "
+            f"({share_in_words(self.guessed_seconds, self.seconds)}), "
             f"{self.memory_bytes / 2**30:.1f} GiB memory{owner}, "
             f"{self.disk_bytes / 2**20:.0f} MiB disk{remark}"
         )
@@ -85,36 +96,53 @@ class TaskPlan:
 
 
 @dataclass(frozen=True)
-class GridPlan:
-    """The plan of all cells of all tasks together. `memory_bytes` is the most that any of them takes."""
+class TotalPlan:
+    """The plan of all tasks, in all `cells`, together. `memory_bytes` is the most that any takes.
 
+    `assumed` says of which device and which rates the plan is.
+    """
+
+    tasks: int
     cells: int
     teacher_steps: int
     runs: int
     student_steps: int
     seconds: float
+    guessed_seconds: float
     memory_bytes: int
     disk_bytes: int
+    assumed: str
 
     def line(self, owner: str = "") -> str:
         """The plan in one line. `owner` as in `TaskPlan.line`."""
+        parts = f"{self.tasks} task(s)" + (f" in {self.cells} cells" if self.cells else "")
         return (
-            f"{self.cells} cells in all: teachers {self.teacher_steps} steps, {self.runs} runs = "
-            f"{self.student_steps} student steps; about {duration(self.seconds)}{owner}, "
-            f"{self.memory_bytes / 2**30:.1f} GiB memory{owner}, {self.disk_bytes / 2**20:.0f} MiB disk"
+            f"total of {parts}: teachers {self.teacher_steps} steps, {self.runs} runs = "
+            f"{self.student_steps} student steps; about {duration(self.seconds)}{owner} "
+            f"({share_in_words(self.guessed_seconds, self.seconds)}), "
+            f"{self.memory_bytes / 2**30:.1f} GiB memory{owner}, "
+            f"{self.disk_bytes / 2**20:.0f} MiB disk; assumed: {self.assumed}"
         )
 
 
-def plan_grid(plans: Sequence[TaskPlan], cells: int) -> GridPlan:
+def share_in_words(guessed: float, seconds: float) -> str:
+    """Which share of the seconds is guessed."""
+    return f"{100 * guessed / seconds if seconds else 0.0:.0f} % guessed"
+
+
+def plan_total(plans: Sequence[TaskPlan], tasks: int, cells: int, assumed: str) -> TotalPlan:
     """The sums over the plans of all tasks in all cells. Runs that cells share count in each cell."""
-    return GridPlan(
+    return TotalPlan(
+        tasks=tasks,
         cells=cells,
         teacher_steps=sum(plan.teacher_steps for plan in plans),
         runs=sum(plan.search_runs + plan.report_runs for plan in plans),
         student_steps=sum(plan.student_steps for plan in plans),
         seconds=sum(plan.seconds for plan in plans),
+        guessed_seconds=sum(plan.guessed_seconds for plan in plans),
         memory_bytes=max(plan.memory_bytes for plan in plans),
         disk_bytes=sum(plan.disk_bytes for plan in plans),
+        assumed=assumed,
     )
 
 
@@ -123,15 +151,16 @@ def plan_task(
     data: TaskData,
     arithmetic: Arithmetic,
     scratch: Path,
+    rates: Rates,
     workers: int = 1,
     *,
     cell: str = "",
     shares_teacher: bool = False,
 ) -> TaskPlan:
-    """Count runs and steps, and time a few real steps at every padded length of the schedule.
+    """Count runs, steps and the work of a step at every padded length, which takes time at `rates`.
 
-    The timed populations are as large as one of `workers` would train them. The plan counts the runs
-    that the ledger already has too. Files that the plan needs go to the folder `scratch`.
+    Populations are as large as one of `workers` would train them. The plan counts the runs that the
+    ledger already has too. Files that the plan needs go to the folder `scratch`.
     `cell` names the cell of a grid. `shares_teacher` says that an earlier plan counts the tokens, the
     teacher and its outputs.
 
@@ -140,11 +169,11 @@ def plan_task(
         MethodError: no method can be used.
     """
     start = time.perf_counter()
-    outline = outline_task(config, data, arithmetic, scratch, pretrain=False, splits=("train",))
-    token_seconds = time.perf_counter() - start
+    outline = _outline(config, data, arithmetic, scratch)
+    token_seconds = (time.perf_counter() - start) * max(1.0, len(data.train) / SAMPLE)
     methods, errors = _usable_methods(config, data.task, outline)
-    costs = time_steps(
-        config, data, arithmetic, outline, methods, workers, shares_teacher=shares_teacher
+    costs = plan_steps(
+        config, data, arithmetic, outline, methods, rates, workers, shares_teacher=shares_teacher
     )
     repeats, epochs = config.protocol.repeats, config.training.epochs
     searches, reports = config.search_runs, config.report_runs
@@ -158,7 +187,12 @@ def plan_task(
         name: epochs * (seconds + costs.live_teacher.get(name, 0.0)) + costs.evaluation
         for name, seconds in costs.students.items()
     }
-    live_seconds = repeats * (searches + reports) * epochs * sum(costs.live_teacher.values())
+    runs_of_a_method = repeats * (searches + reports)
+    live_seconds = runs_of_a_method * epochs * sum(costs.live_teacher.values())
+    guessed_seconds = runs_of_a_method * sum(
+        seconds if name in costs.guessed else costs.evaluation
+        for name, seconds in run_seconds.items()
+    )
     teacher_seconds = teacher_epochs * costs.teacher + costs.outputs
     preparations = [teacher_seconds] * repeats
     preparations[0] += token_seconds + costs.pretraining
@@ -171,7 +205,7 @@ def plan_task(
         report_runs=repeats * len(methods) * reports,
         teacher_steps=repeats * teacher_steps * teacher_epochs,
         student_steps=repeats * student_steps * epochs * runs,
-        seconds=sum(preparations) + repeats * (searches + reports) * sum(run_seconds.values()),
+        seconds=sum(preparations) + runs_of_a_method * sum(run_seconds.values()),
         work=TaskWork(
             tuple(preparations),
             _run_groups(methods, config.pooling, run_seconds, costs.sizes),
@@ -180,10 +214,26 @@ def plan_task(
         stopping=config.protocol.stopping,
         live_methods=tuple(costs.live_teacher),
         live_seconds=live_seconds,
+        guessed=costs.guessed,
+        guessed_seconds=guessed_seconds,
         left_out={name: str(error) for name, error in errors.items()},
         memory_bytes=costs.memory,
         disk_bytes=_disk_bytes(config, data, outline, len(methods), costs, shares_teacher),
     )
+
+
+def _outline(
+    config: StudyConfig, data: TaskData, arithmetic: Arithmetic, scratch: Path
+) -> TaskOutline:
+    """The outline of a task. At most `SAMPLE` training examples are tokenised, and stand for all."""
+    count = len(data.train)
+    rows = np.linspace(0, count - 1, min(count, SAMPLE)).round().astype(np.int64)
+    sample = replace(data, train=data.train.take(rows)) if count > SAMPLE else data
+    outline = outline_task(config, sample, arithmetic, scratch, pretrain=False, splits=("train",))
+    if count == len(rows):
+        return outline
+    inputs = outline.inputs["train"].part(np.resize(np.arange(len(rows)), count))
+    return replace(outline, inputs={"train": inputs})
 
 
 def _usable_methods(
@@ -221,7 +271,7 @@ def _disk_bytes(
     data: TaskData,
     outline: TaskOutline,
     methods: int,
-    costs: TimedSteps,
+    costs: PlannedSteps,
     shares_teacher: bool,
 ) -> int:
     """Bytes of a task's tokens, encoder, teacher, its outputs, predictions and kept students.

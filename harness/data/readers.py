@@ -81,10 +81,20 @@ def _check_utf8(path: Path) -> None:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """The lines of a text file without their LF. An empty file has one empty line."""
+    """The lines of a text file without their LF. An empty file has one empty line.
+
+    Raises:
+        DataError: naming the byte that is not UTF-8, or saying that lines end in CR alone.
+    """
     _check_utf8(path)
     with _read_errors(path), path.open(encoding="utf-8-sig", newline="\n") as file:
-        yield file.readline().removesuffix("\n")
+        first = file.readline()
+        if not first.endswith("\n") and "\r" in first.removesuffix("\r"):
+            raise DataError(
+                f"{path}:1: its lines end in CR alone, as on old Macs; write them with LF "
+                f"(tr '\\r' '\\n' < {path.name} > new{path.suffix})"
+            )
+        yield first.removesuffix("\n")
         for line in file:
             yield line.removesuffix("\n")
 

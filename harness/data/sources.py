@@ -318,10 +318,14 @@ def _hub_texts(rows: Dataset, layout: HubLayout, place: str) -> ArrowTexts:
 
     _check_columns(rows, layout.columns, place)
     table = rows.with_format("arrow")[:].select(list(layout.columns))
-    for column in table.columns:
+    for name, column in zip(table.column_names, table.columns, strict=True):
         is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-        if len(column) and (column.null_count or not is_text):
-            raise DataError(f"{place}: a cell of {' or '.join(layout.columns)} is not text")
+        if len(column) and not (is_text or pa.types.is_null(column.type)):
+            raise DataError(f"{place}: the column {name} has the type {column.type}, and no texts")
+        if column.null_count:
+            row = column.is_null().index(True).as_py()
+            count = f"{column.null_count} of {len(column)} cells have none"
+            raise DataError(f"{place}, row {row}: no text in the column {name} ({count})")
     return ArrowTexts(table)
 
 

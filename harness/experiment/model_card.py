@@ -226,8 +226,9 @@ def _teacher(prepared: PreparedTask) -> str:
     )
     teacher = Path(facts.name.replace("{task}", facts.task))
     name = teacher.name if teacher.is_dir() else str(teacher)
+    recipe = f"{facts.second_recipe} " if facts.second_recipe else ""
     return (
-        f"{_code(name)}, {facts.origin}, {facts.layers} layers of width {facts.width}. "
+        f"{_code(name)}, {facts.origin}, {facts.layers} layers of width {facts.width}. {recipe}"
         f"{metric}, in points: {scores}; a constant prediction has {100 * facts.constant:.2f} on "
         f"selection. Fingerprint: `{facts.fingerprint}`."
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -239,11 +240,22 @@ def read_weights(folder: Path, config: PretrainedConfig | None) -> PreTrainedMod
             f"{folder}: {len(missing_names)} weights do not fit or are missing, "
             f"{missing_names[0]} first"
         )
-    layer_part = f"{family.layers}."
-    surplus_names = sorted(name for name in report["unexpected_keys"] if layer_part in name)
-    if surplus_names:
-        raise TeacherError(
-            f"{folder}: its config.json has {model.config.num_hidden_layers} layers, its weights have "
-            f"more ({surplus_names[0]})"
-        )
+    _check_surplus(folder, model, report["unexpected_keys"])
     return model
+
+
+def _check_surplus(folder: Path, model: PreTrainedModel, names: Iterable[str]) -> None:
+    """Refuse weights inside layers that the class does not have. Raises `TeacherError`."""
+    depth = int(model.config.num_hidden_layers)
+    part = re.compile(rf"{re.escape(family_of(model.config).layers)}\.(\d+)\.")
+    found = {name: int(match[1]) for name in sorted(names) if (match := part.search(name))}
+    for name, layer in found.items():
+        if layer >= depth:
+            raise TeacherError(
+                f"{folder}: its config.json has {depth} layers, its weights have more ({name})"
+            )
+        kind = "relative positions" if "distance_embedding" in name else "weights"
+        raise TeacherError(
+            f"{folder}: its layers have {kind} that transformers' class "
+            f"{type(model).__name__} does not read ({name}): the model would be another one"
+        )

@@ -112,6 +112,8 @@ class TeacherFacts:
     """Seconds of fine-tuning; 0 for a teacher from outside."""
     variance_shares: tuple[float, ...]
     """Share of each layer's pooled energy that varies between examples; empty for repeats."""
+    second_recipe: str = ""
+    """A sentence on the recipe, where the configuration's was no better than a constant; else empty."""
 
 
 @dataclass(frozen=True, config=_EXACT_KEYS)

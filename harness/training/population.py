@@ -113,6 +113,13 @@ class Population:
         )
         self.step += 1
 
+    def add_gradients(self, examples: Tensor, width: int, epoch: int) -> None:
+        """Do the forward and the backward pass of a step, and leave the weights as they are.
+
+        Arguments as for `train_batch`.
+        """
+        self._add_gradients(self._inputs(examples, epoch), examples, width)
+
     def _step(self, inputs: StepInputs, examples: Tensor, width: int) -> None:
         """A step as a function of tensors, which a graph can hold."""
         self._add_gradients(inputs, examples, width)

@@ -37,12 +37,12 @@ from harness.runtime.progress import progress, say
 from harness.storage.fingerprint import fingerprint
 from harness.storage.folders import opened_folders
 from harness.storage.manifest import SplitFacts, TeacherFacts
+from harness.training.judgement import accepted_teacher
 from harness.training.loop import RESULTS_VERSION
 from harness.training.teacher import (
     Origin,
     Teacher,
     find_origin,
-    judge_teacher,
     prepare_teacher,
     pretrained_classifier,
 )
@@ -179,12 +179,18 @@ def _make(
 ) -> Materials:
     outline = outline_task(config, data, arithmetic, runs_folder / "cache")
     inputs = outline.inputs
-    steps = LengthSchedule(inputs["train"].lengths, config.teacher.batch_size).steps_per_epoch
-    with progress(f"{data.task.name}: teacher", steps * config.teacher.epochs) as advance:
-        teacher = prepare_teacher(
-            outline.origin, config, data, inputs["train"], arithmetic, runs_folder, advance
-        )
-    scores = judge_teacher(teacher, config.teacher, data, inputs, arithmetic)
+
+    def make(study: StudyConfig) -> tuple[Origin, Teacher]:
+        origin = outline.origin
+        if study is not config:
+            origin = find_origin(study, data, arithmetic.name, runs_folder / "cache")
+        steps = LengthSchedule(inputs["train"].lengths, study.teacher.batch_size).steps_per_epoch
+        with progress(f"{data.task.name}: teacher", steps * study.teacher.epochs) as advance:
+            return origin, prepare_teacher(
+                origin, study, data, inputs, arithmetic, runs_folder, advance
+            )
+
+    teacher, scores = accepted_teacher(config, data, inputs, arithmetic, make)
     outputs = _outputs(config, data, inputs, teacher, arithmetic, runs_folder)
     shares = outputs["train"][config.pooling].variance_shares()
     facts = replace(scores, variance_shares=tuple(shares))

@@ -8,8 +8,9 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from harness.analysis.inspections import TIMES, Change, Likeness
+from harness.analysis.inspections import Change, Likeness
 from harness.stats.arrays import Floats
+from harness.storage.inspected import TIMES
 from reports.evidence import Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Section, by_task, panel

@@ -260,7 +260,10 @@ def test_flags_that_mean_nothing_are_refused(
     [
         ({"labels": ["a"]}, "labels: at least two"),
         ({"metrics": ["pearson"]}, "metrics: pearson and spearman are for scores"),
-        ({"metrics": ["bleu"]}, r"metrics\.0: unknown metric 'bleu'; known are accuracy, f1"),
+        (
+            {"metrics": ["bleu"]},
+            r"\.yaml: metrics\.0: unknown metric 'bleu'; known are [a-z0-9, ]+$",
+        ),
         ({"scores": [0, 1]}, "give either labels or scores"),
         ({"labels": [], "scores": [1, 1], "metrics": ["pearson"]}, "low < high"),
         ({"_target_": "os.system"}, "unknown key '_target_'"),

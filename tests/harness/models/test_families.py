@@ -216,6 +216,25 @@ def test_layers_are_never_left_out_in_silence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("attention.self.distance_embedding.weight", "its layers have relative positions that"),
+        ("attention.self.extra.weight", "its layers have weights that transformers' class"),
+    ],
+)
+def test_weights_of_another_kind_of_layer_are_not_more_layers(
+    tmp_path: Path, name: str, reason: str
+) -> None:
+    folder = electra(tmp_path / "encoder")
+    weights = load_file(folder / "model.safetensors")
+    prefix = next(key for key in weights if ".layer.0." in key).partition(".layer.0.")[0]
+    weights[f"{prefix}.layer.0.{name}"] = torch.zeros(3, 4)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TeacherError, match=reason):
+        pretrained_classifier(folder, load_task("rte"), 0)
+
+
+@pytest.mark.parametrize(
     ("content", "reason"),
     [
         ("[1]", "not an object"),
@@ -278,7 +297,9 @@ def test_a_teacher_whose_outputs_are_no_numbers_is_refused(
     weights = load_file(path)
     weights["classifier.out_proj.weight"].fill_(float("nan"))
     save_file(weights, path, metadata={"format": "pt"})
-    with pytest.raises(TeacherError, match="the teacher's logits are not finite"):
+    with pytest.raises(
+        TeacherError, match="logits on the split 'selection' are not finite numbers"
+    ):
         outside_materials(tmp_path, "rte", folder, arithmetic)
 
 

@@ -28,6 +28,7 @@ from harness.runtime.randomness import global_seed
 from harness.storage.fingerprint import file_sha256
 from harness.storage.folders import seal
 from harness.training.task_setup import Materials, prepare
+from tests.conftest import RATES
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +203,7 @@ def test_students_with_another_vocabulary_than_the_teacher_are_refused(
     assert not (tmp_path / "out" / "cache" / "teacher-outputs").exists()
     config = configured(tiny_encoder, f"teacher.checkpoint={teacher}")
     with pytest.raises(TeacherError, match="has another vocabulary than the teacher"):
-        plan_task(config, data, arithmetic, tmp_path / "scratch")
+        plan_task(config, data, arithmetic, tmp_path / "scratch", RATES)
 
 
 @pytest.mark.parametrize("start", ["teacher", "encoder"])
