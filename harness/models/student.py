@@ -24,7 +24,7 @@ from harness.method import Method
 from harness.method.layer_maps import skip_map
 from harness.models.attention import ATTENTION
 from harness.models.checkpoints import read_config
-from harness.models.families import family_of
+from harness.models.families import family_of, set_depth
 from harness.runtime.randomness import generator, global_seed
 
 TOKENIZER_FILES = (
@@ -36,6 +36,7 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
     "spiece.model",
+    "spm.model",
     "sentencepiece.bpe.model",
 )
 OUTPUT_HINTS = (
@@ -70,13 +71,16 @@ def classifier_config(folder: Path, task: Task, layers: int | None = None) -> Pr
     config = read_config(folder, dtype=torch.float32)
     describe_outputs(config, task)
     if layers is not None:
-        config.num_hidden_layers = layers
+        set_depth(config, range(layers))
     return config
 
 
 def copied_layers(init: str, student_layers: int, teacher_layers: int) -> list[int]:
-    """0-based teacher layers copied into student layers 1..m; `skip` rounds j·n/m half up."""
-    if init == "first":
+    """0-based teacher layers copied into student layers 1..m; `skip` rounds j·n/m half up.
+
+    With `random` no weights are copied; the layers are those of `first`.
+    """
+    if init != "skip":
         return list(range(student_layers))
     return [layer - 1 for layer in skip_map(student_layers, teacher_layers)]
 
@@ -99,13 +103,14 @@ class Blueprint:
         if config.layers > depth:
             raise MethodError(f"--student-layers {config.layers}: the teacher has {depth}")
         self.config = copy.deepcopy(start.config)
-        self.config.num_hidden_layers = config.layers
+        layers = copied_layers(config.init, config.layers, depth)
+        set_depth(self.config, layers)
         self.mean_score = mean_score
         self.starts_at_random = config.init == "random"
         with global_seed("weights that are replaced"):
             self.skeleton = new_classifier(self.config)
         if not self.starts_at_random:
-            _copy(start, self.skeleton, copied_layers(config.init, config.layers, depth))
+            _copy(start, self.skeleton, layers)
         self.skeleton_weights = dict(self.skeleton.state_dict())
 
     def weights(self, seed: int) -> dict[str, Tensor]:
@@ -120,7 +125,8 @@ class Blueprint:
                 std=self.config.initializer_range, generator=generator("student", seed, name)
             )
             head[f"{name}.weight"] = weight.detach()
-            head[f"{name}.bias"] = torch.zeros_like(linear.bias)
+            if linear.bias is not None:
+                head[f"{name}.bias"] = torch.zeros_like(linear.bias)
         if self.mean_score is not None:
             head[f"{name}.bias"].fill_(self.mean_score)
         return {**weights, **head}
@@ -167,17 +173,25 @@ def last_linear(model: PreTrainedModel) -> nn.Linear:
 
 
 def _copy(teacher: PreTrainedModel, student: PreTrainedModel, layers: Sequence[int]) -> None:
-    prefix = family_of(teacher.config).layers
+    """Copy a teacher's encoder, with these 0-based `layers` of it, into a student's.
+
+    Where all layers share their weights, the student gets these whole. The part that the class's first
+    layer does not have is not copied there.
+    """
+    family = family_of(teacher.config)
+    prefix = family.layers
     weights = teacher.base_model.state_dict()
     student_weights = student.base_model.state_dict()
     for name, value in weights.items():
-        if not name.startswith(f"{prefix}.") and name in student_weights:
+        if (prefix is None or not name.startswith(f"{prefix}.")) and name in student_weights:
             student_weights[name] = value
-    for target, source in enumerate(layers):
+    for target, source in enumerate(layers if prefix is not None else ()):
         layer = f"{prefix}.{source}."
         for name, value in weights.items():
-            if name.startswith(layer):
-                student_weights[f"{prefix}.{target}.{name.removeprefix(layer)}"] = value
+            part = name.removeprefix(layer)
+            if part == name or (target == 0 and part.split(".")[0] == family.first_lacks):
+                continue
+            student_weights[f"{prefix}.{target}.{part}"] = value
     student.base_model.load_state_dict(student_weights)
 
 
@@ -239,8 +253,8 @@ def read_weights(folder: Path, config: PretrainedConfig | None) -> PreTrainedMod
             f"{folder}: {len(missing_names)} weights do not fit or are missing, "
             f"{missing_names[0]} first"
         )
-    layer_part = f"{family.layers}."
-    surplus_names = sorted(name for name in report["unexpected_keys"] if layer_part in name)
+    unexpected_names = report["unexpected_keys"] if family.layers is not None else ()
+    surplus_names = sorted(name for name in unexpected_names if f"{family.layers}." in name)
     if surplus_names:
         raise TeacherError(
             f"{folder}: its config.json has {model.config.num_hidden_layers} layers, its weights have "
