@@ -183,6 +183,12 @@ def can_stack(config: PretrainedConfig) -> bool:
     return config.model_type in FAMILIES and FAMILIES[config.model_type].can_stack(config)
 
 
+def computes_by_kernels(config: PretrainedConfig) -> bool:
+    """Whether `harness.kernels` covers the layers of classifiers of this configuration."""
+    architecture = family_of(config).architecture
+    return architecture is not None and architecture.has_kernels and can_stack(config)
+
+
 def set_depth(config: PretrainedConfig, sources: Sequence[int]) -> None:
     """Give a configuration as many layers as `sources`, in place.
 

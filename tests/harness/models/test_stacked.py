@@ -158,6 +158,31 @@ def test_forward_and_gradients_equal_hugging_faces(
             )
 
 
+@pytest.mark.parametrize("name", ["distilbert", "modernbert", "modernbert, mean"])
+def test_forward_and_gradients_are_near_hugging_faces_in_float64(name: str) -> None:
+    """ModernBERT's class turns queries and keys in fp32, whatever the dtype of its weights.
+
+    No token is masked: a padded query without keys gives this class no number in float64.
+    """
+    models = models_of(CONFIGS[name], 2, eager=True)
+    batch = batch_of(CONFIGS[name], 2)
+    batch["attention_mask"][:] = 1
+    network = stacked(models)
+    logits = network.forward(batch, None, None).logits
+    logits.square().sum().backward()
+    for member, model in enumerate(models):
+        exact = model.double()
+        own = {part: values[member] for part, values in batch.items()}
+        expected = exact(**FAMILIES[exact.config.model_type].model_inputs(own)).logits
+        torch.testing.assert_close(logits[member].double(), expected, atol=2e-6, rtol=2e-6)
+        expected.square().sum().backward()
+        ours = dict(gradients(network, member))
+        for part, parameter in exact.named_parameters():
+            assert parameter.grad is not None
+            error = (ours[part].double() - parameter.grad).norm()
+            assert error <= 1e-5 * parameter.grad.norm() + 1e-8, part
+
+
 EVERYTHING: frozenset[Need] = frozenset({"tokens", "scores", "qkv"})
 
 
