@@ -86,6 +86,8 @@ class Family:
     """The part that the class's first layer does not have. A layer that is copied there goes without."""
     required: Mapping[str, object] = field(default_factory=dict)
     """Keys of the configuration that must have these values."""
+    types_on_request: bool = False
+    """Whether the family's tokenizer gives token types only when asked for them."""
 
     def can_stack(self, config: PretrainedConfig) -> bool:
         """Whether the stacked engine can train classifiers of a configuration of this family."""
@@ -140,6 +142,7 @@ _ROWS = (
         layers=None,
         # With more groups a student of another depth has other layers in each group.
         required={"num_hidden_groups": 1, "inner_group_num": 1},
+        types_on_request=True,
     ),
     Family("mpnet", OF_TWO_LAYERS, "padding", attention=False, types=None),
     Family(
@@ -194,7 +197,13 @@ def set_depth(config: PretrainedConfig, sources: Sequence[int]) -> None:
 
     `sources` are 0-based layers of the configuration. The new layers have their kinds of attention,
     where the configuration lists kinds by layer.
+
+    Raises:
+        MethodError: `sources` are more layers than the configuration has.
     """
+    depth = int(config.num_hidden_layers)
+    if len(sources) > depth:
+        raise MethodError(f"--student-layers {len(sources)}: the teacher has {depth}")
     if getattr(config, "layer_types", None) is not None:
         config.layer_types = [config.layer_types[layer] for layer in sources]
     config.num_hidden_layers = len(sources)

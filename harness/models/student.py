@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -203,9 +204,19 @@ def save_student(
     for name in TOKENIZER_FILES:
         if (tokenizer / name).is_file():
             shutil.copyfile(tokenizer / name, folder / name)
+    if family_of(model.config).types_on_request:
+        _let_tokenizer_give_types(folder)
     state = {} if method is None else {k: v.contiguous() for k, v in method.state_dict().items()}
     if state:
         save_file(state, folder / "method.safetensors")
+
+
+def _let_tokenizer_give_types(folder: Path) -> None:
+    """Have a folder's tokenizer give token types by itself, as the student was trained with them."""
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def load_classifier(folder: Path, device: torch.device) -> PreTrainedModel:
