@@ -195,17 +195,11 @@ def computes_by_kernels(config: PretrainedConfig) -> bool:
 def set_depth(config: PretrainedConfig, sources: Sequence[int]) -> None:
     """Give a configuration as many layers as `sources`, in place.
 
-    `sources` are 0-based layers of the configuration. The new layers have their kinds of attention,
-    where the configuration lists kinds by layer.
-
-    Raises:
-        MethodError: `sources` are more layers than the configuration has.
+    `sources` are 0-based layers of the configuration. Where it lists kinds of attention by layer, the
+    new layers have the kinds of these layers. Layers beyond the last one begin again with the first's.
     """
-    depth = int(config.num_hidden_layers)
-    if len(sources) > depth:
-        raise MethodError(f"--student-layers {len(sources)}: the teacher has {depth}")
-    if getattr(config, "layer_types", None) is not None:
-        config.layer_types = [config.layer_types[layer] for layer in sources]
+    if (kinds := getattr(config, "layer_types", None)) is not None:
+        config.layer_types = [kinds[layer % len(kinds)] for layer in sources]
     config.num_hidden_layers = len(sources)
 
 

@@ -277,7 +277,7 @@ def _layers(
         kernels = KernelOperations(dtype, facts.eps, facts.activation)
         return PostNormLayers(kernels, config, dtype)
     if device.type == "cuda":
-        own_lack = f"none for '{config.model_type}' encoders"
+        own_lack = f"'{config.model_type}' encoders have none"
         _tell_lack(lack_on_gpu() if architecture.has_kernels else own_lack)
     plain = PlainOperations(dtype, facts.eps, facts.activation)
     if architecture.order == "pre-norm":

@@ -68,12 +68,23 @@ def describe_outputs(config: PretrainedConfig, task: Task) -> None:
 
 
 def classifier_config(folder: Path, task: Task, layers: int | None = None) -> PretrainedConfig:
-    """A checkpoint's configuration in fp32 with the task's outputs and, if given, another depth."""
+    """A checkpoint's configuration in fp32 with the task's outputs and, if given, another depth.
+
+    Raises:
+        MethodError: the checkpoint has fewer layers.
+    """
     config = read_config(folder, dtype=torch.float32)
     describe_outputs(config, task)
     if layers is not None:
+        _check_depth(layers, config)
         set_depth(config, range(layers))
     return config
+
+
+def _check_depth(layers: int, start: PretrainedConfig) -> None:
+    depth = int(start.num_hidden_layers)
+    if layers > depth:
+        raise MethodError(f"--student-layers {layers}: the teacher has {depth}")
 
 
 def copied_layers(init: str, student_layers: int, teacher_layers: int) -> list[int]:
@@ -100,10 +111,9 @@ class Blueprint:
     def __init__(
         self, start: PreTrainedModel, config: StudentConfig, mean_score: float | None = None
     ) -> None:
-        depth = int(start.config.num_hidden_layers)
-        if config.layers > depth:
-            raise MethodError(f"--student-layers {config.layers}: the teacher has {depth}")
+        _check_depth(config.layers, start.config)
         self.config = copy.deepcopy(start.config)
+        depth = int(start.config.num_hidden_layers)
         layers = copied_layers(config.init, config.layers, depth)
         set_depth(self.config, layers)
         self.mean_score = mean_score

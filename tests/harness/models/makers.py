@@ -24,10 +24,11 @@ from harness.demo.encoder import build_tokenizer
 from harness.demo.examples import generate
 from harness.runtime.randomness import global_seed
 
+INNER = "intermediate_size"
 SHAPE = {
     "num_hidden_layers": 4,
     "num_attention_heads": 2,
-    "intermediate_size": 32,
+    INNER: 32,
     "max_position_embeddings": 70,
 }
 
@@ -129,7 +130,8 @@ def config_of(family: str, **changes: Any) -> PretrainedConfig:
     }
     if family == "modernbert":
         special |= {"cls_token_id": tokenizer.cls_token_id, "sep_token_id": tokenizer.sep_token_id}
-    sizes = {**SHAPE, "vocab_size": len(tokenizer), "hidden_size": 16, **special, **OWN[family]}
+    shape = {key: size for key, size in SHAPE.items() if family != "distilbert" or key != INNER}
+    sizes = {**shape, "vocab_size": len(tokenizer), "hidden_size": 16, **special, **OWN[family]}
     return CONFIG_MAPPING[family](**{**sizes, **changes})
 
 

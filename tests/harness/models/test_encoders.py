@@ -18,7 +18,7 @@ from harness.config import StudentConfig
 from harness.errors import MethodError, TeacherError
 from harness.models.attention import ATTENTION
 from harness.models.checkpoints import check_fits
-from harness.models.families import FAMILIES, check_needs
+from harness.models.families import FAMILIES, check_needs, set_depth
 from harness.models.reference import ReferenceClassifier, layers_of
 from harness.models.student import (
     Blueprint,
@@ -148,6 +148,9 @@ def test_a_modernbert_student_keeps_the_kinds_of_attention_of_its_layers() -> No
         for init in ("first", "skip", "random")
     }
     assert kinds == {"first": [full, local], "skip": [local, full], "random": [full, local]}
+    deeper = copy.deepcopy(teacher.config)
+    set_depth(deeper, range(6))
+    assert deeper.layer_types == [full, local, local, full, full, local]
 
 
 def test_a_shallow_albert_applies_its_one_layer_fewer_times() -> None:
