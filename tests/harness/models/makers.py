@@ -57,31 +57,37 @@ def pieces(special: list[str], unknown: str) -> list[tuple[str, float]]:
     return sorted(scores.items(), key=lambda item: found[item[0]])
 
 
+@cache
 def distilbert_tokenizer() -> PreTrainedTokenizerBase:
     return DistilBertTokenizer(vocab=build_tokenizer().get_vocab())
 
 
+@cache
 def albert_tokenizer() -> PreTrainedTokenizerBase:
     special = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
     return AlbertTokenizer(vocab=pieces(special, "<unk>"))
 
 
+@cache
 def deberta_tokenizer() -> PreTrainedTokenizerBase:
     special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
     return DebertaV2Tokenizer(vocab=pieces(special, "[UNK]"))
 
 
+@cache
 def xlm_roberta_tokenizer() -> PreTrainedTokenizerBase:
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     return XLMRobertaTokenizer(vocab=pieces(special, "<unk>"))
 
 
+@cache
 def mpnet_tokenizer() -> PreTrainedTokenizerBase:
     own = ["<s>", "<pad>", "</s>", "[UNK]", "<mask>"]
     words = [word for word in build_tokenizer().get_vocab() if word not in own]
     return MPNetTokenizer(vocab={word: row for row, word in enumerate([*own, *sorted(words)])})
 
 
+@cache
 def modernbert_tokenizer() -> PreTrainedTokenizerBase:
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     backend = ByteLevelBPETokenizer()

@@ -118,7 +118,7 @@ def gradients(network: StackedClassifier, member: int) -> Iterator[tuple[str, Te
 
 
 @pytest.mark.parametrize("members", [1, 3, 8])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "modernbert, global"])
 @pytest.mark.parametrize("dropout", [False, True], ids=["no dropout", "dropout"])
 @pytest.mark.parametrize("compact", [False, True], ids=["all words", "used words"])
 @pytest.mark.parametrize("pooling", [*POOLINGS, None])
