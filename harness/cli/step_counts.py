@@ -21,6 +21,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from harness.config import TrainingConfig
 from harness.data.tokens import EncodedSplit
 from harness.method import Layers, Method, View
+from harness.models.families import set_depth
 from harness.models.student import new_classifier
 from harness.models.teacher_outputs import TeacherOutputs
 from harness.runtime.device import Arithmetic
@@ -175,7 +176,7 @@ def encoder_profile(
 def with_layers(shape: PretrainedConfig, layers: int) -> PretrainedConfig:
     """The same configuration with another depth."""
     shallow = copy.deepcopy(shape)
-    shallow.num_hidden_layers = layers
+    set_depth(shallow, range(layers))
     return shallow
 
 

@@ -153,10 +153,14 @@ def new_classifier(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def build_classifier(config: PretrainedConfig, weights: Mapping[str, Tensor]) -> PreTrainedModel:
-    """A classifier of Hugging Face's class with these weights, on the CPU, in eval mode."""
-    with global_seed("weights that are replaced"):
+    """A classifier of Hugging Face's class with these weights, on the CPU, in eval mode.
+
+    Weights on the device "meta", which have shapes alone, give a classifier there.
+    """
+    device = "meta" if any(tensor.is_meta for tensor in weights.values()) else "cpu"
+    with global_seed("weights that are replaced"), torch.device(device):
         model = new_classifier(config)
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, assign=device == "meta")
     return model.eval()
 
 
