@@ -1,6 +1,7 @@
 """The counted work of steps: polynomials in length and depth, beside steps that are counted whole."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from transformers import BertConfig
 from harness.cli.profiles import CountedStep, live_profile, plain_profile
 from harness.cli.step_counts import META, Profile, Work, count_live, count_step, member_of, on_meta
 from harness.config import TrainingConfig
+from harness.models.families import set_depth
+from tests.harness.models.makers import TOKENIZERS, config_of
 
 TRAINING = TrainingConfig(batch_size=6, max_length=64)
 
@@ -76,3 +79,16 @@ def test_counting_draws_no_numbers() -> None:
     on_meta(shape(2))
     assert torch.equal(torch.get_rng_state(), state)
     assert META.device.type == "meta"
+
+
+@pytest.mark.parametrize("family", sorted(TOKENIZERS))
+@pytest.mark.parametrize("engine", ["auto", "reference"])
+def test_every_family_is_counted_by_both_engines(
+    family: str, engine: Literal["auto", "reference"]
+) -> None:
+    """The products of a deeper encoder, whose layers a plan never counts one by one."""
+    deep = config_of(family)
+    set_depth(deep, range(5))
+    step = CountedStep(deep, replace(TRAINING, engine=engine))
+    whole = count_step(step.recipe(deep, 24), member_of(on_meta(deep).state_dict()))
+    assert plain_profile(step).at(24).products == pytest.approx(whole.products, rel=1e-6)
