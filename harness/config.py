@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from harness.errors import ConfigError
+from harness.loss_stages import CONSTANT, in_one_form
 from harness.metric_table import default_margins, metric_of
 from harness.paths import user_path
 from harness.pooling_table import pooling_row
@@ -134,7 +135,8 @@ class TrainingConfig:
 
     With frozen `embeddings` training leaves the embeddings unchanged. The stacked `engine` trains many
     runs as one network, and the reference engine trains one run at a time with Hugging Face's class.
-    `auto` takes the stacked engine for each encoder that allows stacking.
+    `auto` takes the stacked engine for each encoder that allows stacking. `stages` says when each loss
+    acts (`harness.loss_stages`).
     """
 
     epochs: Count = 3
@@ -146,6 +148,7 @@ class TrainingConfig:
     precision: Precision = "auto"
     embeddings: Literal["trained", "frozen"] = "trained"
     engine: Literal["auto", "stacked", "reference"] = "auto"
+    stages: Annotated[str, Field(strict=True), AfterValidator(in_one_form)] = CONSTANT
 
 
 @dataclass(frozen=True, config=_EXACT_KEYS)

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"errors", "metric_table", "paths", "pooling_table", "axis_names"},
+    {"errors", "metric_table", "paths", "pooling_table", "axis_names", "loss_stages"},
     {"config", "own_packages"},
     {"compose"},
     {"grid"},
@@ -58,6 +58,7 @@ WITHOUT_TORCH = (
     "harness.config",
     "harness.metric_table",
     "harness.pooling_table",
+    "harness.loss_stages",
     "harness.runtime.output",
     "harness.runtime.progress",
     "harness.runtime.threads",

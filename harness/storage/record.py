@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from harness.config import Choice, StudentConfig, TrainingConfig
+from harness.loss_stages import CONSTANT
 from harness.runtime.provenance import Provenance
 from harness.storage.fingerprint import fingerprint
 
@@ -89,8 +90,10 @@ class RunInputs:
 
     @model_serializer(mode="wrap")
     def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The values that fingerprints hash: `selection` and `halving` only where they are not None."""
+        """The values that fingerprints hash: without `selection`, `halving` and stages by default."""
         values: dict[str, Any] = handler(self)
+        if values["training"]["stages"] == CONSTANT:
+            del values["training"]["stages"]
         return {
             name: value
             for name, value in values.items()

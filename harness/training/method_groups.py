@@ -14,6 +14,7 @@ from harness.method import Context, Layers, Method
 from harness.method.losses import distillation_loss, label_loss, objective
 from harness.models.network import Leaf
 from harness.training.recipe import Member, Recipe
+from harness.training.stages import staged, stages_of
 
 _MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
 """Attributes that every torch module has: tables of parameters and buffers, hooks, the mode."""
@@ -52,6 +53,9 @@ class MethodGroup:
             )
         self.uses_teacher = self.template is not None and self.template.uses_teacher()
         self.matches_layers = self.template is not None and self.template.matches_layers()
+        kind = None if self.template is None else type(self.template)
+        self.staged_kinds = stages_of(kind, recipe.training.stages).kinds
+        """The kinds of losses whose weights change from step to step."""
         self.inspects = self.template is not None and self.template.inspects()
         self._set_scalars()
 
@@ -91,6 +95,7 @@ class MethodGroup:
         labels: Tensor,
         mask: Tensor,
         epoch: Tensor,
+        factors: Tensor,
         share: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """The objective of each member (members,), and the values (terms, members) for `add`.
@@ -104,6 +109,7 @@ class MethodGroup:
             labels: (members, B).
             mask: which tokens are no padding (members, B, T).
             epoch: the epoch's number (), 0-based.
+            factors: the step's factors of the losses' weights (3,).
         """
 
         def member_total(
@@ -122,7 +128,10 @@ class MethodGroup:
                 member_labels,
                 Context(epoch, scalars, member_mask),
             )
-            return objective(terms, scalars, self.recipe.weights), terms
+            weighted = (terms, scalars)
+            if self.staged_kinds:
+                weighted = staged(terms, scalars, factors, self.staged_kinds)
+            return objective(*weighted, self.recipe.weights), terms
 
         arguments = (
             self.parameters,

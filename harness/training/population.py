@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from harness.data.tokens import EncodedSplit
+from harness.loss_stages import read_stages
 from harness.method import Layers, Method, Pooling
 from harness.models.network import Leaf, Network
 from harness.models.reference import ReferenceClassifier
@@ -54,6 +55,8 @@ class Population:
         self.members = [light[index] for index in self.indices]
         self.groups = [MethodGroup([light[index] for index in group], recipe) for group in groups]
         self.schedule = recipe.schedule()
+        self.steps = self.schedule.steps_per_epoch * recipe.training.epochs
+        self.stages = read_stages(recipe.training.stages)
         self.step = 0
         self.parts = 1
         """The parts in which a batch is trained, since memory is short."""
@@ -67,7 +70,7 @@ class Population:
         self.optimizer = make_optimizer(
             self._leaves(),
             [float(member.setting["learning_rate"]) for member in self.members],
-            self.schedule.steps_per_epoch * recipe.training.epochs,
+            self.steps,
             recipe.training,
         )
         self._set_members()
@@ -123,6 +126,7 @@ class Population:
         arrays = [
             examples.numpy(),
             np.array(epoch),
+            np.array(self.stages.at(self.step, self.steps), dtype=np.float32),
             self.key.table_at(self.step),
             self.optimizer.begin(self.step),
         ]
@@ -186,6 +190,7 @@ class Population:
                 group_labels,
                 group_mask,
                 inputs.epoch,
+                inputs.factors,
                 share,
             )
             for group, (group_student, group_live, group_labels, group_mask, group_rows) in zip(

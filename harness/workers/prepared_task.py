@@ -20,6 +20,7 @@ from harness.storage.manifest import SplitFacts, TeacherFacts
 from harness.storage.record import CustomTask, HalvingRound, Role, RunInputs, SplitHash
 from harness.training.loop import RESULTS_VERSION
 from harness.training.run import Run
+from harness.training.stages import stages_of
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,12 @@ class PreparedTask:
                 function_source(metric.statistic, metric.is_undefined)
                 for metric in map(metric_of, data.task.metrics)
             ),
-            training=replace(config.training, precision=outcome.precision, engine=outcome.engine),
+            training=replace(
+                config.training,
+                precision=outcome.precision,
+                engine=outcome.engine,
+                stages=stages_of(method, config.training.stages).text,
+            ),
             weights=config.search.weights,
             device=outcome.device,
             train=data.train.sha256,

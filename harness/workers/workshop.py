@@ -75,7 +75,7 @@ class Workshop:
         return Trainer(config, prepare(config, data, arithmetic, Path(config.out)))
 
 
-STUDENTS_OWN = ("epochs", "batch_size", "embeddings")
+STUDENTS_OWN = ("epochs", "batch_size", "embeddings", "stages")
 """Keys of the configuration's training that teachers do not read."""
 
 
