@@ -88,6 +88,18 @@ class SourceConfig:
 
 
 @dataclass(frozen=True, config=_EXACT_KEYS)
+class TransferConfig:
+    """Unlabelled texts that students are distilled from, beside the training part.
+
+    `file` has the texts, and {task} in its path stands for the task. `ratio` is the number of texts for
+    each training example; by default all of the file. Both go before what a task's own file says.
+    """
+
+    file: PathText | None = None
+    ratio: PositiveNumber | None = None
+
+
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class TeacherConfig:
     """The teacher: fine-tuned here from `pretrained`, or a fine-tuned `checkpoint` from outside.
 
@@ -303,6 +315,7 @@ class StudyConfig:
     token."""
     task_files: Mapping[str, PathText] = Field(default_factory=dict)
     source: SourceConfig = Field(default_factory=SourceConfig)
+    transfer: TransferConfig = Field(default_factory=TransferConfig)
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     student: StudentConfig = Field(default_factory=StudentConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)

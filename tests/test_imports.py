@@ -17,7 +17,7 @@ LEVELS = [
     {"kernels"},
     {"runtime", "method", "stats"},
     {"storage", "demo"},
-    {"data"},
+    {"data", "tracking"},
     {"models", "analysis"},
     {"registry"},
     {"training"},

@@ -139,11 +139,12 @@ class StepClock:
 
 def _part(recipe: Recipe, batch: Batch) -> Recipe:
     """A recipe whose training split is one batch, for an epoch of each run of the step."""
-    rows = torch.from_numpy(batch.rows)
+    rows, weights = torch.from_numpy(batch.rows), recipe.label_weights
     return replace(
         recipe,
         inputs=recipe.inputs.part(batch.rows),
         labels=recipe.labels[rows.to(recipe.labels.device)],
+        label_weights=weights if weights is None else weights[rows.to(weights.device)],
         teacher=recipe.teacher and recipe.teacher.part(rows % len(recipe.teacher.states)),
         training=replace(recipe.training, epochs=1 + MOST_TIMINGS, batch_size=len(rows)),
         words=recipe.vocabulary,

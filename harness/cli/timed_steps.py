@@ -12,7 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from harness.cli.step_clock import StepClock
 from harness.config import ROUND, StudyConfig
-from harness.data.sources import TaskData
+from harness.data.splits import TaskData
 from harness.data.tokens import EncodedSplit
 from harness.method import Method, View
 from harness.models.student import classifier_config, new_classifier
@@ -23,6 +23,7 @@ from harness.registry.space import any_setting, space_of
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import global_seed
 from harness.storage.arrays import MOST_RESIDENT
+from harness.training.label_weights import student_labels
 from harness.training.recipe import Member, Recipe
 from harness.training.sizing import population_size
 from harness.training.task_setup import TaskOutline
@@ -91,19 +92,21 @@ def time_steps(
     with global_seed("plan"):
         teacher = new_classifier(shape).to(arithmetic.device).eval()
     examples = len(data.train)
-    states = examples * int(shape.num_hidden_layers) * int(shape.hidden_size) * 2
+    rows = len(outline.student_inputs.lengths)
+    states = rows * int(shape.num_hidden_layers) * int(shape.hidden_size) * 2
     mapped = min(2 * MOST_RESIDENT, states)  # the bound, and the pages of the last rows
     output_seconds = 0.0 if shares_teacher else clock.outputs(recipe, teacher, mapped)
     students = _StudentTimes(config, data, outline, recipe, teacher, clock, mapped, workers)
+    texts = sum(map(len, data.unlabelled.values()))
     student_seconds = {method.name: students.seconds(method, methods) for method in methods}
     all_examples = sum(len(split) for split in data.splits.values())
     answers = all_examples - examples + sum(len(split) for split in data.test.values())
     mean_seconds = float(np.mean([*student_seconds.values()]))
     return TimedSteps(
         teacher=teacher_seconds,
-        outputs=output_seconds * all_examples / examples,
+        outputs=output_seconds * (all_examples + texts) / examples,
         students=student_seconds,
-        evaluation=mean_seconds * FORWARD_SHARE * answers / examples,
+        evaluation=mean_seconds * FORWARD_SHARE * answers / (examples + texts),
         live_teacher=students.live_seconds,
         sizes={method.name: students.size(method) for method in methods},
         pretraining=pretraining,
@@ -139,7 +142,18 @@ class _StudentTimes:
         self.config, self.data, self.clock, self.mapped = config, data, clock, mapped
         self.workers = workers
         outputs = _random_outputs(teacher.config, recipe.arithmetic.device)
-        self.recipe, self.teacher = replace(recipe, model=shape, teacher=outputs), teacher
+        labels, weights = student_labels(data)
+        self.recipe, self.teacher = (
+            replace(
+                recipe,
+                model=shape,
+                inputs=outline.student_inputs,
+                labels=labels.to(recipe.arithmetic.device),
+                label_weights=None if weights is None else weights.to(recipe.arithmetic.device),
+                teacher=outputs,
+            ),
+            teacher,
+        )
         self.weights = _random_weights(shape)
         self.shapes = shapes_of(
             outline.teacher_encoder, outline.start_encoder, data.task.outputs, config

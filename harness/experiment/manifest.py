@@ -230,12 +230,13 @@ def _designs(ledger: Ledger, studies: Studies) -> set[str]:
 def _task_facts(prepared: PreparedTask) -> TaskFacts:
     data = prepared.data
     evaluation = next(iter(data.evaluation.values()))
+    splits = data.splits | data.unlabelled
     return TaskFacts(
         title=data.task.title,
         labels=data.task.labels,
         metrics=data.task.metrics,
-        sizes={name: len(split) for name, split in data.splits.items()},
-        sha256={name: split.sha256 for name, split in data.splits.items()},
+        sizes={name: len(split) for name, split in splits.items()},
+        sha256={name: split.sha256 for name, split in splits.items()},
         constant=constant_score(data.task, data.train.labels, evaluation.labels),
         splits=prepared.outcome.splits,
     )

@@ -177,25 +177,31 @@ class Population:
         pooling = self.recipe.view.pooling if any(g.matches_layers for g in self.groups) else None
         batch = self.tokens.batch(inputs.rows, width)
         student = self.network.forward(batch, self.key, pooling, self.recipe.view.needs)
-        labels = self.recipe.labels[inputs.rows]
+        labels, weights = self.recipe.labels[inputs.rows], self.recipe.label_weights
+        label_weights = () if weights is None else weights[inputs.rows]
         mask = batch["attention_mask"] > 0
         live_layers = () if self.live_teacher is None else self.live_teacher.layers(batch)
         on_device = self.teacher is None or self.teacher.lies_on(self.device)
         rows = inputs.rows if on_device else examples
-        parts = self._split_by_group((student, live_layers, labels, mask, rows))
+        parts = self._split_by_group((student, live_layers, (labels, label_weights), mask, rows))
         results = [
             group.total(
                 group_student,
                 self._teacher_layers(group, group_live, group_rows),
                 group_labels,
+                group_weights,
                 group_mask,
                 inputs.epoch,
                 inputs.factors,
                 share,
             )
-            for group, (group_student, group_live, group_labels, group_mask, group_rows) in zip(
-                self.groups, parts, strict=True
-            )
+            for group, (
+                group_student,
+                group_live,
+                (group_labels, group_weights),
+                group_mask,
+                group_rows,
+            ) in zip(self.groups, parts, strict=True)
         ]
         return torch.cat([total for total, _ in results]).sum(), [values for _, values in results]
 

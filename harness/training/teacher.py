@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from harness.config import StudyConfig, TeacherConfig
 from harness.data.scores import constant_score, evaluate
-from harness.data.sources import TaskData
+from harness.data.splits import TaskData
 from harness.data.tasks import Task
 from harness.data.tokens import EncodedSplit
 from harness.errors import TeacherError

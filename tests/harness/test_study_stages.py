@@ -1,6 +1,10 @@
-"""`training.stages` in a command: an axis, a part of identities only where it is not the default."""
+"""`training.stages` in a command: an axis, a part of identities only where it is not the default.
+
+The command is tracked: each run once, in the driver, whichever cells use the run.
+"""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -33,7 +37,7 @@ def test_the_default_is_no_part_of_identities() -> None:
     assert "stages" not in identity_of(configs[0], None)["training"]
     assert identity_of(configs[1], None)["training"]["stages"] == "layers-fall:1"
     assert students_in_words(configs[1]) == (
-        "4-layer students (skip layers of the fine-tuned teacher), "
+        "4-layer students (skip layers of the pre-trained encoder), "
         "the weights of layer terms fall to 0 over the training"
     )
 
@@ -42,7 +46,8 @@ def test_stages_are_an_axis(
     tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     axis = ("--vary", "training.stages=constant,layers-first:0.25")
-    words = small_pools(tmp_path, tiny_encoder, "--keep", "none", *axis)
+    tracker = ("--track", "tensorboard") if find_spec("tensorboard") else ()
+    words = small_pools(tmp_path, tiny_encoder, "--keep", "none", *axis, *tracker)
     assert main([*words, "--dry-run"]) == 0
     plan = capsys.readouterr()
     names = ["rte (stages=constant)", "rte (stages=layers-first:0.25)"]
@@ -67,6 +72,14 @@ def test_stages_are_an_axis(
     assert set(runs[constant, "alp"].values()) == {"constant"}
     assert set(runs[first, "alp"].values()) == {"layers-first:0.25"}
     assert not runs[constant, "alp"].keys() & runs[first, "alp"].keys()
+    every = {fingerprint[:8] for part in runs.values() for fingerprint in part}
+    assert len(every) == 12
+    if tracker:
+        for _ in range(2):  # the second command trains nothing, and so tracks nothing
+            files = sorted((tmp_path / "tensorboard" / "demo-rte").rglob("events.*"))
+            assert {file.parent.name.rpartition("-")[2] for file in files} == every
+            assert len(files) == 2 * 12
+            assert main(words) == 0
 
 
 def test_other_stages_are_refused_in_one_line(

@@ -16,7 +16,8 @@ from pyarrow import parquet
 
 from harness.config import ProtocolConfig, SourceConfig
 from harness.data.readers import read_rows
-from harness.data.sources import load_task_data, read_file
+from harness.data.sources import load_task_data
+from harness.data.split_files import read_file
 from harness.data.tasks import FolderLayout, load_task, read_task
 from harness.demo.examples import generate
 from harness.errors import DataError, UserError
