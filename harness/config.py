@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from harness.errors import ConfigError
-from harness.loss_stages import CONSTANT, in_one_form
+from harness.loss_stages import CONSTANT, in_one_form, read_stages
 from harness.metric_table import default_margins, metric_of
 from harness.paths import user_path
 from harness.pooling_table import pooling_row
@@ -347,6 +347,12 @@ class StudyConfig:
             raise ValueError(
                 f"search.rungs: {self.search.rungs[-1]} is not before the last of "
                 f"{self.training.epochs} epochs"
+            )
+        first_share = read_stages(self.training.stages).first_share
+        if self.search.rungs and self.search.rungs[0] <= (first_share or 0) * self.training.epochs:
+            raise ValueError(
+                f"search.rungs: after epoch {self.search.rungs[0]} only layer terms have acted "
+                f"(training.stages={self.training.stages}), so scores say nothing of a setting"
             )
         return self
 

@@ -5,7 +5,9 @@ import re
 import pytest
 
 from harness.config import TrainingConfig
+from harness.errors import ConfigError
 from harness.loss_stages import CONSTANT, in_one_form, in_words, read_stages
+from tests.prepared import demo_config
 
 
 @pytest.mark.parametrize(
@@ -78,3 +80,18 @@ def test_words() -> None:
         "the weights of logit distillation rise from 0 over the first 50 % of the steps, "
         "the weights of layer terms fall to 0 over the training"
     )
+
+
+def test_no_setting_stops_at_a_rung_of_the_first_stage() -> None:
+    def config(stages: str, rung: int) -> None:
+        demo_config(
+            training={"epochs": 4, "stages": stages},
+            search={"rungs": [rung]},
+            protocol={"unit": "settings"},
+        )
+
+    config("layers-first", 3)
+    config("layers-fall", 1)
+    for rung in (1, 2):
+        with pytest.raises(ConfigError, match=f"after epoch {rung} only layer terms have acted"):
+            config("layers-first", rung)

@@ -101,6 +101,20 @@ def test_a_tasks_own_file_describes_its_texts(tmp_path: Path) -> None:
     assert read_transfer(load_task("rte"), source, TransferConfig(), TRAIN) is None
 
 
+def test_the_document_shows_a_tasks_own_texts(tmp_path: Path) -> None:
+    lines = (Path(__file__).parents[3] / "docs" / "custom-task.md").read_text().splitlines()
+    start = lines.index("    title: Questions about jobs")
+    described = [*lines[start : lines.index("", start)]]
+    described += [line for line in lines if line.startswith("    transfer: {")]
+    (tmp_path / "jobs.yaml").write_text("\n".join(line[4:] for line in described))
+    task = read_task(tmp_path / "jobs.yaml")
+    write(tmp_path, "more.csv", PAIRS, ("question", "answer"))
+    source = SourceConfig(kind="folder", folder=str(tmp_path))
+    found = read_transfer(task, source, TransferConfig(), TRAIN)
+    assert found is not None
+    assert len(found) == 80
+
+
 @pytest.mark.parametrize(
     ("task", "name", "ratio", "expected"),
     [
