@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from harness.axis_names import value_text
 from harness.config import Criterion
-from harness.storage.manifest import Manifest, Source, TaskFacts
+from harness.storage.manifest import Manifest, Source
 from reports.evidence import POINTS, Evidence
 from reports.kit import display
 from reports.page import notes, status
@@ -82,14 +82,18 @@ def source_text(source: Source) -> str:
     return f"{source.kind}, {source.folder}" if source.folder else source.kind
 
 
-def unlabelled_texts(tasks: Mapping[str, TaskFacts]) -> dict[str, str]:
-    """How many unlabelled texts students are distilled from; empty without such texts."""
-    counts = [
-        f"{task}: {facts.unlabelled}, {facts.unlabelled / facts.sizes['train']:.3g} for each training "
-        "example"
-        for task, facts in tasks.items()
+def unlabelled_texts(manifest: Manifest) -> dict[str, str]:
+    """How many unlabelled texts students are distilled from; empty without such texts.
+
+    All cells of a task have the same texts.
+    """
+    grid = manifest.grid
+    counts = dict.fromkeys(
+        f"{task if grid is None else grid.places[task].task}: {facts.unlabelled}, "
+        f"{facts.unlabelled / facts.sizes['train']:.3g} for each training example"
+        for task, facts in manifest.tasks.items()
         if facts.unlabelled
-    ]
+    )
     if not counts:
         return {}
     words = "the same for all methods, without a label loss"
@@ -113,7 +117,7 @@ def facts(evidence: Evidence) -> dict[str, str]:
         "preset": manifest.preset,
         **axes,
         "students": manifest.students,
-        **unlabelled_texts(manifest.tasks),
+        **unlabelled_texts(manifest),
         "protocol": manifest.protocol,
     }
     if config.protocol.unit == "methods":
