@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,14 +85,15 @@ class TensorboardTracker:
     """TensorBoard's event files in the runs folder, one folder for each run, with its parameters."""
 
     def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer: Any = SummaryWriter
         self.folder = folder / "tensorboard"
 
     def log(self, run: TrackedRun) -> None:
         """Write a run's scalars, and its parameters beside its scores."""
-        from torch.utils.tensorboard import SummaryWriter
-
         folder = self.folder / run.project / run.name
-        with SummaryWriter(str(folder)) as writer:
+        with self.writer(str(folder)) as writer:
             for epoch, means in enumerate(run.curves, start=1):
                 for name, value in means.items():
                     writer.add_scalar(name, value, epoch)
@@ -161,8 +161,14 @@ def check_tracker(name: str | None) -> None:
     """Refuse an unknown or missing tracker. Raises `UserError`."""
     if name is not None and name not in TRACKERS:
         raise UserError(f"--track {name}: choose from {', '.join(TRACKERS)}")
-    if name is not None and find_spec(name) is None:
+    if name is not None and not _is_installed(name):
         raise UserError(f"--track {name} needs the extra: pip install -e '.[{name}]'")
+
+
+def _is_installed(name: str) -> bool:
+    """Whether a package is there. A folder of its name, such as wandb's own, is none."""
+    spec = find_spec(name)
+    return spec is not None and spec.origin is not None
 
 
 Track = Callable[[Sequence[TrackedRun]], None]
@@ -192,7 +198,7 @@ def tracking(name: str | None, folder: Path) -> Iterator[Track]:
         if tracker is None:
             return
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # stdout has the answer
+            with redirect_stdout(sys.stderr):  # stdout has the answer
                 for run in runs:
                     tracker.log(run)
         except Exception as error:  # a server may fail in any way
