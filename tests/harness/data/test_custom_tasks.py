@@ -328,7 +328,7 @@ def test_unusable_task_files_are_refused(
         ("csv", "answer,question,answer,fits\n", r"csv:1: 'answer' stands 2 times in the header"),
         ("jsonl", '{"question": "\\ud800", "answer": "b", "fits": 1}', r"jsonl:1: .* is no text"),
         ("parquet", "PAR1", r"train\.parquet: not parquet"),
-        ("xlsx", "", r"the suffix is none of \.tsv, \.csv, \.jsonl, \.parquet"),
+        ("xlsx", "", r"the suffix is none of \.tsv, \.csv, \.txt, \.jsonl, \.parquet"),
     ],
 )
 def test_malformed_files_are_named_with_their_line(
