@@ -75,8 +75,6 @@ def test_students_of_all_methods_are_distilled_from_the_same_unlabelled_texts(
 
     capsys.readouterr()
     assert main(["--replay", records[0].fingerprint, "--out", str(out)]) == 0
-    again, _ = answer(words)
-    assert again["ablation"] == result["ablation"]
     other, _ = answer([*words[:-1], "transfer.ratio=0.3"])
     assert other["ablation"] != result["ablation"]
     _, others = read(out, other["ablation"])
