@@ -27,7 +27,7 @@ from harness.cli.planned_workers import plan_workers, planned_workers
 from harness.cli.replay import find_run, replay
 from harness.cli.summary import show, summary
 from harness.config import StudyConfig
-from harness.data.sources import TaskData
+from harness.data.splits import TaskData
 from harness.errors import NothingLeftError, UserError
 from harness.experiment.ablation import ON, REFUSALS, Ablation, load_tasks, refuse
 from harness.experiment.grid import GridAblation, check_cells
@@ -47,6 +47,7 @@ from harness.storage.claims import Claims
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
 from harness.storage.repair import set_aside_damaged
+from harness.tracking.trackers import tracking
 from harness.workers.local import LocalWorker, Workers
 from harness.workers.workshop import Workshop, settle_process, teacher_key
 
@@ -223,7 +224,7 @@ def _train(
 
     config = request.config
     page = RunningPage(ledger, Path(config.out), say)
-    with Claims(ledger) as claims:
+    with Claims(ledger) as claims, tracking(request.tracker, Path(config.out)) as track:
         optuna = open_optuna(ledger.url, claims)
         study: Ablation | JointAblation | GridAblation
 
@@ -231,7 +232,7 @@ def _train(
             if study.name:
                 page.update(study.name)
 
-        scheduler = Scheduler(ledger, claims, workers, update)
+        scheduler = Scheduler(ledger, claims, workers, update, track)
 
         def ablation(config: StudyConfig, repeat: int | None) -> Ablation:
             return Ablation(config, ledger, claims, optuna, command, repeat)

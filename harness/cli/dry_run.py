@@ -16,13 +16,13 @@ from harness.cli.division import RunGroup, TaskWork
 from harness.cli.planned_steps import PlannedSteps, plan_steps, pretrains
 from harness.config import StudyConfig
 from harness.data.batches import LengthSchedule
-from harness.data.sources import TaskData
-from harness.data.tasks import Task
+from harness.data.splits import TaskData
 from harness.errors import MethodError
 from harness.method import Method, Pooling, View
 from harness.pooling_table import POOLINGS
 from harness.registry.discovery import chosen_methods
 from harness.registry.instantiate import check_method, shapes_of, usable_methods
+from harness.registry.label_readers import refuse_label_reader
 from harness.registry.space import space_of
 from harness.runtime.device import Arithmetic
 from harness.training.task_setup import TaskOutline, outline_task
@@ -50,6 +50,7 @@ class TaskPlan:
     task: str
     """The name of the task, with its cell."""
     train_examples: int
+    unlabelled_texts: int
     search_runs: int
     report_runs: int
     teacher_steps: int
@@ -71,6 +72,8 @@ class TaskPlan:
         runs = f"{self.search_runs} search + {qualifier}{self.report_runs} report runs"
         if not self.search_runs:  # a pool
             runs = f"{qualifier}{self.report_runs} trials"
+        texts = f" and {self.unlabelled_texts} unlabelled texts for students of all methods"
+        unlabelled = texts if self.unlabelled_texts else ""
         remark = ""
         if self.live_methods:
             remark = (
@@ -82,9 +85,9 @@ class TaskPlan:
         if self.left_out:
             remark += f"; left out: {'; '.join(self.left_out.values())}"
         return (
-            f"{self.task}: {self.train_examples} training examples, teacher {self.teacher_steps} "
-            f"steps, {runs} = "
-            f"{self.student_steps} student steps; about {duration(self.seconds)}{owner} "
+            f"{self.task}: {self.train_examples} training examples{unlabelled}, teacher "
+            f"{self.teacher_steps} steps, {runs} = {self.student_steps} student steps; about "
+            f"{duration(self.seconds)}{owner} "
             f"({share_in_words(self.guessed_seconds, self.seconds)}), "
             f"{self.memory_bytes / 2**30:.1f} GiB memory{owner}, "
             f"{self.disk_bytes / 2**20:.0f} MiB disk{remark}"
@@ -171,7 +174,7 @@ def plan_task(
     start = time.perf_counter()
     outline = _outline(config, data, arithmetic, scratch)
     token_seconds = (time.perf_counter() - start) * max(1.0, len(data.train) / SAMPLE)
-    methods, errors = _usable_methods(config, data.task, outline)
+    methods, errors = _usable_methods(config, data, outline)
     costs = plan_steps(
         config, data, arithmetic, outline, methods, rates, workers, shares_teacher=shares_teacher
     )
@@ -179,7 +182,8 @@ def plan_task(
     searches, reports = config.search_runs, config.report_runs
     runs = len(methods) * (searches + reports)
     lengths = outline.inputs["train"].lengths
-    student_steps = LengthSchedule(lengths, config.training.batch_size).steps_per_epoch
+    student_lengths = outline.student_inputs.lengths
+    student_steps = LengthSchedule(student_lengths, config.training.batch_size).steps_per_epoch
     teacher_steps = LengthSchedule(lengths, config.teacher.batch_size).steps_per_epoch
     is_made = config.teacher.checkpoint is None and not shares_teacher
     teacher_epochs = config.teacher.epochs if is_made else 0
@@ -201,6 +205,7 @@ def plan_task(
     return TaskPlan(
         task=task_in_cell(data.task.name, cell),
         train_examples=len(data.train),
+        unlabelled_texts=sum(map(len, data.unlabelled.values())),
         search_runs=repeats * len(methods) * searches,
         report_runs=repeats * len(methods) * reports,
         teacher_steps=repeats * teacher_steps * teacher_epochs,
@@ -225,25 +230,38 @@ def plan_task(
 def _outline(
     config: StudyConfig, data: TaskData, arithmetic: Arithmetic, scratch: Path
 ) -> TaskOutline:
-    """The outline of a task. At most `SAMPLE` training examples are tokenised, and stand for all."""
-    count = len(data.train)
-    rows = np.linspace(0, count - 1, min(count, SAMPLE)).round().astype(np.int64)
-    sample = replace(data, train=data.train.take(rows)) if count > SAMPLE else data
-    outline = outline_task(config, sample, arithmetic, scratch, pretrain=False, splits=("train",))
-    if count == len(rows):
-        return outline
-    inputs = outline.inputs["train"].part(np.resize(np.arange(len(rows)), count))
-    return replace(outline, inputs={"train": inputs})
+    """The outline of a task. At most `SAMPLE` examples of a split are tokenised, and stand for all."""
+    splits = {"train": data.train, **data.unlabelled}
+    large = {name: split for name, split in splits.items() if len(split) > SAMPLE}
+    samples = {
+        name: split.take(np.linspace(0, len(split) - 1, SAMPLE).round().astype(np.int64))
+        for name, split in large.items()
+    }
+    sample = replace(
+        data,
+        train=samples.get("train", data.train),
+        transfer=samples.get("transfer", data.transfer),
+    )
+    outline = outline_task(
+        config, sample, arithmetic, scratch, pretrain=False, splits=tuple(splits)
+    )
+    stretched = {
+        name: outline.inputs[name].part(np.resize(np.arange(SAMPLE), len(split)))
+        for name, split in large.items()
+    }
+    return replace(outline, inputs={**outline.inputs, **stretched})
 
 
 def _usable_methods(
-    config: StudyConfig, task: Task, outline: TaskOutline
+    config: StudyConfig, data: TaskData, outline: TaskOutline
 ) -> tuple[list[type[Method]], dict[str, MethodError]]:
     """The methods that can be used on a task, and the reasons against the others by name."""
-    teacher, start = outline.teacher_encoder, outline.start_encoder
+    task, teacher, start = data.task, outline.teacher_encoder, outline.start_encoder
     shapes = shapes_of(teacher, start, task.outputs, config)
 
     def check(method: type[Method]) -> None:
+        if data.transfer is not None:
+            refuse_label_reader(method)
         space = space_of(method, config.search, task.regression)
         check_method(method, shapes, (teacher, start), space.constants)
 
@@ -281,7 +299,7 @@ def _disk_bytes(
     encoder = outline.teacher_encoder
     layers, width = int(encoder.num_hidden_layers), int(encoder.hidden_size)
     logits = data.task.outputs * FLOAT
-    examples = sum(len(split) for split in data.splits.values())
+    examples = sum(len(split) for split in (data.splits | data.unlabelled).values())
     cache = examples * (len(POOLINGS) * layers * width * HALF + logits)
     report_runs = methods * config.report_runs
     answers = sum(len(split) for split in (data.evaluation | data.test).values())

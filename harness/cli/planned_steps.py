@@ -22,7 +22,7 @@ from harness.cli.step_counts import (
 )
 from harness.config import ROUND, StudyConfig
 from harness.data.batches import LengthSchedule
-from harness.data.sources import TaskData
+from harness.data.splits import TaskData
 from harness.data.tokens import EncodedSplit
 from harness.method import Method, View
 from harness.models.student import classifier_config
@@ -105,22 +105,23 @@ def plan_steps(
         )
     students = _Students(config, data, outline, arithmetic, rates, workers)
     seconds = {method.name: students.seconds(method, methods) for method in methods}
-    examples = len(data.train)
+    examples = len(outline.student_inputs.lengths)
     states = examples * int(shape.num_hidden_layers) * int(shape.hidden_size) * 2
     mapped = min(2 * MOST_RESIDENT, states)  # the bound, and the pages of the last rows
     memory.append(held + _bytes(weights) + mapped + students.memory)
-    all_examples = sum(len(split) for split in data.splits.values())
-    answers = all_examples - examples + sum(len(split) for split in data.test.values())
+    held_out = sum(len(split) for split in data.splits.values()) - len(data.train)
+    answers = held_out + sum(len(split) for split in data.test.values())
     output_seconds = 0.0
     if not shares_teacher:
         output_training = replace(config.training, batch_size=OUTPUT_BATCH)
-        output_seconds = _outputs(CountedStep(shape, output_training), inputs, arithmetic, rates)
+        step = CountedStep(shape, output_training)
+        output_seconds = _outputs(step, outline.student_inputs, arithmetic, rates)
     pretraining = 0.0
     if pretrains(config, outline) and not shares_teacher:
         pretraining = pretraining_seconds(data.task.name, arithmetic)
     return PlannedSteps(
         teacher=teacher_seconds,
-        outputs=output_seconds * all_examples / examples,
+        outputs=output_seconds * (examples + held_out) / examples,
         students=seconds,
         evaluation=float(np.mean([*seconds.values()])) * FORWARD_SHARE * answers / examples,
         live_teacher=students.live_seconds,
@@ -155,7 +156,7 @@ class _Students:
         folder = outline.own_start or outline.origin.folder
         shape = classifier_config(folder, data.task, config.student.layers)
         self.config, self.arithmetic, self.rates, self.workers = config, arithmetic, rates, workers
-        self.inputs = outline.inputs["train"]
+        self.inputs = outline.student_inputs
         teacher = classifier_config(outline.origin.folder, data.task)
         self.teacher = CountedStep(teacher, config.training)
         self.step = CountedStep(shape, config.training)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from harness.config import StudyConfig
-from harness.data.sources import TaskData
+from harness.data.splits import TaskData
 from harness.errors import NothingLeftError, UserError
 from harness.experiment.ablation import Ablation
 from harness.experiment.flows import Flow

@@ -91,6 +91,11 @@ class TaskFacts:
     splits: Mapping[str, SplitFacts] = Field(default_factory=dict)
     """Counts by split; empty in ledgers of earlier versions."""
 
+    @property
+    def unlabelled(self) -> int:
+        """The number of unlabelled texts that students of all methods are distilled from too."""
+        return self.sizes.get("transfer", 0)
+
 
 @dataclass(frozen=True, config=_EXACT_KEYS)
 class TeacherFacts:

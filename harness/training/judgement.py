@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix
 
 from harness.config import StudyConfig
 from harness.data.scores import evaluate
-from harness.data.sources import TaskData
+from harness.data.splits import TaskData
 from harness.data.tokens import EncodedSplit
 from harness.errors import TeacherError
 from harness.metric_table import metric_of

@@ -62,11 +62,12 @@ def _bytes_on_gpu(recipe: Recipe, member: Member, size: int) -> int:
     members = [replace(member, seed=member.seed + number) for number in range(size)]
     longest_examples = np.argsort(recipe.inputs.lengths)[-recipe.training.batch_size :]
     rows = torch.from_numpy(longest_examples)
-    teacher = recipe.teacher
+    teacher, weights = recipe.teacher, recipe.label_weights
     batch_recipe = replace(
         recipe,
         inputs=recipe.inputs.part(longest_examples),
         labels=recipe.labels[rows.to(recipe.labels.device)],
+        label_weights=weights if weights is None else weights[rows.to(weights.device)],
         teacher=teacher and teacher.part(rows),
         training=replace(recipe.training, epochs=2),
         words=recipe.vocabulary,

@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from harness.config import StudyConfig
-from harness.data.sources import TaskData
+from harness.data.splits import TaskData
 from harness.data.tasks import Task
 from harness.data.tokens import EncodedSplit
 from harness.errors import TeacherError

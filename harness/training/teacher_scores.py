@@ -6,7 +6,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from harness.data.scores import constant_score, evaluate
-from harness.data.sources import TaskData
+from harness.data.splits import TaskData
 from harness.data.tokens import EncodedSplit
 from harness.errors import TeacherError
 from harness.runtime.device import Arithmetic

@@ -13,7 +13,9 @@ import pytest
 from harness.config import ProtocolConfig, SourceConfig
 from harness.data import sources
 from harness.data.readers import read_rows
-from harness.data.sources import Split, TaskData, load_task_data, read_file
+from harness.data.sources import load_task_data
+from harness.data.split_files import read_file
+from harness.data.splits import Split, TaskData
 from harness.data.tasks import load_task, task_names
 from harness.data.texts import ArrowTexts
 from harness.errors import DataError

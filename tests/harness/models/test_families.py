@@ -22,7 +22,8 @@ from transformers import (
 from harness.analysis.compare import summarise
 from harness.compose import compose_config
 from harness.config import ProtocolConfig, SourceConfig
-from harness.data.sources import TaskData, load_task_data
+from harness.data.sources import load_task_data
+from harness.data.splits import TaskData
 from harness.data.tasks import FolderLayout, load_task
 from harness.data.tokens import encode
 from harness.demo.encoder import build_tokenizer

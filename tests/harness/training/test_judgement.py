@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from harness.compose import compose_config
 from harness.config import ProtocolConfig, SourceConfig, StudyConfig
-from harness.data.sources import TaskData, load_task_data
+from harness.data.sources import load_task_data
+from harness.data.splits import TaskData
 from harness.data.tasks import load_task
 from harness.data.tokens import TokenCounts
 from harness.errors import TeacherError

@@ -15,7 +15,8 @@ from transformers import AutoModel, AutoModelForSequenceClassification, BertConf
 from harness.cli.dry_run import plan_task
 from harness.compose import compose_config
 from harness.config import ProtocolConfig, SourceConfig, StudyConfig
-from harness.data.sources import TaskData, load_task_data
+from harness.data.sources import load_task_data
+from harness.data.splits import TaskData
 from harness.data.tasks import load_task
 from harness.demo.encoder import build_tokenizer
 from harness.errors import TeacherError
