@@ -12,6 +12,7 @@ from reports.page import configuration, notes, scores, status, verdicts
 from reports.page.contents import sections_by_part
 from reports.page.document import figures_document, slug
 from reports.page.summary import facts, summary, title
+from reports.paper.parts import paper_parts
 
 OPEN_TASKS = 2
 """The most tasks whose tables stand open; of more tasks an overview does."""
@@ -73,6 +74,7 @@ def render(evidence: Evidence) -> str:
         failures=notes.failures(evidence),
         versions=notes.versions(evidence),
         parts=parts,
+        paper=paper_parts(evidence),
         command=manifest.command,
         dashboard=f"optuna-dashboard {manifest.storage}",
         methods=configuration.method_cards(evidence),

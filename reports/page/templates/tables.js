@@ -153,7 +153,9 @@ function copy(table, label) {
 }
 
 for (const text of document.querySelectorAll("[data-copy]")) {
-  text.before(button("Copy", `Copy ${text.dataset.copy}`, () => copyText(text.dataset.copy, text.textContent)));
+  const { copy: label, file } = text.dataset;
+  text.before(button("Copy", `Copy ${label}`, () => copyText(label, text.textContent)));
+  if (file) text.before(" ", button("Save", `Save ${label}`, () => save(text.textContent, file, "text/plain")));
 }
 
 // Numbers come by value and before texts; missing values come last in either direction.
