@@ -48,6 +48,7 @@ async function numbersOf(plot) {
 function figureOf(plot) {
   const { figure } = figureData(plot);
   applyChoice(plot, figure);
+  leaveOut(figure);
   figure.layout.font = { ...FONT, ...figure.layout.font };
   for (const [name, axis] of Object.entries(figure.layout)) {
     if (!/^[xy]axis\d*$/.test(name)) continue;
@@ -67,16 +68,22 @@ function fit(plot) {
   }
 }
 
+function redraw(plot) {
+  return Plotly.react(plot, { ...figureOf(plot), config: CONFIG });
+}
+
 async function draw(plot) {
   if (plot.dataset.drawn) return;
   plot.dataset.drawn = "begun";
   // Printing does not wait for a promise, even a settled one.
   if (!window.Plotly) await preparation;
+  const version = pickVersion;
   await Plotly.newPlot(plot, { ...figureOf(plot), config: CONFIG });
   plot.on("plotly_afterplot", () => fit(plot));
   fit(plot);
   enableChoice(plot);
   plot.dataset.drawn = "done";
+  if (version !== pickVersion) redraw(plot);
 }
 
 // A text escaped for Plotly, which reads some HTML in texts.
@@ -92,7 +99,7 @@ function wrapText(text, length) {
 // A figure for a file, `width` pixels wide: on white, with a key and the page's banner. Heights are `scale` times the page's.
 function figureForFile(plot, width, scale) {
   const figure = figureOf(plot);
-  const key = [...plot.closest("figure").querySelectorAll(".key span[data-symbol]")];
+  const key = [...plot.closest("figure").querySelectorAll(".key span[data-symbol]:not([hidden])")];
   const choice = choiceText(plot);
   const hasLines = figure.data.some((trace) => trace.type === "scatter" && /lines/.test(trace.mode ?? "lines") && trace.line?.dash);
   for (const trace of figure.data) trace.showlegend = false;

@@ -40,12 +40,9 @@ def test_figures_have_the_width_of_a_column_and_text_of_eight_points(
         # Each kind once, in turns at both widths.
         place = captions.index(caption)
         inches = (3.3, 6.8)[place % 2]
-        drawing = ET.fromstring(
-            figures.nth(place).evaluate(
-                "(figure, inches) => paperDrawing(figure.querySelector('.plot'), inches).then(x => x.text)",
-                inches,
-            )
-        )
+        plot = figures.nth(place).locator(".plot")
+        script = "(plot, inches) => paperDrawing(plot, inches).then(drawing => drawing.text)"
+        drawing = ET.fromstring(plot.evaluate(script, inches))
         assert drawing.get("width") == f"{inches}in"
         left, top, width, height = map(float, (drawing.get("viewBox") or "").split())
         assert (left, top, width) == (0, 0, pytest.approx(96 * inches))
