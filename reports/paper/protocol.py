@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from harness.axis_names import value_text
 from harness.config import FIRST_LOOK, LOOK_STEP
-from harness.stats import wording
+from harness.stats import first_look, wording
+from harness.stats.stopping import STEP
 from harness.storage.manifest import Manifest, MethodCard
 from reports.evidence import POINTS, Evidence
 from reports.page.summary import CRITERIA
@@ -200,9 +201,10 @@ def _looks(manifest: Manifest) -> str:
             f"Looks were taken at {first} trials of each method and after every {LOOK_STEP} further "
             f"trials, until every comparison was decided or had {manifest.trials}."
         )
+    most = len(manifest.report_seeds)
     return (
-        "Report seeds were added, with a look after each, until every comparison was decided or had "
-        f"{len(manifest.report_seeds)}."
+        f"Report seeds were added, with looks at {first_look(most, manifest.share)} and after every "
+        f"{STEP} further seeds, until every comparison was decided or had {most}."
     )
 
 

@@ -63,7 +63,7 @@ def test_added_trials(evidence: Evidence) -> None:
 def test_added_seeds(evidence: Evidence) -> None:
     text = paragraph(evidence, stopping="sequential")
     assert "was then trained with at most" in text
-    assert "with a look after each, until every comparison was decided or had 3." in text
+    assert "looks at 3 and after every 2 further seeds, until every comparison was decided" in text
     assert "Holm" not in text
 
 
