@@ -37,6 +37,7 @@ from reports.page.index import (
 from reports.page.page import render
 from reports.page.running import render_running
 from reports.page.status import Progress, progress
+from reports.paper.parts import paper_parts
 
 COLLECTION_THRESHOLD = 100_000
 """New objects after which Python searches for garbage cycles. A report's objects live until the report
@@ -53,6 +54,8 @@ def build_report(ledger: Ledger, ablation: str, path: Path) -> AblationResult:
     write_whole(companion_path(path, "results.csv"), results_csv(evidence))
     write_whole(companion_path(path, "comparisons.csv"), comparisons_csv(evidence))
     write_whole(companion_path(path, "disagreements.csv"), disagreements_csv(evidence))
+    for part in paper_parts(evidence):
+        write_whole(companion_path(path, part.file), part.text)
     write_whole(path, render(evidence))
     return evidence.result
 
