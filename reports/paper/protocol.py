@@ -96,6 +96,9 @@ def _teachers(evidence: Evidence) -> Iterator[str]:
         for teacher in evidence.teachers.values()
     }
     yield escape(f"Teachers, one for each task: {'; '.join(sorted(texts))}.")
+    for task, teacher in evidence.teachers.items():
+        if teacher.second_recipe:
+            yield escape(f"On {task}: {teacher.second_recipe}")
 
 
 def _runs(manifest: Manifest) -> Iterator[str]:
