@@ -35,9 +35,9 @@ from reports.page.index import (
     render_index,
 )
 from reports.page.page import render
+from reports.page.paper.parts import paper_parts
 from reports.page.running import render_running
 from reports.page.status import Progress, progress
-from reports.paper.parts import paper_parts
 
 COLLECTION_THRESHOLD = 100_000
 """New objects after which Python searches for garbage cycles. A report's objects live until the report

@@ -64,7 +64,7 @@ def band(
     return {
         "type": "scatter", "x": [*x, *x[::-1]], "y": [*high, *low[::-1]], "fill": "toself",
         "fillcolor": fill_colour(style.colour), "line": {"width": 0}, "mode": "lines",
-        "hoverinfo": "skip", "meta": method,
+        "hoverinfo": "skip", "meta": safe(method),
     }  # fmt: skip
 
 

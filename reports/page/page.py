@@ -13,8 +13,8 @@ from reports.kit.palette import SIGNS, method_styles
 from reports.page import configuration, notes, scores, status, verdicts
 from reports.page.contents import sections_by_part
 from reports.page.document import figures_document, slug
+from reports.page.paper.parts import paper_parts
 from reports.page.summary import facts, summary, title
-from reports.paper.parts import paper_parts
 
 MOST_METHODS = 6
 """The most methods that figures show before the reader picks others: as many as there are colours."""

@@ -59,7 +59,8 @@ def loss_figure(terms: pd.DataFrame, styles: Styles) -> Drawing:
         ]
         figure.add_scatter(
             x=epochs, y=means, mode="lines+markers",
-            line=line(style, 2), marker=marker(style, 7), hoverinfo="text", hovertext=hover, meta=method,
+            line=line(style, 2), marker=marker(style, 7), hoverinfo="text", hovertext=hover,
+            meta=safe(method),
         )  # fmt: skip
     figure.update_xaxes(title_text="epoch", dtick=max(1, int(terms["epoch"].max()) // 8))
     return figure

@@ -146,7 +146,7 @@ def tuned_figure(curves: pd.DataFrame, styles: Styles, metric: str, budget: int)
         figure.add_scatter(
             x=rows["budget"].tolist(), y=rows["points"].tolist(), mode="lines+markers",
             line=line(styles[method], 2), marker=marker(styles[method], 7), hoverinfo="text",
-            meta=method,
+            meta=safe(method),
             hovertext=[f"{safe(method)}, {_score_text(row)}" for row in rows.to_dict("records")],
         )  # fmt: skip
     figure.add_vline(x=budget, line_width=1, line_dash="dash", line_color="#888888")
@@ -166,7 +166,7 @@ def search_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
             for point, share in zip(points, shares, strict=True)
         ]
         figure.add_scatter(
-            x=points[:1] + points, y=[0.0, *shares], mode="lines", hoverinfo="text", meta=method,
+            x=points[:1] + points, y=[0.0, *shares], mode="lines", hoverinfo="text", meta=safe(method),
             line={**line(styles[method], 2), "shape": "hv"}, hovertext=["", *hover_texts],
         )  # fmt: skip
     figure.update_xaxes(title_text="score of one search, points")

@@ -161,7 +161,7 @@ def tuning_figure(curves: pd.DataFrame, styles: Styles, metric: str) -> Drawing:
             x=rows["trials"].tolist(),
             y=[value if np.isfinite(value) else None for value in median],
             mode="lines+markers", line=line(style, 2), marker=marker(style, 7), hoverinfo="text",
-            meta=method,
+            meta=safe(method),
             hovertext=[f"{safe(method)}, {_best_text(row)}" for row in rows.to_dict("records")],
         )  # fmt: skip
     trial_count = int(curves["trials"].max())

@@ -88,7 +88,7 @@ async function draw(plot) {
 
 // A text escaped for Plotly, which reads some HTML in texts.
 function escapeMarkup(text) {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
 // A text in lines of at most `length` characters.

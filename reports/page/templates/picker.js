@@ -9,9 +9,10 @@ function isPicked(method) {
   return !box || box.checked;
 }
 
-// A figure without the traces of the methods that are left out.
+// A figure without the traces of the methods that are left out. A trace has its method's name escaped for Plotly.
 function leaveOut(figure) {
-  figure.data = figure.data.filter((trace) => trace.meta === undefined || isPicked(trace.meta));
+  const left = new Set(picks.filter((box) => !box.checked).map((box) => escapeMarkup(box.value)));
+  figure.data = figure.data.filter((trace) => !left.has(trace.meta));
 }
 
 function showPicks() {

@@ -62,7 +62,7 @@ def profile_figure(frame: pd.DataFrame, styles: Styles, unit: str) -> Drawing:
         ]
         figure.add_scatter(
             x=levels, y=rows["percent"].tolist(), mode="lines", line=line(style, 2),
-            hoverinfo="text", hovertext=hover, meta=method,
+            hoverinfo="text", hovertext=hover, meta=safe(method),
         )  # fmt: skip
     figure.update_xaxes(title_text=f"score, {unit}")
     figure.update_yaxes(range=[-3, 103])

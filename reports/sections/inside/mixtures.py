@@ -112,12 +112,12 @@ def entropy_figure(entropy: pd.DataFrame, styles: Styles) -> Drawing:
         traces += [
             {
                 "type": "scatter", "mode": "lines", "fill": "toself", "line": {"width": 0},
-                "fillcolor": fill_colour(style.colour), "hoverinfo": "skip", "meta": method,
+                "fillcolor": fill_colour(style.colour), "hoverinfo": "skip", "meta": safe(method),
             },
             {
                 "type": "scatter", "mode": "lines+markers", "line": line(style, 2),
                 "marker": marker(style, 7), "name": safe(method), "hoverinfo": "x+y+name",
-                "meta": method,
+                "meta": safe(method),
             },
         ]  # fmt: skip
     figure.update_xaxes(title_text="epoch", dtick=max(1, int(entropy["epoch"].max()) // 8))

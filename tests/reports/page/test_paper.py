@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reports.evidence import read_evidence
-from reports.paper.parts import paper_parts
+from reports.page.paper.parts import paper_parts
 from tests.reports.conftest import Scribe
 from tests.reports.page.conftest import IN_CHROMIUM, Open
 

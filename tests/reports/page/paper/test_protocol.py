@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reports.evidence import Evidence
-from reports.paper.protocol import methods_paragraph, references
+from reports.page.paper.protocol import methods_paragraph, references
 from tests.manifests import manifest
 from tests.reports.conftest import MANIFEST
 

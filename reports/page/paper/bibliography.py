@@ -19,7 +19,7 @@ NO_PAPER = ("", "-", "control")
 @cache
 def entries() -> Mapping[str, str]:
     """The BibTeX of each entry by its key."""
-    text = files("reports.paper").joinpath("methods.bib").read_text(encoding="utf-8")
+    text = files("reports.page.paper").joinpath("methods.bib").read_text(encoding="utf-8")
     return {match[1]: match[0] for match in _ENTRY.finditer(text)}
 
 

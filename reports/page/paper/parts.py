@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from reports.evidence import Evidence
 from reports.page import status
-from reports.paper.latex import comment
-from reports.paper.protocol import methods_paragraph, references
-from reports.paper.table import latex_tables
+from reports.page.paper.latex import comment
+from reports.page.paper.protocol import methods_paragraph, references
+from reports.page.paper.table import latex_tables
 
 
 @dataclass(frozen=True)

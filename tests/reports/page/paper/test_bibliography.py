@@ -7,7 +7,7 @@ import pytest
 from harness.registry.cards import card
 from harness.registry.discovery import registry
 from harness.storage.manifest import MethodCard
-from reports.paper.bibliography import NO_PAPER, bibtex, entries, keys_of
+from reports.page.paper.bibliography import NO_PAPER, bibtex, entries, keys_of
 
 CARDS = [
     card(method)

@@ -10,9 +10,9 @@ from harness.stats import first_look, wording
 from harness.stats.stopping import STEP
 from harness.storage.manifest import Manifest, MethodCard
 from reports.evidence import POINTS, Evidence
+from reports.page.paper.bibliography import NO_PAPER, bibtex, keys_of
+from reports.page.paper.latex import comment, escape
 from reports.page.summary import CRITERIA
-from reports.paper.bibliography import NO_PAPER, bibtex, keys_of
-from reports.paper.latex import comment, escape
 
 HOLM, OPTUNA = "holm1979simple", "akiba2019optuna"
 

@@ -12,9 +12,9 @@ import pytest
 
 from harness.stats import Interval
 from reports.evidence import Evidence, read_evidence
-from reports.paper.latex import escape
-from reports.paper.parts import paper_parts
-from reports.paper.table import _digits, latex_tables
+from reports.page.paper.latex import escape
+from reports.page.paper.parts import paper_parts
+from reports.page.paper.table import _digits, latex_tables
 from tests.reports.conftest import Scribe
 
 HOSTILE = r"a_b&c%d$e#f{g}h~i^j\k<l>m|n[o]p\"q--r"
@@ -73,7 +73,7 @@ def test_all_tasks_share_a_table_until_it_is_long(
     two_tasks: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert latex_tables(two_tasks).count(r"\begin{table}") == 1
-    monkeypatch.setattr("reports.paper.table.MOST_ROWS", 7)
+    monkeypatch.setattr("reports.page.paper.table.MOST_ROWS", 7)
     assert latex_tables(two_tasks).count(r"\begin{table}") == 2
 
 

@@ -10,9 +10,9 @@ import pandas as pd
 
 from harness.stats import wording
 from reports.evidence import POINTS, Evidence
+from reports.page.paper.latex import MARKS, comment, escape
 from reports.page.scores import verdict_table
 from reports.page.status import units
-from reports.paper.latex import MARKS, comment, escape
 
 MOST_ROWS = 40
 """The most rows of a table with all tasks; where there are more, each task has its own table."""
