@@ -38,6 +38,7 @@ FLAGS = {
     "preset": "--preset",
     "source.folder": "--data",
     "teacher.checkpoint": "--teacher",
+    "student.checkpoint": "--student",
     "student.layers": "--student-layers",
     "search.sampler": "--sampler",
     "protocol.repeats": "--repeat-search",
@@ -84,6 +85,11 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--data", metavar="DIR", help="folder of data files")
     flags.add_argument(
         "--teacher", metavar="PATH|ID", help="fine-tuned teacher; {task} stands for the task"
+    )
+    flags.add_argument(
+        "--student",
+        metavar="PATH|ID",
+        help="pre-trained smaller encoder that students start from; {task} stands for the task",
     )
     flags.add_argument(
         "--student-layers", metavar="N[,N...]", help="depth of the student; several are an axis"
@@ -207,6 +213,7 @@ def read_request(options: argparse.Namespace) -> Request:
         settings["teacher.allow_weak"] = True
     flag_settings = {
         "teacher.checkpoint": _path(options.teacher),
+        "student.checkpoint": _path(options.student),
         "student.layers": None
         if is_list(options.student_layers)
         else _count("--student-layers", options.student_layers),
@@ -319,7 +326,7 @@ def _check_paths(options: argparse.Namespace) -> None:
     Raises:
         UserError: a path is empty, or no library would find its name.
     """
-    for flag in ("data", "teacher", "out"):
+    for flag in ("data", "teacher", "student", "out"):
         text = getattr(options, flag)
         if text == "":
             raise UserError(f"--{flag}: is empty")

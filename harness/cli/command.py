@@ -33,6 +33,7 @@ from harness.experiment.manifest import command_line, students_in_words
 from harness.experiment.repeats import JointAblation
 from harness.experiment.scheduler import Scheduler
 from harness.experiment.search import open_optuna
+from harness.experiment.student_checks import check_students
 from harness.grid import Cell
 from harness.registry.discovery import registry
 from harness.runtime.device import Arithmetic, choose_arithmetic
@@ -103,6 +104,7 @@ def study(
         _announce(request, _process_in_words(_arithmetic(config)))
     tasks, refusals = load_tasks(config)
     check_cells(request.cells, tasks)
+    check_students([cell.config for cell in request.cells] or [config], tasks)
     runs_folder = Path(config.out)
     ledger = Ledger(storage_url(runs_folder, config.storage))
     with closing(ledger):
@@ -143,6 +145,7 @@ def _dry_run(request: Request) -> int:
     _announce(request, words + _process_in_words(arithmetic))
     tasks, refusals = load_tasks(config)
     check_cells(request.cells, tasks)
+    check_students([cell.config for cell in request.cells] or [config], tasks)
     plans = _plans(request, arithmetic, tasks, refusals, workers.count)
     owner = " a worker" if workers.count > 1 else ""
     answer: dict[str, Any] = {"plan": [plan.plain() for plan in plans], "refused": refusals}

@@ -151,7 +151,8 @@ def plan_task(
     runs = len(methods) * (searches + reports)
     lengths = outline.inputs["train"].lengths
     student_steps = LengthSchedule(lengths, config.training.batch_size).steps_per_epoch
-    teacher_steps = LengthSchedule(lengths, config.teacher.batch_size).steps_per_epoch
+    teacher_lengths = outline.teacher_inputs["train"].lengths
+    teacher_steps = LengthSchedule(teacher_lengths, config.teacher.batch_size).steps_per_epoch
     is_made = config.teacher.checkpoint is None and not shares_teacher
     teacher_epochs = config.teacher.epochs if is_made else 0
     run_seconds = {
@@ -195,7 +196,8 @@ def _usable_methods(
 
     def check(method: type[Method]) -> None:
         space = space_of(method, config.search, task.regression)
-        check_method(method, shapes, (teacher, start), space.constants)
+        encoders = teacher, start
+        check_method(method, shapes, encoders, space.constants, outline.shares_tokens)
 
     return usable_methods(chosen_methods(config), config.baseline, check)
 
@@ -238,9 +240,10 @@ def _disk_bytes(
     predictions = report_runs * answers * (logits + ANSWER)
     students = {"best": methods, "report": report_runs, "none": 0}[config.keep]
     teacher = 0 if outline.origin.from_outside else costs.teacher_weights
-    lengths = outline.inputs["train"].lengths
     all_examples = examples + sum(len(split) for split in data.test.values())
-    tokens = int(all_examples * (lengths.mean() * TOKEN + OFFSET))
+    sides = [outline.inputs] if outline.shares_tokens else [outline.inputs, outline.teacher_inputs]
+    lengths = [side["train"].lengths.mean() for side in sides]
+    tokens = int(sum(all_examples * (length * TOKEN + OFFSET) for length in lengths))
     pretrained = costs.encoder_weights if pretrains(config, outline) else 0
     own = predictions + students * costs.student_weights
     if shares_teacher:

@@ -16,6 +16,7 @@ from harness.data.sources import TaskData
 from harness.data.tokens import EncodedSplit
 from harness.method import Method, View
 from harness.models.student import classifier_config, new_classifier
+from harness.models.student_shape import student_shape
 from harness.models.teacher_outputs import OUTPUT_BATCH, TeacherOutputs
 from harness.registry.construction import make_method
 from harness.registry.instantiate import shapes_of
@@ -78,7 +79,7 @@ def time_steps(
     if pretrains(config, outline) and not shares_teacher:
         pretraining = clock.pretraining(data.task.name)
     shape = classifier_config(outline.origin.folder, data.task)
-    recipe = _recipe(config, data, outline.inputs["train"], arithmetic, shape)
+    recipe = _recipe(config, data, outline.teacher_inputs["train"], arithmetic, shape)
     teacher_training = replace(
         config.training, batch_size=config.teacher.batch_size, embeddings="trained"
     )
@@ -116,7 +117,8 @@ def time_steps(
 
 def pretrains(config: StudyConfig, outline: TaskOutline) -> bool:
     """Whether a study pre-trains the demo's encoder, for its teacher or for its students' start."""
-    starts_there = not outline.origin.from_outside or outline.own_start is not None
+    copies_it = outline.own_start is not None and config.student.checkpoint is None
+    starts_there = not outline.origin.from_outside or copies_it
     return config.teacher.pretrained == "demo" and starts_there
 
 
@@ -135,11 +137,13 @@ class _StudentTimes:
         workers: int,
     ) -> None:
         folder = outline.own_start or outline.origin.folder
-        shape = classifier_config(folder, data.task, config.student.layers)
+        shape = student_shape(classifier_config(folder, data.task), config.student)
         self.config, self.data, self.clock, self.mapped = config, data, clock, mapped
         self.workers = workers
         outputs = _random_outputs(teacher.config, recipe.arithmetic.device)
-        self.recipe, self.teacher = replace(recipe, model=shape, teacher=outputs), teacher
+        inputs = outline.inputs["train"]
+        self.recipe = replace(recipe, model=shape, teacher=outputs, inputs=inputs)
+        self.teacher = teacher
         self.weights = _random_weights(shape)
         self.shapes = shapes_of(
             outline.teacher_encoder, outline.start_encoder, data.task.outputs, config

@@ -47,6 +47,7 @@ def identity_of(config: StudyConfig, repeat: int | None) -> dict[str, Any]:
     identity = {k: v for k, v in json_values(config).items() if k in IDENTITY}
     for group, counts in COUNTS.items():
         identity[group] = {k: v for k, v in identity[group].items() if k not in counts}
+    identity["student"].pop("checkpoint", None)  # the fingerprint of a run has its content
     if not identity["search"]["rungs"]:
         del identity["search"]["rungs"]
     if repeat:
@@ -136,12 +137,20 @@ def ablation_manifest(
 
 
 def students_in_words(config: StudyConfig) -> str:
-    """The students' depth and initial weights, in words."""
-    start = "drawn at random"
-    if config.student.init != "random":
-        models = {"finetuned": "fine-tuned teacher", "pretrained": "pre-trained encoder"}
-        start = f"{config.student.init} layers of the {models[config.student.origin]}"
-    return f"{config.student.layers}-layer students ({start})"
+    """The students' shape and initial weights, in words."""
+    student = config.student
+    models = {"finetuned": "the fine-tuned teacher", "pretrained": "the pre-trained encoder"}
+    model = student.checkpoint or models[student.origin]
+    depth = "students" if student.layers is None else f"{student.layers}-layer students"
+    layers = "all" if student.layers is None else student.init
+    start = f"{layers} layers of {model}"
+    if student.init == "random":
+        start = "drawn at random"
+        if student.checkpoint is not None:
+            start += f" in the shape of {student.checkpoint}"
+    sizes = ("width", "heads", "intermediate")
+    texts = [f"{key} {size}" for key in sizes if (size := getattr(student, key)) is not None]
+    return f"{depth} ({', '.join([start, *texts])})"
 
 
 def command_line(words: Sequence[str]) -> str:

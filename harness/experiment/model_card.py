@@ -108,9 +108,8 @@ def _base_model(config: StudyConfig, task: Task) -> str | None:
     """The hub's id of the encoder that the student starts from; None for an encoder outside the hub."""
     if config.student.init == "random":
         return None
-    name = config.teacher.pretrained
-    if config.teacher.checkpoint is not None and config.student.origin == "finetuned":
-        name = config.teacher.checkpoint
+    outside = config.teacher.checkpoint if config.student.origin == "finetuned" else None
+    name = config.student.checkpoint or outside or config.teacher.pretrained
     name = name.replace("{task}", task.name)
     if name == "minilm":
         return MINILM
@@ -143,7 +142,7 @@ def _sections(
         {
             "setting": dict(run.setting),
             "seed": run.seed,
-            "student": asdict(config.student),
+            "student": run.inputs.plain()["student"],
             "pooling": config.pooling,
             "training": asdict(run.inputs.training),
             "search": {"weights": config.search.weights},
@@ -162,9 +161,24 @@ def _summary(run: Run, prepared: PreparedTask) -> str:
         training = f"distilled from a teacher of {prepared.outcome.teacher.layers}"
     paper = "" if method.paper == "-" else f" ({_text(method.paper)})"
     return (
-        f"An encoder of {prepared.config.student.layers} layers for {title}, {training}, by the method "
+        f"An encoder of {_shape(prepared)} for {title}, {training}, by the method "
         f"{_code(method.name)}: {_text(method.summary)}{paper}."
     )
+
+
+def _shape(prepared: PreparedTask) -> str:
+    """The depth of students, and what else they do not have from their teacher."""
+    student, encoder = prepared.config.student, prepared.outcome.student_encoder
+    if not student.has_own_shape:
+        return f"{student.layers or encoder.num_hidden_layers} layers"
+    width, heads = encoder.hidden_size, encoder.num_attention_heads
+    sizes = f"{encoder.num_hidden_layers} layers of width {width} with {heads} attention heads"
+    if student.checkpoint is None:
+        return sizes
+    start = "in the shape of" if student.init == "random" else "that starts from"
+    checkpoint = student.checkpoint.replace("{task}", prepared.task.name)
+    name = Path(checkpoint).name if Path(checkpoint).is_dir() else checkpoint
+    return f"{sizes}, {start} {_code(name)},"
 
 
 def _scores(record: Record) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from harness.method import Pooling, Shapes
 from harness.models.checkpoints import (
     check_fits,
     checkpoint_fingerprint,
+    have_same_tokens,
     locate,
     read_config,
     tokenizer_fingerprint,
@@ -57,9 +59,10 @@ LEAST_VARIANCE = 0.01
 class Materials:
     """One task, ready to train on.
 
-    `inputs` and the teacher's `outputs`, by pooling, are by split. `labels` (examples,) are those of the
-    training split, on the device. Students copy their layers from the model `start`. `splits` are facts
-    of the splits. `folders` are the sealed folders that hold all this.
+    The students' `inputs` and the teacher's `outputs`, by pooling, are by split. `labels` (examples,)
+    are those of the training split, on the device. Students copy their layers from the model `start`,
+    and have the tokenizer of the folder `tokenizer`. `shares_tokens` says that the teacher reads the
+    same tokens. `splits` are facts of the splits. `folders` are the sealed folders that hold all this.
     """
 
     data: TaskData
@@ -72,10 +75,12 @@ class Materials:
     start_fingerprint: str
     arithmetic: Arithmetic
     splits: dict[str, SplitFacts]
+    tokenizer: Path
+    shares_tokens: bool = True
     folders: tuple[Path, ...] = ()
 
     def shapes(self, study: StudyConfig) -> Shapes:
-        """Shapes for the study's students, as wide as the model that they start from."""
+        """Shapes for the study's students, which start from the model `start`."""
         return shapes_of(
             self.teacher.model.config, self.start.config, self.data.task.outputs, study
         )
@@ -86,13 +91,20 @@ class TaskOutline:
     """One task before its teacher is made: encoders that fit the task, and the task's tokens by split.
 
     Students start from the encoder in `own_start`, or from the teacher where `own_start` is None.
-    `splits` are facts of the tokenised splits.
+    `inputs` are the students' tokens, and `teacher_inputs` the teacher's: the same object where both
+    have one tokenizer. `splits` are facts of the students' tokens.
     """
 
     origin: Origin
     own_start: Path | None
     inputs: dict[str, EncodedSplit]
+    teacher_inputs: dict[str, EncodedSplit]
     splits: dict[str, SplitFacts]
+
+    @property
+    def shares_tokens(self) -> bool:
+        """Whether students and teacher read the same tokens."""
+        return self.inputs is self.teacher_inputs
 
     @property
     def teacher_encoder(self) -> PretrainedConfig:
@@ -124,9 +136,30 @@ def outline_task(
     """
     origin = find_origin(config, data, arithmetic.name, cache, outline=not pretrain)
     own_start = find_own_start(config, data.task, origin.folder, cache, outline=not pretrain)
-    tokenizer = tokenizer_of(origin.folder)
+    start = own_start or origin.folder
+    by_side = partial(_side_inputs, config, data, cache, splits)
+    shares_tokens = config.student.checkpoint is None or have_same_tokens(origin.folder, start)
+    if shares_tokens:
+        inputs, facts = by_side(origin.folder, {origin.folder, start})
+        return TaskOutline(origin, own_start, inputs, inputs, facts)
+    teacher_inputs, _ = by_side(origin.folder, {origin.folder}, side="teacher, ")
+    inputs, facts = by_side(start, {start}, side="students, ")
+    return TaskOutline(origin, own_start, inputs, teacher_inputs, facts)
+
+
+def _side_inputs(
+    config: StudyConfig,
+    data: TaskData,
+    cache: Path,
+    splits: Collection[str] | None,
+    tokenizer_folder: Path,
+    encoders: Collection[Path],
+    side: str = "",
+) -> tuple[dict[str, EncodedSplit], dict[str, SplitFacts]]:
+    """Tokenise a task's splits for encoders, check that these fit, and say the facts of the tokens."""
+    tokenizer = tokenizer_of(tokenizer_folder)
     max_length, name = config.training.max_length, data.task.name
-    identity = [TOKENS_VERSION, tokenizer_fingerprint(origin.folder), max_length]
+    identity = [TOKENS_VERSION, tokenizer_fingerprint(tokenizer_folder), max_length]
     inputs = {
         split_name: encoded_split(
             cache / "tokens" / fingerprint([*identity, split.sha256])[:32],
@@ -137,14 +170,14 @@ def outline_task(
         for split_name, split in (data.splits | data.test).items()
         if splits is None or split_name in splits
     }
-    for folder in {origin.folder, own_start or origin.folder}:
+    for folder in encoders:
         check_fits(folder, inputs.values(), max_length)
     facts = split_facts(data, inputs)
-    say(f"{name}: {token_shares(facts, max_length)}")
+    say(f"{name}: {side}{token_shares(facts, max_length)}")
     for sentence in fact_warnings(name, facts, config.checks, max_length):
-        say(f"warning: {sentence}")
-    refuse_unknown(name, origin.folder, facts, config.checks)
-    return TaskOutline(origin, own_start, inputs, facts)
+        say(f"warning: {side}{sentence}")
+    refuse_unknown(name, tokenizer_folder, facts, config.checks)
+    return inputs, facts
 
 
 def prepare(
@@ -178,7 +211,7 @@ def _make(
     config: StudyConfig, data: TaskData, arithmetic: Arithmetic, runs_folder: Path
 ) -> Materials:
     outline = outline_task(config, data, arithmetic, runs_folder / "cache")
-    inputs = outline.inputs
+    inputs = outline.teacher_inputs
     steps = LengthSchedule(inputs["train"].lengths, config.teacher.batch_size).steps_per_epoch
     with progress(f"{data.task.name}: teacher", steps * config.teacher.epochs) as advance:
         teacher = prepare_teacher(
@@ -194,9 +227,10 @@ def _make(
         model = pretrained_classifier(outline.own_start, data.task, 0)
         start = model.to(arithmetic.device).eval()
         start_fingerprint = checkpoint_fingerprint(outline.own_start)
+    own_checkpoint = None if config.student.checkpoint is None else outline.own_start
     return Materials(
         data=data,
-        inputs=inputs,
+        inputs=outline.inputs,
         labels=torch.from_numpy(data.train.labels).to(arithmetic.device),
         teacher=teacher,
         facts=facts,
@@ -205,6 +239,8 @@ def _make(
         start_fingerprint=start_fingerprint,
         arithmetic=arithmetic,
         splits=outline.splits,
+        tokenizer=own_checkpoint or teacher.folder,
+        shares_tokens=outline.shares_tokens,
     )
 
 
@@ -218,6 +254,8 @@ def find_own_start(
     Raises:
         TeacherError: students would read the teacher's token ids as other words.
     """
+    if config.student.checkpoint is not None:
+        return locate(config.student.checkpoint, task.name, cache, outline=outline)
     if config.student.origin == "finetuned" or config.student.init == "random":
         return None
     start = locate(config.teacher.pretrained, task.name, cache, outline=outline)

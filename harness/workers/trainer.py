@@ -75,6 +75,7 @@ class Trainer:
             steps=schedule.steps_per_epoch * config.training.epochs,
             splits=materials.splits,
             folders=tuple(str(folder.relative_to(config.out)) for folder in materials.folders),
+            shares_tokens=materials.shares_tokens,
         )
 
     def recipe(self, view: View) -> Recipe:
