@@ -38,6 +38,7 @@ def run(
     workers: int | str | None = None,
     cluster: str | None = None,
     allow_weak_teacher: bool = False,
+    latency: bool = False,
     overrides: Mapping[str, object] | None = None,
 ) -> Ablation:
     """Tune methods, train them, and compare them; returns the ablation when all runs are there.
@@ -75,6 +76,7 @@ def run(
     words = [f"--{name}={value}" for name, value in flags.items() if value is not None]
     words += [f"--vary={axis}" for axis in vary]
     words += ["--allow-weak-teacher"] if allow_weak_teacher else []
+    words += ["--latency"] if latency else []
     words += [word for key, value in (overrides or {}).items() for word in _words(key, value)]
     refuse_shadows()
     request = read_request(parser().parse_intermixed_args(words))

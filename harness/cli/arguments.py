@@ -65,6 +65,8 @@ class Request:
     opens_report: bool
     repairs: bool = False
     """Whether damaged runs are set aside first."""
+    measures_latency: bool = False
+    """Whether the speeds of teachers and students are measured at the end."""
     cells: tuple[Cell, ...] = ()
     """The cells of a command with axes. The configuration is then that of the first cell."""
 
@@ -146,6 +148,11 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument(
         "--repair", action="store_true", help="set damaged runs aside, and train them again"
+    )
+    flags.add_argument(
+        "--latency",
+        action="store_true",
+        help="measure latency and throughput of teachers and students here, when all runs are there",
     )
     flags.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     flags.add_argument("--list", choices=LISTS, help="show names and stop")
@@ -248,7 +255,9 @@ def read_request(options: argparse.Namespace) -> Request:
     notes = (*preset_notes, *task_notes)
     for method in chosen_methods(config):
         check_at_start(method)
-    form = (options.dry_run, options.json, options.open, options.repair)
+    if options.latency and config.protocol.repeats > 1:
+        raise UserError("--latency and --repeat-search: leave one of them out")
+    form = (options.dry_run, options.json, options.open, options.repair, options.latency)
     return Request(config, notes, *form, cells)
 
 

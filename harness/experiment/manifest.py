@@ -14,6 +14,7 @@ from harness.experiment.banners import all_banners, choice_banners, seed_banners
 from harness.registry.cards import card
 from harness.registry.discovery import chosen_methods, registry
 from harness.runtime.provenance import provenance
+from harness.storage.compression import Compression
 from harness.storage.database import masked_url
 from harness.storage.fingerprint import fingerprint
 from harness.storage.ledger import Ledger
@@ -123,6 +124,7 @@ def ablation_manifest(
         teachers={task: prepared.outcome.teacher for task, prepared in tasks.items()},
         methods={method.name: card(method) for method in chosen_methods(config)},
         studies=studies,
+        compression=_compression(tasks),
         family=tuple(family),
         random_trials=config.search.random_trials,
         search_seeds=tuple(search_seeds(config.search.seeds, repeat or 0)),
@@ -229,6 +231,15 @@ def _designs(ledger: Ledger, studies: Studies) -> set[str]:
             others = {key: value for key, value in search.items() if key != "criterion"}
             designs.add(fingerprint([identity, others]))
     return designs
+
+
+def _compression(tasks: Mapping[str, PreparedTask]) -> dict[str, Compression]:
+    """The sizes of teachers and students by task, as each worker has counted them."""
+    return {
+        task: prepared.outcome.compression
+        for task, prepared in tasks.items()
+        if prepared.outcome.compression is not None
+    }
 
 
 def _task_facts(prepared: PreparedTask) -> TaskFacts:

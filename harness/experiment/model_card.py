@@ -20,6 +20,7 @@ from harness.data.tasks import Task
 from harness.experiment.banners import study_banners, task_banners
 from harness.metric_table import METRICS
 from harness.models.student import output_names
+from harness.storage.compression import Compression
 from harness.storage.record import Record
 from harness.training.run import Run
 from harness.workers.prepared_task import PreparedTask
@@ -133,6 +134,9 @@ def _sections(
     yield SELECTION_NOTES[config.protocol.unit]
     yield "## Use"
     yield _use(prepared)
+    if prepared.outcome.compression is not None:
+        yield "## Size"
+        yield _size(prepared.outcome.compression)
     yield "## Data"
     yield _data(prepared, source)
     yield "## Teacher"
@@ -211,6 +215,21 @@ outputs = student(**inputs).logits[0]
 
 Where there is a `method.safetensors`, it holds what the method learned beside the student; nothing above
 needs it."""
+
+
+def _size(compression: Compression) -> str:
+    """The sizes of teacher and student. A card has no speeds, which are those of a machine."""
+    lines = [
+        "| model | parameters | without embeddings | MiB of weights in fp32 | MFLOPs for one example |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, size, _ in compression.models:
+        mebibytes, mega = size.weight_bytes / 2**20, size.flops / 1e6
+        lines.append(
+            f"| {name} | {size.parameters:,} | {size.body_parameters:,} | {mebibytes:.1f} | "
+            f"{mega:,.1f} ({size.length} tokens) |"
+        )
+    return "\n".join(lines)
 
 
 def _data(prepared: PreparedTask, source: DataSource) -> str:

@@ -59,10 +59,11 @@ LEAST_VARIANCE = 0.01
 class Materials:
     """One task, ready to train on.
 
-    The students' `inputs` and the teacher's `outputs`, by pooling, are by split. `labels` (examples,)
-    are those of the training split, on the device. Students copy their layers from the model `start`,
-    and have the tokenizer of the folder `tokenizer`. `shares_tokens` says that the teacher reads the
-    same tokens. `splits` are facts of the splits. `folders` are the sealed folders that hold all this.
+    The students' `inputs`, `teacher_inputs` and the teacher's `outputs`, by pooling, are by split.
+    Both inputs are the same object where teacher and students have one tokenizer. That of the students
+    lies in the folder `tokenizer`. `labels` (examples,) are those of the training split, on the device.
+    Students copy their layers from the model `start`. `splits` are facts of the splits. `folders` are
+    the sealed folders that hold all this.
     """
 
     data: TaskData
@@ -76,8 +77,13 @@ class Materials:
     arithmetic: Arithmetic
     splits: dict[str, SplitFacts]
     tokenizer: Path
-    shares_tokens: bool = True
+    teacher_inputs: dict[str, EncodedSplit]
     folders: tuple[Path, ...] = ()
+
+    @property
+    def shares_tokens(self) -> bool:
+        """Whether students and teacher read the same tokens."""
+        return self.inputs is self.teacher_inputs
 
     def shapes(self, study: StudyConfig) -> Shapes:
         """Shapes for the study's students, which start from the model `start`."""
@@ -240,7 +246,7 @@ def _make(
         arithmetic=arithmetic,
         splits=outline.splits,
         tokenizer=own_checkpoint or teacher.folder,
-        shares_tokens=outline.shares_tokens,
+        teacher_inputs=outline.teacher_inputs,
     )
 
 

@@ -16,6 +16,7 @@ from harness.metric_table import metric_of
 from harness.pooling_table import pooling_row
 from harness.registry.instantiate import check_method
 from harness.registry.source import function_source, method_source
+from harness.storage.compression import Compression
 from harness.storage.manifest import SplitFacts, TeacherFacts
 from harness.storage.record import CustomTask, HalvingRound, Role, RunInputs, SplitHash
 from harness.training.loop import RESULTS_VERSION
@@ -45,6 +46,8 @@ class TaskOutcome:
     """The task's sealed folders, relative to `--out`."""
     shares_tokens: bool = True
     """Whether students and teacher read the same tokens."""
+    compression: Compression | None = None
+    """The sizes of teacher and students; None where nobody has counted them."""
 
 
 @dataclass(frozen=True)

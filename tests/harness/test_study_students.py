@@ -3,9 +3,11 @@
 import json
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -16,7 +18,7 @@ from harness.storage.ledger import Ledger
 from harness.storage.students import student_name, students_folder
 from harness.study import main
 from tests.conftest import small_pools
-from tests.own_students import write_rte, write_student
+from tests.own_students import other_tokenizer, write_rte, write_student
 
 TRAIN, VALIDATION = 80, 20
 
@@ -45,8 +47,10 @@ def test_an_axis_of_initial_weights_keeps_students_with_their_own_shape_and_toke
     student = write_student(tmp_path / "student", own_tokens=True)
     more = ("--method", "alp,pkd,minilm", "--student", str(student), "--keep", "report")
     words = command(tmp_path, tiny_encoder, *more, "--vary", "student.init=skip,random")
-    assert main([*words, "search.space.relation_heads=[4]"]) == 0
+    words.append("search.space.relation_heads=[4]")
+    assert main([*words, "--latency"]) == 0
     streams = capsys.readouterr()
+    check_sizes(json.loads(streams.out))
     answer = json.loads(streams.out)
     assert "pkd-skip needs a student as wide as its teacher (12 and 16); use alp" in streams.err
     assert "minilm matches single tokens, and the student's tokenizer splits" in streams.err
@@ -69,6 +73,33 @@ def test_an_axis_of_initial_weights_keeps_students_with_their_own_shape_and_toke
             shape = "An encoder of 2 layers of width 12 with 3 attention heads"
             assert f"{shape}, {start} `student`, for" in card
             assert str(tmp_path) not in card
+            assert "| student |" in card
+
+
+def check_sizes(answer: dict[str, Any]) -> None:
+    """Check the sizes of teacher and students in each cell, and that both cells have one timing."""
+    sizes = answer["compression"]
+    assert [row["cell"]["student.init"] for row in sizes] == ["skip", "random"]
+    words = len(other_tokenizer())
+    for row in sizes:
+        embeddings = 12 * (words + 64 + 2) + 2 * 12
+        layer = 4 * (12 * 12 + 12) + (12 * 20 + 20) + (20 * 12 + 12) + 2 * 2 * 12
+        body = 2 * layer + (12 * 12 + 12) + (2 * 12 + 2)
+        assert row["student"]["parameters"] == embeddings + body
+        assert row["student"]["parameters_without_embeddings"] == body
+        assert row["student"]["weight_bytes"] == 4 * (embeddings + body)
+        assert row["student"]["length"] == row["teacher"]["length"] + 1  # two separators
+        assert 0 < row["student"]["flops"] < row["teacher"]["flops"]
+        assert (
+            row["teacher"]["latency_seconds"] / row["student"]["latency_seconds"] == row["speed_up"]
+        )
+        assert row["threads"] == 1
+        assert row["device"]
+    assert sizes[0]["speed_up"] == sizes[1]["speed_up"]
+    table = pd.read_csv(Path(answer["report"]).parent / "results.csv")
+    assert set(table["model.student_flops"]) == {sizes[0]["student"]["flops"]}
+    assert table["model.speed_up"].tolist() == pytest.approx([sizes[0]["speed_up"]] * len(table))
+    assert "What the compression bought" in Path(answer["report"]).read_text()
 
 
 def check_student(folder: Path, start: Path, expected: npt.NDArray[np.float32]) -> None:
