@@ -73,8 +73,8 @@ class Compression:
         """Teacher and student: name, size, and speed where it is measured."""
         timing = self.timing
         return (
-            ("teacher", self.teacher, timing and timing.teacher),
-            ("student", self.student, timing and timing.student),
+            ("teacher", self.teacher, None if timing is None else timing.teacher),
+            ("student", self.student, None if timing is None else timing.student),
         )
 
     def plain(self) -> dict[str, Any]:

@@ -14,19 +14,16 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from harness.config import StudyConfig
 from harness.data.batches import LengthSchedule
-from harness.data.facts import fact_warnings, refuse_unknown, split_facts, token_shares
 from harness.data.sources import TaskData
 from harness.data.tasks import Task
-from harness.data.tokens import EncodedSplit, encoded_split
+from harness.data.tokens import EncodedSplit
 from harness.errors import TeacherError, first_line
 from harness.method import Pooling, Shapes
 from harness.models.checkpoints import (
-    check_fits,
     checkpoint_fingerprint,
     have_same_tokens,
     locate,
     read_config,
-    tokenizer_fingerprint,
     tokenizer_of,
 )
 from harness.models.teacher_outputs import OUTPUT_BATCH, TeacherOutputs, teacher_outputs
@@ -40,6 +37,7 @@ from harness.storage.fingerprint import fingerprint
 from harness.storage.folders import opened_folders
 from harness.storage.manifest import SplitFacts, TeacherFacts
 from harness.training.loop import RESULTS_VERSION
+from harness.training.side_inputs import side_inputs
 from harness.training.teacher import (
     Origin,
     Teacher,
@@ -49,8 +47,6 @@ from harness.training.teacher import (
     pretrained_classifier,
 )
 
-TOKENS_VERSION = 2
-"""The version of the folders of tokens. Another version tokenises anew."""
 LEAST_VARIANCE = 0.01
 """Share of a layer's energy that varies between examples. A warning comes below this share."""
 
@@ -60,8 +56,8 @@ class Materials:
     """One task, ready to train on.
 
     The students' `inputs`, `teacher_inputs` and the teacher's `outputs`, by pooling, are by split.
-    Both inputs are the same object where teacher and students have one tokenizer. That of the students
-    lies in the folder `tokenizer`. `labels` (examples,) are those of the training split, on the device.
+    `shares_tokens` says that both inputs are the same. The students' tokenizer lies in the folder
+    `tokenizer`. `labels` (examples,) are those of the training split, on the device.
     Students copy their layers from the model `start`. `splits` are facts of the splits. `folders` are
     the sealed folders that hold all this.
     """
@@ -78,12 +74,8 @@ class Materials:
     splits: dict[str, SplitFacts]
     tokenizer: Path
     teacher_inputs: dict[str, EncodedSplit]
+    shares_tokens: bool
     folders: tuple[Path, ...] = ()
-
-    @property
-    def shares_tokens(self) -> bool:
-        """Whether students and teacher read the same tokens."""
-        return self.inputs is self.teacher_inputs
 
     def shapes(self, study: StudyConfig) -> Shapes:
         """Shapes for the study's students, which start from the model `start`."""
@@ -143,7 +135,7 @@ def outline_task(
     origin = find_origin(config, data, arithmetic.name, cache, outline=not pretrain)
     own_start = find_own_start(config, data.task, origin.folder, cache, outline=not pretrain)
     start = own_start or origin.folder
-    by_side = partial(_side_inputs, config, data, cache, splits)
+    by_side = partial(side_inputs, config, data, cache, splits)
     shares_tokens = config.student.checkpoint is None or have_same_tokens(origin.folder, start)
     if shares_tokens:
         inputs, facts = by_side(origin.folder, {origin.folder, start})
@@ -151,39 +143,6 @@ def outline_task(
     teacher_inputs, _ = by_side(origin.folder, {origin.folder}, side="teacher, ")
     inputs, facts = by_side(start, {start}, side="students, ")
     return TaskOutline(origin, own_start, inputs, teacher_inputs, facts)
-
-
-def _side_inputs(
-    config: StudyConfig,
-    data: TaskData,
-    cache: Path,
-    splits: Collection[str] | None,
-    tokenizer_folder: Path,
-    encoders: Collection[Path],
-    side: str = "",
-) -> tuple[dict[str, EncodedSplit], dict[str, SplitFacts]]:
-    """Tokenise a task's splits for encoders, check that these fit, and say the facts of the tokens."""
-    tokenizer = tokenizer_of(tokenizer_folder)
-    max_length, name = config.training.max_length, data.task.name
-    identity = [TOKENS_VERSION, tokenizer_fingerprint(tokenizer_folder), max_length]
-    inputs = {
-        split_name: encoded_split(
-            cache / "tokens" / fingerprint([*identity, split.sha256])[:32],
-            split,
-            tokenizer,
-            max_length,
-        )
-        for split_name, split in (data.splits | data.test).items()
-        if splits is None or split_name in splits
-    }
-    for folder in encoders:
-        check_fits(folder, inputs.values(), max_length)
-    facts = split_facts(data, inputs)
-    say(f"{name}: {side}{token_shares(facts, max_length)}")
-    for sentence in fact_warnings(name, facts, config.checks, max_length):
-        say(f"warning: {side}{sentence}")
-    refuse_unknown(name, tokenizer_folder, facts, config.checks)
-    return inputs, facts
 
 
 def prepare(
@@ -247,6 +206,7 @@ def _make(
         splits=outline.splits,
         tokenizer=own_checkpoint or teacher.folder,
         teacher_inputs=outline.teacher_inputs,
+        shares_tokens=outline.shares_tokens,
     )
 
 

@@ -85,15 +85,14 @@ class Trainer:
         """The sizes of teacher and students, at the mean lengths of the split that decides."""
         materials = self.materials
         split = next(iter(materials.data.evaluation))
-        sides = {
-            "teacher": (materials.teacher.model, materials.teacher_inputs[split]),
-            "student": (self.blueprint.skeleton, materials.inputs[split]),
-        }
-        sizes = {
-            side: model_size(model, round(float(inputs.lengths.mean())))
-            for side, (model, inputs) in sides.items()
-        }
-        return Compression(**sizes)
+        teacher, student = (
+            model_size(model, round(float(inputs[split].lengths.mean())))
+            for model, inputs in (
+                (materials.teacher.model, materials.teacher_inputs),
+                (self.blueprint.skeleton, materials.inputs),
+            )
+        )
+        return Compression(teacher, student)
 
     def recipe(self, view: View) -> Recipe:
         """The recipe of runs whose methods have that view."""

@@ -90,7 +90,7 @@ def quality_frame(evidence: Evidence, task: str) -> pd.DataFrame:
     is_timed = bool(sizes["latency"].notna().all()) and sizes["device"].nunique() == 1
     cost = "latency" if is_timed else "mflops"
     costs = sizes.set_index(["cell", "model"])[cost]
-    rows = []
+    rows: list[tuple[str, str, float, float]] = []
     for subject, cell in subjects(evidence)[task]:
         if not rows:
             score = evidence.teacher_score(subject)
