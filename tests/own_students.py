@@ -3,13 +3,13 @@
 import json
 from pathlib import Path
 
-import torch
 from tokenizers import Tokenizer
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from harness.data.tasks import load_task
 from harness.demo.encoder import SPECIAL_TOKENS, build_tokenizer
 from harness.demo.examples import generate
+from tests.conftest import write_bert
 
 
 def other_tokenizer() -> PreTrainedTokenizerFast:
@@ -37,22 +37,19 @@ def write_student(
     folder: Path, *, layers: int = 2, own_tokens: bool = False, seed: int = 1, dropout: float = 0.1
 ) -> Path:
     """A random BERT of width 12 with 3 heads."""
-    tokenizer = other_tokenizer() if own_tokens else build_tokenizer()
-    tokenizer.save_pretrained(folder)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
+    write_bert(
+        folder,
+        layers,
+        64,
+        other_tokenizer() if own_tokens else None,
+        seed,
         hidden_size=12,
-        num_hidden_layers=layers,
         num_attention_heads=3,
         intermediate_size=20,
-        max_position_embeddings=64,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
         initializer_range=0.3,  # so that outputs differ between examples
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        BertModel(config).save_pretrained(folder)
     return folder
 
 
