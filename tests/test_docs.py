@@ -364,7 +364,7 @@ def test_the_commands_of_the_students_document_are_read() -> None:
     assert [request.config.student.checkpoint for request in requests] == [
         *("huawei-noah/TinyBERT_General_4L_312D", None, None, None, "narrow")
     ]
-    assert [request.measures_latency for request in requests] == [False] * 3 + [True, False]
+    assert [request.measures_latency for request in requests] == [False] * 3 + [True] * 2
     widths = [cell.config.student.width for cell in requests[2].cells]
     assert widths == [16, 24, 32]
 
