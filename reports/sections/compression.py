@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from harness.analysis.results import MethodResult
 from harness.axis_names import values_in_words
 from reports.evidence import POINTS, Evidence
 from reports.kit import display
@@ -98,11 +99,16 @@ def quality_frame(evidence: Evidence, task: str) -> pd.DataFrame:
         rows += [
             (result.method, cell, POINTS * result.mean, float(costs[cell, "student"]))
             for result in evidence.results(subject)
-            if result.scores and np.isfinite(result.mean)
+            if _has_score(result)
         ]
     frame = pd.DataFrame(rows, columns=pd.Index(["method", "cell", "points", cost]))
     frame["front"] = pareto_front(frame["points"].tolist(), frame[cost].tolist())
     return frame
+
+
+def _has_score(result: MethodResult) -> bool:
+    """Whether a method has the score that verdicts compare: a pool's trials have all ended."""
+    return bool(result.scores and (result.tuned or not result.is_pool))
 
 
 def pareto_front(points: list[float], costs: list[float]) -> list[bool]:
@@ -158,8 +164,12 @@ def _quality_panel(evidence: Evidence, task: str, styles: Styles) -> Panel:
 def compression_blocks(evidence: Evidence, styles: Styles) -> Iterable[Block]:
     """A block for each task: quality against latency, and the table of sizes and speeds."""
     for task, cells in subjects(evidence).items():
-        table = display.table("Teacher and students", sizes_frame(evidence, task), SIZES, styles)
-        has_scores = any(result.scores for name, _ in cells for result in evidence.results(name))
+        has_cells = evidence.manifest.grid is not None
+        columns = {key: value for key, value in SIZES.items() if has_cells or key != "cell"}
+        table = display.table("Teacher and students", sizes_frame(evidence, task), columns, styles)
+        has_scores = any(
+            _has_score(result) for name, _ in cells for result in evidence.results(name)
+        )
         panels = (_quality_panel(evidence, task, styles),) if has_scores else ()
         yield Block(task, panels=panels, tables=(table,))
 
