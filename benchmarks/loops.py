@@ -22,7 +22,8 @@ from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 from benchmarks.workload import Workload, batches_of_all_lengths
 from harness.method import Context
 from harness.method.losses import distillation_loss, label_loss
-from harness.models.student import build_classifier, copied_layers
+from harness.models.student import build_classifier
+from harness.models.student_shape import copied_layers
 from harness.runtime.device import Arithmetic
 from harness.training.population import Population
 from harness.training.recipe import Member

@@ -66,6 +66,7 @@ def compose_config(
                 _update(config, key, setting)
             for override in values:
                 _update(config, override.key_or_group, override.value())
+            _shape_of_checkpoint(config, settings or {}, values)
             composed = OmegaConf.to_container(config, resolve=True)
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(first_line(error)) from error
@@ -77,6 +78,24 @@ def compose_config(
 def _update(config: DictConfig, key: str, value: object) -> None:
     """Set a key as Hydra's `++key=value` does, so that validation names every unknown key at once."""
     OmegaConf.update(config, key, value, merge=True, force_add=True)
+
+
+def _shape_of_checkpoint(
+    config: DictConfig, settings: Mapping[str, object], overrides: Sequence[Override]
+) -> None:
+    """Let a student's checkpoint replace what a preset says of students, but not what the user says.
+
+    Presets describe students that copy layers of the teacher.
+    """
+    if OmegaConf.select(config, "student.checkpoint") is None:
+        return
+    given = {*settings}
+    for override in overrides:
+        key, value = override.key_or_group, override.value()
+        given |= {f"{key}.{name}" for name in value} if isinstance(value, dict) else {key}
+    for key, default in (("layers", None), ("init", "skip"), ("origin", "finetuned")):
+        if f"student.{key}" not in given:
+            _update(config, f"student.{key}", default)
 
 
 def _parse(text: str) -> Override:

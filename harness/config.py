@@ -10,8 +10,10 @@ from pydantic import (
     AfterValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 from pydantic.dataclasses import dataclass
@@ -58,6 +60,9 @@ LOOK_STEP = 10
 
 START_UP = ROUND
 """The number of first settings that the TPE sampler draws at random; a constant of the protocol too."""
+
+OWN_SHAPE = ("checkpoint", "width", "heads", "intermediate")
+"""Keys of a student whose shape is not its teacher's."""
 
 NEED_OF_SETTINGS = {
     **dict.fromkeys(
@@ -129,16 +134,61 @@ class TeacherConfig:
 
 @dataclass(frozen=True, config=_EXACT_KEYS)
 class StudentConfig:
-    """Depth and initialisation of the student.
+    """Shape and initialisation of the student.
 
     A student of m layers copies layers from a model of n layers. `init` chooses the layers: `skip` every
     n/m-th, `first` the first m, `random` no layer. `origin` chooses the model: the fine-tuned teacher,
-    or the pre-trained encoder.
+    or the pre-trained encoder. A `checkpoint` is another pre-trained encoder to start from, with its own
+    width, heads, vocabulary and tokenizer.
     """
 
-    layers: Count = 4
+    layers: Count | None = 4
+    """None takes all layers of the model, as a checkpoint has by default."""
     init: Literal["skip", "first", "random"] = "skip"
     origin: Literal["finetuned", "pretrained"] = "finetuned"
+    checkpoint: PathText | None = None
+    """A folder or a hub id, in which `{task}` stands for the task."""
+    width: Count | None = None
+    """The width of a random student; None takes the teacher's."""
+    heads: Count | None = None
+    """The attention heads of a random student; None keeps the width of a head."""
+    intermediate: Count | None = None
+    """The inner width of a random student's feed-forward layers; None keeps its ratio to the width."""
+
+    @property
+    def has_own_shape(self) -> bool:
+        """Whether a student differs from its teacher in more than the depth."""
+        return any(getattr(self, key) is not None for key in OWN_SHAPE)
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The values that fingerprints hash: those of `OWN_SHAPE` only where they are not None."""
+        values: dict[str, Any] = handler(self)
+        return {k: v for k, v in values.items() if v is not None or k not in OWN_SHAPE}
+
+    @model_validator(mode="after")
+    def _check_shape(self) -> Self:
+        sizes = [
+            key for key in ("width", "heads", "intermediate") if getattr(self, key) is not None
+        ]
+        if sizes and self.checkpoint is not None:
+            raise ValueError(f"student.{sizes[0]} is the checkpoint's own: leave it out")
+        if sizes and self.init != "random":
+            raise ValueError(
+                f"student.{sizes[0]} needs student.init=random: layers of another shape cannot be copied"
+            )
+        if self.checkpoint is None:
+            return self
+        if self.origin != "finetuned":
+            raise ValueError(
+                "student.origin is not read with student.checkpoint: it starts from the checkpoint"
+            )
+        if self.init == "first" and self.layers is None:
+            raise ValueError(
+                "student.init=first is skip where all layers of a checkpoint are copied: give skip, or "
+                "fewer layers (student.layers)"
+            )
+        return self
 
 
 @dataclass(frozen=True, config=_EXACT_KEYS)

@@ -27,7 +27,7 @@ REASONS = {
     "protocol": "all cells share one protocol, whose family of comparisons they form",
     "search.trials": "all cells have the same number of trials",
     "search.seeds": "all cells have the same seeds",
-    "teacher.checkpoint": "it is a path",
+    **dict.fromkeys(("teacher.checkpoint", "student.checkpoint"), "it is a path"),
     "teacher.labels": "it describes a checkpoint",
     "teacher.seed": "it is a seed: --repeat-search repeats with other seeds",
     "teacher.allow_weak": "it says how a command runs, not what it tests",
@@ -123,7 +123,7 @@ def _value(config: StudyConfig, key: str) -> JsonValue:
     value: JsonValue = json_values(config)
     for part in key.split("."):
         assert isinstance(value, dict)
-        value = value[part]
+        value = value.get(part)  # keys of a student's own shape are left out where they are None
     if isinstance(value, dict):
         raise ConfigError(f"{FLAG} {key}: holds several keys; vary one of them ({key}.KEY)")
     return value

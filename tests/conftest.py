@@ -20,6 +20,7 @@ from transformers import (
     BertConfig,
     BertModel,
     PreTrainedModel,
+    PreTrainedTokenizerFast,
 )
 
 from harness.cli.calibration import Rates
@@ -89,20 +90,26 @@ def tiny_batch(inputs: EncodedSplit, rows: Sequence[int], width: int) -> dict[st
     return inputs.tokens(torch.device("cpu")).batch(torch.tensor(rows), width)
 
 
-def write_bert(folder: Path, layers: int, positions: int) -> None:
-    """A small random BERT and the demo's tokenizer, in a folder."""
-    tokenizer = build_tokenizer()
+def write_bert(
+    folder: Path,
+    layers: int,
+    positions: int,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    seed: int = 0,
+    **more: float,
+) -> None:
+    """A small random BERT and a tokenizer, by default the demo's, in a folder."""
+    tokenizer = tokenizer or build_tokenizer()
     tokenizer.save_pretrained(folder)
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, **more}
     config = BertConfig(
         vocab_size=len(tokenizer),
-        hidden_size=16,
         num_hidden_layers=layers,
-        num_attention_heads=2,
-        intermediate_size=32,
         max_position_embeddings=positions,
+        **sizes,
     )
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         BertModel(config).save_pretrained(folder)
 
 

@@ -22,9 +22,12 @@ import harness
 import methods
 import reports.sections
 from harness import metric_table, pooling_table
+from harness.cli.arguments import parser, read_request
 from harness.compose import compose_config
+from harness.data.tasks import load_task
 from harness.demo.examples import generate
 from harness.errors import ConfigError
+from harness.experiment.student_checks import usable_on
 from harness.metric_table import METRICS
 from harness.models import families
 from harness.pooling_table import POOLINGS
@@ -348,3 +351,32 @@ def test_the_table_of_the_document_names_all_tables() -> None:
         if getattr(method, "__annotations__", {}).get("return") == "pd.DataFrame"
     }
     assert named == {name for name in tables if not name.startswith("_")}
+
+
+def test_the_commands_of_the_students_document_are_read() -> None:
+    commands = [
+        shlex.split(line.replace("\\\n", " "))
+        for block in blocks("students.md")
+        for line in block.replace("\\\n", " ").splitlines()
+        if line.startswith("python -m harness.study")
+    ]
+    requests = [read_request(parser().parse_intermixed_args(words[3:])) for words in commands]
+    assert [request.config.student.checkpoint for request in requests] == [
+        *("huawei-noah/TinyBERT_General_4L_312D", None, None, None, "narrow")
+    ]
+    assert [request.measures_latency for request in requests] == [False] * 3 + [True] * 2
+    widths = [cell.config.student.width for cell in requests[2].cells]
+    assert widths == [16, 24, 32]
+
+
+def test_the_encoder_of_the_students_document_is_used_by_methods_with_a_projection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(blocks("students.md")[-2], {})
+    settings = {"methods": list(registry().methods), "tasks": ["rte"]}
+    config = compose_config(["preset=demo", "student.checkpoint=narrow"], settings)
+    usable = {method.name for method in usable_on(config, load_task("rte"), tmp_path)}
+    assert set(registry().methods) - usable == {
+        *("pkd-skip", "pkd-last", "alp-np", "reverse", "random-map", "all-to-last")
+    }

@@ -24,6 +24,7 @@ def run(
     data: str | Path | None = None,
     transfer: str | Path | None = None,
     teacher: str | Path | None = None,
+    student: str | Path | None = None,
     student_layers: int | str | None = None,
     vary: Sequence[str] = (),
     trials: int | str | None = None,
@@ -39,6 +40,7 @@ def run(
     workers: int | str | None = None,
     cluster: str | None = None,
     allow_weak_teacher: bool = False,
+    latency: bool = False,
     overrides: Mapping[str, object] | None = None,
 ) -> Ablation:
     """Tune methods, train them, and compare them; returns the ablation when all runs are there.
@@ -60,6 +62,7 @@ def run(
         "data": data,
         "transfer": transfer,
         "teacher": teacher,
+        "student": student,
         "student-layers": student_layers,
         "trials": trials,
         "max-trials": max_trials,
@@ -77,6 +80,7 @@ def run(
     words = [f"--{name}={value}" for name, value in flags.items() if value is not None]
     words += [f"--vary={axis}" for axis in vary]
     words += ["--allow-weak-teacher"] if allow_weak_teacher else []
+    words += ["--latency"] if latency else []
     words += [word for key, value in (overrides or {}).items() for word in _words(key, value)]
     refuse_shadows()
     request = read_request(parser().parse_intermixed_args(words))

@@ -40,6 +40,7 @@ FLAGS = {
     "source.folder": "--data",
     "transfer.file": "--transfer",
     "teacher.checkpoint": "--teacher",
+    "student.checkpoint": "--student",
     "student.layers": "--student-layers",
     "search.sampler": "--sampler",
     "protocol.repeats": "--repeat-search",
@@ -66,6 +67,8 @@ class Request:
     opens_report: bool
     repairs: bool = False
     """Whether damaged runs are set aside first."""
+    measures_latency: bool = False
+    """Whether the speeds of teachers and students are measured at the end."""
     cells: tuple[Cell, ...] = ()
     """The cells of a command with axes. The configuration is then that of the first cell."""
     tracker: str | None = None
@@ -93,6 +96,11 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument(
         "--teacher", metavar="PATH|ID", help="fine-tuned teacher; {task} stands for the task"
+    )
+    flags.add_argument(
+        "--student",
+        metavar="PATH|ID",
+        help="pre-trained smaller encoder that students start from; {task} stands for the task",
     )
     flags.add_argument(
         "--student-layers", metavar="N[,N...]", help="depth of the student; several are an axis"
@@ -152,6 +160,11 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument(
         "--repair", action="store_true", help="set damaged runs aside, and train them again"
+    )
+    flags.add_argument(
+        "--latency",
+        action="store_true",
+        help="measure latency and throughput of teachers and students here, when all runs are there",
     )
     flags.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     flags.add_argument("--list", choices=LISTS, help="show names and stop")
@@ -221,6 +234,7 @@ def read_request(options: argparse.Namespace) -> Request:
     flag_settings = {
         "transfer.file": _path(options.transfer),
         "teacher.checkpoint": _path(options.teacher),
+        "student.checkpoint": _path(options.student),
         "student.layers": None
         if is_list(options.student_layers)
         else _count("--student-layers", options.student_layers),
@@ -255,7 +269,9 @@ def read_request(options: argparse.Namespace) -> Request:
     notes = (*preset_notes, *task_notes)
     for method in chosen_methods(config):
         check_at_start(method)
-    form = (options.dry_run, options.json, options.open, options.repair)
+    if options.latency and config.protocol.repeats > 1:
+        raise UserError("--latency and --repeat-search: leave one of them out")
+    form = (options.dry_run, options.json, options.open, options.repair, options.latency)
     return Request(config, notes, *form, cells, options.track)
 
 
@@ -333,7 +349,7 @@ def _check_paths(options: argparse.Namespace) -> None:
     Raises:
         UserError: a path is empty, or no library would find its name.
     """
-    for flag in ("data", "transfer", "teacher", "out"):
+    for flag in ("data", "transfer", "teacher", "student", "out"):
         text = getattr(options, flag)
         if text == "":
             raise UserError(f"--{flag}: is empty")

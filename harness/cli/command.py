@@ -35,6 +35,8 @@ from harness.experiment.manifest import command_line, students_in_words
 from harness.experiment.repeats import JointAblation
 from harness.experiment.scheduler import Scheduler
 from harness.experiment.search import open_optuna
+from harness.experiment.speeds import measure_speeds
+from harness.experiment.student_checks import check_students
 from harness.grid import Cell
 from harness.registry.discovery import registry
 from harness.runtime.device import Arithmetic, choose_arithmetic
@@ -49,6 +51,7 @@ from harness.storage.ledger import Ledger
 from harness.storage.repair import set_aside_damaged
 from harness.tracking.trackers import tracking
 from harness.workers.local import LocalWorker, Workers
+from harness.workers.prepared_task import PreparedTask
 from harness.workers.workshop import Workshop, settle_process, teacher_key
 
 if TYPE_CHECKING:
@@ -106,13 +109,16 @@ def study(
         _announce(request, _process_in_words(_arithmetic(config)))
     tasks, refusals = load_tasks(config)
     check_cells(request.cells, tasks)
+    check_students([cell.config for cell in request.cells] or [config], tasks)
     runs_folder = Path(config.out)
     ledger = Ledger(storage_url(runs_folder, config.storage))
     with closing(ledger):
         if request.repairs:
             _repair(ledger, runs_folder / "damaged")
         with _workers(request, cluster, tasks) as workers:
-            name = _train(ledger, request, command_line(words), workers, tasks, refusals)
+            name, prepared = _train(ledger, request, command_line(words), workers, tasks, refusals)
+        if request.measures_latency:
+            measure_speeds(ledger, name, prepared, _arithmetic(config))
         return _report(ledger, name, runs_folder)
 
 
@@ -147,6 +153,7 @@ def _dry_run(request: Request) -> int:
     _announce(request, words + _process_in_words(arithmetic))
     tasks, refusals = load_tasks(config)
     check_cells(request.cells, tasks)
+    check_students([cell.config for cell in request.cells] or [config], tasks)
     rates = machine_rates(arithmetic)
     plans = _plans(request, arithmetic, tasks, refusals, workers.count, rates)
     owner = " a worker" if workers.count > 1 else ""
@@ -218,8 +225,12 @@ def _train(
     workers: Workers,
     tasks: Mapping[str, TaskData],
     refusals: dict[str, str],
-) -> str:
-    """Train the runs without a record, once, in repeats or in cells; returns the ablation's name."""
+) -> tuple[str, Mapping[str, PreparedTask]]:
+    """Train the runs without a record, once, in repeats or in cells.
+
+    Returns:
+        The ablation's name, and its tasks by their names in the manifest, without repeats.
+    """
     from reports.build import RunningPage  # only reports need plotly
 
     config = request.config
@@ -257,7 +268,7 @@ def _train(
                 page.stop(study.name)
             raise
         optuna.engine.dispose()
-    return study.name
+    return study.name, {} if isinstance(study, JointAblation) else study.prepared
 
 
 def replay_run(options: argparse.Namespace) -> int:

@@ -16,7 +16,8 @@ from harness.cli.division import RunGroup, TaskWork
 from harness.cli.planned_steps import PlannedSteps, plan_steps, pretrains
 from harness.config import StudyConfig
 from harness.data.batches import LengthSchedule
-from harness.data.splits import TaskData
+from harness.data.splits import Split, TaskData
+from harness.data.tokens import EncodedSplit
 from harness.errors import MethodError
 from harness.method import Method, Pooling, View
 from harness.pooling_table import POOLINGS
@@ -181,10 +182,10 @@ def plan_task(
     repeats, epochs = config.protocol.repeats, config.training.epochs
     searches, reports = config.search_runs, config.report_runs
     runs = len(methods) * (searches + reports)
-    lengths = outline.inputs["train"].lengths
+    teacher_lengths = outline.teacher_inputs["train"].lengths
     student_lengths = outline.student_inputs.lengths
     student_steps = LengthSchedule(student_lengths, config.training.batch_size).steps_per_epoch
-    teacher_steps = LengthSchedule(lengths, config.teacher.batch_size).steps_per_epoch
+    teacher_steps = LengthSchedule(teacher_lengths, config.teacher.batch_size).steps_per_epoch
     is_made = config.teacher.checkpoint is None and not shares_teacher
     teacher_epochs = config.teacher.epochs if is_made else 0
     run_seconds = {
@@ -245,11 +246,21 @@ def _outline(
     outline = outline_task(
         config, sample, arithmetic, scratch, pretrain=False, splits=tuple(splits)
     )
-    stretched = {
-        name: outline.inputs[name].part(np.resize(np.arange(SAMPLE), len(split)))
+    inputs = _stretched(outline.inputs, large)
+    if outline.shares_tokens:
+        return replace(outline, inputs=inputs, teacher_inputs=inputs)
+    return replace(outline, inputs=inputs, teacher_inputs=_stretched(outline.teacher_inputs, large))
+
+
+def _stretched(
+    inputs: Mapping[str, EncodedSplit], large: Mapping[str, Split]
+) -> dict[str, EncodedSplit]:
+    """Samples again and again, until they are as many as the examples of their splits."""
+    parts = {
+        name: inputs[name].part(np.resize(np.arange(SAMPLE), len(split)))
         for name, split in large.items()
     }
-    return replace(outline, inputs={**outline.inputs, **stretched})
+    return {**inputs, **parts}
 
 
 def _usable_methods(
@@ -263,7 +274,8 @@ def _usable_methods(
         if data.transfer is not None:
             refuse_label_reader(method)
         space = space_of(method, config.search, task.regression)
-        check_method(method, shapes, (teacher, start), space.constants)
+        encoders = teacher, start
+        check_method(method, shapes, encoders, space.constants, outline.shares_tokens)
 
     return usable_methods(chosen_methods(config), config.baseline, check)
 
@@ -306,9 +318,10 @@ def _disk_bytes(
     predictions = report_runs * answers * (logits + ANSWER)
     students = {"best": methods, "report": report_runs, "none": 0}[config.keep]
     teacher = 0 if outline.origin.from_outside else costs.teacher_weights
-    lengths = outline.inputs["train"].lengths
     all_examples = examples + sum(len(split) for split in data.test.values())
-    tokens = int(all_examples * (lengths.mean() * TOKEN + OFFSET))
+    sides = [outline.inputs] if outline.shares_tokens else [outline.inputs, outline.teacher_inputs]
+    lengths = [side["train"].lengths.mean() for side in sides]
+    tokens = int(sum(all_examples * (length * TOKEN + OFFSET) for length in lengths))
     pretrained = costs.encoder_weights if pretrains(config, outline) else 0
     own = predictions + students * costs.student_weights
     if shares_teacher:

@@ -26,6 +26,7 @@ from harness.data.splits import TaskData
 from harness.data.tokens import EncodedSplit
 from harness.method import Method, View
 from harness.models.student import classifier_config
+from harness.models.student_shape import student_shape
 from harness.models.teacher_outputs import OUTPUT_BATCH, output_batches
 from harness.registry.instantiate import shapes_of
 from harness.registry.space import any_setting, space_of
@@ -84,7 +85,7 @@ def plan_steps(
     method with a live teacher has a count of its own. With `shares_teacher` the phases before the
     students are another plan's, and take no time.
     """
-    inputs = outline.inputs["train"]
+    inputs = outline.teacher_inputs["train"]
     shape = classifier_config(outline.origin.folder, data.task)
     weights = on_meta(shape).state_dict()
     held = psutil.Process().memory_info().rss + rates.start_bytes
@@ -115,7 +116,7 @@ def plan_steps(
     if not shares_teacher:
         output_training = replace(config.training, batch_size=OUTPUT_BATCH)
         step = CountedStep(shape, output_training)
-        output_seconds = _outputs(step, outline.student_inputs, arithmetic, rates)
+        output_seconds = _outputs(step, outline.output_inputs, arithmetic, rates)
     pretraining = 0.0
     if pretrains(config, outline) and not shares_teacher:
         pretraining = pretraining_seconds(data.task.name, arithmetic)
@@ -137,7 +138,8 @@ def plan_steps(
 
 def pretrains(config: StudyConfig, outline: TaskOutline) -> bool:
     """Whether a study pre-trains the demo's encoder, for its teacher or for its students' start."""
-    starts_there = not outline.origin.from_outside or outline.own_start is not None
+    copies_it = outline.own_start is not None and config.student.checkpoint is None
+    starts_there = not outline.origin.from_outside or copies_it
     return config.teacher.pretrained == "demo" and starts_there
 
 
@@ -154,7 +156,7 @@ class _Students:
         workers: int,
     ) -> None:
         folder = outline.own_start or outline.origin.folder
-        shape = classifier_config(folder, data.task, config.student.layers)
+        shape = student_shape(classifier_config(folder, data.task), config.student)
         self.config, self.arithmetic, self.rates, self.workers = config, arithmetic, rates, workers
         self.inputs = outline.student_inputs
         teacher = classifier_config(outline.origin.folder, data.task)

@@ -13,6 +13,7 @@ from rich.table import Table
 from harness.analysis.axes import axis_names
 from harness.analysis.compare import AblationResult, Comparison, collapses
 from harness.axis_names import short_names, value_text
+from harness.cli.compression_table import compression_table
 from harness.runtime.output import AnswerConsole
 
 
@@ -62,6 +63,8 @@ def show(result: AblationResult, as_json: bool) -> None:
     console.print(table)
     if result.along_axes:
         console.print(_along_table(result))
+    if result.manifest.compression:
+        console.print(compression_table(result.manifest))
     for comparison in result.comparisons:
         console.print(comparison.verdict.sentence, markup=False, highlight=False)
     for text in (*result.gaps, *collapses(result)):
@@ -128,6 +131,10 @@ def summary(result: AblationResult, path: Path, seconds: float) -> dict[str, Any
         ],
         "comparisons": [_names(result, c.task) | _comparison(c) for c in result.comparisons],
         **_along(result),
+        "compression": [
+            _names(result, task) | sizes.plain()
+            for task, sizes in result.manifest.compression.items()
+        ],
         "missing": list(result.gaps),
         "collapsed": collapses(result),
         "refused": dict(result.manifest.refused),

@@ -27,6 +27,7 @@ from harness.experiment.pool_runs import PoolRuns
 from harness.experiment.report_runs import ReportRuns
 from harness.experiment.scheduler import Scheduler
 from harness.experiment.search_runs import SearchRuns
+from harness.experiment.speeds import with_earlier_timings
 from harness.experiment.studies import Study, label_of, studies_of
 from harness.method import Method
 from harness.registry.discovery import chosen_methods
@@ -210,9 +211,16 @@ class Ablation:
             command=self.command,
             repeat=self.repeat,
         )
+        manifest = with_earlier_timings(self.ledger, manifest)
         self.write_texts(design)
         self.ledger.write_ablation(manifest)
         self.manifest.set_result(manifest)
+
+    @property
+    def prepared(self) -> dict[str, PreparedTask]:
+        """The tasks that are not left out, by their names in the manifest."""
+        tasks = self.design.result().tasks
+        return {task_in_cell(task, self.cell): prepared for task, prepared in tasks.items()}
 
     def write_texts(self, design: Design) -> None:
         """Write the texts of the reported splits."""

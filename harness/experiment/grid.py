@@ -23,11 +23,13 @@ from harness.experiment.manifest import (
     students_in_words,
 )
 from harness.experiment.scheduler import Scheduler
+from harness.experiment.speeds import with_earlier_timings
 from harness.grid import Cell, axis_values
 from harness.registry.discovery import chosen_methods
 from harness.registry.space import check_names, space_of
 from harness.storage.ledger import Ledger
 from harness.storage.manifest import AxisContrast, CellFacts, Contrast, Grid, Manifest, Place
+from harness.workers.prepared_task import PreparedTask
 
 
 def check_cells(cells: Sequence[Cell], tasks: Mapping[str, TaskData]) -> None:
@@ -73,6 +75,8 @@ class GridAblation:
         self.command = command
         self.refusals = dict(refusals)
         self.name = ""
+        self.prepared: dict[str, PreparedTask] = {}
+        """The tasks that are not left out, by their names in the manifest, once it is written."""
 
     def flow(
         self,
@@ -96,8 +100,9 @@ class GridAblation:
                     scheduler.start(cell_flows[task])
         for part in parts:
             yield WaitRequest(part.ablation.design)
-        manifest = self._manifest(parts)
+        manifest = with_earlier_timings(self.ledger, self._manifest(parts))
         for part in parts:
+            self.prepared |= part.ablation.prepared
             part.ablation.write_texts(part.design)
         self.ledger.write_ablation(manifest)
         for part in parts:
@@ -190,6 +195,11 @@ def joint_grid(
             for subject, (_, task, manifest) in _in_order(parts, studies)
         },
         studies=studies,
+        compression={
+            subject: manifest.compression[task]
+            for subject, (_, task, manifest) in _in_order(parts, studies)
+            if task in manifest.compression
+        },
         family=family,
         random_trials=min(manifest.random_trials for manifest in manifests),
         seed_requests=requests,

@@ -15,6 +15,7 @@ from harness.loss_stages import CONSTANT, in_words
 from harness.registry.cards import card
 from harness.registry.discovery import chosen_methods, registry
 from harness.runtime.provenance import provenance
+from harness.storage.compression import Compression
 from harness.storage.database import masked_url
 from harness.storage.fingerprint import fingerprint
 from harness.storage.ledger import Ledger
@@ -48,6 +49,7 @@ def identity_of(config: StudyConfig, repeat: int | None) -> dict[str, Any]:
     identity = {k: v for k, v in json_values(config).items() if k in IDENTITY}
     for group, counts in COUNTS.items():
         identity[group] = {k: v for k, v in identity[group].items() if k not in counts}
+    identity["student"].pop("checkpoint", None)  # the fingerprint of a run has its content
     if not identity["search"]["rungs"]:
         del identity["search"]["rungs"]
     if config.training.stages == CONSTANT:
@@ -125,6 +127,7 @@ def ablation_manifest(
         teachers={task: prepared.outcome.teacher for task, prepared in tasks.items()},
         methods={method.name: card(method) for method in chosen_methods(config)},
         studies=studies,
+        compression=_compression(tasks),
         family=tuple(family),
         random_trials=config.search.random_trials,
         search_seeds=tuple(search_seeds(config.search.seeds, repeat or 0)),
@@ -139,12 +142,20 @@ def ablation_manifest(
 
 
 def students_in_words(config: StudyConfig) -> str:
-    """The students' depth and initial weights, in words."""
-    start = "drawn at random"
-    if config.student.init != "random":
-        models = {"finetuned": "fine-tuned teacher", "pretrained": "pre-trained encoder"}
-        start = f"{config.student.init} layers of the {models[config.student.origin]}"
-    words = f"{config.student.layers}-layer students ({start})"
+    """The students' shape, initial weights and stages, in words."""
+    student = config.student
+    models = {"finetuned": "the fine-tuned teacher", "pretrained": "the pre-trained encoder"}
+    model = student.checkpoint or models[student.origin]
+    depth = "students" if student.layers is None else f"{student.layers}-layer students"
+    layers = "all" if student.layers is None else student.init
+    start = f"{layers} layers of {model}"
+    if student.init == "random":
+        start = "drawn at random"
+        if student.checkpoint is not None:
+            start += f" in the shape of {student.checkpoint}"
+    sizes = ("width", "heads", "intermediate")
+    texts = [f"{key} {size}" for key in sizes if (size := getattr(student, key)) is not None]
+    words = f"{depth} ({', '.join([start, *texts])})"
     stages = in_words(config.training.stages)
     return f"{words}, {stages}" if stages else words
 
@@ -225,6 +236,15 @@ def _designs(ledger: Ledger, studies: Studies) -> set[str]:
             others = {key: value for key, value in search.items() if key != "criterion"}
             designs.add(fingerprint([identity, others]))
     return designs
+
+
+def _compression(tasks: Mapping[str, PreparedTask]) -> dict[str, Compression]:
+    """The sizes of teachers and students by task, as each worker has counted them."""
+    return {
+        task: prepared.outcome.compression
+        for task, prepared in tasks.items()
+        if prepared.outcome.compression is not None
+    }
 
 
 def _task_facts(prepared: PreparedTask) -> TaskFacts:

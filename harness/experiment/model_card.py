@@ -20,6 +20,7 @@ from harness.data.tasks import Task
 from harness.experiment.banners import study_banners, task_banners
 from harness.metric_table import METRICS
 from harness.models.student import output_names
+from harness.storage.compression import Compression
 from harness.storage.record import Record
 from harness.training.run import Run
 from harness.workers.prepared_task import PreparedTask
@@ -108,9 +109,8 @@ def _base_model(config: StudyConfig, task: Task) -> str | None:
     """The hub's id of the encoder that the student starts from; None for an encoder outside the hub."""
     if config.student.init == "random":
         return None
-    name = config.teacher.pretrained
-    if config.teacher.checkpoint is not None and config.student.origin == "finetuned":
-        name = config.teacher.checkpoint
+    outside = config.teacher.checkpoint if config.student.origin == "finetuned" else None
+    name = config.student.checkpoint or outside or config.teacher.pretrained
     name = name.replace("{task}", task.name)
     if name == "minilm":
         return MINILM
@@ -134,6 +134,9 @@ def _sections(
     yield SELECTION_NOTES[config.protocol.unit]
     yield "## Use"
     yield _use(prepared)
+    if prepared.outcome.compression is not None:
+        yield "## Size"
+        yield _size(prepared.outcome.compression)
     yield "## Data"
     yield _data(prepared, source)
     yield "## Teacher"
@@ -143,7 +146,7 @@ def _sections(
         {
             "setting": dict(run.setting),
             "seed": run.seed,
-            "student": asdict(config.student),
+            "student": run.inputs.plain()["student"],
             "pooling": config.pooling,
             "training": asdict(run.inputs.training),
             "search": {"weights": config.search.weights},
@@ -162,9 +165,24 @@ def _summary(run: Run, prepared: PreparedTask) -> str:
         training = f"distilled from a teacher of {prepared.outcome.teacher.layers}"
     paper = "" if method.paper == "-" else f" ({_text(method.paper)})"
     return (
-        f"An encoder of {prepared.config.student.layers} layers for {title}, {training}, by the method "
+        f"An encoder of {_shape(prepared)} for {title}, {training}, by the method "
         f"{_code(method.name)}: {_text(method.summary)}{paper}."
     )
+
+
+def _shape(prepared: PreparedTask) -> str:
+    """The depth of students, and what else they do not have from their teacher."""
+    student, encoder = prepared.config.student, prepared.outcome.student_encoder
+    if not student.has_own_shape:
+        return f"{student.layers or encoder.num_hidden_layers} layers"
+    width, heads = encoder.hidden_size, encoder.num_attention_heads
+    sizes = f"{encoder.num_hidden_layers} layers of width {width} with {heads} attention heads"
+    if student.checkpoint is None:
+        return sizes
+    start = "in the shape of" if student.init == "random" else "that starts from"
+    checkpoint = student.checkpoint.replace("{task}", prepared.task.name)
+    name = Path(checkpoint).name if Path(checkpoint).is_dir() else checkpoint
+    return f"{sizes}, {start} {_code(name)},"
 
 
 def _scores(record: Record) -> str:
@@ -197,6 +215,21 @@ outputs = student(**inputs).logits[0]
 
 Where there is a `method.safetensors`, it holds what the method learned beside the student; nothing above
 needs it."""
+
+
+def _size(compression: Compression) -> str:
+    """The sizes of teacher and student. A card has no speeds, which are those of a machine."""
+    lines = [
+        "| model | parameters | without embeddings | MiB of weights in fp32 | MFLOPs for one example |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, size, _ in compression.models:
+        mebibytes, mega = size.weight_bytes / 2**20, size.flops / 1e6
+        lines.append(
+            f"| {name} | {size.parameters:,} | {size.body_parameters:,} | {mebibytes:.1f} | "
+            f"{mega:,.1f} ({size.length} tokens) |"
+        )
+    return "\n".join(lines)
 
 
 def _data(prepared: PreparedTask, source: DataSource) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from importlib.metadata import version
 from operator import attrgetter
@@ -22,6 +23,18 @@ from harness.storage.folders import MANIFEST, build_once
 
 IDENTITY_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 """Weights (whole or in shards), configuration, tokenizer and vocabulary."""
+IDLE_OPTIONS = {
+    *(
+        "name_or_path",
+        "model_max_length",
+        "vocab_file",
+        "merges_file",
+        "spm_file",
+        "tokenizer_file",
+    ),
+    *("tokenizer_class", "backend", "files_loaded", "is_local", "local_files_only"),
+}
+"""Options of a tokenizer that change no token."""
 
 
 def locate(name: str, task: str, cache: Path, *, outline: bool = False) -> Path:
@@ -125,6 +138,40 @@ def tokenizer_of(folder: Path) -> Any:
     if tokenizer.pad_token_id is None:
         raise TeacherError(f"{folder}: its tokenizer has no padding token")
     return tokenizer
+
+
+def have_same_tokens(one: Path, other: Path) -> bool:
+    """Whether the tokenizers of two checkpoints make the same tokens of every text.
+
+    Tokenizers in Rust are compared with all their parts. Of others the vocabularies, special tokens and
+    options are compared.
+
+    Raises:
+        TeacherError: a tokenizer cannot be used.
+    """
+    if one == other:
+        return True
+    return _tokenizer_parts(tokenizer_of(one)) == _tokenizer_parts(tokenizer_of(other))
+
+
+def _tokenizer_parts(tokenizer: Any) -> list[Any]:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    options = {k: str(v) for k, v in tokenizer.init_kwargs.items() if k not in IDLE_OPTIONS}
+    parts = options if backend is None else _rust_parts(backend)
+    return [
+        tokenizer.get_vocab(),
+        tokenizer.special_tokens_map,
+        tokenizer.padding_side,
+        tokenizer.truncation_side,
+        type(tokenizer).__name__ if backend is None else "",
+        parts,
+    ]
+
+
+def _rust_parts(backend: Any) -> dict[str, Any]:
+    """The parts of a tokenizer in Rust. Padding and truncation are options of each call."""
+    parts: dict[str, Any] = json.loads(backend.to_str())
+    return {k: v for k, v in parts.items() if k not in ("version", "padding", "truncation")}
 
 
 def check_fits(folder: Path, inputs: Iterable[EncodedSplit], max_length: int) -> None:

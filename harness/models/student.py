@@ -21,12 +21,12 @@ from transformers import (
 
 from harness.config import StudentConfig
 from harness.data.tasks import Task
-from harness.errors import MethodError, TeacherError, first_line
+from harness.errors import TeacherError, first_line
 from harness.method import Method
-from harness.method.layer_maps import skip_map
 from harness.models.attention import ATTENTION
 from harness.models.checkpoints import read_config
-from harness.models.families import family_of, set_depth
+from harness.models.families import family_of
+from harness.models.student_shape import copied_layers, student_shape
 from harness.runtime.randomness import generator, global_seed
 
 TOKENIZER_FILES = (
@@ -68,61 +68,35 @@ def describe_outputs(config: PretrainedConfig, task: Task) -> None:
             delattr(config, name)
 
 
-def classifier_config(folder: Path, task: Task, layers: int | None = None) -> PretrainedConfig:
-    """A checkpoint's configuration in fp32 with the task's outputs and, if given, another depth.
-
-    Raises:
-        MethodError: the checkpoint has fewer layers.
-    """
+def classifier_config(folder: Path, task: Task) -> PretrainedConfig:
+    """A checkpoint's configuration in fp32 with the task's outputs."""
     config = read_config(folder, dtype=torch.float32)
     describe_outputs(config, task)
-    if layers is not None:
-        _check_depth(layers, config)
-        set_depth(config, range(layers))
     return config
 
 
-def _check_depth(layers: int, start: PretrainedConfig) -> None:
-    depth = int(start.num_hidden_layers)
-    if layers > depth:
-        raise MethodError(f"--student-layers {layers}: the teacher has {depth}")
-
-
-def copied_layers(init: str, student_layers: int, teacher_layers: int) -> list[int]:
-    """0-based teacher layers copied into student layers 1..m; `skip` rounds j·n/m half up.
-
-    With `random` no weights are copied; the layers are those of `first`.
-    """
-    if init != "skip":
-        return list(range(student_layers))
-    return [layer - 1 for layer in skip_map(student_layers, teacher_layers)]
-
-
 class Blueprint:
-    """The initial weights of students of one depth, which start from the model `start`.
+    """The initial weights of students of one shape, which start from the model `start`.
 
     Students copy embeddings, layers and pooler from the model; with `init=random` a student's seed
     draws these parts. The seed always draws the head. With `mean_score`, for a regression, the head's
     output begins at the mean training score.
 
     Raises:
-        MethodError: the students would be deeper than the model.
+        MethodError: the students would be deeper than the model, or their sizes do not fit.
     """
 
     def __init__(
         self, start: PreTrainedModel, config: StudentConfig, mean_score: float | None = None
     ) -> None:
-        _check_depth(config.layers, start.config)
-        self.config = copy.deepcopy(start.config)
-        depth = int(start.config.num_hidden_layers)
-        layers = copied_layers(config.init, config.layers, depth)
-        set_depth(self.config, layers)
+        self.config = student_shape(start.config, config)
+        depths = int(self.config.num_hidden_layers), int(start.config.num_hidden_layers)
         self.mean_score = mean_score
         self.starts_at_random = config.init == "random"
         with global_seed("weights that are replaced"):
             self.skeleton = new_classifier(self.config)
         if not self.starts_at_random:
-            _copy(start, self.skeleton, layers)
+            _copy(start, self.skeleton, copied_layers(config.init, *depths))
         self.skeleton_weights = dict(self.skeleton.state_dict())
 
     def weights(self, seed: int) -> dict[str, Tensor]:

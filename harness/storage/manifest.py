@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.config import StudyConfig
 from harness.runtime.provenance import Provenance
+from harness.storage.compression import Compression
 
 _EXACT_KEYS = ConfigDict(extra="forbid")
 
@@ -222,6 +223,10 @@ class Manifest:
     """The parts that each repeat draws anew, in words."""
     grid: Grid | None = Field(default=None, exclude_if=lambda grid: grid is None)
     """The axes and cells; None, and not in the JSON, without axes."""
+    compression: Mapping[str, Compression] = Field(
+        default_factory=dict, exclude_if=lambda sizes: not sizes
+    )
+    """Sizes of teacher and students by task; empty in ledgers of earlier versions."""
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -12,18 +13,16 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from harness.config import StudyConfig
 from harness.data.batches import LengthSchedule
-from harness.data.facts import fact_warnings, refuse_unknown, split_facts, token_shares
 from harness.data.splits import TaskData
 from harness.data.tasks import Task
-from harness.data.tokens import EncodedSplit, encoded_split
+from harness.data.tokens import EncodedSplit
 from harness.errors import TeacherError, first_line
 from harness.method import Pooling, Shapes
 from harness.models.checkpoints import (
-    check_fits,
     checkpoint_fingerprint,
+    have_same_tokens,
     locate,
     read_config,
-    tokenizer_fingerprint,
     tokenizer_of,
 )
 from harness.models.teacher_outputs import OUTPUT_BATCH, TeacherOutputs, teacher_outputs
@@ -39,6 +38,7 @@ from harness.storage.manifest import SplitFacts, TeacherFacts
 from harness.training.judgement import accepted_teacher
 from harness.training.label_weights import student_labels
 from harness.training.loop import RESULTS_VERSION
+from harness.training.side_inputs import side_inputs
 from harness.training.teacher import (
     Origin,
     Teacher,
@@ -47,8 +47,6 @@ from harness.training.teacher import (
     pretrained_classifier,
 )
 
-TOKENS_VERSION = 2
-"""The version of the folders of tokens. Another version tokenises anew."""
 LEAST_VARIANCE = 0.01
 """Share of a layer's energy that varies between examples. A warning comes below this share."""
 
@@ -57,10 +55,12 @@ LEAST_VARIANCE = 0.01
 class Materials:
     """One task, ready to train on.
 
-    `inputs` and the teacher's `outputs`, by pooling, are by split. `labels` (examples,) are those of the
-    training split, on the device. With unlabelled texts the inputs, outputs and labels of the training
-    split go on with theirs; `label_weights` (examples,) are 0 there. Students copy their layers from the
-    model `start`. `splits` are facts of the splits. `folders` are the sealed folders that hold all this.
+    The students' `inputs`, `teacher_inputs` and the teacher's `outputs`, by pooling, are by split.
+    `shares_tokens` says that both inputs are the same. The students' tokenizer lies in the folder
+    `tokenizer`. `labels` (examples,) are those of the training split, on the device. With unlabelled
+    texts the inputs, outputs and labels of the training split go on with theirs; `label_weights`
+    (examples,) are 0 there. Students copy their layers from the model `start`. `splits` are facts of the
+    splits. `folders` are the sealed folders that hold all this.
     """
 
     data: TaskData
@@ -73,11 +73,14 @@ class Materials:
     start_fingerprint: str
     arithmetic: Arithmetic
     splits: dict[str, SplitFacts]
+    tokenizer: Path
+    teacher_inputs: dict[str, EncodedSplit]
+    shares_tokens: bool
     folders: tuple[Path, ...] = ()
     label_weights: Tensor | None = None
 
     def shapes(self, study: StudyConfig) -> Shapes:
-        """Shapes for the study's students, as wide as the model that they start from."""
+        """Shapes for the study's students, which start from the model `start`."""
         return shapes_of(
             self.teacher.model.config, self.start.config, self.data.task.outputs, study
         )
@@ -88,19 +91,30 @@ class TaskOutline:
     """One task before its teacher is made: encoders that fit the task, and the task's tokens by split.
 
     Students start from the encoder in `own_start`, or from the teacher where `own_start` is None.
-    `splits` are facts of the tokenised splits.
+    `inputs` are the students' tokens, and `teacher_inputs` the teacher's: the same object where both
+    have one tokenizer. `splits` are facts of the students' tokens.
     """
 
     origin: Origin
     own_start: Path | None
     inputs: dict[str, EncodedSplit]
+    teacher_inputs: dict[str, EncodedSplit]
     splits: dict[str, SplitFacts]
 
     @property
     def student_inputs(self) -> EncodedSplit:
-        """The tokens of the training split, and after them those of unlabelled texts."""
-        train = self.inputs["train"]
-        return train.followed_by(self.inputs["transfer"]) if "transfer" in self.inputs else train
+        """The students' tokens of the training split, and after them those of unlabelled texts."""
+        return _joined(self.inputs)["train"]
+
+    @property
+    def output_inputs(self) -> EncodedSplit:
+        """The teacher's tokens of the same texts."""
+        return _joined(self.teacher_inputs)["train"]
+
+    @property
+    def shares_tokens(self) -> bool:
+        """Whether students and teacher read the same tokens."""
+        return self.inputs is self.teacher_inputs
 
     @property
     def teacher_encoder(self) -> PretrainedConfig:
@@ -132,27 +146,15 @@ def outline_task(
     """
     origin = find_origin(config, data, arithmetic.name, cache, outline=not pretrain)
     own_start = find_own_start(config, data.task, origin.folder, cache, outline=not pretrain)
-    tokenizer = tokenizer_of(origin.folder)
-    max_length, name = config.training.max_length, data.task.name
-    identity = [TOKENS_VERSION, tokenizer_fingerprint(origin.folder), max_length]
-    inputs = {
-        split_name: encoded_split(
-            cache / "tokens" / fingerprint([*identity, split.sha256])[:32],
-            split,
-            tokenizer,
-            max_length,
-        )
-        for split_name, split in (data.splits | data.unlabelled | data.test).items()
-        if splits is None or split_name in splits
-    }
-    for folder in {origin.folder, own_start or origin.folder}:
-        check_fits(folder, inputs.values(), max_length)
-    facts = split_facts(data, inputs)
-    say(f"{name}: {token_shares(facts, max_length)}")
-    for sentence in fact_warnings(name, facts, config.checks, max_length):
-        say(f"warning: {sentence}")
-    refuse_unknown(name, origin.folder, facts, config.checks)
-    return TaskOutline(origin, own_start, inputs, facts)
+    start = own_start or origin.folder
+    by_side = partial(side_inputs, config, data, cache, splits)
+    shares_tokens = config.student.checkpoint is None or have_same_tokens(origin.folder, start)
+    if shares_tokens:
+        inputs, facts = by_side(origin.folder, {origin.folder, start})
+        return TaskOutline(origin, own_start, inputs, inputs, facts)
+    teacher_inputs, _ = by_side(origin.folder, {origin.folder}, side="teacher, ")
+    inputs, facts = by_side(start, {start}, side="students, ")
+    return TaskOutline(origin, own_start, inputs, teacher_inputs, facts)
 
 
 def prepare(
@@ -186,7 +188,7 @@ def _make(
     config: StudyConfig, data: TaskData, arithmetic: Arithmetic, runs_folder: Path
 ) -> Materials:
     outline = outline_task(config, data, arithmetic, runs_folder / "cache")
-    inputs = outline.inputs
+    inputs = outline.teacher_inputs
 
     def make(study: StudyConfig) -> tuple[Origin, Teacher]:
         origin = outline.origin
@@ -199,9 +201,10 @@ def _make(
             )
 
     teacher, scores = accepted_teacher(config, data, inputs, arithmetic, make)
-    inputs = {**inputs, "train": outline.student_inputs}
+    teacher_inputs = _joined(inputs)
+    student_inputs = teacher_inputs if outline.shares_tokens else _joined(outline.inputs)
     labels, weights = student_labels(data)
-    outputs = _outputs(config, data, inputs, teacher, arithmetic, runs_folder)
+    outputs = _outputs(config, data, teacher_inputs, teacher, arithmetic, runs_folder)
     shares = outputs["train"][config.pooling].variance_shares()
     facts = replace(scores, variance_shares=tuple(shares))
     _warn_of_constants(facts, config.pooling)
@@ -210,9 +213,10 @@ def _make(
         model = pretrained_classifier(outline.own_start, data.task, 0)
         start = model.to(arithmetic.device).eval()
         start_fingerprint = checkpoint_fingerprint(outline.own_start)
+    own_checkpoint = None if config.student.checkpoint is None else outline.own_start
     return Materials(
         data=data,
-        inputs=inputs,
+        inputs=student_inputs,
         labels=labels.to(arithmetic.device),
         label_weights=None if weights is None else weights.to(arithmetic.device),
         teacher=teacher,
@@ -222,7 +226,17 @@ def _make(
         start_fingerprint=start_fingerprint,
         arithmetic=arithmetic,
         splits=outline.splits,
+        tokenizer=own_checkpoint or teacher.folder,
+        teacher_inputs=teacher_inputs,
+        shares_tokens=outline.shares_tokens,
     )
+
+
+def _joined(inputs: dict[str, EncodedSplit]) -> dict[str, EncodedSplit]:
+    """Tokens by split, of which those of the training split go on with those of unlabelled texts."""
+    if "transfer" not in inputs:
+        return inputs
+    return {**inputs, "train": inputs["train"].followed_by(inputs["transfer"])}
 
 
 def find_own_start(
@@ -235,6 +249,8 @@ def find_own_start(
     Raises:
         TeacherError: students would read the teacher's token ids as other words.
     """
+    if config.student.checkpoint is not None:
+        return locate(config.student.checkpoint, task.name, cache, outline=outline)
     if config.student.origin == "finetuned" or config.student.init == "random":
         return None
     start = locate(config.teacher.pretrained, task.name, cache, outline=outline)

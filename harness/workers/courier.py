@@ -176,7 +176,8 @@ def task_files(config: StudyConfig, task: str) -> list[Path]:
         folder = Path(config.source.folder) / layout.path
         names = [layout.train, *described.evaluation.values(), *described.test.values()]
         files += [folder / name for name in names]
-    for checkpoint in (config.teacher.checkpoint, config.teacher.pretrained):
+    student = config.student.checkpoint
+    for checkpoint in (config.teacher.checkpoint, config.teacher.pretrained, student):
         folder = Path((checkpoint or "").replace("{task}", task))
         if folder.is_absolute():
             files += sorted({file for pattern in IDENTITY_FILES for file in folder.glob(pattern)})

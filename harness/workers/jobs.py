@@ -163,6 +163,6 @@ def _keeper(trainer: Trainer) -> Keep:
         model = build_classifier(trainer.blueprint.config, weights)
         folder = students_folder(Path(trainer.config.out), run.study)
         with replacement(folder / student_name(run.fingerprint)) as new_folder:
-            save_student(model, method, trainer.materials.teacher.folder, new_folder)
+            save_student(model, method, trainer.materials.tokenizer, new_folder)
 
     return keep

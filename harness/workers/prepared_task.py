@@ -8,7 +8,7 @@ from typing import Literal
 
 from transformers import PretrainedConfig
 
-from harness.config import Precision, StudyConfig
+from harness.config import Precision, StudentConfig, StudyConfig
 from harness.data.splits import TaskData
 from harness.data.tasks import Task
 from harness.method import Method, Shapes, Value
@@ -17,6 +17,7 @@ from harness.pooling_table import pooling_row
 from harness.registry.instantiate import check_method
 from harness.registry.label_readers import refuse_label_reader
 from harness.registry.source import function_source, method_source
+from harness.storage.compression import Compression
 from harness.storage.manifest import SplitFacts, TeacherFacts
 from harness.storage.record import CustomTask, HalvingRound, Role, RunInputs, SplitHash
 from harness.training.loop import RESULTS_VERSION
@@ -45,6 +46,10 @@ class TaskOutcome:
     """Facts of the splits by name."""
     folders: tuple[str, ...] = ()
     """The task's sealed folders, relative to `--out`."""
+    shares_tokens: bool = True
+    """Whether students and teacher read the same tokens."""
+    compression: Compression | None = None
+    """The sizes of teacher and students; None where nobody has counted them."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +68,24 @@ class PreparedTask:
         """The task."""
         return self.data.task
 
+    @property
+    def student(self) -> StudentConfig:
+        """The students' configuration, with the fingerprint of a checkpoint in place of its name."""
+        student = self.config.student
+        if student.checkpoint is None:
+            return student
+        return replace(student, checkpoint=self.outcome.start_fingerprint)
+
     def check(self, method: type[Method], setting: Mapping[str, Value]) -> None:
-        """Check that a method can be used with this teacher and depth. Raises `MethodError`.
+        """Check that a method can be used with this teacher and these students. Raises `MethodError`.
 
         `setting` holds the hyper-parameters that the space fixes.
         """
         if self.data.transfer is not None:
             refuse_label_reader(method)
         encoders = (self.outcome.student_encoder, self.outcome.teacher_encoder)
-        check_method(method, self.outcome.shapes, encoders, setting)
+        outcome = self.outcome
+        check_method(method, outcome.shapes, encoders, setting, outcome.shares_tokens)
 
     def run(
         self,
@@ -101,7 +115,7 @@ class PreparedTask:
             seed=seed,
             role=role,
             teacher=outcome.teacher.fingerprint,
-            student=config.student,
+            student=self.student,
             start=outcome.start_fingerprint,
             pooling=config.pooling,
             pooling_source=function_source(pooling_row(method.view(config.pooling).pooling).pool),

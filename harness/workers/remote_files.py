@@ -64,7 +64,7 @@ class RemoteFiles:
 
     def relocated(self, config: StudyConfig) -> StudyConfig:
         """The driver's configuration, with the worker's folders."""
-        source, teacher = config.source, config.teacher
+        source, teacher, student = config.source, config.teacher, config.student
         return replace(
             config,
             out=str(self.place(config.out)),
@@ -74,6 +74,9 @@ class RemoteFiles:
                 teacher,
                 checkpoint=teacher.checkpoint and self._moved(teacher.checkpoint),
                 pretrained=self._moved(teacher.pretrained),
+            ),
+            student=replace(
+                student, checkpoint=student.checkpoint and self._moved(student.checkpoint)
             ),
         )
 

@@ -13,10 +13,12 @@ from harness.errors import MethodError
 from harness.evaluation.inspection import InspectionRecorder, Inspector
 from harness.evaluation.scoring import Evaluation
 from harness.method import Method, Pooling, View
+from harness.models.size import model_size
 from harness.models.student import Blueprint
 from harness.models.teacher_outputs import TeacherOutputs
 from harness.registry.construction import make_method
 from harness.runtime.failures import RunFailed, convert_failures
+from harness.storage.compression import Compression
 from harness.storage.record import Result
 from harness.training.halving import Halving
 from harness.training.loop import train_population
@@ -75,7 +77,22 @@ class Trainer:
             steps=schedule.steps_per_epoch * config.training.epochs,
             splits=materials.splits,
             folders=tuple(str(folder.relative_to(config.out)) for folder in materials.folders),
+            shares_tokens=materials.shares_tokens,
+            compression=self._compression(),
         )
+
+    def _compression(self) -> Compression:
+        """The sizes of teacher and students, at the mean lengths of the split that decides."""
+        materials = self.materials
+        split = next(iter(materials.data.evaluation))
+        teacher, student = (
+            model_size(model, round(float(inputs[split].lengths.mean())))
+            for model, inputs in (
+                (materials.teacher.model, materials.teacher_inputs),
+                (self.blueprint.skeleton, materials.inputs),
+            )
+        )
+        return Compression(teacher, student)
 
     def recipe(self, view: View) -> Recipe:
         """The recipe of runs whose methods have that view."""

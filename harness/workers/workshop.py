@@ -91,7 +91,8 @@ def teacher_key(config: StudyConfig, task: str) -> str:
 def materials_key(config: StudyConfig, task: str) -> str:
     """The key of all materials of a task: of its teacher, and of what students start from."""
     student = config.student
-    start = None if student.init == "random" else student.origin
+    copied = None if student.init == "random" else student.origin
+    start = copied if student.checkpoint is None else ["checkpoint", student.checkpoint]
     return canonical([teacher_key(config, task), start, config.pooling])
 
 
@@ -103,7 +104,7 @@ def portable(config: StudyConfig) -> StudyConfig:
 def with_absolute_folders(config: StudyConfig) -> StudyConfig:
     """The configuration with absolute paths instead of those relative to the working directory."""
     folder, checkpoint = config.source.folder, config.teacher.checkpoint
-    file = config.transfer.file
+    file, student = config.transfer.file, config.student.checkpoint
     return replace(
         config,
         out=str(Path(config.out).absolute()),
@@ -114,6 +115,9 @@ def with_absolute_folders(config: StudyConfig) -> StudyConfig:
             config.teacher,
             checkpoint=checkpoint and _absolute_path(checkpoint, config.tasks),
             pretrained=_absolute_path(config.teacher.pretrained, config.tasks),
+        ),
+        student=replace(
+            config.student, checkpoint=student and _absolute_path(student, config.tasks)
         ),
     )
 

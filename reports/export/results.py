@@ -41,9 +41,12 @@ def results_table(evidence: Evidence) -> pd.DataFrame:
     middle_columns = sorted(
         {name for row in rows for name in row if name not in (*LEADING_COLUMNS, *TRAILING_COLUMNS)}
     )
-    # Axes, then metrics, then settings, each by name.
+    # Axes, then metrics, then settings, then the sizes of models, each by name.
     middle_columns.sort(
-        key=lambda name: (not name.startswith("axis."), name.startswith("setting."))
+        key=lambda name: (
+            [name.startswith(group) for group in ("model.", "setting.")]
+            + [not name.startswith("axis.")]
+        )
     )
     return pd.DataFrame(
         rows, columns=pd.Index([*LEADING_COLUMNS, *middle_columns, *TRAILING_COLUMNS]), dtype=object
@@ -67,6 +70,17 @@ def _place(manifest: Manifest, task: str) -> dict[str, Any]:
     values = manifest.grid.values_of(task)
     axes = {f"axis.{key}": _axis_value(value) for key, value in values.items()}
     return {"task": manifest.grid.places[task].task, **axes}
+
+
+def _compression(manifest: Manifest, task: str) -> dict[str, Any]:
+    """The sizes and speeds of teacher and student, with columns `model.STUDENT_OR_TEACHER_NAME`."""
+    if task not in manifest.compression:
+        return {}
+    columns: dict[str, Any] = {}
+    for name, value in manifest.compression[task].plain().items():
+        parts = value if isinstance(value, dict) else {"": value}
+        columns |= {f"model.{name}_{part}".rstrip("_"): number for part, number in parts.items()}
+    return columns
 
 
 def _axis_value(value: Any) -> Any:
@@ -101,6 +115,7 @@ def _row(manifest: Manifest, result: MethodResult, run: StudyRun) -> dict[str, A
         "metric": result.metric,
         "score": record.metrics.get(result.metric),
         **metrics,
+        **_compression(manifest, result.task),
         **{f"setting.{name}": value for name, value in inputs.setting.items()},
         "seconds": record.seconds,
         "examples_per_second": record.examples_per_second,

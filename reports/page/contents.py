@@ -17,6 +17,7 @@ CONTENTS = (
     "examples",
     "disagreements",
     "across",
+    "compression",
     "search",
     "tuning",
     "losses",

@@ -23,9 +23,9 @@ from harness.models.reference import ReferenceClassifier, layers_of
 from harness.models.student import (
     Blueprint,
     build_classifier,
-    copied_layers,
     new_classifier,
 )
+from harness.models.student_shape import copied_layers
 from harness.pooling_table import POOLINGS
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import DropoutKey

@@ -13,10 +13,10 @@ from harness.method import Shapes
 from harness.models.student import (
     Blueprint,
     build_classifier,
-    copied_layers,
     load_classifier,
     save_student,
 )
+from harness.models.student_shape import copied_layers
 from harness.registry.discovery import registry
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import generator
