@@ -7,8 +7,18 @@ if [[ -z $folder || ($action != start && $action != stop) ]]; then
     exit 2
 fi
 if [[ $action == stop ]]; then
+    pids=()
     for file in "$folder"/run/*.pid "$folder"/mrun/munged.pid; do
-        [[ -f $file ]] && kill "$(cat "$file")" || true
+        [[ -f $file ]] && pids+=("$(cat "$file")")
+    done
+    for pid in "${pids[@]}"; do
+        kill "$pid" 2>/dev/null || true
+    done
+    for pid in "${pids[@]}"; do # they write into the folder until they end
+        for ((tenths = 0; tenths < 300; tenths++)); do
+            kill -0 "$pid" 2>/dev/null || break
+            sleep 0.1
+        done
     done
     exit 0
 fi
