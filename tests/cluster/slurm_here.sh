@@ -7,18 +7,11 @@ if [[ -z $folder || ($action != start && $action != stop) ]]; then
     exit 2
 fi
 if [[ $action == stop ]]; then
-    pids=()
     for file in "$folder"/run/*.pid "$folder"/mrun/munged.pid; do
-        [[ -f $file ]] && pids+=("$(cat "$file")")
-    done
-    for pid in "${pids[@]}"; do
-        kill "$pid" 2>/dev/null || true
-    done
-    for pid in "${pids[@]}"; do # they write into the folder until they end
-        for ((tenths = 0; tenths < 300; tenths++)); do
-            kill -0 "$pid" 2>/dev/null || break
-            sleep 0.1
-        done
+        [[ -f $file ]] || continue
+        pid=$(cat "$file")
+        kill "$pid" || true
+        timeout 30 tail --pid="$pid" -f /dev/null # it writes into the folder until it ends
     done
     exit 0
 fi
