@@ -19,7 +19,7 @@ from benchmarks.made_up_results import (
 )
 from harness.analysis.selection import selection_metrics
 from harness.data.scores import label_loss
-from harness.data.sources import Split, TaskData
+from harness.data.splits import Split, TaskData
 from harness.data.tasks import Task
 from harness.registry.discovery import registry
 from harness.runtime.randomness import derive

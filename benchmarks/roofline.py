@@ -26,16 +26,13 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from benchmarks.gpu import EPOCHS, EXAMPLES
 from benchmarks.gpu_grid import PREDICTED_EXAMPLES, grid_members
 from benchmarks.workload import SHAPES, Workload, make_workload
 from harness.kernels.support import forbid_kernels, has_kernels
 from harness.models.teacher_outputs import TeacherOutputs
+from harness.runtime.operations import OperationCounter, moved_bytes, tensors_in
 from harness.training.population import Population
 
 MEMORY_RATE = 4.3e12
@@ -45,66 +42,15 @@ PRODUCT_RATE = 790e12
 
 
 @dataclass
-class Count:
-    """Bytes, operations of products, and modelled seconds, of one kind of operation."""
+class Counter(OperationCounter):
+    """Counts operations, and the seconds that the model gives them by name."""
 
-    calls: int = 0
-    moved: float = 0.0
-    operations: float = 0.0
-    seconds: float = 0.0
-
-
-@dataclass
-class Counter(TorchDispatchMode):
-    """Counts the operations of torch that compute something: views cost nothing."""
-
-    counts: dict[str, Count] = field(default_factory=lambda: defaultdict(Count))
-
-    def __post_init__(self) -> None:
-        super().__init__()
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def add(self, name: str, moved: float, operations: float = 0.0) -> None:
-        """Count an operation."""
-        count = self.counts[name]
-        count.calls += 1
-        count.moved += moved
-        count.operations += operations
-        count.seconds += max(moved / MEMORY_RATE, operations / PRODUCT_RATE)
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, arguments: Any = (), options: Any = None
-    ) -> Any:
-        """Run an operation of torch, and count it."""
-        result = function(*arguments, **(options or {}))
-        inputs = _tensors((arguments, options))
-        old = {tensor.untyped_storage().data_ptr() for tensor in inputs}
-        made = [t for t in _tensors(result) if t.untyped_storage().data_ptr() not in old]
-        schema = function._schema.arguments
-        for argument, value in zip(schema, arguments, strict=False):
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                made += _tensors(value)
-        if not made or function.overloadpacket.__name__ in ("empty", "empty_like", "new_empty"):
-            return result
-        operations = 0.0
-        if function.overloadpacket in flop_registry:
-            counted = flop_registry[function.overloadpacket]
-            operations = float(counted(*arguments, **(options or {}), out_val=result))
-        moved = sum(_size(tensor) for tensor in [*inputs, *made])
-        self.add(function.overloadpacket.__name__, moved, operations)
-        return result
-
-
-def _tensors(values: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
-
-
-def _size(tensor: Tensor) -> float:
-    """Bytes of a tensor's numbers, each once: an expanded dimension has no numbers of its own."""
-    sizes = zip(tensor.shape, tensor.stride(), strict=True)
-    numbers = 1
-    for size, stride in sizes:
-        numbers *= size if stride else 1
-    return float(numbers * tensor.element_size())
+        """Count an operation: it takes as long as its bytes or its products, whichever is longer."""
+        super().add(name, moved, operations)
+        self.seconds[name] += max(moved / MEMORY_RATE, operations / PRODUCT_RATE)
 
 
 @contextmanager
@@ -119,10 +65,10 @@ def count_kernels(counter: Counter) -> Iterator[None]:
 
     def counted_run(self: Any, *arguments: Any, **options: Any) -> Any:
         name = f"{self.__module__.rsplit('.')[-1]}{self.__name__}"
-        moved = sum(_size(tensor) for tensor in _tensors((arguments, options)))
+        moved = sum(moved_bytes(tensor) for tensor in tensors_in([*arguments, *options.values()]))
         if name == "adamw_update":
             weights, _, means, squares, *_ = arguments
-            moved += sum(map(_size, (weights, means, squares)))
+            moved += sum(map(moved_bytes, (weights, means, squares)))
         counter.add(name, moved)
         return run(self, *arguments, **options)
 
@@ -133,15 +79,21 @@ def count_kernels(counter: Counter) -> Iterator[None]:
         JITFunction.run = run
 
 
-def count_step(population: Population, rows: int, width: int) -> dict[str, Count]:
-    """The counts of one step of a population, on its first examples, padded to a width."""
+def count_step(population: Population, rows: int, width: int) -> dict[str, dict[str, float]]:
+    """The counts of one step of a population, on its first examples, padded to a width.
+
+    For each operation: `calls`, bytes `moved`, `operations` of products, and modelled `seconds`.
+    """
     members = len(population.members)
     population.graphs = None  # of which no operation is seen
     examples = torch.arange(rows).expand(members, -1)
     population.train_batch(examples, width, 0)  # makes what later steps find
     with counted(population) as counter:
         population.train_batch(examples, width, 0)
-    return dict(counter.counts)
+    return {
+        name: vars(count) | {"seconds": counter.seconds[name]}
+        for name, count in counter.counts.items()
+    }
 
 
 @contextmanager
@@ -160,7 +112,7 @@ def grid_seconds(work: Workload, outputs: TeacherOutputs, size: int) -> dict[str
     epoch = list(population.schedule.epoch(0, population.members[0].seed))
     shapes = Counted((len(batch.rows), batch.width) for batch in epoch)
     steps = sum(
-        number * seconds_of(count_step(population, rows, width))
+        number * sum(count["seconds"] for count in count_step(population, rows, width).values())
         for (rows, width), number in shapes.items()
     )
     shortest = recipe.inputs.lengths.argsort()[:PREDICTED_EXAMPLES]
@@ -169,13 +121,8 @@ def grid_seconds(work: Workload, outputs: TeacherOutputs, size: int) -> dict[str
     populations = len(runs) / len(population.members)
     return {
         "training": populations * EPOCHS * steps,
-        "evaluation": populations * seconds_of(counter.counts),
+        "evaluation": populations * sum(counter.seconds.values()),
     }
-
-
-def seconds_of(counts: Mapping[str, Count]) -> float:
-    """The modelled seconds of all operations, one after the other."""
-    return sum(count.seconds for count in counts.values())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -214,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         results = {size: _step(work, outputs, size, options) for size in sizes}
     if options.json:
-        print(json.dumps({n: {k: vars(c) for k, c in r.items()} for n, r in results.items()}))
+        print(json.dumps(results))
     else:
         for size, counts in results.items():
             _show(size, counts)
@@ -223,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _step(
     work: Workload, outputs: TeacherOutputs, size: int, options: argparse.Namespace
-) -> dict[str, Count]:
+) -> dict[str, dict[str, float]]:
     members = [work.member(options.method, seed) for seed in range(size)]
     population = Population(members, work.recipe(outputs, epochs=2))
     return count_step(population, options.batch_size, options.width)
@@ -239,20 +186,23 @@ def _show_grid(grids: Mapping[int, Mapping[str, float]], as_json: bool) -> None:
     Console().print(table)
 
 
-def _show(members: int, counts: dict[str, Count]) -> None:
-    seconds = seconds_of(counts)
-    operations = sum(count.operations for count in counts.values())
-    calls = sum(count.calls for count in counts.values())
-    moved = sum(count.moved for count in counts.values()) / 1e9
+def _show(members: int, counts: dict[str, dict[str, float]]) -> None:
+    seconds, operations, calls, moved = (
+        sum(count[name] for count in counts.values())
+        for name in ("seconds", "operations", "calls", "moved")
+    )
     share = operations / PRODUCT_RATE / seconds
     title = (
-        f"{members} member(s): {calls} operations, {moved:.1f} GB, modelled {1e3 * seconds:.1f} ms, "
-        f"{100 * share:.0f} % of the products' rate"
+        f"{members} member(s): {calls} operations, {moved / 1e9:.1f} GB, "
+        f"modelled {1e3 * seconds:.1f} ms, {100 * share:.0f} % of the products' rate"
     )
     table = Table("operation", "calls", "GB", "modelled ms", title=title)
-    for name, count in sorted(counts.items(), key=lambda item: -item[1].seconds)[:25]:
+    for name, count in sorted(counts.items(), key=lambda item: -item[1]["seconds"])[:25]:
         table.add_row(
-            name, str(count.calls), f"{count.moved / 1e9:.2f}", f"{1e3 * count.seconds:.2f}"
+            name,
+            str(count["calls"]),
+            f"{count['moved'] / 1e9:.2f}",
+            f"{1e3 * count['seconds']:.2f}",
         )
     Console(width=110).print(table)
 

@@ -30,7 +30,7 @@ from transformers import BertConfig
 
 from benchmarks.simulated_workers import SimulatedWorkers
 from harness.config import validate
-from harness.data.sources import Split, TaskData
+from harness.data.splits import Split, TaskData
 from harness.data.tasks import load_task, task_names
 from harness.experiment.flows import Flow, PreparationRequest, RunRequest
 from harness.experiment.scheduler import Scheduler

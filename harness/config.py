@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from harness.errors import ConfigError
+from harness.loss_stages import CONSTANT, in_one_form, read_stages
 from harness.metric_table import default_margins, metric_of
 from harness.paths import user_path
 from harness.pooling_table import pooling_row
@@ -87,6 +88,18 @@ class SourceConfig:
 
 
 @dataclass(frozen=True, config=_EXACT_KEYS)
+class TransferConfig:
+    """Unlabelled texts that students are distilled from, beside the training part.
+
+    `file` has the texts, and {task} in its path stands for the task. `ratio` is the number of texts for
+    each training example; by default all of the file. Both go before what a task's own file says.
+    """
+
+    file: PathText | None = None
+    ratio: PositiveNumber | None = None
+
+
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class TeacherConfig:
     """The teacher: fine-tuned here from `pretrained`, or a fine-tuned `checkpoint` from outside.
 
@@ -134,7 +147,8 @@ class TrainingConfig:
 
     With frozen `embeddings` training leaves the embeddings unchanged. The stacked `engine` trains many
     runs as one network, and the reference engine trains one run at a time with Hugging Face's class.
-    `auto` takes the stacked engine for each encoder that allows stacking.
+    `auto` takes the stacked engine for each encoder that allows stacking. `stages` says when each loss
+    acts (`harness.loss_stages`).
     """
 
     epochs: Count = 3
@@ -146,6 +160,7 @@ class TrainingConfig:
     precision: Precision = "auto"
     embeddings: Literal["trained", "frozen"] = "trained"
     engine: Literal["auto", "stacked", "reference"] = "auto"
+    stages: Annotated[str, Field(strict=True), AfterValidator(in_one_form)] = CONSTANT
 
 
 @dataclass(frozen=True, config=_EXACT_KEYS)
@@ -300,6 +315,7 @@ class StudyConfig:
     token."""
     task_files: Mapping[str, PathText] = Field(default_factory=dict)
     source: SourceConfig = Field(default_factory=SourceConfig)
+    transfer: TransferConfig = Field(default_factory=TransferConfig)
     teacher: TeacherConfig = Field(default_factory=TeacherConfig)
     student: StudentConfig = Field(default_factory=StudentConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
@@ -331,6 +347,12 @@ class StudyConfig:
             raise ValueError(
                 f"search.rungs: {self.search.rungs[-1]} is not before the last of "
                 f"{self.training.epochs} epochs"
+            )
+        first_share = read_stages(self.training.stages).first_share
+        if self.search.rungs and self.search.rungs[0] <= (first_share or 0) * self.training.epochs:
+            raise ValueError(
+                f"search.rungs: after epoch {self.search.rungs[0]} only layer terms have acted "
+                f"(training.stages={self.training.stages}), so scores say nothing of a setting"
             )
         return self
 
@@ -419,8 +441,17 @@ MOST_SHOWN = 300
 
 
 def fault_lines(error: ValidationError, labels: Mapping[str, str] | None = None) -> list[str]:
-    """The faults in an error of pydantic: one line a fault, with the dotted key or the key's label."""
-    return [_fault_line(detail, labels or {}) for detail in error.errors()]
+    """The faults in an error of pydantic: one line a fault, with the dotted key or the key's label.
+
+    pydantic leaves a wrong item out and then counts too few: such a list has one fault.
+    """
+    details = error.errors()
+    inner = {detail["loc"][:end] for detail in details for end in range(len(detail["loc"]))}
+    return [
+        _fault_line(detail, labels or {})
+        for detail in details
+        if not (detail["type"] == "too_short" and detail["loc"] in inner)
+    ]
 
 
 def _fault_line(detail: Any, labels: Mapping[str, str]) -> str:

@@ -20,7 +20,9 @@ FLAG = "--vary"
 REASONS = {
     **dict.fromkeys(GROUPS, "it names a file of settings; vary the keys that the file sets"),
     **dict.fromkeys(("methods", "tasks", "task_files", "baseline"), "it is a list of its own flag"),
-    **dict.fromkeys(("source", "out", "storage"), "all cells share the data and the ledger"),
+    **dict.fromkeys(
+        ("source", "transfer", "out", "storage"), "all cells share the data and the ledger"
+    ),
     **dict.fromkeys(("keep", "device", "threads"), "it says how a command runs, not what it tests"),
     "protocol": "all cells share one protocol, whose family of comparisons they form",
     "search.trials": "all cells have the same number of trials",

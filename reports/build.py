@@ -35,6 +35,7 @@ from reports.page.index import (
     render_index,
 )
 from reports.page.page import render
+from reports.page.paper.parts import paper_parts
 from reports.page.running import render_running
 from reports.page.status import Progress, progress
 
@@ -53,6 +54,8 @@ def build_report(ledger: Ledger, ablation: str, path: Path) -> AblationResult:
     write_whole(companion_path(path, "results.csv"), results_csv(evidence))
     write_whole(companion_path(path, "comparisons.csv"), comparisons_csv(evidence))
     write_whole(companion_path(path, "disagreements.csv"), disagreements_csv(evidence))
+    for part in paper_parts(evidence):
+        write_whole(companion_path(path, part.file), part.text)
     write_whole(path, render(evidence))
     return evidence.result
 

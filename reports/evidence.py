@@ -9,7 +9,7 @@ from itertools import chain
 
 from harness.analysis.aggregation import Synthesis, false_discovery, synthesise
 from harness.analysis.answers import StoredAnswers
-from harness.analysis.compare import AblationResult, Comparison, summarise
+from harness.analysis.compare import AblationResult, Comparison, summarise, with_damages
 from harness.analysis.disagreements import Disagreements, disagreements
 from harness.analysis.examples import ExampleTests, example_tests
 from harness.analysis.inspections import Inspections, read_inspections
@@ -117,9 +117,11 @@ def read_evidence(ledger: Ledger, ablation: str) -> Evidence:
     """Read one ablation. Raises `StorageError` when the ledger has no ablation of that name."""
     answers = StoredAnswers(ledger)
     result = summarise(ledger, ablation, answers)
+    internals = read_inspections(ledger, result)
+    result = with_damages(ledger, result)
     return Evidence(
         result=result,
-        internals=read_inspections(ledger, result),
+        internals=internals,
         aggregation=synthesise(result),
         example_tests=example_tests(answers, result),
         disagreements=disagreements(answers, result),

@@ -22,12 +22,29 @@ from transformers import (
     PreTrainedModel,
 )
 
+from harness.cli.calibration import Rates
 from harness.data.tokens import EncodedSplit
 from harness.demo.encoder import build_tokenizer
 from harness.models.attention import ATTENTION
 from harness.runtime.device import Arithmetic
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
+
+RATES = Rates(1e-11, 1e-10, 1e-9, 2e-5, deviation=0.25, measured="2026-01-31")
+"""Rates of a machine, for plans."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is measured once a machine goes to a folder of the tests, also in other processes."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans of this process have `RATES`, and measure nothing."""
+    monkeypatch.setattr("harness.cli.command.machine_rates", lambda arithmetic: RATES)
+
 
 VOCABULARY = 50
 SIZES = {

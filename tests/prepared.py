@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import numpy as np
 
 from harness.config import StudyConfig, validate
-from harness.data.sources import Split, TaskData
+from harness.data.splits import Split, TaskData
 from harness.data.tasks import Task
 from harness.storage.manifest import SplitFacts, TeacherFacts
 from harness.workers.prepared_task import PreparedTask, TaskOutcome

@@ -10,14 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"errors", "metric_table", "paths", "pooling_table", "axis_names"},
+    {"errors", "metric_table", "paths", "pooling_table", "axis_names", "loss_stages"},
     {"config", "own_packages"},
     {"compose"},
     {"grid"},
     {"kernels"},
     {"runtime", "method", "stats"},
     {"storage", "demo"},
-    {"data"},
+    {"data", "tracking"},
     {"models", "analysis"},
     {"registry"},
     {"training"},
@@ -58,6 +58,7 @@ WITHOUT_TORCH = (
     "harness.config",
     "harness.metric_table",
     "harness.pooling_table",
+    "harness.loss_stages",
     "harness.runtime.output",
     "harness.runtime.progress",
     "harness.runtime.threads",

@@ -30,6 +30,7 @@ from harness.stats import (
     paired_difference,
     paired_effects,
     paired_equivalence,
+    repeated_equivalence,
     repeated_interval,
     sequential_verdict,
     verdict,
@@ -82,8 +83,8 @@ class Comparison:
     runs the repeated interval. It excludes zero exactly if the method tests better or worse."""
     deciding_equivalence: DecidingInterval | None
     """Of the test of equivalence, at its level in Holm's method: the confidence is 1 minus twice the
-    level, and the interval lies inside the margin exactly if the sides test equivalent. None where runs
-    were added until the decision."""
+    level, and the interval lies inside the margin exactly if the sides test equivalent. Where runs were
+    added it is that of all looks together, and None without this decision."""
     over_examples: OverExamples | None
     """The interval over new examples, and over new seeds or, for tuned scores, new searches."""
     verdict: Verdict
@@ -170,8 +171,14 @@ def summarise(
         view = AblationResult(*along_axes(result.manifest, result.results), (), ())
         along, axis_gaps = _compare(view, stored_answers)
         gaps += axis_gaps
-    damages = tuple(ledger.damages_in(_study_names(ledger, result.manifest)))
-    return replace(result, comparisons=comparisons, gaps=gaps, damages=damages, along_axes=along)
+    result = replace(result, comparisons=comparisons, gaps=gaps, along_axes=along)
+    return with_damages(ledger, result)
+
+
+def with_damages(ledger: Ledger, result: AblationResult) -> AblationResult:
+    """The result with all damaged runs that reads have found so far."""
+    damages = ledger.damages_in(_study_names(ledger, result.manifest))
+    return replace(result, damages=tuple(damages))
 
 
 def _study_names(ledger: Ledger, manifest: Manifest) -> list[str]:
@@ -336,12 +343,13 @@ def _compare_sequential(
         state = pair.stopping
         assert state is not None
         difference = _difference(pair, level.alpha)
-        interval = pair.interval or repeated_interval(
-            difference.differences,
-            state.max_pairs,
-            level.share,
-            is_final=state.next_look is None and state.decision is None,
-        )
+        interval, equivalence = pair.interval, pair.equivalence
+        if interval is None:
+            path = (difference.differences, state.max_pairs, level.share)
+            is_final = state.next_look is None and state.decision is None
+            interval = repeated_interval(*path, is_final=is_final)
+            if state.decision == "equivalent":
+                equivalence = repeated_equivalence(*path, state.margin)
         pair_verdict = sequential_verdict(
             difference.mean,
             interval,
@@ -359,6 +367,9 @@ def _compare_sequential(
                 interval,
                 bootstrap,
                 deciding=DecidingInterval(interval, 1 - state.alpha),
+                deciding_equivalence=None
+                if equivalence is None
+                else DecidingInterval(equivalence, 1 - 2 * state.alpha),
             )
         )
     return tuple(comparisons)

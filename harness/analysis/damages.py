@@ -37,6 +37,12 @@ def intact_runs(ledger: Ledger, study: str) -> list[StudyRun]:
     return [run for run in runs if run.record.fingerprint not in ledger.damages]
 
 
+def find_contradictions(ledger: Ledger) -> None:
+    """Note in the ledger's `damages` the runs of all studies whose scores cannot be trusted."""
+    for study in ledger.study_names():
+        intact_runs(ledger, study)
+
+
 def _contradictions(ledger: Ledger, runs: Sequence[StudyRun]) -> list[Damage]:
     """The runs, of one study, whose scores are not those of their predictions."""
     damages = []

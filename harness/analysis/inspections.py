@@ -17,6 +17,7 @@ import numpy.typing as npt
 from harness.analysis.compare import AblationResult
 from harness.analysis.results import MethodResult
 from harness.stats.arrays import Floats
+from harness.storage.inspected import TIMES, inspection_damage
 from harness.storage.ledger import Ledger
 
 FEW_METHODS = 4
@@ -63,10 +64,6 @@ class Targets:
     target_length: Floats
     target_variance_share: Floats
     mixture: Mixture | None
-
-
-TIMES = ("before", "after")
-"""The two times of a `Change`."""
 
 
 @dataclass(frozen=True)
@@ -173,9 +170,22 @@ def _finished_runs(result: MethodResult) -> list[_Run]:
 
 
 def _read(ledger: Ledger, runs: Iterable[_Run], name: str) -> list[tuple[_Run, Any]]:
-    """Each run that has a record of that name, with the record."""
+    """Each run that has a record of that name, with the record.
+
+    Damaged records are left out, and the ledger's `damages` have their runs.
+    """
+    runs = list(runs)
     records = ledger.inspections_of((run.fingerprint for run in runs), name)
-    return [(run, records[run.fingerprint]) for run in runs if run.fingerprint in records]
+    found = []
+    for run in runs:
+        if run.fingerprint not in records:
+            continue
+        damage = inspection_damage(run.fingerprint, name, records[run.fingerprint])
+        if damage is None:
+            found.append((run, records[run.fingerprint]))
+        else:
+            ledger.damages[run.fingerprint] = damage
+    return found
 
 
 def _coverage(facts: Sequence[Mapping[str, Any]]) -> Coverage:

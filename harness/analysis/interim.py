@@ -15,6 +15,7 @@ from harness.stats.pool_stopping import (
     PoolLook,
     look_patterns,
     look_trials,
+    pool_equivalence,
     pool_interval,
     pool_stopping,
     read_looks,
@@ -175,6 +176,8 @@ class PoolInterim:
     interval: Interval
     """The repeated interval of the difference of tuned scores."""
     planned_trials: int
+    equivalence: Interval | None = None
+    """The interval of the decision "equivalent"; None without this decision."""
 
 
 def ended_trials(trials: Trials) -> int:
@@ -216,6 +219,9 @@ def pool_interims(
             state,
             pool_interval(due_looks, plan.max_trials, plan.alpha),
             state.next_look or state.pairs,
+            pool_equivalence(due_looks, plan.max_trials, plan.alpha, plan.margin)
+            if state.decision == "equivalent"
+            else None,
         )
     return interims
 

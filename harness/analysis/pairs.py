@@ -29,6 +29,8 @@ class Pair:
     stopping: Stopping | None
     interval: Interval | None = None
     """The repeated interval of the difference of tuned scores, where trials were added."""
+    equivalence: Interval | None = None
+    """The interval of the decision "equivalent" on tuned scores, where trials were added."""
 
     @property
     def is_decided(self) -> bool:
@@ -125,5 +127,10 @@ def _pair_pools(
     state = method_result.interims[baseline_result.method]
     seeds &= set(manifest.report_seeds[: state.stopping.pairs])
     return Pair(
-        method_result, baseline_result, tuple(sorted(seeds)), state.stopping, state.interval
+        method_result,
+        baseline_result,
+        tuple(sorted(seeds)),
+        state.stopping,
+        state.interval,
+        state.equivalence,
     )

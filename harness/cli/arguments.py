@@ -26,6 +26,7 @@ from harness.paths import name_fault, user_path
 from harness.registry.checks import check_at_start
 from harness.registry.discovery import chosen_methods
 from harness.runtime.output import CommandParser
+from harness.tracking.trackers import TRACKERS, check_tracker
 
 LISTS = ("methods", "ablations", "tasks", "presets")
 MOST_SEEDS = 20
@@ -37,6 +38,7 @@ FLAGS = {
     "baseline": "--baseline",
     "preset": "--preset",
     "source.folder": "--data",
+    "transfer.file": "--transfer",
     "teacher.checkpoint": "--teacher",
     "student.layers": "--student-layers",
     "search.sampler": "--sampler",
@@ -66,6 +68,8 @@ class Request:
     """Whether damaged runs are set aside first."""
     cells: tuple[Cell, ...] = ()
     """The cells of a command with axes. The configuration is then that of the first cell."""
+    tracker: str | None = None
+    """Where finished runs are tracked; None tracks nowhere."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -82,6 +86,11 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--task", metavar="NAME[,NAME...]|all", help="GLUE tasks, or YAML files")
     flags.add_argument("--preset", default="auto", help="auto, paper, minilm or demo")
     flags.add_argument("--data", metavar="DIR", help="folder of data files")
+    flags.add_argument(
+        "--transfer",
+        metavar="FILE",
+        help="unlabelled texts to distil from, too; {task} stands for the task",
+    )
     flags.add_argument(
         "--teacher", metavar="PATH|ID", help="fine-tuned teacher; {task} stands for the task"
     )
@@ -127,6 +136,9 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--protocol", metavar="NAME", help="clean (default) or paper")
     flags.add_argument("--out", metavar="DIR", help="folder of all results (default: runs)")
     flags.add_argument("--keep", metavar="WHICH", help="students to keep: best, report or none")
+    flags.add_argument(
+        "--track", metavar="NAME", help=f"track runs with {', '.join(TRACKERS)} (default: nowhere)"
+    )
     flags.add_argument(
         "--workers", metavar="N|auto", help="train in N processes; auto: one a GPU, or one a core"
     )
@@ -186,6 +198,7 @@ def read_request(options: argparse.Namespace) -> Request:
         raise UserError("--method and --task are needed (see --list methods, --list tasks)")
     _check_overrides(options.overrides)
     _check_paths(options)
+    check_tracker(options.track)
     if options.repair and options.dry_run:
         raise UserError("--repair changes the ledger, and --dry-run nothing: leave one out")
     tasks, files, task_notes = named_tasks(options.task)
@@ -206,6 +219,7 @@ def read_request(options: argparse.Namespace) -> Request:
     if options.allow_weak_teacher:
         settings["teacher.allow_weak"] = True
     flag_settings = {
+        "transfer.file": _path(options.transfer),
         "teacher.checkpoint": _path(options.teacher),
         "student.layers": None
         if is_list(options.student_layers)
@@ -242,7 +256,7 @@ def read_request(options: argparse.Namespace) -> Request:
     for method in chosen_methods(config):
         check_at_start(method)
     form = (options.dry_run, options.json, options.open, options.repair)
-    return Request(config, notes, *form, cells)
+    return Request(config, notes, *form, cells, options.track)
 
 
 def _cluster(workers: str | None, cluster: str | None, words: Sequence[str]) -> dict[str, object]:
@@ -319,7 +333,7 @@ def _check_paths(options: argparse.Namespace) -> None:
     Raises:
         UserError: a path is empty, or no library would find its name.
     """
-    for flag in ("data", "teacher", "out"):
+    for flag in ("data", "transfer", "teacher", "out"):
         text = getattr(options, flag)
         if text == "":
             raise UserError(f"--{flag}: is empty")

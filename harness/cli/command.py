@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.analysis.compare import AblationResult
+from harness.analysis.damages import find_contradictions
 from harness.axis_names import task_in_cell
 from harness.cli.arguments import Request, replay_request
-from harness.cli.dry_run import TaskPlan, plan_grid, plan_task
+from harness.cli.calibration import Rates, device_in_words, machine_rates
+from harness.cli.dry_run import TaskPlan, plan_task, plan_total
 from harness.cli.planned_workers import plan_workers, planned_workers
 from harness.cli.replay import find_run, replay
 from harness.cli.summary import show, summary
 from harness.config import StudyConfig
-from harness.data.sources import TaskData
+from harness.data.splits import TaskData
 from harness.errors import NothingLeftError, UserError
 from harness.experiment.ablation import ON, REFUSALS, Ablation, load_tasks, refuse
 from harness.experiment.grid import GridAblation, check_cells
@@ -45,6 +47,7 @@ from harness.storage.claims import Claims
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
 from harness.storage.repair import set_aside_damaged
+from harness.tracking.trackers import tracking
 from harness.workers.local import LocalWorker, Workers
 from harness.workers.workshop import Workshop, settle_process, teacher_key
 
@@ -115,6 +118,7 @@ def study(
 
 def _repair(ledger: Ledger, folder: Path) -> None:
     """Set the damaged runs aside, and say so."""
+    find_contradictions(ledger)
     damages = set_aside_damaged(ledger, folder)
     for damage in damages:
         say(f"set aside, to be trained again: {damage.sentence}")
@@ -143,14 +147,17 @@ def _dry_run(request: Request) -> int:
     _announce(request, words + _process_in_words(arithmetic))
     tasks, refusals = load_tasks(config)
     check_cells(request.cells, tasks)
-    plans = _plans(request, arithmetic, tasks, refusals, workers.count)
+    rates = machine_rates(arithmetic)
+    plans = _plans(request, arithmetic, tasks, refusals, workers.count, rates)
     owner = " a worker" if workers.count > 1 else ""
     answer: dict[str, Any] = {"plan": [plan.plain() for plan in plans], "refused": refusals}
     lines = [plan.line(owner) for plan in plans]
-    if request.cells:
-        grid = plan_grid(plans, len(request.cells))
-        answer["grid"] = asdict(grid)
-        lines.append(grid.line(owner))
+    assumed = (
+        f"{device_in_words(arithmetic.device)}, {_process_in_words(arithmetic)}; {rates.words}"
+    )
+    total = plan_total(plans, len(tasks), len(request.cells), assumed)
+    answer["total"] = asdict(total)
+    lines.append(total.line(owner))
     if config.cluster.kind != "local":
         whole = plan_workers(plans, config, workers)
         answer["workers"] = whole.plain()
@@ -177,6 +184,7 @@ def _plans(
     tasks: Mapping[str, TaskData],
     refusals: dict[str, str],
     workers: int,
+    rates: Rates,
 ) -> list[TaskPlan]:
     """The plan of each task, in each cell, that is not refused.
 
@@ -189,7 +197,9 @@ def _plans(
     with tempfile.TemporaryDirectory() as scratch:
         for task, cell in product(tasks, cells):
             teacher = teacher_key(cell.config, task)
-            plan = partial(plan_task, cell.config, tasks[task], arithmetic, Path(scratch), workers)
+            plan = partial(
+                plan_task, cell.config, tasks[task], arithmetic, Path(scratch), rates, workers
+            )
             try:
                 plans.append(plan(cell=cell.name, shares_teacher=teacher in teachers))
             except REFUSALS as error:
@@ -214,7 +224,7 @@ def _train(
 
     config = request.config
     page = RunningPage(ledger, Path(config.out), say)
-    with Claims(ledger) as claims:
+    with Claims(ledger) as claims, tracking(request.tracker, Path(config.out)) as track:
         optuna = open_optuna(ledger.url, claims)
         study: Ablation | JointAblation | GridAblation
 
@@ -222,7 +232,7 @@ def _train(
             if study.name:
                 page.update(study.name)
 
-        scheduler = Scheduler(ledger, claims, workers, update)
+        scheduler = Scheduler(ledger, claims, workers, update, track)
 
         def ablation(config: StudyConfig, repeat: int | None) -> Ablation:
             return Ablation(config, ledger, claims, optuna, command, repeat)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from harness.config import ChecksConfig
-from harness.data.sources import Split, TaskData
+from harness.data.splits import Split, TaskData
 from harness.errors import DataError
 from harness.runtime.progress import say
 
@@ -26,6 +26,8 @@ def check_data(data: TaskData, checks: ChecksConfig) -> None:
             f"{count} of the {size} examples of the split '{name}' ({100 * count / size:.1f} %) have "
             "the texts of training examples"
         )
+        if unlabelled := data.unlabelled_duplicates[name]:
+            sentence += f" ({unlabelled} of them those of unlabelled texts)"
         if count > checks.most_duplicates * size:
             raise DataError(
                 f"{data.task.name}: {sentence}, so scores on it say nothing about new examples; give "

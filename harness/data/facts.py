@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from harness.config import ChecksConfig
-from harness.data.sources import TaskData
+from harness.data.splits import TaskData
 from harness.data.tokens import EncodedSplit
 from harness.errors import TeacherError
 from harness.storage.manifest import SplitFacts
@@ -13,7 +13,7 @@ from harness.storage.manifest import SplitFacts
 
 def split_facts(data: TaskData, inputs: Mapping[str, EncodedSplit]) -> dict[str, SplitFacts]:
     """The facts of the splits that are tokenised, by name."""
-    splits = data.splits | data.test
+    splits = data.splits | data.unlabelled | data.test
     return {
         name: SplitFacts(
             examples=len(splits[name]),

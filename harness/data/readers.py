@@ -1,4 +1,4 @@
-"""Rows of data files: GLUE's TSV, CSV, JSONL and parquet. Each row has its place in the file.
+"""Rows of data files: TSV (GLUE's form), CSV, TXT, JSONL and parquet. A row has its place in the file.
 
 No function holds a whole file: the files of a large task take several times the memory of its texts.
 """
@@ -81,10 +81,20 @@ def _check_utf8(path: Path) -> None:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """The lines of a text file without their LF. An empty file has one empty line."""
+    """The lines of a text file without their LF. An empty file has one empty line.
+
+    Raises:
+        DataError: naming the byte that is not UTF-8, or saying that lines end in CR alone.
+    """
     _check_utf8(path)
     with _read_errors(path), path.open(encoding="utf-8-sig", newline="\n") as file:
-        yield file.readline().removesuffix("\n")
+        first = file.readline()
+        if not first.endswith("\n") and "\r" in first.removesuffix("\r"):
+            raise DataError(
+                f"{path}:1: its lines end in CR alone, as on old Macs; write them with LF "
+                f"(tr '\\r' '\\n' < {path.name} > new{path.suffix})"
+            )
+        yield first.removesuffix("\n")
         for line in file:
             yield line.removesuffix("\n")
 
@@ -93,6 +103,13 @@ def _tsv(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The numbered records of a TSV file: one record per line that ends in LF, without quoting."""
     for number, line in enumerate(_lines(path), start=1):
         yield number, line.removesuffix("\r").split("\t")
+
+
+def _txt(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The numbered lines of a text file as records of one cell, without blank lines."""
+    for number, line in enumerate(_lines(path), start=1):
+        if line.strip():
+            yield number, [line.removesuffix("\r")]
 
 
 def _csv(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -215,7 +232,7 @@ def _parquet_batches(path: Path, columns: Sequence[Column]) -> Iterator[Any]:
         raise DataError(f"{path}: not parquet ({first_line(error)})") from error
 
 
-_RECORDS = {".tsv": _tsv, ".csv": _csv}
+_RECORDS = {".tsv": _tsv, ".csv": _csv, ".txt": _txt}
 _READERS: dict[str, Callable[[Path, Sequence[Column]], Iterator[Row]]] = {
     ".jsonl": _jsonl,
     ".parquet": _parquet,

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from harness.config import ProtocolConfig, SourceConfig
-from harness.data.labels import Labels, as_array, hub_labels, is_dropped, label_of
-from harness.data.overlap import count_common, text_keys
-from harness.data.readers import read_rows
-from harness.data.tasks import FolderLayout, HubLayout, Task
-from harness.data.texts import ArrowTexts, Texts, store_texts
+from harness.config import ProtocolConfig, SourceConfig, TransferConfig
+from harness.data.labels import hub_labels
+from harness.data.split_files import read_file, read_test_file, say_dropped, without_labels
+from harness.data.splits import Split, TaskData
+from harness.data.tasks import HubLayout, Task
+from harness.data.texts import ArrowTexts
+from harness.data.transfer import read_transfer
 from harness.demo import examples as demo
 from harness.errors import DataError
 from harness.metric_table import metric_of
@@ -28,90 +26,13 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-@dataclass(frozen=True)
-class Split:
-    """Examples of one split: `texts` (examples,) tuples of 1 or 2 sentences, and `labels` (examples,).
-
-    Texts of files and of the hub stay on disk, and a read makes Python strings. `ids` (examples,) are
-    the rows' numbers in the file or data set, from 0. Labels of a test split are NaN. `left_out` counts
-    the rows of the file or data set that are no examples: broken rows, and rows without a label.
-    """
-
-    texts: Texts
-    labels: Labels
-    ids: npt.NDArray[np.int64]
-    left_out: int = 0
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    @cached_property
-    def sha256(self) -> str:
-        """Hash of texts, labels and ids: the identity of the split."""
-        digest = hashlib.sha256()
-        for texts in self.texts:
-            digest.update("\x1f".join(texts).encode() + b"\x1e")
-        digest.update(self.labels.astype("<f8").tobytes() + self.ids.astype("<i8").tobytes())
-        return digest.hexdigest()
-
-    def take(self, rows: npt.NDArray[np.int64]) -> Split:
-        """The examples at these positions. `left_out` is 0: no row of theirs is left out."""
-        texts = self.texts
-        part = texts.take(rows) if isinstance(texts, ArrowTexts) else [texts[row] for row in rows]
-        return Split(part, self.labels[rows], self.ids[rows])
-
-
-@dataclass(frozen=True)
-class TaskData:
-    """One task's examples under a protocol.
-
-    `train` trains teacher and students, and `selection` chooses the setting. The demo has a selection
-    split; other sources give a part of their training split. `evaluation` has the splits of the report,
-    two for MNLI and one for other tasks; the tests use the first. `test` splits have no labels: report
-    runs predict them, and no run's identity depends on them.
-    """
-
-    task: Task
-    train: Split
-    selection: Split
-    evaluation: dict[str, Split]
-    test: dict[str, Split] = field(default_factory=dict)
-
-    @property
-    def mean_score(self) -> float | None:
-        """Mean training score of a regression task; None for classes."""
-        return float(self.train.labels.mean()) if self.task.regression else None
-
-    @cached_property
-    def duplicates(self) -> dict[str, int]:
-        """The number of examples whose texts are training examples too, by split, without `train`.
-
-        Of an evaluation split the examples of a carved selection split count as training examples: both
-        come from the training file, and the selection decides which students are reported.
-        """
-        training = text_keys(self.train.texts)
-        evaluation = {name: text_keys(split.texts) for name, split in self.evaluation.items()}
-        counts = {}
-        if self.has_own_selection:
-            selection = text_keys(self.selection.texts)
-            counts["selection"] = count_common(selection, training)
-            training = np.union1d(training, selection)
-        counts |= {name: count_common(keys, training) for name, keys in evaluation.items()}
-        return {"selection": counts[next(iter(evaluation))], **counts}
-
-    @property
-    def has_own_selection(self) -> bool:
-        """Whether no evaluation split selects. With the protocol `paper` the first one does."""
-        return all(split is not self.selection for split in self.evaluation.values())
-
-    @property
-    def splits(self) -> dict[str, Split]:
-        """All splits with labels by name, training first."""
-        return {"train": self.train, "selection": self.selection, **self.evaluation}
-
-
-def load_task_data(task: Task, source: SourceConfig, protocol: ProtocolConfig) -> TaskData:
-    """Read a task, and carve out the selection split if the source has none.
+def load_task_data(
+    task: Task,
+    source: SourceConfig,
+    protocol: ProtocolConfig,
+    transfer: TransferConfig | None = None,
+) -> TaskData:
+    """Read a task with its unlabelled texts, and carve out the selection split if the source has none.
 
     Raises:
         DataError: the data are malformed; or a metric of the task is undefined on the labels of an
@@ -126,13 +47,15 @@ def load_task_data(task: Task, source: SourceConfig, protocol: ProtocolConfig) -
     for name, split in evaluation.items():
         _check_metrics(task, task.metrics, name, split)
     if protocol.name == "paper":
-        return TaskData(task, splits["train"], next(iter(evaluation.values())), evaluation, test)
-    if "selection" in splits:
+        train, selection = splits["train"], next(iter(evaluation.values()))
+    elif "selection" in splits:
         train, selection = splits["train"], splits["selection"]
     else:
         train, selection = _carve(splits["train"], protocol, task)
-    _check_metrics(task, task.metrics[:1], "selection", selection)
-    return TaskData(task, train, selection, evaluation, test)
+    if protocol.name != "paper":
+        _check_metrics(task, task.metrics[:1], "selection", selection)
+    unlabelled = read_transfer(task, source, transfer or TransferConfig(), train)
+    return TaskData(task, train, selection, evaluation, test, unlabelled)
 
 
 def _check_metrics(task: Task, metrics: Sequence[str], name: str, split: Split) -> None:
@@ -203,76 +126,6 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def read_file(path: Path, task: Task, layout: FolderLayout) -> Split:
-    """One split from a TSV (GLUE's form), CSV, JSONL or parquet file. The suffix tells the format.
-
-    Raises:
-        DataError: naming file and line, for an unreadable file, a missing column, a cell that is not a
-            text, an unknown label or a score that is not a number in range.
-    """
-    labels: list[float] = []
-    dropped_rows: list[int] = []
-    broken_rows: list[int] = []
-    columns = [*layout.columns, layout.label]
-    rows = read_rows(path, columns, header=layout.header, skip_broken=layout.skip_broken_rows)
-
-    def examples() -> Iterator[tuple[str, ...]]:
-        for place, number, values in rows:
-            if values is None:
-                broken_rows.append(number)
-                continue
-            *cells, label = values
-            texts = _texts(cells, place)
-            if is_dropped(label, task):
-                dropped_rows.append(number)
-                continue
-            labels.append(label_of(label, task, layout.words, place))
-            yield texts
-
-    texts = store_texts(examples(), len(layout.columns))
-    _say_dropped(str(path), len(dropped_rows))
-    left_out = dropped_rows + broken_rows
-    ids = np.delete(np.arange(len(texts) + len(left_out)), left_out)
-    return Split(texts, as_array(labels, task), ids, len(left_out))
-
-
-def _say_dropped(place: str, rows: int) -> None:
-    if rows:
-        say(f"{place}: {rows} rows without a label are left out (drop_labels)")
-
-
-def read_test_file(path: Path, layout: FolderLayout) -> Split:
-    """A test split from a file. The function does not read labels, which may be missing.
-
-    Raises:
-        DataError: as for `read_file`, and for a broken row, because leaving out a row shifts the ids.
-    """
-    columns = layout.test_columns or layout.columns
-    rows = read_rows(path, columns, header=layout.header or layout.test_columns is not None)
-    texts = (_texts(cells or (), place) for place, _, cells in rows)
-    return _test_split(store_texts(texts, len(columns)))
-
-
-def _test_split(texts: Texts) -> Split:
-    return Split(texts, np.full(len(texts), np.nan, np.float32), np.arange(len(texts)))
-
-
-def _texts(cells: Sequence[object], place: str) -> tuple[str, ...]:
-    for cell in cells:
-        if not (isinstance(cell, str) and _is_unicode(cell)):
-            raise DataError(f"{place}: {cell!r} is no text")
-    return tuple(str(cell) for cell in cells)
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether a text can be encoded: JSON's escapes can spell half a pair of surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _read_hub(task: Task, source: SourceConfig) -> dict[str, Split]:
     import datasets
 
@@ -302,12 +155,12 @@ def _read_hub(task: Task, source: SourceConfig) -> dict[str, Split]:
         place = f"{task.name}: hub split '{name}'"
         texts = _hub_texts(dataset_splits[name], layout, place)
         if name in task.test:
-            splits[name] = _test_split(texts)
+            splits[name] = without_labels(texts)
         else:
             _check_columns(dataset_splits[name], [layout.label], place)
             labels, ids = hub_labels(dataset_splits[name], task, layout, place)
             dropped_rows = len(texts) - len(ids)
-            _say_dropped(place, dropped_rows)
+            say_dropped(place, dropped_rows)
             splits[name] = Split(texts.take(ids), labels, ids, dropped_rows)
     return splits
 
@@ -318,10 +171,14 @@ def _hub_texts(rows: Dataset, layout: HubLayout, place: str) -> ArrowTexts:
 
     _check_columns(rows, layout.columns, place)
     table = rows.with_format("arrow")[:].select(list(layout.columns))
-    for column in table.columns:
+    for name, column in zip(table.column_names, table.columns, strict=True):
         is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-        if len(column) and (column.null_count or not is_text):
-            raise DataError(f"{place}: a cell of {' or '.join(layout.columns)} is not text")
+        if len(column) and not (is_text or pa.types.is_null(column.type)):
+            raise DataError(f"{place}: the column {name} has the type {column.type}, and no texts")
+        if column.null_count:
+            row = column.is_null().index(True).as_py()
+            count = f"{column.null_count} of {len(column)} cells have none"
+            raise DataError(f"{place}, row {row}: no text in the column {name} ({count})")
     return ArrowTexts(table)
 
 

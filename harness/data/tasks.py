@@ -26,6 +26,7 @@ from pydantic.dataclasses import dataclass
 
 from harness.compose import names, read_yaml
 from harness.config import fault_lines
+from harness.data.task_yaml import TaskLoader
 from harness.errors import UserError, one_line
 from harness.metric_table import METRICS, metric_of
 from harness.paths import is_special
@@ -36,8 +37,6 @@ Texts = Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
 MetricName = Annotated[StrictStr, AfterValidator(lambda name: metric_of(name).name)]
 NO_NAMES = {"all", "null", "true", "false", "nan", "inf"}
 """Names that a user's task cannot have, because they mean something else on a command line."""
-MOST_VALUES = 20_000
-"""Values of a task's file, with aliases expanded."""
 LEFT_OUT = "wnli"
 """The task that `--task all` leaves out: its validation split is adversarial to its training split."""
 
@@ -75,6 +74,19 @@ class HubLayout:
 
 
 @dataclass(frozen=True, config=_EXACT_KEYS)
+class TransferLayout:
+    """A file of texts without labels, below the data folder, that students are distilled from too.
+
+    columns: names of the columns of texts, by default those of the task's other files. ratio: texts for
+    each training example, by default all texts of the file.
+    """
+
+    file: str
+    columns: Texts | None = None
+    ratio: Annotated[float, Field(gt=0)] | None = None
+
+
+@dataclass(frozen=True, config=_EXACT_KEYS)
 class Task:
     """One task of classification, or of regression.
 
@@ -85,7 +97,7 @@ class Task:
     The first of `metrics` selects settings and decides comparisons. `evaluation` maps evaluation splits
     to file names; comparisons use the first. `test` maps splits without labels to file names. Report
     runs predict these splits; GLUE's files may be missing. `folder` and `hub` describe the files and the
-    data set on the hub; one of the two may be missing.
+    data set on the hub; one of the two may be missing. `transfer` describes unlabelled texts.
     """
 
     name: str
@@ -100,6 +112,7 @@ class Task:
     )
     test: Mapping[str, str] = Field(default_factory=dict)
     drop_labels: tuple[StrictStr | StrictInt | StrictFloat | None, ...] = ()
+    transfer: TransferLayout | None = None
     custom: bool = False
 
     @model_validator(mode="after")
@@ -131,6 +144,7 @@ class Task:
             ),
             ("folder: as many test_columns as columns", not self._same_texts()),
             ("columns: the label's column cannot be a text", self._label_is_text()),
+            ("transfer: as many columns as the task has texts", not self._fits_transfer()),
             ("drop_labels: one of them is a label", self._drops_a_label()),
             ("words: a spelling maps to no label", not self._known_words()),
         ):
@@ -146,6 +160,10 @@ class Task:
         words = {word for layout in self._layouts for word in layout.words.values()}
         return words <= set(self.labels)
 
+    def _fits_transfer(self) -> bool:
+        columns = None if self.transfer is None else self.transfer.columns
+        return columns is None or not self._layouts or len(columns) == self.texts
+
     def _label_is_text(self) -> bool:
         texts = [(layout.label, layout.columns) for layout in self._layouts]
         if self.folder is not None and self.folder.test_columns is not None:
@@ -160,6 +178,11 @@ class Task:
     def dropped_spellings(self) -> frozenset[str]:
         """The spellings of the labels of rows that are left out, as `spelling_of` gives them."""
         return frozenset(spelling_of(label) for label in self.drop_labels)
+
+    @property
+    def texts(self) -> int:
+        """The number of texts of an example, 1 or 2."""
+        return len(self._layouts[0].columns)
 
     def _same_texts(self) -> bool:
         columns = None if self.folder is None else self.folder.test_columns
@@ -215,43 +238,6 @@ def load_task(name: str, files: Mapping[str, str] | None = None) -> Task:
     return TypeAdapter(Task).validate_python(values)
 
 
-def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
-    """The number of values in a node. `sizes` has those of the nodes that were counted before."""
-    if id(node) not in sizes:
-        sizes[id(node)] = MOST_VALUES + 1  # for an alias inside its own value
-        inner = node.value if isinstance(node, yaml.CollectionNode) else ()
-        parts = [
-            part for entry in inner for part in (entry if isinstance(entry, tuple) else (entry,))
-        ]
-        sizes[id(node)] = 1 + sum(_size(part, sizes) for part in parts)
-    return sizes[id(node)]
-
-
-class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses a key that stands twice, and aliases that stand for very much."""
-
-    def get_single_node(self) -> yaml.Node | None:
-        """The document's node. An alias of an alias of an alias makes a gigabyte of a kilobyte."""
-        node: yaml.Node | None = super().get_single_node()
-        if node is not None and _size(node, {}) > MOST_VALUES:
-            raise yaml.constructor.ConstructorError(
-                None,
-                None,
-                f"more than {MOST_VALUES} values, with aliases expanded",
-                node.start_mark,
-            )
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        duplicates = [key for key in keys if keys.count(key) > 1]
-        if duplicates:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key '{duplicates[0]}' stands twice", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
-
-
 def is_task_file(text: str) -> bool:
     """Whether a word of `--task` is a file."""
     return text.endswith((".yaml", ".yml"))
@@ -273,7 +259,7 @@ def read_task(path: Path) -> Task:
     if is_special(path):
         raise UserError(f"--task {path}: cannot be read (it is no regular file)")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=TaskLoader)  # noqa: S506
     except OSError as error:
         raise UserError(f"--task {path}: cannot be read ({error.strerror})") from error
     except Exception as error:  # the parsers of single values raise anything

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from harness.data.sources import Split
+from harness.data.splits import Split
 from harness.data.texts import CHUNK, Texts
 from harness.storage.arrays import ArrayWriter, map_array
 from harness.storage.folders import build_once
@@ -72,6 +72,15 @@ class EncodedSplit:
             ids=np.concatenate([self.ids[piece] for piece in pieces]),
             types=np.concatenate([self.types[piece] for piece in pieces]),
             offsets=np.concatenate([[0], np.cumsum(self.lengths[rows])]),
+            pad_id=self.pad_id,
+        )
+
+    def followed_by(self, other: EncodedSplit) -> EncodedSplit:
+        """The examples of this split and then those of another one, in memory."""
+        return EncodedSplit(
+            ids=np.concatenate([self.ids, other.ids]),
+            types=np.concatenate([self.types, other.types]),
+            offsets=np.concatenate([self.offsets, self.offsets[-1] + other.offsets[1:]]),
             pad_id=self.pad_id,
         )
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.data.scores import evaluate, label_loss
-from harness.data.sources import Split
+from harness.data.splits import Split
 from harness.evaluation.inspection import inspect_run
 from harness.method import Layers, Method, Pooling
 from harness.runtime.failures import RunFailed, convert_failures

@@ -12,7 +12,8 @@ from harness.analysis.interim import interim_plan
 from harness.axis_names import task_in_cell
 from harness.config import ROUND, StudyConfig
 from harness.data.checks import check_data
-from harness.data.sources import TaskData, load_task_data
+from harness.data.sources import load_task_data
+from harness.data.splits import TaskData
 from harness.data.tasks import load_task
 from harness.errors import DataError, MethodError, NothingLeftError, TeacherError, UserError
 from harness.experiment.flows import Flow, PreparationRequest, TaskContext, WaitRequest
@@ -329,7 +330,7 @@ def load_tasks(config: StudyConfig) -> tuple[dict[str, TaskData], dict[str, str]
     for name in config.tasks:
         try:
             data = load_task_data(
-                load_task(name, config.task_files), config.source, config.protocol
+                load_task(name, config.task_files), config.source, config.protocol, config.transfer
             )
             check_data(data, config.checks)
             tasks[name] = data

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from harness.axis_names import task_in_cell
-from harness.data.sources import TaskData
+from harness.data.splits import TaskData
 from harness.errors import ConfigError, MethodError, NothingLeftError, UserError
 from harness.experiment.ablation import Ablation, Design
 from harness.experiment.flows import Flow, WaitRequest

@@ -11,6 +11,7 @@ from harness.config import Criterion, StudyConfig, json_values
 from harness.data.scores import constant_score
 from harness.errors import without_passwords
 from harness.experiment.banners import all_banners, choice_banners, seed_banners
+from harness.loss_stages import CONSTANT, in_words
 from harness.registry.cards import card
 from harness.registry.discovery import chosen_methods, registry
 from harness.runtime.provenance import provenance
@@ -49,6 +50,8 @@ def identity_of(config: StudyConfig, repeat: int | None) -> dict[str, Any]:
         identity[group] = {k: v for k, v in identity[group].items() if k not in counts}
     if not identity["search"]["rungs"]:
         del identity["search"]["rungs"]
+    if config.training.stages == CONSTANT:
+        del identity["training"]["stages"]
     if repeat:
         identity["repeat"] = repeat
     return identity
@@ -141,7 +144,9 @@ def students_in_words(config: StudyConfig) -> str:
     if config.student.init != "random":
         models = {"finetuned": "fine-tuned teacher", "pretrained": "pre-trained encoder"}
         start = f"{config.student.init} layers of the {models[config.student.origin]}"
-    return f"{config.student.layers}-layer students ({start})"
+    words = f"{config.student.layers}-layer students ({start})"
+    stages = in_words(config.training.stages)
+    return f"{words}, {stages}" if stages else words
 
 
 def command_line(words: Sequence[str]) -> str:
@@ -225,12 +230,13 @@ def _designs(ledger: Ledger, studies: Studies) -> set[str]:
 def _task_facts(prepared: PreparedTask) -> TaskFacts:
     data = prepared.data
     evaluation = next(iter(data.evaluation.values()))
+    splits = data.splits | data.unlabelled
     return TaskFacts(
         title=data.task.title,
         labels=data.task.labels,
         metrics=data.task.metrics,
-        sizes={name: len(split) for name, split in data.splits.items()},
-        sha256={name: split.sha256 for name, split in data.splits.items()},
+        sizes={name: len(split) for name, split in splits.items()},
+        sha256={name: split.sha256 for name, split in splits.items()},
         constant=constant_score(data.task, data.train.labels, evaluation.labels),
         splits=prepared.outcome.splits,
     )

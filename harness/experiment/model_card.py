@@ -201,7 +201,14 @@ needs it."""
 
 def _data(prepared: PreparedTask, source: DataSource) -> str:
     config, data = prepared.config, prepared.data
-    sizes = ", ".join(f"{_text(name)} {len(split)}" for name, split in data.splits.items())
+    splits = data.splits | data.unlabelled
+    sizes = ", ".join(f"{_text(name)} {len(split)}" for name, split in splits.items())
+    unlabelled = ""
+    if data.transfer is not None:
+        unlabelled = (
+            f" The student was distilled from the texts of `transfer` too, without labels: "
+            f"{data.transfer_ratio:.3g} for each training example, SHA-256 `{data.transfer.sha256}`."
+        )
     lines = [
         "| split | rows left out | texts of training examples | cut at "
         f"{config.training.max_length} tokens, % | unknown tokens, % |",
@@ -213,8 +220,8 @@ def _data(prepared: PreparedTask, source: DataSource) -> str:
         lines.append(f"| {_text(name)} | {split.left_out} | {doubled} | {shares} |")
     return (
         f"{source.sentence} Examples: {sizes}. The setting was selected on `selection` (protocol "
-        f"`{config.protocol.name}`). SHA-256 of the training split: `{data.train.sha256}`.\n\n"
-        + "\n".join(lines)
+        f"`{config.protocol.name}`). SHA-256 of the training split: `{data.train.sha256}`."
+        f"{unlabelled}\n\n" + "\n".join(lines)
     )
 
 
@@ -226,8 +233,9 @@ def _teacher(prepared: PreparedTask) -> str:
     )
     teacher = Path(facts.name.replace("{task}", facts.task))
     name = teacher.name if teacher.is_dir() else str(teacher)
+    recipe = f"{facts.second_recipe} " if facts.second_recipe else ""
     return (
-        f"{_code(name)}, {facts.origin}, {facts.layers} layers of width {facts.width}. "
+        f"{_code(name)}, {facts.origin}, {facts.layers} layers of width {facts.width}. {recipe}"
         f"{metric}, in points: {scores}; a constant prediction has {100 * facts.constant:.2f} on "
         f"selection. Fingerprint: `{facts.fingerprint}`."
     )

@@ -23,6 +23,8 @@ from harness.runtime.progress import progress, say
 from harness.storage.claims import Claims
 from harness.storage.ledger import Ledger
 from harness.storage.record import Record, Result, Use
+from harness.tracking.tracked_run import TrackedRun
+from harness.tracking.trackers import Track
 from harness.training.run import Run
 from harness.workers.jobs import Advance, Job, Sizing, Training, spec_of
 from harness.workers.local import WorkerDiedError, Workers
@@ -122,7 +124,9 @@ class OpenRequest:
 class PopulationQueue:
     """The run requests of one driver that are open, and the populations made of them."""
 
-    def __init__(self, ledger: Ledger, claims: Claims, workers: Workers) -> None:
+    def __init__(self, ledger: Ledger, claims: Claims, workers: Workers, track: Track) -> None:
+        """`track` gets the runs that this driver has trained, once their records are written."""
+        self.track = track
         self.ledger = ledger
         self.claims = claims
         self.workers = workers
@@ -248,6 +252,10 @@ class PopulationQueue:
             self._attempts.add(run.fingerprint)
         self.ledger.write_runs(results)
         self._read(entry, runs)
+        by_record = (
+            (result.record, by_fingerprint[result.record.fingerprint]) for result in results
+        )
+        self.track([TrackedRun.of(record, run.study, run.trial) for record, run in by_record])
 
 
 class SizingWork(Work):

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from harness.config import StudyConfig
-from harness.data.sources import TaskData
+from harness.data.splits import TaskData
 from harness.errors import NothingLeftError, UserError
 from harness.experiment.ablation import Ablation
 from harness.experiment.flows import Flow
@@ -147,6 +147,11 @@ def _mean_teacher(teachers: Sequence[TeacherFacts]) -> TeacherFacts:
             for split, scores in teachers[0].metrics.items()
         },
         weak=all(teacher.weak for teacher in teachers),
+        second_recipe=" ".join(
+            f"Repeat {number}: {teacher.second_recipe}"
+            for number, teacher in enumerate(teachers, start=1)
+            if teacher.second_recipe
+        ),
         seconds=sum(teacher.seconds for teacher in teachers),
         variance_shares=(),
     )

@@ -18,6 +18,7 @@ from harness.experiment.flows import Flow, PreparationRequest, RunRequest, WaitR
 from harness.experiment.population_queue import PopulationQueue, Work
 from harness.storage.claims import Claims
 from harness.storage.ledger import Ledger
+from harness.tracking.trackers import Track
 from harness.workers.jobs import Preparation
 from harness.workers.local import WorkerDiedError, Workers
 from harness.workers.prepared_task import TaskOutcome
@@ -66,11 +67,15 @@ class Scheduler:
         claims: Claims,
         workers: Workers,
         after_results: Callable[[], None] = lambda: None,
+        track: Track = lambda runs: None,
     ) -> None:
-        """`after_results` is called after the results of jobs have been taken up."""
+        """`after_results` is called after the results of jobs have been taken up.
+
+        `track` is called with the runs that have been trained and recorded.
+        """
         self.after_results = after_results
         self.workers = workers
-        self.populations = PopulationQueue(ledger, claims, workers)
+        self.populations = PopulationQueue(ledger, claims, workers, track)
         self._ready: list[tuple[Flow, Any]] = []
         self._waiting: list[tuple[Flow, WaitRequest]] = []
         self._queue: list[Work] = []

@@ -76,7 +76,7 @@ def explicit_attention(
 
     Query, key and value are (B, heads, T, width). The function returns the context (B, T, heads, width)
     and the weights (B, heads, T, T). Two products beat the fused kernel's bf16 backward on CPUs.
-    transformers passes `dropout` and `options` to every attention function; this one ignores both.
+    transformers passes `dropout` and `options` to every attention function; this one ignores `options`.
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = (query * scale) @ key.transpose(-1, -2)
@@ -85,8 +85,33 @@ def explicit_attention(
     if (record := _RECORD.get()) is not None:
         record.add(scores, query, key, value)
     weights = scores.softmax(dim=-1).to(value.dtype)
-    counter_dropout = module.get_submodule("dropout")
-    return (counter_dropout(weights) @ value).transpose(1, 2).contiguous(), weights
+    dropped = _dropout_of(module, dropout)(weights)
+    return (dropped @ value).transpose(1, 2).contiguous(), weights
+
+
+DROPOUTS = ("dropout", "attention_dropout")
+"""Names of the dropout of attention in Hugging Face's modules of attention."""
+
+
+def _dropout_of(module: nn.Module, rate: float) -> nn.Module:
+    """The dropout of a module of attention. The identity where the module has none and the rate is 0."""
+    for name in DROPOUTS:
+        if isinstance(own := getattr(module, name, None), nn.Module):
+            return own
+    if rate > 0:
+        raise RuntimeError(f"{type(module).__name__} has no module for its dropout of attention")
+    return nn.Identity()
+
+
+def add_attention_dropout(model: nn.Module) -> None:
+    """Give a module of attention its dropout as a module, where the class has a number (ModernBERT).
+
+    Only a module's dropout can be keyed. The new modules have no weights.
+    """
+    for module in [*model.modules()]:
+        rate = getattr(module, "attention_dropout", 0.0)
+        if isinstance(rate, int | float) and rate > 0:
+            module.add_module("dropout", nn.Dropout(rate))
 
 
 class _MaskedProduct(torch.autograd.Function):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib.metadata import version
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def read_config(folder: Path, **changes: Any) -> PretrainedConfig:
     """A checkpoint's configuration, where `changes` replace values.
 
     `chunk_size_feed_forward` is 0: it saves memory, changes no output, and fits few lengths.
+    `return_dict` is true: outputs are read by name.
 
     Raises:
         TeacherError: the configuration cannot be read, transformers does not know its model type, or the
@@ -99,6 +101,7 @@ def read_config(folder: Path, **changes: Any) -> PretrainedConfig:
             "trained; give the checkpoint that was quantized"
         )
     config.chunk_size_feed_forward = 0
+    config.return_dict = True
     return config
 
 
@@ -144,11 +147,14 @@ def check_fits(folder: Path, inputs: Iterable[EncodedSplit], max_length: int) ->
         raise TeacherError(
             f"{folder}: its config.json describes no '{config.model_type}' ({first_line(error)})"
         ) from error
-    _part(encoder, family.layers)  # students copy these layers
-    words, positions = (
-        _part(encoder, name).num_embeddings for name in (family.words, family.positions)
+    if family.layers is not None:
+        _part(encoder, family.layers)  # students copy these layers
+    words, positions, types = (
+        None if name is None or (part := _part(encoder, name)) is None else part.num_embeddings
+        for name in (family.words, family.positions, family.types)
     )
-    types = None if family.types is None else _part(encoder, family.types).num_embeddings
+    if positions is None:
+        positions = int(config.max_position_embeddings)
     length_limit = (positions - first_position) // WIDTH_STEP * WIDTH_STEP
     if max_length > length_limit:
         raise TeacherError(
@@ -168,9 +174,9 @@ def check_fits(folder: Path, inputs: Iterable[EncodedSplit], max_length: int) ->
 
 
 def _part(encoder: PreTrainedModel, name: str) -> Any:
-    """The part of an encoder that its family's row names."""
+    """The part of an encoder that its family's row names. None where a configuration leaves it out."""
     try:
-        return encoder.get_submodule(name)
+        return attrgetter(name)(encoder)
     except AttributeError as error:
         raise TeacherError(
             f"the row of '{encoder.config.model_type}' in harness/models/families.py names '{name}', "

@@ -15,12 +15,8 @@ from torch import Tensor
 
 from harness.models.families import Family
 
-LAYER_WEIGHTS = (
-    *("attention", "mix", "inner", "outer"),
-    *("attention_bias", "mix_bias", "inner_bias", "outer_bias"),
-    *("mix_scale", "mix_shift", "outer_scale", "outer_shift"),
-)
-"""Keys of one layer's pieces: products, biases, and the normalisations' scales and shifts."""
+WITH_DECAY = ("embedding_tables", "products", "head_products")
+"""The blocks that weight decay shrinks: matrices."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ class WeightBlock:
 def layout(
     family: Family, prefix: str, layers: int, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, WeightBlock]:
-    """The blocks of all weights but the word embeddings, by use.
+    """The blocks of all weights but the word embeddings, by use. A block without weights is left out.
 
     Args:
         family: the encoder's family.
@@ -95,52 +91,73 @@ def layout(
         shapes: the shapes of a checkpoint's weights, by name.
     """
 
+    architecture = family.architecture
+    assert architecture is not None, f"'{family.model_type}' encoders cannot be stacked"
+
     def piece(key: str, *names: str) -> Piece:
         rows, *rest = shapes[names[0]]
         return Piece(key, names, (rows * len(names), *rest))
 
-    names = {
-        "attention": [f"attention.self.{part}" for part in ("query", "key", "value")],
-        "mix": ["attention.output.dense"],
-        "inner": ["intermediate.dense"],
-        "outer": ["output.dense"],
-    }
-    norms = {"mix": "attention.output.LayerNorm", "outer": "output.LayerNorm"}
-    products, biases, scales = [], [], []
+    def with_bias(key: str, *names: str) -> tuple[list[Piece], list[Piece]]:
+        """A linear layer's weight, and its bias where it has one. `names` are those of the layers."""
+        weight = piece(key, *(f"{name}.weight" for name in names))
+        bias_names = [f"{name}.bias" for name in names]
+        bias = [piece(f"{key}_bias", *bias_names)] if bias_names[0] in shapes else []
+        return [weight], bias
+
+    def norm_pieces(key: str, name: str) -> list[Piece]:
+        """A normalisation's scale, and its shift where it has one."""
+        kinds = {f"{key}scale": f"{name}.weight", f"{key}shift": f"{name}.bias"}
+        return [
+            piece(own, weight)
+            for own, weight in kinds.items()
+            if weight in shapes or own.endswith("scale")
+        ]
+
+    products: list[Piece] = []
+    biases: list[Piece] = []
+    scales: list[Piece] = []
     if f"{prefix}embeddings_project.weight" in shapes:
-        products.append(piece("projection", f"{prefix}embeddings_project.weight"))
-        biases.append(piece("projection_bias", f"{prefix}embeddings_project.bias"))
+        weights, own_biases = with_bias("projection", f"{prefix}embeddings_project")
+        products += weights
+        biases += own_biases
     for layer in range(layers):
         layer_prefix = f"{prefix}{family.layers}.{layer}."
-        for key, parts in names.items():
-            weight_names = [f"{layer_prefix}{part}.weight" for part in parts]
-            bias_names = [f"{layer_prefix}{part}.bias" for part in parts]
-            products.append(piece(f"{layer}.{key}", *weight_names))
-            biases.append(piece(f"{layer}.{key}_bias", *bias_names))
-        for key, norm in norms.items():
-            scales.append(piece(f"{layer}.{key}_scale", f"{layer_prefix}{norm}.weight"))
-            scales.append(piece(f"{layer}.{key}_shift", f"{layer_prefix}{norm}.bias"))
+        for key, parts in architecture.products.items():
+            names = [f"{layer_prefix}{part}" for part in parts]
+            weights, own_biases = with_bias(f"{layer}.{key}", *names)
+            products += weights
+            biases += own_biases
+        for key, norm in architecture.norms.items():
+            if layer > 0 or norm != family.first_lacks:
+                scales += norm_pieces(f"{layer}.{key}_", f"{layer_prefix}{norm}")
+    if architecture.last_norm is not None:
+        scales += norm_pieces("last_", f"{prefix}{architecture.last_norm}")
+    if architecture.head_norm is not None:
+        scales += norm_pieces("head_", architecture.head_norm)
     head = family.head
     dense, outputs = f"{prefix if head.uses_pooler else ''}{head.dense}", head.outputs
-    head_biases = [
-        piece("dense_bias", f"{dense}.bias"),
-        piece("outputs_bias", f"{outputs}.bias"),
-    ]
-    head_products = [piece("dense", f"{dense}.weight"), piece("outputs", f"{outputs}.weight")]
-    tables = [
-        piece("positions", f"{prefix}{family.positions}.weight"),
-        piece("types", f"{prefix}{family.types}.weight"),
-    ]
-    normalisation = [
-        piece("scale", f"{prefix}{family.embeddings}.LayerNorm.weight"),
-        piece("shift", f"{prefix}{family.embeddings}.LayerNorm.bias"),
-    ]
+    head_products, head_biases = (
+        [*dense_pieces, *output_pieces]
+        for dense_pieces, output_pieces in zip(
+            with_bias("dense", dense), with_bias("outputs", outputs), strict=True
+        )
+    )
+    tables = {"positions": family.positions, "types": family.types}
+    embeddings = f"{prefix}{family.embeddings}.{architecture.embedding_norm}"
+    blocks = {
+        "embedding_tables": [
+            piece(key, f"{prefix}{name}.weight") for key, name in tables.items() if name is not None
+        ],
+        "embedding_scales": norm_pieces("", embeddings),
+        "products": products,
+        "biases": biases,
+        "scales": scales,
+        "head_products": head_products,
+        "head_biases": head_biases,
+    }
     return {
-        "embedding_tables": WeightBlock(tables, has_decay=True),
-        "embedding_scales": WeightBlock(normalisation, has_decay=False),
-        "products": WeightBlock(products, has_decay=True),
-        "biases": WeightBlock(biases, has_decay=False),
-        "scales": WeightBlock(scales, has_decay=False),
-        "head_products": WeightBlock(head_products, has_decay=True),
-        "head_biases": WeightBlock(head_biases, has_decay=False),
+        key: WeightBlock(pieces, has_decay=key in WITH_DECAY)
+        for key, pieces in blocks.items()
+        if pieces
     }

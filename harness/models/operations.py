@@ -109,7 +109,7 @@ class PlainOperations:
         return rows.reshape(-1, 1, mask.shape[-1])
 
     def split_heads(
-        self, states: Tensor, weight: Tensor, bias: Tensor, heads: int, parts: int
+        self, states: Tensor, weight: Tensor, bias: Tensor | None, heads: int, parts: int
     ) -> tuple[Tensor, ...]:
         """The parts (members · B · heads, T, head width) of a linear layer of `states`."""
         projections = linear(states, weight, bias).unflatten(-1, (parts, heads, -1))
@@ -124,12 +124,15 @@ class PlainOperations:
         by_heads: tuple[int, int, int],
         site: Site | None,
         attention: AttentionRecord,
+        hidden: Tensor | None = None,
     ) -> Tensor:
-        """Contexts (members · B · heads, rows, head width)."""
+        """Contexts (members · B · heads, rows, head width), without the keys `hidden` (rows, T)."""
         queries, keys, values = projections
         # One operation scales, masks and multiplies.
         scale = queries.shape[-1] ** -0.5
         scores = torch.baddbmm(padding, queries, keys.transpose(1, 2), alpha=scale)
+        if hidden is not None:
+            scores.masked_fill_(hidden, torch.finfo(scores.dtype).min)
         if attention.needs:
             attention.add(*(t.unflatten(0, by_heads) for t in (scores, *projections)))
         shares = scores.softmax(dim=-1)
@@ -152,11 +155,11 @@ class PlainOperations:
     ) -> States:
         """Layer normalisation of dropout(linear layer) + residual."""
         sums = drop(linear(states, *linear_weights), site) + residual
-        return States(_layer_norm(sums, *norm, self.eps), self.dtype)
+        return States(layer_norm(sums, *norm, self.eps), self.dtype)
 
     def norm(self, sums: Tensor, norm: tuple[Tensor, Tensor], site: Site | None) -> States:
         """Dropout of the layer normalisation of sums."""
-        return States(drop(_layer_norm(sums, *norm, self.eps), site), self.dtype)
+        return States(drop(layer_norm(sums, *norm, self.eps), site), self.dtype)
 
 
 def drop(values: Tensor, site: Site | None) -> Tensor:
@@ -168,18 +171,25 @@ def _mask(shape: Sequence[int], dtype: torch.dtype, site: Site) -> Tensor:
     return site.key.mask(site.number, shape, site.levels, dtype, site.full_length)
 
 
-def linear(states: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+def linear(states: Tensor, weights: Tensor, bias: Tensor | None = None) -> Tensor:
     """States (members, ..., in) times weights (members, out, in), plus bias (members, out)."""
     if len(weights) == 1:
-        return F.linear(states, weights.squeeze(0), bias.squeeze(0))
+        return F.linear(states, weights.squeeze(0), None if bias is None else bias.squeeze(0))
     rows = states.reshape(len(states), -1, states.shape[-1])
-    product = torch.baddbmm(bias[:, None], rows, weights.transpose(1, 2))
+    columns = weights.transpose(1, 2)
+    product = (
+        torch.bmm(rows, columns) if bias is None else torch.baddbmm(bias[:, None], rows, columns)
+    )
     return product.view(*states.shape[:-1], -1)
 
 
-def _layer_norm(states: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
-    """Layer normalisation of (members, B, T, width) with scale and shift (members, width)."""
+def layer_norm(states: Tensor, scale: Tensor, shift: Tensor | None, eps: float) -> Tensor:
+    """Layer normalisation of (members, ..., width) with scale and, if given, shift (members, width)."""
     if len(scale) == 1:
-        return F.layer_norm(states, states.shape[-1:], scale.squeeze(0), shift.squeeze(0), eps)
+        own_shift = None if shift is None else shift.squeeze(0)
+        return F.layer_norm(states, states.shape[-1:], scale.squeeze(0), own_shift, eps)
     unit_states = F.layer_norm(states, states.shape[-1:], eps=eps)
-    return torch.addcmul(shift[:, None, None], unit_states, scale[:, None, None])
+    shape = (len(scale), *[1] * (states.ndim - 2), -1)
+    if shift is None:
+        return unit_states * scale.view(shape)
+    return torch.addcmul(shift.view(shape), unit_states, scale.view(shape))

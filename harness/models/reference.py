@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_map
 from transformers import PreTrainedModel
 
 from harness.method import Layers, Need, Pooling
-from harness.models.attention import finite_scores, record_attention
+from harness.models.attention import add_attention_dropout, finite_scores, record_attention
 from harness.models.families import check_needs, family_of
 from harness.models.network import Leaf, pool
 from harness.runtime.device import Arithmetic
@@ -29,10 +29,12 @@ class ReferenceClassifier:
     ) -> None:
         self.model = model
         self.arithmetic = arithmetic
-        key_dropout(model, DropoutKey([0], arithmetic.device))
+        family = family_of(model.config)
+        add_attention_dropout(model)
+        key_dropout(model, DropoutKey([0], arithmetic.device), repeats=family.layers is None)
         self.dropouts = [m for m in model.modules() if isinstance(m, CounterDropout)]
         if frozen_embeddings:
-            embeddings = model.base_model.get_submodule(family_of(model.config).embeddings)
+            embeddings = model.base_model.get_submodule(family.embeddings)
             embeddings.requires_grad_(False)
 
     def leaves(self) -> list[Leaf]:
@@ -55,6 +57,7 @@ class ReferenceClassifier:
         if key is not None:
             for dropout in self.dropouts:
                 dropout.key = key
+                dropout.times = 0
         with self.arithmetic.autocast():
             member_batch = {name: values[0] for name, values in batch.items()}
             member_layers = layers_of(self.model, member_batch, pooling, needs)

@@ -5,21 +5,24 @@ Every weight has a leading member dimension. The weights lie in a few tensors (`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig
+from transformers.activations import ACT2FN
 
 from harness.kernels.support import has_kernels, lack_on_gpu
 from harness.method import Layers, Need, Pooling
+from harness.models.architectures import Architecture, Facts, Place
 from harness.models.attention import AttentionRecord, finite_scores
 from harness.models.families import family_of
-from harness.models.flat_weights import LAYER_WEIGHTS, layout
+from harness.models.flat_weights import layout
 from harness.models.network import Leaf, pool
-from harness.models.operations import Operations, PlainOperations, Site, States, drop, linear
+from harness.models.operations import PlainOperations, Site, States, drop, layer_norm, linear
+from harness.models.stacked_layers import PostNormLayers, PreNormLayers, StackedLayers, Step
 from harness.models.word_table import WordTable, look_up_rows, select_members, zero_gradient
 from harness.pooling_table import pooling_row
 from harness.runtime.progress import say
@@ -45,24 +48,24 @@ class StackedClassifier:
     ) -> None:
         self.config = config
         self.dtype = dtype
-        self.layers = int(config.num_hidden_layers)
+        self.count = int(config.num_hidden_layers)
         self.heads = int(config.num_attention_heads)
-        self.eps = float(config.layer_norm_eps)
-        self.operations = _operations(device, dtype, self.eps, config.hidden_act)
         self.family = family_of(config)
-        head_rate = getattr(config, "classifier_dropout", None)
-        self.rates = {
-            "hidden": dropped_levels(config.hidden_dropout_prob),
-            "attention": dropped_levels(config.attention_probs_dropout_prob),
-            "head": dropped_levels(
-                config.hidden_dropout_prob if head_rate is None else float(head_rate)
-            ),
-        }
+        architecture = self.family.architecture
+        assert architecture is not None, f"'{config.model_type}' encoders cannot be stacked"
+        self.facts, self.head_norm = architecture.read(config), architecture.head_norm
+        self.levels = {place: dropped_levels(rate) for place, rate in self.facts.rates.items()}
+        self.layers = _layers(architecture, self.facts, config, dtype, device)
+        self.operations = self.layers.operations
+        activation = self.family.head.activation
+        self.head_activation: Callable[[Tensor], Tensor] = (
+            ACT2FN[getattr(config, activation)] if isinstance(activation, str) else activation
+        )
         words = f"{self.family.words}.weight"
         self.word_name = next(name for name in weights[0] if name.endswith(words))
         shapes = {name: tuple(value.shape) for name, value in weights[0].items()}
         prefix = self.word_name.removesuffix(words)
-        self.blocks = layout(self.family, prefix, self.layers, shapes)
+        self.blocks = layout(self.family, prefix, self.count, shapes)
         for key, block in self.blocks.items():
             block.load(weights, device)
             block.values.requires_grad_(not (frozen_embeddings and key.startswith("embedding")))
@@ -95,8 +98,10 @@ class StackedClassifier:
 
     def _zero_padded_position(self) -> None:
         """Have the gradient of the padding's position be 0, as in Hugging Face's classes."""
+        if self.family.positions_from != "padding":
+            return
         values = self.blocks["embedding_tables"].values
-        if self.family.positions_from == "padding" and values.requires_grad:
+        if values.requires_grad:
             positions = self.blocks["embedding_tables"].pieces[0]
             assert positions.key == "positions"
             width, pad = positions.shape[1], int(self.config.pad_token_id)
@@ -118,9 +123,10 @@ class StackedClassifier:
     ) -> Layers:
         """The layers of all members, as `Network.forward` describes them."""
         attention = AttentionRecord(needs)
-        first_only = not needs and (pooling is None or pooling_row(pooling).tokens == "first")
+        reads_first = pooling is None or pooling_row(pooling).tokens == "first"
+        first_only = not needs and reads_first and self.facts.head_reads == "first"
         all_states = self._encode(batch, key, first_only, attention)
-        logits = self._head(all_states[-1].firsts[:, :, 0], key)
+        logits = self._head(self._read_by_head(all_states[-1], batch["attention_mask"]), key)
         members, examples, _ = batch["input_ids"].shape
         states = logits.new_zeros(members, examples, 0, 0)
         if pooling is not None:
@@ -152,40 +158,58 @@ class StackedClassifier:
         With `first_only` the last layer computes the first token's states only, (members, B, 1, width):
         no logit depends on other tokens' last states.
         """
+        weights = self._layer_weights()
+        states = self._embed(batch, key, weights)
+        length = states.full.shape[2]
+
+        def site(layer: int, place: Place) -> Site | None:
+            rows = length if first_only and layer == self.count - 1 else None
+            return self._site(key, layer, place, rows)
+
+        mask = batch["attention_mask"]
+        padding = self.operations.padding(mask, self.heads)
+        step = Step(padding, attention, first_only, site)
+        all_states = [states]
+        for layer in range(self.count):
+            states = self.layers.states(layer, states, weights[str(layer)], step)
+            all_states.append(states)
+        all_states[-1] = self.layers.last(states, weights[""])
+        return all_states
+
+    def _layer_weights(self) -> dict[str, dict[str, Tensor]]:
+        """The encoder's weights by key, for each layer's number, and for "" those outside the layers."""
         bias_dtype = self.operations.bias_dtype
         kinds = {"products": self.dtype, "biases": bias_dtype, "scales": torch.float32}
-        weights = {
-            key: value
-            for kind, dtype in kinds.items()
-            for key, value in self.blocks[kind].split(dtype).items()
-        }
-        states = self._embed(batch, key, weights)
-        padding = self.operations.padding(batch["attention_mask"], self.heads)
-        all_states = [states]
-        for layer in range(self.layers):
-            first = first_only and layer == self.layers - 1
-            layer_weights = {name: weights[f"{layer}.{name}"] for name in LAYER_WEIGHTS}
-            states = self._layer(layer, states, padding, layer_weights, key, first, attention)
-            all_states.append(states)
-        return all_states
+        weights: dict[str, dict[str, Tensor]] = defaultdict(dict)
+        for kind, dtype in kinds.items():
+            if kind in self.blocks:
+                for key, value in self.blocks[kind].split(dtype).items():
+                    layer, _, name = key.rpartition(".")
+                    weights[layer][name] = value
+        return weights
 
     def _embed(
         self,
         batch: Mapping[str, Tensor],
         key: DropoutKey | None,
-        weights: Mapping[str, Tensor],
+        weights: Mapping[str, Mapping[str, Tensor]],
     ) -> States:
         """The states of the embeddings."""
-        tables = self.blocks["embedding_tables"].split(torch.float32)
+        tables = {}
+        if "embedding_tables" in self.blocks:
+            tables = self.blocks["embedding_tables"].split(torch.float32)
         norm = self.blocks["embedding_scales"].split(torch.float32)
-        positions = self._positions(tables["positions"], batch["input_ids"])
-        words = self.words.look_up(batch["input_ids"], training=key is not None)
-        sums = words + look_up_rows(tables["types"], batch["token_type_ids"]) + positions
-        site = self._site(key, 0, "hidden")
-        states = self.operations.norm(sums, (norm["scale"], norm["shift"]), site)
-        if "projection" in weights:
-            bias = weights["projection_bias"].to(self.dtype)
-            half = linear(states.half, weights["projection"], bias)
+        sums = self.words.look_up(batch["input_ids"], training=key is not None)
+        if "types" in tables:
+            sums = sums + look_up_rows(tables["types"], batch["token_type_ids"])
+        if "positions" in tables:
+            sums = sums + self._positions(tables["positions"], batch["input_ids"])
+        shift = norm["shift"] if "shift" in norm else torch.zeros_like(norm["scale"])
+        site = self._site(key, None, "embedding")
+        states = self.operations.norm(sums, (norm["scale"], shift), site)
+        if "projection" in weights[""]:
+            bias = weights[""]["projection_bias"].to(self.dtype)
+            half = linear(states.half, weights[""]["projection"], bias)
             states = States(half.float(), self.dtype)
         return states
 
@@ -201,96 +225,64 @@ class StackedClassifier:
         is_token = (ids != pad).long()
         return look_up_rows(table, is_token.cumsum(-1) * is_token + pad)
 
-    def _layer(
-        self,
-        layer: int,
-        states: States,
-        padding: Tensor,
-        weights: Mapping[str, Tensor],
-        key: DropoutKey | None,
-        first: bool,
-        attention: AttentionRecord,
-    ) -> States:
-        """The states after a layer; with `first` of the first tokens only."""
-        length, site = states.full.shape[2] if first else None, 1 + 3 * layer
-        attention_site = self._site(key, site, "attention", length)
-        context = self._attention(states, padding, weights, attention_site, first, attention)
-        states = self.operations.add_norm(
-            context,
-            (weights["mix"], weights["mix_bias"]),
-            states.firsts if first else states.full,
-            (weights["mix_scale"], weights["mix_shift"]),
-            self._site(key, site + 1, "hidden", length),
-        )
-        features = self.operations.activate(states.half, weights["inner"], weights["inner_bias"])
-        return self.operations.add_norm(
-            features,
-            (weights["outer"], weights["outer_bias"]),
-            states.full,
-            (weights["outer_scale"], weights["outer_shift"]),
-            self._site(key, site + 2, "hidden", length),
-        )
+    def _read_by_head(self, states: States, mask: Tensor) -> Tensor:
+        """What the head reads (members, B, width) of the last states, in fp32."""
+        if self.facts.head_reads == "first":
+            return states.firsts[:, :, 0]
+        sums = (states.full * mask[..., None]).sum(dim=2)
+        means: Tensor = sums / mask.sum(dim=2)[..., None]
+        return means
 
-    def _attention(
-        self,
-        states: States,
-        padding: Tensor,
-        weights: Mapping[str, Tensor],
-        site: Site | None,
-        first: bool,
-        attention: AttentionRecord,
-    ) -> Tensor:
-        """Contexts (members, B, T, width); with `first` the first token's, (members, B, 1, width)."""
-        members, examples, _, width = states.full.shape
-        weight, bias, split = weights["attention"], weights["attention_bias"], self.operations
-        if first:
-            sizes = [width, 2 * width]
-            query_weight, key_value_weight = weight.split(sizes, 1)
-            query_bias, key_value_bias = bias.split(sizes, 1)
-            first_states = states.firsts.to(self.dtype)
-            (queries,) = split.split_heads(first_states, query_weight, query_bias, self.heads, 1)
-            keys, values = split.split_heads(
-                states.half, key_value_weight, key_value_bias, self.heads, 2
-            )
-        else:
-            queries, keys, values = split.split_heads(states.half, weight, bias, self.heads, 3)
-        by_heads = (members, examples, self.heads)
-        contexts = self.operations.contexts(
-            (queries, keys, values), padding, by_heads, site, attention
-        )
-        contexts = contexts.unflatten(0, by_heads).transpose(2, 3)
-        output: Tensor = contexts.reshape(members, examples, -1, width)
-        return output
-
-    def _head(self, first: Tensor, key: DropoutKey | None) -> Tensor:
-        """Logits (members, B, outputs) of the last layer's first states (members, B, width), in fp32."""
+    def _head(self, states: Tensor, key: DropoutKey | None) -> Tensor:
+        """Logits (members, B, outputs) of what the head reads (members, B, width), in fp32."""
         weights = self.blocks["head_products"].split(torch.float32)
         biases = self.blocks["head_biases"].split(torch.float32)
-        site = self._site(key, 1 + 3 * self.layers, "head")
-        head = self.family.head
-        if head.drops_input:
-            first = drop(first, site)
-        dense = linear(first, weights["dense"], biases["dense_bias"])
-        features = drop(head.activation(dense), site)
-        return linear(features, weights["outputs"], biases["outputs_bias"])
+        site = self._site(key, None, "head")
+        if self.family.head.drops_input:
+            states = drop(states, site)
+        features = self.head_activation(linear(states, weights["dense"], biases.get("dense_bias")))
+        if self.head_norm is not None:
+            scale = self.blocks["scales"].split(torch.float32)["head_scale"]
+            features = layer_norm(features, scale, None, self.facts.eps)
+        return linear(drop(features, site), weights["outputs"], biases["outputs_bias"])
 
     def _site(
-        self, key: DropoutKey | None, number: int, rate: str, length: int | None = None
+        self, key: DropoutKey | None, layer: int | None, place: Place, length: int | None = None
     ) -> Site | None:
-        """A site of dropout, or None where dropout changes no value."""
-        if key is None or self.rates[rate] == 0:
+        """A site of dropout, or None where dropout changes no value.
+
+        Sites have numbers in the order of the class's modules: the embeddings', the layers', the head's.
+        """
+        sites, levels = self.facts.sites, self.levels.get(place, 0)
+        if key is None or levels == 0:
             return None
-        return Site(key, number, self.rates[rate], length)
+        if layer is not None:
+            number = 1 + len(sites) * layer + sites.index(place)
+        else:
+            number = 0 if place == "embedding" else 1 + len(sites) * self.count
+        return Site(key, number, levels, length)
 
 
-def _operations(device: torch.device, *arguments: Any) -> Operations:
-    if not has_kernels(device):
-        if device.type == "cuda":
-            _tell_lack(lack_on_gpu())
-        return PlainOperations(*arguments)
-    from harness.models.kernel_operations import KernelOperations
+def _layers(
+    architecture: Architecture,
+    facts: Facts,
+    config: PretrainedConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> StackedLayers:
+    """The layers of an architecture, with the operations that the device has for them."""
+    if has_kernels(device) and architecture.has_kernels:
+        from harness.models.kernel_operations import KernelOperations
 
-    return KernelOperations(*arguments)
+        kernels = KernelOperations(dtype, facts.eps, facts.activation)
+        return PostNormLayers(kernels, config, dtype)
+    if device.type == "cuda":
+        own_lack = f"'{config.model_type}' encoders have none"
+        _tell_lack(lack_on_gpu() if architecture.has_kernels else own_lack)
+    plain = PlainOperations(dtype, facts.eps, facts.activation)
+    if architecture.order == "pre-norm":
+        return PreNormLayers(plain, config, dtype, device)
+    return PostNormLayers(plain, config, dtype)
 
 
 @cache

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -24,7 +26,7 @@ from harness.method import Method
 from harness.method.layer_maps import skip_map
 from harness.models.attention import ATTENTION
 from harness.models.checkpoints import read_config
-from harness.models.families import family_of
+from harness.models.families import family_of, set_depth
 from harness.runtime.randomness import generator, global_seed
 
 TOKENIZER_FILES = (
@@ -36,6 +38,7 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
     "spiece.model",
+    "spm.model",
     "sentencepiece.bpe.model",
 )
 OUTPUT_HINTS = (
@@ -66,17 +69,31 @@ def describe_outputs(config: PretrainedConfig, task: Task) -> None:
 
 
 def classifier_config(folder: Path, task: Task, layers: int | None = None) -> PretrainedConfig:
-    """A checkpoint's configuration in fp32 with the task's outputs and, if given, another depth."""
+    """A checkpoint's configuration in fp32 with the task's outputs and, if given, another depth.
+
+    Raises:
+        MethodError: the checkpoint has fewer layers.
+    """
     config = read_config(folder, dtype=torch.float32)
     describe_outputs(config, task)
     if layers is not None:
-        config.num_hidden_layers = layers
+        _check_depth(layers, config)
+        set_depth(config, range(layers))
     return config
 
 
+def _check_depth(layers: int, start: PretrainedConfig) -> None:
+    depth = int(start.num_hidden_layers)
+    if layers > depth:
+        raise MethodError(f"--student-layers {layers}: the teacher has {depth}")
+
+
 def copied_layers(init: str, student_layers: int, teacher_layers: int) -> list[int]:
-    """0-based teacher layers copied into student layers 1..m; `skip` rounds j·n/m half up."""
-    if init == "first":
+    """0-based teacher layers copied into student layers 1..m; `skip` rounds j·n/m half up.
+
+    With `random` no weights are copied; the layers are those of `first`.
+    """
+    if init != "skip":
         return list(range(student_layers))
     return [layer - 1 for layer in skip_map(student_layers, teacher_layers)]
 
@@ -95,17 +112,17 @@ class Blueprint:
     def __init__(
         self, start: PreTrainedModel, config: StudentConfig, mean_score: float | None = None
     ) -> None:
-        depth = int(start.config.num_hidden_layers)
-        if config.layers > depth:
-            raise MethodError(f"--student-layers {config.layers}: the teacher has {depth}")
+        _check_depth(config.layers, start.config)
         self.config = copy.deepcopy(start.config)
-        self.config.num_hidden_layers = config.layers
+        depth = int(start.config.num_hidden_layers)
+        layers = copied_layers(config.init, config.layers, depth)
+        set_depth(self.config, layers)
         self.mean_score = mean_score
         self.starts_at_random = config.init == "random"
         with global_seed("weights that are replaced"):
             self.skeleton = new_classifier(self.config)
         if not self.starts_at_random:
-            _copy(start, self.skeleton, copied_layers(config.init, config.layers, depth))
+            _copy(start, self.skeleton, layers)
         self.skeleton_weights = dict(self.skeleton.state_dict())
 
     def weights(self, seed: int) -> dict[str, Tensor]:
@@ -120,7 +137,8 @@ class Blueprint:
                 std=self.config.initializer_range, generator=generator("student", seed, name)
             )
             head[f"{name}.weight"] = weight.detach()
-            head[f"{name}.bias"] = torch.zeros_like(linear.bias)
+            if linear.bias is not None:
+                head[f"{name}.bias"] = torch.zeros_like(linear.bias)
         if self.mean_score is not None:
             head[f"{name}.bias"].fill_(self.mean_score)
         return {**weights, **head}
@@ -135,10 +153,14 @@ def new_classifier(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def build_classifier(config: PretrainedConfig, weights: Mapping[str, Tensor]) -> PreTrainedModel:
-    """A classifier of Hugging Face's class with these weights, on the CPU, in eval mode."""
-    with global_seed("weights that are replaced"):
+    """A classifier of Hugging Face's class with these weights, on the CPU, in eval mode.
+
+    Weights on the device "meta", which have shapes alone, give a classifier there.
+    """
+    device = "meta" if any(tensor.is_meta for tensor in weights.values()) else "cpu"
+    with global_seed("weights that are replaced"), torch.device(device):
         model = new_classifier(config)
-    model.load_state_dict(weights)
+    model.load_state_dict(weights, assign=device == "meta")
     return model.eval()
 
 
@@ -167,17 +189,25 @@ def last_linear(model: PreTrainedModel) -> nn.Linear:
 
 
 def _copy(teacher: PreTrainedModel, student: PreTrainedModel, layers: Sequence[int]) -> None:
-    prefix = family_of(teacher.config).layers
+    """Copy a teacher's encoder, with these 0-based `layers` of it, into a student's.
+
+    Where all layers share their weights, the student gets these whole. The part that the class's first
+    layer does not have is not copied there.
+    """
+    family = family_of(teacher.config)
+    prefix = family.layers
     weights = teacher.base_model.state_dict()
     student_weights = student.base_model.state_dict()
     for name, value in weights.items():
-        if not name.startswith(f"{prefix}.") and name in student_weights:
+        if (prefix is None or not name.startswith(f"{prefix}.")) and name in student_weights:
             student_weights[name] = value
-    for target, source in enumerate(layers):
+    for target, source in enumerate(layers if prefix is not None else ()):
         layer = f"{prefix}.{source}."
         for name, value in weights.items():
-            if name.startswith(layer):
-                student_weights[f"{prefix}.{target}.{name.removeprefix(layer)}"] = value
+            part = name.removeprefix(layer)
+            if part == name or (target == 0 and part.split(".")[0] == family.first_lacks):
+                continue
+            student_weights[f"{prefix}.{target}.{part}"] = value
     student.base_model.load_state_dict(student_weights)
 
 
@@ -189,9 +219,19 @@ def save_student(
     for name in TOKENIZER_FILES:
         if (tokenizer / name).is_file():
             shutil.copyfile(tokenizer / name, folder / name)
+    if family_of(model.config).types_on_request:
+        _let_tokenizer_give_types(folder)
     state = {} if method is None else {k: v.contiguous() for k, v in method.state_dict().items()}
     if state:
         save_file(state, folder / "method.safetensors")
+
+
+def _let_tokenizer_give_types(folder: Path) -> None:
+    """Have a folder's tokenizer give token types by itself, as the student was trained with them."""
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def load_classifier(folder: Path, device: torch.device) -> PreTrainedModel:
@@ -239,11 +279,25 @@ def read_weights(folder: Path, config: PretrainedConfig | None) -> PreTrainedMod
             f"{folder}: {len(missing_names)} weights do not fit or are missing, "
             f"{missing_names[0]} first"
         )
-    layer_part = f"{family.layers}."
-    surplus_names = sorted(name for name in report["unexpected_keys"] if layer_part in name)
-    if surplus_names:
-        raise TeacherError(
-            f"{folder}: its config.json has {model.config.num_hidden_layers} layers, its weights have "
-            f"more ({surplus_names[0]})"
-        )
+    _check_surplus(folder, model, report["unexpected_keys"])
     return model
+
+
+def _check_surplus(folder: Path, model: PreTrainedModel, names: Iterable[str]) -> None:
+    """Refuse weights inside layers that the class does not have. Raises `TeacherError`."""
+    layers = family_of(model.config).layers
+    if layers is None:  # one layer, applied again and again
+        return
+    depth = int(model.config.num_hidden_layers)
+    part = re.compile(rf"{re.escape(layers)}\.(\d+)\.")
+    found = {name: int(match[1]) for name in sorted(names) if (match := part.search(name))}
+    for name, layer in found.items():
+        if layer >= depth:
+            raise TeacherError(
+                f"{folder}: its config.json has {depth} layers, its weights have more ({name})"
+            )
+        kind = "relative positions" if "distance_embedding" in name else "weights"
+        raise TeacherError(
+            f"{folder}: its layers have {kind} that transformers' class "
+            f"{type(model).__name__} does not read ({name}): the model would be another one"
+        )

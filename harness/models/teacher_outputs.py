@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from harness.data.batches import LengthSchedule
+from harness.data.batches import Batch, Indices, LengthSchedule
 from harness.data.tokens import EncodedSplit
 from harness.errors import TeacherError
 from harness.method import Layers, Pooling
@@ -133,6 +133,12 @@ def _reserve(file: Path) -> None:
             os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
 
 
+def output_batches(lengths: Indices, device: torch.device) -> Iterator[Batch]:
+    """The batches in which a teacher's outputs are computed for examples of `lengths` (examples,)."""
+    most_tokens = GPU_TOKENS if device.type == "cuda" else 0
+    return LengthSchedule(lengths, OUTPUT_BATCH).in_order(most_tokens)
+
+
 @torch.inference_mode()
 def outputs_of_batch(
     model: PreTrainedModel, tensors: Mapping[str, Tensor], arithmetic: Arithmetic
@@ -179,8 +185,7 @@ def _compute(
             if not np.isfinite(row_states[pooling]).all():
                 raise TeacherError("the teacher's states do not fit 16-bit floats")
 
-    most_tokens = GPU_TOKENS if arithmetic.device.type == "cuda" else 0
-    for batch in LengthSchedule(inputs.lengths, OUTPUT_BATCH).in_order(most_tokens):
+    for batch in output_batches(inputs.lengths, arithmetic.device):
         portions.work(batch.rows, partial(write, width=batch.width))
         advance(-(-len(batch.rows) // OUTPUT_BATCH))
     logits.flush()

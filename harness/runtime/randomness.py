@@ -181,28 +181,36 @@ def dropped_levels(p: float) -> int:
 
 
 class CounterDropout(nn.Module):
-    """Dropout whose mask is a function of (seed, step, site). In eval mode it is the identity."""
+    """Dropout whose mask is a function of (seed, step, site). In eval mode it is the identity.
 
-    def __init__(self, p: float, site: int, key: DropoutKey) -> None:
+    A layer that a model applies several times in a pass has a site for each time: with `stride`, site,
+    site + stride and so on. `times` counts them; who runs the model sets it to 0 before each pass.
+    """
+
+    def __init__(self, p: float, site: int, key: DropoutKey, stride: int = 0) -> None:
         super().__init__()
         self.p = p
         self.site = site
         self.key = key
         self.levels = dropped_levels(p)
+        self.stride = stride
+        self.times = 0
 
     def forward(self, values: Tensor) -> Tensor:
         """Zero a share of about `p` of `values` (any shape) and scale the rest up."""
         if not self.training or self.levels == 0:
             return values
-        mask = self.key.mask(self.site, (1, *values.shape), self.levels, values.dtype)
+        site = self.site + self.times * self.stride
+        self.times += 1
+        mask = self.key.mask(site, (1, *values.shape), self.levels, values.dtype)
         return values * mask[0]
 
 
-def key_dropout(model: nn.Module, key: DropoutKey) -> None:
+def key_dropout(model: nn.Module, key: DropoutKey, repeats: bool = False) -> None:
     """Replace every `nn.Dropout` of a model with a `CounterDropout` that reads the key.
 
     Sites have numbers in the order of the modules, but the encoder's sites come before the head's: some
-    classes define the head first.
+    classes define the head first. With `repeats` the model applies a layer several times in a pass.
     """
     modules = model.named_modules(remove_duplicate=False)
     encoder = getattr(model, "base_model_prefix", "")
@@ -213,5 +221,6 @@ def key_dropout(model: nn.Module, key: DropoutKey) -> None:
         if not isinstance(dropout, nn.Dropout):  # already replaced, through a shared parent
             continue
         parent, _, attribute = name.rpartition(".")
-        counter_dropout = CounterDropout(dropout.p, site, key).train(dropout.training)
+        stride = len(sites) if repeats else 0
+        counter_dropout = CounterDropout(dropout.p, site, key, stride).train(dropout.training)
         setattr(model.get_submodule(parent), attribute, counter_dropout)

@@ -9,7 +9,14 @@ from harness.stats.effects import PairedEffects, paired_effects
 from harness.stats.equivalence import PairedEquivalence, paired_equivalence
 from harness.stats.family import holm, holm_levels, minimum_seeds
 from harness.stats.paired import Interval, PairedDifference, paired_difference
-from harness.stats.stopping import Stopping, first_look, minimum_pairs, repeated_interval, stopping
+from harness.stats.stopping import (
+    Stopping,
+    first_look,
+    minimum_pairs,
+    repeated_equivalence,
+    repeated_interval,
+    stopping,
+)
 from harness.stats.verdict import OverExamples, Verdict, sequential_verdict, verdict
 
 __all__ = [
@@ -30,6 +37,7 @@ __all__ = [
     "paired_difference",
     "paired_effects",
     "paired_equivalence",
+    "repeated_equivalence",
     "repeated_interval",
     "sequential_verdict",
     "stopping",

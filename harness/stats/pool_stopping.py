@@ -27,7 +27,14 @@ from harness.stats.exchange import EXACT_TRIALS, exchanged_differences
 from harness.stats.paired import ROUNDING, Interval
 from harness.stats.sequential import Alternative, SequentialTest, look_pairs, sequential_test
 from harness.stats.signflip import Patterns
-from harness.stats.stopping import PATTERNS_SEED, Stopping, decide, intersect, look_interval
+from harness.stats.stopping import (
+    PATTERNS_SEED,
+    Stopping,
+    decide,
+    equivalence_interval,
+    intersect,
+    look_interval,
+)
 from harness.stats.tuned_score import Pool
 
 PATTERNS = 19_999
@@ -167,6 +174,20 @@ def pool_interval(looks: Sequence[PoolLook], max_trials: int, alpha: float) -> I
     """
     return intersect(
         _interval_at(looks[:count], max_trials, alpha) for count in range(len(looks), 0, -1)
+    )
+
+
+def pool_equivalence(
+    looks: Sequence[PoolLook], max_trials: int, alpha: float, margin: float
+) -> Interval:
+    """The interval of the decision "equivalent" at the last look, as `repeated_equivalence` has it."""
+    return equivalence_interval(
+        lambda theta, side: (
+            sequential_exchange(looks, max_trials, alpha, theta=theta, alternative=side).rejected_at
+            is not None
+        ),
+        looks[-1].difference,
+        margin,
     )
 
 

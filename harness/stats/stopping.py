@@ -157,6 +157,54 @@ def decide(
     )
 
 
+def repeated_equivalence(
+    differences: npt.ArrayLike,
+    max_pairs: int,
+    alpha: float,
+    margin: float,
+    *,
+    is_final: bool = False,
+) -> Interval:
+    """The interval of the decision "equivalent": it lies within the margin exactly with this decision.
+
+    It has the means that neither one-sided test rejects at any look, and its confidence
+    `1 - 2 * alpha` holds for all looks together. `differences` (pairs,) are those up to the decision.
+    Raises ValueError as `stopping` does.
+    """
+    values = _values(differences, max_pairs, alpha)
+    return equivalence_interval(
+        lambda theta, side: (
+            _test(values, max_pairs, alpha, theta, side, is_final).rejected_at is not None
+        ),
+        float(values.mean()),
+        margin,
+    )
+
+
+def equivalence_interval(
+    rejects: Callable[[float, Alternative], bool], mean: float, margin: float
+) -> Interval:
+    """The means within the margin that neither one-sided test rejects, by bisection.
+
+    `rejects` tells whether a one-sided test rejects a mean at any look up to the decision; both margins
+    are rejected. `mean` is the observed mean at the last look.
+    """
+
+    def end(bound: float, alternative: Alternative) -> float:
+        rejected_mean, accepted_mean = bound, min(max(mean, -margin), margin)
+        if rejects(accepted_mean, alternative):
+            return accepted_mean
+        for _ in range(BISECTIONS):
+            middle = (accepted_mean + rejected_mean) / 2
+            if rejects(middle, alternative):
+                rejected_mean = middle
+            else:
+                accepted_mean = middle
+        return rejected_mean
+
+    return Interval(end(-margin, "greater"), end(margin, "less"))
+
+
 def repeated_interval(
     differences: npt.ArrayLike, max_pairs: int, alpha: float, *, is_final: bool = False
 ) -> Interval:

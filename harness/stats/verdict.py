@@ -8,7 +8,7 @@ from harness.stats import wording
 from harness.stats.bootstrap import CrossedBootstrap
 from harness.stats.equivalence import PairedEquivalence
 from harness.stats.paired import Interval, PairedDifference
-from harness.stats.stopping import Stopping
+from harness.stats.stopping import Stopping, minimum_pairs
 from harness.stats.tuned_examples import TunedInterval
 from harness.stats.tuned_power import minimum_trials, trials_needed
 
@@ -262,4 +262,16 @@ def sequential_verdict(
     notes = wording.losses(method, failures) + wording.losses(baseline, baseline_failures)
     if winner_failures:
         notes += FAILURE_NOTE
+    elif outcome == "not decided":
+        notes += _short_maximum(stopping, budget, unit)
     return Verdict(outcome, "examples", f"{subjects.opening}{numbers}: {claim}{reach}{notes}.")
+
+
+def _short_maximum(stopping: Stopping, budget: int | None, unit: str) -> str:
+    """The clause on a maximum at which no look can reject."""
+    needed = minimum_pairs(1, stopping.alpha)
+    if budget is not None:
+        needed = minimum_trials(budget, 1, stopping.alpha)
+    if stopping.max_pairs >= needed:
+        return ""
+    return f"; {stopping.max_pairs} {unit} cannot decide, at least {needed} can"

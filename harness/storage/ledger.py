@@ -190,6 +190,11 @@ class Ledger:
         query = select(ABLATIONS.c.name).order_by(ABLATIONS.c.created)
         return self.transact(lambda connection: list(connection.scalars(query)))
 
+    def study_names(self) -> list[str]:
+        """Names of all studies, oldest first."""
+        query = select(STUDIES.c.name).order_by(STUDIES.c.created)
+        return self.transact(lambda connection: list(connection.scalars(query)))
+
     def study_manifest(self, name: str) -> StudyManifest | None:
         """A study's manifest, or None for an unknown name. Raises `StorageError` if it is damaged."""
         query = select(STUDIES.c.manifest).where(STUDIES.c.name == name)

@@ -91,6 +91,11 @@ class TaskFacts:
     splits: Mapping[str, SplitFacts] = Field(default_factory=dict)
     """Counts by split; empty in ledgers of earlier versions."""
 
+    @property
+    def unlabelled(self) -> int:
+        """The number of unlabelled texts that students of all methods are distilled from too."""
+        return self.sizes.get("transfer", 0)
+
 
 @dataclass(frozen=True, config=_EXACT_KEYS)
 class TeacherFacts:
@@ -112,6 +117,8 @@ class TeacherFacts:
     """Seconds of fine-tuning; 0 for a teacher from outside."""
     variance_shares: tuple[float, ...]
     """Share of each layer's pooled energy that varies between examples; empty for repeats."""
+    second_recipe: str = ""
+    """A sentence on the recipe, where the configuration's was no better than a constant; else empty."""
 
 
 @dataclass(frozen=True, config=_EXACT_KEYS)

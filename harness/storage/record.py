@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from harness.config import Choice, StudentConfig, TrainingConfig
+from harness.loss_stages import CONSTANT
 from harness.runtime.provenance import Provenance
 from harness.storage.fingerprint import fingerprint
 
@@ -84,17 +85,21 @@ class RunInputs:
     """The splits that the run is scored on; the first decides."""
     selection: str | None = None
     """Hash of the selection split that a pool's trial is scored on too; None for other runs."""
+    transfer: str | None = None
+    """Hash of the unlabelled texts that the student is distilled from too; None without such texts."""
     halving: HalvingRound | None = None
     """The round of a search run with rungs; None for other runs."""
 
     @model_serializer(mode="wrap")
     def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The values that fingerprints hash: `selection` and `halving` only where they are not None."""
+        """The values that fingerprints hash: without what is None, and without stages by default."""
         values: dict[str, Any] = handler(self)
+        if values["training"]["stages"] == CONSTANT:
+            del values["training"]["stages"]
         return {
             name: value
             for name, value in values.items()
-            if value is not None or name not in ("selection", "halving")
+            if value is not None or name not in ("selection", "transfer", "halving")
         }
 
     def plain(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, LargeBinary, Row, Select, String, Table, cast
 
 from harness.errors import StorageError
 from harness.storage.checksums import Damage
+from harness.storage.inspected import inspection_damage
 from harness.storage.ledger import Ledger
 from harness.storage.rows import PREDICTION_ROWS, RUN_ROWS, read_predictions, read_record
 from harness.storage.schema import CHECKSUMS, INSPECTIONS, PREDICTIONS, RUNS
@@ -25,13 +26,15 @@ TABLES = (CHECKSUMS, PREDICTIONS, INSPECTIONS, RUNS)
 def set_aside_damaged(ledger: Ledger, folder: Path) -> list[Damage]:
     """Remove every damaged run with all its rows, which files of `folder` keep as texts.
 
-    The studies go on using the fingerprints, so a command trains the runs again.
+    Runs in the ledger's `damages` are among them. The studies go on using the fingerprints, so a
+    command trains the runs again.
 
     Raises:
         StorageError: a file cannot be written. The run then stays.
     """
     keys = [row.fingerprint for row in _rows(ledger, select(RUNS.c.fingerprint))]
-    damages: dict[str, Damage] = {}
+    damages = dict(ledger.damages)
+    ledger.damages.clear()
     for start in range(0, len(keys), CHUNK):
         for damage in _damages(ledger, keys[start : start + CHUNK]):
             damages.setdefault(damage.run, damage)
@@ -41,14 +44,18 @@ def set_aside_damaged(ledger: Ledger, folder: Path) -> list[Damage]:
 
 
 def _damages(ledger: Ledger, keys: Sequence[str]) -> Iterator[Damage]:
-    """The damages of runs with these fingerprints, in their records and predictions."""
+    """The damages of runs with these fingerprints, in all their rows."""
     records = RUN_ROWS.where(RUNS.c.fingerprint.in_(keys))
     predictions = PREDICTION_ROWS.where(PREDICTIONS.c.fingerprint.in_(keys))
     results = [
         *(read_record(row._mapping) for row in _rows(ledger, records)),
         *(read_predictions(row._mapping) for row in _rows(ledger, predictions)),
     ]
-    return (result for result in results if isinstance(result, Damage))
+    yield from (result for result in results if isinstance(result, Damage))
+    inspections = select(INSPECTIONS).where(INSPECTIONS.c.fingerprint.in_(keys))
+    for row in _rows(ledger, inspections):
+        if (damage := inspection_damage(row.fingerprint, row.name, row.value)) is not None:
+            yield damage
 
 
 def _set_aside(ledger: Ledger, damage: Damage, folder: Path) -> None:
@@ -69,22 +76,28 @@ def _set_aside(ledger: Ledger, damage: Damage, folder: Path) -> None:
 
 def _texts(ledger: Ledger, table: Table, run: str) -> list[dict[str, str | None]]:
     """A run's rows of a table by column, as texts, since damaged values have no other form."""
+    text = LargeBinary if ledger.engine.dialect.name == "sqlite" else String
     columns = [
-        column if isinstance(column.type, LargeBinary) else cast(column, String)
+        column if isinstance(column.type, LargeBinary) else cast(column, text)
         for column in table.columns
     ]
     query = select(*columns).where(table.c.fingerprint == run)
-    names = [column.name for column in table.columns]
     return [
-        {name: _text(value) for name, value in zip(names, row, strict=True)}
+        {
+            column.name: _text(value, isinstance(column.type, LargeBinary))
+            for column, value in zip(table.columns, row, strict=True)
+        }
         for row in _rows(ledger, query)
     ]
 
 
-def _text(value: Any) -> str | None:
-    """A value as text, bytes in base 64."""
+def _text(value: Any, is_binary: bool) -> str | None:
+    """A value as text, a binary column's in base 64. SQLite may hold any bytes in a column of texts."""
     if isinstance(value, bytes | memoryview):
-        return base64.b64encode(value).decode()
+        data = bytes(value)
+        return (
+            base64.b64encode(data).decode() if is_binary else data.decode(errors="backslashreplace")
+        )
     return None if value is None else str(value)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 from pydantic import ValidationError
 from sqlalchemy import RowMapping, select
 
 from harness.config import fault_lines
 from harness.storage.checksums import Damage, UnreadableJson, changed_fields
-from harness.storage.record import RECORD, Predictions, Record
+from harness.storage.record import LABEL_LOSS, RECORD, Predictions, Record
 from harness.storage.schema import CHECKSUMS, PREDICTIONS, RECORD_PART, RUNS, SPLIT_PART
 
 CHANGED = "changed since the run was written (its checksum says so)"
@@ -31,14 +33,39 @@ def read_record(row: RowMapping) -> Record | Damage:
     for name, value in values.items():
         if isinstance(value, UnreadableJson):
             return Damage(RUNS.name, run, name, f"is not JSON ({value.reason})")
-    if row["sums"] is not None and (changed := changed_fields(values, row["sums"])):
-        return Damage(RUNS.name, run, " and ".join(changed), CHANGED)
-    try:
+    if row["sums"] is not None:
+        if changed := changed_fields(values, row["sums"]):
+            return Damage(RUNS.name, run, " and ".join(changed), CHANGED)
         return RECORD.validate_python(values)
-    except ValidationError as error:
-        first, *others = fault_lines(error)
+    try:
+        # Strict, and of JSON: else a text of digits would pass for a number.
+        record = RECORD.validate_json(json.dumps(values), strict=True)
+    except (ValidationError, TypeError) as error:
+        first, *others = [str(error)] if isinstance(error, TypeError) else fault_lines(error)
         rest = f" (and {len(others)} more)" if others else ""
         return Damage(RUNS.name, run, first, f"- the record cannot be read{rest}")
+    if fault := _contradiction(record):
+        return Damage(RUNS.name, run, *fault)
+    return record
+
+
+def _contradiction(record: Record) -> tuple[str, str] | None:
+    """A field of a record without a checksum that contradicts the others, and how."""
+    if record.inputs.fingerprint != record.fingerprint:
+        return "inputs", "are not those of this fingerprint"
+    if record.status != "complete":
+        return (
+            None if record.reason else ("reason", f"is missing, and the status is {record.status}")
+        )
+    if record.reason is not None:
+        return "status", f"is complete, and there is a reason ({record.reason})"
+    first, *others = record.split_metrics.values()
+    if not first or any(scores.keys() != first.keys() for scores in others):
+        return "metrics", f"lack some of a complete run's scores (they have {[*record.metrics]})"
+    has_selection = record.inputs.selection is not None
+    if has_selection and record.selection.keys() != {*first, LABEL_LOSS}:
+        return "selection", f"lacks some of a trial's scores (it has {[*record.selection]})"
+    return None
 
 
 def read_predictions(row: RowMapping) -> Predictions | Damage:
@@ -53,4 +80,8 @@ def read_predictions(row: RowMapping) -> Predictions | Damage:
         ids = np.frombuffer(values["ids"], dtype="<i8")
     except (ValueError, TypeError) as error:
         return Damage(PREDICTIONS.name, run, "logits", f"have no such shape ({error})")
+    for name, found in (("labels", labels), ("ids", ids)):
+        if len(found) != len(logits):
+            reason = f"are of {len(found)} examples, the logits of {len(logits)}"
+            return Damage(PREDICTIONS.name, run, name, reason)
     return Predictions(logits, labels, ids)

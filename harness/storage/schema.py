@@ -80,7 +80,7 @@ INSPECTIONS = Table(
     TABLES,
     Column("fingerprint", ForeignKey("harness_runs.fingerprint"), primary_key=True),
     Column("name", String, primary_key=True),
-    Column("value", JSON, nullable=False),
+    Column("value", StoredJson, nullable=False),
 )
 TEXTS = Table(
     "harness_texts",

@@ -11,9 +11,11 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.utils._pytree import tree_map
 
 from harness.method import Context, Layers, Method
-from harness.method.losses import distillation_loss, label_loss, objective
+from harness.method.losses import distillation_loss, objective
 from harness.models.network import Leaf
+from harness.training.label_weights import weighted_label_loss
 from harness.training.recipe import Member, Recipe
+from harness.training.stages import staged, stages_of
 
 _MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
 """Attributes that every torch module has: tables of parameters and buffers, hooks, the mode."""
@@ -52,6 +54,9 @@ class MethodGroup:
             )
         self.uses_teacher = self.template is not None and self.template.uses_teacher()
         self.matches_layers = self.template is not None and self.template.matches_layers()
+        kind = None if self.template is None else type(self.template)
+        self.staged_kinds = stages_of(kind, recipe.training.stages).kinds
+        """The kinds of losses whose weights change from step to step."""
         self.inspects = self.template is not None and self.template.inspects()
         self._set_scalars()
 
@@ -89,8 +94,10 @@ class MethodGroup:
         student: Layers,
         teacher: Layers | None,
         labels: Tensor,
+        label_weights: Tensor | tuple[()],
         mask: Tensor,
         epoch: Tensor,
+        factors: Tensor,
         share: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """The objective of each member (members,), and the values (terms, members) for `add`.
@@ -102,8 +109,10 @@ class MethodGroup:
             student: `Layers` with tensors (members, B, ...).
             teacher: the same for the teacher, None where no member's method uses it.
             labels: (members, B).
+            label_weights: the examples' weights in the label loss (members, B); empty where each has 1.
             mask: which tokens are no padding (members, B, T).
             epoch: the epoch's number (), 0-based.
+            factors: the step's factors of the losses' weights (3,).
         """
 
         def member_total(
@@ -113,6 +122,7 @@ class MethodGroup:
             member_student: Layers,
             member_teacher: Layers | tuple[()],
             member_labels: Tensor,
+            member_weights: Tensor | tuple[()],
             member_mask: Tensor,
         ) -> tuple[Tensor, dict[str, Tensor]]:
             terms = self._terms(
@@ -120,9 +130,13 @@ class MethodGroup:
                 member_student,
                 member_teacher or None,
                 member_labels,
+                member_weights,
                 Context(epoch, scalars, member_mask),
             )
-            return objective(terms, scalars, self.recipe.weights), terms
+            weighted = (terms, scalars)
+            if self.staged_kinds:
+                weighted = staged(terms, scalars, factors, self.staged_kinds)
+            return objective(*weighted, self.recipe.weights), terms
 
         arguments = (
             self.parameters,
@@ -131,6 +145,7 @@ class MethodGroup:
             student,
             () if teacher is None else teacher,
             labels,
+            label_weights,
             mask,
         )
         if self.template is None or self.template.supports_vmap:
@@ -179,11 +194,12 @@ class MethodGroup:
         student: Layers,
         teacher: Layers | None,
         labels: Tensor,
+        label_weights: Tensor | tuple[()],
         context: Context,
     ) -> dict[str, Tensor]:
         """One member's loss terms, unweighted."""
         regression, method = self.recipe.regression, self.template
-        terms = {"label": label_loss(student.logits, labels, regression)}
+        terms = {"label": weighted_label_loss(student.logits, labels, regression, label_weights)}
         if teacher is None or method is None:
             return terms
         if "kd_weight" in method.space:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from harness.data.tokens import EncodedSplit
+from harness.loss_stages import read_stages
 from harness.method import Layers, Method, Pooling
 from harness.models.network import Leaf, Network
 from harness.models.reference import ReferenceClassifier
@@ -54,6 +55,8 @@ class Population:
         self.members = [light[index] for index in self.indices]
         self.groups = [MethodGroup([light[index] for index in group], recipe) for group in groups]
         self.schedule = recipe.schedule()
+        self.steps = self.schedule.steps_per_epoch * recipe.training.epochs
+        self.stages = read_stages(recipe.training.stages)
         self.step = 0
         self.parts = 1
         """The parts in which a batch is trained, since memory is short."""
@@ -67,7 +70,7 @@ class Population:
         self.optimizer = make_optimizer(
             self._leaves(),
             [float(member.setting["learning_rate"]) for member in self.members],
-            self.schedule.steps_per_epoch * recipe.training.epochs,
+            self.steps,
             recipe.training,
         )
         self._set_members()
@@ -113,6 +116,13 @@ class Population:
         )
         self.step += 1
 
+    def add_gradients(self, examples: Tensor, width: int, epoch: int) -> None:
+        """Do the forward and the backward pass of a step, and leave the weights as they are.
+
+        Arguments as for `train_batch`.
+        """
+        self._add_gradients(self._inputs(examples, epoch), examples, width)
+
     def _step(self, inputs: StepInputs, examples: Tensor, width: int) -> None:
         """A step as a function of tensors, which a graph can hold."""
         self._add_gradients(inputs, examples, width)
@@ -123,6 +133,7 @@ class Population:
         arrays = [
             examples.numpy(),
             np.array(epoch),
+            np.array(self.stages.at(self.step, self.steps), dtype=np.float32),
             self.key.table_at(self.step),
             self.optimizer.begin(self.step),
         ]
@@ -173,24 +184,31 @@ class Population:
         pooling = self.recipe.view.pooling if any(g.matches_layers for g in self.groups) else None
         batch = self.tokens.batch(inputs.rows, width)
         student = self.network.forward(batch, self.key, pooling, self.recipe.view.needs)
-        labels = self.recipe.labels[inputs.rows]
+        labels, weights = self.recipe.labels[inputs.rows], self.recipe.label_weights
+        label_weights = () if weights is None else weights[inputs.rows]
         mask = batch["attention_mask"] > 0
         live_layers = () if self.live_teacher is None else self.live_teacher.layers(batch)
         on_device = self.teacher is None or self.teacher.lies_on(self.device)
         rows = inputs.rows if on_device else examples
-        parts = self._split_by_group((student, live_layers, labels, mask, rows))
+        parts = self._split_by_group((student, live_layers, (labels, label_weights), mask, rows))
         results = [
             group.total(
                 group_student,
                 self._teacher_layers(group, group_live, group_rows),
                 group_labels,
+                group_weights,
                 group_mask,
                 inputs.epoch,
+                inputs.factors,
                 share,
             )
-            for group, (group_student, group_live, group_labels, group_mask, group_rows) in zip(
-                self.groups, parts, strict=True
-            )
+            for group, (
+                group_student,
+                group_live,
+                (group_labels, group_weights),
+                group_mask,
+                group_rows,
+            ) in zip(self.groups, parts, strict=True)
         ]
         return torch.cat([total for total, _ in results]).sum(), [values for _, values in results]
 

@@ -50,6 +50,8 @@ class Recipe:
     arithmetic: Arithmetic
     live_teacher: PreTrainedModel | None = None
     """The teacher itself, where the view needs more than the teacher's cached outputs."""
+    label_weights: Tensor | None = None
+    """Weights of the examples in the label loss (examples,), on the device; by default each has 1."""
     words: Tensor | None = None
     """Token ids whose embeddings are trained (words,); by default the ids that occur in `inputs`."""
 

@@ -32,11 +32,12 @@ def population_size(recipe: Recipe, member: Member) -> int:
     numbers = [len(bucket.rows) * bucket.width for bucket in schedule.buckets]
     states = sum(numbers) / schedule.steps_per_epoch * int(recipe.model.hidden_size)
     weights = sum(value.numel() for value in member.weights.values())
-    limit = _most_members(psutil.virtual_memory().available, weights * WEIGHT_BYTES)
+    limit = most_members(psutil.virtual_memory().available, weights * WEIGHT_BYTES)
     return max(1, min(limit, round(STATE_NUMBERS / states)))
 
 
-def _most_members(free_bytes: int, member_bytes: int) -> int:
+def most_members(free_bytes: int, member_bytes: int) -> int:
+    """The runs of `member_bytes` each that fit into free memory."""
     return max(1, min(MOST_MEMBERS, int(MEMORY_SHARE * free_bytes // max(member_bytes, 1))))
 
 
@@ -50,7 +51,7 @@ def _size_on_gpu(recipe: Recipe, member: Member) -> int:
         return 1
     torch.cuda.empty_cache()
     free_bytes, _ = torch.cuda.mem_get_info(recipe.arithmetic.device)
-    return _most_members(free_bytes, pair_bytes - single_bytes)
+    return most_members(free_bytes, pair_bytes - single_bytes)
 
 
 def _bytes_on_gpu(recipe: Recipe, member: Member, size: int) -> int:
@@ -61,11 +62,12 @@ def _bytes_on_gpu(recipe: Recipe, member: Member, size: int) -> int:
     members = [replace(member, seed=member.seed + number) for number in range(size)]
     longest_examples = np.argsort(recipe.inputs.lengths)[-recipe.training.batch_size :]
     rows = torch.from_numpy(longest_examples)
-    teacher = recipe.teacher
+    teacher, weights = recipe.teacher, recipe.label_weights
     batch_recipe = replace(
         recipe,
         inputs=recipe.inputs.part(longest_examples),
         labels=recipe.labels[rows.to(recipe.labels.device)],
+        label_weights=weights if weights is None else weights[rows.to(weights.device)],
         teacher=teacher and teacher.part(rows),
         training=replace(recipe.training, epochs=2),
         words=recipe.vocabulary,

@@ -9,6 +9,7 @@ import torch
 
 from harness.kernels.support import has_kernels
 from harness.method import Method
+from harness.models.families import computes_by_kernels
 from harness.models.network import Leaf
 from harness.training.recipe import Recipe
 
@@ -40,6 +41,7 @@ def can_capture(recipe: Recipe, methods: Sequence[Method | None]) -> bool:
     device, teacher = recipe.arithmetic.device, recipe.teacher
     return (
         has_kernels(device)
+        and computes_by_kernels(recipe.model)
         and (teacher is None or teacher.lies_on(device))
         and all(m is None or (m.supports_vmap and m.supports_graphs) for m in methods)
     )

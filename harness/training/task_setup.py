@@ -7,14 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from harness.config import StudyConfig
 from harness.data.batches import LengthSchedule
 from harness.data.facts import fact_warnings, refuse_unknown, split_facts, token_shares
-from harness.data.sources import TaskData
+from harness.data.splits import TaskData
 from harness.data.tasks import Task
 from harness.data.tokens import EncodedSplit, encoded_split
 from harness.errors import TeacherError, first_line
@@ -37,12 +36,13 @@ from harness.runtime.progress import progress, say
 from harness.storage.fingerprint import fingerprint
 from harness.storage.folders import opened_folders
 from harness.storage.manifest import SplitFacts, TeacherFacts
+from harness.training.judgement import accepted_teacher
+from harness.training.label_weights import student_labels
 from harness.training.loop import RESULTS_VERSION
 from harness.training.teacher import (
     Origin,
     Teacher,
     find_origin,
-    judge_teacher,
     prepare_teacher,
     pretrained_classifier,
 )
@@ -58,8 +58,9 @@ class Materials:
     """One task, ready to train on.
 
     `inputs` and the teacher's `outputs`, by pooling, are by split. `labels` (examples,) are those of the
-    training split, on the device. Students copy their layers from the model `start`. `splits` are facts
-    of the splits. `folders` are the sealed folders that hold all this.
+    training split, on the device. With unlabelled texts the inputs, outputs and labels of the training
+    split go on with theirs; `label_weights` (examples,) are 0 there. Students copy their layers from the
+    model `start`. `splits` are facts of the splits. `folders` are the sealed folders that hold all this.
     """
 
     data: TaskData
@@ -73,6 +74,7 @@ class Materials:
     arithmetic: Arithmetic
     splits: dict[str, SplitFacts]
     folders: tuple[Path, ...] = ()
+    label_weights: Tensor | None = None
 
     def shapes(self, study: StudyConfig) -> Shapes:
         """Shapes for the study's students, as wide as the model that they start from."""
@@ -93,6 +95,12 @@ class TaskOutline:
     own_start: Path | None
     inputs: dict[str, EncodedSplit]
     splits: dict[str, SplitFacts]
+
+    @property
+    def student_inputs(self) -> EncodedSplit:
+        """The tokens of the training split, and after them those of unlabelled texts."""
+        train = self.inputs["train"]
+        return train.followed_by(self.inputs["transfer"]) if "transfer" in self.inputs else train
 
     @property
     def teacher_encoder(self) -> PretrainedConfig:
@@ -134,7 +142,7 @@ def outline_task(
             tokenizer,
             max_length,
         )
-        for split_name, split in (data.splits | data.test).items()
+        for split_name, split in (data.splits | data.unlabelled | data.test).items()
         if splits is None or split_name in splits
     }
     for folder in {origin.folder, own_start or origin.folder}:
@@ -179,12 +187,20 @@ def _make(
 ) -> Materials:
     outline = outline_task(config, data, arithmetic, runs_folder / "cache")
     inputs = outline.inputs
-    steps = LengthSchedule(inputs["train"].lengths, config.teacher.batch_size).steps_per_epoch
-    with progress(f"{data.task.name}: teacher", steps * config.teacher.epochs) as advance:
-        teacher = prepare_teacher(
-            outline.origin, config, data, inputs["train"], arithmetic, runs_folder, advance
-        )
-    scores = judge_teacher(teacher, config.teacher, data, inputs, arithmetic)
+
+    def make(study: StudyConfig) -> tuple[Origin, Teacher]:
+        origin = outline.origin
+        if study is not config:
+            origin = find_origin(study, data, arithmetic.name, runs_folder / "cache")
+        steps = LengthSchedule(inputs["train"].lengths, study.teacher.batch_size).steps_per_epoch
+        with progress(f"{data.task.name}: teacher", steps * study.teacher.epochs) as advance:
+            return origin, prepare_teacher(
+                origin, study, data, inputs, arithmetic, runs_folder, advance
+            )
+
+    teacher, scores = accepted_teacher(config, data, inputs, arithmetic, make)
+    inputs = {**inputs, "train": outline.student_inputs}
+    labels, weights = student_labels(data)
     outputs = _outputs(config, data, inputs, teacher, arithmetic, runs_folder)
     shares = outputs["train"][config.pooling].variance_shares()
     facts = replace(scores, variance_shares=tuple(shares))
@@ -197,7 +213,8 @@ def _make(
     return Materials(
         data=data,
         inputs=inputs,
-        labels=torch.from_numpy(data.train.labels).to(arithmetic.device),
+        labels=labels.to(arithmetic.device),
+        label_weights=None if weights is None else weights.to(arithmetic.device),
         teacher=teacher,
         facts=facts,
         outputs=outputs,
@@ -237,14 +254,17 @@ def _outputs(
     arithmetic: Arithmetic,
     runs_folder: Path,
 ) -> dict[str, dict[Pooling, TeacherOutputs]]:
-    batches = sum(-(-len(split) // OUTPUT_BATCH) for split in data.splits.values())
+    batches = sum(-(-len(inputs[name].lengths) // OUTPUT_BATCH) for name in data.splits)
     outputs = {}
     with progress(f"{data.task.name}: teacher outputs", batches) as advance:
         for name, split in data.splits.items():
+            sha256: str | list[str] = split.sha256
+            if name == "train" and data.transfer is not None:
+                sha256 = [split.sha256, data.transfer.sha256]
             key = fingerprint(
                 {
                     "teacher": teacher.fingerprint,
-                    "split": split.sha256,
+                    "split": sha256,
                     "max_length": config.training.max_length,
                     "precision": arithmetic.name,
                     "poolings": {

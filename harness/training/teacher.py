@@ -1,11 +1,11 @@
-"""Teachers: fine-tuned once per task, or given from outside, and judged before they teach."""
+"""Teachers: fine-tuned here for a task, or given from outside."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from harness.config import StudyConfig, TeacherConfig
-from harness.data.scores import constant_score, evaluate
-from harness.data.sources import TaskData
+from harness.config import StudyConfig
+from harness.data.splits import TaskData
 from harness.data.tasks import Task
 from harness.data.tokens import EncodedSplit
 from harness.errors import TeacherError
@@ -36,10 +35,14 @@ from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import global_seed
 from harness.storage.fingerprint import file_sha256, fingerprint
 from harness.storage.folders import build_once
-from harness.storage.manifest import TeacherFacts
 from harness.training.loop import RESULTS_VERSION, train_population
-from harness.training.prediction import predict
 from harness.training.recipe import Member, Recipe, engine_of
+from harness.training.teacher_scores import constant_floor, scores_of
+
+SECOND_EPOCHS = 3
+"""The epochs of a second fine-tuning, as a multiple of the first's."""
+SECOND_SEED = 1000
+"""What is added to the seed of a second fine-tuning. Repeats add less."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Origin:
     A teacher that is fine-tuned here starts from the encoder in `folder`, and `recipe` is a fingerprint
     of the encoder, the data and the settings of fine-tuning. A teacher from outside lies in `folder`,
     `recipe` is a fingerprint of its files, and `outputs` are the indices of its outputs in the order of
-    the task's labels.
+    the task's labels. An outline has no recipe.
     """
 
     folder: Path
@@ -63,7 +66,9 @@ class Teacher:
     """A frozen classifier in eval mode, its folder, and a fingerprint that covers its weights.
 
     The fingerprint of the recipe would not identify the weights: two machines fine-tune weights that
-    differ in the last bits. `seconds` is the time of the fine-tuning.
+    differ in the last bits. `seconds` is the time of the fine-tuning. `weak` says whether the teacher
+    was no better than a constant when it was fine-tuned, so that all workers read the same answer. It is
+    None for a teacher from outside.
     """
 
     model: PreTrainedModel
@@ -71,6 +76,18 @@ class Teacher:
     fingerprint: str
     from_outside: bool
     seconds: float
+    weak: bool | None = None
+
+
+def second_recipe(config: StudyConfig) -> StudyConfig:
+    """The study with the recipe of a second fine-tuning: more epochs, and another seed."""
+    teacher = config.teacher
+    return replace(
+        config,
+        teacher=replace(
+            teacher, epochs=SECOND_EPOCHS * teacher.epochs, seed=teacher.seed + SECOND_SEED
+        ),
+    )
 
 
 def find_origin(
@@ -78,17 +95,22 @@ def find_origin(
 ) -> Origin:
     """Locate the encoder or checkpoint. The recipe covers everything that fine-tuning depends on.
 
-    `outline` as in `harness.models.checkpoints.locate`.
+    `outline` as in `harness.models.checkpoints.locate`. An outline trains nothing and has no recipe, for
+    which all weights would be read.
     """
     teacher, task = config.teacher, data.task
     if teacher.checkpoint is not None:
         folder = locate(teacher.checkpoint, task.name, cache)
         outputs = _match_labels(folder, task, teacher.labels.get(task.name))
+        if outline:
+            return Origin(folder, True, "", outputs)
         recipe = checkpoint_fingerprint(folder)
         if outputs != tuple(range(len(outputs))):
             recipe = fingerprint([recipe, outputs])
         return Origin(folder, True, recipe, outputs)
     folder = locate(teacher.pretrained, task.name, cache, outline=outline)
+    if outline:
+        return Origin(folder, False, "")
     training = {
         name: getattr(config.training, name)
         for name in ("max_length", "weight_decay", "warmup", "clip_norm")
@@ -178,12 +200,15 @@ def prepare_teacher(
     origin: Origin,
     config: StudyConfig,
     data: TaskData,
-    inputs: EncodedSplit,
+    inputs: Mapping[str, EncodedSplit],
     arithmetic: Arithmetic,
     runs_folder: Path,
     advance: Callable[[int], None],
 ) -> Teacher:
-    """The teacher of a task, fine-tuned on the training split unless its folder is already sealed."""
+    """The teacher of a task, fine-tuned on the training split unless its folder is already sealed.
+
+    `inputs` are by split.
+    """
     if origin.from_outside:
         model = load_classifier(origin.folder, arithmetic.device)
         _reorder_outputs(model, data.task, origin.outputs)
@@ -192,15 +217,22 @@ def prepare_teacher(
 
     def build(new_folder: Path) -> dict[str, Any]:
         start = time.perf_counter()
-        _fine_tune(origin, config, data, inputs, arithmetic, new_folder, advance)
+        _fine_tune(origin, config, data, inputs["train"], arithmetic, new_folder, advance)
         release_memory()
-        weights = file_sha256(new_folder / "model.safetensors")
-        return {"seconds": time.perf_counter() - start, "weights": weights}
+        seconds = time.perf_counter() - start
+        model = load_classifier(new_folder, arithmetic.device)
+        scores = scores_of(model, data, "selection", inputs["selection"], arithmetic)
+        return {
+            "seconds": seconds,
+            "weights": file_sha256(new_folder / "model.safetensors"),
+            "weak": not scores[data.task.metrics[0]] > constant_floor(data),
+        }
 
     facts = build_once(folder, build)
     model = load_classifier(folder, arithmetic.device)
     identity = fingerprint([origin.recipe, facts["weights"]])
-    return Teacher(model, folder, identity, False, float(facts["seconds"]))
+    weak = facts.get("weak")  # folders of earlier versions do not say it
+    return Teacher(model, folder, identity, False, float(facts["seconds"]), weak)
 
 
 def pretrained_classifier(folder: Path, task: Task, seed: int) -> PreTrainedModel:
@@ -248,50 +280,3 @@ def _fine_tune(
         raise TeacherError(f"fine-tuning the teacher for {task.name}: {outcome.failure}")
     model = build_classifier(shape, population.network.weights(0))
     save_student(model, None, origin.folder, folder)
-
-
-def judge_teacher(
-    teacher: Teacher,
-    config: TeacherConfig,
-    data: TaskData,
-    inputs: dict[str, EncodedSplit],
-    arithmetic: Arithmetic,
-) -> TeacherFacts:
-    """Facts about a teacher: scores on the held-out splits, a constant prediction's score, the shape.
-
-    The variance shares stay empty: `task_setup` computes them from the teacher's outputs.
-
-    Raises:
-        TeacherError: the teacher is no better than a constant, and `config.allow_weak` is false.
-    """
-    task, metric = data.task, data.task.metrics[0]
-    scores = {
-        name: evaluate(
-            task,
-            split.labels,
-            predict(teacher.model, inputs[name], arithmetic, None).logits.numpy(),
-        )
-        for name, split in data.splits.items()
-        if name != "train"
-    }
-    floor = constant_score(task, data.train.labels, data.selection.labels)
-    score = scores["selection"][metric]
-    is_weak = not score > floor  # true also for a score that is not a number
-    if is_weak and not config.allow_weak:
-        raise TeacherError(
-            f"{task.name}: the teacher's {metric} on the selection split is {score:.3f}, a constant "
-            f"prediction's {floor:.3f}; train it longer, or pass --allow-weak-teacher"
-        )
-    return TeacherFacts(
-        fingerprint=teacher.fingerprint,
-        task=task.name,
-        name=config.checkpoint or config.pretrained,
-        origin="from outside" if teacher.from_outside else "fine-tuned here",
-        metrics=scores,
-        constant=floor,
-        weak=is_weak,
-        layers=int(teacher.model.config.num_hidden_layers),
-        width=int(teacher.model.config.hidden_size),
-        seconds=teacher.seconds,
-        variance_shares=(),
-    )

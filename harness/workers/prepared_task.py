@@ -9,17 +9,19 @@ from typing import Literal
 from transformers import PretrainedConfig
 
 from harness.config import Precision, StudyConfig
-from harness.data.sources import TaskData
+from harness.data.splits import TaskData
 from harness.data.tasks import Task
 from harness.method import Method, Shapes, Value
 from harness.metric_table import metric_of
 from harness.pooling_table import pooling_row
 from harness.registry.instantiate import check_method
+from harness.registry.label_readers import refuse_label_reader
 from harness.registry.source import function_source, method_source
 from harness.storage.manifest import SplitFacts, TeacherFacts
 from harness.storage.record import CustomTask, HalvingRound, Role, RunInputs, SplitHash
 from harness.training.loop import RESULTS_VERSION
 from harness.training.run import Run
+from harness.training.stages import stages_of
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class PreparedTask:
 
         `setting` holds the hyper-parameters that the space fixes.
         """
+        if self.data.transfer is not None:
+            refuse_label_reader(method)
         encoders = (self.outcome.student_encoder, self.outcome.teacher_encoder)
         check_method(method, self.outcome.shapes, encoders, setting)
 
@@ -105,10 +109,16 @@ class PreparedTask:
                 function_source(metric.statistic, metric.is_undefined)
                 for metric in map(metric_of, data.task.metrics)
             ),
-            training=replace(config.training, precision=outcome.precision, engine=outcome.engine),
+            training=replace(
+                config.training,
+                precision=outcome.precision,
+                engine=outcome.engine,
+                stages=stages_of(method, config.training.stages).text,
+            ),
             weights=config.search.weights,
             device=outcome.device,
             train=data.train.sha256,
+            transfer=None if data.transfer is None else data.transfer.sha256,
             evaluation=tuple(SplitHash(name, split.sha256) for name, split in splits.items()),
             selection=data.selection.sha256 if is_trial else None,
             halving=HalvingRound(config.search.rungs, tuple(round_settings)) if competes else None,

@@ -85,6 +85,7 @@ class Trainer:
                 model=self.blueprint.config,
                 inputs=materials.inputs["train"],
                 labels=materials.labels,
+                label_weights=materials.label_weights,
                 teacher=self._outputs(view.pooling),
                 regression=materials.data.task.regression,
                 view=view,

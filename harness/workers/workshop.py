@@ -9,7 +9,8 @@ from pathlib import Path
 import transformers
 
 from harness.config import ClusterConfig, StudyConfig, json_values
-from harness.data.sources import TaskData, load_task_data
+from harness.data.sources import load_task_data
+from harness.data.splits import TaskData
 from harness.data.tasks import load_task
 from harness.runtime.cpu import hold_memory, set_threads
 from harness.runtime.device import choose_arithmetic
@@ -70,12 +71,12 @@ class Workshop:
     def _prepare(self, config: StudyConfig, task: str) -> Trainer:
         arithmetic = choose_arithmetic(config.device, config.training.precision)
         data = self.data.get(task) or load_task_data(
-            load_task(task, config.task_files), config.source, config.protocol
+            load_task(task, config.task_files), config.source, config.protocol, config.transfer
         )
         return Trainer(config, prepare(config, data, arithmetic, Path(config.out)))
 
 
-STUDENTS_OWN = ("epochs", "batch_size", "embeddings")
+STUDENTS_OWN = ("epochs", "batch_size", "embeddings", "stages")
 """Keys of the configuration's training that teachers do not read."""
 
 
@@ -102,11 +103,13 @@ def portable(config: StudyConfig) -> StudyConfig:
 def with_absolute_folders(config: StudyConfig) -> StudyConfig:
     """The configuration with absolute paths instead of those relative to the working directory."""
     folder, checkpoint = config.source.folder, config.teacher.checkpoint
+    file = config.transfer.file
     return replace(
         config,
         out=str(Path(config.out).absolute()),
         task_files={task: str(Path(file).absolute()) for task, file in config.task_files.items()},
         source=replace(config.source, folder=folder and _absolute_path(folder)),
+        transfer=replace(config.transfer, file=file and str(Path(file).absolute())),
         teacher=replace(
             config.teacher,
             checkpoint=checkpoint and _absolute_path(checkpoint, config.tasks),

@@ -29,6 +29,8 @@ class Panel:
     key: Key = ()
     choice: Choice | None = None
     """The states that the reader chooses from; None for a figure of one state."""
+    method: str = ""
+    """The method of a figure of one method, which the picker of methods can leave out."""
 
 
 def panel(
@@ -38,9 +40,10 @@ def panel(
     frame: pd.DataFrame,
     key: Key = (),
     choice: Choice | None = None,
+    method: str = "",
 ) -> Panel:
     """A panel whose description is the caption and `alt`, a sentence without its period."""
-    return Panel(caption, f"{caption}. {alt}.", figure, Numbers(frame), key, choice)
+    return Panel(caption, f"{caption}. {alt}.", figure, Numbers(frame), key, choice, method)
 
 
 def method_key(styles: Styles, methods: Iterable[str]) -> Key:

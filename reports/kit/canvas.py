@@ -7,7 +7,7 @@ escaped, because Plotly reads markup in texts; hover texts are never templates.
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -55,6 +55,17 @@ def blank_figure(height: int, y_title: str | None) -> Drawing:
 def line(style: Style, width: float) -> dict[str, Any]:
     """A Plotly line in the style, `width` pixels wide."""
     return {"color": style.colour, "width": width, "dash": style.dash}
+
+
+def band(
+    method: str, style: Style, x: Sequence[float], low: Sequence[float], high: Sequence[float]
+) -> dict[str, Any]:
+    """A filled area between `low` and `high`, without an outline; the picker of methods knows it."""
+    return {
+        "type": "scatter", "x": [*x, *x[::-1]], "y": [*high, *low[::-1]], "fill": "toself",
+        "fillcolor": fill_colour(style.colour), "line": {"width": 0}, "mode": "lines",
+        "hoverinfo": "skip", "meta": safe(method),
+    }  # fmt: skip
 
 
 def marker(style: Style, size: float) -> dict[str, Any]:

@@ -20,7 +20,8 @@ SYMBOLS = {
 }
 """Plotly's marker symbols, each with its character in text."""
 
-DASHES = ("solid", "dash", "dot", "dashdot")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+"""Plotly's dashes, one for each colour: lines differ in grey too."""
 
 
 SIGNS = {
@@ -51,13 +52,13 @@ Styles = Mapping[str, Style]
 
 
 def method_styles(methods: Sequence[str]) -> dict[str, Style]:
-    """A style for each method, by position; no two of the first 42 share colour and symbol."""
+    """A style for each method, by position; no two of the first 42 share symbol and dash."""
     symbols = list(SYMBOLS)
     return {
         method: Style(
             COLOURS[index % len(COLOURS)],
             symbols[index % len(symbols)],
-            DASHES[index // len(COLOURS) % len(DASHES)],
+            DASHES[index % len(DASHES)],
         )
         for index, method in enumerate(methods)
     }

@@ -26,7 +26,9 @@ _JSON_ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 def figures_document(template: str, panels: Sequence[Panel], **values: Any) -> str:
     """Fill a template that has the figures of `panels`, numbered from 1 in their order."""
-    scripts = [script(name) for name in ("page.js", "tables.js", "figures.js", "choices.js")]
+    scripts = [
+        script(name) for name in ("page.js", "tables.js", "figures.js", "choices.js", "picker.js")
+    ]
     data = "\n".join(map(_line, panels))
     library = plotly.offline.get_plotlyjs()
     return document(template, scripts, library, data, many_rows=MANY_ROWS, **values)

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
+
 from reports.evidence import Evidence
 from reports.kit.blocks import Block, Section
 from reports.kit.palette import SIGNS, method_styles
 from reports.page import configuration, notes, scores, status, verdicts
 from reports.page.contents import sections_by_part
 from reports.page.document import figures_document, slug
+from reports.page.paper.parts import paper_parts
 from reports.page.summary import facts, summary, title
 
+MOST_METHODS = 6
+"""The most methods that figures show before the reader picks others: as many as there are colours."""
 OPEN_TASKS = 2
 """The most tasks whose tables stand open; of more tasks an overview does."""
 
@@ -69,10 +74,12 @@ def render(evidence: Evidence) -> str:
         open_verdicts=verdicts.OPEN_VERDICTS,
         signs=SIGNS,
         styles=styles,
+        first_methods=first_methods(evidence),
         gaps=notes.gaps(evidence),
         failures=notes.failures(evidence),
         versions=notes.versions(evidence),
         parts=parts,
+        paper=paper_parts(evidence),
         command=manifest.command,
         dashboard=f"optuna-dashboard {manifest.storage}",
         methods=configuration.method_cards(evidence),
@@ -80,6 +87,24 @@ def render(evidence: Evidence) -> str:
         configuration=configuration.configuration_table(evidence),
         provenance=configuration.provenance_table(evidence),
     )
+
+
+def first_methods(evidence: Evidence) -> set[str]:
+    """The methods that figures show at first: of more than `MOST_METHODS` the best and the baseline.
+
+    The best have the highest mean score over their tasks.
+    """
+    methods = evidence.methods
+    if len(methods) <= MOST_METHODS:
+        return set(methods)
+    scores: dict[str, list[float]] = {}
+    for result in evidence.result.results:
+        if result.scores:
+            scores.setdefault(result.method, []).append(result.mean)
+    baseline = [method for method in methods if method == evidence.manifest.baseline]
+    others = [method for method in methods if method not in baseline]
+    best = sorted(others, key=lambda name: -float(np.mean(scores[name])) if name in scores else 1.0)
+    return {*baseline, *best[: MOST_METHODS - len(baseline)]}
 
 
 def _untitled(evidence: Evidence, blocks: Iterable[Block]) -> list[Block]:

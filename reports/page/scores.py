@@ -154,7 +154,8 @@ def reading(evidence: Evidence) -> list[str]:
     if evidence.sequential:
         sentences.append(
             "Runs were added until the comparisons were decided, so there is no p value. The bar is the "
-            "repeated interval, which holds after every look."
+            "repeated interval, which holds after every look; for an equivalence it is that of both "
+            "one-sided tests at all looks, which lies within the margin (the band)."
         )
         sentences.append(
             "A score counts the runs up to its own last look, a difference those of both."

@@ -82,6 +82,24 @@ def source_text(source: Source) -> str:
     return f"{source.kind}, {source.folder}" if source.folder else source.kind
 
 
+def unlabelled_texts(manifest: Manifest) -> dict[str, str]:
+    """How many unlabelled texts students are distilled from; empty without such texts.
+
+    All cells of a task have the same texts.
+    """
+    grid = manifest.grid
+    counts = dict.fromkeys(
+        f"{task if grid is None else grid.places[task].task}: {facts.unlabelled}, "
+        f"{facts.unlabelled / facts.sizes['train']:.3g} for each training example"
+        for task, facts in manifest.tasks.items()
+        if facts.unlabelled
+    )
+    if not counts:
+        return {}
+    words = "the same for all methods, without a label loss"
+    return {"unlabelled texts": f"{'; '.join(counts)} ({words})"}
+
+
 def facts(evidence: Evidence) -> dict[str, str]:
     """The design of the ablation by name: preset, protocol, budget, comparisons."""
     manifest = evidence.manifest
@@ -99,6 +117,7 @@ def facts(evidence: Evidence) -> dict[str, str]:
         "preset": manifest.preset,
         **axes,
         "students": manifest.students,
+        **unlabelled_texts(manifest),
         "protocol": manifest.protocol,
     }
     if config.protocol.unit == "methods":

@@ -126,7 +126,7 @@ def axis_figure(frame: pd.DataFrame, axis: str, styles: Styles, metric: str) -> 
                 "array": _lengths(rows["high"] - scores),
                 "arrayminus": _lengths(scores - rows["low"]),
             },
-            hoverinfo="text",
+            hoverinfo="text", meta=safe(method),
             hovertext=[
                 f"{safe(method)}, {row[axis]}: {row['points']:.2f} "
                 f"({_ends_text(row['low'], row['high'])})"

@@ -182,9 +182,10 @@ SECTION = Section(
         "over new examples too, adjusted for all comparisons (dotted). A bar is not drawn if too few "
         "runs leave it unbounded. Runs that failed on the favoured side take a verdict away, which no "
         "bar shows. If seeds or trials were added until a decision, the bar is the repeated interval, "
-        "which holds after every look; an equivalence is then decided by the looks, and the dotted bar "
-        "is not corrected for them. Student's t, BCa intervals, signed ranks, effect sizes, the test of "
-        "normality and Benjamini-Hochberg's p are in comparisons.csv beside this page."
+        "which holds after every look, and of an equivalence that of its two one-sided tests at all "
+        "looks; the dotted bar is not corrected for looks. Student's t, BCa intervals, signed ranks, "
+        "effect sizes, the test of normality and Benjamini-Hochberg's p are in comparisons.csv beside "
+        "this page."
     ),
     maker=by_task(differences_block),
     part="evidence",

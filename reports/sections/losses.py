@@ -11,7 +11,7 @@ import pandas as pd
 from harness.analysis.results import MethodResult
 from reports.evidence import Evidence
 from reports.kit.blocks import Block, Panel, Section, by_task, method_key, panel
-from reports.kit.canvas import blank_figure, by_method, fill_colour, line, marker, safe
+from reports.kit.canvas import band, blank_figure, by_method, line, marker, safe
 from reports.kit.drawing import Drawing
 from reports.kit.palette import Styles
 
@@ -52,11 +52,7 @@ def loss_figure(terms: pd.DataFrame, styles: Styles) -> Drawing:
         style = styles[method]
         columns = [rows[name].tolist() for name in ("epoch", "mean", "low", "high", "seeds")]
         epochs, means, lows, highs, _ = columns
-        figure.add_scatter(
-            x=epochs + epochs[::-1], y=highs + lows[::-1],
-            fill="toself", fillcolor=fill_colour(style.colour), line={"width": 0},
-            mode="lines", hoverinfo="skip",
-        )  # fmt: skip
+        figure.add_traces([band(method, style, epochs, lows, highs)])
         hover = [
             f"{safe(method)}, epoch {epoch}: {mean:.4g} ({low:.4g} to {high:.4g}, {seeds} runs)"
             for epoch, mean, low, high, seeds in zip(*columns, strict=True)
@@ -64,6 +60,7 @@ def loss_figure(terms: pd.DataFrame, styles: Styles) -> Drawing:
         figure.add_scatter(
             x=epochs, y=means, mode="lines+markers",
             line=line(style, 2), marker=marker(style, 7), hoverinfo="text", hovertext=hover,
+            meta=safe(method),
         )  # fmt: skip
     figure.update_xaxes(title_text="epoch", dtick=max(1, int(terms["epoch"].max()) // 8))
     return figure

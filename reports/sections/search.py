@@ -59,7 +59,7 @@ def search_figure(history: pd.DataFrame, styles: Styles, metric: str) -> Drawing
         figure.add_scatter(
             x=complete_rows["trial"].tolist(), y=complete_rows["points"].tolist(),
             mode="lines+markers", line=line(style, 1),
-            marker=marker(style, 8), hoverinfo="text", hovertext=hover,
+            marker=marker(style, 8), hoverinfo="text", hovertext=hover, meta=safe(method),
         )  # fmt: skip
         best = complete_rows[complete_rows["best"]]
         figure.add_scatter(
@@ -70,7 +70,7 @@ def search_figure(history: pd.DataFrame, styles: Styles, metric: str) -> Drawing
                 "size": 18,
                 "line": {"width": 2},
             },
-            hoverinfo="skip",
+            hoverinfo="skip", meta=safe(method),
         )  # fmt: skip
     figure.update_xaxes(title_text="trial", dtick=1 + int(history["trial"].max()) // 10)
     return figure

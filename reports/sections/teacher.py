@@ -33,8 +33,10 @@ def variance_shares(teacher: TeacherFacts) -> pd.DataFrame:
 
 
 def teacher_warnings(teacher: TeacherFacts) -> list[str]:
-    """Sentences on why a teacher is a doubtful source: it is weak, or layers hardly vary."""
+    """Sentences on why a teacher is a doubtful source: a second recipe, a weak one, or flat layers."""
     sentences = []
+    if teacher.second_recipe:
+        sentences.append(teacher.second_recipe)
     if teacher.weak:
         sentences.append("This teacher is no better than a constant prediction.")
     shares = enumerate(teacher.variance_shares, start=1)

@@ -15,7 +15,7 @@ from harness.stats.tuned_examples import TunedInterval
 from reports.evidence import POINTS, Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Panel, Section, by_task, method_key, panel
-from reports.kit.canvas import blank_figure, by_method, fill_colour, line, marker, safe
+from reports.kit.canvas import band, blank_figure, by_method, line, marker, safe
 from reports.kit.display import number
 from reports.kit.drawing import Drawing
 from reports.kit.palette import Styles
@@ -140,16 +140,13 @@ def tuned_figure(curves: pd.DataFrame, styles: Styles, metric: str, budget: int)
     """A line and a band per method over the budgets; a mark at the verdicts' budget."""
     figure = blank_figure(height=420, y_title=f"tuned {metric}, points")
     for method, rows in by_method(curves):
-        budgets = rows["budget"].tolist()
-        figure.add_scatter(
-            x=budgets + budgets[::-1], y=rows["high"].tolist() + rows["low"].tolist()[::-1],
-            fill="toself", mode="lines", fillcolor=fill_colour(styles[method].colour),
-            line={"width": 0}, hoverinfo="skip",
-        )  # fmt: skip
+        columns = (rows[name].tolist() for name in ("budget", "low", "high"))
+        figure.add_traces([band(method, styles[method], *columns)])
     for method, rows in by_method(curves):  # lines lie over all bands
         figure.add_scatter(
             x=rows["budget"].tolist(), y=rows["points"].tolist(), mode="lines+markers",
             line=line(styles[method], 2), marker=marker(styles[method], 7), hoverinfo="text",
+            meta=safe(method),
             hovertext=[f"{safe(method)}, {_score_text(row)}" for row in rows.to_dict("records")],
         )  # fmt: skip
     figure.add_vline(x=budget, line_width=1, line_dash="dash", line_color="#888888")
@@ -169,7 +166,7 @@ def search_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
             for point, share in zip(points, shares, strict=True)
         ]
         figure.add_scatter(
-            x=points[:1] + points, y=[0.0, *shares], mode="lines", hoverinfo="text",
+            x=points[:1] + points, y=[0.0, *shares], mode="lines", hoverinfo="text", meta=safe(method),
             line={**line(styles[method], 2), "shape": "hv"}, hovertext=["", *hover_texts],
         )  # fmt: skip
     figure.update_xaxes(title_text="score of one search, points")

@@ -13,7 +13,7 @@ from harness.stats.tuning import TuningCurve, minimum_curve_trials, tuning_curve
 from reports.evidence import Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Panel, Section, by_task, method_key, panel
-from reports.kit.canvas import blank_figure, by_method, fill_colour, line, marker, safe
+from reports.kit.canvas import band, blank_figure, by_method, line, marker, safe
 from reports.kit.display import number
 from reports.kit.drawing import Drawing
 from reports.kit.palette import Styles
@@ -154,16 +154,14 @@ def tuning_figure(curves: pd.DataFrame, styles: Styles, metric: str) -> Drawing:
     for method, rows in by_method(curves):
         style, trials = styles[method], rows["trials"].tolist()
         low, high = (rows[name].clip(*edges).tolist() for name in ("low", "high"))
-        figure.add_scatter(
-            x=trials + trials[::-1], y=high + low[::-1], fill="toself", mode="lines",
-            fillcolor=fill_colour(style.colour), line={"width": 0}, hoverinfo="skip",
-        )  # fmt: skip
+        figure.add_traces([band(method, style, trials, low, high)])
     for method, rows in by_method(curves):  # lines lie over all bands
         style, median = styles[method], rows["median"].tolist()
         figure.add_scatter(
             x=rows["trials"].tolist(),
             y=[value if np.isfinite(value) else None for value in median],
             mode="lines+markers", line=line(style, 2), marker=marker(style, 7), hoverinfo="text",
+            meta=safe(method),
             hovertext=[f"{safe(method)}, {_best_text(row)}" for row in rows.to_dict("records")],
         )  # fmt: skip
     trial_count = int(curves["trials"].max())

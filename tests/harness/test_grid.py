@@ -86,7 +86,16 @@ def test_values_that_make_no_axis_are_refused_in_one_line(text: str, expected: s
     "key",
     [
         *("preset", "cluster", "cluster.kind", "methods", "tasks", "task_files", "baseline"),
-        *("source.folder", "out", "storage", "keep", "device", "threads"),
+        *(
+            "source.folder",
+            "transfer.file",
+            "transfer.ratio",
+            "out",
+            "storage",
+            "keep",
+            "device",
+            "threads",
+        ),
         *("protocol", "protocol.seeds", "protocol.alpha", "search.trials", "search.seeds"),
         *("teacher.checkpoint", "teacher.labels.rte", "teacher.seed", "teacher.allow_weak"),
     ],

@@ -317,7 +317,7 @@ def test_a_plan_has_each_cell_and_the_whole_and_counts_the_teacher_once(
     ]
     assert [task["teacher_steps"] for task in plan["plan"]] == [alone["teacher_steps"], 0, 0, 0]
     assert [task["student_steps"] for task in plan["plan"]] == [alone["student_steps"]] * 4
-    whole = plan["grid"]
+    whole = plan["total"]
     assert (whole["cells"], whole["runs"]) == (4, 4 * alone["report_runs"])
     assert whole["student_steps"] == 4 * alone["student_steps"]
     assert whole["teacher_steps"] == alone["teacher_steps"]

@@ -26,6 +26,10 @@ HOSTILE = """</script><script>alert(1)</script>"'&😀\u2028<!--"""
 OUTSIDE = re.compile(
     r"""(?:src|href|action|data)\s*=\s*["']?\s*(?:https?:)?//|@import|\burl\(""", re.I
 )
+FILES = {
+    "report.html", "results.csv", "comparisons.csv", "disagreements.csv", "paper-table.tex",
+    "paper-methods.tex", "paper.bib",
+}  # fmt: skip
 BLOCKED = """
 import runpy, sys
 
@@ -75,8 +79,7 @@ class Outline(HTMLParser):
 def page(scribe: Any, tmp_path: Path) -> str:
     path = tmp_path / "out" / "report.html"
     build_report(scribe.ledger, scribe.manifest["name"], path)
-    beside = {"results.csv", "comparisons.csv", "disagreements.csv"}
-    assert {found.name for found in path.parent.iterdir()} == {"report.html", *beside}
+    assert {found.name for found in path.parent.iterdir()} == FILES
     return path.read_text()
 
 
@@ -123,7 +126,7 @@ def test_the_page_is_self_contained_and_well_formed(scribe, tmp_path):
     hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()) for s in scripts]
     allowed = re.findall(r"'sha256-([^']+)'", outline.policy)
     assert allowed == [found.decode() for found in hashes]
-    assert len(allowed) == 5
+    assert len(allowed) == 6
     assert outline.policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe-inline" not in outline.policy.partition("style-src")[0]
     assert "unsafe-eval" not in outline.policy
@@ -247,8 +250,7 @@ def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(scribe, 
         (out / f"{kind}{pid}").write_text("half")
     build_report(scribe.ledger, scribe.manifest["name"], out / "report.html")
     found = {path.name for path in out.iterdir()}
-    beside = {"results.csv", "comparisons.csv", "disagreements.csv"}
-    assert found == {"report.html", *beside, f"{kind}{os.getppid()}"}
+    assert found == {*FILES, f"{kind}{os.getppid()}"}
 
 
 def test_mixed_code_revisions_are_told(scribe, tmp_path):

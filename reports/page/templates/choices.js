@@ -46,5 +46,5 @@ function makeSlider(list) {
 for (const list of document.querySelectorAll(".choice select")) {
   const plot = list.closest("figure").querySelector(".plot");
   if ("ordered" in list.dataset) makeSlider(list);
-  list.addEventListener("change", () => Plotly.react(plot, { ...figureOf(plot), config: CONFIG }));
+  list.addEventListener("change", () => redraw(plot));
 }

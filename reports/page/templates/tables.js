@@ -153,7 +153,9 @@ function copy(table, label) {
 }
 
 for (const text of document.querySelectorAll("[data-copy]")) {
-  text.before(button("Copy", `Copy ${text.dataset.copy}`, () => copyText(text.dataset.copy, text.textContent)));
+  const { copy: label, file } = text.dataset;
+  text.before(button("Copy", `Copy ${label}`, () => copyText(label, text.textContent)));
+  if (file) text.before(" ", button("Save", `Save ${label}`, () => save(text.textContent, file, "text/plain")));
 }
 
 // Numbers come by value and before texts; missing values come last in either direction.
@@ -212,7 +214,19 @@ function search(table, label) {
   return [field, count];
 }
 
-// The controls of a table or figure, in a menu that closes with Escape and on leaving it.
+// A menu closes with Escape, and when the focus leaves it.
+function closeByLeaving(menu) {
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+  menu.addEventListener("focusout", (event) => {
+    if (event.relatedTarget && !menu.contains(event.relatedTarget)) menu.open = false;
+  });
+}
+
+// The controls of a table or figure, in a menu.
 function tools(label, ...controls) {
   const menu = document.createElement("details");
   menu.className = "tools";
@@ -222,14 +236,7 @@ function tools(label, ...controls) {
   const box = document.createElement("div");
   box.append(...controls);
   menu.append(summary, box);
-  menu.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape" || !menu.open) return;
-    menu.open = false;
-    summary.focus();
-  });
-  menu.addEventListener("focusout", (event) => {
-    if (!menu.contains(event.relatedTarget)) menu.open = false;
-  });
+  closeByLeaving(menu);
   return menu;
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from reports.kit.canvas import blank_figure, by_method, fill_colour, line, marker, safe
+from reports.kit.canvas import band, blank_figure, by_method, line, marker, safe
 from reports.kit.drawing import Drawing
 from reports.kit.palette import Style, Styles
 
@@ -53,11 +53,8 @@ def profile_figure(frame: pd.DataFrame, styles: Styles, unit: str) -> Drawing:
     figure = blank_figure(height=340, y_title="runs above, %")
     for method, rows in by_method(frame):
         style, levels = styles[method], rows["threshold"].tolist()
-        figure.add_scatter(
-            x=levels + levels[::-1], y=rows["high"].tolist() + rows["low"].tolist()[::-1],
-            fill="toself", fillcolor=fill_colour(style.colour), line={"width": 0}, mode="lines",
-            hoverinfo="skip",
-        )  # fmt: skip
+        ends = (rows[name].tolist() for name in ("low", "high"))
+        figure.add_traces([band(method, style, levels, *ends)])
         hover = [
             f"{safe(method)}: {row['percent']:.0f} % of runs above {row['threshold']:.1f} "
             f"({row['low']:.0f} to {row['high']:.0f})"
@@ -65,7 +62,7 @@ def profile_figure(frame: pd.DataFrame, styles: Styles, unit: str) -> Drawing:
         ]
         figure.add_scatter(
             x=levels, y=rows["percent"].tolist(), mode="lines", line=line(style, 2),
-            hoverinfo="text", hovertext=hover,
+            hoverinfo="text", hovertext=hover, meta=safe(method),
         )  # fmt: skip
     figure.update_xaxes(title_text=f"score, {unit}")
     figure.update_yaxes(range=[-3, 103])

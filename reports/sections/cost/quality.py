@@ -79,6 +79,7 @@ def quality_figure(frame: pd.DataFrame, cost: str, styles: Styles, metric: str) 
             look |= {"symbol": f"{look['symbol']}-open", "line": {"width": 2}}
         figure.add_scatter(
             x=[row[cost]], y=[row["points"]], mode="markers", marker=look, hoverinfo="text",
+            meta=safe(row["method"]),
             hovertext=[
                 f"{safe(row['method'])}: {row['points']:.2f} points<br>"
                 f"{row['seconds']:.3g} seconds per run, {row['memory']:.0f} MiB"

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.analysis.inspections import TIMES, Likeness
+from harness.analysis.inspections import Likeness
+from harness.storage.inspected import TIMES
 from reports.evidence import Evidence
 from reports.kit.blocks import Block, Section, by_task, panel
 from reports.kit.canvas import blank_figure, by_method, safe

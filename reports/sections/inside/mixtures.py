@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,12 +78,17 @@ def entropy_frame(mixtures: Mapping[str, Mixture]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(names))
 
 
-def mixture_figure(mixture: Mixture) -> Drawing:
-    """Heat map of mean weights, a state per epoch; the last epoch is shown first."""
+def largest_weight(mixtures: Iterable[Mixture]) -> float:
+    """The largest mean weight of all epochs: the end of the scale that all heat maps share."""
+    return max(float(mixture.weights.mean(axis=0).max()) for mixture in mixtures)
+
+
+def mixture_figure(mixture: Mixture, largest: float) -> Drawing:
+    """Heat map of mean weights up to `largest`, a state per epoch; the last epoch is shown first."""
     weights = mixture.weights.mean(axis=0)
     figure = blank_figure(height=150 + 44 * weights.shape[1], y_title="student layer")
     trace = HEAT_MAP | {
-        "zmin": 0, "zmax": float(weights.max()), "colorscale": "Cividis",
+        "zmin": 0, "zmax": largest, "colorscale": "Cividis",
         "colorbar": colour_bar("weight"),
     }  # fmt: skip
     figure.update_xaxes(title_text="teacher layer", dtick=1, showgrid=False)
@@ -107,11 +112,12 @@ def entropy_figure(entropy: pd.DataFrame, styles: Styles) -> Drawing:
         traces += [
             {
                 "type": "scatter", "mode": "lines", "fill": "toself", "line": {"width": 0},
-                "fillcolor": fill_colour(style.colour), "hoverinfo": "skip",
+                "fillcolor": fill_colour(style.colour), "hoverinfo": "skip", "meta": safe(method),
             },
             {
                 "type": "scatter", "mode": "lines+markers", "line": line(style, 2),
                 "marker": marker(style, 7), "name": safe(method), "hoverinfo": "x+y+name",
+                "meta": safe(method),
             },
         ]  # fmt: skip
     figure.update_xaxes(title_text="epoch", dtick=max(1, int(entropy["epoch"].max()) // 8))

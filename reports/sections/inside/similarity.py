@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 
 import numpy as np
 import pandas as pd
 
-from harness.analysis.inspections import TIMES, Change, Likeness
+from harness.analysis.inspections import Change, Likeness
 from harness.stats.arrays import Floats
+from harness.storage.inspected import TIMES
 from reports.evidence import Evidence
 from reports.kit import display
 from reports.kit.blocks import Block, Section, by_task, panel
@@ -69,8 +70,13 @@ def change_of(change: Change) -> Floats:
     return change.end - change.start
 
 
-def likeness_figure(likeness: Mapping[str, Likeness], first: str) -> Drawing:
-    """Heat maps before and after training and of the change, for CKA and cosine; a state per method."""
+def likeness_figure(
+    likeness: Mapping[str, Likeness], first: str, ends: tuple[float, float]
+) -> Drawing:
+    """Heat maps before and after training and of the change, for CKA and cosine; a state per method.
+
+    `ends` are those of the scales, from `scale_ends`.
+    """
     cosine = any(layers.cosine is not None for layers in likeness.values())
     measures = ("linear CKA", "cosine") if cosine else ("linear CKA",)
     students = max(len(layers.cka.end) for layers in likeness.values())
@@ -83,7 +89,7 @@ def likeness_figure(likeness: Mapping[str, Likeness], first: str) -> Drawing:
     rows, columns = zip(*product((1, 2, 3), range(1, len(measures) + 1)), strict=True)
     traces = [HEAT_MAP | {"coloraxis": "coloraxis2" if row == 3 else "coloraxis"} for row in rows]
     states = {method: _likeness_state(layers, cosine) for method, layers in likeness.items()}
-    low, largest_change = _ends(likeness)
+    low, largest_change = ends
     figure.update_layout(
         coloraxis={
             "cmin": low, "cmax": 1, "colorscale": "Cividis",
@@ -112,10 +118,13 @@ def _likeness_state(layers: Likeness, cosine: bool) -> State:
     ]
 
 
-def _ends(likeness: Mapping[str, Likeness]) -> tuple[float, float]:
-    """The lower end of the scale of similarities (zero or below), and the largest absolute change."""
-    changes: list[Change] = [layers.cka for layers in likeness.values()]
-    cosines = [layers.cosine for layers in likeness.values() if layers.cosine is not None]
+def scale_ends(likeness: Collection[Likeness]) -> tuple[float, float]:
+    """The ends of scales that all figures share.
+
+    These are the lower end of the scale of similarities (zero or below) and the largest absolute change.
+    """
+    changes: list[Change] = [layers.cka for layers in likeness]
+    cosines = [layers.cosine for layers in likeness if layers.cosine is not None]
     # CKA is below zero by chance only, so it does not stretch the scale.
     values = _numbers([values for change in cosines for values in (change.start, change.end)])
     differences = _numbers([change_of(change) for change in (*changes, *cosines)])
@@ -143,7 +152,7 @@ def likeness_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     heat_maps = panel(
         caption,
         f"CKA with the most similar teacher layer, mean over student layers: {_cka_text(summary)}",
-        likeness_figure(likeness, first),
+        likeness_figure(likeness, first, scale_ends(evidence.internals.likeness.values())),
         likeness_frame(likeness),
         choice=choice_of("method", list(likeness), list(likeness).index(first)),
     )

@@ -21,6 +21,7 @@ from reports.sections.inside.mixtures import (
     entropy_figure,
     entropy_frame,
     entropy_layers,
+    largest_weight,
     mixture_figure,
     spread,
     weights_frame,
@@ -67,7 +68,16 @@ def targets_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     mixtures = {
         name: target.mixture for name, target in targets.items() if target.mixture is not None
     }
-    panels = [_mixture_panel(method, mixture) for method, mixture in mixtures.items()]
+    largest = (
+        largest_weight(
+            target.mixture
+            for target in evidence.internals.targets.values()
+            if target.mixture is not None
+        )
+        if mixtures
+        else 0.0
+    )
+    panels = [_mixture_panel(method, mixture, largest) for method, mixture in mixtures.items()]
     trained_mixtures = {
         name: mixture for name, mixture in mixtures.items() if len(mixture.epochs) > 1
     }
@@ -87,7 +97,7 @@ def targets_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     return Block(evidence.task_label(task), panels=tuple(panels), tables=(table,))
 
 
-def _mixture_panel(method: str, mixture: Mixture) -> Panel:
+def _mixture_panel(method: str, mixture: Mixture, largest: float) -> Panel:
     last_weights = mixture.weights[:, -1]
     top_teachers = last_weights.mean(axis=0).argmax(axis=1) + 1
     sd = spread(last_weights).sd
@@ -101,11 +111,12 @@ def _mixture_panel(method: str, mixture: Mixture) -> Panel:
     return panel(
         caption,
         f"After epoch {mixture.epochs[-1]}: {alt}",
-        mixture_figure(mixture),
+        mixture_figure(mixture, largest),
         weights_frame(mixture),
         choice=choice_of(
             "epoch", [str(e) for e in mixture.epochs], len(mixture.epochs) - 1, slider=True
         ),
+        method=method,
     )
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from harness.config import ChecksConfig, ProtocolConfig, SourceConfig
 from harness.data.checks import check_data
-from harness.data.sources import Split, TaskData, load_task_data
+from harness.data.sources import load_task_data
+from harness.data.splits import Split, TaskData
 from harness.data.tasks import load_task, read_task
 from harness.errors import DataError, UserError
 from harness.study import main

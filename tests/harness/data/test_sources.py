@@ -12,7 +12,10 @@ import pytest
 
 from harness.config import ProtocolConfig, SourceConfig
 from harness.data import sources
-from harness.data.sources import Split, TaskData, load_task_data, read_file
+from harness.data.readers import read_rows
+from harness.data.sources import load_task_data
+from harness.data.split_files import read_file
+from harness.data.splits import Split, TaskData
 from harness.data.tasks import load_task, task_names
 from harness.data.texts import ArrowTexts
 from harness.errors import DataError
@@ -469,13 +472,35 @@ def test_a_cell_of_the_hub_that_is_no_text_is_refused(monkeypatch: pytest.Monkey
     rows = {"sentence1": ["a", None], "sentence2": ["b", "c"], "label": [0, 1]}
     splits = dict.fromkeys(("train", "validation"), datasets.Dataset.from_dict(rows))
     monkeypatch.setattr(datasets, "load_dataset", lambda *_: datasets.DatasetDict(splits))
-    with pytest.raises(DataError, match="'train': a cell of sentence1 or sentence2 is not text"):
+    reason = r"'train', row 1: no text in the column sentence1 \(1 of 2 cells have none\)"
+    with pytest.raises(DataError, match=reason):
         from_hub()
     numbers = datasets.Dataset.from_dict(rows | {"sentence1": [1, 2]})
     splits = dict.fromkeys(("train", "validation"), numbers)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_: datasets.DatasetDict(splits))
-    with pytest.raises(DataError, match="'train': a cell of sentence1 or sentence2 is not text"):
+    with pytest.raises(DataError, match="'train': the column sentence1 has the type int64"):
         from_hub()
+    nothing = datasets.Dataset.from_dict(rows | {"sentence1": [None, None]})
+    splits = dict.fromkeys(("train", "validation"), nothing)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: datasets.DatasetDict(splits))
+    with pytest.raises(DataError, match=r"row 0: no text in the column sentence1 \(2 of 2"):
+        from_hub()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("dev.tsv", "sentence\tlabel\ra\tx\rb\ty\r"), ("dev.jsonl", '{"a": 1}\r{"a": 2}\r')],
+)
+def test_the_lines_of_an_old_mac_are_named_and_not_printed(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text, newline="")
+    with pytest.raises(DataError, match=rf"{name}:1: its lines end in CR alone") as found:
+        list(read_rows(tmp_path / name, ["a"]))
+    assert len(str(found.value)) < 300
+    table = tmp_path / "dev.csv"  # where CSV knows this end of a line
+    table.write_text("a,label\rone,x\r", newline="")
+    assert [row.cells for row in read_rows(table, ["a"])] == [["one"]]
 
 
 def test_the_hubs_scores_are_read(monkeypatch: pytest.MonkeyPatch) -> None:

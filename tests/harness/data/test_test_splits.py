@@ -15,7 +15,9 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from harness.config import ProtocolConfig, SourceConfig
-from harness.data.sources import TaskData, load_task_data, read_test_file
+from harness.data.sources import load_task_data
+from harness.data.split_files import read_test_file
+from harness.data.splits import TaskData
 from harness.data.tasks import FolderLayout, load_task, read_task, task_names
 from harness.demo.examples import generate
 from harness.errors import DataError, UserError

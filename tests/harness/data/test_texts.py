@@ -19,7 +19,8 @@ import pytest
 from pyarrow import parquet
 
 from harness.data import texts as stored
-from harness.data.sources import Split, read_file
+from harness.data.split_files import read_file
+from harness.data.splits import Split
 from harness.data.tasks import load_task
 from harness.data.texts import ArrowTexts, store_texts
 from harness.errors import DataError, StorageError

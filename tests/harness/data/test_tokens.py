@@ -10,7 +10,8 @@ import torch
 
 from harness.config import ProtocolConfig, SourceConfig
 from harness.data import tokens as inputs
-from harness.data.sources import Split, load_task_data
+from harness.data.sources import load_task_data
+from harness.data.splits import Split
 from harness.data.tasks import load_task
 from harness.data.texts import Texts
 from harness.data.tokens import EncodedSplit, encode, encoded_split

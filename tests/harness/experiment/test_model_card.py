@@ -261,3 +261,8 @@ def test_every_kept_student_has_a_card_that_is_true(
             expected = torch.tensor(stored.logits[0])
             torch.testing.assert_close(names["outputs"].detach(), expected, atol=1e-5, rtol=1e-4)
     ledger.close()
+
+
+def test_a_second_recipe_of_the_teacher_is_told() -> None:
+    text = card_of(demo_config(), second_recipe="Fine-tuned with teacher.epochs=12.")
+    assert "12 layers of width 64. Fine-tuned with teacher.epochs=12. accuracy, in points" in text

@@ -79,6 +79,7 @@ CASES = [
     ("roberta", None, frozenset()),
     ("electra, projected", "cls", frozenset()),
     ("other activation", "cls", frozenset()),
+    ("distilbert", "cls", frozenset()),
 ]
 
 
@@ -105,6 +106,22 @@ def test_outputs_and_gradients_are_those_without_kernels(
         torch.testing.assert_close(
             found[part], values, atol=2e-5, rtol=1e-4, msg=lambda text, part=part: f"{part}: {text}"
         )
+
+
+def test_modernberts_layers_have_no_kernels(choose_kernels: Callable[[bool], None]) -> None:
+    """Its masks of dropout come from kernels all the same, and are those of PyTorch's operations."""
+    results = []
+    for has_kernels in (False, True):
+        choose_kernels(has_kernels)
+        key = DropoutKey([3, 4], DEVICE)
+        config = CONFIGS["modernbert, mean"]
+        results.append(run(config, torch.float32, key, "cls", frozenset({"tokens", "qkv"})))
+    (plain, expected), (kernels, found) = results
+    assert isinstance(plain.operations, PlainOperations)
+    assert isinstance(kernels.operations, PlainOperations)
+    assert set(found) == set(expected)
+    for part, values in expected.items():
+        torch.testing.assert_close(found[part], values, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -13,17 +13,17 @@ from safetensors.torch import load_file, save_file
 from tokenizers import ByteLevelBPETokenizer
 from transformers import (
     CONFIG_MAPPING,
-    AlbertConfig,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    PretrainedConfig,
+    GPT2Config,
     RobertaTokenizer,
 )
 
 from harness.analysis.compare import summarise
 from harness.compose import compose_config
 from harness.config import ProtocolConfig, SourceConfig
-from harness.data.sources import TaskData, load_task_data
+from harness.data.sources import load_task_data
+from harness.data.splits import TaskData
 from harness.data.tasks import FolderLayout, load_task
 from harness.data.tokens import encode
 from harness.demo.encoder import build_tokenizer
@@ -33,7 +33,6 @@ from harness.models.checkpoints import check_fits, checkpoint_fingerprint, token
 from harness.models.families import FAMILIES
 from harness.models.student import centre_head
 from harness.runtime.device import Arithmetic
-from harness.runtime.randomness import global_seed
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
 from harness.study import main
@@ -41,14 +40,9 @@ from harness.training.prediction import predict
 from harness.training.task_setup import Materials, prepare
 from harness.training.teacher import _match_labels as match_labels
 from harness.training.teacher import pretrained_classifier
+from tests.harness.models.makers import SHAPE, TOKENIZERS, checkpoint, written
 
 FOLDER = FolderLayout(columns=("text",), label="label")
-SHAPE = {
-    "num_hidden_layers": 4,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 70,
-}
 
 
 def roberta(folder: Path, width: int = 16, *, kind: str = "roberta", **changes: object) -> Path:
@@ -72,12 +66,6 @@ def electra(folder: Path, width: int = 16, *, kind: str = "electra", **changes: 
     return written(folder, CONFIG_MAPPING[kind](**{**SHAPE, **sizes, **changes}))
 
 
-def written(folder: Path, config: PretrainedConfig) -> Path:
-    with global_seed("family"):
-        AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
-    return folder
-
-
 def named(task: str, order: list[int]) -> dict[str, object]:
     """The configuration of a classifier whose outputs are the task's labels in another order."""
     labels = [load_task(task).labels[index].upper().replace("_", "-") for index in order]
@@ -87,7 +75,7 @@ def named(task: str, order: list[int]) -> dict[str, object]:
 MAKERS = {
     kind: partial(electra if row.positions_from == "zero" else roberta, kind=kind)
     for kind, row in FAMILIES.items()
-}
+} | {kind: partial(checkpoint, family=kind) for kind in TOKENIZERS}
 
 
 @pytest.mark.slow
@@ -216,6 +204,25 @@ def test_layers_are_never_left_out_in_silence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("attention.self.distance_embedding.weight", "its layers have relative positions that"),
+        ("attention.self.extra.weight", "its layers have weights that transformers' class"),
+    ],
+)
+def test_weights_of_another_kind_of_layer_are_not_more_layers(
+    tmp_path: Path, name: str, reason: str
+) -> None:
+    folder = electra(tmp_path / "encoder")
+    weights = load_file(folder / "model.safetensors")
+    prefix = next(key for key in weights if ".layer.0." in key).partition(".layer.0.")[0]
+    weights[f"{prefix}.layer.0.{name}"] = torch.zeros(3, 4)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(TeacherError, match=reason):
+        pretrained_classifier(folder, load_task("rte"), 0)
+
+
+@pytest.mark.parametrize(
     ("content", "reason"),
     [
         ("[1]", "not an object"),
@@ -278,7 +285,9 @@ def test_a_teacher_whose_outputs_are_no_numbers_is_refused(
     weights = load_file(path)
     weights["classifier.out_proj.weight"].fill_(float("nan"))
     save_file(weights, path, metadata={"format": "pt"})
-    with pytest.raises(TeacherError, match="the teacher's logits are not finite"):
+    with pytest.raises(
+        TeacherError, match="logits on the split 'selection' are not finite numbers"
+    ):
         outside_materials(tmp_path, "rte", folder, arithmetic)
 
 
@@ -341,9 +350,8 @@ def test_token_types_that_the_encoder_does_not_have_are_refused(tmp_path: Path) 
 
 
 def test_other_architectures_are_refused(tmp_path: Path) -> None:
-    sizes = {"vocab_size": 100, "hidden_size": 16, "embedding_size": 8}
-    AlbertConfig(**SHAPE, **sizes).save_pretrained(tmp_path)
-    with pytest.raises(TeacherError, match="'albert' is not an encoder of the BERT family"):
+    GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=100).save_pretrained(tmp_path)
+    with pytest.raises(TeacherError, match="'gpt2' is not an encoder of the BERT family"):
         check_fits(tmp_path, [], 64)
 
 

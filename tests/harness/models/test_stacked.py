@@ -16,20 +16,24 @@ from transformers import (
     BertConfig,
     CamembertConfig,
     Data2VecTextConfig,
+    DistilBertConfig,
     ElectraConfig,
     ErnieConfig,
     MegatronBertConfig,
+    ModernBertConfig,
     PreTrainedConfig,
     PreTrainedModel,
     RobertaConfig,
     RobertaPreLayerNormConfig,
     XLMRobertaConfig,
 )
+from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
 
 from harness.errors import MethodError
 from harness.method import Layers, Need, Pooling
+from harness.models.architectures import IDLE_KEYS
 from harness.models.attention import ATTENTION
-from harness.models.families import FAMILIES, IDLE_KEYS, STACKED_KEYS, can_stack
+from harness.models.families import FAMILIES, can_stack
 from harness.models.flat_weights import WeightBlock
 from harness.models.reference import ReferenceClassifier
 from harness.models.stacked import StackedClassifier
@@ -40,6 +44,12 @@ from harness.training.recipe import engine_of
 from tests.conftest import SIZES, VOCABULARY
 
 TWO_TYPES = {**SIZES, "type_vocab_size": 2}
+LOCAL = {
+    **SIZES,
+    **{"local_attention": 4, "bos_token_id": 1, "eos_token_id": 2},
+    **{"cls_token_id": 1, "sep_token_id": 2},
+}
+"""A ModernBERT whose second and third layer see two tokens in each direction."""
 CONFIGS = {
     "bert": BertConfig(**SIZES),
     "ernie": ErnieConfig(**SIZES),
@@ -50,6 +60,14 @@ CONFIGS = {
     "electra": ElectraConfig(**SIZES, embedding_size=16),
     "electra, projected": ElectraConfig(**SIZES, embedding_size=8),
     "other activation": BertConfig(**SIZES, hidden_act="relu", classifier_dropout=0.3),
+    "distilbert": DistilBertConfig(**SIZES, hidden_dim=32),
+    "modernbert": ModernBertConfig(**LOCAL),
+    "modernbert, mean": ModernBertConfig(
+        **{**LOCAL, "classifier_pooling": "mean", "classifier_activation": "relu"},
+        **{"attention_dropout": 0.1, "mlp_dropout": 0.2, "embedding_dropout": 0.1},
+        classifier_dropout=0.3,
+    ),
+    "modernbert, global": ModernBertConfig(**{**LOCAL, "layer_types": ["full_attention"] * 3}),
 }
 CPU = torch.device("cpu")
 FP32 = Arithmetic(CPU, bf16=False)
@@ -100,7 +118,7 @@ def gradients(network: StackedClassifier, member: int) -> Iterator[tuple[str, Te
 
 
 @pytest.mark.parametrize("members", [1, 3, 8])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "modernbert, global"])
 @pytest.mark.parametrize("dropout", [False, True], ids=["no dropout", "dropout"])
 @pytest.mark.parametrize("compact", [False, True], ids=["all words", "used words"])
 @pytest.mark.parametrize("pooling", [*POOLINGS, None])
@@ -140,41 +158,86 @@ def test_forward_and_gradients_equal_hugging_faces(
             )
 
 
+@pytest.mark.parametrize("name", ["distilbert", "modernbert", "modernbert, mean"])
+def test_forward_and_gradients_are_near_hugging_faces_in_float64(name: str) -> None:
+    """ModernBERT's class turns queries and keys in fp32, whatever the dtype of its weights.
+
+    No token is masked: a padded query without keys gives this class no number in float64.
+    """
+    models = models_of(CONFIGS[name], 2, eager=True)
+    batch = batch_of(CONFIGS[name], 2)
+    batch["attention_mask"][:] = 1
+    network = stacked(models)
+    logits = network.forward(batch, None, None).logits
+    logits.square().sum().backward()
+    for member, model in enumerate(models):
+        exact = model.double()
+        own = {part: values[member] for part, values in batch.items()}
+        expected = exact(**FAMILIES[exact.config.model_type].model_inputs(own)).logits
+        torch.testing.assert_close(logits[member].double(), expected, atol=2e-6, rtol=2e-6)
+        expected.square().sum().backward()
+        ours = dict(gradients(network, member))
+        for part, parameter in exact.named_parameters():
+            assert parameter.grad is not None
+            error = (ours[part].double() - parameter.grad).norm()
+            assert error <= 1e-5 * parameter.grad.norm() + 1e-8, part
+
+
 EVERYTHING: frozenset[Need] = frozenset({"tokens", "scores", "qkv"})
+
+
+def needs_of(config: PreTrainedConfig) -> frozenset[Need]:
+    """All that an encoder hands out. With local attention it has no scores of distant tokens."""
+    is_local = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+    return EVERYTHING - {"scores"} if is_local else EVERYTHING
 
 
 def note(held: dict[str, Tensor], part: str, module: object, given: object, output: Tensor) -> None:
     held[part] = output
 
 
+def projections_of(model: PreTrainedModel, batch: dict[str, Tensor]) -> list[list[Tensor]]:
+    """Queries, keys and values (B, heads, T, head width) of each layer, from the class's own layers."""
+    family = FAMILIES[model.config.model_type]
+    held: dict[str, Tensor] = {}
+    assert family.architecture is not None or family.layers == "encoder.layer"
+    names = (family.architecture or FAMILIES["bert"].architecture).products["attention"]
+    for layer, module in enumerate(model.base_model.get_submodule(family.layers)):
+        for name in names:
+            module.get_submodule(name).register_forward_hook(partial(note, held, f"{layer} {name}"))
+    model(**batch)
+    found = []
+    for layer in range(3):
+        outputs = torch.cat([held[f"{layer} {name}"] for name in names], dim=-1)
+        parts = [part.unflatten(-1, (2, -1)).transpose(1, 2) for part in outputs.chunk(3, dim=-1)]
+        if model.config.model_type == "modernbert":
+            kind, places = model.config.layer_types[layer], torch.arange(outputs.shape[1])[None]
+            cosines, sines = model.model.rotary_emb(outputs, places, kind)
+            parts[:2] = apply_rotary_pos_emb(*parts[:2], cosines, sines)
+        found.append(parts)
+    return found
+
+
 def check_handed_out(
     layers: Layers, member: int, model: PreTrainedModel, batch: dict[str, Tensor]
 ) -> None:
     """The tensors that one member hands out, against Hugging Face's eager attention."""
-    projections: dict[str, Tensor] = {}
-    names = [
-        f"{layer} {part}"
-        for layer, module in enumerate(model.base_model.encoder.layer)
-        for part in ("query", "key", "value")
-        if module.attention.self.get_submodule(part).register_forward_hook(
-            partial(note, projections, f"{layer} {part}")
-        )
-    ]
-    assert len(names) == 9
+    batch = FAMILIES[model.config.model_type].model_inputs(batch)
     expected = model(**batch, output_hidden_states=True, output_attentions=True)
     assert len(layers.tokens) == 4
     for found, states in zip(layers.tokens, expected.hidden_states, strict=True):
         torch.testing.assert_close(found[member], states, atol=1e-5, rtol=1e-5)
     padding = (batch["attention_mask"] == 0)[:, None, None]
-    for layer in range(3):
-        scores = layers.scores[layer][member]
+    assert len(layers.scores) == (3 if "scores" in needs_of(model.config) else 0)
+    for layer, handed in enumerate(layers.scores):
+        scores = handed[member]
         assert torch.isfinite(scores).all()
         assert (scores.masked_select(padding) == 0).all()
         shares = scores.masked_fill(padding, -torch.inf).softmax(dim=-1)
         torch.testing.assert_close(shares, expected.attentions[layer], atol=1e-5, rtol=1e-5)
-        given = {"query": layers.queries, "key": layers.keys, "value": layers.values}
-        for part, held in given.items():
-            heads = projections[f"{layer} {part}"].unflatten(-1, (2, -1)).transpose(1, 2)
+    for layer, parts in enumerate(projections_of(model, batch)):
+        handed = (layers.queries, layers.keys, layers.values)
+        for heads, held in zip(parts, handed, strict=True):
             torch.testing.assert_close(held[layer][member], heads, atol=1e-5, rtol=1e-5)
 
 
@@ -183,7 +246,7 @@ def check_handed_out(
 def test_layers_hand_out_states_scores_queries_keys_and_values(name: str, members: int) -> None:
     models = models_of(CONFIGS[name], members, eager=True)
     batch = batch_of(CONFIGS[name], members)
-    layers = stacked(models).forward(batch, None, "cls", EVERYTHING)
+    layers = stacked(models).forward(batch, None, "cls", needs_of(CONFIGS[name]))
     for member, model in enumerate(models):
         own = {name: values[member] for name, values in batch.items()}
         check_handed_out(layers, member, model, own)
@@ -195,7 +258,7 @@ def test_the_reference_engine_hands_out_the_same(name: str) -> None:
     (model,) = models_of(config, 1)
     (eager,) = models_of(config, 1, eager=True)
     batch = batch_of(config, 1)
-    layers = ReferenceClassifier(model, FP32).forward(batch, None, "cls", EVERYTHING)
+    layers = ReferenceClassifier(model, FP32).forward(batch, None, "cls", needs_of(config))
     check_handed_out(layers, 0, eager, {name: values[0] for name, values in batch.items()})
 
 
@@ -222,7 +285,7 @@ def test_only_what_is_needed_is_handed_out(need: Need) -> None:
             assert all(bool(getattr(layers, field)) == (name == need) for field in fields)
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta", "electra"])
+@pytest.mark.parametrize("name", ["bert", "roberta", "electra", "distilbert", "modernbert, mean"])
 def test_gradients_through_what_is_handed_out_equal_the_reference_engines(name: str) -> None:
     config = CONFIGS[name]
     models = models_of(config, 2)
@@ -230,12 +293,12 @@ def test_gradients_through_what_is_handed_out_equal_the_reference_engines(name: 
     network = stacked(models)
     key = DropoutKey([3, 4])
     mask = batch["attention_mask"]
-    total(network.forward(batch, key, "cls", EVERYTHING), mask).backward()
+    total(network.forward(batch, key, "cls", needs_of(config)), mask).backward()
     found = [dict(gradients(network, member)) for member in range(2)]
     for member, model in enumerate(models):
         own = {part: values[member : member + 1] for part, values in batch.items()}
         reference = ReferenceClassifier(model, FP32)
-        layers = reference.forward(own, DropoutKey([3 + member]), "cls", EVERYTHING)
+        layers = reference.forward(own, DropoutKey([3 + member]), "cls", needs_of(config))
         total(layers, own["attention_mask"]).backward()
         for part, parameter in model.named_parameters():
             torch.testing.assert_close(
@@ -265,12 +328,13 @@ def test_in_bf16_the_residual_stream_is_fp32_alone_and_together(name: str) -> No
         StackedClassifier(CONFIGS[name], [m.state_dict() for m in models], CPU, dtype)
         for dtype in (torch.float32, torch.bfloat16)
     )
-    together = rounded.forward(batch, None, "cls", EVERYTHING)
-    expected = exact.forward(batch, None, "cls", EVERYTHING)
+    needs = needs_of(CONFIGS[name])
+    together = rounded.forward(batch, None, "cls", needs)
+    expected = exact.forward(batch, None, "cls", needs)
     for member in range(3):
         alone = StackedClassifier(CONFIGS[name], [models[member].state_dict()], CPU, torch.bfloat16)
         own = {part: values[member : member + 1] for part, values in batch.items()}
-        found = alone.forward(own, None, "cls", EVERYTHING)
+        found = alone.forward(own, None, "cls", needs)
         for layer in range(4):
             assert found.tokens[layer].dtype == together.tokens[layer].dtype == torch.float32
             torch.testing.assert_close(
@@ -354,7 +418,7 @@ def test_members_that_stay_are_who_they_were() -> None:
 
 def test_every_row_that_can_be_stacked_is_compared_with_hugging_face() -> None:
     assert {config.model_type for config in CONFIGS.values()} == {
-        family.model_type for family in FAMILIES.values() if family.computes_as_bert
+        family.model_type for family in FAMILIES.values() if family.architecture is not None
     }
 
 
@@ -367,8 +431,36 @@ def test_what_cannot_be_stacked_is_known() -> None:
         ("add_cross_attention", True),
         ("is_encoder_decoder", True),
         ("chunk_size_feed_forward", 7),
+        *((f"{part}_bias", True) for part in ("attention", "mlp", "norm", "classifier")),
     ):
-        assert not any(can_stack(changed(config, key, value)) for config in CONFIGS.values()), key
+        declaring = [c for c in CONFIGS.values() if key in {f.name for f in dataclasses.fields(c)}]
+        assert declaring, key
+        assert not any(can_stack(changed(config, key, value)) for config in declaring), key
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("head_dim", 4),
+        ("tie_last_hidden_states", False),
+        ("layer_types", ["full_attention", "chunked_attention", "full_attention"]),
+        ("layer_types", ["full_attention"]),
+        ("rope_parameters", {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}),
+        (
+            "rope_parameters",
+            {
+                kind: {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
+                for kind in ("full_attention", "sliding_attention")
+            },
+        ),
+    ],
+)
+def test_a_modernbert_that_computes_something_else_goes_to_the_reference_engine(
+    key: str, value: object
+) -> None:
+    config = changed(CONFIGS["modernbert"], key, value)
+    assert not can_stack(config)
+    assert engine_of("auto", config) == "reference"
 
 
 def changed(config: PreTrainedConfig, key: str, value: object) -> PreTrainedConfig:
@@ -386,12 +478,18 @@ def test_every_key_that_the_class_reads_is_known_or_declared(name: str) -> None:
     keys -= {"_attn_implementation", "num_labels"}  # the attention function; the length of id2label
     keys -= {"summary_first_dropout", "summary_proj_to_labels"}  # of multiple choice
     assert len(keys) > 15
-    assert keys <= STACKED_KEYS | IDLE_KEYS | {field.name for field in dataclasses.fields(config)}
+    architecture = FAMILIES[config.model_type].architecture
+    assert architecture is not None
+    fields = {field.name for field in dataclasses.fields(config)}
+    assert keys <= architecture.keys | IDLE_KEYS | fields
 
 
 @pytest.mark.parametrize("key", sorted(IDLE_KEYS))
 def test_idle_keys_change_no_output(key: str) -> None:
-    for config in (CONFIGS["bert"], CONFIGS["electra, projected"], CONFIGS["roberta"]):
+    names = ["bert", "electra, projected", "roberta", "distilbert", "modernbert, mean"]
+    if key == "return_dict":  # without it these classes cannot run, and `read_config` sets it
+        names = names[:3]
+    for config in map(CONFIGS.get, names):
         if key not in OTHER_VALUES or not hasattr(config, key):
             continue
         (model,) = models_of(config, 1)
@@ -400,6 +498,7 @@ def test_idle_keys_change_no_output(key: str) -> None:
         ).eval()
         other.load_state_dict(model.state_dict())
         own = {part: values[0] for part, values in batch_of(config, 1).items()}
+        own = FAMILIES[config.model_type].model_inputs(own)
         torch.testing.assert_close(other(**own)[0], model(**own)[0], atol=0, rtol=0)
 
 
@@ -408,6 +507,9 @@ OTHER_VALUES: dict[str, object] = {
     **{"problem_type": "multi_label_classification", "return_dict": False},
     **{"output_hidden_states": True, "initializer_range": 0.5, "tie_word_embeddings": False},
     **{"bos_token_id": 7, "eos_token_id": 8, "task_type_vocab_size": 5},
+    **{"cls_token_id": 7, "sep_token_id": 8, "decoder_bias": False, "qa_dropout": 0.9},
+    **{"sinusoidal_pos_embds": True, "initializer_cutoff_factor": 1.0},
+    **{"deterministic_flash_attn": True, "sparse_prediction": True, "sparse_pred_ignore_index": 0},
     **{"summary_type": "mean", "summary_use_proj": False, "summary_activation": "relu"},
     **{
         "summary_last_dropout": 0.9,

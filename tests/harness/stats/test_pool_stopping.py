@@ -12,6 +12,7 @@ from harness.stats.pool_stopping import (
     PoolLook,
     look_patterns,
     look_trials,
+    pool_equivalence,
     pool_interval,
     read_looks,
     sequential_exchange,
@@ -122,6 +123,29 @@ def test_the_decision_is_that_of_three_enumerated_tests(gap: float, margin: floa
             assert state.decision == ("better" if looks[position].difference > 0 else "worse")
         else:
             assert state.decision == (None if alike == math.inf else "equivalent")
+
+
+@pytest.mark.usefixtures("early_looks")
+def test_an_equivalence_has_the_interval_of_both_enumerated_tests() -> None:
+    margin, found = 2.5, 0
+    for seed in range(4):
+        method, baseline = draw(seed, gap=0.3)
+        looks = looks_of(method, baseline, 2)
+        state = stopping(looks, 8, 8, ALPHA, margin)
+        if state.decision != "equivalent":
+            continue
+        found += 1
+        due = looks[: LOOKS.index(state.pairs) + 1]
+        low, high = pool_equivalence(due, 8, ALPHA, margin)
+        assert -margin <= low <= high <= margin
+        for end, kind, outwards in ((low, "greater", -1), (high, "less", 1)):
+            outside, inside = (
+                Enumeration(method, baseline, 2, ALPHA, theta, kind).rejected_at <= state.pairs
+                for theta in (end + outwards * 1e-7, end - outwards * 2 * margin / 2**13)
+            )
+            assert outside
+            assert not inside
+    assert found
 
 
 @pytest.mark.usefixtures("early_looks")

@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from harness.stats import Interval, first_look, minimum_pairs, repeated_interval, stopping
+from harness.stats import (
+    Interval,
+    first_look,
+    minimum_pairs,
+    repeated_equivalence,
+    repeated_interval,
+    stopping,
+)
 from harness.stats.sequential import sequential_sign_flip, spending
 from harness.stats.stopping import PATTERNS_SEED, STEP
 
@@ -180,3 +187,33 @@ def test_bad_input_is_named(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         stopping(differences, most, alpha, margin)
+
+
+def test_an_equivalence_has_the_interval_of_both_one_sided_tests() -> None:
+    rng = np.random.default_rng(3)
+    most, margin, alpha, found = 12, 0.01, 0.05, 0
+    for _ in range(12):
+        path = rng.normal(0.001, 0.006, size=most)
+        state = stopping(path, most, alpha, margin)
+        if state.decision != "equivalent":
+            continue
+        found += 1
+        seen = path[: state.pairs]
+        low, high = repeated_equivalence(seen, most, alpha, margin)
+        assert -margin <= low <= high <= margin
+        for end, kind, outwards in ((low, "greater", -1), (high, "less", 1)):
+            outside, inside = (
+                sequential_sign_flip(
+                    seen,
+                    most,
+                    alpha,
+                    theta=theta,
+                    alternative=kind,
+                    first=first_look(most, alpha),
+                    step=STEP,
+                )
+                for theta in (end + outwards * 1e-9, end - outwards * 2 * margin / 2**13)
+            )
+            assert outside.rejected_at is not None
+            assert inside.rejected_at is None
+    assert found >= 3

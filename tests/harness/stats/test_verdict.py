@@ -14,8 +14,11 @@ from harness.stats import (
     paired_equivalence,
     verdict,
 )
+from harness.stats.paired import Interval
 from harness.stats.power import seeds_needed
+from harness.stats.stopping import Stopping
 from harness.stats.tuned_power import trials_needed
+from harness.stats.verdict import sequential_verdict
 
 AHEAD = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.03, 0.04]
 UNCLEAR = [0.01, -0.02, 0.03, -0.04, 0.05, -0.06, 0.03, 0.04]
@@ -254,3 +257,23 @@ def test_too_few_trials_are_said_if_no_data_can_decide() -> None:
     )
     fine = replace(difference, minimum_p=2 / 2**8)
     assert "cannot reach" not in judge(fine, budget=4).sentence
+
+
+@pytest.mark.parametrize(
+    ("most", "budget", "ending"),
+    [
+        (5, None, "; 5 paired seeds cannot decide, at least 6 can."),
+        (6, None, ", on these examples, with this teacher."),
+        (8, 4, "; 8 trials of each method cannot decide, at least 9 can."),
+        (9, 4, ", on these examples, over new searches with this teacher."),
+    ],
+)
+def test_a_maximum_that_cannot_decide_says_which_one_can(
+    most: int, budget: int | None, ending: str
+) -> None:
+    state = Stopping(None, most, most, 0.05, 0.01, (), None)
+    unbounded = Interval(-math.inf, math.inf)
+    words = {"method": "alp", "baseline": "kd", "task": "rte", "metric": "accuracy"}
+    found = sequential_verdict(0.02, unbounded, state, None, budget=budget, **words)
+    assert "interval unbounded" in found.sentence
+    assert found.sentence.endswith(ending)

@@ -131,10 +131,19 @@ def test_a_changed_digit_is_not_reported(
         (banner,) = [text for text in result.banners if text.startswith("DAMAGED")]
         assert f"harness_runs, run {run[:16]}: metrics " in banner
         if is_old:
+            other = next(found.record.fingerprint for found in alp.report)
+            change(
+                tmp_path,
+                "UPDATE harness_inspections SET value = '3' WHERE name = 'layers' AND fingerprint = ?",
+                other,
+            )
             stored = f"{metrics['accuracy']:.6g}"
             assert f"say accuracy 0.9625 on validation, the stored predictions {stored}" in banner
         build_report(ledger, name, tmp_path / "page.html")
-    assert f"run {run[:16]}: metrics " in (tmp_path / "page.html").read_text()
+    page = (tmp_path / "page.html").read_text()
+    assert f"run {run[:16]}: metrics " in page
+    if is_old:
+        assert f"harness_inspections, run {other[:16]}: layers is no object" in page
     # The command does not go on with such a run: one line names it.
     if not is_old:
         capsys.readouterr()

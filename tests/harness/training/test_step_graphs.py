@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from transformers import ModernBertConfig
 
 from harness.method import Method
 from harness.models.network import Leaf
@@ -15,6 +16,7 @@ from harness.training.loop import train_population
 from harness.training.population import Population
 from harness.training.recipe import Recipe
 from harness.training.step_graphs import MOST_NUMBERS, StepGraphs, binds_launches, can_capture
+from tests.conftest import SIZES
 from tests.harness.training.test_live_teacher import (
     EXAMPLES,
     METHODS,
@@ -145,6 +147,8 @@ def test_what_can_be_captured(arithmetic: Arithmetic, monkeypatch: pytest.Monkey
     assert not can_capture(gpu, [alp, emd])
     assert not can_capture(gpu, [alp, Host.__new__(Host)])
     assert not can_capture(replace(gpu, teacher=shared.teacher), [alp])  # outputs off the device
+    modernbert = ModernBertConfig(**SIZES)
+    assert not can_capture(replace(gpu, model=modernbert), [alp])  # no kernels for its layers
     monkeypatch.setattr(step_graphs, "has_kernels", lambda device: False)
     assert not can_capture(gpu, [alp])
 

@@ -15,7 +15,8 @@ from transformers import AutoModel, AutoModelForSequenceClassification, BertConf
 from harness.cli.dry_run import plan_task
 from harness.compose import compose_config
 from harness.config import ProtocolConfig, SourceConfig, StudyConfig
-from harness.data.sources import TaskData, load_task_data
+from harness.data.sources import load_task_data
+from harness.data.splits import TaskData
 from harness.data.tasks import load_task
 from harness.demo.encoder import build_tokenizer
 from harness.errors import TeacherError
@@ -28,6 +29,7 @@ from harness.runtime.randomness import global_seed
 from harness.storage.fingerprint import file_sha256
 from harness.storage.folders import seal
 from harness.training.task_setup import Materials, prepare
+from tests.conftest import RATES
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +204,7 @@ def test_students_with_another_vocabulary_than_the_teacher_are_refused(
     assert not (tmp_path / "out" / "cache" / "teacher-outputs").exists()
     config = configured(tiny_encoder, f"teacher.checkpoint={teacher}")
     with pytest.raises(TeacherError, match="has another vocabulary than the teacher"):
-        plan_task(config, data, arithmetic, tmp_path / "scratch")
+        plan_task(config, data, arithmetic, tmp_path / "scratch", RATES)
 
 
 @pytest.mark.parametrize("start", ["teacher", "encoder"])

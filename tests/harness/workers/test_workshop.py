@@ -22,6 +22,7 @@ def config(*overrides: str) -> StudyConfig:
         ("training.epochs=9", True, True),
         ("training.batch_size=8", True, True),
         ("training.embeddings=frozen", True, True),
+        ("training.stages=layers-first", True, True),
         ("search.weights=simplex", True, True),
         ("student.init=first", True, True),
         ("student.init=random", True, False),

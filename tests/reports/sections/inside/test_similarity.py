@@ -9,6 +9,7 @@ from reports.sections.inside.similarity import (
     likeness_figure,
     likeness_frame,
     likeness_summary,
+    scale_ends,
 )
 from tests.reports.conftest import LAYERS, TOLD, layers, looked_inside
 
@@ -30,7 +31,7 @@ def test_similarities_are_means_over_seeds(scribe):
     )
     assert found.cka.end[0, :2].tolist() == pytest.approx([0.3, 0.4])
     assert np.isnan(found.cka.end[0, 2])  # one run has none
-    figure = likeness_figure({"alp": found}, "alp").to_figure()
+    figure = likeness_figure({"alp": found}, "alp", scale_ends([found])).to_figure()
     assert [trace.z for trace in figure.data] == [
         ([0.3, 0.4, None],), ([0.3, 0.4, None],), ([0.0, 0.0, None],),
     ]  # fmt: skip

@@ -1,0 +1,142 @@
+"""Profiles of the steps of a plan: each kind of step is counted once, for all tasks of a command."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from functools import cache
+
+import torch
+from transformers import PretrainedConfig
+
+from harness.cli.step_counts import (
+    META,
+    Profile,
+    Work,
+    count_live,
+    count_step,
+    encoder_profile,
+    live_outputs,
+    member_of,
+    on_meta,
+    random_outputs,
+    recipe_of,
+)
+from harness.config import TrainingConfig
+from harness.method import Layers, Method, Need, Shapes, Value, View
+from harness.registry.construction import make_method
+from harness.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class CountedStep:
+    """A step that is counted: the classifier in training, and how it is trained.
+
+    The classifier has two classes, whatever the task has: outputs are no part of a step that counts.
+    """
+
+    shape: PretrainedConfig
+    training: TrainingConfig
+
+    def __post_init__(self) -> None:
+        shape = copy.deepcopy(self.shape)
+        shape.num_labels = 2
+        shape.problem_type = None
+        object.__setattr__(self, "shape", shape)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for steps with the same counts."""
+        names = self.shape.to_dict().keys() - {
+            "id2label",
+            "label2id",
+            "problem_type",
+            "_name_or_path",
+        }
+        sizes = {name: getattr(self.shape, name) for name in names}
+        return (type(self.shape), repr(sorted(sizes.items())), self.training)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CountedStep) and self.key == other.key
+
+    def recipe(self, shape: PretrainedConfig, width: int) -> Recipe:
+        """The recipe of a step of an encoder, with one word in training: words count as weights."""
+        recipe = recipe_of(shape, self.training, self.training.batch_size, width, META)
+        return replace(recipe, words=torch.arange(1))
+
+
+@cache
+def plain_profile(step: CountedStep) -> Profile:
+    """The work of a step without a method, by its padded length."""
+
+    def count(shape: PretrainedConfig, width: int) -> Work:
+        return count_step(step.recipe(shape, width), member_of(on_meta(shape).state_dict()))
+
+    rows, longest = step.training.batch_size, step.training.max_length
+    return encoder_profile(step.shape, rows, (longest // 4, longest // 2, longest), count)
+
+
+@cache
+def live_profile(step: CountedStep, needs: frozenset[Need] = frozenset()) -> Profile:
+    """The work of a live teacher, or of a teacher's outputs, in a step, by its padded length."""
+    rows, longest = step.training.batch_size, step.training.max_length
+
+    def count(shape: PretrainedConfig, width: int) -> Work:
+        return count_live(_live_recipe(step, shape, width, needs))
+
+    if not needs:
+        return encoder_profile(step.shape, rows, (longest // 4, longest // 2, longest), count)
+    width = longest // 2
+    known = encoder_profile(step.shape, rows, (width,), count)
+    return live_profile(step).scaled(known.at(width), width)
+
+
+def _live_recipe(
+    step: CountedStep, shape: PretrainedConfig, width: int, needs: frozenset[Need]
+) -> Recipe:
+    view = View("cls", needs)
+    return replace(step.recipe(shape, width), view=view, live_teacher=on_meta(shape))
+
+
+@cache
+def method_profile(
+    step: CountedStep,
+    teacher: CountedStep,
+    method: type[Method],
+    shapes: Shapes,
+    view: View,
+    setting: tuple[tuple[str, Value], ...],
+    weights: str,
+) -> tuple[Profile, bool]:
+    """The work of a step of a method, without its live teacher, and whether it could be counted.
+
+    A method whose step reads numbers on the host cannot be counted: the work is that of a plain step.
+    """
+    width, rows = step.training.max_length // 2, step.training.batch_size
+    plain, values = plain_profile(step), dict(setting)
+    recipe = replace(
+        step.recipe(step.shape, width),
+        view=view,
+        teacher=random_outputs(teacher.shape, rows, META.device),
+        live_teacher=on_meta(teacher.shape),
+        weights=weights,
+    )
+    live = live_layers(teacher, width, view.needs) if view.needs else None
+    made = make_method(method, shapes, values, 0)
+    member = member_of(on_meta(step.shape).state_dict(), made, values)
+    try:
+        work = count_step(recipe, member, live)
+    except NotImplementedError:  # torch's error where numbers are asked of a tensor without any
+        return plain, False
+    if view.needs:
+        work = replace(work, held=work.held + live_profile(teacher, view.needs).at(width).held)
+    return plain.scaled(work, width), True
+
+
+@cache
+def live_layers(teacher: CountedStep, width: int, needs: frozenset[Need]) -> Layers:
+    """What a live teacher gives in a step, without its numbers."""
+    return live_outputs(_live_recipe(teacher, teacher.shape, width, needs))

@@ -1,0 +1,1 @@
+"""Experiment trackers: each run goes to MLflow, Weights & Biases, TensorBoard or Trackio."""
