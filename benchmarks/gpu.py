@@ -27,14 +27,16 @@ KINDS = (
     *("plain", "textbrewer", "grid"),
 )
 GRAPH_MEMBERS = (1, 8)
+EXAMPLES, EPOCHS = 2490, 4
+"""Training examples, as many as RTE has, and the epochs of a run of the grid."""
 
 
 def parser() -> argparse.ArgumentParser:
     """The options, for both processes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", default="bert-base", choices=("bert-base", "minilm", "tiny"))
-    parser.add_argument("--examples", type=int, default=2490)
-    parser.add_argument("--epochs", type=int, default=4, help="epochs of the grid")
+    parser.add_argument("--examples", type=int, default=EXAMPLES)
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="epochs of the grid")
     parser.add_argument("--runs", type=int, default=216, help="runs of the grid")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--members", default="1,2,4,8,16,32,64")

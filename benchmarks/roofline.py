@@ -20,7 +20,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.gpu_grid import GRID, PREDICTED_EXAMPLES, grid_members
+from benchmarks.gpu import EPOCHS, EXAMPLES
+from benchmarks.gpu_grid import PREDICTED_EXAMPLES, grid_members
 from benchmarks.workload import SHAPES, Workload, make_workload
 from harness.kernels.support import forbid_kernels, has_kernels
 from harness.models.teacher_outputs import TeacherOutputs
@@ -39,8 +39,6 @@ MEMORY_RATE = 4.3e12
 """Bytes a second of an H200's memory."""
 PRODUCT_RATE = 790e12
 """bf16 operations a second of an H200's products."""
-EPOCHS = 4
-"""Epochs of a run of the grid."""
 
 
 @dataclass
@@ -107,12 +105,10 @@ def counted(population: Population) -> Iterator[Counter]:
         yield counter
 
 
-def grid_seconds(
-    work: Workload, outputs: TeacherOutputs, members: int, runs: int
-) -> dict[str, float]:
-    """Modelled seconds of a grid by phase, if `runs` train in populations of `members`."""
-    recipe = work.recipe(outputs, epochs=EPOCHS)
-    population = Population(grid_members(work)[:members], recipe)
+def grid_seconds(work: Workload, outputs: TeacherOutputs, size: int) -> dict[str, float]:
+    """Modelled seconds of the grid by phase, if its runs train in populations of `size`."""
+    recipe, runs = work.recipe(outputs, epochs=EPOCHS), grid_members(work)
+    population = Population(runs[:size], recipe)
     epoch = list(population.schedule.epoch(0, population.members[0].seed))
     shapes = Counted((len(batch.rows), batch.width) for batch in epoch)
     steps = sum(
@@ -122,7 +118,7 @@ def grid_seconds(
     shortest = recipe.inputs.lengths.argsort()[:PREDICTED_EXAMPLES]
     with counted(population) as counter:
         population.predict(recipe.inputs.part(shortest), None)
-    populations = runs / members
+    populations = len(runs) / len(population.members)
     return {
         "training": populations * EPOCHS * steps,
         "evaluation": populations * sum(counter.seconds.values()),
@@ -140,7 +136,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--plain", action="store_true", help="no kernels")
     parser.add_argument("--grid", action="store_true", help="the seconds of PKD's grid")
-    parser.add_argument("--examples", type=int, default=2490, help="training examples of the grid")
+    parser.add_argument(
+        "--examples", type=int, default=EXAMPLES, help="training examples of the grid"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     if options.plain:
@@ -154,20 +152,15 @@ def main(arguments: list[str] | None = None) -> int:
         options.device,
         "bf16",
     )
-    results: dict[int, Any] = {}
-    runs = prod(map(len, GRID.values()))
+    sizes = [int(size) for size in options.members.split(",")]
     with tempfile.TemporaryDirectory() as folder:
         outputs = work.outputs(Path(folder)).to_device(work.arithmetic.device)
-        for size in map(int, options.members.split(",")):
-            if options.grid:
-                results[size] = grid_seconds(work, outputs, size, runs)
-                continue
-            members = [work.member(options.method, seed) for seed in range(size)]
-            population = Population(members, work.recipe(outputs, epochs=2))
-            results[size] = count_step(population, options.batch_size, options.width)
-    if options.grid:
-        _show_grid(results, runs, options.json)
-    elif options.json:
+        if options.grid:
+            grids = {size: grid_seconds(work, outputs, size) for size in sizes}
+            _show_grid(grids, options.json)
+            return 0
+        results = {size: _step(work, outputs, size, options) for size in sizes}
+    if options.json:
         print(json.dumps(results))
     else:
         for size, counts in results.items():
@@ -175,12 +168,20 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _show_grid(results: Mapping[int, Mapping[str, float]], runs: int, as_json: bool) -> None:
+def _step(
+    work: Workload, outputs: TeacherOutputs, size: int, options: argparse.Namespace
+) -> dict[str, dict[str, float]]:
+    members = [work.member(options.method, seed) for seed in range(size)]
+    population = Population(members, work.recipe(outputs, epochs=2))
+    return count_step(population, options.batch_size, options.width)
+
+
+def _show_grid(grids: Mapping[int, Mapping[str, float]], as_json: bool) -> None:
     if as_json:
-        print(json.dumps(results))
+        print(json.dumps(grids))
         return
-    table = Table("members", "training, s", "evaluation, s", title=f"{runs} runs, modelled")
-    for size, phases in results.items():
+    table = Table("members", "training, s", "evaluation, s", title="PKD's grid, modelled")
+    for size, phases in grids.items():
         table.add_row(str(size), *(f"{seconds:.1f}" for seconds in phases.values()))
     Console().print(table)
 

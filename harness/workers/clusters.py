@@ -30,10 +30,14 @@ MOST_DEATHS = 3
 """The workers of this machine that may die with a job. Other clusters have Dask's setting."""
 WORKERS_IMPORTS = "harness.workers.jobs"
 """What a worker of this machine imports while it starts."""
-LOST_WORKER = {"distributed.deploy.lost-worker-timeout": "10 minutes"}
-"""A dead worker comes back after its imports. Dask gives it up after 15 seconds by default."""
-ONE_ARENA = "MALLOC_ARENA_MAX=1"
-"""For glibc: a worker trains in a thread, whose own memory would go back to the system at every step."""
+ARENAS = "MALLOC_ARENA_MAX"
+"""glibc's variable, 1 for workers: a thread's own arena gives its memory back at every training step."""
+SETTINGS = {
+    "distributed.deploy.lost-worker-timeout": "10 minutes",
+    f"distributed.nanny.pre-spawn-environ.{ARENAS}": "1",
+}
+"""Dask's settings for workers of this machine. A dead worker comes back after its imports, and Dask
+gives it up after 15 seconds by default."""
 
 
 class Cluster:
@@ -100,8 +104,7 @@ def _machine_workers(config: StudyConfig) -> Cluster:
     }
     options = {"host": LOOPBACK, "dashboard": False, "dashboard_address": ":0"}
     scheduler = {"cls": Scheduler, "options": {**options, "allowed_failures": MOST_DEATHS - 1}}
-    variable, value = ONE_ARENA.split("=")
-    dask.config.set({**LOST_WORKER, f"distributed.nanny.pre-spawn-environ.{variable}": value})
+    dask.config.set(SETTINGS)
     cluster = SpecCluster(scheduler=scheduler, silence_logs=logging.CRITICAL)
     cluster.worker_spec |= workers
     cluster.scale(machine.count)  # does not wait until they are there
@@ -141,7 +144,7 @@ def _job_workers(config: StudyConfig) -> Cluster:
             worker_extra_args=["--nthreads", "1", *extra],
             job_script_prologue=[
                 f"export OMP_NUM_THREADS={options['cores']}",
-                f"export {ONE_ARENA}",
+                f"export {ARENAS}=1",
                 *prologue,
             ],
         )

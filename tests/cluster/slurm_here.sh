@@ -8,7 +8,10 @@ if [[ -z $folder || ($action != start && $action != stop) ]]; then
 fi
 if [[ $action == stop ]]; then
     for file in "$folder"/run/*.pid "$folder"/mrun/munged.pid; do
-        [[ -f $file ]] && kill "$(cat "$file")" || true
+        [[ -f $file ]] || continue
+        pid=$(cat "$file")
+        kill "$pid" || true
+        timeout 30 tail --pid="$pid" -f /dev/null # it writes into the folder until it ends
     done
     exit 0
 fi

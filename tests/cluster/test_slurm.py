@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,10 +61,12 @@ def test_a_study_in_jobs_that_are_cancelled_and_requeued(
     words = [*OPTIONS, f"cluster.options.log_directory={tmp_path}/logs"]
     driver = Study([*small_pools(out, tiny_encoder, *more), *words], out, tmp_path / "notes")
     disturbances = [["scancel"], ["scontrol", "requeue"]]
+    disturbed: set[str] = set()
     while disturbances and not driver.join(0.5):
-        if (out / "cache" / "teacher-outputs").is_dir() and (jobs := running_jobs()):
+        jobs = sorted(set(running_jobs()) - disturbed)
+        if (out / "cache" / "teacher-outputs").is_dir() and jobs:
             subprocess.run([*disturbances.pop(0), jobs[0]], check=True)
-            time.sleep(1.0)
+            disturbed.add(jobs[0])
     driver.join()
     assert driver.answer()["code"] == 0, (tmp_path / "notes.err").read_text()
     assert not disturbances

@@ -254,7 +254,8 @@ def test_jobs_that_a_scheduler_refuses_are_one_line(
     """`qsub` refuses twice and then a third time: after that the command says why."""
     qsub = tmp_path / "qsub"
     qsub.write_text(
-        f"#!/bin/sh\necho asked >> {tmp_path}/asked\necho 'qsub: Invalid account' >&2\nexit 1\n"
+        f"#!/bin/sh\ncp $1 {tmp_path}/script\n"
+        f"echo asked >> {tmp_path}/asked\necho 'qsub: Invalid account' >&2\nexit 1\n"
     )
     qsub.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -267,6 +268,8 @@ def test_jobs_that_a_scheduler_refuses_are_one_line(
         ):
             workers.wait([future], None)
     assert (tmp_path / "asked").read_text().splitlines() == ["asked"] * clusters.ATTEMPTS
+    exports = {"export OMP_NUM_THREADS=1", "export MALLOC_ARENA_MAX=1"}
+    assert exports <= set((tmp_path / "script").read_text().splitlines())
     assert "Traceback" not in capfd.readouterr().err
 
 
