@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from harness.analysis.ablation_diff import read_ablation_diff
 from harness.analysis.compare import AblationResult, read_ablation
@@ -20,6 +21,7 @@ from harness.runtime.progress import say
 from harness.runtime.threads import count_threads, limit_pools
 from harness.storage.database import existing_url
 from harness.storage.ledger import Ledger
+from harness.storage.manifest import Manifest
 from reports.evidence import read_evidence
 from reports.export.comparisons import comparisons_csv
 from reports.export.disagreements import disagreements_csv
@@ -39,6 +41,7 @@ from reports.page.paper.parts import paper_parts
 from reports.page.running import render_running
 from reports.page.status import Progress, progress
 
+TABLES = ("results.csv", "comparisons.csv", "disagreements.csv")
 COLLECTION_THRESHOLD = 100_000
 """New objects after which Python searches for garbage cycles. A report's objects live until the report
 is written; with Python's default, hundreds, a twentieth of the time goes into vain searches."""
@@ -56,7 +59,7 @@ def build_report(ledger: Ledger, ablation: str, path: Path) -> AblationResult:
     write_whole(companion_path(path, "disagreements.csv"), disagreements_csv(evidence))
     for part in paper_parts(evidence):
         write_whole(companion_path(path, part.file), part.text)
-    write_whole(path, render(evidence))
+    write_whole(path, render(evidence, _links(evidence.manifest, path)))
     return evidence.result
 
 
@@ -124,6 +127,22 @@ class RunningPage:
 def companion_path(report: Path, name: str) -> Path:
     """The path of a file beside a report: `results.csv`, or `NAME-results.csv` beside `NAME.html`."""
     return report.with_name(name if report.name == REPORT else f"{report.stem}-{name}")
+
+
+def _links(manifest: Manifest, path: Path) -> list[tuple[str, str]]:
+    """Texts and addresses of the tables beside a report; and of index and repeats, if it lies there."""
+    links = []
+    is_home = path.name == REPORT and path.parent.name == manifest.name
+    if is_home:
+        links.append(("all reports", "../index.html"))
+    links += [(name, quote(companion_path(path, name).name)) for name in TABLES]
+    if is_home:
+        links += [
+            (f"repeat {number}", f"../{quote(name)}/{REPORT}")
+            for number, name in enumerate(manifest.repeats, start=1)
+            if name is not None
+        ]
+    return links
 
 
 def build_index(ledger: Ledger, runs: Path) -> Path:

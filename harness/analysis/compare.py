@@ -236,11 +236,6 @@ def _compare(
             )
             continue
         pairs.append(pair)
-        if manifest.is_joint:
-            failed_seeds = pair.method_result.failed_seeds | pair.baseline_result.failed_seeds
-            count = len(failed_seeds.union(pair.seeds))
-            if count < len(manifest.report_seeds):
-                gaps.append(f"{name}: {count} of {len(manifest.report_seeds)} repeats have ended")
     compare = _compare_sequential if result.sequential else _compare_fixed
     return compare(result, pairs, stored_answers), tuple(gaps)
 

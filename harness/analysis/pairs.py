@@ -98,12 +98,27 @@ def pair_results(
             return f"{count} of {manifest.trials} search trials of {result.method} have ended"
     plan = interim_plan(manifest, method_result.metric)
     if plan is None:
-        seeds = tuple(sorted(set(method_result.seeds) & set(baseline_result.seeds)))
-        return Pair(method_result, baseline_result, seeds, None) if seeds else NO_PAIR
+        return _pair_seeds(method_result, baseline_result, manifest)
     analysis = interim_result(report_scores(method_result), report_scores(baseline_result), plan)
     if not analysis.seeds:
         return NO_PAIR
     return Pair(method_result, baseline_result, analysis.seeds, analysis.stopping)
+
+
+def _pair_seeds(
+    method_result: MethodResult, baseline_result: MethodResult, manifest: Manifest
+) -> Pair | str:
+    """The pair of all report seeds or repeats; a look at fewer would raise the error rate."""
+    ended, seeds = set(manifest.report_seeds), set(manifest.report_seeds)
+    for result in (method_result, baseline_result):
+        ended &= {*result.seeds, *result.failed_seeds}
+        seeds &= {*result.seeds}
+    if not ended:
+        return NO_PAIR
+    if len(ended) < len(manifest.report_seeds):
+        unit = "repeats" if manifest.is_joint else "report seeds"
+        return f"{len(ended)} of {len(manifest.report_seeds)} {unit} have ended"
+    return Pair(method_result, baseline_result, tuple(sorted(seeds)), None) if seeds else NO_PAIR
 
 
 def _pair_pools(

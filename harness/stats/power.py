@@ -17,6 +17,7 @@ In a family of k comparisons pass alpha / k, the bound of Holm's method for the 
 import math
 from bisect import bisect_left
 from functools import lru_cache
+from itertools import count
 
 import numpy as np
 from scipy.optimize import brentq
@@ -92,7 +93,14 @@ def seeds_needed(sd: float, difference: float, alpha: float = 0.05, power: float
     effect = _effect(sd, difference)
     _check_alpha(alpha)
     _check_power(power, alpha)
-    minimum = maximum = minimum_seeds(1, alpha)
+    minimum = minimum_seeds(1, alpha)
+    # The power by counting takes a hundred times as long as by a formula, so it comes last.
+    formula = next(
+        n for n in count(minimum) if n > EXACT_SEEDS or _patterns(n, alpha) >= FEW_PATTERNS
+    )
+    if _power(effect, formula, alpha) < power:
+        minimum = formula
+    maximum = minimum
     while _power(effect, maximum, alpha) < power:
         maximum *= 2
     candidates = range(minimum, maximum + 1)
@@ -107,11 +115,15 @@ def _power(effect: float, n: int, alpha: float) -> float:
         return 1.0
     if n > EXACT_SEEDS:
         return _t_power(effect, n, alpha)
-    # Patterns come in pairs, each worth 2 / 2^n. This many pairs stay strictly below alpha.
-    patterns = math.ceil(alpha * 2 ** (n - 1)) - 1
+    patterns = _patterns(n, alpha)
     if patterns < FEW_PATTERNS:
         return _decided_share(_points(n) + effect, alpha)
     return _t_power(effect, n, patterns / 2 ** (n - 1))
+
+
+def _patterns(n: int, alpha: float) -> int:
+    """How many pairs of patterns, each worth 2 / 2^n, stay strictly below alpha."""
+    return math.ceil(alpha * 2 ** (n - 1)) - 1
 
 
 def _t_power(effect: float, n: int, level: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,8 +22,8 @@ OPEN_TASKS = 2
 """The most tasks whose tables stand open; of more tasks an overview does."""
 
 
-def render(evidence: Evidence) -> str:
-    """The page's HTML."""
+def render(evidence: Evidence, links: Sequence[tuple[str, str]] = ()) -> str:
+    """The page's HTML, with links to other files: their texts and relative addresses."""
     manifest = evidence.manifest
     styles = method_styles(evidence.methods)
     state = status.evidence_progress(evidence)
@@ -53,6 +53,8 @@ def render(evidence: Evidence) -> str:
         reach=status.reach(evidence),
         subject=verdicts.subject(manifest),
         facts=facts(evidence),
+        design=_design(facts(evidence)),
+        files=links,
         family=manifest.family,
         baseline=manifest.baseline,
         tables=[
@@ -87,6 +89,13 @@ def render(evidence: Evidence) -> str:
         configuration=configuration.configuration_table(evidence),
         provenance=configuration.provenance_table(evidence),
     )
+
+
+def _design(design: Mapping[str, str]) -> str:
+    """The students and the numbers of runs, in one line."""
+    counts = ("trials", "runs", "report seeds", "repeats", "budget")
+    numbers = [f"{name}: {value}" for name, value in design.items() if name.startswith(counts)]
+    return "; ".join([design["students"], *numbers])
 
 
 def first_methods(evidence: Evidence) -> set[str]:

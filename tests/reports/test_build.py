@@ -116,7 +116,10 @@ def test_the_page_is_self_contained_and_well_formed(scribe, tmp_path):
     assert "default-src 'none'" in text
     outline = Outline(text)
     assert len(outline.ids) == len(set(outline.ids))
-    assert {link.removeprefix("#") for link in outline.links} <= set(outline.ids)
+    places = {link.removeprefix("#") for link in outline.links if link.startswith("#")}
+    assert places <= set(outline.ids)
+    files = {link for link in outline.links if not link.startswith("#")}
+    assert files == {"results.csv", "comparisons.csv", "disagreements.csv"}
     assert outline.headings[0] == 1
     assert outline.headings.count(1) == 1
     steps = zip(outline.headings, outline.headings[1:], strict=False)
@@ -203,11 +206,12 @@ def test_one_method_and_one_seed_need_no_comparison(scribe, tmp_path):
 
 def test_comparisons_without_predictions_or_partners_are_told(scribe, tmp_path):
     scribe.begin()
-    for method, seeds in (("alp", (100,)), ("finetune", (100, 101))):
+    for method in ("alp", "finetune"):
         for trial in (0, 1):
             scribe.run(method, "search", trial, 0, 0.7)
-        for seed in seeds:
-            scribe.run(method, "report", 0, seed, 0.8, predicted=False)
+        for seed in (100, 101, 102):
+            status = "failed" if (method, seed) == ("alp", 101) else "complete"
+            scribe.run(method, "report", 0, seed, 0.8, predicted=False, status=status)
     text = page(scribe, tmp_path)
     assert "seeds without a partner are left out: 101." in text
     assert "no predictions stored" in unpacked(text, "data")

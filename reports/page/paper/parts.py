@@ -23,10 +23,12 @@ class PaperPart:
 def paper_parts(evidence: Evidence) -> tuple[PaperPart, ...]:
     """The table, the methods paragraph and the references.
 
-    Before all planned runs have ended the first two are a comment that says so.
+    Before all planned runs have ended, and without a task, the first two are a comment that says so.
     """
     state = status.evidence_progress(evidence)
-    if state.is_finished:
+    if not evidence.tasks:
+        table = paragraph = comment("No task could be studied.")
+    elif state.is_finished:
         table = latex_tables(evidence) or comment("No comparison, so no table.")
         paragraph = methods_paragraph(evidence)
     else:

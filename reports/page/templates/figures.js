@@ -264,7 +264,7 @@ for (const plot of document.querySelectorAll(".plot")) {
     box.className = "scroll tall";
     box.tabIndex = 0;
     box.setAttribute("role", "region");
-    box.setAttribute("aria-label", label);
+    box.setAttribute("aria-label", figure.getAttribute("aria-label"));
     box.append(numbersTable(await numbersOf(plot), label));
     numbers.append(box);
   }, { once: true });

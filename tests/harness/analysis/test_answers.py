@@ -118,6 +118,8 @@ def test_a_report_reads_the_predictions_of_each_run_once(
         return read(self, own, split)
 
     monkeypatch.setattr(Ledger, "predictions_of", counting)
+    for name, seed in (("s-alp", 103), ("s-kd", 102), ("s-kd", 103)):
+        use(ledger, name, "report", seed, record(f"{name}-{seed}", "failed"))
     stored = StoredAnswers(ledger)
     found = example_tests(stored, summarise(ledger, "ablation", stored))
     assert found.pairs[0].seeds == (100, 101)

@@ -30,14 +30,18 @@ def right(count: int, first: int = 0) -> np.ndarray:
 def ablation(
     ledger: Ledger, answers: Answers, metric: str = "accuracy", moved: str = ""
 ) -> AblationResult:
-    """The result for those answers on one task; the examples of the method `moved` are others."""
+    """The result for those answers on one task; the examples of the method `moved` are others.
+
+    A seed that another method has and this one lacks is a failed run.
+    """
     methods = list(answers)
+    seeds = sorted({seed for own in answers.values() for seed in own})
     ledger.write_ablation(
         manifest(
             tasks={"rte": {"metrics": [metric]}},
             studies={"rte": {method: f"s-{method}" for method in methods}},
             trials=1,
-            report_seeds=sorted({seed for own in answers.values() for seed in own}),
+            report_seeds=seeds,
             baseline="kd",
             family=[["rte", method, "kd"] for method in methods if method != "kd"],
         )
@@ -47,6 +51,10 @@ def ablation(
         search = run(f"{method}-search", metric, 0.5)
         ledger.write_runs([Result(search, {}, {})])
         ledger.use_run(f"s-{method}", "search", 0, 0, search.fingerprint)
+        for seed in set(seeds) - set(own):
+            lost = record(f"{method}-{seed}", None, metric)
+            ledger.write_runs([Result(lost, {}, {})])
+            ledger.use_run(f"s-{method}", "report", 0, seed, lost.fingerprint)
         for seed, predicted in own.items():
             score = 0.5 if predicted is None else METRICS[metric].score(LABELS, predicted)
             found = run(f"{method}-{seed}", metric, score)

@@ -207,6 +207,17 @@ def planned(counts: Mapping[str, int]) -> dict[str, int]:
     return planned_trials(ended, pool_interims(ended, POOL_FAMILY, POOL_PLAN), POOL_PLAN)
 
 
+def test_an_equivalence_is_shown_with_the_interval_of_its_tests(ledger: Ledger) -> None:
+    scores = {seed: 0.5 + 0.002 * (-1) ** seed for seed in SEEDS}
+    (comparison,) = compared(ledger, {"alp": scores, "kd": steady(0.5, MOST)}).comparisons
+    assert comparison.verdict.outcome == "equivalent"
+    assert comparison.decided_by == comparison.deciding_equivalence
+    low, high = comparison.decided_by.interval
+    assert -0.01 <= low < 0 < high <= 0.01
+    assert comparison.decided_by.confidence == pytest.approx(0.9)
+    assert comparison.deciding.interval.low < low
+
+
 def test_the_rule_for_pools_is_in_the_manifest() -> None:
     config = {
         "protocol": {"unit": "methods", "budget": 3, "stopping": "sequential"},

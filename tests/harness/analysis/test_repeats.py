@@ -161,10 +161,9 @@ def test_a_repeat_that_lost_a_run_is_left_out_and_keeps_its_method_from_winning(
         {"alp": [0.8, 0.9], "kd": [0.5 + 0.01 * n, 0.6]} for n in range(7)
     ]
     repeats[3]["alp"] = [0.8, None]
-    repeats[5]["kd"] = [0.5]  # not finished yet
     result = joined(ledger, repeats)
     (comparison,) = result.comparisons
-    assert comparison.seeds == (0, 1, 2, 4, 6)
+    assert comparison.seeds == (0, 1, 2, 4, 5, 6)
     alp = result.result("rte", "alp")
     assert alp is not None
     assert (alp.failed_seeds, len(alp.failures)) == (frozenset({3}), 1)
@@ -172,12 +171,22 @@ def test_a_repeat_that_lost_a_run_is_left_out_and_keeps_its_method_from_winning(
     assert "1 repeat left out as alp's run failed" in comparison.verdict.sentence
 
 
+def test_there_is_no_verdict_before_the_last_repeat_has_ended(ledger: Ledger) -> None:
+    repeats: list[dict[str, list[float | None]]] = [
+        {"alp": [0.8, 0.9], "kd": [0.5 + 0.01 * n, 0.6]} for n in range(7)
+    ]
+    repeats[5]["kd"] = [0.5]
+    result = joined(ledger, repeats)
+    assert result.comparisons == ()
+    assert result.gaps == ("alp against kd on rte: 6 of 7 repeats have ended",)
+
+
 def test_a_repeat_that_could_not_be_done_is_lost_and_one_to_come_is_awaited(ledger: Ledger) -> None:
     repeats = [{"alp": [0.8, 0.9], "kd": [0.5 + 0.01 * n, 0.6]} for n in range(6)]
     result = joined(ledger, repeats, lost=True, asked=8)
     assert [found.failed_seeds for found in result.results] == [{6}, {6}]
     assert result.gaps == ("alp against kd on rte: 7 of 8 repeats have ended",)
-    assert result.comparisons[0].seeds == tuple(range(6))
+    assert result.comparisons == ()
 
 
 def test_a_teacher_that_is_refused_in_one_repeat_stops_no_other(

@@ -100,5 +100,15 @@ def test_all_figures_show_the_methods_that_are_picked(page_path: Path, open_page
     shown(1)
 
 
+def test_the_picker_fits_a_phone(page_path: Path, open_page: Open) -> None:
+    page = open_page(page_path, width=390).page
+    page.locator("#picker summary").click()
+    box = page.locator("#picker > div").bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
 def test_a_page_of_two_methods_has_no_picker(report: Path, open_page: Open) -> None:
     assert open_page(report).page.locator("#picker").count() == 0
