@@ -17,7 +17,8 @@ def operations(config: PretrainedConfig, length: int) -> int:
     width, inner = int(config.hidden_size), int(config.intermediate_size)
     projections = 4 * length * width * width
     attention = 2 * length * length * width
-    feed_forward = 2 * length * width * inner
+    products = 3 if config.model_type == "modernbert" else 2  # of which one gates the other
+    feed_forward = products * length * width * inner
     embeddings = 0
     if getattr(config, "embedding_size", width) != width:
         embeddings = length * int(config.embedding_size) * width
