@@ -123,7 +123,7 @@ def _power(effect: float, n: int, alpha: float) -> float:
 
 def _patterns(n: int, alpha: float) -> int:
     """How many pairs of patterns, each worth 2 / 2^n, stay strictly below alpha."""
-    return math.ceil(alpha * 2 ** (n - 1)) - 1
+    return math.ceil(alpha * 2.0 ** (n - 1)) - 1
 
 
 def _t_power(effect: float, n: int, level: float) -> float:
