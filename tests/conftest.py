@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -111,6 +112,11 @@ def write_bert(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         BertModel(config).save_pretrained(folder)
+
+
+def text_without_links(page: Path) -> str:
+    """A page without its links to files: their names depend on where the page lies."""
+    return re.sub('<a href="[^"#]*">.*?</a>(?: · )?', "", page.read_text())
 
 
 def small_study(out: Path, encoder: Path, *more: str) -> list[str]:

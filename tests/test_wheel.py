@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import small_study
+from tests.conftest import small_study, text_without_links
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,7 +88,8 @@ def test_a_study_and_a_report_from_an_empty_folder(
     assert Path(summary["report"]).is_relative_to(tmp_path)
     again = run([environment / "harness-report", "runs", "--out", "again.html"], tmp_path)
     assert again.returncode == 0, again.stderr
-    assert (tmp_path / "again.html").read_text() == Path(summary["report"]).read_text()
+    pages = tmp_path / "again.html", Path(summary["report"])
+    assert len({text_without_links(page) for page in pages}) == 1
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from harness.errors import ConfigError, StorageError, UserError
 from harness.storage.ledger import Ledger
 from harness.storage.record import LABEL_LOSS
 from harness.study import main
-from tests.conftest import small_pools
+from tests.conftest import small_pools, text_without_links
 from tests.reports.conftest import METHOD_SCORES, Scribe
 
 ROOT = Path(__file__).parents[3]
@@ -136,9 +136,13 @@ def test_a_kept_student_answers_as_its_record(ran: harness.Ablation) -> None:
 
 
 def test_a_report_is_written_where_it_is_asked_for(ran: harness.Ablation, tmp_path: Path) -> None:
-    page = ran.report(tmp_path / "page.html")
-    assert page.read_text() == ran.report().read_text()
-    assert ran.report() == ran.folder / ran.name / "report.html"
+    page, own = ran.report(tmp_path / "page.html"), ran.report()
+    assert own == ran.folder / ran.name / "report.html"
+    assert text_without_links(page) == text_without_links(own)
+    for one in (page, own):
+        targets = re.findall('<a href="([^"#]*)">', one.read_text())
+        assert len(targets) >= 3
+        assert all((one.parent / target).exists() for target in targets)
 
 
 def test_a_notebook_shows_the_verdict_table(ran: harness.Ablation) -> None:
