@@ -147,7 +147,9 @@ def cochran_q(answers: npt.ArrayLike) -> CochranQ:
 def _answers(values: npt.ArrayLike, name: str, *axes: str) -> Answers:
     array = np.asarray(values)
     check_shape(array, name, *axes)
-    positions = [] if array.dtype == bool else np.argwhere(~np.isin(array, (0, 1)))
+    if array.dtype == np.bool_:
+        return array
+    positions = np.argwhere(~np.isin(array, (0, 1)))
     if len(positions):
         position = tuple(positions[0].tolist())
         raise ValueError(f"{name}{list(position)} is {array[position]}; it must be true or false")

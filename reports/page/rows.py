@@ -9,6 +9,9 @@ from markupsafe import Markup, escape
 from reports.kit.display import Cell
 from reports.kit.palette import Style
 
+WORDS_LENGTH = 20
+"""The most characters of a heading whose column may be as narrow as its numbers."""
+
 
 def glyph(style: Style) -> Markup:
     """A method's symbol in its colour."""
@@ -19,7 +22,10 @@ def glyph(style: Style) -> Markup:
 
 def heading_row(cells: Sequence[Cell]) -> Markup:
     """The row of a table's headings."""
-    texts = (f'<th scope="col"{_classes(c)}{_heading(c)}>{_content(c)}</th>' for c in cells)
+    texts = (
+        f'<th scope="col"{_classes(c, is_heading=True)}{_heading(c)}>{_content(c)}</th>'
+        for c in cells
+    )
     return Markup(f"<tr>{''.join(texts)}</tr>")  # noqa: S704 - its parts are escaped
 
 
@@ -32,8 +38,9 @@ def body_row(cells: Sequence[Cell]) -> Markup:
     return Markup(f"<tr{reference}>{''.join(texts)}</tr>")  # noqa: S704 - its parts are escaped
 
 
-def _classes(cell: Cell) -> str:
+def _classes(cell: Cell, *, is_heading: bool = False) -> str:
     flags = {"n": cell.numeric, "b": cell.emphasis, "long": cell.wraps}
+    flags["wide"] = is_heading and len(cell.text) > WORDS_LENGTH
     names = " ".join(name for name, is_set in flags.items() if is_set)
     return f' class="{names}"' if names else ""
 

@@ -43,7 +43,9 @@ def shown_layers(projection: Projection) -> dict[str, dict[int, Floats]]:
         states["fused"] = {layer: projection.targets[layer - 1] for layer in student_layers}
     states["student"] = {layer: projection.student[layer - 1] for layer in student_layers}
     return {
-        kind: {layer: _three_digits(points - points.mean(axis=0)) for layer, points in layers.items()}
+        kind: {
+            layer: _three_digits(points - points.mean(axis=0)) for layer, points in layers.items()
+        }
         for kind, layers in states.items()
     }
 
