@@ -90,10 +90,10 @@ def forest_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
             ("single_", 0.22, 2, "solid"),
             ("crossed_", 0.34, 2, "dot"),
         ):
-            ends = [row[f"{name}low"], row[f"{name}high"]]
-            if np.isnan(ends).any():
+            low, high = row[f"{name}low"], row[f"{name}high"]
+            if np.isnan(low):
                 continue
-            ends = np.clip(ends, *edges).tolist()
+            ends = [max(low, edges[0]), min(high, edges[1])]
             traces.append(
                 {
                     "type": "scatter", "y": [y + offset] * 2, "mode": "lines", "hoverinfo": "skip",
