@@ -6,15 +6,13 @@ import argparse
 import difflib
 import gc
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from harness.analysis.ablation_diff import read_ablation_diff
-from harness.analysis.compare import AblationResult, read_ablation
-from harness.analysis.repeats import read_parts
-from harness.errors import StorageError, UserError, one_line
+from harness.analysis.compare import AblationResult
+from harness.errors import UserError, one_line
 from harness.paths import user_path
 from harness.runtime.output import CommandParser, exit_code, printing
 from harness.runtime.progress import say
@@ -38,8 +36,6 @@ from reports.page.index import (
 )
 from reports.page.page import render
 from reports.page.paper.parts import paper_parts
-from reports.page.running import render_running
-from reports.page.status import Progress, progress
 
 TABLES = ("results.csv", "comparisons.csv", "disagreements.csv")
 COLLECTION_THRESHOLD = 100_000
@@ -61,67 +57,6 @@ def build_report(ledger: Ledger, ablation: str, path: Path) -> AblationResult:
         write_whole(companion_path(path, part.file), part.text)
     write_whole(path, render(evidence, _links(evidence.manifest, path)))
     return evidence.result
-
-
-class RunningPage:
-    """The page of a study while its command runs, at the place of the report.
-
-    It is written again after runs have ended, but its time stays below `SHARE` of the command's.
-    """
-
-    SHARE = 0.05
-
-    def __init__(self, ledger: Ledger, runs: Path, warn: Callable[[str], object]) -> None:
-        """`warn` is told when a page cannot be written."""
-        self.warn = warn
-        self.ledger = ledger
-        self.runs = runs
-        self._start: tuple[float, int] | None = None
-        """When the first page was made, and how many runs had ended then."""
-        self._next = 0.0
-
-    def update(self, ablation: str) -> None:
-        """Write the page if it is time for it."""
-        if time.monotonic() >= self._next:
-            self._write(ablation, is_running=True)
-
-    def stop(self, ablation: str) -> None:
-        """Write the page of a study that is stopped."""
-        self._write(ablation, is_running=False)
-
-    def _write(self, ablation: str, *, is_running: bool) -> None:
-        """Write the page, unless all runs have ended, when the report follows.
-
-        A page that cannot be written stops no training.
-        """
-        begin = time.monotonic()
-        manifest = self.ledger.manifest(ablation)
-        results = [row for part in read_parts(self.ledger, manifest).values() for row in part]
-        results = results or list(read_ablation(self.ledger, ablation).results)
-        state = progress(manifest, results)
-        if state.is_finished:
-            return
-        first = self._start is None
-        self._start = self._start or (begin, state.ended)
-        text = render_running(
-            manifest, results, is_running=is_running, seconds_left=self._left(state, begin)
-        )
-        try:
-            write_whole(self.runs / ablation / REPORT, text)
-            if first or not is_running:
-                build_index(self.ledger, self.runs)
-        except StorageError as error:
-            self.warn(f"warning: the page of the running study is not written: {error}")
-        end = time.monotonic()
-        self._next = end + (end - begin) / self.SHARE
-
-    def _left(self, state: Progress, now: float) -> float | None:
-        """The seconds left at the speed so far; None before the first run has ended."""
-        assert self._start is not None
-        start, ended = self._start
-        if state.ended == ended:
-            return None
-        return (now - start) / (state.ended - ended) * (state.planned - state.ended)
 
 
 def companion_path(report: Path, name: str) -> Path:

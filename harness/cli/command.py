@@ -231,7 +231,7 @@ def _train(
     Returns:
         The ablation's name, and its tasks by their names in the manifest, without repeats.
     """
-    from reports.build import RunningPage  # only reports need plotly
+    from reports.running import RunningPage  # only reports need plotly
 
     config = request.config
     page = RunningPage(ledger, Path(config.out), say)
@@ -243,7 +243,7 @@ def _train(
             if study.name:
                 page.update(study.name)
 
-        scheduler = Scheduler(ledger, claims, workers, update, track)
+        scheduler = Scheduler(ledger, claims, workers, update, track, page.advance)
 
         def ablation(config: StudyConfig, repeat: int | None) -> Ablation:
             return Ablation(config, ledger, claims, optuna, command, repeat)

@@ -7,7 +7,7 @@ run.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
@@ -124,9 +124,20 @@ class OpenRequest:
 class PopulationQueue:
     """The run requests of one driver that are open, and the populations made of them."""
 
-    def __init__(self, ledger: Ledger, claims: Claims, workers: Workers, track: Track) -> None:
-        """`track` gets the runs that this driver has trained, once their records are written."""
+    def __init__(
+        self,
+        ledger: Ledger,
+        claims: Claims,
+        workers: Workers,
+        track: Track,
+        trained: Callable[[float], object],
+    ) -> None:
+        """`track` gets the runs that this driver has trained, once their records are written.
+
+        `trained` hears, in any thread, of each part of a run that has been trained.
+        """
         self.track = track
+        self.trained = trained
         self.ledger = ledger
         self.claims = claims
         self.workers = workers
@@ -289,7 +300,11 @@ class PopulationWork(Work):
     """The training of one population."""
 
     def __init__(self, queue: PopulationQueue, entry: OpenRequest, runs: Sequence[Run]) -> None:
-        super().__init__(entry.request.order, lambda steps: entry.advance(steps))
+        def advance(steps: int) -> None:
+            entry.advance(steps)
+            queue.trained(steps / entry.steps)
+
+        super().__init__(entry.request.order, advance)
         self.queue = queue
         self.entry = entry
         self.runs = runs

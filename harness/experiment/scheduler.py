@@ -68,14 +68,16 @@ class Scheduler:
         workers: Workers,
         after_results: Callable[[], None] = lambda: None,
         track: Track = lambda runs: None,
+        trained: Callable[[float], object] = lambda runs: None,
     ) -> None:
         """`after_results` is called after the results of jobs have been taken up.
 
-        `track` is called with the runs that have been trained and recorded.
+        `track` is called with the runs that have been trained and recorded, and `trained`, in any
+        thread, with each part of a run that has been trained.
         """
         self.after_results = after_results
         self.workers = workers
-        self.populations = PopulationQueue(ledger, claims, workers, track)
+        self.populations = PopulationQueue(ledger, claims, workers, track, trained)
         self._ready: list[tuple[Flow, Any]] = []
         self._waiting: list[tuple[Flow, WaitRequest]] = []
         self._queue: list[Work] = []

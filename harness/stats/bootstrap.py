@@ -273,7 +273,9 @@ def percentile_interval(
 
 def count_draws(draws: npt.NDArray[np.integer[Any]], items: int) -> Floats:
     """The counts (rows, items) of each item in each row of drawn positions (rows, draws)."""
-    cells = draws + items * np.arange(len(draws))[:, None]
+    # Sums of 32 bits take half the time of 64 bits.
+    rows = np.arange(0, len(draws) * items, items, dtype=draws.dtype)
+    cells = draws + rows[:, None]
     counts = np.bincount(cells.ravel(), minlength=len(draws) * items)
     return counts.reshape(len(draws), items).astype(np.float64)
 

@@ -82,28 +82,7 @@ def mcnemar(method_answers: npt.ArrayLike, baseline_answers: npt.ArrayLike) -> M
     method = _answers(method_answers, "method_answers", "examples")
     baseline = _answers(baseline_answers, "baseline_answers", "examples")
     _check_equal(method, baseline)
-    method_only = int(np.count_nonzero(method & ~baseline))
-    baseline_only = int(np.count_nonzero(baseline & ~method))
-    both_right = int(np.count_nonzero(method & baseline))
-    neither_right = method.size - both_right - method_only - baseline_only
-    exact_test = contingency_tables.mcnemar(
-        [[both_right, method_only], [baseline_only, neither_right]], exact=True
-    )
-    discordant_examples = method_only + baseline_only
-    smaller_count = min(method_only, baseline_only)
-    binomial = scipy.stats.binom  # a frozen distribution takes ten times as long
-    # The exact p value is cut off at 1, so this does not start from it. For equal counts mid_p is 1.
-    mid_p = 2 * binomial.cdf(smaller_count, discordant_examples, 0.5) - binomial.pmf(
-        smaller_count, discordant_examples, 0.5
-    )
-    return McNemar(
-        both_right=both_right,
-        method_only=method_only,
-        baseline_only=baseline_only,
-        neither_right=neither_right,
-        p_value=float(exact_test.pvalue),
-        mid_p_value=min(float(mid_p), 1.0),
-    )
+    return _tests(method[None], baseline[None])[0]
 
 
 def mcnemar_per_seed(
@@ -118,7 +97,24 @@ def mcnemar_per_seed(
     method = _answers(method_answers, "method_answers", "seeds", "examples")
     baseline = _answers(baseline_answers, "baseline_answers", "seeds", "examples")
     _check_equal(method, baseline)
-    return tuple(mcnemar(m, b) for m, b in zip(method, baseline, strict=True))
+    return _tests(method, baseline)
+
+
+def _tests(method: Answers, baseline: Answers) -> tuple[McNemar, ...]:
+    """The tests of answers (seeds, examples)."""
+    both_right = np.count_nonzero(method & baseline, axis=1)
+    method_only = np.count_nonzero(method & ~baseline, axis=1)
+    baseline_only = np.count_nonzero(baseline & ~method, axis=1)
+    neither_right = method.shape[1] - both_right - method_only - baseline_only
+    smaller = np.minimum(method_only, baseline_only)
+    discordant = method_only + baseline_only
+    # The exact p value is cut off at 1, so mid_p does not start from it. For equal counts mid_p is 1.
+    doubled = 2 * scipy.stats.binom.cdf(smaller, discordant, 0.5)
+    mid_p = doubled - scipy.stats.binom.pmf(smaller, discordant, 0.5)
+    counts = (both_right, method_only, baseline_only, neither_right)
+    p_values = (np.minimum(doubled, 1.0), np.minimum(mid_p, 1.0))
+    rows = zip(*(values.tolist() for values in (*counts, *p_values)), strict=True)
+    return tuple(McNemar(*row) for row in rows)
 
 
 def cochran_q(answers: npt.ArrayLike) -> CochranQ:
@@ -151,6 +147,8 @@ def cochran_q(answers: npt.ArrayLike) -> CochranQ:
 def _answers(values: npt.ArrayLike, name: str, *axes: str) -> Answers:
     array = np.asarray(values)
     check_shape(array, name, *axes)
+    if array.dtype == np.bool_:
+        return array
     positions = np.argwhere(~np.isin(array, (0, 1)))
     if len(positions):
         position = tuple(positions[0].tolist())

@@ -124,11 +124,15 @@ def exact_p_values(samples: Floats, tolerance: float) -> Floats:
     """
     n = samples.shape[1]
     left_signs, right_signs = _signs(n // 2), _signs(n - n // 2)
-    counts = np.empty(len(samples))
-    for index, differences in enumerate(samples):
-        thresholds = abs(differences.sum()) - n * tolerance - left_signs @ differences[: n // 2]
-        sums = np.sort(right_signs @ differences[n // 2 :])
-        counts[index] = np.sum(len(sums) - np.searchsorted(sums, thresholds))
+    limits = abs(samples.sum(axis=1, keepdims=True)) - n * tolerance
+    thresholds = limits - samples[:, : n // 2] @ left_signs.T
+    sums = np.sort(samples[:, n // 2 :] @ right_signs.T, axis=1)
+    counts = np.array(
+        [
+            thresholds.shape[1] * len(row) - row.searchsorted(least).sum()
+            for row, least in zip(sums, thresholds, strict=True)
+        ]
+    )
     p_values: Floats = np.minimum(2 * counts / 2**n, 1.0)
     return p_values
 

@@ -10,6 +10,7 @@ import numpy as np
 from harness.storage.checksums import Damage, UnreadableJson
 from harness.storage.schema import INSPECTIONS
 
+_NUMBERS = {int, float, type(None)}
 TIMES = ("before", "after")
 """Of a training: when the layers of student and teacher are compared."""
 
@@ -48,10 +49,9 @@ def _is_array(value: Any) -> bool:
         return False
 
 
-def _are_numbers(value: Any) -> bool:
-    if isinstance(value, list):
-        return all(map(_are_numbers, value))
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+def _are_numbers(values: list[Any]) -> bool:
+    kinds = set(map(type, values))
+    return all(map(_are_numbers, values)) if kinds == {list} else kinds <= _NUMBERS
 
 
 def _is_array_or_none(value: Any) -> bool:

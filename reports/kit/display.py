@@ -67,11 +67,6 @@ class Table:
     compact: bool = False
     """Whether a narrow screen shows the last column on a line of its own."""
 
-    @property
-    def references(self) -> frozenset[int]:
-        """The numbers of the rows that show a reference, such as the teacher, and no method."""
-        return frozenset(place for place, row in enumerate(self.rows) if row and row[0].reference)
-
 
 @dataclass(frozen=True)
 class Numbers:

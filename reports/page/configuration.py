@@ -95,6 +95,6 @@ def _flat_rows(values: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, st
         if isinstance(value, Mapping) and value:
             yield from _flat_rows(value, f"{prefix}{name}.")
         elif isinstance(value, list | tuple):
-            yield f"{prefix}{name}", ", ".join(str(part) for part in value)
+            yield f"{prefix}{name}", ", ".join(str(part) for part in value) or "none"
         else:
             yield f"{prefix}{name}", "not set" if value in (None, {}) else str(value)

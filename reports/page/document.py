@@ -16,6 +16,7 @@ import plotly.offline
 from markupsafe import Markup
 
 from reports.kit.blocks import Panel
+from reports.page.rows import body_row, glyph, heading_row
 
 COMPRESSION_LEVEL = 6
 """Level of gzip: the highest level takes three times as long and saves another 2 %."""
@@ -111,5 +112,6 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"json": json_text, "slug": slug}
+    environment.filters |= {"json": json_text, "slug": slug, "glyph": glyph}
+    environment.filters |= {"heading_row": heading_row, "body_row": body_row}
     return environment

@@ -27,17 +27,21 @@ def render_running(
     results: Sequence[MethodResult],
     *,
     is_running: bool,
+    trained: float = 0.0,
     seconds_left: float | None = None,
     now: datetime | None = None,
 ) -> str:
     """The page's HTML. `results` are those of an ablation, or of all repeats of a joint one.
 
-    `seconds_left` is None where no run has ended yet. The page shows scores on the selection split
-    alone. A page with `is_running` asks the browser to load it again.
+    `trained` counts the runs that are trained, with the parts of those that train; `seconds_left` is
+    None where nothing is trained yet. The page shows scores on the selection split alone. A page with
+    `is_running` asks the browser to load it again.
     """
     state = status.progress(manifest, results)
     styles = method_styles(list(dict.fromkeys(result.method for result in results)))
     headline = f"{'Running' if is_running else 'Stopped'}: {state.ended} of {state.planned} runs"
+    if is_running and trained > state.ended:
+        headline += f", {100 * trained / state.planned:.0f} % trained"
     if is_running and seconds_left is not None:
         headline += f", {duration_text(seconds_left)} left"
     failures = [
@@ -102,7 +106,7 @@ def _table(task: str, results: Sequence[MethodResult], manifest: Manifest, style
     ends = (complete["points"].min(), complete["points"].max())
     headings = (
         Cell("method"), Cell("runs", True), Cell("failed", True),
-        Cell("best selection score", True), Cell("selection scores by trial"),
+        Cell("best", True, hint="best selection score, points"), Cell("selection scores by trial"),
     )  # fmt: skip
     rows = []
     for method in dict.fromkeys(result.method for result in results):

@@ -22,6 +22,7 @@ COLUMNS = [
     "crossed_low", "crossed_high", "runs", "adjusted_p", "equivalence_p", "detectable", "margin",
     "outcome",
 ]  # fmt: skip
+ENDS = ["low", "high", "single_low", "single_high", "crossed_low", "crossed_high"]
 CHOICE = Choice("Intervals", ("what decides", "also unadjusted, and over new examples"))
 MUTED = "#7d8894"
 """Lines that belong to no method; legible on white and on near-black."""
@@ -75,6 +76,10 @@ def forest_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
         line={"width": 1, "dash": "dot", "color": MUTED}, fillcolor="rgba(125,136,148,0.18)",
     )  # fmt: skip
     figure.add_vline(x=0, line_width=1, line_dash="solid", line_color=MUTED)
+    all_ends = frame[["mean", *ENDS]].to_numpy()
+    finite_ends = np.append(all_ends[np.isfinite(all_ends)], [-margin, margin])
+    space = 0.05 * float(np.ptp(finite_ends))
+    edges = [float(finite_ends.min()) - space, float(finite_ends.max()) + space]
     traces: list[dict[str, Any]] = []
     shown: list[list[dict[str, Any]]] = [[], []]
     rows = frame.to_dict("records")
@@ -85,9 +90,10 @@ def forest_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
             ("single_", 0.22, 2, "solid"),
             ("crossed_", 0.34, 2, "dot"),
         ):
-            ends = [row[f"{name}low"], row[f"{name}high"]]
-            if not np.isfinite(ends).all():
+            low, high = row[f"{name}low"], row[f"{name}high"]
+            if np.isnan(low):
                 continue
+            ends = [max(low, edges[0]), min(high, edges[1])]
             traces.append(
                 {
                     "type": "scatter", "y": [y + offset] * 2, "mode": "lines", "hoverinfo": "skip",
@@ -109,13 +115,10 @@ def forest_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
     figure.update_yaxes(
         tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.4, -0.6]
     )
-    all_ends = frame[["mean", "low", "high", "crossed_low", "crossed_high"]].to_numpy()
-    finite_ends = np.append(all_ends[np.isfinite(all_ends)], [-margin, margin])
-    space = 0.05 * float(np.ptp(finite_ends))
     baselines = " or ".join(dict.fromkeys(map(safe, frame["baseline"])))
     figure.update_xaxes(
         title_text=f"difference to {baselines}, points",
-        range=[float(finite_ends.min()) - space, float(finite_ends.max()) + space],
+        range=edges,
     )
     return figure
 
@@ -179,13 +182,13 @@ SECTION = Section(
     ),
     details=(
         "The list shows two further intervals: of the same test for this comparison alone (thin), and "
-        "over new examples too, adjusted for all comparisons (dotted). A bar is not drawn if too few "
-        "runs leave it unbounded. Runs that failed on the favoured side take a verdict away, which no "
-        "bar shows. If seeds or trials were added until a decision, the bar is the repeated interval, "
-        "which holds after every look, and of an equivalence that of its two one-sided tests at all "
-        "looks; the dotted bar is not corrected for looks. Student's t, BCa intervals, signed ranks, "
-        "effect sizes, the test of normality and Benjamini-Hochberg's p are in comparisons.csv beside "
-        "this page."
+        "over new examples too, adjusted for all comparisons (dotted). A bar that reaches the edge goes "
+        "on: too few runs leave it unbounded. Runs that failed on the favoured side take a verdict "
+        "away, which no bar shows. If seeds or trials were added until a decision, the bar is the "
+        "repeated interval, which holds after every look, and of an equivalence that of its two "
+        "one-sided tests at all looks; the dotted bar is not corrected for looks. Student's t, BCa "
+        "intervals, signed ranks, effect sizes, the test of normality and Benjamini-Hochberg's p are in "
+        "comparisons.csv beside this page."
     ),
     maker=by_task(differences_block),
     part="evidence",

@@ -89,7 +89,9 @@ def disagreements_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     gaps = tuple(f"{text}." for text in evidence.example_tests.problems.get(task, ()))
     comparisons = [comparison for comparison in evidence.disagreements if comparison.task == task]
     if not comparisons:
-        return Block(evidence.task_label(task), gaps) if gaps else Block("")
+        # Each repeat has a report with its own examples.
+        is_told = gaps and not evidence.manifest.is_joint
+        return Block(evidence.task_label(task), gaps if is_told else ())
     regression = comparisons[0].is_regression
     words = TRIAL_WORDS if comparisons[0].is_tuned else SEED_WORDS
     tables = [

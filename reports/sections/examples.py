@@ -129,7 +129,9 @@ def examples_block(evidence: Evidence, task: str, styles: Styles) -> Block:
     pairs = [pair for pair in example_tests.pairs if pair.task == task]
     gaps = tuple(f"{text}." for text in example_tests.problems.get(task, ()))
     if not pairs:
-        return Block(evidence.task_label(task), gaps) if gaps else Block("")
+        # Each repeat has a report with its own examples.
+        is_told = gaps and not evidence.manifest.is_joint
+        return Block(evidence.task_label(task), gaps if is_told else ())
     alpha = evidence.manifest.alpha
     seeds = seed_frame(pairs)
     table = pair_table(seeds, alpha)

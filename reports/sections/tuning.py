@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ BUDGET: display.Columns = {
     "epochs": ("epochs", number(0)),
     "report_seeds": ("report runs", number(0)),
 }
+PLURAL = re.compile(r"(?<=trial|epoch)s|(?<=run)s")
 EQUAL_COLUMNS = ("trials", "search_seeds", "epochs")
 """Columns of `budget_table` in which fair searches of all methods are equal."""
 
@@ -202,7 +204,7 @@ def _budget_text(budget: pd.DataFrame) -> str:
     """The budget that all methods have, in one sentence. From `budget_table`."""
     row = budget.iloc[0]
     counts = ", ".join(
-        f"{number(0)(row[name])} {heading}"
+        f"{number(0)(row[name])} {heading if row[name] != 1 else PLURAL.sub('', heading)}"
         for name, (heading, _) in BUDGET.items()
         if name != "method" and row[name]
     )

@@ -53,6 +53,10 @@ def test_a_joint_report_links_its_repeats(scribe: Scribe, tmp_path: Path) -> Non
     assert build.main([str(tmp_path)]) == 0
     path = tmp_path / "joint" / "report.html"
     assert links(path)[4:] == ["../alp-rte/report.html"]
+    text = path.read_text()
+    assert "repeat 1</a>" in text
+    assert '<th scope="row" class="n">1</th>' in text
+    assert '<section id="disagreements">' not in text
     assert all((path.parent / address).is_file() for address in links(path))
 
 

@@ -81,7 +81,7 @@ def improvement_figure(frame: pd.DataFrame, baseline: str, styles: Styles) -> Dr
         _interval(figure, row["improvement"], ends, y, styles[row["method"]], hover)
     figure.add_vline(x=50, line_width=1, line_dash="dash", line_color=GREY)
     figure.update_xaxes(
-        title_text=safe(f"chance that a run scores higher than a run of {baseline}, %"),
+        title_text=safe(f"chance of a run above {baseline}, %"),
         range=[-3, 103],
     )
     return _label_rows(figure, [safe(method) for method in challengers["method"]])

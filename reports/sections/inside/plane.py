@@ -32,7 +32,8 @@ def shown_layers(projection: Projection) -> dict[str, dict[int, Floats]]:
     """States to draw, (B, 2) by kind and layer (from 1): `teacher`, `fused` (if mixed), `student`.
 
     At most `MOST_LAYERS` student layers, evenly spaced up to the last layer, and at most as many
-    teacher layers.
+    teacher layers. States are relative to the mean state of their layer: layers lie far apart, and
+    around one centre most of them would be dots.
     """
     students, teachers = len(projection.student), len(projection.teacher)
     student_layers = _spaced_layers(students, min(students, MOST_LAYERS))
@@ -42,13 +43,16 @@ def shown_layers(projection: Projection) -> dict[str, dict[int, Floats]]:
         states["fused"] = {layer: projection.targets[layer - 1] for layer in student_layers}
     states["student"] = {layer: projection.student[layer - 1] for layer in student_layers}
     return {
-        kind: {layer: _three_digits(points) for layer, points in layers.items()}
+        kind: {
+            layer: _three_digits(points - points.mean(axis=0)) for layer, points in layers.items()
+        }
         for kind, layers in states.items()
     }
 
 
 def states_frame(projections: Mapping[str, Projection]) -> pd.DataFrame:
-    """One row per method and example: its label, and the x and y of its state in each drawn layer."""
+    """One row per method and example: its label, and the x and y of its state in each drawn layer,
+    relative to the layer's mean."""
     parts = []
     for method, projection in projections.items():
         columns: dict[str, object] = {"method": method, "label": projection.labels}
@@ -97,10 +101,9 @@ def states_figure(
         for column in range(columns)
     ]
     figure = blank_figure(height=40 + 170 * len(kinds), y_title=None)
-    one_plane = all(projection.is_joint for projection in projections.values())
     figure.set_subplots(
         len(kinds), columns, subplot_titles=titles, horizontal_spacing=0.012, vertical_spacing=0.07,
-        shared_xaxes="all" if one_plane else "rows", shared_yaxes="all" if one_plane else "rows",
+        shared_xaxes="rows", shared_yaxes="rows",
     )  # fmt: skip
     labels = next(iter(projections.values())).labels
     rows, cols = zip(*product(range(1, len(kinds) + 1), range(1, columns + 1)), strict=True)

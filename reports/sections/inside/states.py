@@ -76,11 +76,11 @@ SECTION = Section(
         "the first two principal components. Colours are the labels."
     ),
     details=(
-        "“Target of” a student layer is the mixture of teacher layers that the layer is matched to. All "
-        "panels have the same axes; if student and teacher differ in width, the panels of a row have "
-        "the same axes. A layer whose states hardly vary is a dot. If colours lie apart, the layer "
-        "tells the labels apart. If colours overlap, less follows, because two components do not show "
-        "everything."
+        "“Target of” a student layer is the mixture of teacher layers that the layer is matched to. "
+        "Each panel is centred on the mean state of its layer, and the panels of a row have the same "
+        "scale: a layer whose states hardly vary beside those of its row is a dot. If colours lie "
+        "apart, the layer tells the labels apart. If colours overlap, less follows, because two "
+        "components do not show everything."
     ),
     maker=by_task(states_block),
 )

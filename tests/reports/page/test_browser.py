@@ -39,6 +39,23 @@ CUT = """
     .map(e => e.outerHTML.slice(0, 200))
 """
 
+BROKEN_WORDS = """
+() => [...document.querySelectorAll("main :is(h1, h2, h3, h4, h5, thead th)")].flatMap(heading => {
+    const texts = document.createTreeWalker(heading, NodeFilter.SHOW_TEXT);
+    const broken = [];
+    while (texts.nextNode()) {
+        for (const word of texts.currentNode.data.matchAll(/[\\p{L}\\d]+/gu)) {
+            const range = document.createRange();
+            range.setStart(texts.currentNode, word.index);
+            range.setEnd(texts.currentNode, word.index + word[0].length);
+            const tops = new Set([...range.getClientRects()].map(box => Math.round(box.top)));
+            if (tops.size > 1) broken.push(word[0]);
+        }
+    }
+    return broken;
+})
+"""
+
 
 def test_every_figure_has_marks_and_a_reading(report: Path, open_page: Open) -> None:
     opened = open_page(report)
@@ -400,6 +417,7 @@ def test_nothing_is_cut_on_paper(report: Path, open_page: Open) -> None:
         "() => [...document.querySelectorAll('.plot')].every(plot => plot.dataset.drawn === 'done')"
     )
     assert opened.page.evaluate(CUT) == []
+    assert opened.page.evaluate(BROKEN_WORDS) == []
     for drawing in opened.page.locator(".plot .main-svg").all():
         box = drawing.bounding_box()
         assert box is not None

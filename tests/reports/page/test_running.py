@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import sync_playwright
 
-from reports.build import RunningPage
 from reports.evidence import read_evidence
 from reports.page import running, status
+from reports.running import RunningPage
 from tests.reports.conftest import Scribe
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -95,6 +95,22 @@ def test_the_page_is_written_while_runs_are_missing(scribe: Scribe, tmp_path: Pa
     assert '<a href="alp-rte/report.html">' in index
     page.stop("alp-rte")
     assert "Stopped: 3 of 10 runs" in path.read_text()
+
+
+def test_the_page_says_what_share_of_the_runs_is_trained(scribe: Scribe, tmp_path: Path) -> None:
+    """All runs of a population end at once, so they are counted by their steps."""
+    half(scribe)
+    page = RunningPage(scribe.ledger, tmp_path, print)
+    path = tmp_path / "alp-rte" / "report.html"
+    page.update("alp-rte")
+    assert "trained" not in path.read_text()
+    page._next = 0.0
+    for _ in range(4):
+        page.advance(0.5)
+        page._next = 0.0
+    headline = re.search(r"Running: 3 of 10 runs, (\d+) % trained, \d+ s left", path.read_text())
+    assert headline is not None
+    assert headline[1] == "50"
 
 
 def test_the_page_waits_in_proportion_to_its_cost(scribe: Scribe, tmp_path: Path) -> None:

@@ -43,9 +43,13 @@ def test_the_forest_draws_what_decides_and_the_others_on_request(scribe):
     assert list(drawn.layout.yaxis.ticktext) == ["▲ alp", "○ rail"]
 
 
-def test_an_unbounded_interval_has_no_bar(evidence):
+def test_an_unbounded_interval_reaches_both_edges(evidence):
     drawn = forest_figure(differences(evidence, "rte"), STYLES).to_figure()
-    assert [trace.line.dash for trace in drawn.data] == ["dot", None]
+    decided, single, crossed, mean = drawn.data
+    assert list(decided.x) == list(drawn.frames[1].data[1].x) == list(drawn.layout.xaxis.range)
+    assert list(single.x) == list(crossed.x) == [None, None]
+    low, high = drawn.layout.xaxis.range
+    assert low < -1 < mean.x[0] < high
 
 
 def test_columns_without_a_number_are_left_out(scribe):

@@ -48,7 +48,7 @@ def test_curves_use_the_random_trials_only(scribe):
     shown = block(evidence)
     assert shown.panels == ()
     assert shown.notes == (
-        "Every method has 6 trials, 4 random trials, 1 runs a trial, 2 epochs.",
+        "Every method has 6 trials, 4 random trials, 1 run a trial, 2 epochs.",
         "No curve: 4 random trials are too few to bound one from both sides at 95 %. It takes at "
         "least 8 (--sampler random --trials 8).",
     )

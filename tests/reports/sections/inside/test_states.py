@@ -69,9 +69,9 @@ def test_states_are_drawn_by_label_from_the_first_report_seed(evidence):
     ]
     traces = panel.figure.to_figure().data
     assert len(traces) == 6
-    assert (traces[0].x, traces[0].y) == ((2, 2, 0, 0), (1, 2, 3, 4))
-    assert traces[2].x == (0.5, 1, 1.5, 2)
-    assert traces[5].x == (1.2, -20, 3, 4)  # three digits of 20
+    assert (traces[0].x, traces[0].y) == ((1, 1, -1, -1), (-1.5, -0.5, 0.5, 1.5))
+    assert traces[2].x == (-0.75, -0.25, 0.25, 0.75)
+    assert traces[5].x == (4.2, -17.1, 5.9, 6.9)  # three digits of 17.1
     (_, yes), (_, no) = panel.key
     colours = panel.figure.to_figure().layout.coloraxis
     assert traces[0].marker.color == (0, 1, 0, 1)
@@ -82,7 +82,7 @@ def test_states_are_drawn_by_label_from_the_first_report_seed(evidence):
     )  # fmt: skip
     assert panel.figure.to_figure().frames[0].data[2].x == ()
     frame = plane.states_frame({"alp": evidence.internals.projections[KEY]})
-    assert frame["student 2 x"].tolist() == [1.2, -20, 3, 4]
+    assert frame["student 2 x"].tolist() == [4.2, -17.1, 5.9, 6.9]
     assert frame.columns[:4].tolist() == ["method", "label", "teacher 2 x", "teacher 2 y"]
 
 
