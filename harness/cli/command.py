@@ -219,7 +219,7 @@ def _plans(
             else:
                 teachers.add(teacher)
     if not plans:
-        raise NothingLeftError("; ".join(refusals.values()))
+        raise NothingLeftError("; ".join(dict.fromkeys(refusals.values())))
     return plans
 
 
