@@ -21,7 +21,7 @@ from harness.study import main
 from tests.conftest import small_pools, write_bert
 from tests.onnx_files import needs_onnx, onnx_logits
 
-EXPORT = ("--export", "onnx", "--baseline", "none")
+EXPORT = ("--export", "onnx", "--baseline", "none", "--trials", "2", "protocol.budget=1")
 
 
 @needs_onnx

@@ -29,8 +29,9 @@ TEXTS = [
 
 
 def student(folder: Path, family: str) -> Path:
-    """A saved random student of two layers, whose logits differ between examples."""
-    changes: dict[str, Any] = {"num_hidden_layers": 2, "initializer_range": 0.5}
+    """A saved random student whose logits differ between examples; ModernBERT with both kinds of layers."""
+    layers = 2 if family == "modernbert" else 1
+    changes: dict[str, Any] = {"num_hidden_layers": layers, "initializer_range": 0.5}
     encoder = MAKERS[family](folder / "encoder", **changes)
     model = AutoModelForSequenceClassification.from_pretrained(encoder)
     saved = folder / "student"
