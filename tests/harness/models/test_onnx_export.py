@@ -29,7 +29,7 @@ TEXTS = [
 
 
 def student(folder: Path, family: str) -> Path:
-    """A saved random student whose logits differ between examples; ModernBERT with both kinds of layers."""
+    """A saved random student whose logits differ; ModernBERT has both kinds of layers."""
     layers = 2 if family == "modernbert" else 1
     changes: dict[str, Any] = {"num_hidden_layers": layers, "initializer_range": 0.5}
     encoder = MAKERS[family](folder / "encoder", **changes)
