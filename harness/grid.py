@@ -138,7 +138,10 @@ def _check_values(axes: Sequence[Axis], cells: Sequence[Cell]) -> None:
             )
     first = cells[0].config
     if first.protocol.repeats > 1:
-        raise ConfigError(f"{FLAG} and --repeat-search: leave one of them out")
+        raise ConfigError(
+            f"{FLAG} (or several --student-layers) and --repeat-search: leave one of them out; repeats "
+            "of one cell are a command with its values"
+        )
     teacher_keys = [axis.key for axis in axes if axis.key.startswith("teacher.")]
     if first.teacher.checkpoint is not None and teacher_keys:
         raise ConfigError(

@@ -57,9 +57,10 @@ def write_rte(folder: Path, train: int, validation: int) -> Path:
     """The demo's examples of rte as a folder of GLUE files."""
     (folder / "RTE").mkdir(parents=True)
     made = generate("rte", train_size=train, validation_size=validation)
+    names = load_task("rte").labels
     for name, split in (("train", made["train"]), ("dev", made["validation"])):
         lines = ["index\tsentence1\tsentence2\tlabel"]
         for row, (texts, label) in enumerate(zip(split.texts, split.labels, strict=True)):
-            lines.append("\t".join([str(row), *texts, load_task("rte").labels[int(label)]]))
+            lines.append("\t".join([str(row), *texts, names[int(label)]]))
         (folder / "RTE" / f"{name}.tsv").write_text("\n".join(lines) + "\n")
     return folder

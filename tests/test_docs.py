@@ -353,7 +353,8 @@ def test_the_table_of_the_document_names_all_tables() -> None:
     assert named == {name for name in tables if not name.startswith("_")}
 
 
-def test_the_commands_of_the_students_document_are_read() -> None:
+def test_the_commands_of_the_students_document_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.models.onnx_export.find_spec", lambda name: name)
     commands = [
         shlex.split(line.replace("\\\n", " "))
         for block in blocks("students.md")
@@ -362,9 +363,13 @@ def test_the_commands_of_the_students_document_are_read() -> None:
     ]
     requests = [read_request(parser().parse_intermixed_args(words[3:])) for words in commands]
     assert [request.config.student.checkpoint for request in requests] == [
-        *("huawei-noah/TinyBERT_General_4L_312D", None, None, None, "narrow")
+        *("huawei-noah/TinyBERT_General_4L_312D", None, None, None, None, "narrow")
     ]
-    assert [request.measures_latency for request in requests] == [False] * 3 + [True] * 2
+    assert [request.measures_latency for request in requests] == [
+        *([False] * 3),
+        *(True, False, True),
+    ]
+    assert [request.exports for request in requests] == [None] * 4 + ["onnx", None]
     widths = [cell.config.student.width for cell in requests[2].cells]
     assert widths == [16, 24, 32]
 

@@ -22,6 +22,7 @@ from harness.compose import compose_config, names
 from harness.config import NEED_OF_SETTINGS, Keep, Sampler, StudyConfig, Unit
 from harness.errors import UserError
 from harness.grid import Cell, compose_cells
+from harness.models.onnx_export import FORMATS, check_export
 from harness.paths import name_fault, user_path
 from harness.registry.checks import check_at_start
 from harness.registry.discovery import chosen_methods
@@ -73,6 +74,8 @@ class Request:
     """The cells of a command with axes. The configuration is then that of the first cell."""
     tracker: str | None = None
     """Where finished runs are tracked; None tracks nowhere."""
+    exports: str | None = None
+    """The format to which kept students are exported at the end; None exports nothing."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -145,6 +148,11 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--out", metavar="DIR", help="folder of all results (default: runs)")
     flags.add_argument("--keep", metavar="WHICH", help="students to keep: best, report or none")
     flags.add_argument(
+        "--export",
+        metavar="FORMAT",
+        help=f"export kept students to {', '.join(FORMATS)} at the end",
+    )
+    flags.add_argument(
         "--track", metavar="NAME", help=f"track runs with {', '.join(TRACKERS)} (default: nowhere)"
     )
     flags.add_argument(
@@ -212,6 +220,7 @@ def read_request(options: argparse.Namespace) -> Request:
     _check_overrides(options.overrides)
     _check_paths(options)
     check_tracker(options.track)
+    check_export(options.export)
     if options.repair and options.dry_run:
         raise UserError("--repair changes the ledger, and --dry-run nothing: leave one out")
     tasks, files, task_notes = named_tasks(options.task)
@@ -271,8 +280,10 @@ def read_request(options: argparse.Namespace) -> Request:
         check_at_start(method)
     if options.latency and config.protocol.repeats > 1:
         raise UserError("--latency and --repeat-search: leave one of them out")
+    if options.export is not None and config.keep == "none":
+        raise UserError(f"--export {options.export}: --keep none keeps no student")
     form = (options.dry_run, options.json, options.open, options.repair, options.latency)
-    return Request(config, notes, *form, cells, options.track)
+    return Request(config, notes, *form, cells, options.track, options.export)
 
 
 def _cluster(workers: str | None, cluster: str | None, words: Sequence[str]) -> dict[str, object]:

@@ -9,7 +9,7 @@ import time
 import webbrowser
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -30,6 +30,7 @@ from harness.config import StudyConfig
 from harness.data.splits import TaskData
 from harness.errors import NothingLeftError, UserError
 from harness.experiment.ablation import ON, REFUSALS, Ablation, load_tasks, refuse
+from harness.experiment.exports import export_students
 from harness.experiment.grid import GridAblation, check_cells
 from harness.experiment.manifest import command_line, students_in_words
 from harness.experiment.repeats import JointAblation
@@ -119,7 +120,11 @@ def study(
             name, prepared = _train(ledger, request, command_line(words), workers, tasks, refusals)
         if request.measures_latency:
             measure_speeds(ledger, name, prepared, _arithmetic(config))
-        return _report(ledger, name, runs_folder)
+        result, path = _report(ledger, name, runs_folder)
+        if request.exports is not None:
+            refused = {**result.manifest.refused, **export_students(ledger, result, runs_folder)}
+            result = replace(result, manifest=replace(result.manifest, refused=refused))
+        return result, path
 
 
 def _repair(ledger: Ledger, folder: Path) -> None:
@@ -214,7 +219,7 @@ def _plans(
             else:
                 teachers.add(teacher)
     if not plans:
-        raise NothingLeftError("; ".join(refusals.values()))
+        raise NothingLeftError("; ".join(dict.fromkeys(refusals.values())))
     return plans
 
 

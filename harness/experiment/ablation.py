@@ -198,7 +198,7 @@ class Ablation:
         """
         refusals = design.sorted_refusals(self.config.tasks)
         if not design.tasks:
-            raise NothingLeftError("; ".join(refusals.values()))
+            raise NothingLeftError("; ".join(dict.fromkeys(refusals.values())))
         self.name = ablation_name(self.config, design.studies, self.repeat)
         manifest = ablation_manifest(
             self.config,
@@ -345,7 +345,7 @@ def load_tasks(config: StudyConfig) -> tuple[dict[str, TaskData], dict[str, str]
         except DataError as error:
             refuse(refusals, name, error)
     if not tasks:
-        raise DataError("; ".join(refusals.values()))
+        raise DataError("; ".join(dict.fromkeys(refusals.values())))
     return tasks, refusals
 
 

@@ -116,7 +116,7 @@ class GridAblation:
             self.refusals |= part.design.sorted_refusals(list(part.cell.config.tasks))
         parts = [part for part in parts if part.design.tasks]
         if not parts:
-            raise NothingLeftError("; ".join(self.refusals.values()))
+            raise NothingLeftError("; ".join(dict.fromkeys(self.refusals.values())))
         studies = {
             task_in_cell(task, part.cell.name): part.design.studies[task]
             for task in self.cells[0].config.tasks

@@ -30,6 +30,22 @@ def write_card(runs_folder: Path, run: Run, card: str) -> None:
         raise StorageError(f"{file}: cannot be written ({error.strerror})") from error
 
 
+def add_to_card(folder: Path, title: str, section: str) -> None:
+    """Add a section to the end of a student's card, unless its `title` is there.
+
+    Raises:
+        StorageError: the system refuses the read or the write.
+    """
+    file, new_file = folder / CARD, folder / f".{CARD}"
+    try:
+        card = file.read_text(encoding="utf-8")
+        if f"\n{title}\n" not in card:
+            new_file.write_text(f"{card}\n{section}", encoding="utf-8")
+            new_file.replace(file)
+    except OSError as error:
+        raise StorageError(f"{file}: cannot be written ({error.strerror})") from error
+
+
 class KeptStudents:
     """The kept students of one study. A folder's name is the first 16 digits of a run's fingerprint."""
 

@@ -48,7 +48,13 @@ code.
 Other losses of the literature are not here. AD-KD (Wu et al. 2023) matches attributions, which need the
 gradients of the teacher in every step. BERT-of-Theseus (Xu et al. 2020) swaps modules of teacher and
 student while it trains, and has no loss between them. CRD (Tian et al. 2020) and CoDIR (Sun et al. 2020)
-draw negatives from a memory of all examples, which each run would have to keep.
+draw negatives from a memory of all examples, which each run would have to keep. MGSKD (Liu et al. 2022)
+also compares phrases, which need the token ids of each example; methods do not get these.
+
+`training.stages` changes the weights of losses over a training (docs/axes.md), for every method.
+`tinybert` with `layers-first` has the order of TinyBERT's two stages. Annealing-KD (Jafari et al. 2021)
+and Continuation-KD (Jafari et al. 2022) let logits fade for the labels, as `logits-fall` does; their
+losses on logits and their annealed temperatures are not here.
 """
 
 

@@ -20,7 +20,7 @@ from harness.storage.manifest import MANIFEST, AxisContrast
 from harness.study import main
 from harness.training import teacher
 from harness.workers.trainer import Trainer
-from tests.killing import contents
+from tests.killing import Study, contents, result
 
 AXES = ("--student-layers", "2,1", "--vary", "search.weights=convex,simplex")
 CELLS = [(layers, weights) for layers in (2, 1) for weights in ("convex", "simplex")]
@@ -117,6 +117,22 @@ def test_each_cell_has_the_runs_and_scores_of_its_own_command_to_the_last_bit(
         (alone,) = own.comparisons
         assert comparison.difference == alone.difference
         assert comparison.interval == alone.interval
+
+
+@pytest.mark.slow
+def test_a_grid_on_two_workers_has_the_table_of_the_commands_own_process(
+    studies: Studies, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "runs"
+    words = small(out, tiny_encoder, *AXES, "--workers", "2")
+    driver = Study(words, out, tmp_path / "notes")
+    driver.join()
+    answer = driver.answer()
+    assert answer["code"] == 0
+    assert result(answer["printed"]) == result(json.dumps(studies.printed))
+    ours, theirs = contents(out), contents(studies.out)
+    for part in ("runs", "uses", "predictions", "params", "values"):
+        assert ours[part] == theirs[part]
 
 
 def test_teacher_and_its_outputs_are_made_once(studies: Studies) -> None:
@@ -337,7 +353,11 @@ def test_a_plan_has_each_cell_and_the_whole_and_counts_the_teacher_once(
             "at kd_weight=[2]: search.space.kd_weight",
         ),
         (("--vary", "search.space.margin=[1],[2]"), "none of the methods has it"),
-        (("--student-layers", "2,1", "--repeat-search", "2"), "--repeat-search"),
+        (
+            ("--student-layers", "2,1", "--repeat-search", "2"),
+            "--vary (or several --student-layers) and --repeat-search: leave one of them out; repeats "
+            "of one cell are a command with its values",
+        ),
         (("--student-layers", "2,1", "--vary", "student.layers=2,1"), "is given twice"),
     ],
 )

@@ -13,14 +13,23 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from harness.demo.examples import generate
+from harness.evaluation import speed
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
 from harness.storage.students import student_name, students_folder
 from harness.study import main
-from tests.conftest import small_pools
+from tests.conftest import small_pools, write_bert
 from tests.own_students import other_tokenizer, write_rte, write_student
 
 TRAIN, VALIDATION = 80, 20
+
+
+@pytest.fixture(scope="module")
+def shallow_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher's encoder of two layers: plans count the operations of each layer."""
+    folder = tmp_path_factory.mktemp("shallow")
+    write_bert(folder, layers=2, positions=64)
+    return folder
 
 
 def command(folder: Path, encoder: Path, *more: str) -> list[str]:
@@ -42,12 +51,16 @@ def command(folder: Path, encoder: Path, *more: str) -> list[str]:
 
 
 def test_an_axis_of_initial_weights_keeps_students_with_their_own_shape_and_tokenizer(
-    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    shallow_encoder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(speed, "ENOUGH_SECONDS", 0)
     student = write_student(tmp_path / "student", own_tokens=True)
     more = ("--method", "alp,pkd,minilm", "--student", str(student), "--keep", "report")
-    words = command(tmp_path, tiny_encoder, *more, "--vary", "student.init=skip,random")
-    words.append("search.space.relation_heads=[4]")
+    words = command(tmp_path, shallow_encoder, *more, "--vary", "student.init=skip,random")
+    words += ["search.space.relation_heads=[4]", "--trials", "2", "protocol.budget=1"]
     assert main([*words, "--latency"]) == 0
     streams = capsys.readouterr()
     check_sizes(json.loads(streams.out))
@@ -126,7 +139,7 @@ def check_student(folder: Path, start: Path, expected: npt.NDArray[np.float32]) 
             "pkd-skip needs a student as wide as its teacher (12 and 16); use alp",
         ),
         (
-            {"layers": 5},
+            {"layers": 3},
             ["--method", "cka"],
             "cka needs a student no deeper than its teacher; use alp",
         ),
@@ -141,14 +154,14 @@ def check_student(folder: Path, start: Path, expected: npt.NDArray[np.float32]) 
 )
 def test_refusals_come_before_anything_is_prepared(
     tmp_path: Path,
-    tiny_encoder: Path,
+    shallow_encoder: Path,
     capsys: pytest.CaptureFixture[str],
     sizes: dict[str, int],
     more: list[str],
     expected: str,
 ) -> None:
     student = write_student(tmp_path / "student", **sizes)
-    words = command(tmp_path, tiny_encoder, "--student", str(student), *more)
+    words = command(tmp_path, shallow_encoder, "--student", str(student), *more)
     for form in ([], ["--dry-run"]):
         assert main([*words, *form]) == 2
         errors = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
@@ -158,22 +171,22 @@ def test_refusals_come_before_anything_is_prepared(
 
 
 def test_a_deeper_checkpoint_is_used_by_the_methods_that_can(
-    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, shallow_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    student = write_student(tmp_path / "student", layers=5)
+    student = write_student(tmp_path / "student", layers=3)
     more = ("--method", "alp,cka,alp-no", "--student", str(student), "--dry-run")
-    assert main(command(tmp_path, tiny_encoder, *more)) == 0
+    assert main(command(tmp_path, shallow_encoder, *more, "--baseline", "none")) == 0
     (plan,) = json.loads(capsys.readouterr().out)["plan"]
     assert set(plan["left_out"]) == {"cka", "alp-no"}
     assert plan["left_out"]["cka"].endswith("no deeper than its teacher; use alp")
 
 
 def test_an_axis_of_widths_is_planned_with_narrow_random_students(
-    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, shallow_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shape = ("student.layers=1", "student.init=random", "student.heads=2")
+    shape = ("student.layers=1", "student.init=random", "student.heads=2", "--baseline", "none")
     more = ("--method", "uniform", *shape, "--vary", "student.width=null,8", "--dry-run")
-    assert main(command(tmp_path, tiny_encoder, *more)) == 0
+    assert main(command(tmp_path, shallow_encoder, *more)) == 0
     streams = capsys.readouterr()
     plans = json.loads(streams.out)["plan"]
     assert [plan["task"] for plan in plans] == ["rte (width=null)", "rte (width=8)"]
