@@ -123,8 +123,8 @@ def storage_url(runs_folder: Path, url: str | None) -> str:
     """The URL of a runs folder's ledger: `url` if there is one, else SQLite's file in the folder.
 
     Raises:
-        StorageError: the URL is malformed or cannot hold a ledger, the folder cannot be written, or SQLite would lie on a
-            network file system, where its WAL is unsafe.
+        StorageError: the URL is malformed or cannot hold a ledger, the folder cannot be written, or
+            SQLite would lie on a network file system, where its WAL is unsafe.
     """
     if url is not None:
         try:
