@@ -7,7 +7,7 @@ import difflib
 import gc
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -42,6 +42,8 @@ from reports.page.running import render_running
 from reports.page.status import Progress, progress
 
 TABLES = ("results.csv", "comparisons.csv", "disagreements.csv")
+LEFT_OUT = 3
+"""The exit code where some reports cannot be built, and the others are."""
 COLLECTION_THRESHOLD = 100_000
 """New objects after which Python searches for garbage cycles. A report's objects live until the report
 is written; with Python's default, hundreds, a twentieth of the time goes into vain searches."""
@@ -169,13 +171,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     try:
         limit_pools(count_threads())
-        paths = _build(options)
+        paths, refusals = _build(options)
     except UserError as error:
         say(f"error: {one_line(error)}")
         return 2
     with printing(f"written: {', '.join(map(str, paths))}"):
         print(*paths, sep="\n")
-    return 0
+    for name, reason in refusals.items():
+        say(f"left out: {name} ({one_line(reason)})")
+    return LEFT_OUT if refusals else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -195,13 +199,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _build(options: argparse.Namespace) -> list[Path]:
+def _build(options: argparse.Namespace) -> tuple[list[Path], Mapping[str, StorageError]]:
     if options.compare and options.ablation is not None:
         raise UserError("--compare names two ablations: leave --ablation out")
     ledger = Ledger(existing_url(options.runs, options.storage))
     try:
         if options.compare:
-            return _build_comparison(ledger, options.runs, options.out, *options.compare)
+            return _build_comparison(ledger, options.runs, options.out, *options.compare), {}
         return _build_reports(ledger, options.runs, options.out, options.ablation)
     finally:
         ledger.close()
@@ -209,7 +213,12 @@ def _build(options: argparse.Namespace) -> list[Path]:
 
 def _build_reports(
     ledger: Ledger, runs: Path, target: Path | None, ablation: str | None
-) -> list[Path]:
+) -> tuple[list[Path], Mapping[str, StorageError]]:
+    """The paths of the files, and why ablations whose rows cannot be read have none.
+
+    Raises:
+        StorageError: no report can be written.
+    """
     names = _select(ledger.ablations(), ablation)
     if target is not None and not names:
         raise UserError(f"--out {target}: the ledger of {runs} has no ablation yet")
@@ -218,12 +227,19 @@ def _build_reports(
             f"--out {target}: the ledger has {len(names)} ablations ({', '.join(names)}); "
             "choose one with --ablation"
         )
-    paths = [target or _report_path(runs, name) for name in names]
-    for name, path in zip(names, paths, strict=True):
-        build_report(ledger, name, path)
+    paths, refusals = [], {}
+    for name, path in [(name, target or _report_path(runs, name)) for name in names]:
+        try:
+            build_report(ledger, name, path)
+        except StorageError as error:
+            refusals[name] = error
+        else:
+            paths.append(path)
+    if refusals and not paths:
+        raise next(iter(refusals.values()))
     if target is None:
         paths.append(build_index(ledger, runs))
-    return paths
+    return paths, refusals
 
 
 def _build_comparison(
