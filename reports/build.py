@@ -6,13 +6,13 @@ import argparse
 import difflib
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from harness.analysis.ablation_diff import read_ablation_diff
 from harness.analysis.compare import AblationResult
-from harness.errors import UserError, one_line
+from harness.errors import StorageError, UserError, one_line
 from harness.paths import user_path
 from harness.runtime.output import CommandParser, exit_code, printing
 from harness.runtime.progress import say
@@ -38,6 +38,8 @@ from reports.page.page import render
 from reports.page.paper.parts import paper_parts
 
 TABLES = ("results.csv", "comparisons.csv", "disagreements.csv")
+LEFT_OUT = 3
+"""The exit code where some reports cannot be built, and the others are."""
 COLLECTION_THRESHOLD = 100_000
 """New objects after which Python searches for garbage cycles. A report's objects live until the report
 is written; with Python's default, hundreds, a twentieth of the time goes into vain searches."""
@@ -104,13 +106,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     try:
         limit_pools(count_threads())
-        paths = _build(options)
+        paths, refusals = _build(options)
     except UserError as error:
         say(f"error: {one_line(error)}")
         return 2
     with printing(f"written: {', '.join(map(str, paths))}"):
         print(*paths, sep="\n")
-    return 0
+    for name, reason in refusals.items():
+        say(f"left out: {name} ({one_line(reason)})")
+    return LEFT_OUT if refusals else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -130,13 +134,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _build(options: argparse.Namespace) -> list[Path]:
+def _build(options: argparse.Namespace) -> tuple[list[Path], Mapping[str, StorageError]]:
     if options.compare and options.ablation is not None:
         raise UserError("--compare names two ablations: leave --ablation out")
     ledger = Ledger(existing_url(options.runs, options.storage))
     try:
         if options.compare:
-            return _build_comparison(ledger, options.runs, options.out, *options.compare)
+            return _build_comparison(ledger, options.runs, options.out, *options.compare), {}
         return _build_reports(ledger, options.runs, options.out, options.ablation)
     finally:
         ledger.close()
@@ -144,7 +148,12 @@ def _build(options: argparse.Namespace) -> list[Path]:
 
 def _build_reports(
     ledger: Ledger, runs: Path, target: Path | None, ablation: str | None
-) -> list[Path]:
+) -> tuple[list[Path], Mapping[str, StorageError]]:
+    """The paths of the files, and why ablations whose rows cannot be read have none.
+
+    Raises:
+        StorageError: no report can be written.
+    """
     names = _select(ledger.ablations(), ablation)
     if target is not None and not names:
         raise UserError(f"--out {target}: the ledger of {runs} has no ablation yet")
@@ -153,12 +162,19 @@ def _build_reports(
             f"--out {target}: the ledger has {len(names)} ablations ({', '.join(names)}); "
             "choose one with --ablation"
         )
-    paths = [target or _report_path(runs, name) for name in names]
-    for name, path in zip(names, paths, strict=True):
-        build_report(ledger, name, path)
+    paths, refusals = [], {}
+    for name, path in [(name, target or _report_path(runs, name)) for name in names]:
+        try:
+            build_report(ledger, name, path)
+        except StorageError as error:
+            refusals[name] = error
+        else:
+            paths.append(path)
+    if refusals and not paths:
+        raise next(iter(refusals.values()))
     if target is None:
         paths.append(build_index(ledger, runs))
-    return paths
+    return paths, refusals
 
 
 def _build_comparison(

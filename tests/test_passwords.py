@@ -25,6 +25,7 @@ STUDY = ["--preset", "demo", "--method", "alp", "--task", "rte"]
         ("postgresql://h/d?password=sesame%26x", "postgresql://h/d?password=***"),
         ("postgresql://h/d?sslpassword=sesame", "postgresql://h/d?sslpassword=***"),
         ("postgresql://u:sesame@h:port/d", "***"),
+        ("postgresql://u:open@sesame@h/d", "***"),
         ("sesame", "***"),
         ("sqlite:////a/b@c.db", "sqlite:////a/b%40c.db"),
     ],

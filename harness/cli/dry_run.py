@@ -256,11 +256,7 @@ def _stretched(
     inputs: Mapping[str, EncodedSplit], large: Mapping[str, Split]
 ) -> dict[str, EncodedSplit]:
     """Samples again and again, until they are as many as the examples of their splits."""
-    parts = {
-        name: inputs[name].part(np.resize(np.arange(SAMPLE), len(split)))
-        for name, split in large.items()
-    }
-    return {**inputs, **parts}
+    return {**inputs, **{name: inputs[name].repeated(len(split)) for name, split in large.items()}}
 
 
 def _usable_methods(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -87,7 +88,8 @@ def plan_steps(
     """
     inputs = outline.teacher_inputs["train"]
     shape = classifier_config(outline.origin.folder, data.task)
-    weights = on_meta(shape).state_dict()
+    classifier = on_meta(shape)
+    weights = classifier.state_dict()
     held = psutil.Process().memory_info().rss + rates.start_bytes
     memory = [held]
     trains = config.teacher.checkpoint is None and not shares_teacher
@@ -131,7 +133,7 @@ def plan_steps(
         pretraining=pretraining,
         memory=max(memory),
         teacher_weights=_bytes(weights),
-        encoder_weights=_bytes(on_meta(shape).base_model.state_dict()),
+        encoder_weights=_bytes(classifier.base_model.state_dict()),
         student_weights=_bytes(students.weights),
     )
 
@@ -171,6 +173,7 @@ class _Students:
         self.live_seconds: dict[str, float] = {}
         self.guessed: list[str] = []
         self._seconds: dict[object, float] = {}
+        self._sizes: dict[View, int] = {}
 
     def seconds(self, method: type[Method], methods: Sequence[type[Method]]) -> float:
         """Seconds of one run's epoch, without a live teacher. `methods` are all of the study."""
@@ -184,6 +187,11 @@ class _Students:
 
     def size(self, view: View) -> int:
         """The number of runs of a view that fit in a population."""
+        if view not in self._sizes:
+            self._sizes[view] = self._size(view)
+        return self._sizes[view]
+
+    def _size(self, view: View) -> int:
         recipe = replace(
             recipe_of(self.step.shape, self.config.training, 1, 8, self.arithmetic),
             inputs=self.inputs,
@@ -234,12 +242,11 @@ class _Students:
 
 def _epoch(profile: Profile, schedule: LengthSchedule) -> tuple[Work, int]:
     """The work of one run's epoch, and its steps. `held` is the sum, and means nothing."""
-    works = [
-        profile.at(bucket.width, rows).values
-        for bucket in schedule.buckets
-        for rows in bucket.batches
-    ]
-    return Work(*np.sum(works, axis=0).tolist()), len(works)
+    batches = Counter(
+        (bucket.width, rows) for bucket in schedule.buckets for rows in bucket.batches
+    )
+    works = [count * profile.at(*batch).values for batch, count in batches.items()]
+    return Work(*np.sum(works, axis=0).tolist()), batches.total()
 
 
 def _most(profile: Profile, schedule: LengthSchedule) -> float:

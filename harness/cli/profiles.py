@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
-from transformers import PretrainedConfig
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
 
 from harness.cli.step_counts import (
     META,
@@ -73,10 +74,22 @@ def plain_profile(step: CountedStep) -> Profile:
     """The work of a step without a method, by its padded length."""
 
     def count(shape: PretrainedConfig, width: int) -> Work:
-        return count_step(step.recipe(shape, width), member_of(on_meta(shape).state_dict()))
+        return _plain_work(CountedStep(shape, step.training), width)
 
     rows, longest = step.training.batch_size, step.training.max_length
     return encoder_profile(step.shape, rows, (longest // 4, longest // 2, longest), count)
+
+
+@cache
+def _plain_work(step: CountedStep, width: int) -> Work:
+    """The work of a step at one length. Encoders of several depths share their shallow ones."""
+    return count_step(step.recipe(step.shape, width), member_of(_weights(step)))
+
+
+@cache
+def _weights(step: CountedStep) -> dict[str, Tensor]:
+    """The weights of a step's classifier, without numbers."""
+    return dict(on_meta(step.shape).state_dict())
 
 
 @cache
@@ -98,7 +111,16 @@ def _live_recipe(
     step: CountedStep, shape: PretrainedConfig, width: int, needs: frozenset[Need]
 ) -> Recipe:
     view = View("cls", needs)
-    return replace(step.recipe(shape, width), view=view, live_teacher=on_meta(shape))
+    return replace(
+        step.recipe(shape, width),
+        view=view,
+        live_teacher=_live_teacher(CountedStep(shape, step.training)),
+    )
+
+
+@cache
+def _live_teacher(step: CountedStep) -> PreTrainedModel:
+    return on_meta(step.shape)
 
 
 @cache
@@ -121,12 +143,12 @@ def method_profile(
         step.recipe(step.shape, width),
         view=view,
         teacher=random_outputs(teacher.shape, rows, META.device),
-        live_teacher=on_meta(teacher.shape),
+        live_teacher=_live_teacher(teacher),
         weights=weights,
     )
     live = live_layers(teacher, width, view.needs) if view.needs else None
     made = make_method(method, shapes, values, 0)
-    member = member_of(on_meta(step.shape).state_dict(), made, values)
+    member = member_of(_weights(step), made, values)
     try:
         work = count_step(recipe, member, live)
     except NotImplementedError:  # torch's error where numbers are asked of a tensor without any

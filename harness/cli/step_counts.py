@@ -33,6 +33,8 @@ from harness.training.recipe import Member, Recipe
 META = Arithmetic(torch.device("meta"), bf16=False)
 DEPTHS = (2, 3)
 """Layers of counted encoders. The last layer may do less than the others."""
+LONGEST_MASK = 1 << 40
+"""Numbers of a mask that no step exceeds. On `META` they take no memory."""
 
 Values = npt.NDArray[np.float64]
 
@@ -127,7 +129,7 @@ def count_step(recipe: Recipe, member: Member, live: Layers | None = None) -> Wo
         population.live_teacher = _Given(live)
     rows = torch.arange(len(recipe.inputs.lengths))[None]
     width = int(recipe.inputs.lengths.max())
-    population.key.mask(0, (1, 8), 1, torch.float32)  # makes what all later masks share
+    population.key.mask(0, (1, LONGEST_MASK), 1, torch.float32)  # makes what all masks share
     return _count(lambda: population.add_gradients(rows, width, 0))
 
 

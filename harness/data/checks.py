@@ -20,12 +20,11 @@ def check_data(data: TaskData, checks: ChecksConfig) -> None:
             labels.
     """
     _refuse_label_texts(data)
+    if data.has_own_selection and data.duplicates["selection"]:
+        say(f"{data.task.name}: {_duplicates_in_words(data, 'selection')}")
     for name in data.evaluation:
         count, size = data.duplicates[name], len(data.evaluation[name])
-        sentence = (
-            f"{count} of the {size} examples of the split '{name}' ({100 * count / size:.1f} %) have "
-            "the texts of training examples"
-        )
+        sentence = _duplicates_in_words(data, name)
         if unlabelled := data.unlabelled_duplicates[name]:
             sentence += f" ({unlabelled} of them those of unlabelled texts)"
         if count > checks.most_duplicates * size:
@@ -36,6 +35,14 @@ def check_data(data: TaskData, checks: ChecksConfig) -> None:
             )
         if count:
             say(f"{data.task.name}: {sentence}")
+
+
+def _duplicates_in_words(data: TaskData, name: str) -> str:
+    count, size = data.duplicates[name], len(data.splits[name])
+    return (
+        f"{count} of the {size} examples of the split '{name}' ({100 * count / size:.1f} %) have "
+        "the texts of training examples"
+    )
 
 
 def _refuse_label_texts(data: TaskData) -> None:

@@ -75,6 +75,18 @@ class EncodedSplit:
             pad_id=self.pad_id,
         )
 
+    def repeated(self, examples: int) -> EncodedSplit:
+        """The examples in their order, again and again, until they are as many as `examples`."""
+        rounds, rest = divmod(examples, len(self.lengths))
+        lengths = np.resize(self.lengths, examples)
+        tokens = self.offsets[rest]
+        return EncodedSplit(
+            ids=np.concatenate([*[self.ids] * rounds, self.ids[:tokens]]),
+            types=np.concatenate([*[self.types] * rounds, self.types[:tokens]]),
+            offsets=np.concatenate([[0], np.cumsum(lengths)]),
+            pad_id=self.pad_id,
+        )
+
     def followed_by(self, other: EncodedSplit) -> EncodedSplit:
         """The examples of this split and then those of another one, in memory."""
         return EncodedSplit(

@@ -41,6 +41,10 @@ TOKENIZER_FILES = (
     "spm.model",
     "sentencepiece.bpe.model",
 )
+NO_CLASSIFIER = (
+    "has no classifier, as a fine-tuned teacher has; a pre-trained encoder, which is fine-tuned here, "
+    "is given as teacher.pretrained"
+)
 OUTPUT_HINTS = (
     "function_to_apply",
     "task_specific_params",
@@ -249,6 +253,8 @@ def read_weights(folder: Path, config: PretrainedConfig | None) -> PreTrainedMod
             if name.startswith(encoder) and not (head.uses_pooler and name.startswith(pooler))
         ]
     if missing_names:
+        if config is None and not any(name.startswith(encoder) for name in missing_names):
+            raise TeacherError(f"{folder}: {NO_CLASSIFIER}={folder}")
         raise TeacherError(
             f"{folder}: {len(missing_names)} weights do not fit or are missing, "
             f"{missing_names[0]} first"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 
 import torch
 from optuna.distributions import FloatDistribution, IntDistribution
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from harness.method import Context, Layers, Method, Need, Shapes
 from harness.runtime.randomness import generator
@@ -33,16 +34,26 @@ def batch(
 
     As from the core, a field that no need names is empty.
     """
+    student, teacher, labels = _drawn(shapes, seed, dtype)
+    student, teacher = (
+        tree_map(Tensor.clone, blank_fields(layers, needs)) for layers in (student, teacher)
+    )
+    for tensor in tensors(student):
+        tensor.requires_grad_()
+    return student, teacher, labels.clone()
+
+
+@cache
+def _drawn(shapes: Shapes, seed: int, dtype: torch.dtype) -> tuple[Layers, Layers, Tensor]:
+    """All that student and teacher could return, and labels. A method may write to copies only."""
     source = generator("batch", seed)
     student, teacher = (
-        blank_fields(random_layers(source, *sizes, shapes.outputs, dtype), needs)
+        random_layers(source, *sizes, shapes.outputs, dtype)
         for sizes in (
             (shapes.student_layers, shapes.student_width, shapes.student_heads),
             (shapes.teacher_layers, shapes.teacher_width, shapes.teacher_heads),
         )
     )
-    for tensor in tensors(student):
-        tensor.requires_grad_()
     return student, teacher, torch.randint(shapes.outputs, (EXAMPLES,), generator=source)
 
 

@@ -42,8 +42,11 @@ def generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Ge
 @contextmanager
 def global_seed(*parts: int | str) -> Iterator[None]:
     """Seed torch's global generator for third-party initialisers. Its old state returns afterwards."""
+    seed = derive(*parts)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(*parts))
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_available():  # torch.manual_seed formats the stack where there is none
+            torch.cuda.manual_seed_all(seed)
         yield
 
 

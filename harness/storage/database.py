@@ -24,6 +24,7 @@ from harness.errors import HIDDEN, StorageError, without_passwords
 from harness.paths import name_fault, user_path
 from harness.storage.json_values import from_json, to_json
 from harness.storage.outages import raise_outages
+from harness.storage.url_checks import check_url
 
 NETWORK_FILE_SYSTEMS = {
     *("fuse", "nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "afs", "9p", "virtiofs", "webdav"),
@@ -122,16 +123,18 @@ def storage_url(runs_folder: Path, url: str | None) -> str:
     """The URL of a runs folder's ledger: `url` if there is one, else SQLite's file in the folder.
 
     Raises:
-        StorageError: the URL is malformed, the folder cannot be written, or SQLite would lie on a
-            network file system, where its WAL is unsafe.
+        StorageError: the URL is malformed or cannot hold a ledger, the folder cannot be written, or
+            SQLite would lie on a network file system, where its WAL is unsafe.
     """
     if url is not None:
         try:
             url = _with_home(url)
-            file = sqlite_file(url)
+            parts = make_url(url)
         except UNREADABLE_URL as error:
             # The message leaves out the text, which may hold a password.
             raise StorageError("storage: not a database URL like postgresql://...") from error
+        check_url(parts, masked_url(url))
+        file = sqlite_file(parts)
         if file is not None:
             _refuse_network(file, f"storage {masked_url(url)}")
         return url
@@ -275,9 +278,12 @@ def put_all(connection: Connection, table: Table, rows: Sequence[Mapping[str, An
 def masked_url(url: str) -> str:
     """A URL without its passwords, for messages and manifests. An option may be a password, too."""
     try:
-        return without_passwords(make_url(url).render_as_string(hide_password=True))
+        parts = make_url(url)
     except UNREADABLE_URL:  # the position of a password in the text is unknown
         return HIDDEN
+    if "@" in (parts.host or ""):  # a part of the password
+        return HIDDEN
+    return without_passwords(parts.render_as_string(hide_password=True))
 
 
 def _check_name(runs_folder: Path) -> None:

@@ -6,7 +6,6 @@ Never imports torch: reports read it on machines without one.
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from json import JSONDecodeError
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import (
+    JSON,
     ColumnElement,
     Connection,
     Engine,
@@ -22,19 +22,22 @@ from sqlalchemy import (
     RowMapping,
     Select,
     Table,
+    case,
+    func,
     or_,
     select,
+    type_coerce,
 )
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from harness.config import Criterion, fault_lines
 from harness.errors import StorageError
-from harness.storage.checksums import Damage, checksums
+from harness.storage.checksums import Damage, UnreadableJson, checksums
 from harness.storage.database import insert_new, is_read_only, masked_url, open_engine, put, put_all
 from harness.storage.json_values import storable
 from harness.storage.manifest import MANIFEST, STUDY_MANIFEST, Manifest, StudyManifest
 from harness.storage.outages import Outages
-from harness.storage.packed_texts import pack_texts, unpack_texts
+from harness.storage.packed_texts import UnreadableTexts, are_readable, pack_texts, unpack_texts
 from harness.storage.record import RECORD, Predictions, Record, Result, Role, StudyRun, Use
 from harness.storage.rows import (
     PREDICTION_ROWS,
@@ -137,13 +140,15 @@ class Ledger:
     def write_texts(
         self, sha256: str, ids: npt.NDArray[np.int64], texts: Sequence[tuple[str, ...]]
     ) -> None:
-        """Record once the texts (examples,) of a split by the ids (examples,) and the split's hash."""
+        """Record once the texts (examples,) of a split by the ids (examples,) and the split's hash.
+
+        Damaged texts are replaced.
+        """
 
         def operation(connection: Connection) -> None:
-            query = select(TEXTS.c.sha256).where(TEXTS.c.sha256 == sha256)
-            if connection.scalar(query) is None:
-                row = {"sha256": sha256, "texts": pack_texts(ids, texts)}
-                insert_new(connection, TEXTS, row)
+            stored = connection.scalar(select(TEXTS.c.texts).where(TEXTS.c.sha256 == sha256))
+            if stored is None or not are_readable(stored):
+                put(connection, TEXTS, {"sha256": sha256, "texts": pack_texts(ids, texts)})
 
         self.transact(operation)
 
@@ -178,10 +183,16 @@ class Ledger:
         return self._validate(MANIFEST, values, f"the manifest of the ablation '{ablation}'")
 
     def ablations_unlike(self, budget: int, criterion: Criterion) -> list[str]:
-        """Names of the ablations with another budget or another criterion, oldest first."""
-        budgets = ABLATIONS.c.manifest["config", "protocol", "budget"].as_integer()
-        criteria = ABLATIONS.c.manifest["config", "search", "criterion"].as_string()
+        """Names of the ablations with another budget or another criterion, oldest first.
+
+        Ablations whose manifest is damaged are not among them.
+        """
+        manifest = type_coerce(ABLATIONS.c.manifest, JSON)
+        budgets = manifest["config", "protocol", "budget"].as_integer()
+        criteria = manifest["config", "search", "criterion"].as_string()
         differs = or_(budgets.is_distinct_from(budget), criteria.is_distinct_from(criterion))
+        if self.engine.dialect.name == "sqlite":  # its functions fail where a text is no JSON
+            differs = case((func.json_valid(ABLATIONS.c.manifest) == 1, differs), else_=False)
         query = select(ABLATIONS.c.name).where(differs).order_by(ABLATIONS.c.created)
         return self.transact(lambda connection: list(connection.scalars(query)))
 
@@ -205,6 +216,10 @@ class Ledger:
 
     def _validate(self, adapter: TypeAdapter[T], values: Any, subject: str) -> T:
         """The typed form of JSON values. Raises `StorageError` with the first fault."""
+        if isinstance(values, UnreadableJson):
+            raise StorageError(
+                f"ledger {masked_url(self.url)}: {subject} is not JSON ({values.reason})"
+            )
         try:
             return adapter.validate_python(values)
         except ValidationError as error:
@@ -325,9 +340,11 @@ class Ledger:
             )
         try:
             return unpack_texts(data)
-        except (OSError, EOFError, zlib.error, ValueError, KeyError) as error:
-            reason = f"damaged texts ({error})"
-            raise StorageError(f"ledger {masked_url(self.url)}: {reason}") from error
+        except UnreadableTexts as error:
+            raise StorageError(
+                f"ledger {masked_url(self.url)}: damaged texts ({error}) of the split {sha256[:16]} in "
+                f"{TEXTS.name}; the study's own command writes them again"
+            ) from error
 
     def inspections(self, fingerprint: str) -> dict[str, Any]:
         """The inspections of a run, by name."""

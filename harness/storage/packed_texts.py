@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+
+
+class UnreadableTexts(ValueError):
+    """Bytes that are no packed texts."""
 
 
 def pack_texts(ids: npt.NDArray[np.int64], texts: Sequence[tuple[str, ...]]) -> bytes:
@@ -17,6 +22,19 @@ def pack_texts(ids: npt.NDArray[np.int64], texts: Sequence[tuple[str, ...]]) -> 
 
 
 def unpack_texts(data: bytes) -> dict[int, tuple[str, ...]]:
-    """The texts of each example, by its id. Damaged bytes raise an error of gzip, zlib or JSON."""
-    values = json.loads(gzip.decompress(data))
-    return {id: tuple(texts) for id, texts in zip(values["ids"], values["texts"], strict=True)}
+    """The texts of each example, by its id. Raises `UnreadableTexts` for damaged bytes."""
+    try:
+        values = json.loads(gzip.decompress(data))
+        pairs = zip(values["ids"], values["texts"], strict=True)
+        return {id: tuple(texts) for id, texts in pairs}
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+        raise UnreadableTexts(str(error)) from error
+
+
+def are_readable(data: bytes) -> bool:
+    """Whether packed texts can be unpacked."""
+    try:
+        unpack_texts(data)
+    except UnreadableTexts:
+        return False
+    return True

@@ -7,7 +7,6 @@ refused.
 from __future__ import annotations
 
 from sqlalchemy import (
-    JSON,
     Column,
     Float,
     ForeignKey,
@@ -30,14 +29,14 @@ ABLATIONS = Table(
     "harness_ablations",
     TABLES,
     Column("name", String, primary_key=True),
-    Column("manifest", JSON, nullable=False),
+    Column("manifest", StoredJson, nullable=False),
     Column("created", Float, nullable=False),
 )
 STUDIES = Table(
     "harness_studies",
     TABLES,
     Column("name", String, primary_key=True),
-    Column("manifest", JSON, nullable=False),
+    Column("manifest", StoredJson, nullable=False),
     Column("created", Float, nullable=False),
 )
 RUNS = Table(

@@ -21,6 +21,7 @@ from harness.errors import TeacherError
 from harness.method import View
 from harness.models.checkpoints import checkpoint_fingerprint, locate, read_config
 from harness.models.student import (
+    NO_CLASSIFIER,
     build_classifier,
     centre_head,
     classifier_config,
@@ -141,8 +142,10 @@ def _match_labels(folder: Path, task: Task, override: Sequence[str] | None) -> t
     Raises:
         TeacherError: outputs and labels cannot be matched.
     """
-    names = _checkpoint_outputs(folder / "config.json")
+    config = _plain_config(folder / "config.json")
+    names = _output_names(folder / "config.json", config)
     if len(names) != task.outputs:
+        _refuse_encoder(folder, config)
         raise TeacherError(
             f"--teacher {folder}: {len(names)} outputs, {task.name} needs {task.outputs}"
         )
@@ -154,6 +157,8 @@ def _match_labels(folder: Path, task: Task, override: Sequence[str] | None) -> t
     if sorted(outputs) != sorted(labels):
         labels, outputs = [[_one_spelling(name) for name in side] for side in (labels, outputs)]
     if sorted(outputs) != sorted(labels) or len(set(labels)) < len(labels):
+        if override is None:
+            _refuse_encoder(folder, config)
         source = f"teacher.labels.{task.name}" if override else f"--teacher {folder}"
         label_list = ",".join(json.dumps(label, ensure_ascii=False) for label in task.labels)
         raise TeacherError(
@@ -164,14 +169,26 @@ def _match_labels(folder: Path, task: Task, override: Sequence[str] | None) -> t
     return tuple(outputs.index(label) for label in labels)
 
 
-def _checkpoint_outputs(path: Path) -> list[str]:
-    """The names of a checkpoint's outputs, in their order, from its config.json."""
+def _refuse_encoder(folder: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint of a class that classifies nothing. Raises `TeacherError`."""
+    kinds = config.get("architectures")
+    if isinstance(kinds, list) and kinds and "Classification" not in " ".join(map(str, kinds)):
+        raise TeacherError(f"--teacher {folder}: {NO_CLASSIFIER}={folder}")
+
+
+def _plain_config(path: Path) -> dict[str, Any]:
+    """The values of a checkpoint's config.json."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise TeacherError(f"{path}: not JSON ({error})") from error
     if not isinstance(config, dict):
         raise TeacherError(f"{path}: not an object")
+    return config
+
+
+def _output_names(path: Path, config: Mapping[str, Any]) -> list[str]:
+    """The names of a checkpoint's outputs, in their order, from its config.json."""
     names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # transformers' default
     if not isinstance(names, dict) or set(names) != {str(index) for index in range(len(names))}:
         raise TeacherError(f"{path}: id2label does not name the outputs 0, 1, ...")

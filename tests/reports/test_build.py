@@ -361,6 +361,24 @@ def test_an_unknown_ablation_is_named(scribe, tmp_path, capsys):
     assert "--ablation nope: not in the ledger, which has alp-rte" in capsys.readouterr().err
 
 
+def test_a_damaged_manifest_leaves_the_other_reports(scribe, tmp_path, capsys):
+    scribe.begin()
+    scribe.write(name="other")
+    for damage in ("x", "{}"):
+        with scribe.ledger.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE harness_ablations SET manifest = ? WHERE name = 'other'", (damage,)
+            )
+        assert build.main([str(tmp_path)]) == build.LEFT_OUT
+        out, err = capsys.readouterr()
+        assert out.split() == [
+            str(tmp_path / scribe.manifest["name"] / "report.html"),
+            str(tmp_path / "index.html"),
+        ]
+        assert re.search("left out: other .*the manifest of the ablation 'other'", err)
+        assert build.main([str(tmp_path), "--ablation", "other"]) == 2
+
+
 def test_an_ablation_cannot_leave_the_runs_folder(scribe, tmp_path, capsys):
     scribe.manifest["name"] = "../escape"
     scribe.begin()

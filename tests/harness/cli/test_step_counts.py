@@ -13,6 +13,7 @@ from harness.cli.profiles import CountedStep, live_profile, plain_profile
 from harness.cli.step_counts import META, Profile, Work, count_live, count_step, member_of, on_meta
 from harness.config import TrainingConfig
 from harness.models.families import set_depth
+from harness.runtime.randomness import _counter_tables
 from tests.harness.models.makers import TOKENIZERS, config_of
 
 TRAINING = TrainingConfig(batch_size=6, max_length=64)
@@ -41,6 +42,14 @@ def test_a_profile_tells_the_work_of_other_depths_and_lengths(width: int) -> Non
     assert found.held == pytest.approx(whole.held, rel=0.15)
     half = plain_profile(step).at(width, rows=3)
     assert (2 * half.products, half.calls) == (pytest.approx(found.products), found.calls)
+
+
+def test_the_first_counts_of_a_process_are_as_the_later_ones() -> None:
+    step = CountedStep(shape(3), TrainingConfig(batch_size=64, max_length=64))
+    member = member_of(on_meta(shape(3)).state_dict())
+    _counter_tables.pop(META.device, None)
+    counts = [count_step(step.recipe(step.shape, 64), member) for _ in range(2)]
+    assert counts[0] == counts[1]
 
 
 def test_products_are_those_of_torchs_counter_on_real_numbers() -> None:

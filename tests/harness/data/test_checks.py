@@ -74,6 +74,16 @@ def test_the_share_of_duplicates_is_limited(
     assert sentence in capsys.readouterr().err
 
 
+def test_duplicates_in_the_selection_split_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    check_data(data_of(numbered(0, 10), numbered(6, 14), numbered(20, 30)), ChecksConfig())
+    sentence = "sst2: 4 of the 8 examples of the split 'selection' (50.0 %) have the texts of"
+    assert sentence in capsys.readouterr().err
+    data = data_of(numbered(0, 20), [], numbered(19, 29))
+    paper = TaskData(data.task, data.train, data.evaluation["validation"], data.evaluation)
+    check_data(paper, ChecksConfig())  # the reported split selects
+    assert capsys.readouterr().err.count("examples of the split") == 1
+
+
 @pytest.mark.parametrize(
     ("texts", "labels", "task", "is_refused"),
     [

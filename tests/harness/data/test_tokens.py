@@ -98,6 +98,15 @@ def test_a_part_of_a_split_is_its_examples() -> None:
     )
 
 
+@pytest.mark.parametrize("examples", [2, 3, 7])
+def test_repeated_examples_are_those_of_their_numbers(examples: int) -> None:
+    given = tiny_inputs(3)
+    repeated, expected = given.repeated(examples), given.part(np.arange(examples) % 3)
+    assert repeated.pad_id == expected.pad_id
+    for name in ("ids", "types", "offsets"):
+        assert np.array_equal(getattr(repeated, name), getattr(expected, name))
+
+
 def test_the_vocabulary_is_what_occurs_and_the_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     given = tiny_inputs(10)
     assert given.vocabulary().tolist() == sorted({0, *given.ids.tolist()})

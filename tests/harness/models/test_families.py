@@ -175,9 +175,7 @@ def test_weights_that_are_not_there_are_never_drawn_at_random(
 ) -> None:
     headless = electra(tmp_path / "headless", **named("rte", [0, 1]))
     shrunk(headless, lambda name: not name.startswith("classifier."))
-    with pytest.raises(
-        TeacherError, match=r"4 weights do not fit or are missing, classifier\.dense\.bias first"
-    ):
+    with pytest.raises(TeacherError, match=r"has no classifier, .* teacher\.pretrained=/"):
         outside_materials(tmp_path, "rte", headless, arithmetic)
     pretrained_classifier(headless, load_task("rte"), 0)  # a head of its own is what it is for
     shrunk(headless, lambda name: ".layer.3." not in name)
@@ -269,6 +267,19 @@ def test_labels_are_matched_as_they_are_and_then_without_case_and_signs(
     base = ["preset=demo", "methods=[kd]", "tasks=[jobs]", "teacher.checkpoint=x"]
     given = compose_config([*base, advised]).teacher.labels["jobs"]
     assert match_labels(tmp_path, own, given) == (0, 1)
+
+
+def test_an_encoder_without_a_classifier_is_told_before_its_labels(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["BertModel"]}')
+    with pytest.raises(
+        TeacherError, match=r"--teacher .*: has no classifier, .* teacher\.pretrained=/"
+    ):
+        match_labels(tmp_path, load_task("rte"), None)
+    names = load_task("rte").labels
+    assert match_labels(tmp_path, load_task("rte"), names) == (
+        0,
+        1,
+    )  # its weights are looked at later
 
 
 def test_names_for_the_output_of_a_regression_are_refused(tmp_path: Path) -> None:

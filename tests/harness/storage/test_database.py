@@ -35,6 +35,26 @@ def test_a_folder_of_any_name_holds_the_ledger_and_optunas_tables(
         assert ledger.ablations() == []
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("sqlite:///file:runs.db?mode=memory&uri=true", "names no file"),
+        ("sqlite:///what?x=1/ledger.db", r"has no options; write the \? of a name as %3F"),
+        ("mysql+pymysql://u:secret@h/d", r"storage mysql\+pymysql://u:\*\*\*@h/d: mysql is not"),
+        ("postgresql://u:open@secret@h/d", "storage: write the @ of"),
+    ],
+)
+def test_a_url_that_cannot_hold_the_ledger_is_refused_at_once(
+    tmp_path: Path, url: str, words: str
+) -> None:
+    with pytest.raises(StorageError, match=words) as caught:
+        storage_url(tmp_path / "runs", url)
+    assert "secret" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
 def mount(monkeypatch: pytest.MonkeyPatch, folder: Path, kind: str) -> None:
     mounts = {"/": "ext4", str(folder.resolve()): kind}
     parts = [SimpleNamespace(mountpoint=path, fstype=name) for path, name in mounts.items()]

@@ -147,12 +147,23 @@ def test_damaged_texts_and_values_are_named(tmp_path: Path) -> None:
         assert ledger.texts("s") == {0: ("a", "b")}
         with ledger.engine.begin() as connection:
             connection.exec_driver_sql("UPDATE harness_texts SET texts = x'1f8b00'")
-        with pytest.raises(StorageError, match="damaged texts"):
+        with pytest.raises(
+            StorageError, match=r"damaged texts \(.*\) of the split s in harness_texts"
+        ):
             ledger.texts("s")
+        ledger.write_texts("s", np.array([0]), [("a", "b")])
+        assert ledger.texts("s") == {0: ("a", "b")}
         with ledger.engine.begin() as connection:
             connection.exec_driver_sql("INSERT INTO harness_ablations VALUES ('a', '{\"b\": ', 0)")
-        with pytest.raises(StorageError, match="Expecting value"):
+        with pytest.raises(
+            StorageError, match=r"manifest of the ablation 'a' is not JSON .Expecting"
+        ):
             ledger.manifest("a")
+        assert ledger.ablations_unlike(4, "metric") == []
+        with ledger.engine.begin() as connection:
+            connection.exec_driver_sql("INSERT INTO harness_studies VALUES ('a', '{', 0)")
+        with pytest.raises(StorageError, match="manifest of the study 'a' is not JSON"):
+            ledger.study_manifest("a")
 
 
 @pytest.mark.parametrize(
