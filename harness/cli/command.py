@@ -133,7 +133,8 @@ def _repair(ledger: Ledger, folder: Path) -> None:
     damages = set_aside_damaged(ledger, folder)
     for damage in damages:
         say(f"set aside, to be trained again: {damage.sentence}")
-    say(f"{len(damages)} damaged runs lie in {folder} now" if damages else "no run is damaged")
+    runs = "run lies" if len(damages) == 1 else "runs lie"
+    say(f"{len(damages)} damaged {runs} in {folder} now" if damages else "no run is damaged")
 
 
 def _workers(request: Request, cluster: Cluster | None, tasks: Mapping[str, TaskData]) -> Workers:
@@ -338,8 +339,9 @@ def _warn_of_few_seeds(config: StudyConfig, cells: int) -> None:
         if pairs >= minimum:
             minimum, verb = minimum_trials(protocol.budget, comparisons, protocol.alpha), "may not"
     if pairs < minimum:
+        units = unit if pairs > 1 else unit.removesuffix("s")
         say(
-            f"warning: {pairs} {unit} {verb} reach p < {protocol.alpha:g} "
+            f"warning: {pairs} {units} {verb} reach p < {protocol.alpha:g} "
             f"in a family of {comparisons} comparison(s); at least {minimum} can"
         )
 

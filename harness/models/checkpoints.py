@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig,
 
 from harness.data.batches import WIDTH_STEP
 from harness.data.tokens import EncodedSplit
-from harness.errors import TeacherError, first_line
+from harness.errors import TeacherError, first_line, one_line
 from harness.models.families import family_of
 from harness.models.minilm import minilm_folder
 from harness.runtime.progress import progress
@@ -192,7 +192,7 @@ def check_fits(folder: Path, inputs: Iterable[EncodedSplit], max_length: int) ->
         first_position = family.first_position(config)
     except Exception as error:  # a model's own constructor raises anything
         raise TeacherError(
-            f"{folder}: its config.json describes no '{config.model_type}' ({first_line(error)})"
+            f"{folder}: its config.json describes no '{config.model_type}' ({one_line(error)})"
         ) from error
     if family.layers is not None:
         _part(encoder, family.layers)  # students copy these layers

@@ -187,7 +187,7 @@ def _shortage(
     if difference.n >= minimum or difference.minimum_p < alpha / comparisons:
         return ""
     family = "one comparison" if comparisons == 1 else f"{comparisons} comparisons"
-    pairs = f"{difference.n} paired {unit}"
+    pairs = f"{difference.n} paired {unit if difference.n > 1 else unit.removesuffix('s')}"
     return f"; {pairs} cannot reach p < {alpha:g} in {family}, at least {minimum} can"
 
 

@@ -123,6 +123,10 @@ def test_too_few_seeds_are_said() -> None:
     )
 
 
+def test_a_single_seed_is_no_plural() -> None:
+    assert "; 1 paired seed cannot reach p < 0.05" in judge(compare(AHEAD[:1])).sentence
+
+
 def test_just_enough_seeds_are_not_called_too_few() -> None:
     assert "cannot reach" not in judge(compare(UNCLEAR[:6])).sentence
 
