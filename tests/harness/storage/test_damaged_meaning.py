@@ -55,7 +55,9 @@ def test_a_score_of_no_metric_is_a_damage(tmp_path: Path) -> None:
     with closing(Ledger(storage_url(tmp_path, None))) as ledger:
         assert intact_runs(ledger, "s") == []
         (damage,) = ledger.damages_in(["s"])
-        assert "metrics have a score on validation that no metric has: 'accurecy'" in damage.sentence
+        assert (
+            "metrics have a score on validation that no metric has: 'accurecy'" in damage.sentence
+        )
 
 
 @pytest.fixture
