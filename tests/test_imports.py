@@ -36,6 +36,7 @@ REPORT_LEVELS = [
     {"sections"},
     {"page"},
     {"build", "submission"},
+    {"running"},
 ]
 """The packages and modules of reports/, in the same way."""
 ALLOWED_IN_METHODS = {"harness.method", "harness.errors"}
