@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 Kind = Literal["label", "logits", "layers"]
@@ -36,7 +37,7 @@ class Ramp:
     @property
     def text(self) -> str:
         """The ramp as `training.stages` has it."""
-        return f"{self.kind}-{'rise' if self.rises else 'fall'}:{self.share:g}"
+        return f"{self.kind}-{'rise' if self.rises else 'fall'}:{_digits(self.share)}"
 
     def at(self, step: int, steps: int) -> float:
         """The factor in a step (0-based) of a training: linear from the first step to the last."""
@@ -60,7 +61,7 @@ class Stages:
     def text(self) -> str:
         """The stages as `training.stages` has them, in one form."""
         if self.first_share is not None:
-            return f"{FIRST}:{self.first_share:g}"
+            return f"{FIRST}:{_digits(self.first_share)}"
         return "+".join(ramp.text for ramp in self.ramps) or CONSTANT
 
     @property
@@ -113,10 +114,15 @@ def read_stages(text: str) -> Stages:
     if first_shares and text.count("+"):
         raise ValueError(f"{FIRST} stands alone: no ramp can be joined to it")
     kinds = [ramp.kind for ramp in ramps]
-    if len(set(kinds)) != len(kinds):
-        raise ValueError(f"two ramps of {kinds[0]}: one of each kind")
+    if doubled := [kind for kind in KINDS if kinds.count(kind) > 1]:
+        raise ValueError(f"two ramps of {doubled[0]}: one of each kind")
     ramps.sort(key=lambda ramp: KINDS.index(ramp.kind))
     return Stages(first_shares[0] if first_shares else None, tuple(ramps))
+
+
+def _digits(share: float) -> str:
+    """All digits of a share, without an exponent."""
+    return f"{Decimal(repr(share)).normalize():f}"
 
 
 def in_one_form(text: str) -> str:

@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LEVELS = [
-    {"errors", "metric_table", "paths", "pooling_table", "axis_names", "loss_stages"},
+    {"errors", "metric_table", "paths", "pooling_table", "axis_names", "loss_stages"}
+    | {"validation_faults"},
     {"config", "own_packages"},
     {"compose"},
     {"grid"},
@@ -35,6 +36,7 @@ REPORT_LEVELS = [
     {"sections"},
     {"page"},
     {"build", "submission"},
+    {"running"},
 ]
 """The packages and modules of reports/, in the same way."""
 ALLOWED_IN_METHODS = {"harness.method", "harness.errors"}

@@ -53,17 +53,19 @@ def _contradictions(ledger: Ledger, runs: Sequence[StudyRun]) -> list[Damage]:
             if predictions is None:
                 continue
             for name, value in run.record.split_metrics[split].items():
-                score = _score(name, predictions)
-                if not abs(score - value) <= TOLERANCE:
-                    damages.append(
-                        Damage(
-                            RUNS.name,
-                            run.record.fingerprint,
-                            "metrics",
-                            f"say {name} {value:.6g} on {split}, the stored predictions {score:.6g}",
-                        )
-                    )
+                if fault := _fault(name, value, split, predictions):
+                    damages.append(Damage(RUNS.name, run.record.fingerprint, "metrics", fault))
     return damages
+
+
+def _fault(metric: str, value: float, split: str, predictions: Predictions) -> str:
+    """How a stored score contradicts the stored predictions; empty if it does not."""
+    if metric not in METRICS:
+        return f"have a score on {split} that no metric has: {metric!r}"
+    score = _score(metric, predictions)
+    if abs(score - value) <= TOLERANCE:
+        return ""
+    return f"say {metric} {value:.6g} on {split}, the stored predictions {score:.6g}"
 
 
 def _score(metric: str, predictions: Predictions) -> float:

@@ -36,7 +36,7 @@ from harness.kernels.support import has_kernels
 from harness.models.student import new_classifier
 from harness.models.teacher_outputs import outputs_of_batch
 from harness.runtime.cpu import release_memory
-from harness.runtime.device import Arithmetic
+from harness.runtime.device import Arithmetic, device_name
 from harness.runtime.progress import say
 from harness.runtime.provenance import provenance
 from harness.runtime.randomness import global_seed
@@ -162,13 +162,6 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "distillation-harness"
 
 
-def device_in_words(device: torch.device) -> str:
-    """The name of a GPU or of the processor."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return provenance().processor or provenance().machine
-
-
 def machine_key(arithmetic: Arithmetic) -> dict[str, Any]:
     """What the rates depend on, in plain values."""
     own = provenance()
@@ -178,7 +171,7 @@ def machine_key(arithmetic: Arithmetic) -> dict[str, Any]:
         "processor": own.processor,
         "cores": own.cores,
         "memory": own.memory_bytes,
-        "device": device_in_words(arithmetic.device),
+        "device": device_name(arithmetic.device),
         "kernels": has_kernels(arithmetic.device),
         "precision": arithmetic.name,
         "threads": torch.get_num_threads(),

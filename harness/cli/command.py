@@ -21,7 +21,7 @@ from harness.analysis.compare import AblationResult
 from harness.analysis.damages import find_contradictions
 from harness.axis_names import task_in_cell
 from harness.cli.arguments import Request, replay_request
-from harness.cli.calibration import Rates, device_in_words, machine_rates
+from harness.cli.calibration import Rates, machine_rates
 from harness.cli.dry_run import TaskPlan, plan_task, plan_total
 from harness.cli.planned_workers import plan_workers, planned_workers
 from harness.cli.replay import find_run, replay
@@ -40,7 +40,7 @@ from harness.experiment.speeds import measure_speeds
 from harness.experiment.student_checks import check_students
 from harness.grid import Cell
 from harness.registry.discovery import registry
-from harness.runtime.device import Arithmetic, choose_arithmetic
+from harness.runtime.device import Arithmetic, choose_arithmetic, device_name
 from harness.runtime.output import printing
 from harness.runtime.progress import say
 from harness.runtime.threads import threads_in_words
@@ -165,9 +165,7 @@ def _dry_run(request: Request) -> int:
     owner = " a worker" if workers.count > 1 else ""
     answer: dict[str, Any] = {"plan": [plan.plain() for plan in plans], "refused": refusals}
     lines = [plan.line(owner) for plan in plans]
-    assumed = (
-        f"{device_in_words(arithmetic.device)}, {_process_in_words(arithmetic)}; {rates.words}"
-    )
+    assumed = f"{device_name(arithmetic.device)}, {_process_in_words(arithmetic)}; {rates.words}"
     total = plan_total(plans, len(tasks), len(request.cells), assumed)
     answer["total"] = asdict(total)
     lines.append(total.line(owner))

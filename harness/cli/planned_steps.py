@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import torch
 from torch import Tensor
+from transformers import PretrainedConfig
 
 from harness.cli.calibration import Rates
 from harness.cli.pretraining_time import pretraining_seconds
@@ -26,6 +27,7 @@ from harness.data.batches import LengthSchedule
 from harness.data.splits import TaskData
 from harness.data.tokens import EncodedSplit
 from harness.method import Method, View
+from harness.models.families import family_of
 from harness.models.student import classifier_config
 from harness.models.student_shape import student_shape
 from harness.models.teacher_outputs import OUTPUT_BATCH, output_batches
@@ -99,7 +101,7 @@ def plan_steps(
             config.training, batch_size=config.teacher.batch_size, embeddings="trained"
         )
         profile = plain_profile(CountedStep(shape, training))
-        numbers = _trained(weights, inputs)
+        numbers = numbers_in_training(shape, weights, inputs)
         schedule = LengthSchedule(inputs.lengths, training.batch_size)
         work, steps = _epoch(profile, schedule)
         teacher_seconds = rates.seconds(work, numbers, steps)
@@ -165,7 +167,7 @@ class _Students:
         self.teacher = CountedStep(teacher, config.training)
         self.step = CountedStep(shape, config.training)
         self.weights = on_meta(shape).state_dict()
-        self.trained = _trained(self.weights, self.inputs)
+        self.trained = numbers_in_training(shape, self.weights, self.inputs)
         self.schedule = LengthSchedule(self.inputs.lengths, config.training.batch_size)
         # Two classes: the words of labels and the kind of task change a step by nothing that counts.
         self.shapes = shapes_of(outline.teacher_encoder, outline.start_encoder, 2, config)
@@ -265,11 +267,14 @@ def _outputs(
     )
 
 
-def _trained(weights: Mapping[str, Tensor], inputs: EncodedSplit) -> float:
+def numbers_in_training(
+    shape: PretrainedConfig, weights: Mapping[str, Tensor], inputs: EncodedSplit
+) -> float:
     """A classifier's numbers in training, of which words count that occur in the training split."""
-    tables = max(weights.values(), key=lambda value: value.shape[0] if value.ndim == 2 else 0)
-    unused = max(tables.shape[0] - len(inputs.vocabulary()), 0)
-    return float(sum(value.numel() for value in weights.values()) - unused * tables.shape[1])
+    words = f"{family_of(shape).words}.weight"
+    table = next(value for name, value in weights.items() if name.endswith(words))
+    unused = len(table) - len(inputs.vocabulary())
+    return float(sum(value.numel() for value in weights.values()) - unused * table.shape[1])
 
 
 def _bytes(weights: Mapping[str, Tensor]) -> int:

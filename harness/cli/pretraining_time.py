@@ -12,14 +12,19 @@ from harness.demo.tasks import TASKS
 from harness.runtime.cpu import one_thread, release_memory
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import global_seed
+from harness.storage.fingerprint import file_sha256, fingerprint
 
 PRETRAINING_STEPS = 8
 """Timed steps of each stage of the demo encoder's pre-training."""
 
 
 def pretraining_seconds(task: str, arithmetic: Arithmetic) -> float:
-    """Seconds of the demo encoder's pre-training, from a few of its steps, measured once a machine."""
-    name = f"pretraining-{task}"
+    """Seconds of the demo encoder's pre-training, from a few of its steps, measured once a machine.
+
+    An edit of the demo measures anew.
+    """
+    sources = fingerprint([file_sha256(path) for path in demo_encoder.source_files()])
+    name = f"pretraining-{task}-{sources[:8]}"
     return float(kept(name, arithmetic, lambda: {"seconds": time_pretraining(task)})["seconds"])
 
 

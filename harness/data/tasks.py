@@ -25,11 +25,11 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from harness.compose import names, read_yaml
-from harness.config import fault_lines
 from harness.data.task_yaml import TaskLoader
 from harness.errors import UserError, one_line
 from harness.metric_table import METRICS, metric_of
 from harness.paths import is_special
+from harness.validation_faults import fault_lines
 
 _EXACT_KEYS = ConfigDict(extra="forbid")
 Column = StrictStr | Annotated[int, Field(strict=True, ge=0)]

@@ -31,18 +31,14 @@ def read_transfer(
     Raises:
         DataError: the file cannot be read, or has too few texts for the ratio.
     """
-    layout = task.transfer
-    if transfer.file is not None:
-        path = Path(transfer.file.replace("{task}", task.name))
-    elif layout is not None:
-        path = _path(task, source, layout)
-    elif transfer.ratio is not None:
+    layout, path = task.transfer, transfer_file(task, source, transfer)
+    if path is None:
+        if transfer.ratio is None:
+            return None
         raise DataError(
             f"{task.name}: transfer.ratio={transfer.ratio:g} mixes unlabelled texts: name their file "
             "(--transfer FILE)"
         )
-    else:
-        return None
     if {SPLIT} & {*task.evaluation, *task.test}:
         raise DataError(
             f"{task.name}: '{SPLIT}' is the split of unlabelled texts; rename the task's"
@@ -55,8 +51,17 @@ def read_transfer(
     return split if ratio is None else _draw(split, ratio, len(train), path)
 
 
-def _path(task: Task, source: SourceConfig, layout: TransferLayout) -> Path:
-    path = user_path(layout.file)
+def transfer_file(task: Task, source: SourceConfig, transfer: TransferConfig) -> Path | None:
+    """The file of a task's unlabelled texts; None for a task without such a file.
+
+    Raises:
+        DataError: the task's description names a relative path, and there is no data folder.
+    """
+    if transfer.file is not None:
+        return Path(transfer.file.replace("{task}", task.name))
+    if task.transfer is None:
+        return None
+    path = user_path(task.transfer.file)
     if source.folder is not None:
         return Path(source.folder) / path
     if not path.is_absolute():

@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
-from functools import cache
 from statistics import median
 
 import torch
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
-from harness.runtime.provenance import provenance
+from harness.runtime.device import device_name
 from harness.runtime.randomness import global_seed
 from harness.storage.compression import Speed, Timing
 
@@ -72,11 +71,3 @@ def _seconds(model: PreTrainedModel, ids: torch.Tensor) -> float:
 def _speed(timings: Sequence[Sequence[float]]) -> Speed:
     one, batch = map(median, timings)
     return Speed(latency=one, throughput=BATCH / batch)
-
-
-@cache
-def device_name(device: torch.device) -> str:
-    """The name of the processor, or of the GPU."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return provenance().processor

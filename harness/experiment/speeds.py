@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import torch
 
-from harness.evaluation.speed import device_name, measure_timing
-from harness.runtime.device import Arithmetic
+from harness.evaluation.speed import measure_timing
+from harness.runtime.device import Arithmetic, device_name
 from harness.runtime.progress import progress
 from harness.storage.compression import Compression, Timing
 from harness.storage.ledger import Ledger

@@ -79,6 +79,31 @@ class WeightBlock:
                 start = end
 
 
+@dataclass(frozen=True)
+class _Pieces:
+    """Makes the pieces of layers, whose names in a checkpoint are without `.weight` and `.bias`."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    """The shapes of the checkpoint's weights, by name."""
+
+    def weight(self, key: str, *layers: str) -> Piece:
+        """The weights of layers, one after the other."""
+        return self._piece(key, [f"{layer}.weight" for layer in layers])
+
+    def bias(self, key: str, *layers: str) -> list[Piece]:
+        """The biases of layers; no piece where they have none."""
+        names = [f"{layer}.bias" for layer in layers]
+        return [self._piece(key, names)] if names[0] in self.shapes else []
+
+    def norm(self, key: str, layer: str) -> list[Piece]:
+        """A normalisation's scale, and its shift where it has one."""
+        return [self.weight(f"{key}scale", layer), *self.bias(f"{key}shift", layer)]
+
+    def _piece(self, key: str, names: Sequence[str]) -> Piece:
+        rows, *rest = self.shapes[names[0]]
+        return Piece(key, tuple(names), (rows * len(names), *rest))
+
+
 def layout(
     family: Family, prefix: str, layers: int, shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, WeightBlock]:
@@ -90,74 +115,44 @@ def layout(
         layers: the number of layers.
         shapes: the shapes of a checkpoint's weights, by name.
     """
-
-    architecture = family.architecture
+    architecture, head, pieces = family.architecture, family.head, _Pieces(shapes)
     assert architecture is not None, f"'{family.model_type}' encoders cannot be stacked"
-
-    def piece(key: str, *names: str) -> Piece:
-        rows, *rest = shapes[names[0]]
-        return Piece(key, names, (rows * len(names), *rest))
-
-    def with_bias(key: str, *names: str) -> tuple[list[Piece], list[Piece]]:
-        """A linear layer's weight, and its bias where it has one. `names` are those of the layers."""
-        weight = piece(key, *(f"{name}.weight" for name in names))
-        bias_names = [f"{name}.bias" for name in names]
-        bias = [piece(f"{key}_bias", *bias_names)] if bias_names[0] in shapes else []
-        return [weight], bias
-
-    def norm_pieces(key: str, name: str) -> list[Piece]:
-        """A normalisation's scale, and its shift where it has one."""
-        kinds = {f"{key}scale": f"{name}.weight", f"{key}shift": f"{name}.bias"}
-        return [
-            piece(own, weight)
-            for own, weight in kinds.items()
-            if weight in shapes or own.endswith("scale")
-        ]
-
-    products: list[Piece] = []
-    biases: list[Piece] = []
+    linears: dict[str, list[str]] = {}
     scales: list[Piece] = []
     if f"{prefix}embeddings_project.weight" in shapes:
-        weights, own_biases = with_bias("projection", f"{prefix}embeddings_project")
-        products += weights
-        biases += own_biases
+        linears["projection"] = [f"{prefix}embeddings_project"]
     for layer in range(layers):
         layer_prefix = f"{prefix}{family.layers}.{layer}."
         for key, parts in architecture.products.items():
-            names = [f"{layer_prefix}{part}" for part in parts]
-            weights, own_biases = with_bias(f"{layer}.{key}", *names)
-            products += weights
-            biases += own_biases
+            linears[f"{layer}.{key}"] = [f"{layer_prefix}{part}" for part in parts]
         for key, norm in architecture.norms.items():
             if layer > 0 or norm != family.first_lacks:
-                scales += norm_pieces(f"{layer}.{key}_", f"{layer_prefix}{norm}")
+                scales += pieces.norm(f"{layer}.{key}_", f"{layer_prefix}{norm}")
     if architecture.last_norm is not None:
-        scales += norm_pieces("last_", f"{prefix}{architecture.last_norm}")
+        scales += pieces.norm("last_", f"{prefix}{architecture.last_norm}")
     if architecture.head_norm is not None:
-        scales += norm_pieces("head_", architecture.head_norm)
-    head = family.head
-    dense, outputs = f"{prefix if head.uses_pooler else ''}{head.dense}", head.outputs
-    head_products, head_biases = (
-        [*dense_pieces, *output_pieces]
-        for dense_pieces, output_pieces in zip(
-            with_bias("dense", dense), with_bias("outputs", outputs), strict=True
-        )
-    )
+        scales += pieces.norm("head_", architecture.head_norm)
+    dense = f"{prefix if head.uses_pooler else ''}{head.dense}"
+    head_linears = {"dense": [dense], "outputs": [head.outputs]}
     tables = {"positions": family.positions, "types": family.types}
     embeddings = f"{prefix}{family.embeddings}.{architecture.embedding_norm}"
     blocks = {
         "embedding_tables": [
-            piece(key, f"{prefix}{name}.weight") for key, name in tables.items() if name is not None
+            pieces.weight(key, f"{prefix}{name}")
+            for key, name in tables.items()
+            if name is not None
         ],
-        "embedding_scales": norm_pieces("", embeddings),
-        "products": products,
-        "biases": biases,
+        "embedding_scales": pieces.norm("", embeddings),
+        "products": [pieces.weight(key, *names) for key, names in linears.items()],
+        "biases": [p for key, names in linears.items() for p in pieces.bias(f"{key}_bias", *names)],
         "scales": scales,
-        "head_products": head_products,
-        "head_biases": head_biases,
+        "head_products": [pieces.weight(key, *names) for key, names in head_linears.items()],
+        "head_biases": [
+            p for key, names in head_linears.items() for p in pieces.bias(f"{key}_bias", *names)
+        ],
     }
     return {
-        key: WeightBlock(pieces, has_decay=key in WITH_DECAY)
-        for key, pieces in blocks.items()
-        if pieces
+        key: WeightBlock(parts, has_decay=key in WITH_DECAY)
+        for key, parts in blocks.items()
+        if parts
     }

@@ -10,6 +10,7 @@ import torch
 
 from harness.config import Precision
 from harness.errors import UserError
+from harness.runtime.provenance import provenance
 
 
 @dataclass(frozen=True)
@@ -59,3 +60,10 @@ def _has_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def device_name(device: torch.device) -> str:
+    """The name of a GPU or of the processor; the kind of machine where the processor has no name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return provenance().processor or provenance().machine

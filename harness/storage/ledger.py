@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
-from harness.config import Criterion, fault_lines
+from harness.config import Criterion
 from harness.errors import StorageError
 from harness.storage.checksums import Damage, UnreadableJson, checksums
 from harness.storage.database import insert_new, is_read_only, masked_url, open_engine, put, put_all
@@ -60,6 +60,7 @@ from harness.storage.schema import (
     TEXTS,
     USES,
 )
+from harness.validation_faults import fault_lines
 
 MOST_KEYS = 10_000
 """Fingerprints, or studies, in one statement. SQLite takes 32,766 parameters, PostgreSQL 65,535."""

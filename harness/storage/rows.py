@@ -8,10 +8,10 @@ import numpy as np
 from pydantic import ValidationError
 from sqlalchemy import RowMapping, select
 
-from harness.config import fault_lines
 from harness.storage.checksums import Damage, UnreadableJson, changed_fields
 from harness.storage.record import LABEL_LOSS, RECORD, Predictions, Record
 from harness.storage.schema import CHECKSUMS, PREDICTIONS, RECORD_PART, RUNS, SPLIT_PART
+from harness.validation_faults import fault_lines
 
 CHANGED = "changed since the run was written (its checksum says so)"
 RUN_ROWS = select(RUNS, CHECKSUMS.c.sums).outerjoin(

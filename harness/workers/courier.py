@@ -14,6 +14,7 @@ from distributed import Client
 
 from harness.config import StudyConfig
 from harness.data.tasks import load_task
+from harness.data.transfer import transfer_file
 from harness.errors import StorageError, first_line
 from harness.models.checkpoints import IDENTITY_FILES
 from harness.storage.folders import MANIFEST, folder_lock, replacement, unseal
@@ -176,6 +177,8 @@ def task_files(config: StudyConfig, task: str) -> list[Path]:
         folder = Path(config.source.folder) / layout.path
         names = [layout.train, *described.evaluation.values(), *described.test.values()]
         files += [folder / name for name in names]
+    if (unlabelled := transfer_file(described, config.source, config.transfer)) is not None:
+        files.append(unlabelled)
     student = config.student.checkpoint
     for checkpoint in (config.teacher.checkpoint, config.teacher.pretrained, student):
         folder = Path((checkpoint or "").replace("{task}", task))

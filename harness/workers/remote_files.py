@@ -65,11 +65,13 @@ class RemoteFiles:
     def relocated(self, config: StudyConfig) -> StudyConfig:
         """The driver's configuration, with the worker's folders."""
         source, teacher, student = config.source, config.teacher, config.student
+        transfer = config.transfer
         return replace(
             config,
             out=str(self.place(config.out)),
             task_files={task: str(self.place(file)) for task, file in config.task_files.items()},
             source=replace(source, folder=source.folder and self._moved(source.folder)),
+            transfer=replace(transfer, file=transfer.file and self._moved(transfer.file)),
             teacher=replace(
                 teacher,
                 checkpoint=teacher.checkpoint and self._moved(teacher.checkpoint),

@@ -19,6 +19,9 @@ from tests.prepared import demo_config
         ("layers-fall", "layers-fall:1"),
         ("logits-rise:0.25+layers-fall", "logits-rise:0.25+layers-fall:1"),
         ("layers-fall:1.0+logits-rise:0.25", "logits-rise:0.25+layers-fall:1"),
+        ("layers-first:0.00001", "layers-first:0.00001"),
+        ("layers-first:0.9999999", "layers-first:0.9999999"),
+        ("layers-fall:0.12345678", "layers-fall:0.12345678"),
     ],
 )
 def test_equal_stages_have_one_text(text: str, expected: str) -> None:
@@ -43,6 +46,7 @@ def test_equal_stages_have_one_text(text: str, expected: str) -> None:
         ("layers-first+logits-rise", "layers-first stands alone"),
         ("layers-first+layers-first", "layers-first stands alone"),
         ("layers-fall+layers-rise", "two ramps of layers"),
+        ("layers-fall+logits-fall+logits-rise", "two ramps of logits"),
         ("constant+layers-fall", "'constant' is none of"),
     ],
 )

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from harness.cli.calibration import Rates
-from harness.cli.pretraining_time import time_pretraining
+from harness.cli.pretraining_time import pretraining_seconds, time_pretraining
 from harness.cli.profiles import method_profile
 from harness.method import Layers
+from harness.runtime.device import Arithmetic
 from harness.study import main
 from methods.tokens import TinyBert
 from tests.conftest import RATES, small_pools, small_study
@@ -66,6 +67,20 @@ def test_pre_training_is_timed_on_a_few_of_its_steps(monkeypatch: pytest.MonkeyP
     state = torch.get_rng_state()
     assert time_pretraining("rte") == pytest.approx(540.0)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_pre_training_is_timed_again_after_an_edit_of_the_demo(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    source = tmp_path / "encoder.py"
+    monkeypatch.setattr("harness.demo.encoder.source_files", lambda: [source])
+    timings = iter([1.0, 2.0])
+    monkeypatch.setattr("harness.cli.pretraining_time.time_pretraining", lambda task: next(timings))
+    arithmetic = Arithmetic(torch.device("cpu"), bf16=False)
+    for text, expected in (("steps = 1", 1.0), ("steps = 1", 1.0), ("steps = 2", 2.0)):
+        source.write_text(text)
+        assert pretraining_seconds("rte", arithmetic) == expected
 
 
 def test_no_step_of_a_plan_is_done(

@@ -9,8 +9,18 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig
 
+from harness.cli.planned_steps import numbers_in_training
 from harness.cli.profiles import CountedStep, live_profile, plain_profile
-from harness.cli.step_counts import META, Profile, Work, count_live, count_step, member_of, on_meta
+from harness.cli.step_counts import (
+    META,
+    Profile,
+    Work,
+    count_live,
+    count_step,
+    member_of,
+    on_meta,
+    split_of,
+)
 from harness.config import TrainingConfig
 from harness.models.families import set_depth
 from harness.runtime.randomness import _counter_tables
@@ -72,6 +82,16 @@ def test_tasks_of_one_encoder_share_their_counts() -> None:
     assert CountedStep(shape(3), TRAINING) != CountedStep(shape(4), TRAINING)
     longer = replace(TRAINING, max_length=32)
     assert CountedStep(shape(3), TRAINING) != CountedStep(shape(3), longer)
+
+
+def test_words_in_training_are_those_that_occur_also_in_a_small_vocabulary() -> None:
+    """Inner layers and positions have more rows than this table of words."""
+    small = shape(2)
+    weights = on_meta(small).state_dict()
+    inputs = split_of(2, 8)  # one word, and the padding
+    unused = (40 - 2) * 32
+    found = numbers_in_training(small, weights, inputs)
+    assert found == sum(value.numel() for value in weights.values()) - unused
 
 
 def test_a_profile_of_one_known_length_has_the_form_of_another() -> None:

@@ -1,12 +1,14 @@
 """Devices and precisions, and what is refused of them."""
 
+from dataclasses import replace
 from unittest.mock import Mock
 
 import pytest
 import torch
 
 from harness.errors import UserError
-from harness.runtime.device import choose_arithmetic
+from harness.runtime.device import choose_arithmetic, device_name
+from harness.runtime.provenance import provenance
 
 
 @pytest.fixture
@@ -57,3 +59,12 @@ def test_what_the_device_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(UserError, match="torch sees no CUDA device"):
         choose_arithmetic("cuda", "auto")
     assert choose_arithmetic("cpu", "fp32").name == "fp32"
+
+
+def test_a_processor_without_a_name_is_named_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    nameless = replace(provenance(), processor="", machine="riscv64")
+    monkeypatch.setattr("harness.runtime.device.provenance", lambda: nameless)
+    assert device_name(torch.device("cpu")) == "riscv64"
+    named = replace(nameless, processor="a processor")
+    monkeypatch.setattr("harness.runtime.device.provenance", lambda: named)
+    assert device_name(torch.device("cpu")) == "a processor"

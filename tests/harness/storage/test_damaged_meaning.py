@@ -41,6 +41,25 @@ INSPECTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+def test_a_score_of_no_metric_is_a_damage(tmp_path: Path) -> None:
+    """A run without a selection split has no second list of its scores' names."""
+    run = records.run_inputs().fingerprint
+    predictions = Predictions(np.eye(2, dtype=np.float32), np.array([0.0, 1]), np.arange(2))
+    with closing(Ledger(storage_url(tmp_path, None))) as ledger:
+        ledger.write_study("s", STUDY)
+        ledger.write_runs([Result(records.record(run, 1.0), {"validation": predictions}, {})])
+        ledger.use_run("s", "report", 0, 1, run)
+        assert len(intact_runs(ledger, "s")) == 1
+    change(tmp_path, "DELETE FROM harness_checksums")
+    change(tmp_path, """UPDATE harness_runs SET metrics = '{"accurecy": 1.0}'""")
+    with closing(Ledger(storage_url(tmp_path, None))) as ledger:
+        assert intact_runs(ledger, "s") == []
+        (damage,) = ledger.damages_in(["s"])
+        assert (
+            "metrics have a score on validation that no metric has: 'accurecy'" in damage.sentence
+        )
+
+
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     """A folder with one run of a study, two of three examples right, and no checksums."""

@@ -1,14 +1,19 @@
 """Unlabelled texts in training: the label loss leaves them out, against a plain loop in float64."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from optuna.distributions import CategoricalDistribution
+from torch import Tensor
 
 from harness.data.splits import TaskData
 from harness.data.tasks import load_task
 from harness.errors import MethodError
+from harness.method import Context, Hyper, Layers, Method, Shapes, Value, weight
 from harness.method.losses import label_loss
 from harness.registry.discovery import registry
 from harness.registry.label_readers import reads_labels, refuse_label_reader
@@ -100,3 +105,30 @@ def test_methods_that_read_labels_are_refused_by_name() -> None:
     refuse_label_reader(methods["alp"])
     with pytest.raises(MethodError, match="dkd reads labels in its own terms"):
         refuse_label_reader(methods["dkd"])
+
+
+class SameLabels(Method):
+    """Pulls examples of one label together. Hyper-parameters: pairs, layer_weight."""
+
+    name, summary, paper = "same-labels", "examples of one label", "-"
+    space: ClassVar[dict[str, Hyper]] = {
+        "layer_weight": weight(0.1, 10.0, "-"),
+        "pairs": Hyper(CategoricalDistribution(["all", "same"]), "structural", "-"),
+    }
+
+    def __init__(
+        self, shapes: Shapes, structure: Mapping[str, Value], source: torch.Generator
+    ) -> None:
+        super().__init__(shapes, structure, source)
+        self.pairs = structure["pairs"]
+
+    def terms(
+        self, student: Layers, teacher: Layers, labels: Tensor, context: Context
+    ) -> dict[str, Tensor]:
+        is_pair = labels[:, None] == labels if self.pairs == "same" else torch.ones(())
+        last = student.states[:, -1]
+        return {"layer": ((last @ last.T) * is_pair).mean()}
+
+
+def test_a_method_may_read_labels_with_one_choice_only_and_by_their_equality() -> None:
+    assert reads_labels(SameLabels)

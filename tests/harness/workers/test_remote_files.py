@@ -277,7 +277,12 @@ folder: {path: mine, columns: [one, two], label: label}
 def test_the_files_of_a_task_are_its_description_data_and_checkpoints(tmp_path: Path) -> None:
     description = tmp_path / "mine.yaml"
     description.write_text(TASK)
-    for name in ("data/mine/train.tsv", "data/mine/dev.tsv", "data/other/train.tsv"):
+    for name in (
+        "data/mine/train.tsv",
+        "data/mine/dev.tsv",
+        "data/other/train.tsv",
+        "more/mine.txt",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     for name in (
@@ -293,15 +298,30 @@ def test_the_files_of_a_task_are_its_description_data_and_checkpoints(tmp_path: 
         task_files={"mine": str(description)},
         source={"kind": "folder", "folder": str(tmp_path / "data")},
         teacher={"pretrained": "minilm", "checkpoint": str(tmp_path / "t-{task}")},
+        transfer={"file": str(tmp_path / "more" / "{task}.txt")},
     )
     found = {str(file.relative_to(tmp_path)) for file in task_files(config, "mine")}
     assert found == {
         *("mine.yaml", "data/mine/train.tsv", "data/mine/dev.tsv"),
-        *("t-mine/config.json", "t-mine/model.safetensors"),
+        *("t-mine/config.json", "t-mine/model.safetensors", "more/mine.txt"),
     }
     moved = RemoteFiles(Path("/w"), WORKER, print).relocated(config)
     assert moved.teacher.checkpoint == f"/w{tmp_path}/t-{{task}}"
     assert (moved.teacher.pretrained, moved.source.folder) == ("minilm", f"/w{tmp_path}/data")
+    assert moved.transfer.file == f"/w{tmp_path}/more/{{task}}.txt"
+
+
+def test_unlabelled_texts_of_a_description_are_among_its_files(tmp_path: Path) -> None:
+    description = tmp_path / "mine.yaml"
+    description.write_text(f"{TASK}\ntransfer: {{file: more.tsv}}\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "more.tsv").touch()
+    config = demo_config(
+        tasks=["mine"],
+        task_files={"mine": str(description)},
+        source={"kind": "folder", "folder": str(tmp_path / "data")},
+    )
+    assert task_files(config, "mine") == [description, tmp_path / "data" / "more.tsv"]
 
 
 def test_folders_are_fetched_once_and_checked(pair: Pair) -> None:
