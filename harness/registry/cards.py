@@ -49,7 +49,8 @@ Other losses of the literature are not here. AD-KD (Wu et al. 2023) matches attr
 gradients of the teacher in every step. BERT-of-Theseus (Xu et al. 2020) swaps modules of teacher and
 student while it trains, and has no loss between them. CRD (Tian et al. 2020) and CoDIR (Sun et al. 2020)
 draw negatives from a memory of all examples, which each run would have to keep. MGSKD (Liu et al. 2022)
-also compares phrases, which need the token ids of each example; methods do not get these.
+also compares phrases. Its public code has the loss alone, and takes the places of each example's phrases
+as given: without the parser that found them its phrases cannot be had, and methods get no token ids.
 
 `training.stages` changes the weights of losses over a training (docs/axes.md), for every method.
 `tinybert` with `training.stages=layers-first` has the order of TinyBERT's two stages. `annealing-kd` and
