@@ -1,6 +1,5 @@
 """The progress of a training in a method's context, and the factors of losses that follow it."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import pytest
@@ -8,13 +7,11 @@ import torch
 from torch import Tensor
 
 from harness.method import Context, Hyper, Layers, Method, Shapes, Value, weight
-from harness.models.network import Leaf
 from harness.runtime.device import Arithmetic
 from harness.runtime.randomness import generator
-from harness.training.recipe import Member, Recipe
+from harness.training.recipe import Member
 from tests.harness.training.plain_loop import calm
 from tests.harness.training.test_loop import BLUEPRINT, LAYERS, WIDTH, close, member, recipe, train
-from tests.recorded import RecordedGraphs
 
 SETTING: dict[str, Value] = {
     **{"learning_rate": 1e-3, "logits_weight": 0.5, "max_temperature": 3, "margin": 0.2},
@@ -82,24 +79,3 @@ def test_the_second_stage_trains_on_labels_alone(arithmetic: Arithmetic) -> None
     ].curves
     assert first["total"] == pytest.approx(0.5 * first["logits"], rel=1e-5)
     assert second["total"] == pytest.approx(second["label"], rel=1e-5)
-
-
-def test_recorded_steps_read_the_progress_of_their_own_step(
-    arithmetic: Arithmetic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shared = recipe(arithmetic, epochs=3)
-
-    def run() -> list[list[dict[str, float]]]:
-        names = ("annealing-kd", "continuation-kd", "alp")
-        return [o.curves for o in train([member(name, 1, **SETTING) for name in names], shared)]
-
-    expected = run()
-    made: list[RecordedGraphs] = []
-
-    def make(recipe: Recipe, methods: Sequence[Method], leaves: Sequence[Leaf]) -> RecordedGraphs:
-        made.append(RecordedGraphs())
-        return made[-1]
-
-    monkeypatch.setattr("harness.training.population.make_graphs", make)
-    assert run() == expected
-    assert sum(recording.replays for recording in made[0].graphs.values()) > 3  # type: ignore[attr-defined]
