@@ -224,7 +224,7 @@ def harness_terms(work: Workload, folder: Path, rows: Any) -> dict[str, float]:
     assert population.teacher is not None
     teacher = population.teacher.batch(index, torch.device("cpu"))
     labels = work.labels[index]
-    context = Context(torch.tensor(0), {}, torch.ones(1, 1, dtype=torch.bool))
+    context = Context(torch.tensor(0), {}, torch.ones(1, 1, dtype=torch.bool), torch.tensor(0.0))
     terms = {
         "label": label_loss(student.logits, labels, False),
         "kd": distillation_loss(student.logits, teacher.logits, torch.tensor(TEMPERATURE), False),

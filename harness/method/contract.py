@@ -68,12 +68,14 @@ class Context:
 
     `epoch` is a scalar tensor, counted from 0. `scalars` are the setting's scalar hyper-parameters by
     name (0-d, fp32); they may differ between the runs of one population. `mask` (B, T) is true where
-    a token is.
+    a token is. `progress` (0-d, fp32) is the share of the training's steps that are done: 0 in the first
+    step, and below 1 in the last.
     """
 
     epoch: Tensor
     scalars: Mapping[str, Tensor]
     mask: Tensor
+    progress: Tensor
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,14 @@ class Method(nn.Module, ABC):
 
         Gradients reach the student and this module only. `labels` are (B,).
         """
+
+    def factors(self, context: Context) -> dict[str, Tensor]:
+        """Factors of the losses in a step, by the names of terms: 0-d, 1 where a term has none.
+
+        The core multiplies its terms `label` and `kd` and the method's terms by them, beside their
+        weights. A factor reads the context and the structural hyper-parameters alone.
+        """
+        return {}
 
     def inspect(self, student: Layers, teacher: Layers) -> dict[str, Tensor]:
         """Tensors for the report: `target` (B, m, width), and `attention` (B, m, n) if there is any.

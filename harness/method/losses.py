@@ -32,6 +32,11 @@ def distillation_loss(
     return temperature.square() * divergence(teacher_log, student_log).mean()
 
 
+def factored(terms: Mapping[str, Tensor], factors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The terms (scalars) times their factors (scalars), by name; the others as they are."""
+    return {name: term * factors[name] if name in factors else term for name, term in terms.items()}
+
+
 def objective(terms: Mapping[str, Tensor], scalars: Mapping[str, Tensor], weights: str) -> Tensor:
     """The weighted sum of the terms (scalars): `label`, `kd` and the method's terms.
 

@@ -29,10 +29,10 @@ width. MSE is a mean over the width. A term is a mean over the examples of a bat
 another reduction: some terms are means over the tokens of a batch, and some compare its examples.
 """
 FOOT = """
-Every method searches the learning rate. Every method but `finetune`, `dist` and `dkd` also searches
-`temperature` (1 to 10, for classification only; published grids end at 20, but above 10 the term is
-close to its limit, a squared distance of logits) and `kd_weight` (0.1 to 1; 0 would be `finetune`, and 1
-ignores the labels).
+Every method searches the learning rate. Every method but `finetune`, `dist`, `dkd`, `annealing-kd` and
+`continuation-kd` also searches `temperature` (1 to 10, for classification only; published grids end at
+20, but above 10 the term is close to its limit, a squared distance of logits) and `kd_weight` (0.1 to 1;
+0 would be `finetune`, and 1 ignores the labels).
 A *live* teacher runs in every step, because a cache of its outputs would be too large; `--dry-run`
 estimates the cost. With `search.weights=simplex`, as in `preset=paper`, the search replaces
 `layer_weight` by `layer_share`, from 0 to 1, and refuses methods with another weight.
@@ -49,12 +49,13 @@ Other losses of the literature are not here. AD-KD (Wu et al. 2023) matches attr
 gradients of the teacher in every step. BERT-of-Theseus (Xu et al. 2020) swaps modules of teacher and
 student while it trains, and has no loss between them. CRD (Tian et al. 2020) and CoDIR (Sun et al. 2020)
 draw negatives from a memory of all examples, which each run would have to keep. MGSKD (Liu et al. 2022)
-also compares phrases, which need the token ids of each example; methods do not get these.
+also compares phrases. Its public code has the loss alone, and takes the places of each example's phrases
+as given: without the parser that found them its phrases cannot be had, and methods get no token ids.
 
 `training.stages` changes the weights of losses over a training (docs/axes.md), for every method.
-`tinybert` with `layers-first` has the order of TinyBERT's two stages. Annealing-KD (Jafari et al. 2021)
-and Continuation-KD (Jafari et al. 2022) let logits fade for the labels, as `logits-fall` does; their
-losses on logits and their annealed temperatures are not here.
+`tinybert` with `training.stages=layers-first` has the order of TinyBERT's two stages. `annealing-kd` and
+`continuation-kd` have stages of their own, which their hyper-parameters set: leave `training.stages` at
+`constant` for them.
 """
 
 

@@ -86,6 +86,15 @@ class Case:
                 raise self.fault(f"the term {name!r} is {form}; return a scalar: take the mean")
         return terms
 
+    def factors(self, method: Method) -> dict[str, Tensor]:
+        """The factors of a step. Raises `MethodError`, also for factors that are no scalars."""
+        with self.explained("factors"):
+            factors = method.factors(context(self.scalars()))
+        for name, value in factors.items():
+            if not isinstance(value, Tensor) or value.shape != ():
+                raise self.fault(f"the factor {name!r} is no 0-d tensor", "factors")
+        return factors
+
     def fault(self, words: str, attribute: str = "terms") -> BrokenRule:
         """A broken rule, at an attribute of the class."""
         return fault(self.kind, words, place_of(self.kind, attribute))

@@ -20,7 +20,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.utils._pytree import tree_map
 
 from harness.errors import MethodError
-from harness.method import Layers, Method, Need
+from harness.method import Context, Layers, Method, Need
 from harness.registry.case import Case, Rule, cases
 from harness.registry.made_up import (
     EXAMPLES,
@@ -66,6 +66,17 @@ def terms_and_weights_match(case: Case) -> None:
         )
 
 
+def factors_are_scalars_of_terms(case: Case) -> None:
+    """Each factor is a finite scalar, by the name of a term of the method or the core."""
+    method = case.shifted()
+    names = {"label", *case.terms(method)} | ({"kd"} if "kd_weight" in case.kind.space else set())
+    for name, value in case.factors(method).items():
+        if name not in names:
+            raise case.fault(f"there is no term for the factor {name!r}", "factors")
+        if not torch.isfinite(value):
+            raise case.fault(f"the factor {name!r} is {value.item()}", "factors")
+
+
 def terms_move_the_student(case: Case) -> None:
     """Each term has a gradient to the student."""
     inputs = case.batch()
@@ -87,7 +98,7 @@ def inputs_stay_as_they_are(case: Case) -> None:
     """Inputs are not written to."""
     student, teacher, labels = case.batch()
     given = context(case.scalars())
-    inputs = [*tensors(student), *tensors(teacher), labels, given.mask, given.epoch]
+    inputs = [*tensors(student), *tensors(teacher), labels, given.mask, given.epoch, given.progress]
     inputs += given.scalars.values()
     versions = [tensor._version for tensor in inputs]
     with torch.no_grad():  # autograd itself refuses to write to leaves
@@ -169,7 +180,7 @@ def a_population_equals_a_loop(case: Case) -> None:
     batches = [case.batch(seed) for seed in range(MEMBERS)]
     settings = [case.scalars(share) for share in (0.2, 0.5, 0.8)]
     loop = [
-        case.terms(member, inputs, context(scalars))
+        _all_scalars(case.terms(member, inputs, context(scalars)), member, context(scalars))
         for member, inputs, scalars in zip(members, batches, settings, strict=True)
     ]
     stacked_batches = tree_map(lambda *parts: torch.stack(parts), *batches)
@@ -178,8 +189,9 @@ def a_population_equals_a_loop(case: Case) -> None:
     def member_terms(
         state: dict[str, Tensor], inputs: tuple[Layers, Layers, Tensor], scalars: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        terms: dict[str, Tensor] = functional_call(members[0], state, (*inputs, context(scalars)))
-        return terms
+        given = context(scalars)
+        terms: dict[str, Tensor] = functional_call(members[0], state, (*inputs, given))
+        return _all_scalars(terms, members[0], given)
 
     if not loop[0]:  # `vmap` wants a tensor
         return
@@ -220,6 +232,12 @@ def no_vmap_fallback() -> Iterator[None]:
         functorch._set_vmap_fallback_enabled(before)
 
 
+def _all_scalars(terms: Mapping[str, Tensor], method: Method, given: Context) -> dict[str, Tensor]:
+    """The terms and the factors of a batch."""
+    factors = {f"factor of {name}": value for name, value in method.factors(given).items()}
+    return {**terms, **factors}
+
+
 def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(
         torch.equal(value, other[name]) for name, value in one.items()
@@ -229,6 +247,7 @@ def _same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 AT_START: tuple[Rule, ...] = (
     terms_are_finite_scalars,
     terms_and_weights_match,
+    factors_are_scalars_of_terms,
     inputs_stay_as_they_are,
     terms_move_the_student,
     terms_draw_nothing,

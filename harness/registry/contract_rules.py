@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 
 import torch
@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from harness.method import Layers, Method
-from harness.method.losses import distillation_loss, label_loss, objective
+from harness.method.losses import distillation_loss, factored, label_loss, objective
 from harness.registry.case import Case, Rule
-from harness.registry.made_up import EXAMPLES, MASK, context, tensors
+from harness.registry.made_up import EXAMPLES, MASK, PROGRESS, context, tensors
 
 LEAST_CHANGE = 1e-6
 """The least relative change of a gradient that counts as an effect."""
@@ -48,13 +48,20 @@ def every_parameter_is_trained(case: Case) -> None:
 
 
 def every_scalar_has_an_effect(case: Case) -> None:
-    """Every scalar hyper-parameter changes the gradient."""
+    """Every scalar hyper-parameter changes the gradient, in some step of a training."""
     wide = _with_three_outputs(case)
     method, scalars, others = wide.shifted(), case.scalars(), case.scalars(share=0.7)
-    before = objective_gradient(wide, method, scalars)
+    gradient = cache(partial(objective_gradient, wide, method, scalars))
     for name, value in others.items():
-        after = objective_gradient(wide, method, {**scalars, name: value})
-        if torch.allclose(before, after, rtol=LEAST_CHANGE):
+        changed = {**scalars, name: value}
+        if all(
+            torch.allclose(
+                gradient(progress),
+                objective_gradient(wide, method, changed, progress),
+                rtol=LEAST_CHANGE,
+            )
+            for progress in PROGRESS
+        ):
             raise case.fault(
                 f"the scalar {name} changes no gradient; read it in `terms`, or leave it out of `space`"
             )
@@ -127,16 +134,20 @@ def inspections_have_their_shapes(case: Case) -> None:
             )
 
 
-def objective_gradient(case: Case, method: Method, scalars: Mapping[str, Tensor]) -> Tensor:
+def objective_gradient(
+    case: Case, method: Method, scalars: Mapping[str, Tensor], progress: float = PROGRESS[0]
+) -> Tensor:
     """Gradient of a step's objective for the student and the method's parameters, in one vector."""
+    given = context(scalars, progress)
     student, teacher, labels = case.batch()
     terms = {"label": label_loss(student.logits, labels, False)}
     if method.uses_teacher():
         if "kd_weight" in scalars:
             temperature = scalars.get("temperature", torch.ones(()))
             terms["kd"] = distillation_loss(student.logits, teacher.logits, temperature, False)
-        terms |= case.terms(method, (student, teacher, labels), context(scalars))
-    return _gradient(objective(terms, scalars, "convex"), student, method)
+        terms |= case.terms(method, (student, teacher, labels), given)
+    acting = factored(terms, method.factors(given))
+    return _gradient(objective(acting, scalars, "convex"), student, method)
 
 
 def _with_three_outputs(case: Case) -> Case:

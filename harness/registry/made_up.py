@@ -22,6 +22,8 @@ PLACES = 5
 LENGTHS = (5, 2, 4, 5, 1, 3, 5)
 MASK = torch.arange(PLACES) < torch.tensor(LENGTHS)[:, None]
 """True (EXAMPLES, PLACES) where a token is."""
+PROGRESS = (0.35, 0.6, 0.85, 0.0)
+"""Shares of a training's steps; the first stands for all, unless losses change with the progress."""
 
 
 def batch(
@@ -139,9 +141,10 @@ def middle(
     return values
 
 
-def context(scalars: Mapping[str, Tensor]) -> Context:
-    """The context of a step in the second epoch."""
-    return Context(torch.tensor(1), scalars, MASK.clone())
+def context(scalars: Mapping[str, Tensor], progress: float = PROGRESS[0]) -> Context:
+    """The context of a step in the second epoch, after a share of the steps."""
+    dtype = next((value.dtype for value in scalars.values()), torch.float32)
+    return Context(torch.tensor(1), scalars, MASK.clone(), torch.tensor(progress, dtype=dtype))
 
 
 def own_weights(method: type[Method]) -> set[str]:

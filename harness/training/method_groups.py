@@ -11,11 +11,12 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.utils._pytree import tree_map
 
 from harness.method import Context, Layers, Method
-from harness.method.losses import distillation_loss, objective
+from harness.method.losses import distillation_loss, factored, objective
 from harness.models.network import Leaf
 from harness.training.label_weights import weighted_label_loss
 from harness.training.recipe import Member, Recipe
 from harness.training.stages import staged, stages_of
+from harness.training.step_inputs import StepInputs
 
 _MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
 """Attributes that every torch module has: tables of parameters and buffers, hooks, the mode."""
@@ -96,8 +97,7 @@ class MethodGroup:
         labels: Tensor,
         label_weights: Tensor | tuple[()],
         mask: Tensor,
-        epoch: Tensor,
-        factors: Tensor,
+        inputs: StepInputs,
         share: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """The objective of each member (members,), and the values (terms, members) for `add`.
@@ -111,8 +111,7 @@ class MethodGroup:
             labels: (members, B).
             label_weights: the examples' weights in the label loss (members, B); empty where each has 1.
             mask: which tokens are no padding (members, B, T).
-            epoch: the epoch's number (), 0-based.
-            factors: the step's factors of the losses' weights (3,).
+            inputs: the step's inputs, of which epoch, progress and factors are read.
         """
 
         def member_total(
@@ -125,17 +124,21 @@ class MethodGroup:
             member_weights: Tensor | tuple[()],
             member_mask: Tensor,
         ) -> tuple[Tensor, dict[str, Tensor]]:
+            context = Context(inputs.epoch, scalars, member_mask, inputs.progress)
             terms = self._terms(
                 (parameters, buffers),
                 member_student,
                 member_teacher or None,
                 member_labels,
                 member_weights,
-                Context(epoch, scalars, member_mask),
+                context,
             )
-            weighted = (terms, scalars)
+            acting = (
+                terms if self.template is None else factored(terms, self.template.factors(context))
+            )
+            weighted = (acting, scalars)
             if self.staged_kinds:
-                weighted = staged(terms, scalars, factors, self.staged_kinds)
+                weighted = staged(acting, scalars, inputs.factors, self.staged_kinds)
             return objective(*weighted, self.recipe.weights), terms
 
         arguments = (

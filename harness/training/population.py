@@ -133,6 +133,7 @@ class Population:
         arrays = [
             examples.numpy(),
             np.array(epoch),
+            np.array(self.step / self.steps, dtype=np.float32),
             np.array(self.stages.at(self.step, self.steps), dtype=np.float32),
             self.key.table_at(self.step),
             self.optimizer.begin(self.step),
@@ -198,8 +199,7 @@ class Population:
                 group_labels,
                 group_weights,
                 group_mask,
-                inputs.epoch,
-                inputs.factors,
+                inputs,
                 share,
             )
             for group, (

@@ -26,6 +26,8 @@ class StepInputs:
     """(members, B) int64: numbers of examples of the training split."""
     epoch: Tensor
     """() int64: the epoch's number, 0-based."""
+    progress: Tensor
+    """() fp32: the share of the training's steps that are done before this step, in [0, 1)."""
     factors: Tensor
     """(3,) fp32: the factors of the losses' weights, in the order of `loss_stages.KINDS`."""
     keys: Tensor

@@ -46,6 +46,7 @@ class Batch:
     lengths: Sequence[int]
     epoch: int
     scalars: Mapping[str, float]
+    progress: float = 0.3
 
     @property
     def temperature(self) -> float:
@@ -551,6 +552,25 @@ def dkd(batch: Batch, weights: Weights, options: Options) -> float:
     return heat**2 * average(losses)
 
 
+def annealed(batch: Batch, weights: Weights, options: Options, *, has_margin: bool) -> float:
+    """Mean over examples of the squared error to the logits times φ = 1 − (T − 1)/T_max.
+
+    T counts down from T_max to 1. With a margin errors count from φ·m on, and the whole training is
+    one stage.
+    """
+    highest = batch.scalars["max_temperature"]
+    stage = 1.0 if has_margin else batch.scalars["first_share"]
+    temperature = highest
+    while temperature > 1 and 1 - (temperature - 1) / highest <= batch.progress / stage:
+        temperature -= 1
+    factor = 1 - (temperature - 1) / highest
+    losses = []
+    for ours, theirs in zip(batch.student.logits, batch.teacher.logits, strict=True):
+        error = squared(ours, np.array([factor * z for z in theirs]))
+        losses.append(max(0.0, error - factor * batch.scalars["margin"]) if has_margin else error)
+    return average(losses)
+
+
 ORACLES: dict[str, Oracle] = {
     "alp": alp,
     "alp-np": alp,
@@ -575,4 +595,6 @@ ORACLES: dict[str, Oracle] = {
     "cos-nce": cos_nce,
     "dist": dist,
     "dkd": dkd,
+    "annealing-kd": partial(annealed, has_margin=False),
+    "continuation-kd": partial(annealed, has_margin=True),
 }

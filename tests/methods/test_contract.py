@@ -85,6 +85,11 @@ def test_terms_are_finite_scalars_with_a_weight_each(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_factors_are_scalars_of_terms(name: str) -> None:
+    check(checks.factors_are_scalars_of_terms, name)
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_the_card_names_every_hyper_parameter(name: str) -> None:
     check(contract_rules.the_card_is_complete, name)
     assert set(card(METHODS[name]).hyper_parameters) == set(METHODS[name].space)

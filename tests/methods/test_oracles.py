@@ -43,7 +43,7 @@ SCALARS: dict[str, float] = {
     for method in registry().methods.values()
     for name, hyper in method.space.items()
     if hyper.kind == "scalar" and hyper.default is not None
-}
+} | {"max_temperature": 7.0, "first_share": 0.6, "margin": 0.5}
 SHAPE = Shapes(6, 8, 4, 8, 3, teacher_heads=2, student_heads=2, epochs=4)
 DEPTHS = [(m, n, b) for m in (2, 3, 4, 6) for n in (6, 12) for b in (1, 7)] + [(5, 12, 7)]
 EQUAL_WIDTHS = {"alp-np", *MAPS}
@@ -53,7 +53,7 @@ RATIOS = [
     (name, ratio)
     for name in ORACLES
     for ratio in SCALARS
-    if ratio in registry().resolve(name).space and ratio != "temperature"
+    if ratio in registry().resolve(name).space and ratio.endswith("_ratio")
 ]
 READ_TOKENS = [name for name in ORACLES if registry().resolve(name).needs]
 COMPARE_EXAMPLES = {"rkd", "cka", "spkd"}
@@ -111,6 +111,7 @@ def term(method: Method, batch: Batch, student: Layers | None = None) -> torch.T
         torch.tensor(batch.epoch),
         {n: torch.tensor(value, dtype=torch.float64) for n, value in batch.scalars.items()},
         torch.arange(PLACES) < torch.tensor(batch.lengths)[:, None],
+        torch.tensor(batch.progress, dtype=torch.float64),
     )
     terms = method(
         student or layers(batch.student),

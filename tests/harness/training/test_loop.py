@@ -361,7 +361,7 @@ def test_the_first_step_equals_a_plain_adamw_step(arithmetic: Arithmetic, engine
     assert shared.teacher is not None
     teacher = shared.teacher.batch(torch.from_numpy(rows), torch.device("cpu"))
     labels = shared.labels[torch.from_numpy(rows)]
-    context = Context(torch.tensor(0), {}, torch.ones(1, 1, dtype=torch.bool))
+    context = Context(torch.tensor(0), {}, torch.ones(1, 1, dtype=torch.bool), torch.tensor(0.0))
     loss = (
         0.5 * label_loss(student.logits, labels, False)
         + 0.5 * distillation_loss(student.logits, teacher.logits, torch.tensor(2.0), False)
