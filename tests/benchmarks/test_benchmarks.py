@@ -99,7 +99,10 @@ def test_scale_counts_operations_by_member_and_layer(capsys: pytest.CaptureFixtu
     assert two["operations"] == 2 * one["operations"]
     assert two["trained"] == 2 * one["trained"]
     assert rows["4 layers"]["operations"] > rows["2 layers"]["operations"]
-    assert {"25 × alp", "25 methods", "batch × 2", "batch × 4"} <= rows.keys()
+    (together,) = (label for label in rows if label.endswith(" methods"))
+    number = int(together.split()[0])
+    assert number > 20
+    assert {f"{number} × alp", "batch × 2", "batch × 4"} <= rows.keys()
 
 
 @pytest.mark.slow
