@@ -31,7 +31,7 @@ from benchmarks.synthetic import Size, write_ledger
 from harness.runtime.progress import say
 
 TARGETS = {
-    "build_seconds": 20.0,
+    "build_seconds": 12.0,
     "peak_mebibytes": 1024.0,
     "page_megabytes": 7.0,
     "load_milliseconds": 3000.0,
