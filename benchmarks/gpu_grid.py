@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.workload import Workload, clock_seconds
+from benchmarks.workload import Workload
 from harness.models.teacher_outputs import TeacherOutputs
+from harness.runtime.device import clock_seconds
 from harness.training.population import Population
 from harness.training.recipe import Member, Recipe
 from harness.training.sizing import population_size

@@ -24,12 +24,12 @@ from benchmarks import doubles, gpu_grid, gpu_steps, loops, scale, textbrewer_lo
 from benchmarks.gpu import parser, row_names
 from benchmarks.gpu_record import Record
 from benchmarks.gpu_steps import Skip
-from benchmarks.workload import MAX_LENGTH, Workload, clock_seconds, make_workload
+from benchmarks.workload import MAX_LENGTH, Workload, make_workload
 from harness.config import Precision
 from harness.errors import UserError
 from harness.models.teacher_outputs import TeacherOutputs
 from harness.runtime.cpu import hold_memory, set_threads
-from harness.runtime.device import choose_arithmetic
+from harness.runtime.device import choose_arithmetic, clock_seconds
 from harness.runtime.memory import free_memory, lacks_memory
 
 LARGE_PRODUCT = (8192, 8192, 8192)

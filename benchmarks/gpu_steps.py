@@ -16,9 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu_record import Record
 from benchmarks.loops import harness_member
-from benchmarks.workload import Workload, batches_of_all_lengths, clock_seconds
+from benchmarks.workload import Workload, batches_of_all_lengths
 from harness.data.batches import Batch
 from harness.models.teacher_outputs import TeacherOutputs
+from harness.runtime.device import clock_seconds
 from harness.runtime.memory import free_memory
 from harness.training.population import Population
 from harness.training.step_graphs import StepGraphs, can_capture

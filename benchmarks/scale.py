@@ -26,14 +26,14 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.workload import Workload, batches_of_all_lengths, clock_seconds, make_workload
+from benchmarks.workload import Workload, batches_of_all_lengths, make_workload
 from harness.config import StudentConfig
 from harness.method import View
 from harness.models.student import Blueprint
 from harness.models.teacher_outputs import TeacherOutputs
 from harness.registry.discovery import registry
 from harness.runtime.cpu import hold_memory, set_threads
-from harness.runtime.device import Arithmetic
+from harness.runtime.device import Arithmetic, clock_seconds
 from harness.training.population import Population
 from harness.training.recipe import Member
 

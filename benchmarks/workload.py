@@ -7,7 +7,6 @@ there is a folder of GLUE files; otherwise they are random, with the mean and sp
 from __future__ import annotations
 
 import copy
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,13 +101,6 @@ def batches_of_all_lengths(population: Population, count: int) -> list[Batch]:
     """`count` of an epoch's batches, spread evenly from the narrowest to the widest."""
     batches = sorted(population.schedule.epoch(0, 1), key=lambda batch: batch.width)
     return [batches[index] for index in np.linspace(0, len(batches) - 1, count).round().astype(int)]
-
-
-def clock_seconds(device: torch.device) -> float:
-    """Seconds of a clock, after a GPU has finished its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def middle_setting(kind: type[Method]) -> dict[str, Value]:

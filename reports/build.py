@@ -37,7 +37,12 @@ from reports.page.index import (
 from reports.page.page import render
 from reports.page.paper.parts import paper_parts
 
-TABLES = ("results.csv", "comparisons.csv", "disagreements.csv")
+TABLES = {
+    "results.csv": results_csv,
+    "comparisons.csv": comparisons_csv,
+    "disagreements.csv": disagreements_csv,
+}
+"""The tables beside a report, each with the function that writes it."""
 LEFT_OUT = 3
 """The exit code where some reports cannot be built, and the others are."""
 COLLECTION_THRESHOLD = 100_000
@@ -52,9 +57,8 @@ def build_report(ledger: Ledger, ablation: str, path: Path) -> AblationResult:
     file cannot be written.
     """
     evidence = read_evidence(ledger, ablation)
-    write_whole(companion_path(path, "results.csv"), results_csv(evidence))
-    write_whole(companion_path(path, "comparisons.csv"), comparisons_csv(evidence))
-    write_whole(companion_path(path, "disagreements.csv"), disagreements_csv(evidence))
+    for name, table in TABLES.items():
+        write_whole(companion_path(path, name), table(evidence))
     for part in paper_parts(evidence):
         write_whole(companion_path(path, part.file), part.text)
     write_whole(path, render(evidence, _links(evidence.manifest, path)))

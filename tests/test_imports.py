@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"errors", "metric_table", "paths", "pooling_table", "axis_names", "loss_stages"}
     | {"validation_faults"},
-    {"config", "own_packages"},
+    {"config", "own_packages", "extras"},
     {"compose"},
     {"grid"},
     {"kernels"},

@@ -77,6 +77,11 @@ class Request:
     exports: str | None = None
     """The format to which kept students are exported at the end; None exports nothing."""
 
+    @property
+    def configs(self) -> list[StudyConfig]:
+        """The configurations of the cells, or the one of a command without axes."""
+        return [cell.config for cell in self.cells] or [self.config]
+
 
 def parser() -> argparse.ArgumentParser:
     """The command's flags."""

@@ -8,7 +8,6 @@ steps with the least squares of the relative deviations.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -36,7 +35,7 @@ from harness.kernels.support import has_kernels
 from harness.models.student import new_classifier
 from harness.models.teacher_outputs import outputs_of_batch
 from harness.runtime.cpu import release_memory
-from harness.runtime.device import Arithmetic, device_name
+from harness.runtime.device import Arithmetic, clock_seconds, device_name
 from harness.runtime.progress import say
 from harness.runtime.provenance import provenance
 from harness.runtime.randomness import global_seed
@@ -252,12 +251,9 @@ def _timed(step: Callable[[], object], arithmetic: Arithmetic) -> float:
     timings = []
     warm_up = WARM_UP[arithmetic.device.type]
     for number in range(warm_up + TIMINGS):
-        if arithmetic.device.type == "cuda":
-            torch.cuda.synchronize(arithmetic.device)
-        start = time.perf_counter()
+        start = clock_seconds(arithmetic.device)
         step()
-        if arithmetic.device.type == "cuda":
-            torch.cuda.synchronize(arithmetic.device)
+        end = clock_seconds(arithmetic.device)
         if number >= warm_up:
-            timings.append(time.perf_counter() - start)
+            timings.append(end - start)
     return min(timings)

@@ -110,7 +110,7 @@ def study(
         _announce(request, _process_in_words(_arithmetic(config)))
     tasks, refusals = load_tasks(config)
     check_cells(request.cells, tasks)
-    check_students([cell.config for cell in request.cells] or [config], tasks)
+    check_students(request.configs, tasks)
     runs_folder = Path(config.out)
     ledger = Ledger(storage_url(runs_folder, config.storage))
     with closing(ledger):
@@ -159,7 +159,7 @@ def _dry_run(request: Request) -> int:
     _announce(request, words + _process_in_words(arithmetic))
     tasks, refusals = load_tasks(config)
     check_cells(request.cells, tasks)
-    check_students([cell.config for cell in request.cells] or [config], tasks)
+    check_students(request.configs, tasks)
     rates = machine_rates(arithmetic)
     plans = _plans(request, arithmetic, tasks, refusals, workers.count, rates)
     owner = " a worker" if workers.count > 1 else ""
@@ -307,8 +307,7 @@ def _report(ledger: Ledger, name: str, runs_folder: Path) -> tuple[AblationResul
 def _announce(request: Request, workers: str) -> None:
     config = request.config
     source = config.source.folder or config.source.kind
-    configs = [cell.config for cell in request.cells] or [config]
-    students = "; ".join(dict.fromkeys(map(students_in_words, configs)))
+    students = "; ".join(dict.fromkeys(map(students_in_words, request.configs)))
     say(
         f"preset {config.preset}: data {source}, teacher "
         f"{config.teacher.checkpoint or config.teacher.pretrained}, {students}, " + workers
@@ -319,7 +318,7 @@ def _announce(request: Request, workers: str) -> None:
         say(f"warning: the plug-in {name} cannot be imported ({reason})")
     if request.cells:
         say(f"{len(request.cells)} cells: {'; '.join(cell.name for cell in request.cells)}")
-    _warn_of_few_seeds(config, len(configs))
+    _warn_of_few_seeds(config, len(request.configs))
 
 
 def _warn_of_few_seeds(config: StudyConfig, cells: int) -> None:

@@ -10,7 +10,7 @@ from statistics import median
 import torch
 from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
-from harness.runtime.device import device_name
+from harness.runtime.device import clock_seconds, device_name
 from harness.runtime.randomness import global_seed
 from harness.storage.compression import Speed, Timing
 
@@ -61,11 +61,9 @@ def _classifier(config: PretrainedConfig, device: torch.device) -> PreTrainedMod
 
 def _seconds(model: PreTrainedModel, ids: torch.Tensor) -> float:
     """Seconds of a forward pass, until its result is there."""
-    start = time.perf_counter()
+    start = clock_seconds(ids.device)
     model(input_ids=ids)
-    if ids.device.type == "cuda":
-        torch.cuda.synchronize(ids.device)
-    return time.perf_counter() - start
+    return clock_seconds(ids.device) - start
 
 
 def _speed(timings: Sequence[Sequence[float]]) -> Speed:

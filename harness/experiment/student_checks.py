@@ -27,12 +27,12 @@ def check_students(configs: Sequence[StudyConfig], tasks: Mapping[str, TaskData]
         MethodError: no method can be used with the students, or their sizes do not fit.
         TeacherError: a teacher or a student's checkpoint cannot be found or used.
     """
+    if not all(config.student.has_own_shape for config in configs):
+        return
     errors: list[MethodError | TeacherError] = []
     with tempfile.TemporaryDirectory() as scratch:
         for config in configs:
             for data in tasks.values():
-                if not config.student.has_own_shape:
-                    return
                 try:
                     usable_on(config, data.task, Path(scratch))
                 except (MethodError, TeacherError) as error:

@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from harness.errors import UserError, first_line
+from harness.extras import check_choice
 from harness.models.checkpoints import tokenizer_of
 from harness.models.families import family_of
 from harness.models.student import load_classifier
 from harness.runtime import interrupt
 
-FORMATS = ("onnx",)
-"""The formats of `--export`. Each is the name of the extra that it needs."""
-ONNX_FILE = "model.onnx"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+FORMATS = {"onnx": PACKAGES}
+"""The formats of `--export`, each with the packages of the extra of its name."""
+ONNX_FILE = "model.onnx"
 MOST_DIFFERENCE = 1e-4
 """The largest difference of logits, in units of the largest PyTorch logit, or of 1 if that is larger."""
 CHECKED_BATCHES = (1, 4, 11)
@@ -37,12 +37,7 @@ Batch = Mapping[str, Tensor]
 
 def check_export(name: str | None) -> None:
     """Refuse an unknown format, and one without its extra. Raises `UserError`."""
-    if name is None:
-        return
-    if name not in FORMATS:
-        raise UserError(f"--export {name}: choose from {', '.join(FORMATS)}")
-    if any(find_spec(package) is None for package in PACKAGES):
-        raise UserError(f"--export {name} needs the extra: pip install -e '.[{name}]'")
+    check_choice("--export", name, FORMATS)
 
 
 class _Logits(nn.Module):

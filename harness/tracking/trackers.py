@@ -8,11 +8,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
 from harness.errors import UserError, first_line
+from harness.extras import check_choice
 from harness.runtime import interrupt
 from harness.runtime.progress import say
 from harness.tracking.tracked_run import TrackedRun
@@ -159,16 +159,7 @@ TRACKERS = tuple(_TRACKERS)
 
 def check_tracker(name: str | None) -> None:
     """Refuse an unknown or missing tracker. Raises `UserError`."""
-    if name is not None and name not in TRACKERS:
-        raise UserError(f"--track {name}: choose from {', '.join(TRACKERS)}")
-    if name is not None and not _is_installed(name):
-        raise UserError(f"--track {name} needs the extra: pip install -e '.[{name}]'")
-
-
-def _is_installed(name: str) -> bool:
-    """Whether a package is there. A folder of its name, such as wandb's own, is none."""
-    spec = find_spec(name)
-    return spec is not None and spec.origin is not None
+    check_choice("--track", name, {tracker: (tracker,) for tracker in TRACKERS})
 
 
 Track = Callable[[Sequence[TrackedRun]], None]

@@ -1,5 +1,6 @@
 """Exported students: ONNX Runtime's logits are Hugging Face's, at sizes that the export has not seen."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, DistilBertModel
 
+from harness import extras
 from harness.errors import TeacherError, UserError
 from harness.models import onnx_export
 from harness.models.checkpoints import tokenizer_of
@@ -140,8 +142,19 @@ def test_unknown_formats_and_a_missing_extra_are_refused(monkeypatch: pytest.Mon
     check_export(None)
     with pytest.raises(UserError, match="--export pdf: choose from onnx"):
         check_export("pdf")
-    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     with pytest.raises(
         UserError, match=r"--export onnx needs the extra: pip install -e '\.\[onnx\]'"
     ):
+        check_export("onnx")
+
+
+def test_a_folder_of_a_packages_name_is_no_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in onnx_export.PACKAGES:
+        (tmp_path / package).mkdir()
+        monkeypatch.delitem(sys.modules, package, raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(UserError, match="--export onnx needs the extra"):
         check_export("onnx")
