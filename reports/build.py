@@ -14,7 +14,7 @@ from harness.analysis.ablation_diff import read_ablation_diff
 from harness.analysis.compare import AblationResult
 from harness.errors import StorageError, UserError, one_line
 from harness.paths import user_path
-from harness.runtime.output import CommandParser, exit_code, printing
+from harness.runtime.output import LEFT_OUT, CommandParser, exit_code, printing
 from harness.runtime.progress import say
 from harness.runtime.threads import count_threads, limit_pools
 from harness.storage.database import existing_url
@@ -43,8 +43,6 @@ TABLES = {
     "disagreements.csv": disagreements_csv,
 }
 """The tables beside a report, each with the function that writes it."""
-LEFT_OUT = 3
-"""The exit code where some reports cannot be built, and the others are."""
 COLLECTION_THRESHOLD = 100_000
 """New objects after which Python searches for garbage cycles. A report's objects live until the report
 is written; with Python's default, hundreds, a twentieth of the time goes into vain searches."""

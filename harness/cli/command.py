@@ -41,7 +41,7 @@ from harness.experiment.student_checks import check_students
 from harness.grid import Cell
 from harness.registry.discovery import registry
 from harness.runtime.device import Arithmetic, choose_arithmetic, device_name
-from harness.runtime.output import printing
+from harness.runtime.output import LEFT_OUT, printing
 from harness.runtime.progress import say
 from harness.runtime.threads import threads_in_words
 from harness.stats import minimum_pairs, minimum_seeds
@@ -58,7 +58,7 @@ from harness.workers.workshop import Workshop, settle_process, teacher_key
 if TYPE_CHECKING:
     from harness.workers.clusters import Cluster
 
-RUNS_FAILED, DIFFERENT_RESULT, LEFT_OUT = 1, 1, 3
+RUNS_FAILED, DIFFERENT_RESULT = 1, 1
 
 
 def run_study(request: Request, words: Sequence[str], cluster: Cluster | None) -> int:

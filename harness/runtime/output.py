@@ -18,6 +18,8 @@ from harness.runtime.progress import FULL, say, silence
 
 CLOSED = 141
 """The exit code of a command whose output nobody reads any more, as in shells."""
+LEFT_OUT = 3
+"""The exit code of a command that leaves a part out, and does the others."""
 UNPRINTED = 4
 """The exit code of a command that is done and cannot print its answer."""
 

@@ -16,6 +16,7 @@ import plotly.offline
 import pytest
 
 from harness.errors import StorageError
+from harness.runtime.output import LEFT_OUT
 from harness.storage.database import host
 from reports import build
 from reports.build import build_report
@@ -369,7 +370,7 @@ def test_a_damaged_manifest_leaves_the_other_reports(scribe, tmp_path, capsys):
             connection.exec_driver_sql(
                 "UPDATE harness_ablations SET manifest = ? WHERE name = 'other'", (damage,)
             )
-        assert build.main([str(tmp_path)]) == build.LEFT_OUT
+        assert build.main([str(tmp_path)]) == LEFT_OUT
         out, err = capsys.readouterr()
         assert out.split() == [
             str(tmp_path / scribe.manifest["name"] / "report.html"),
