@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
+from harness import extras
 from harness.demo.examples import generate
 from harness.errors import UserError
 from harness.experiment import exports
-from harness.models import onnx_export
 from harness.models.checkpoints import tokenizer_of
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
@@ -78,7 +78,7 @@ def test_exports_of_all_repeats_are_tried_and_a_failed_one_is_code_3(
         return 0.0
 
     monkeypatch.setattr(exports, "export_onnx", export)
-    monkeypatch.setattr(onnx_export, "find_spec", lambda name: object())
+    monkeypatch.setattr(extras, "_is_installed", lambda package: True)
     words = small_pools(tmp_path, tiny_encoder, *EXPORT, "--repeat-search", "2")
     assert main(words) == 3
     streams = capsys.readouterr()
@@ -111,7 +111,7 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_prepared(
     tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], installed: bool, expected: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(onnx_export, "find_spec", lambda name: object() if installed else None)
+    monkeypatch.setattr(extras, "_is_installed", lambda package: installed)
     out = tmp_path / "runs"
     for form in ((), ("--dry-run",)):
         assert main(small_pools(out, tiny_encoder, *words, *form)) == 2
