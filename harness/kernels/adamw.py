@@ -22,7 +22,8 @@ def _squares(gradients, partial, count, first, width, NUMBERS: tl.constexpr, BLO
     total = tl.zeros((BLOCK,), tl.float32)
     for turn in range(NUMBERS // BLOCK):
         element = chunk * NUMBERS + turn * BLOCK + tl.arange(0, BLOCK)
-        values = tl.load(gradients + member * count + element, mask=element < count, other=0.0)
+        place = gradients + member * count + element
+        values = tl.load(place, mask=element < count, other=0.0).to(tl.float32)
         total += values * values
     tl.store(partial + member * width + first + chunk, tl.sum(total, axis=0))
 
@@ -31,8 +32,8 @@ def squared_norms(gradients: Sequence[tuple[int, Tensor]], members: int) -> Tens
     """The sum of squares of each member's gradients (members,).
 
     Args:
-        gradients: tensors (k, ...) in fp32, each with the member that its first row belongs to; the
-            other rows belong to the members after that one.
+        gradients: tensors (k, ...) in fp32 or bf16, each with the member that its first row belongs
+            to; the other rows belong to the members after that one.
         members: the number of members.
     """
     chunks = [triton.cdiv(values[0].numel(), _NUMBERS) for _, values in gradients]
@@ -82,7 +83,7 @@ def _update(
     clip = tl.where(clip > 1.0, 1.0, clip)  # tl.minimum would make 1 of NaN
     rate = tl.load(rates + member)
     first_correction, root_correction = tl.load(corrections), tl.load(corrections + 1)
-    slopes = tl.load(gradients + place, mask=inside, other=0.0) * clip
+    slopes = tl.load(gradients + place, mask=inside, other=0.0).to(tl.float32) * clip
     mean = tl.load(means + place, mask=inside, other=0.0)
     square = tl.load(squares + place, mask=inside, other=0.0)
     mean += (slopes - mean) * first_share
@@ -115,7 +116,8 @@ def adamw_update(
     """One step of AdamW (Loshchilov and Hutter 2019) in place, with each member's clip and rate.
 
     Args:
-        weights: (members, ...) in fp32, contiguous; `gradients`, `means` and `squares` likewise.
+        weights: (members, ...) in fp32, contiguous; `means` and `squares` likewise.
+        gradients: of the same shape, in fp32 or bf16.
         squared_norms: (members,): the sums of squares of all gradients of a member.
         rates: (members,): the members' learning rates in this step.
         corrections: (2,) in fp32: the step's `bias_corrections`.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,9 +57,13 @@ class WeightBlock:
             row.copy_(torch.cat([member_weights[name].flatten() for name in names]))
 
     def split(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """The pieces (members, *shape) by key, as views whose gradients arrive in one tensor."""
+        """The pieces (members, *shape) by key, as views whose gradients arrive in one tensor.
+
+        Its dtype is the values' `grad_dtype`; where that is None, the gradients' own.
+        """
         sizes = [math.prod(piece.shape) for piece in self.pieces]
-        parts = self.values.to(dtype).split(sizes, dim=1)
+        values = self.values if dtype == self.values.dtype else _cast(self.values, dtype)
+        parts = values.split(sizes, dim=1)
         return {
             piece.key: part.view(-1, *piece.shape)
             for piece, part in zip(self.pieces, parts, strict=True)
@@ -77,6 +82,22 @@ class WeightBlock:
                 end = start + math.prod(shape)
                 yield name, self.values[member, start:end].detach().view(shape)
                 start = end
+
+
+class _Cast(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, dtype: torch.dtype) -> Tensor:
+        return values.to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None  # autograd casts it, if `grad_dtype` wants another
+
+
+def _cast(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """`values.to(dtype)`, whose gradient need not be cast back."""
+    result: Tensor = _Cast.apply(values, dtype)  # type: ignore[no-untyped-call]
+    return result
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,16 @@ class _Moments:
 
 
 class KernelOptimizer:
-    """`Optimizer` by kernels: the members' norms, then one update of each leaf, clipped on its way."""
+    """`Optimizer` by kernels: the members' norms, then one update of each leaf, clipped on its way.
+
+    Gradients stay in the dtype in which they arrive, bf16 for the weights of bf16 products: no cast
+    writes them in fp32.
+    """
 
     def __init__(self, leaves: Sequence[Leaf], rates: Rates, training: TrainingConfig) -> None:
         self.rates = rates
         self.training = training
-        self.leaves = list(leaves)
+        self._set_leaves(leaves)
         self.moments = [
             _Moments(torch.zeros_like(leaf.values), torch.zeros_like(leaf.values))
             for leaf in leaves
@@ -88,5 +92,10 @@ class KernelOptimizer:
             for moments, leaf_rows in parts
             if leaf_rows
         ]
-        self.leaves = list(leaves)
+        self._set_leaves(leaves)
         self.rates.keep(rows)
+
+    def _set_leaves(self, leaves: Sequence[Leaf]) -> None:
+        self.leaves = list(leaves)
+        for leaf in leaves:
+            leaf.tensor.grad_dtype = None

@@ -108,6 +108,7 @@ class Population:
                 self.graphs = None  # their memory is free then
                 free_memory()
                 self.parts *= 2
+                self._add_up_in_fp32()
                 say(f"warning: memory is short: each batch is trained in {self.parts} parts")
             self.optimizer.step(inputs.numbers)
         decay = self.recipe.training.weight_decay
@@ -287,6 +288,13 @@ class Population:
         methods = [member.method for member in self.members]
         graphs = make_graphs(self.recipe, methods, self._leaves())
         self.graphs = graphs if self.parts == 1 else None
+        if self.parts > 1:
+            self._add_up_in_fp32()
+
+    def _add_up_in_fp32(self) -> None:
+        """Have the gradients of a batch's parts add up in fp32: the sum is then the whole batch's."""
+        for leaf in self._leaves():
+            leaf.tensor.grad_dtype = torch.float32
 
 
 def _network(members: Sequence[Member], recipe: Recipe) -> Network:

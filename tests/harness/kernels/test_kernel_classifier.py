@@ -142,8 +142,48 @@ def test_in_bf16_they_are_as_near_to_fp32(choose_kernels: Callable[[bool], None]
     assert 0 < kernels < (1.2 if DEVICE.type == "cuda" else 2.4) * plain < 0.05
 
 
-def trained(make: Callable[..., Optimizer], keep_at: int) -> list[Tensor]:
-    """Leaves after four steps; before step `keep_at` the second of three members leaves."""
+def gradients_of_products(
+    network: StackedClassifier, config: PreTrainedConfig, passes: int = 1
+) -> Tensor:
+    """The gradients of the weights in bf16 products, after backward passes of equal batches."""
+    for _ in range(passes):
+        found = network.forward(small_batch(config, 2), None, None)
+        found.logits.square().mean().backward()
+    gradients = network.blocks["products"].values.grad
+    assert gradients is not None
+    return gradients
+
+
+def test_bf16_gradients_are_not_cast_for_the_optimiser_with_kernels(
+    choose_kernels: Callable[[bool], None],
+) -> None:
+    choose_kernels(True)
+    config, training = CONFIGS["bert"], TrainingConfig()
+    weights = [model.state_dict() for model in models_of(config, 2)]
+
+    def make() -> StackedClassifier:
+        return StackedClassifier(config, weights, DEVICE, torch.bfloat16)
+
+    cast = gradients_of_products(make(), config)
+    network = make()
+    KernelOptimizer(network.leaves(), Rates([1e-3, 1e-3], 4, training.warmup), training)
+    arrived = gradients_of_products(network, config)
+    assert (cast.dtype, arrived.dtype) == (torch.float32, torch.bfloat16)
+    assert torch.equal(arrived.float(), cast)
+    network = make()
+    KernelOptimizer(network.leaves(), Rates([1e-3, 1e-3], 4, training.warmup), training)
+    for leaf in network.leaves():
+        leaf.tensor.grad_dtype = torch.float32
+    assert torch.equal(gradients_of_products(network, config, passes=3), 3 * cast)
+
+
+def trained(
+    make: Callable[..., Optimizer], keep_at: int, half: torch.dtype | None = None
+) -> list[Tensor]:
+    """Leaves after four steps; before step `keep_at` the second of three members leaves.
+
+    With `half` the gradients are numbers of bf16, in this dtype.
+    """
     torch.manual_seed(0)
     matrices = torch.randn(3, 6, 5, device=DEVICE).requires_grad_()
     vectors = torch.randn(3, 5, device=DEVICE).requires_grad_()
@@ -165,6 +205,8 @@ def trained(make: Callable[..., Optimizer], keep_at: int) -> list[Tensor]:
         for number, leaf in enumerate(leaves[:3]):
             torch.manual_seed(10 * step + number)
             gradient = torch.randn(3, *leaf.values.shape[1:], device=DEVICE)
+            if half is not None:
+                gradient = gradient.bfloat16().to(half)
             rows = [0, 2] if step >= keep_at else [0, 1, 2]
             leaf.tensor.grad = gradient[rows if len(leaf.values) > 1 else [2]]
         optimizer.step(torch.from_numpy(optimizer.begin(step)).to(DEVICE))
@@ -177,6 +219,14 @@ def test_the_optimiser_with_kernels_is_the_one_without(keep_at: int) -> None:
     expected, found = trained(MemberOptimizer, keep_at), trained(KernelOptimizer, keep_at)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+def test_bf16_gradients_give_the_steps_of_the_same_numbers_in_fp32() -> None:
+    found, expected = (
+        trained(KernelOptimizer, 2, half) for half in (torch.bfloat16, torch.float32)
+    )
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_the_choice_of_the_optimiser(choose_kernels: Callable[[bool], None]) -> None:
