@@ -21,6 +21,7 @@ from harness.data.batches import Batch
 from harness.data.sources import load_task_data
 from harness.data.tasks import load_task
 from harness.data.tokens import EncodedSplit, encode
+from harness.data.words import BEGINS, WordMarks
 from harness.method import Method, Shapes, Value, View
 from harness.models.checkpoints import locate, tokenizer_of
 from harness.models.minilm import minilm_installed
@@ -78,7 +79,13 @@ class Workload:
             training=TrainingConfig(batch_size=self.batch_size, max_length=MAX_LENGTH, **training),
             weights="convex",
             arithmetic=self.arithmetic,
+            word_marks=self._word_marks(),
         )
+
+    def _word_marks(self) -> WordMarks:
+        """Marks by which each token is a word."""
+        size = int(self.teacher.config.vocab_size)
+        return WordMarks(torch.full((size,), BEGINS, device=self.arithmetic.device))
 
     def member(self, name: str, seed: int, **setting: Value) -> Member:
         """A run of a method with `middle_setting`, changed by `setting`."""

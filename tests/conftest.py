@@ -26,6 +26,7 @@ from transformers import (
 
 from harness.cli.calibration import Rates
 from harness.data.tokens import EncodedSplit
+from harness.data.words import BEGINS, CONTINUES, WordMarks
 from harness.demo.encoder import build_tokenizer
 from harness.models.attention import ATTENTION
 from harness.runtime.device import Arithmetic
@@ -84,6 +85,12 @@ def tiny_inputs(examples: int = 40, seed: int = 0) -> EncodedSplit:
     ids = rng.integers(5, VOCABULARY, size=int(lengths.sum())).astype(np.int32)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return EncodedSplit(ids, np.zeros(len(ids), dtype=np.uint8), offsets, pad_id=0)
+
+
+def tiny_marks() -> WordMarks:
+    """Marks for the tokens of `tiny_inputs`: every third one goes on with a word."""
+    kinds = np.where(np.arange(VOCABULARY) % 3 == 0, CONTINUES, BEGINS).astype(np.uint8)
+    return WordMarks(torch.from_numpy(kinds))
 
 
 def tiny_batch(inputs: EncodedSplit, rows: Sequence[int], width: int) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ from harness.cli.step_counts import (
     recipe_of,
 )
 from harness.config import TrainingConfig
+from harness.data.words import WordMarks
 from harness.method import Layers, Method, Need, Shapes, Value, View
 from harness.registry.construction import make_method
 from harness.training.recipe import Recipe
@@ -145,6 +146,7 @@ def method_profile(
         teacher=random_outputs(teacher.shape, rows, META.device),
         live_teacher=_live_teacher(teacher),
         weights=weights,
+        word_marks=WordMarks(torch.zeros(1, dtype=torch.uint8, device=META.device)),
     )
     live = live_layers(teacher, width, view.needs) if view.needs else None
     made = make_method(method, shapes, values, 0)

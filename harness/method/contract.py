@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -22,8 +22,9 @@ from harness.pooling_table import Pooling
 
 Value = float | int | str | bool
 Form = Literal["verified", "second-hand", "ours"]
-Need = Literal["tokens", "scores", "qkv", "last-qkv"]
-"""Tensors that a method can ask for beside pooled states: token states, attention scores, Q/K/V."""
+Need = Literal["tokens", "words", "scores", "qkv", "last-qkv"]
+"""Tensors that a method can ask for beside pooled states: token states, the words that tokens belong to
+(`Context.words`), attention scores, Q/K/V."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,16 @@ class Context:
     `epoch` is a scalar tensor, counted from 0. `scalars` are the setting's scalar hyper-parameters by
     name (0-d, fp32); they may differ between the runs of one population. `mask` (B, T) is true where
     a token is. `progress` (0-d, fp32) is the share of the training's steps that are done: 0 in the first
-    step, and below 1 in the last.
+    step, and below 1 in the last. `words` (B, T) are the numbers of the words in a text that tokens
+    belong to, from 0, and -1 for padding and tokens that the tokenizer adds. It is empty unless the
+    method `needs` words.
     """
 
     epoch: Tensor
     scalars: Mapping[str, Tensor]
     mask: Tensor
     progress: Tensor
+    words: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
 
 
 @dataclass(frozen=True)

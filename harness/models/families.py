@@ -211,7 +211,7 @@ def check_needs(config: PretrainedConfig, needs: frozenset[Need]) -> None:
             needs scores, and the encoder has layers without scores between distant tokens.
         TeacherError: the family is unknown.
     """
-    if needs - {"tokens"} and not family_of(config).attention:
+    if needs - {"tokens", "words"} and not family_of(config).attention:
         raise MethodError(f"'{config.model_type}' encoders do not hand out their attention")
     if "scores" in needs and "sliding_attention" in (getattr(config, "layer_types", None) or ()):
         raise MethodError(

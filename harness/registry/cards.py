@@ -40,17 +40,15 @@ estimates the cost. With `search.weights=simplex`, as in `preset=paper`, the sea
 Terms of these methods were compared with public code, value and gradient in float64 on random tensors
 of 8 examples: `ckd-no` and `ckd-po` (6 → 2), the four `-matching` maps, `minilm` (4, 6 and 12 relation
 heads, examples of 2 to 9 tokens), `tinybert` (examples of equal length), `distilbert`, `rkd`, `cka`,
-`spkd`, `cos-nce` and `dkd` have relative differences below 1e-13, after the factors that their cards
-name. `dist` has 1e-6 at temperature 4, since the authors add 1e-8 to each denominator. PKD's objective
-of its code, with η and λ as the card of `pkd-skip` says, differs by 3e-16. `minilm-v1` has no public
-code.
+`spkd`, `cos-nce`, `dkd` and `mgskd` (5 examples of 4 to 12 tokens, words as phrases) have relative
+differences below 1e-13, after the factors that their cards name. `dist` has 1e-6 at temperature 4, since
+the authors add 1e-8 to each denominator. PKD's objective of its code, with η and λ as the card of
+`pkd-skip` says, differs by 3e-16. `minilm-v1` has no public code.
 
 Other losses of the literature are not here. AD-KD (Wu et al. 2023) matches attributions, which need the
 gradients of the teacher in every step. BERT-of-Theseus (Xu et al. 2020) swaps modules of teacher and
 student while it trains, and has no loss between them. CRD (Tian et al. 2020) and CoDIR (Sun et al. 2020)
-draw negatives from a memory of all examples, which each run would have to keep. MGSKD (Liu et al. 2022)
-also compares phrases. Its public code has the loss alone, and takes the places of each example's phrases
-as given: without the parser that found them its phrases cannot be had, and methods get no token ids.
+draw negatives from a memory of all examples, which each run would have to keep.
 
 `training.stages` changes the weights of losses over a training (docs/axes.md), for every method.
 `tinybert` with `training.stages=layers-first` has the order of TinyBERT's two stages. `annealing-kd` and

@@ -17,6 +17,7 @@ from harness.registry.made_up import (
     EQUAL_WIDTHS,
     OTHER_DEPTHS,
     OTHER_WIDTHS,
+    PROGRESS,
     batch,
     context,
     middle,
@@ -67,6 +68,16 @@ class Case:
         """A value inside the range of every scalar hyper-parameter."""
         return middle(self.kind, share, self.dtype)
 
+    def context(
+        self,
+        scalars: Mapping[str, Tensor] | None = None,
+        progress: float = PROGRESS[0],
+        rows: Tensor | None = None,
+    ) -> Context:
+        """The context of a step. `rows` are the examples of the batch."""
+        values = self.scalars() if scalars is None else scalars
+        return context(values, progress, self.needs, rows)
+
     def terms(
         self,
         method: Method,
@@ -75,7 +86,7 @@ class Case:
     ) -> dict[str, Tensor]:
         """The terms of a batch. Raises `MethodError`, also for terms that are no scalars."""
         with self.explained():
-            terms = method(*(inputs or self.batch()), given or context(self.scalars()))
+            terms = method(*(inputs or self.batch()), given or self.context())
         if not isinstance(terms, dict):
             raise self.fault("`terms` returns no dict; return {name: scalar tensor}")
         for name, value in terms.items():
@@ -89,7 +100,7 @@ class Case:
     def factors(self, method: Method) -> dict[str, Tensor]:
         """The factors of a step. Raises `MethodError`, also for factors that are no scalars."""
         with self.explained("factors"):
-            factors = method.factors(context(self.scalars()))
+            factors = method.factors(self.context())
         for name, value in factors.items():
             if not isinstance(value, Tensor) or value.shape != ():
                 raise self.fault(f"the factor {name!r} is no 0-d tensor", "factors")

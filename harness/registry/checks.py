@@ -24,9 +24,7 @@ from harness.method import Context, Layers, Method, Need
 from harness.registry.case import Case, Rule, cases
 from harness.registry.made_up import (
     EXAMPLES,
-    MASK,
     change_padding,
-    context,
     own_weights,
     tensors,
 )
@@ -97,9 +95,9 @@ def terms_move_the_student(case: Case) -> None:
 def inputs_stay_as_they_are(case: Case) -> None:
     """Inputs are not written to."""
     student, teacher, labels = case.batch()
-    given = context(case.scalars())
+    given = case.context()
     inputs = [*tensors(student), *tensors(teacher), labels, given.mask, given.epoch, given.progress]
-    inputs += given.scalars.values()
+    inputs += [given.words, *given.scalars.values()]
     versions = [tensor._version for tensor in inputs]
     with torch.no_grad():  # autograd itself refuses to write to leaves
         method = case.method()
@@ -146,7 +144,7 @@ def order_does_not_matter(case: Case) -> None:
     student, teacher, labels = case.batch()
     rows = torch.randperm(EXAMPLES, generator=generator("rows"))
     sides = [tree_map(lambda values: values[rows], side) for side in (student, teacher)]
-    shuffled_context = replace(context(case.scalars()), mask=MASK[rows])
+    shuffled_context = case.context(rows=rows)
     terms = case.terms(method, (student, teacher, labels))
     shuffled = case.terms(method, (sides[0], sides[1], labels[rows]), shuffled_context)
     for name, value in terms.items():
@@ -180,7 +178,9 @@ def a_population_equals_a_loop(case: Case) -> None:
     batches = [case.batch(seed) for seed in range(MEMBERS)]
     settings = [case.scalars(share) for share in (0.2, 0.5, 0.8)]
     loop = [
-        _all_scalars(case.terms(member, inputs, context(scalars)), member, context(scalars))
+        _all_scalars(
+            case.terms(member, inputs, case.context(scalars)), member, case.context(scalars)
+        )
         for member, inputs, scalars in zip(members, batches, settings, strict=True)
     ]
     stacked_batches = tree_map(lambda *parts: torch.stack(parts), *batches)
@@ -189,7 +189,7 @@ def a_population_equals_a_loop(case: Case) -> None:
     def member_terms(
         state: dict[str, Tensor], inputs: tuple[Layers, Layers, Tensor], scalars: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        given = context(scalars)
+        given = case.context(scalars)
         terms: dict[str, Tensor] = functional_call(members[0], state, (*inputs, given))
         return _all_scalars(terms, members[0], given)
 

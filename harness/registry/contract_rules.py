@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 from harness.method import Layers, Method
 from harness.method.losses import distillation_loss, factored, label_loss, objective
 from harness.registry.case import Case, Rule
-from harness.registry.made_up import EXAMPLES, MASK, PROGRESS, context, tensors
+from harness.registry.made_up import EXAMPLES, PROGRESS, tensors
 
 LEAST_CHANGE = 1e-6
 """The least relative change of a gradient that counts as an effect."""
@@ -97,7 +97,7 @@ def a_doubled_batch_has_the_same_terms(case: Case) -> None:
         student, teacher, labels = case.batch()
         repeat = partial(_repeat, times=times)
         sides = [tree_map(repeat, side) for side in (student, teacher)]
-        given = replace(context(case.scalars()), mask=repeat(MASK))
+        given = case.context(rows=repeat(torch.arange(EXAMPLES)))
         terms = case.terms(method, (sides[0], sides[1], repeat(labels)), given)
         terms["label"] = label_loss(sides[0].logits, repeat(labels), False)
         total = sum(terms.values(), torch.zeros(()))
@@ -138,7 +138,7 @@ def objective_gradient(
     case: Case, method: Method, scalars: Mapping[str, Tensor], progress: float = PROGRESS[0]
 ) -> Tensor:
     """Gradient of a step's objective for the student and the method's parameters, in one vector."""
-    given = context(scalars, progress)
+    given = case.context(scalars, progress)
     student, teacher, labels = case.batch()
     terms = {"label": label_loss(student.logits, labels, False)}
     if method.uses_teacher():

@@ -22,6 +22,18 @@ PLACES = 5
 LENGTHS = (5, 2, 4, 5, 1, 3, 5)
 MASK = torch.arange(PLACES) < torch.tensor(LENGTHS)[:, None]
 """True (EXAMPLES, PLACES) where a token is."""
+WORDS = torch.tensor(
+    [
+        [0, 0, 1, 2, 3],
+        [0, 1, -1, -1, -1],
+        [0, 1, 1, 2, -1],
+        [-1, 0, 1, 2, 2],
+        [0, -1, -1, -1, -1],
+        [0, 1, 2, -1, -1],
+        [-1, 0, 0, 1, 2],
+    ]
+)
+"""The numbers of the tokens' words (EXAMPLES, PLACES), as in `Context`."""
 PROGRESS = (0.35, 0.6, 0.85, 0.0)
 """Shares of a training's steps; the first stands for all, unless losses change with the progress."""
 
@@ -141,10 +153,22 @@ def middle(
     return values
 
 
-def context(scalars: Mapping[str, Tensor], progress: float = PROGRESS[0]) -> Context:
-    """The context of a step in the second epoch, after a share of the steps."""
+def context(
+    scalars: Mapping[str, Tensor],
+    progress: float = PROGRESS[0],
+    needs: frozenset[Need] = frozenset(),
+    rows: Tensor | None = None,
+) -> Context:
+    """The context of a step in the second epoch, after a share of the steps.
+
+    As from the core, it has words only where `needs` names them. `rows` are the examples of the batch;
+    by default it has each once.
+    """
     dtype = next((value.dtype for value in scalars.values()), torch.float32)
-    return Context(torch.tensor(1), scalars, MASK.clone(), torch.tensor(progress, dtype=dtype))
+    share = torch.tensor(progress, dtype=dtype)
+    examples = torch.arange(EXAMPLES) if rows is None else rows
+    given = Context(torch.tensor(1), scalars, MASK[examples], share)
+    return replace(given, words=WORDS[examples]) if "words" in needs else given
 
 
 def own_weights(method: type[Method]) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +98,7 @@ class MethodGroup:
         labels: Tensor,
         label_weights: Tensor | tuple[()],
         mask: Tensor,
+        words: Tensor | tuple[()],
         inputs: StepInputs,
         share: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
@@ -111,6 +113,7 @@ class MethodGroup:
             labels: (members, B).
             label_weights: the examples' weights in the label loss (members, B); empty where each has 1.
             mask: which tokens are no padding (members, B, T).
+            words: the numbers of the tokens' words (members, B, T); empty where no method needs them.
             inputs: the step's inputs, of which epoch, progress and factors are read.
         """
 
@@ -123,8 +126,11 @@ class MethodGroup:
             member_labels: Tensor,
             member_weights: Tensor | tuple[()],
             member_mask: Tensor,
+            member_words: Tensor | tuple[()],
         ) -> tuple[Tensor, dict[str, Tensor]]:
             context = Context(inputs.epoch, scalars, member_mask, inputs.progress)
+            if isinstance(member_words, Tensor):
+                context = replace(context, words=member_words)
             terms = self._terms(
                 (parameters, buffers),
                 member_student,
@@ -150,6 +156,7 @@ class MethodGroup:
             labels,
             label_weights,
             mask,
+            words,
         )
         if self.template is None or self.template.supports_vmap:
             total, terms = vmap(member_total)(*arguments)

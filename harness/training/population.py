@@ -189,10 +189,16 @@ class Population:
         labels, weights = self.recipe.labels[inputs.rows], self.recipe.label_weights
         label_weights = () if weights is None else weights[inputs.rows]
         mask = batch["attention_mask"] > 0
+        words: Tensor | tuple[()] = ()
+        if "words" in self.recipe.view.needs:
+            assert self.recipe.word_marks is not None
+            words = self.recipe.word_marks.words(batch["input_ids"], mask)
         live_layers = () if self.live_teacher is None else self.live_teacher.layers(batch)
         on_device = self.teacher is None or self.teacher.lies_on(self.device)
         rows = inputs.rows if on_device else examples
-        parts = self._split_by_group((student, live_layers, (labels, label_weights), mask, rows))
+        parts = self._split_by_group(
+            (student, live_layers, (labels, label_weights), (mask, words), rows)
+        )
         results = [
             group.total(
                 group_student,
@@ -200,6 +206,7 @@ class Population:
                 group_labels,
                 group_weights,
                 group_mask,
+                group_words,
                 inputs,
                 share,
             )
@@ -207,7 +214,7 @@ class Population:
                 group_student,
                 group_live,
                 (group_labels, group_weights),
-                group_mask,
+                (group_mask, group_words),
                 group_rows,
             ) in zip(self.groups, parts, strict=True)
         ]

@@ -13,6 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from harness.config import TrainingConfig
 from harness.data.batches import LengthSchedule
 from harness.data.tokens import EncodedSplit, Tokens
+from harness.data.words import WordMarks
 from harness.errors import MethodError
 from harness.method import Method, Value, View
 from harness.models.families import can_stack
@@ -54,6 +55,8 @@ class Recipe:
     """Weights of the examples in the label loss (examples,), on the device; by default each has 1."""
     words: Tensor | None = None
     """Token ids whose embeddings are trained (words,); by default the ids that occur in `inputs`."""
+    word_marks: WordMarks | None = None
+    """How tokens make up words, on the device, where the view needs words."""
 
     @cached_property
     def vocabulary(self) -> Tensor:

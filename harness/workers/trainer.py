@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
 from harness.config import StudyConfig
 from harness.data.batches import LengthSchedule
+from harness.data.words import WordMarks, word_marks
 from harness.errors import MethodError
 from harness.evaluation.inspection import InspectionRecorder, Inspector
 from harness.evaluation.scoring import Evaluation
 from harness.method import Method, Pooling, View
+from harness.models.checkpoints import tokenizer_of
 from harness.models.size import model_size
 from harness.models.student import Blueprint
 from harness.models.teacher_outputs import TeacherOutputs
@@ -110,8 +113,15 @@ class Trainer:
                 weights=config.search.weights,
                 arithmetic=materials.arithmetic,
                 live_teacher=materials.teacher.model if view.needs else None,
+                word_marks=self._word_marks if "words" in view.needs else None,
             )
         return self._recipes[view]
+
+    @cached_property
+    def _word_marks(self) -> WordMarks:
+        """The marks of the students' vocabulary, on the device."""
+        marks = word_marks(tokenizer_of(self.materials.tokenizer))
+        return WordMarks(marks.kinds.to(self.materials.arithmetic.device))
 
     def _outputs(self, pooling: Pooling) -> TeacherOutputs:
         """The teacher's outputs for the training split, on the device: one copy for all views."""

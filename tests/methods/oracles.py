@@ -47,6 +47,8 @@ class Batch:
     epoch: int
     scalars: Mapping[str, float]
     progress: float = 0.3
+    words: Sequence[Sequence[int]] = ()
+    """The numbers of the words (B, T) that tokens belong to, -1 where to none."""
 
     @property
     def temperature(self) -> float:
@@ -571,7 +573,7 @@ def annealed(batch: Batch, weights: Weights, options: Options, *, has_margin: bo
     return average(losses)
 
 
-ORACLES: dict[str, Oracle] = {
+TERM_ORACLES: dict[str, Oracle] = {
     "alp": alp,
     "alp-np": alp,
     "alp-no": partial(alp, kind="apart"),

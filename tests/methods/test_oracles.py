@@ -11,13 +11,15 @@ import torch
 from harness.errors import MethodError
 from harness.method import Context, Layers, Method, Shapes, Value
 from harness.method.losses import distillation_loss, objective
+from harness.registry import made_up
 from harness.registry.discovery import registry
 from harness.registry.space import any_value
 from harness.runtime.randomness import generator, global_seed
 from tests.methods.builders import own_weights
+from tests.methods.mgskd_oracle import mgskd
 from tests.methods.oracles import (
     MAPS,
-    ORACLES,
+    TERM_ORACLES,
     TOKEN_MAPS,
     Array,
     Batch,
@@ -30,8 +32,10 @@ from tests.methods.oracles import (
     softmax,
 )
 
+ORACLES = {**TERM_ORACLES, "mgskd": mgskd}
 PLACES = 5
-LENGTHS = {1: (3,), 7: (5, 2, 4, 5, 1, 3, 5)}
+LENGTHS = {1: (3,), 7: made_up.LENGTHS}
+WORDS = {1: [[0, 1, 2, -1, -1]], 7: made_up.WORDS.tolist()}
 OPTIONS: dict[str, Value] = {
     name: any_value(hyper)
     for method in registry().methods.values()
@@ -98,7 +102,8 @@ def draw(shapes: Shapes, examples: int, epoch: int = 1, temperature: float = 3.0
     classes = rng.integers(shapes.outputs, size=examples)
     labels = classes if shapes.outputs > 1 else rng.normal(size=examples) + 2
     scalars = {**SCALARS, "temperature": temperature}
-    return Batch(student, teacher, labels, LENGTHS[examples], epoch, scalars)
+    lengths, words = LENGTHS[examples], WORDS[examples]
+    return Batch(student, teacher, labels, lengths, epoch, scalars, words=words)
 
 
 def layers(side: Side) -> Layers:
@@ -112,6 +117,7 @@ def term(method: Method, batch: Batch, student: Layers | None = None) -> torch.T
         {n: torch.tensor(value, dtype=torch.float64) for n, value in batch.scalars.items()},
         torch.arange(PLACES) < torch.tensor(batch.lengths)[:, None],
         torch.tensor(batch.progress, dtype=torch.float64),
+        torch.tensor(batch.words),
     )
     terms = method(
         student or layers(batch.student),
@@ -477,3 +483,38 @@ def test_detaching_the_attention_changes_the_gradient_and_not_the_value(
     assert values[0] == values[1]
     one, two = gradients
     assert not torch.allclose(one, two, rtol=1e-3)
+
+
+def test_mgskds_options_equal_plain_loops() -> None:
+    shapes = replace(SHAPE, teacher_width=24, student_width=12)
+    batch = draw(shapes, 7)
+    found = [
+        compare("mgskd", shapes, batch, **options)
+        for options in (
+            {},
+            {"relation_heads": 4},
+            {"centres": 2},
+            {"neighbours": 2},
+            {"lower_layers": 1},
+            {"lower_layers": 4},
+            {"lower_layers": 24, "relation_heads": 3, "centres": 1, "neighbours": 3},
+        )
+    ]
+    assert all_differ(found)
+
+
+def test_mgskds_heads_divide_the_teachers_width() -> None:
+    with pytest.raises(MethodError, match=r"\(5 and 8\); use search.space.relation_heads=\[1\]"):
+        build("mgskd", SHAPE, OPTIONS | {"relation_heads": 5})
+    widths = {768: 64, 384: 32, 1024: 64, 128: 8}
+    for width, heads in widths.items():
+        method = build("mgskd", replace(SHAPE, teacher_width=width), OPTIONS)
+        assert method.relation_heads == heads
+
+
+def test_mgskd_without_words_has_its_other_parts() -> None:
+    """Texts of less than three words have no words to compare."""
+    batch = draw(SHAPE, 7)
+    few = replace(batch, words=[[0, 1, 1, 1, 1][:n] + [-1] * (PLACES - n) for n in batch.lengths])
+    compare("mgskd", SHAPE, few)
+    assert term(build("mgskd", SHAPE, OPTIONS), few) < term(build("mgskd", SHAPE, OPTIONS), batch)

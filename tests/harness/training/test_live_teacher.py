@@ -31,7 +31,7 @@ from harness.training.live_teacher import LiveTeacher
 from harness.training.loop import train_population
 from harness.training.method_groups import MethodGroup
 from harness.training.recipe import Member, Recipe
-from tests.conftest import small_study, tiny_bert, tiny_inputs
+from tests.conftest import small_study, tiny_bert, tiny_inputs, tiny_marks
 
 LAYERS, EXAMPLES, STEPS = 4, 16, 8
 TEACHER = tiny_bert(LAYERS).eval()
@@ -77,6 +77,7 @@ def recipe(arithmetic: Arithmetic, name: str, **training: object) -> Recipe:
         weights="convex",
         arithmetic=arithmetic,
         live_teacher=TEACHER if view.needs else None,
+        word_marks=tiny_marks(),
     )
 
 

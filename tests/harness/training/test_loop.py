@@ -26,7 +26,7 @@ from harness.training.loop import Outcome, train_population
 from harness.training.population import Population
 from harness.training.prediction import predict
 from harness.training.recipe import Member, Recipe
-from tests.conftest import tiny_batch, tiny_bert, tiny_inputs
+from tests.conftest import tiny_batch, tiny_bert, tiny_inputs, tiny_marks
 
 EXAMPLES, LAYERS, WIDTH = 40, 4, 16
 SETTING: dict[str, Value] = {
@@ -62,6 +62,7 @@ def recipe(arithmetic: Arithmetic, examples: int = EXAMPLES, **training: object)
         training=TrainingConfig(**asked),
         weights="convex",
         arithmetic=arithmetic,
+        word_marks=tiny_marks(),
     )
 
 

@@ -21,7 +21,7 @@ from harness.workers.courier import task_files
 from harness.workers.remote_files import RemoteFiles
 from harness.workers.trainer import RunResult, Trainer
 from harness.workers.workshop import Workshop, materials_key, portable
-from tests.methods.oracles import ORACLES, Batch, Side
+from tests.methods.oracles import TERM_ORACLES, Batch, Side
 from tests.own_students import write_rte, write_student
 
 EXAMPLES = 40
@@ -107,7 +107,7 @@ def test_projected_losses_equal_plain_loops_over_hugging_faces_states(
         member = made.member(run)
         assert member.method is not None
         weights = {k: v.double().numpy() for k, v in member.method.state_dict().items()}
-        expected = ORACLES[run.method.name](batch, weights, run.setting)
+        expected = TERM_ORACLES[run.method.name](batch, weights, run.setting)
         curve = found.result.record.curves[0]
         assert curve["layer"] == pytest.approx(expected, rel=2e-3)  # states are cached in 16 bits
         assert expected > 0.01
