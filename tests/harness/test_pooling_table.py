@@ -64,7 +64,7 @@ def test_an_unknown_pooling_is_refused_wherever_it_is_named() -> None:
     Plugin.pooling = None
     Plugin.needs = frozenset({"token"})  # type: ignore[arg-type]
     with pytest.raises(
-        MethodError, match=r"^Plugin \(.*\): unknown need 'token'; known are tokens, scores"
+        MethodError, match=r"^Plugin \(.*\): unknown need 'token'; known are tokens, words, scores"
     ):
         methods_of(Plugin)
 

@@ -406,7 +406,7 @@ CLASS_MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"needs": ["qkv", "tokens"]}, '`needs` is a list; write frozenset({"qkv", "tokens"})'),
     (
         {"needs": frozenset({"token"})},
-        "unknown need 'token'; known are tokens, scores, qkv, last-qkv",
+        "unknown need 'token'; known are tokens, words, scores, qkv, last-qkv",
     ),
     ({"pooling": "largest"}, "unknown pooling 'largest'; known are "),
     ({"space": ["layer_weight"]}, "`space` is a list; write {name: Hyper(...), ...}"),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING
 
+from harness.data.words import WordMarks
 from harness.models.families import FAMILIES
 from harness.models.reference import layers_of
 from harness.models.student import new_classifier
@@ -29,12 +30,14 @@ def without_values(shared: Recipe) -> Recipe:
     assert shared.teacher is not None
     logits, states = shared.teacher.logits.to(META), shared.teacher.states.to(META)
     live = shared.live_teacher and copy.deepcopy(shared.live_teacher).to(META)
+    marks = shared.word_marks and WordMarks(shared.word_marks.kinds.to(META))
     return replace(
         shared,
         labels=shared.labels.to(META),
         teacher=TeacherOutputs(logits, states),
         arithmetic=Arithmetic(META, bf16=False),
         live_teacher=live,
+        word_marks=marks,
     )
 
 
