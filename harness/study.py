@@ -12,6 +12,7 @@ from contextlib import suppress
 from types import FrameType
 
 from harness.runtime import interrupt
+from harness.runtime.imports import import_at_once
 from harness.runtime.output import exit_code
 from harness.runtime.progress import say, silence
 from harness.runtime.threads import limit_spinning
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _import_command() -> Callable[[Sequence[str] | None], int]:
     """Import the way into the command. A library may swallow a signal while it is imported."""
     with interrupt.handle_signals(_leave):
+        import_at_once("harness.cli.entrance")
         from harness.cli.entrance import run
     return run
 

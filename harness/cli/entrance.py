@@ -18,6 +18,7 @@ from harness.cli.method_check import show_checks
 from harness.errors import UserError, one_line
 from harness.own_packages import take_names
 from harness.runtime import interrupt
+from harness.runtime.imports import import_at_once
 from harness.runtime.output import printing
 from harness.runtime.progress import say
 
@@ -58,6 +59,7 @@ def _run(options: argparse.Namespace, words: Sequence[str]) -> int:
         return replay_run(options)
     request = read_request(options)
     with connected(request) as cluster:
+        import_at_once("harness.cli.command")
         from harness.cli.command import run_study
 
         interrupt.check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from transformers import PretrainedConfig
@@ -95,9 +96,18 @@ def _check(
             "tokens than the teacher's"
         )
     setting = {name: any_value(hyper) for name, hyper in kind.space.items()} | dict(constants)
+    _make_once(kind, shapes, tuple(setting.items()))
+
+
+@cache
+def _make_once(kind: type[Method], shapes: Shapes, setting: tuple[tuple[str, Value], ...]) -> None:
+    """Make a method, once for all tasks of a command: a large one takes a tenth of a second.
+
+    Raises `MethodError` for a refusal, and `RunFailed` for a fault.
+    """
     try:
         with convert_failures():
-            make_method(kind, shapes, setting, 0)
+            make_method(kind, shapes, dict(setting), 0)
     except RunFailed as error:
         if isinstance(error.__cause__, MethodError):
             raise error.__cause__ from None
