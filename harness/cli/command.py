@@ -47,7 +47,7 @@ from harness.runtime.threads import threads_in_words
 from harness.stats import minimum_pairs, minimum_seeds
 from harness.stats.tuned_power import minimum_trials
 from harness.storage.claims import Claims
-from harness.storage.database import storage_url
+from harness.storage.database import check_storage, storage_url
 from harness.storage.ledger import Ledger
 from harness.storage.repair import set_aside_damaged
 from harness.tracking.trackers import tracking
@@ -152,6 +152,7 @@ def _workers(request: Request, cluster: Cluster | None, tasks: Mapping[str, Task
 def _dry_run(request: Request) -> int:
     """Print the plan of each task, and with several workers the plan of all tasks on them."""
     config = request.config
+    check_storage(Path(config.out), config.storage)
     workers = planned_workers(config)
     settle_process(workers.threads)
     arithmetic = _arithmetic(config)

@@ -6,7 +6,6 @@ IMMEDIATE takes the write lock first and waits.
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psutil
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
@@ -24,16 +22,14 @@ from harness.errors import HIDDEN, StorageError, without_passwords
 from harness.paths import name_fault, user_path
 from harness.storage.json_values import from_json, to_json
 from harness.storage.outages import raise_outages
+from harness.storage.places import (
+    check_runs_folder,
+    is_writable,
+    make_runs_folder,
+    refuse_network,
+)
 from harness.storage.url_checks import check_url
 
-NETWORK_FILE_SYSTEMS = {
-    *("fuse", "nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "afs", "9p", "virtiofs", "webdav"),
-    *("lustre", "gpfs", "beegfs", "ceph", "glusterfs", "orangefs", "panfs", "gfs2", "ocfs2"),
-}
-FUSE = "fuse."
-"""How the types of file systems in user space begin. Nearly all of them reach another machine."""
-LOCAL_FUSE = {"fuse.fuse-overlayfs"}
-"""The root of containers that run without the rights of root."""
 BUSY_SECONDS = 10
 """Seconds for which SQLite itself waits for its lock. After them the command says that it waits."""
 LIBPQ_DRIVERS = {"psycopg", "psycopg2"}
@@ -136,17 +132,31 @@ def storage_url(runs_folder: Path, url: str | None) -> str:
         check_url(parts, masked_url(url))
         file = sqlite_file(parts)
         if file is not None:
-            _refuse_network(file, f"storage {masked_url(url)}")
+            refuse_network(file, f"storage {masked_url(url)}")
         return url
     _check_name(runs_folder)
-    try:
-        runs_folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"--out {runs_folder}: cannot be made ({error.strerror})") from error
-    if not _is_writable(runs_folder):
-        raise StorageError(f"--out {runs_folder}: cannot be written")
+    make_runs_folder(runs_folder)
+    return _url_in(runs_folder)
+
+
+def check_storage(runs_folder: Path, url: str | None) -> None:
+    """Raise what a command raises for its folder and storage, and make neither.
+
+    Raises:
+        StorageError: as `storage_url`; with a `url` also if the folder could not be made or written.
+    """
+    _check_name(runs_folder)
+    check_runs_folder(runs_folder)
+    if url is not None:
+        storage_url(runs_folder, url)
+    else:
+        _url_in(runs_folder)
+
+
+def _url_in(runs_folder: Path) -> str:
+    """The URL of the file in a runs folder. Raises `StorageError` on a file system of the network."""
     file = runs_folder.absolute() / "ledger.db"
-    _refuse_network(file, f"--out {runs_folder}")
+    refuse_network(file, f"--out {runs_folder}")
     # The URL is made from its parts: as text a path with ?, # or % would mean another path.
     return URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
 
@@ -197,11 +207,11 @@ def existing_url(runs_folder: Path, storage: str | None) -> str:
     if not runs_folder.is_dir():
         raise StorageError(f"{runs_folder}: no such folder")
     default = runs_folder.absolute() / "ledger.db"
-    if storage is None and default.is_file() and not _is_writable(runs_folder):
+    if storage is None and default.is_file() and not is_writable(runs_folder):
         return _read_only_url(default)
     url = storage_url(runs_folder, storage)
     file = sqlite_file(url)
-    if file is not None and file.is_file() and not _is_writable(file.parent):
+    if file is not None and file.is_file() and not is_writable(file.parent):
         return _read_only_url(file)
     if file is not None and not file.is_file():
         raise StorageError(
@@ -290,29 +300,6 @@ def _check_name(runs_folder: Path) -> None:
     """Raise `StorageError` for a folder whose name no database takes."""
     if (fault := name_fault(runs_folder)) is not None:
         raise StorageError(f"runs folder {fault}")
-
-
-def _is_writable(folder: Path) -> bool:
-    return os.access(folder, os.W_OK)
-
-
-def _refuse_network(file: Path, subject: str) -> None:
-    kind = _file_system(file)
-    is_fuse = kind.startswith(FUSE) and kind not in LOCAL_FUSE
-    if is_fuse or kind in NETWORK_FILE_SYSTEMS:
-        raise StorageError(
-            f"{subject}: SQLite's WAL is unsafe on {kind}; use storage=postgresql+psycopg://..."
-        )
-
-
-def _file_system(file: Path) -> str:
-    """The type of the file system on which a file lies, or would lie, behind all links."""
-    mounts = {p.mountpoint: p.fstype for p in psutil.disk_partitions(all=True)}
-    real_file = Path(os.path.realpath(file))  # unlike Path.resolve, it takes a link to itself
-    for place in (real_file, *real_file.parents):
-        if str(place) in mounts:
-            return mounts[str(place)]
-    return ""
 
 
 @cache

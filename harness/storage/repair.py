@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +61,33 @@ def _damages(ledger: Ledger, keys: Sequence[str]) -> Iterator[Damage]:
 
 def _set_aside(ledger: Ledger, damage: Damage, folder: Path) -> None:
     rows = {table.name: _texts(ledger, table, damage.run) for table in TABLES}
-    file = folder / f"{damage.run}.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({"damage": damage.sentence, "rows": rows}, indent=1))
-    except OSError as error:
-        raise StorageError(f"{file}: cannot be written ({error.strerror})") from error
+    _write(folder, damage.run, json.dumps({"damage": damage.sentence, "rows": rows}, indent=1))
 
     def remove(connection: Connection) -> None:
         for table in TABLES:
             connection.execute(table.delete().where(table.c.fingerprint == damage.run))
 
     ledger.transact(remove)
+
+
+def _write(folder: Path, run: str, text: str) -> None:
+    """Write a text to `RUN.json`, or to `RUN-2.json` and so on where others lie already.
+
+    A text that lies there already is not written again: a kill may come between file and removal.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            file = folder / (f"{run}.json" if number == 1 else f"{run}-{number}.json")
+            try:
+                with file.open("x") as new:
+                    new.write(text)
+            except FileExistsError:
+                if file.read_text() != text:
+                    continue
+            return
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
 def _texts(ledger: Ledger, table: Table, run: str) -> list[dict[str, str | None]]:

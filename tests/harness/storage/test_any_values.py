@@ -114,7 +114,7 @@ def test_a_ledger_that_cannot_be_written_is_read(
     writer = Ledger(storage_url(tmp_path, None))
     writer.write_runs([Result(record("e" * 64), {}, {})])
     log = tmp_path / "ledger.db-wal"
-    monkeypatch.setattr("harness.storage.database.os.access", lambda *given: False)
+    monkeypatch.setattr("harness.storage.places.os.access", lambda *given: False)
     assert log.stat().st_size > 0
     reader = Ledger(existing_url(tmp_path, None))
     assert list(reader.records(["e" * 64])) == ["e" * 64]

@@ -186,3 +186,27 @@ def test_every_damaged_run_can_be_set_aside(filled: Path, statement: str) -> Non
         "harness_inspections": 0,
         "harness_runs": 1,
     }
+
+
+def test_a_second_repair_keeps_what_the_first_set_aside(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repair that ends between the file and the removal of the rows leaves one file."""
+    folder = filled / "damaged"
+
+    def fail(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    with closing(Ledger(storage_url(filled, None))) as ledger:
+        for _ in range(2):
+            ledger.write_runs([Result(records.record(RUN, 0.5), {}, {})])  # where none is there
+            change(filled, "UPDATE harness_runs SET curves = substr(curves, 2)")
+            with monkeypatch.context() as patch:
+                patch.setattr("sqlalchemy.Table.delete", fail)
+                with pytest.raises(KeyboardInterrupt):
+                    set_aside_damaged(ledger, folder)
+            assert [damage.run for damage in set_aside_damaged(ledger, folder)] == [RUN]
+    files = [folder / f"{RUN}.json", folder / f"{RUN}-2.json"]
+    assert sorted(folder.iterdir()) == sorted(files)
+    rows = [json.loads(file.read_text())["rows"]["harness_runs"][0] for file in files]
+    assert [json.loads(row["metrics"])["accuracy"] for row in rows] == [2 / 3, 0.5]

@@ -11,7 +11,13 @@ import pytest
 from harness.errors import StorageError
 from harness.experiment.search import open_optuna
 from harness.storage.claims import Claims
-from harness.storage.database import existing_url, plain_engine, sqlite_file, storage_url
+from harness.storage.database import (
+    check_storage,
+    existing_url,
+    plain_engine,
+    sqlite_file,
+    storage_url,
+)
 from harness.storage.ledger import Ledger
 from tests.storage_worker import TRIALS, work
 
@@ -174,3 +180,35 @@ def test_a_connection_to_a_server_has_limits_that_the_url_may_change(
         plain_engine(f"{driver}://u@h/d?keepalives_idle=7").connect()
     assert given["keepalives_idle"] == "7"
     assert (given["connect_timeout"], given["tcp_user_timeout"]) == (10, 60_000)
+
+
+@pytest.mark.parametrize("name", ["file", "file/runs", "n" * 300, "n" * 300 + "/runs"])
+def test_a_plan_is_refused_for_the_folders_that_a_command_refuses(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot be made") as command:
+        storage_url(tmp_path / name, None)
+    for url in (None, f"sqlite:///{tmp_path}/elsewhere.db"):
+        with pytest.raises(StorageError) as plan:
+            check_storage(tmp_path / name, url)
+        assert str(plan.value) == str(command.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_plan_makes_no_folder(tmp_path: Path) -> None:
+    check_storage(tmp_path / "new" / "runs", None)
+    check_storage(tmp_path / "new" / ("n" * 255), None)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+def test_a_plan_is_refused_where_only_the_attempt_tells() -> None:
+    """The superuser may write everywhere, says the system, but nobody makes folders in /proc."""
+    with pytest.raises(StorageError, match="--out /proc/x: cannot be made"):
+        check_storage(Path("/proc/x"), None)
+
+
+def test_a_plan_is_refused_for_a_storage_that_a_command_refuses(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="mysql is not supported"):
+        check_storage(tmp_path, "mysql://host/db")

@@ -135,7 +135,7 @@ def test_places_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
 def test_sqlite_on_a_network_file_system_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.storage.database._file_system", lambda file: "nfs4")
+    monkeypatch.setattr("harness.storage.places._file_system", lambda file: "nfs4")
     with pytest.raises(StorageError, match="unsafe on nfs4"):
         storage_url(tmp_path, None)
 
