@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.errors import MethodError
 from harness.method import Context, Layers, Method, Need, Shapes, Value
 from harness.registry.construction import make_method
-from harness.registry.faults import BrokenRule, explain, fault, place_of
+from harness.registry.faults import NO_SUPER, BrokenRule, explain, fault, place_of
 from harness.registry.made_up import (
     EQUAL_WIDTHS,
     OTHER_DEPTHS,
@@ -54,6 +54,8 @@ class Case:
         setting = {name: any_value(hyper) for name, hyper in self.kind.space.items()}
         with self.explained("__init__"):
             method = make_method(self.kind, self.shapes, setting | dict(structure or {}), seed)
+        if "_parameters" not in vars(method):
+            raise self.fault(NO_SUPER, "__init__")
         return method if self.dtype == torch.float32 else method.to(self.dtype)
 
     def shifted(self, seed: int = 0, structure: Mapping[str, Value] | None = None) -> Method:

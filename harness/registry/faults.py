@@ -58,6 +58,10 @@ ANYWHERE = (
     ),
 )
 """The same for messages that do not come from `vmap` alone."""
+NO_SUPER = (
+    "`__init__` does not call its base class first; begin it with "
+    "super().__init__(shapes, structure, generator)"
+)
 SIZES = (
     "must match the size",
     "cannot be multiplied",
@@ -125,6 +129,8 @@ def explain(
     for parts, rule, instead in ANYWHERE:
         if any(part in str(error) for part in parts):
             return fault(kind, f"{rule}; {instead}", place)
+    if "before Module.__init__() call" in str(error):
+        return fault(kind, NO_SUPER, place)
     if isinstance(error, KeyError):
         return fault(kind, _missing_key(kind, error, where), place)
     if any(part in str(error).lower() for part in SIZES):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ PLAIN_SECONDS = 10.0
 """Seconds between two lines outside of a terminal."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EBADF}
 """The system's errors of a stream that takes no more text."""
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Characters that a terminal obeys and does not show; line ends and tabs are not among them."""
 
 
 @contextmanager
@@ -37,7 +40,11 @@ def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def say(text: str) -> None:
-    """Print one line on stderr, or give it to the sink of `redirected`. A full stderr loses lines."""
+    """Print one line on stderr, or give it to the sink of `redirected`. A full stderr loses lines.
+
+    Control characters, which a method's error may have, are spelled: `\\x00`.
+    """
+    text = CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
     if _sink is not None:
         _sink(text)
         return

@@ -281,6 +281,17 @@ class FailsOtherwise(Sound):
         return {"layer": student.state.mean()}  # the mistake
 
 
+class ForgetsTheBaseClass(Sound):
+    def __init__(self, *given: Any) -> None:  # the mistake
+        self.given = given
+
+
+class SetsAMapBeforeTheBaseClass(Sound):
+    def __init__(self, *given: Any) -> None:
+        self.map = torch.nn.Linear(2, 2)  # the mistake
+        super().__init__(*given)
+
+
 MISTAKES = [
     (Branches, "`terms` branches on the value of a tensor; torch.where(", True),
     (TakesItem, "`terms` makes a Python number of a tensor (.item(), float(), int()); keep", True),
@@ -339,6 +350,8 @@ MISTAKES = [
     (DrawsInTerms, "`terms` draws random numbers, or keeps something from call to call; dr", False),
     (DrawsByNumpy, "`terms` draws random numbers, or keeps something from call to call; dr", False),
     (DrawsOutsideOfTheGenerator, "one seed gives two methods: __init__ draws outside of it", False),
+    (ForgetsTheBaseClass, "`__init__` does not call its base class first; begin it with", False),
+    (SetsAMapBeforeTheBaseClass, "`__init__` does not call its base class first; begin", False),
     (ReadsPadding, "the term 'layer' reads values at padded tokens, which have no meaning;", False),
     (
         FailsOtherwise,

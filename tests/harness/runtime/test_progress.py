@@ -38,6 +38,13 @@ def test_what_is_said_is_a_line_on_stderr(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr() == ("", "a warning\n")
 
 
+def test_control_characters_are_spelled(capsys: pytest.CaptureFixture[str]) -> None:
+    """A method's error may have any text; half a pair of surrogates is spelled by stderr itself."""
+    say("a nul \0, an escape \x1b[2J, a return \r, a tab \t, ü\nand a second line")
+    said = "a nul \\x00, an escape \\x1b[2J, a return \\x0d, a tab \t, ü\nand a second line\n"
+    assert capsys.readouterr().err == said
+
+
 def test_elsewhere_lines_say_what_is_done_and_how_long_the_rest_takes(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
