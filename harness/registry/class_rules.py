@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import get_args
 
@@ -11,6 +12,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from harness.method import Hyper, Method, Need
 from harness.pooling_table import POOLINGS
 from harness.registry.faults import fault, place_of
+
+NAME = re.compile(r"[^\W_][\w.+-]*")
+"""A name, which `--method` lists between commas, and which folders have in theirs."""
 
 
 def is_concrete(kind: type[Method]) -> None:
@@ -30,6 +34,27 @@ def is_named(kind: type[Method]) -> None:
             raise fault(kind, f'has no {attribute}; write {attribute} = "..." into the class')
     if "name" not in vars(kind):
         raise fault(kind, 'has no name of its own; write name = "..." into the class')
+
+
+def names_can_be_given(kind: type[Method]) -> None:
+    """`name` and `aliases` can be given on a command line and in the name of a folder."""
+    aliases = vars(kind).get("aliases", ())
+    if not isinstance(aliases, tuple) or not all(isinstance(alias, str) for alias in aliases):
+        words = f'`aliases` is {aliases!r}; write a tuple of names, as ("other",)'
+        raise fault(kind, words, place_of(kind, "aliases"))
+    for name in (kind.name, *aliases):
+        if not NAME.fullmatch(name):
+            words = f"the name {name!r} has other characters than letters, digits and -_.+"
+            raise fault(kind, words, place_of(kind, "name" if name == kind.name else "aliases"))
+
+
+def options_are_booleans(kind: type[Method]) -> None:
+    """`supports_vmap` and `supports_graphs` are True or False."""
+    for attribute in ("supports_vmap", "supports_graphs"):
+        value = getattr(kind, attribute)
+        if not isinstance(value, bool):
+            words = f"`{attribute}` is {value!r}; write True or False"
+            raise fault(kind, words, place_of(kind, attribute))
 
 
 def needs_are_known(kind: type[Method]) -> None:
@@ -106,6 +131,8 @@ def _is_in(
 CLASS_RULES: tuple[Callable[[type[Method]], None], ...] = (
     is_concrete,
     is_named,
+    names_can_be_given,
+    options_are_booleans,
     needs_are_known,
     pooling_is_known,
     space_is_made_of_hypers,

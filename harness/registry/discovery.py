@@ -117,9 +117,21 @@ def _methods_of(candidate: ModuleType | type) -> list[type[Method]]:
     ]
     if isinstance(candidate, type) and not methods:
         raise MethodError(f"{candidate.__name__} is not a concrete Method")
+    for member in members:
+        if is_like_a_method(member) and member.__module__ == candidate.__name__:
+            raise MethodError(
+                f"{member.__name__} has a name and terms, and is no Method; write class "
+                f"{member.__name__}(Method)"
+            )
     for method in methods:
         check_class(method)
     return methods
+
+
+def is_like_a_method(member: object) -> bool:
+    """Whether a class has what a method has, and forgot to be one."""
+    is_other = isinstance(member, type) and not issubclass(member, Method)
+    return is_other and {"name", "terms"} <= vars(member).keys()
 
 
 def _full_name(method: type[Method]) -> str:

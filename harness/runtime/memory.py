@@ -19,13 +19,21 @@ SIGNS = (
     "CUBLAS_STATUS_NOT_INITIALIZED",  # cuBLAS makes its workspace late, when memory is full
 )
 """Parts of messages that tell a lack of memory, where the exception's class does not."""
+ONEDNN_SIGNS = {
+    "could not create a primitive",  # for its code; what has no implementation has no descriptor
+    "could not create a memory object",
+    "could not create a memory storage",
+}
+"""Whole messages of oneDNN, torch's library of products on CPUs, that tell a lack of memory."""
 
 
 def lacks_memory(error: BaseException) -> bool:
     """Whether an exception tells that the machine or the device has too little memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(sign in first_line(error) for sign in SIGNS)
+    line = first_line(error)
+    is_told = line in ONEDNN_SIGNS or any(sign in line for sign in SIGNS)
+    return isinstance(error, RuntimeError) and is_told
 
 
 def free_memory() -> None:

@@ -20,7 +20,7 @@ from harness.method.matching import MixedLayers
 from harness.registry import discovery
 from harness.registry.check_table import check_table
 from harness.registry.checks import AT_START, check_at_start
-from harness.registry.class_rules import check_class
+from harness.registry.class_rules import CLASS_RULES, check_class
 from harness.registry.contract_rules import CONTRACT
 from harness.registry.discovery import registry
 from harness.study import main
@@ -391,7 +391,7 @@ def test_a_sound_method_keeps_every_rule() -> None:
     check_at_start(Sound)
     table = check_table(Sound)
     assert [row.fault for row in table] == [None] * len(table)
-    assert len(table) == 5 + len(AT_START) + len(CONTRACT)
+    assert len(table) == len(CLASS_RULES) + len(AT_START) + len(CONTRACT)
 
 
 def test_a_refusal_of_shapes_is_no_mistake() -> None:
@@ -407,69 +407,6 @@ def test_a_refusal_of_shapes_is_no_mistake() -> None:
     assert check_table(NarrowOnly)[-1].fault == "the constructor refuses all made-up shapes"
 
 
-def floats() -> FloatDistribution:
-    return FloatDistribution(0.1, 1.0)
-
-
-CLASS_MISTAKES: list[tuple[dict[str, Any], str]] = [
-    ({"name": None}, 'has no name; write name = "..." into the class'),
-    ({"summary": ""}, 'has no summary; write summary = "..." into the class'),
-    ({"needs": {"tokens"}}, '`needs` is a set; write frozenset({"tokens"})'),
-    ({"needs": "tokens"}, '`needs` is a str; write frozenset({"tokens"})'),
-    ({"needs": ["qkv", "tokens"]}, '`needs` is a list; write frozenset({"qkv", "tokens"})'),
-    (
-        {"needs": frozenset({"token"})},
-        "unknown need 'token'; known are tokens, words, scores, qkv, last-qkv",
-    ),
-    ({"pooling": "largest"}, "unknown pooling 'largest'; known are "),
-    ({"space": ["layer_weight"]}, "`space` is a list; write {name: Hyper(...), ...}"),
-    ({"space": {1: weight(0.1, 1.0, "any")}}, "space[1] has a int for a name; write a text"),
-    ({"space": {"layer_weight": 0.5}}, "space['layer_weight'] is a float; write weight(low, high,"),
-    ({"space": {"margin": floats()}}, "space['margin'] is a FloatDistribution; write Hyper("),
-    (
-        {"space": {"margin": Hyper((0, 1), "scalar", "any")}},
-        "has a tuple for a distribution; write",
-    ),  # type: ignore[arg-type]
-    (
-        {"space": {"margin": Hyper(floats(), "number", "any")}},
-        "has the kind 'number'; write \"scalar\"",
-    ),  # type: ignore[arg-type]
-    (
-        {"space": {"form": Hyper(CategoricalDistribution(["a", "b"]), "scalar", "any")}},
-        "space['form'] is a scalar with choices; write \"structural\", or a FloatDistribution",
-    ),
-    (
-        {"space": {"layer_weight": Hyper(floats(), "structural", "any")}},
-        "space['layer_weight'] is the weight of a term, but structural; write weight(",
-    ),
-    ({"space": {"margin": Hyper(floats(), "scalar", "")}}, "has no `why`; write the reason"),
-    (
-        {"space": {"margin": Hyper(floats(), "scalar", "any", 2.0)}},
-        "has the default 2.0, which its",
-    ),
-]
-
-
-@pytest.mark.parametrize(("attributes", "words"), CLASS_MISTAKES)
-def test_a_mistake_of_the_class_is_told_when_the_method_is_found(
-    attributes: dict[str, Any], words: str
-) -> None:
-    kind = type("Wrong", (Sound,), {"name": "wrong", **attributes})
-    with pytest.raises(MethodError) as caught:
-        check_class(kind)
-    assert str(caught.value).startswith("Wrong (")
-    assert words in str(caught.value)
-
-
-def test_the_line_of_a_class_mistake_is_that_of_the_attribute() -> None:
-    class Wrong(Sound):
-        name = "wrong"
-        needs = {"tokens"}  # type: ignore[assignment]  # noqa: RUF012  # the mistake
-
-    with pytest.raises(MethodError, match=rf"{HERE}, line {line_of_the_mistake(Wrong)}\)"):
-        check_class(Wrong)
-
-
 CARD = "Hyper-parameters: temperature, kd_weight, layer_weight, margin, form."
 
 
@@ -480,7 +417,7 @@ class HasUnusedParameter(Sound):
 
 
 class HasUnusedScalar(Sound):
-    space = {**Sound.space, "margin": Hyper(floats(), "scalar", "any")}  # noqa: RUF012
+    space = {**Sound.space, "margin": Hyper(FloatDistribution(0.1, 1.0), "scalar", "any")}  # noqa: RUF012
 
 
 class HasUnusedChoice(Sound):
@@ -546,6 +483,12 @@ class Misspelt(Method):
     def term(self, student, teacher, labels, context):
         return {}
 """
+NO_METHOD = """class Misspelt:
+    name, summary, paper = "misspelt", "-", "-"
+
+    def terms(self, student, teacher, labels, context):
+        return {}
+"""
 BRANCHING = '''from harness.method import Method, weight
 
 
@@ -598,6 +541,17 @@ def test_a_class_that_is_not_found_is_no_silence(
     assert "alp" in registry().methods
 
 
+def test_a_class_that_forgets_to_be_a_method_is_no_silence(
+    local: Local, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local(NO_METHOD)
+    assert main(["--method", "misspelt", "--task", "rte", "--preset", "demo"]) == 2
+    assert (
+        "Misspelt has a name and terms, and is no Method; write class Misspelt(Method)"
+        in capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize("more", [[], ["--dry-run"], ["--workers", "2"]])
 def test_a_study_tells_a_mistake_before_it_prepares_anything(
     local: Local, capsys: pytest.CaptureFixture[str], tmp_path: Path, more: list[str]
@@ -620,7 +574,10 @@ def test_the_command_prints_a_table_and_each_fault(
     assert main(["--check-method", "kd"]) == 0
     kept = capsys.readouterr().out
     assert kept.splitlines()[0].strip() == "kd"
-    assert (kept.count("│ yes"), kept.count("│ no")) == (5 + len(AT_START) + len(CONTRACT), 0)
+    assert (kept.count("│ yes"), kept.count("│ no")) == (
+        len(CLASS_RULES) + len(AT_START) + len(CONTRACT),
+        0,
+    )
     assert main(["--check-method", "kd,branching", "--json"]) == 2
     tables = json.loads(capsys.readouterr().out)
     broken = {row["rule"] for row in tables["branching"] if row["fault"]}

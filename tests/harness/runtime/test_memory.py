@@ -29,6 +29,8 @@ from harness.runtime.memory import Portions, lacks_memory
         (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), False),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (ValueError("can't allocate memory"), False),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("could not create a primitive descriptor for a matmul primitive"), False),
     ],
 )
 def test_errors_that_tell_a_lack_of_memory(error: Exception, expected: bool) -> None:
