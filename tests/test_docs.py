@@ -245,7 +245,8 @@ def test_a_package_of_its_own_is_listed_trained_and_reported(
     monkeypatch.syspath_prepend(installed)
     registry.cache_clear()
     broken = "nearest_layer.rare:Rare"
-    reason = "cannot be imported (ModuleNotFoundError: No module named 'something_rare')"
+    words = "ModuleNotFoundError: No module named 'something_rare' (rare.py, line 1)"
+    reason = f"cannot be imported ({words})"
     try:
         assert main(["--list", "methods", "--json"]) == 0
         found = capsys.readouterr()

@@ -6,10 +6,12 @@ import difflib
 import importlib
 import inspect
 import pkgutil
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import ModuleType
 
 from harness.compose import names
@@ -58,7 +60,10 @@ def registry() -> Registry:
             interrupt.check(error)
             reason = one_line(error)
             is_told = isinstance(error, MethodError)
-            import_errors[origin] = reason if is_told else f"{type(error).__name__}: {reason}"
+            place = _place(error)
+            import_errors[origin] = (
+                reason if is_told else f"{type(error).__name__}: {reason}{place}"
+            )
             continue
         for method in candidates:
             register(methods, method)
@@ -118,7 +123,7 @@ def _methods_of(candidate: ModuleType | type) -> list[type[Method]]:
     if isinstance(candidate, type) and not methods:
         raise MethodError(f"{candidate.__name__} is not a concrete Method")
     for member in members:
-        if is_like_a_method(member) and member.__module__ == candidate.__name__:
+        if _is_like_a_method(member) and member.__module__ == candidate.__name__:
             raise MethodError(
                 f"{member.__name__} has a name and terms, and is no Method; write class "
                 f"{member.__name__}(Method)"
@@ -128,7 +133,15 @@ def _methods_of(candidate: ModuleType | type) -> list[type[Method]]:
     return methods
 
 
-def is_like_a_method(member: object) -> bool:
+def _place(error: BaseException) -> str:
+    """The line of the first imported file that led to an error, in brackets; empty without a file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    file = next((frame.filename for frame in frames if frame.name == "<module>"), None)
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    return f" ({Path(file).name}, line {lines[-1]})" if file is not None else ""
+
+
+def _is_like_a_method(member: object) -> bool:
     """Whether a class has what a method has, and forgot to be one."""
     is_other = isinstance(member, type) and not issubclass(member, Method)
     return is_other and {"name", "terms"} <= vars(member).keys()

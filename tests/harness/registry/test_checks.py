@@ -541,6 +541,23 @@ def test_a_class_that_is_not_found_is_no_silence(
     assert "alp" in registry().methods
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("import not_there_at_all", "ModuleNotFoundError: No module named 'not_there_at_all'"),
+        ("weight(2.0, 1.0, 'any')", "ValueError: `low <= high` must hold"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_named_with_its_line(
+    local: Local, line: str, words: str
+) -> None:
+    local(f"from harness.method import weight\n\n{line}\n")
+    (reason,) = registry().import_errors.values()
+    assert reason.startswith(words)
+    assert reason.endswith("(local_of_a_test.py, line 3)")
+
+
 def test_a_class_that_forgets_to_be_a_method_is_no_silence(
     local: Local, capsys: pytest.CaptureFixture[str]
 ) -> None:
