@@ -272,3 +272,12 @@ def test_a_large_task_is_planned_from_a_sample_of_its_lengths(
     ]
     assert runs[0] == pytest.approx(runs[1], rel=0.1)
     assert runs[0] != runs[1]
+
+
+def test_a_plan_is_refused_where_the_command_would_be(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main([*small_study(tmp_path / "file" / "runs", tiny_encoder), "--dry-run"]) == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert error == f"error: --out {tmp_path}/file/runs: cannot be made (Not a directory)"
