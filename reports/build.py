@@ -20,7 +20,7 @@ from harness.runtime.threads import count_threads, limit_pools
 from harness.storage.database import existing_url
 from harness.storage.ledger import Ledger
 from harness.storage.manifest import Manifest
-from reports.evidence import read_evidence
+from reports.evidence import reading_evidence
 from reports.export.comparisons import comparisons_csv
 from reports.export.disagreements import disagreements_csv
 from reports.export.results import results_csv
@@ -43,6 +43,8 @@ TABLES = {
     "disagreements.csv": disagreements_csv,
 }
 """The tables beside a report, each with the function that writes it."""
+LATE_TABLES = {"comparisons.csv"}
+"""The tables that read verdicts."""
 COLLECTION_THRESHOLD = 100_000
 """New objects after which Python searches for garbage cycles. A report's objects live until the report
 is written; with Python's default, hundreds, a twentieth of the time goes into vain searches."""
@@ -54,13 +56,17 @@ def build_report(ledger: Ledger, ablation: str, path: Path) -> AblationResult:
     Each file is replaced in one step. Raises `StorageError` when the ledger has no such ablation or a
     file cannot be written.
     """
-    evidence = read_evidence(ledger, ablation)
-    for name, table in TABLES.items():
-        write_whole(companion_path(path, name), table(evidence))
-    for part in paper_parts(evidence):
-        write_whole(companion_path(path, part.file), part.text)
-    write_whole(path, render(evidence, _links(evidence.manifest, path)))
-    return evidence.result
+    with reading_evidence(ledger, ablation) as evidence:
+        # What reads no verdict comes first: threads still compute intervals that verdicts need.
+        for name in TABLES.keys() - LATE_TABLES:
+            write_whole(companion_path(path, name), TABLES[name](evidence))
+        page = render(evidence, _links(evidence.manifest, path))
+        for name in LATE_TABLES:
+            write_whole(companion_path(path, name), TABLES[name](evidence))
+        for part in paper_parts(evidence):
+            write_whole(companion_path(path, part.file), part.text)
+        write_whole(path, page)
+        return evidence.result.settled()
 
 
 def companion_path(report: Path, name: str) -> Path:

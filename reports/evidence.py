@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, replace
 from itertools import chain
 
 from harness.analysis.aggregation import Synthesis, false_discovery, synthesise
 from harness.analysis.answers import StoredAnswers
-from harness.analysis.compare import AblationResult, Comparison, summarise, with_damages
+from harness.analysis.compare import AblationResult, summarising, with_damages
+from harness.analysis.comparison import Comparison
 from harness.analysis.disagreements import Disagreements, disagreements
 from harness.analysis.examples import ExampleTests, example_tests
 from harness.analysis.inspections import Inspections, read_inspections
@@ -76,7 +77,7 @@ class Evidence:
         """The task's title with its name and, with axes, its cell."""
         title, cell = self.manifest.tasks[task].title, ""
         if self.manifest.grid is not None:
-            task, cell = dataclasses.astuple(self.manifest.grid.places[task])
+            task, cell = astuple(self.manifest.grid.places[task])
         label = title if title.lower() == task.lower() else f"{title} ({task})"
         return f"{label}, {cell}" if cell else label
 
@@ -115,20 +116,31 @@ class Evidence:
 
 def read_evidence(ledger: Ledger, ablation: str) -> Evidence:
     """Read one ablation. Raises `StorageError` when the ledger has no ablation of that name."""
+    with reading_evidence(ledger, ablation) as evidence:
+        return replace(evidence, result=evidence.result.settled())
+
+
+@contextmanager
+def reading_evidence(ledger: Ledger, ablation: str) -> Iterator[Evidence]:
+    """`read_evidence` whose comparisons wait, in the block, until their intervals are computed.
+
+    Threads compute the intervals over new examples beside the work of the block.
+    """
     answers = StoredAnswers(ledger)
-    result = summarise(ledger, ablation, answers)
-    internals = read_inspections(ledger, result)
-    result = with_damages(ledger, result)
-    return Evidence(
-        result=result,
-        internals=internals,
-        aggregation=synthesise(result),
-        example_tests=example_tests(answers, result),
-        disagreements=disagreements(answers, result),
-        texts=_texts(ledger, result),
-        discovery_p=false_discovery(result),
-        repeats=read_parts(ledger, result.manifest),
-    )
+    with summarising(ledger, ablation, answers) as summary:
+        # These analyses need pairs of methods, and no interval over new examples.
+        draft = summary.draft
+        internals = read_inspections(ledger, draft)
+        yield Evidence(
+            result=with_damages(ledger, summary.result),
+            internals=internals,
+            aggregation=synthesise(draft),
+            example_tests=example_tests(answers, draft),
+            disagreements=disagreements(answers, draft),
+            texts=_texts(ledger, draft),
+            discovery_p=false_discovery(draft),
+            repeats=read_parts(ledger, draft.manifest),
+        )
 
 
 def _texts(ledger: Ledger, ablation: AblationResult) -> dict[str, Mapping[int, tuple[str, ...]]]:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.analysis.compare import BOOTSTRAP_SEED, AblationResult, read_ablation
+from harness.analysis.compare import AblationResult, read_ablation
+from harness.analysis.comparison import BOOTSTRAP_SEED
 from harness.analysis.pools import exchange_of, tuned_paired_difference
 from harness.analysis.repeats import read_parts
 from harness.analysis.results import MethodResult, search_ended

@@ -18,7 +18,8 @@ from harness.analysis.common_runs import (
     scores_by_method,
     scores_by_task,
 )
-from harness.analysis.compare import BOOTSTRAP_SEED, AblationResult, Comparison
+from harness.analysis.compare import AblationResult
+from harness.analysis.comparison import BOOTSTRAP_SEED, Comparison
 from harness.analysis.scales import Scale, Scales, task_scales
 from harness.stats.aggregate import (
     Aggregate,

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.analysis.answers import Answers, StoredAnswers
-from harness.analysis.compare import AblationResult, Comparison
+from harness.analysis.compare import AblationResult
+from harness.analysis.comparison import Comparison
 from harness.analysis.examples import answers_on
 from harness.analysis.results import MethodResult
 from harness.stats.arrays import Floats

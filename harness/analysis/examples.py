@@ -15,7 +15,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from harness.analysis.answers import Answers, StoredAnswers
-from harness.analysis.compare import BOOTSTRAP_SEED, AblationResult, Comparison
+from harness.analysis.compare import AblationResult
+from harness.analysis.comparison import BOOTSTRAP_SEED, Comparison
 from harness.stats.bootstrap import ExamplesBootstrap, examples_bootstraps_per_seed
 from harness.stats.examples import CochranQ, McNemar, cochran_q, mcnemar_per_seed
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -18,7 +19,7 @@ from harness.analysis.answers import Answers, StoredAnswers
 from harness.analysis.pairs import Pair
 from harness.analysis.pools import TunedPools
 from harness.analysis.results import MethodResult
-from harness.runtime.threads import pool_threads
+from harness.runtime.threads import pool_threads, short_turns
 from harness.stats import CrossedBootstrap, OverExamples, crossed_bootstraps, with_least_width
 from harness.stats.tuned_examples import (
     TunedInterval,
@@ -35,46 +36,69 @@ GROUPS = 2
 scores on all resamples."""
 
 
-def pair_bootstraps(
-    stored_answers: StoredAnswers, pairs: Sequence[Pair], confidence: float, seed: int
-) -> list[OverExamples | None]:
-    """Intervals over new examples, in the order of the pairs; None without stored predictions.
+class PairBootstraps:
+    """Intervals over new examples of several families of pairs, computed in threads.
 
-    Each interval has the least width that its number of examples allows.
-
-    Pairs on the same task and seeds, or pools of the same size on a task, share their draws, so each
-    method's resamples are scored once. `seed` is the seed of the draws.
+    The threads work while the block lasts: `with PairBootstraps() as bootstraps`. They take turns with
+    the caller's own Python, mostly without waiting for it. After an exception in the block no more draws
+    begin.
     """
-    groups: dict[tuple[str, tuple[int, ...]], list[int]] = defaultdict(list)
-    for position, pair in enumerate(pairs):
-        runs = pair.seeds if pair.pools is None else (pair.pools[0].trials,)
-        groups[pair.method_result.task, runs].append(position)
-    group_answers = [
-        _answers(stored_answers, [pairs[position] for position in positions])
-        for positions in groups.values()
-    ]
-    bootstraps: list[OverExamples | None] = [None] * len(pairs)
 
-    def draw(positions: Sequence[int], answers: Mapping[str, Answers]) -> None:
-        pair_positions = [
-            position
-            for position in positions
-            if {pairs[position].method_result.method, pairs[position].baseline_result.method}
-            <= set(answers)
-        ]
-        if not pair_positions:
-            return
-        group = [pairs[position] for position in pair_positions]
-        draw_group = _run_bootstraps if group[0].pools is None else _pool_intervals
-        draws: Sequence[OverExamples] = draw_group(group, answers, confidence, seed)
-        for position, bootstrap in zip(pair_positions, draws, strict=True):
-            bootstraps[position] = bootstrap
+    def __init__(self) -> None:
+        # Array operations of two groups run side by side; the library's own threads would disturb them.
+        self._limits = ExitStack()
+        self._pool = ThreadPoolExecutor(min(GROUPS, pool_threads()))
 
-    # Array operations of two groups run side by side; the library's own threads would disturb them.
-    workers = min(GROUPS, pool_threads())
-    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
-        list(pool.map(draw, groups.values(), group_answers))
-    return bootstraps
+    def __enter__(self) -> PairBootstraps:
+        self._limits.enter_context(threadpool_limits(limits=1, user_api="blas"))
+        self._limits.enter_context(short_turns())
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with self._limits:
+            self._pool.shutdown(cancel_futures=True)
+
+    def start(
+        self,
+        stored_answers: StoredAnswers,
+        pairs: Sequence[Pair],
+        confidence: float,
+        seed: int,
+    ) -> Callable[[], list[OverExamples | None]]:
+        """Start the draws of a family; the result waits for its intervals, in the order of the pairs.
+
+        An interval is None without stored predictions. Each interval has the least width that its
+        number of examples allows. The answers are read before the function returns.
+
+        Pairs on the same task and seeds, or pools of the same size on a task, share their draws, so
+        each method's resamples are scored once. `seed` is the seed of the draws.
+        """
+        groups: dict[tuple[str, tuple[int, ...]], list[int]] = defaultdict(list)
+        for position, pair in enumerate(pairs):
+            runs = pair.seeds if pair.pools is None else (pair.pools[0].trials,)
+            groups[pair.method_result.task, runs].append(position)
+        families = []
+        for positions in groups.values():
+            answers = _answers(stored_answers, [pairs[position] for position in positions])
+            positions = [position for position in positions if _has_both(pairs[position], answers)]
+            if positions:
+                families.append((positions, answers))
+        # The longest draws begin first, so that no thread ends long before the other.
+        families.sort(key=lambda family: -_cells(family[1]))
+        draws: list[tuple[list[int], Future[tuple[OverExamples, ...]]]] = []
+        for positions, answers in families:
+            group = [pairs[position] for position in positions]
+            draw = _run_bootstraps if group[0].pools is None else _pool_intervals
+            draws.append((positions, self._pool.submit(draw, group, answers, confidence, seed)))
+
+        def wait() -> list[OverExamples | None]:
+            intervals: list[OverExamples | None] = [None] * len(pairs)
+            for positions, group_intervals in draws:
+                for position, interval in zip(positions, group_intervals.result(), strict=True):
+                    intervals[position] = interval
+            return intervals
+
+        return wait
 
 
 def _run_bootstraps(
@@ -130,6 +154,16 @@ def _tuned_runs(result: MethodResult, pools: TunedPools, answers: Answers) -> Tu
         weights=[weights[seed] for seed in seeds],
         failure_score=pools.score - part_of_complete if result.failed_seeds else 0.0,
     )
+
+
+def _has_both(pair: Pair, answers: Mapping[str, Answers]) -> bool:
+    """Whether both methods of a pair have answers."""
+    return {pair.method_result.method, pair.baseline_result.method} <= set(answers)
+
+
+def _cells(answers: Mapping[str, Answers]) -> int:
+    """The number of answers that a resample of a group's examples scores."""
+    return sum(len(side.labels) * len(side.by_seed) for side in answers.values())
 
 
 def _resamples(confidence: float) -> int:

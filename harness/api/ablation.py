@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from harness.analysis.compare import AblationResult, Comparison, summarise
+from harness.analysis.compare import AblationResult, summarise
+from harness.analysis.comparison import Comparison
 from harness.analysis.repeats import read_parts
 from harness.analysis.results import MethodResult
 from harness.errors import UserError

@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.analysis.axes import axis_names
-from harness.analysis.compare import AblationResult, Comparison, collapses
+from harness.analysis.compare import AblationResult, collapses
+from harness.analysis.comparison import Comparison
 from harness.axis_names import short_names, value_text
 from harness.cli.compression_table import compression_table
 from harness.runtime.output import AnswerConsole

@@ -18,7 +18,9 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -33,6 +35,9 @@ POOL_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"
 WAITING_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 SPINS = 1000
 """Turns of the loop in which an idle OpenMP thread waits for work, before it sleeps."""
+
+TURN = 1e-4
+"""Seconds for which a thread of pure Python keeps Python's lock while others wait."""
 
 _pool_threads = 0
 """The number of the last `limit_pools`; 0 before the first."""
@@ -96,6 +101,21 @@ def limit_pools(threads: int) -> None:
 def pool_threads() -> int:
     """The number of threads of the process's pools."""
     return _pool_threads or count_threads()
+
+
+@contextmanager
+def short_turns() -> Iterator[None]:
+    """Let Python's threads take turns of `TURN` seconds.
+
+    A thread of array operations needs Python's lock for microseconds between two operations. Beside a
+    thread of pure Python it waits for a whole turn each time, which is 5 ms by default.
+    """
+    turn = sys.getswitchinterval()
+    sys.setswitchinterval(TURN)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(turn)
 
 
 def threads_in_words(threads: int) -> str:

@@ -15,7 +15,8 @@ import scipy.stats
 from statsmodels.stats.proportion import proportion_confint
 
 from harness.stats.arrays import Floats, finite_array
-from harness.stats.bootstrap import count_draws, tail_rank
+from harness.stats.bootstrap import tail_rank
+from harness.stats.draws import count_draws
 from harness.stats.paired import ROUNDING, Interval
 
 Indices = npt.NDArray[np.int64]

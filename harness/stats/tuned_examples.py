@@ -25,11 +25,11 @@ from harness.stats.bootstrap import (
     ExamplesBootstrap,
     percentile_interval,
     prediction_stacks,
-    resampled_counts,
     resampled_score,
     tail_rank,
     with_least_width,
 )
+from harness.stats.draws import resampled_counts
 from harness.stats.paired import Interval
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from harness.analysis.compare import Comparison
+from harness.analysis.comparison import Comparison
 from harness.stats import PairedEffects
 from reports.evidence import POINTS, Evidence
 

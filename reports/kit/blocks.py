@@ -97,6 +97,9 @@ class Section:
     part: Part = "appendix"
     settings_only: bool = False
     """Whether the section is about the runs of one best setting. Pages on tuned scores leave it out."""
+    reads_verdicts: bool = True
+    """Whether the section reads comparisons. Other sections are made first, while the verdicts still
+    wait for their intervals over new examples."""
     joins_tasks: bool = False
     """Whether the section joins the scores of all tasks. Pages with cells leave it out."""
 

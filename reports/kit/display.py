@@ -208,8 +208,11 @@ def _data_text(value: Any) -> str:
     """A value in full: a number to `DIGITS` digits without trailing zeros; a missing value is empty."""
     if not isinstance(value, float | np.floating):
         return "" if value is None else str(value)
+    text = f"{value:.{DIGITS}g}"
+    if "e" not in text and "n" not in text:  # no exponent, no "nan" and no "inf"
+        return "0" if text == "-0" else text
     if math.isnan(value):
         return ""
     if math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
-    return repr(float(f"{value:.{DIGITS}g}") + 0.0).removesuffix(".0")
+    return repr(float(text)).removesuffix(".0")

@@ -47,13 +47,15 @@ def sections(evidence: Evidence) -> list[tuple[Section, tuple[Block, ...]]]:
     """
     styles = method_styles(evidence.methods)
     of_pools = evidence.manifest.unit == "trial"
-    section_blocks = [
-        (section, section.blocks(evidence, styles))
+    chosen = [
+        section
         for section in SECTIONS
         if not (of_pools and section.settings_only)
         and not (evidence.manifest.grid is not None and section.joins_tasks)
     ]
-    return [(section, blocks) for section, blocks in section_blocks if blocks]
+    by_need = sorted(chosen, key=lambda section: section.reads_verdicts)
+    blocks = {section.anchor: section.blocks(evidence, styles) for section in by_need}
+    return [(section, blocks[section.anchor]) for section in chosen if blocks[section.anchor]]
 
 
 def sections_by_part(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.analysis.compare import Comparison
+from harness.analysis.comparison import Comparison
 from reports.evidence import POINTS, Evidence
 from reports.kit import bars
 from reports.kit.display import (

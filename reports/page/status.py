@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from harness.analysis.compare import AblationResult, Comparison
+from harness.analysis.compare import AblationResult
+from harness.analysis.comparison import Comparison
 from harness.analysis.results import MethodResult, trials_due
 from harness.config import MAX_SEEDS
 from harness.stats import wording

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.compare import Comparison
+from harness.analysis.comparison import Comparison
 from harness.stats import wording
 from harness.storage.manifest import Manifest
 from reports.evidence import POINTS, Evidence

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.axes import axis_names, score_interval
-from harness.analysis.compare import Comparison
+from harness.analysis.comparison import Comparison
 from harness.axis_names import short_names, value_text, values_in_words
 from harness.storage.manifest import AxisContrast, Grid
 from reports.evidence import POINTS, Evidence

@@ -191,4 +191,5 @@ SECTION = Section(
     ),
     maker=compression_blocks,
     part="evidence",
+    reads_verdicts=False,
 )

@@ -195,4 +195,5 @@ SECTION = Section(
     ),
     maker=by_task(disagreements_block),
     part="evidence",
+    reads_verdicts=False,
 )

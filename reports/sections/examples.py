@@ -6,7 +6,6 @@ Every test is of one seed. Medians and counts over seeds describe the seeds and 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,27 +53,37 @@ def pair_table(seeds: pd.DataFrame, alpha: float) -> pd.DataFrame:
     discordant examples right. `above` and `below` count the seeds whose interval lies above or below
     zero. `half_width` is the median of half the intervals' widths, in points.
     """
-    rows: list[dict[str, Any]] = []
-    for (method, baseline), seed_rows in by_pair(seeds):
-        small_p = seed_rows["mid_p"] < alpha
-        lead = seed_rows["method_only"] - seed_rows["baseline_only"]
-        has_test = bool(seed_rows["mid_p"].notna().all())
-        rows.append(
-            {
-                "method": method,
-                "baseline": baseline,
-                "seeds": len(seed_rows),
-                "discordant": (seed_rows["method_only"] + seed_rows["baseline_only"]).median(),
-                "exact_p": seed_rows["exact_p"].median(),
-                "mid_p": seed_rows["mid_p"].median(),
-                "better": int((small_p & (lead > 0)).sum()) if has_test else np.nan,
-                "worse": int((small_p & (lead < 0)).sum()) if has_test else np.nan,
-                "above": int((seed_rows["low"] > 0).sum()),
-                "below": int((seed_rows["high"] < 0).sum()),
-                "half_width": ((seed_rows["high"] - seed_rows["low"]) / 2).median(),
-            }
-        )
-    return pd.DataFrame(rows)
+    lead = seeds["method_only"] - seeds["baseline_only"]
+    small_p = seeds["mid_p"] < alpha
+    columns = {
+        "method": seeds["method"],
+        "baseline": seeds["baseline"],
+        "discordant": seeds["method_only"] + seeds["baseline_only"],
+        "exact_p": seeds["exact_p"],
+        "mid_p": seeds["mid_p"],
+        "half_width": (seeds["high"] - seeds["low"]) / 2,
+        "better": small_p & (lead > 0),
+        "worse": small_p & (lead < 0),
+        "above": seeds["low"] > 0,
+        "below": seeds["high"] < 0,
+        "has_test": seeds["mid_p"].notna(),
+    }
+    by_comparison = pd.DataFrame(columns).groupby(["method", "baseline"], sort=False)
+    medians = by_comparison[["discordant", "exact_p", "mid_p"]].median()
+    counts = by_comparison[["better", "worse", "above", "below"]].sum()
+    counts[["better", "worse"]] = counts[["better", "worse"]].where(
+        by_comparison["has_test"].all(), np.nan
+    )
+    table = pd.concat(
+        [
+            by_comparison.size().rename("seeds"),
+            medians,
+            counts,
+            by_comparison[["half_width"]].median(),
+        ],
+        axis=1,
+    )
+    return table.reset_index()
 
 
 def methods_table(methods: Iterable[MethodTests]) -> pd.DataFrame:
@@ -196,4 +205,5 @@ SECTION = Section(
     ),
     maker=by_task(examples_block),
     settings_only=True,
+    reads_verdicts=False,
 )

@@ -93,4 +93,5 @@ SECTION = Section(
     ),
     details="If methods lie far apart, the scale is logarithmic, and its axis says so.",
     maker=by_task(losses_block),
+    reads_verdicts=False,
 )

@@ -106,4 +106,5 @@ SECTION = Section(
     ),
     details="Hover over a point to see its setting. Trials count from 0, as in Optuna.",
     maker=by_task(search_block),
+    reads_verdicts=False,
 )

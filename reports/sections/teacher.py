@@ -95,4 +95,5 @@ SECTION = Section(
         "line (1 %) a student learns little from the layer."
     ),
     maker=by_task(teacher_block),
+    reads_verdicts=False,
 )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.analysis.compare import Comparison
+from harness.analysis.comparison import Comparison
 from harness.analysis.pools import TunedPools, tuned_curves
 from harness.stats.tuned_curve import TunedCurve
 from harness.stats.tuned_examples import TunedInterval

@@ -54,9 +54,11 @@ def read_tuning(evidence: Evidence, task: str) -> TaskTuning:
     manifest = evidence.manifest
     random_trials, confidence = manifest.random_trials, round(1 - manifest.alpha, 12)
     history = search_history(evidence.results(task))
+    random_history = history[history["trial"] < random_trials]
+    trials, none = dict(by_method(random_history)), random_history.iloc[:0]
     curves, gaps = {}, []
     for result in evidence.results(task):
-        rows = history[(history["method"] == result.method) & (history["trial"] < random_trials)]
+        rows = trials.get(result.method, none)
         curve = _curve(rows, random_trials, len(manifest.search_seeds), confidence)
         if isinstance(curve, str):
             gaps.append(f"{result.method}: {curve}.")
@@ -112,18 +114,19 @@ def budget_table(evidence: Evidence, task: str) -> pd.DataFrame:
     """
     random_trials = evidence.manifest.random_trials
     history = search_history(evidence.results(task))
-    rows = []
+    trials, none, rows = dict(by_method(history)), history.iloc[:0], []
     for result in evidence.results(task):
-        trials = history[history["method"] == result.method]
+        method_trials = trials.get(result.method, none)
+        statuses = method_trials["status"].tolist()
         runs = (*result.search, *result.report)
         epochs = {run.record.inputs.training.epochs for run in runs}
         rows.append(
             {
                 "method": result.method,
-                "trials": len(trials),
-                "random": int((trials["trial"] < random_trials).sum()),
-                "failed": int((trials["status"] == "failed").sum()),
-                "pruned": int((trials["status"] == "pruned").sum()),
+                "trials": len(statuses),
+                "random": int((method_trials["trial"] < random_trials).sum()),
+                "failed": statuses.count("failed"),
+                "pruned": statuses.count("pruned"),
                 "search_seeds": len({run.seed for run in result.search}),
                 "epochs": epochs.pop() if len(epochs) == 1 else np.nan,
                 "report_seeds": len(result.seeds),
@@ -264,4 +267,5 @@ SECTION = Section(
     ),
     maker=by_task(tuning_block),
     settings_only=True,
+    reads_verdicts=False,
 )

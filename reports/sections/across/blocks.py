@@ -238,4 +238,5 @@ SECTION = Section(
     part="evidence",
     settings_only=True,
     joins_tasks=True,
+    reads_verdicts=False,
 )

@@ -106,4 +106,5 @@ SECTION = Section(
         "way. A method with an open mark shares its cost with other methods."
     ),
     maker=by_task(cost_block),
+    reads_verdicts=False,
 )

@@ -162,4 +162,5 @@ SECTION = Section(
         "2502.04499 offers this explanation."
     ),
     maker=by_task(angles_block),
+    reads_verdicts=False,
 )

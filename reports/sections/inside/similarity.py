@@ -190,4 +190,5 @@ SECTION = Section(
         "runs. Similarity is no merit by itself: compare it with the scores."
     ),
     maker=by_task(likeness_block),
+    reads_verdicts=False,
 )

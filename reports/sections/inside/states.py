@@ -83,4 +83,5 @@ SECTION = Section(
         "components do not show everything."
     ),
     maker=by_task(states_block),
+    reads_verdicts=False,
 )

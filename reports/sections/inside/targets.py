@@ -166,4 +166,5 @@ SECTION = Section(
         "examples has collapsed."
     ),
     maker=by_task(targets_block),
+    reads_verdicts=False,
 )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from harness.analysis.answers import StoredAnswers
-from harness.analysis.compare import summarise
+from harness.analysis.compare import summarising
 from harness.analysis.examples import example_tests
 from harness.analysis.results import MethodResult, read_results
 from harness.storage.ledger import Ledger
@@ -121,7 +121,8 @@ def test_a_report_reads_the_predictions_of_each_run_once(
     for name, seed in (("s-alp", 103), ("s-kd", 102), ("s-kd", 103)):
         use(ledger, name, "report", seed, record(f"{name}-{seed}", "failed"))
     stored = StoredAnswers(ledger)
-    found = example_tests(stored, summarise(ledger, "ablation", stored))
+    with summarising(ledger, "ablation", stored) as summary:
+        found = example_tests(stored, summary.draft)
     assert found.pairs[0].seeds == (100, 101)
     assert sorted(asked) == ["s-alp-100", "s-alp-101", "s-kd-100", "s-kd-101"]
 

@@ -1,12 +1,15 @@
 """From records to verdicts: which runs count, in what family, at what level."""
 
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from harness.analysis.compare import AblationResult, collapses, summarise
+from harness.analysis import pair_bootstraps
+from harness.analysis.answers import StoredAnswers
+from harness.analysis.compare import AblationResult, collapses, summarise, summarising
 from harness.metric_table import metric_of
 from harness.stats import holm
 from harness.stats.power import detectable_difference
@@ -233,3 +236,55 @@ def test_one_side_that_collapsed_is_compared(ledger: Ledger, metric: str) -> Non
 def test_accuracy_of_one_answer_is_defined(ledger: Ledger) -> None:
     (comparison,) = written(ledger, "accuracy", {"alp": [1.0] * 8, "kd": [0.0] * 8}).comparisons
     assert comparison.difference.mean == 0.0
+
+
+def test_intervals_over_examples_are_computed_beside_the_block(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = {"alp": dict.fromkeys(SEEDS, 0.9), "kd": dict.fromkeys(SEEDS, 0.8)}
+    settled = compared(ledger, scores, [("alp", "kd")])
+    may_end, run_bootstraps = threading.Event(), pair_bootstraps._run_bootstraps
+
+    def held(*arguments: object) -> object:
+        assert may_end.wait(60)
+        return run_bootstraps(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(pair_bootstraps, "_run_bootstraps", held)
+    with summarising(ledger, "ablation", StoredAnswers(ledger)) as summary:
+        (draft,) = summary.draft.comparisons
+        may_end.set()
+        assert summary.result.settled() == settled
+    (comparison,) = settled.comparisons
+    assert comparison.over_examples is not None
+    assert draft.over_examples is None
+    assert draft.verdict != comparison.verdict
+    assert replace(draft, over_examples=comparison.over_examples, verdict=comparison.verdict) == (
+        comparison
+    )
+
+
+def test_no_draws_begin_after_an_exception_in_the_block(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = {name: dict.fromkeys(SEEDS, 0.8) for name in ("alp", "kd", "pkd", "rail")}
+    for place, name in enumerate(runs):  # each pair has seeds, and so draws, of its own
+        del runs[name][SEEDS[place]]
+    compared(ledger, runs, [(name, "kd") for name in ("alp", "pkd", "rail")])
+    begun, may_end = [], threading.Event()
+
+    def held(pairs: object, *_: object) -> object:
+        begun.append(pairs)
+        assert may_end.wait(60)
+        return ()
+
+    monkeypatch.setattr(pair_bootstraps, "_run_bootstraps", held)
+    monkeypatch.setattr(pair_bootstraps, "GROUPS", 1)
+
+    def fail() -> None:
+        with summarising(ledger, "ablation", StoredAnswers(ledger)):
+            threading.Timer(0.1, may_end.set).start()
+            raise RuntimeError("disk")
+
+    with pytest.raises(RuntimeError, match="disk"):
+        fail()
+    assert len(begun) <= 1

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from harness.analysis.ablation_diff import read_ablation_diff
-from harness.analysis.compare import BOOTSTRAP_SEED, AblationResult, summarise
+from harness.analysis.compare import AblationResult, summarise
+from harness.analysis.comparison import BOOTSTRAP_SEED
 from harness.analysis.pools import TunedPools
 from harness.stats import exchange
 from harness.stats.exchange import tuned_difference, tuned_equivalence

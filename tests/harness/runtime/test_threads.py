@@ -10,7 +10,13 @@ import pytest
 
 from harness.errors import UserError
 from harness.runtime import threads
-from harness.runtime.threads import count_threads, limit_spinning, threads_in_words, usable_cores
+from harness.runtime.threads import (
+    count_threads,
+    limit_spinning,
+    short_turns,
+    threads_in_words,
+    usable_cores,
+)
 
 Group = Callable[..., None]
 
@@ -222,3 +228,16 @@ def test_a_real_quota_of_an_inner_group() -> None:
     finally:
         group.rmdir()
     assert done.stdout.split() == ["1"]
+
+
+def test_turns_are_short_in_the_block_only() -> None:
+    before = sys.getswitchinterval()
+
+    def fail() -> None:
+        with short_turns():
+            assert sys.getswitchinterval() == pytest.approx(threads.TURN, rel=0.01)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert sys.getswitchinterval() == before > threads.TURN

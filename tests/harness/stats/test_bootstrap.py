@@ -10,8 +10,8 @@ import sklearn.metrics
 from harness.metric_table import METRICS, Score
 from harness.stats import (
     CrossedBootstrap,
-    bootstrap,
     crossed_bootstraps,
+    draws,
     paired_difference,
     with_least_width,
 )
@@ -82,7 +82,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         return crossed("accuracy", classes(0), classes(1), LABELS, np.random.default_rng(4), 99)
 
     whole = run()
-    monkeypatch.setattr(bootstrap, "BLOCK", 7 * 40)
+    monkeypatch.setattr(draws, "BLOCK", 7 * 40)
     assert astuple(run()) == pytest.approx(astuple(whole))
 
 

@@ -9,7 +9,7 @@ import scipy.stats
 import sklearn.metrics
 
 from harness.metric_table import Score
-from harness.stats import bootstrap
+from harness.stats import draws
 from harness.stats.bootstrap import (
     ExamplesBootstrap,
     crossed_bootstraps,
@@ -292,7 +292,7 @@ def test_constant_predictions_have_no_spread() -> None:
 def test_each_pair_and_seed_is_bootstrapped_as_if_alone(
     metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bootstrap, "BLOCK", 40 * 30)  # several blocks of draws
+    monkeypatch.setattr(draws, "BLOCK", 40 * 30)  # several blocks of draws
     methods = [classes(13 + row, share, (3, 40)) for row, share in enumerate((0.8, 0.6, 0.7))]
     pairs = ((0, 1), (2, 1))
     of_pairs = examples_bootstraps_per_seed(

@@ -8,7 +8,7 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
-from harness.stats import bootstrap, tuned_examples
+from harness.stats import draws, tuned_examples
 from harness.stats.bootstrap import ExamplesBootstrap
 from harness.stats.paired import Interval
 from harness.stats.tuned_examples import TunedRuns, tuned_examples_bootstraps, tuned_interval
@@ -102,7 +102,7 @@ def test_pairs_and_blocks_change_no_interval(monkeypatch: pytest.MonkeyPatch) ->
 
     together = intervals(pairs)
     alone = [intervals([pair])[0] for pair in pairs]
-    monkeypatch.setattr(bootstrap, "BLOCK", 7 * EXAMPLES)
+    monkeypatch.setattr(draws, "BLOCK", 7 * EXAMPLES)
     for expected, single, blocks in zip(together, alone, intervals(pairs), strict=True):
         assert single == pytest.approx(expected, abs=1e-15)
         assert blocks == pytest.approx(expected, abs=1e-15)

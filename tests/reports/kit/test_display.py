@@ -1,6 +1,8 @@
 import math
 
+import numpy as np
 import pandas as pd
+import pytest
 
 from reports.kit import display
 from reports.kit.display import DASH, JointColumn, number
@@ -35,6 +37,18 @@ def test_csv_quotes_what_it_must_and_leaves_out_what_is_missing():
         'a text,score,low,seeds,best\n"a,""b""",,-1.23457,3,True\n"c\nd",1000000,Infinity,4,False\n'
     )
     assert display.Numbers(frame[:0]).csv == "a text,score,low,seeds,best\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (-0.0, "0"), (-1e-320, "-1e-320"), (0.000123456789, "0.000123457"), (123456.5, "123456"),
+        (1234567.8, "1234570"), (1.5e16, "1.5e+16"), (np.float32(0.1), "0.1"), (-math.inf, "-Infinity"),
+        (2.0, "2"), (-2.50, "-2.5"), (1e-5, "1e-05"),
+    ],
+)  # fmt: skip
+def test_a_number_is_written_to_six_digits_as_python_reads_it(value: float, text: str) -> None:
+    assert display.number_cell(value, str).data == (text,)
 
 
 def test_signed_numbers_and_p_values_have_a_dash_where_there_is_none():
