@@ -38,7 +38,7 @@ def _float(frames: list[pd.DataFrame], evidence: Evidence) -> str:
     bodies = ["\\midrule\n".join(_group(frame, evidence, digits) for frame in frames)]
     return "".join(
         [
-            "\\begin{table}[t]\n\\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}\n",
+            "\\begin{table}[t]\n\\centering\\footnotesize\\setlength{\\tabcolsep}{2pt}\n",
             "\\begin{tabular}{@{}lrrc@{}}\n\\toprule\n",
             "Method & Score & $\\Delta$ [interval] & \\\\\n\\midrule\n",
             *bodies,
@@ -58,11 +58,12 @@ def _group(frame: pd.DataFrame, evidence: Evidence, digits: int) -> str:
 def _row(row: Mapping[Any, Any], digits: int) -> str:
     score = _number(row["mean"], digits, signed=False)
     if np.isfinite(row["sd"]):
-        score += rf" $\pm$ {_number(row['sd'], digits, signed=False)}"
+        # No space around the sign: the widest row fits into a narrow column.
+        score = rf"{score}{{$\pm$}}{_number(row['sd'], digits, signed=False)}"
     difference = mark = ""
     if isinstance(row["outcome"], str):
         mark = MARKS[row["outcome"]]
-        ends = ", ".join(_number(row[end], digits, signed=True) for end in ("low", "high"))
+        ends = r",\,".join(_number(row[end], digits, signed=True) for end in ("low", "high"))
         difference = f"{_number(row['difference'], digits, signed=True)} {{[}}{ends}{{]}}"
     return f"{escape(row['method'])} & {score} & {difference} & {mark} \\\\\n"
 

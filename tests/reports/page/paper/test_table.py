@@ -1,7 +1,6 @@
 """The LaTeX table of a paper: its rows by hand, and compiled where LaTeX is installed."""
 
 import math
-import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -21,6 +20,8 @@ HOSTILE = r"a_b&c%d$e#f{g}h~i^j\k<l>m|n[o]p\"q--r"
 LONG_NAMES = ("all-to-one-matching", "random-projection", "forward-matching")
 COLUMN = "219pt"
 """The width of a column of the narrowest usual style, 3.03 inches."""
+
+with_latex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
 
 
 def deciding(evidence: Evidence, low: float, high: float) -> Evidence:
@@ -42,8 +43,8 @@ def test_rows_have_score_difference_interval_and_mark(evidence: Evidence) -> Non
     assert rows(table) == [
         r"Method & Score & $\Delta$ [interval] &",
         "teacher & $95.0$ &  &",
-        r"alp & $86.7$ $\pm$ $5.8$ & $+16.7$ {[}$+2.1$, $+\infty${]} & $\circ$",
-        r"finetune & $70.0$ $\pm$ $10.0$ &  &",
+        r"alp & $86.7${$\pm$}$5.8$ & $+16.7$ {[}$+2.1$,\,$+\infty${]} & $\circ$",
+        r"finetune & $70.0${$\pm$}$10.0$ &  &",
         "constant prediction & $50.0$ &  &",
     ]
     assert r"\emph{Textual entailment (rte), accuracy}" in table
@@ -90,22 +91,11 @@ def test_an_unfinished_study_has_no_table(scribe: Scribe) -> None:
     assert [part.text for part in parts[:2]] == ["% UNFINISHED: 1 of 10 runs have ended.\n"] * 2
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
-def test_table_and_paragraph_compile_within_a_column(scribe: Scribe, tmp_path: Path) -> None:
-    names = [HOSTILE, *LONG_NAMES]
-    scribe.manifest["studies"]["rte"] = dict.fromkeys(names, "s-alp") | {"finetune": "s-finetune"}
-    scribe.manifest["family"] = [["rte", name, "finetune"] for name in names]
-    scribe.manifest["methods"] = {
-        HOSTILE: {"name": HOSTILE, "summary": HOSTILE, "paper": HOSTILE, "hyper_parameters": {}}
-    }
-    scribe.manifest["tasks"]["rte"]["title"] = HOSTILE
-    scribe.manifest["banners"] = [HOSTILE]
-    scribe.manifest["refused"] = {"wnli": HOSTILE}
-    scribe.finished()
-    parts = paper_parts(read_evidence(scribe.ledger, "alp-rte"))
-    for part in parts:
-        (tmp_path / part.file).write_text(part.text, encoding="utf-8")
-    (tmp_path / "paper.tex").write_text(
+def compiled(evidence: Evidence, folder: Path) -> str:
+    """LaTeX's log of the table in a paper with the paragraph and the references."""
+    for part in paper_parts(evidence):
+        (folder / part.file).write_text(part.text, encoding="utf-8")
+    (folder / "paper.tex").write_text(
         r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,amssymb}"
         rf"\setlength{{\textwidth}}{{{COLUMN}}}"
         "\n\\begin{document}\\sloppy\n\\input{paper-table.tex}\n\\input{paper-methods.tex}\n"
@@ -113,10 +103,36 @@ def test_table_and_paragraph_compile_within_a_column(scribe: Scribe, tmp_path: P
     )
     for command in (["pdflatex", "-interaction=nonstopmode", "-halt-on-error"], ["bibtex"]):
         done = subprocess.run(
-            [*command, "paper"], cwd=tmp_path, capture_output=True, text=True, check=False
+            [*command, "paper"], cwd=folder, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout[-3000:]
-    log = (tmp_path / "paper.log").read_text(encoding="latin-1")
-    # Of the table alone: a hostile name of forty letters is no word that a paragraph can break.
-    table = log.partition("paper-table.tex")[2].partition("paper-methods.tex")[0]
-    assert not re.findall(r"Overfull \\hbox.*alignment", table)
+    log = (folder / "paper.log").read_text(encoding="latin-1")
+    return log.partition("paper-table.tex")[2].partition("paper-methods.tex")[0]
+
+
+@with_latex
+def test_table_and_paragraph_compile_with_any_text(scribe: Scribe, tmp_path: Path) -> None:
+    scribe.manifest["studies"]["rte"] = {HOSTILE: "s-alp", "finetune": "s-finetune"}
+    scribe.manifest["family"] = [["rte", HOSTILE, "finetune"]]
+    scribe.manifest["methods"] = {
+        HOSTILE: {"name": HOSTILE, "summary": HOSTILE, "paper": HOSTILE, "hyper_parameters": {}}
+    }
+    scribe.manifest["tasks"]["rte"]["title"] = HOSTILE
+    scribe.manifest["banners"] = [HOSTILE]
+    scribe.manifest["refused"] = {"wnli": HOSTILE}
+    scribe.finished()
+    log = compiled(read_evidence(scribe.ledger, "alp-rte"), tmp_path)
+    assert "Overfull" in log  # forty letters that cannot be broken: the log tells
+
+
+@with_latex
+def test_the_widest_rows_fit_into_a_column(scribe: Scribe, tmp_path: Path) -> None:
+    scribe.manifest["studies"]["rte"] = dict.fromkeys(LONG_NAMES, "s-alp")
+    scribe.manifest["studies"]["rte"]["finetune"] = "s-finetune"
+    scribe.manifest["family"] = [["rte", name, "finetune"] for name in LONG_NAMES]
+    scribe.manifest["tasks"]["rte"]["title"] = "QNLI (question answering as inference)"
+    scribe.finished()
+    evidence = read_evidence(scribe.ledger, "alp-rte")
+    wide = deciding(evidence, -0.12345, 0.00004)  # two decimals, or an end would be zero
+    assert r"$+16.67$ {[}$-12.35$,\,$+0.00${]}" in latex_tables(wide)
+    assert "Overfull" not in compiled(wide, tmp_path)
