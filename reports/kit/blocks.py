@@ -11,7 +11,7 @@ import pandas as pd
 from reports.evidence import Evidence
 from reports.kit.choices import Choice
 from reports.kit.display import Numbers, Table
-from reports.kit.drawing import Drawing
+from reports.kit.drawing import Drawing, true_minus
 from reports.kit.palette import Style, Styles
 
 Key = tuple[tuple[str, Style], ...]
@@ -43,7 +43,8 @@ def panel(
     method: str = "",
 ) -> Panel:
     """A panel whose description is the caption and `alt`, a sentence without its period."""
-    return Panel(caption, f"{caption}. {alt}.", figure, Numbers(frame), key, choice, method)
+    text = true_minus(f"{caption}. {alt}.")
+    return Panel(caption, text, figure, Numbers(frame), key, choice, method)
 
 
 def method_key(styles: Styles, methods: Iterable[str]) -> Key:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import product
@@ -13,6 +14,13 @@ from plotly.subplots import make_subplots
 from plotly.utils import PlotlyJSONEncoder
 
 Values = dict[str, Any]
+_HYPHEN = re.compile(r"(?<![\w-])-(?=\d)")
+"""The hyphen before a negative number, and none of a name, a date or a flag."""
+
+
+def true_minus(text: str) -> str:
+    """A text whose negative numbers have a minus sign in place of the hyphen."""
+    return _HYPHEN.sub("\N{MINUS SIGN}", text)
 
 
 class Drawing:
@@ -37,8 +45,9 @@ class Drawing:
 
     def to_json(self) -> str:
         """The JSON that Plotly's script draws; numbers that are not finite become null."""
-        frames = {"frames": self.frames} if self.frames else {}
-        values = {"data": self._traces, "layout": self._layout, **frames}
+        states = [{**state, "data": [*map(_printed, state["data"])]} for state in self.frames]
+        frames = {"frames": states} if states else {}
+        values = {"data": [*map(_printed, self._traces)], "layout": self._layout, **frames}
         return json.dumps(values, cls=PlotlyJSONEncoder)
 
     def to_figure(self) -> go.Figure:
@@ -130,6 +139,14 @@ class Drawing:
         """Add a horizontal line over the whole width."""
         line = {"width": line_width, "dash": line_dash, "color": line_color}
         self.add_shape(type="line", y0=y, y1=y, yref="y", x0=0, x1=1, xref="x domain", line=line)
+
+
+def _printed(trace: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A trace whose hover texts have minus signs."""
+    texts = trace.get("hovertext")
+    if texts is None:
+        return trace
+    return {**trace, "hovertext": [*map(true_minus, texts)]}
 
 
 def _merge(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Values:

@@ -16,6 +16,7 @@ import plotly.offline
 from markupsafe import Markup
 
 from reports.kit.blocks import Panel
+from reports.kit.drawing import true_minus
 from reports.page.rows import body_row, glyph, heading_row
 
 COMPRESSION_LEVEL = 6
@@ -112,6 +113,11 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"json": json_text, "slug": slug, "glyph": glyph}
+    environment.filters |= {
+        "json": json_text,
+        "slug": slug,
+        "glyph": glyph,
+        "true_minus": true_minus,
+    }
     environment.filters |= {"heading_row": heading_row, "body_row": body_row}
     return environment

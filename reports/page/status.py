@@ -79,8 +79,21 @@ def evidence_progress(evidence: Evidence) -> Progress:
     return progress(evidence.manifest, parts or evidence.result.results)
 
 
-def banners(evidence: Evidence, state: Progress) -> list[str]:
-    """A sentence on each reason why the verdicts are not those of a complete, able study."""
+@dataclass(frozen=True)
+class Notice:
+    """A reason why the verdicts are not those of a complete, able study; `detail` may be empty."""
+
+    text: str
+    detail: str = ""
+
+    @property
+    def sentences(self) -> str:
+        """The text with its detail."""
+        return f"{self.text} {self.detail}".rstrip()
+
+
+def notices(evidence: Evidence, state: Progress) -> list[Notice]:
+    """All reasons why the verdicts are not those of a complete, able study."""
     manifest, result = evidence.manifest, evidence.result
     sentences = []
     missing = len(manifest.family) - len(result.comparisons)
@@ -103,9 +116,7 @@ def banners(evidence: Evidence, state: Progress) -> list[str]:
     if manifest.refused:
         sentences.append(f"REFUSED: {', '.join(manifest.refused)}. The reasons are below.")
     shortage = _shortage(evidence)
-    if shortage:
-        sentences.append(shortage)
-    return sentences
+    return [*map(Notice, sentences), *([shortage] if shortage else [])]
 
 
 def _lost_methods(result: AblationResult) -> list[str]:
@@ -117,8 +128,8 @@ def _lost_methods(result: AblationResult) -> list[str]:
     ]
 
 
-def _shortage(evidence: Evidence) -> str:
-    """A sentence on runs that are too few for any decision; empty where they may be enough."""
+def _shortage(evidence: Evidence) -> Notice | None:
+    """A notice of runs that are too few for any decision; None where they may be enough."""
     manifest = evidence.manifest
     comparisons = evidence.result.comparisons
     count = max(len(manifest.family), 1)
@@ -131,12 +142,12 @@ def _shortage(evidence: Evidence) -> str:
         and comparison.difference.minimum_p >= manifest.share
     ]
     if not few:
-        return ""
+        return None
     pairs = max(comparison.difference.n for comparison in few)
     family = "one comparison" if count == 1 else f"{count} comparisons"
-    return (
-        f"UNDERPOWERED: {pairs} {units(manifest)} cannot decide {family} at level "
-        f"{manifest.alpha:g}, however large a difference is. At least {needed} can."
+    return Notice(
+        f"UNDERPOWERED: {pairs} {units(manifest)}, at least {needed} can decide.",
+        f"{pairs} cannot decide {family} at level {manifest.alpha:g}, however large a difference is.",
     )
 
 

@@ -30,7 +30,7 @@ def summary(evidence: Evidence) -> dict[str, Any]:
         "last": None if state.last is None else state.last.timestamp(),
         "date": state.date,
         "parts": [name for name in evidence.manifest.repeats if name is not None],
-        "warnings": status.banners(evidence, state),
+        "warnings": [notice.sentences for notice in status.notices(evidence, state)],
         "source": source_text(evidence.manifest.source),
         "banners": list(evidence.result.banners),
         "facts": facts(evidence),

@@ -25,6 +25,7 @@ COLUMNS = [
 ENDS = ["low", "high", "single_low", "single_high", "crossed_low", "crossed_high"]
 CHOICE = Choice("Intervals", ("what decides", "also unadjusted, and over new examples"))
 MUTED = "#7d8894"
+OUTLINE = "#ffffff"
 """Lines that belong to no method; legible on white and on near-black."""
 
 
@@ -104,7 +105,9 @@ def forest_figure(frame: pd.DataFrame, styles: Styles) -> Drawing:
                 values.append({"x": ends if not name or state else [None, None]})
         traces.append(
             {
-                "type": "scatter", "y": [y], "mode": "markers", "marker": marker(style, 11),
+                "type": "scatter", "y": [y], "mode": "markers",
+                # The outline sets the mark off from the bar of the same colour.
+                "marker": {**marker(style, 13), "line": {"width": 1.5, "color": OUTLINE}},
                 "hoverinfo": "text", "hovertext": [_hover_text(row)],
             }
         )  # fmt: skip

@@ -9,7 +9,7 @@ function isDark() {
 }
 
 function labelTheme() {
-  themeButton.textContent = isDark() ? "Light theme" : "Dark theme";
+  themeButton.innerHTML = `${isDark() ? "Light" : "Dark"}<span> theme</span>`;
 }
 
 themeButton.hidden = false;

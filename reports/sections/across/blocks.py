@@ -40,7 +40,7 @@ def across_blocks(evidence: Evidence, styles: Styles) -> Iterable[Block]:
         yield _aggregates_block(across.aggregates.result, styles)
     if across.effects.result is not None:
         yield _effects_block(across.effects.result, styles)
-    gaps = tuple(_gaps(across))
+    gaps = tuple(_gaps(across, len(evidence.tasks)))
     if gaps:
         yield Block("Left out", gaps)
 
@@ -208,7 +208,7 @@ def _effect_tables(effects: tuple[CrossTaskEffect, ...], styles: Styles) -> tupl
     return tuple(tables)
 
 
-def _gaps(across: Synthesis) -> Iterable[str]:
+def _gaps(across: Synthesis, tasks: int) -> Iterable[str]:
     if across.runs.left_out and (across.ranking.result or across.aggregates.result):
         yield f"Not ranked or aggregated: {'; '.join(across.runs.left_out)}."
     for name, attempt in (
@@ -216,7 +216,8 @@ def _gaps(across: Synthesis) -> Iterable[str]:
         ("aggregates", across.aggregates),
         ("effects across tasks", across.effects),
     ):
-        if attempt.result is None:
+        is_about_tasks = attempt is across.effects
+        if attempt.result is None and not (is_about_tasks and tasks == 1):
             yield f"No {name}: {attempt.reason}."
 
 

@@ -77,3 +77,14 @@ def test_two_figures_share_nothing() -> None:
     first.add_shape(type="line")
     assert json.loads(second.to_json()) == json.loads(blank_figure(100, None).to_json())
     assert isinstance(second.to_figure(), go.Figure)
+
+
+def test_negative_numbers_of_hover_texts_have_a_minus_sign():
+    figure = Drawing({"height": 1})
+    figure.add_scatter(
+        x=[1], y=[2], hovertext=["ckd-no-2, -1.5 (-3 to +1), 2026-11-30, --trials 4"]
+    )
+    figure.frames = [{"data": [{"hovertext": ["-2"]}]}]
+    values = json.loads(figure.to_json())
+    assert values["data"][0]["hovertext"] == ["ckd-no-2, −1.5 (−3 to +1), 2026-11-30, --trials 4"]
+    assert values["frames"] == [{"data": [{"hovertext": ["−2"]}]}]

@@ -141,3 +141,55 @@ def test_names_of_regions_differ(
         "regions => regions.map(region => region.getAttribute('aria-label'))"
     )
     assert len(names) == len(set(names)) > 3
+
+
+def many_methods(scribe: Scribe) -> None:
+    """22 methods on two tasks with three seeds, which cannot decide 42 comparisons."""
+    names = ["alp", *(f"method-{number}" for number in range(20))]
+    scribe.manifest["studies"]["rte"] = dict.fromkeys(names, "s-alp") | {"finetune": "s-finetune"}
+    scribe.manifest["tasks"]["qnli"] = dict(scribe.manifest["tasks"]["rte"])
+    for part in ("studies", "teachers"):
+        scribe.manifest[part]["qnli"] = dict(scribe.manifest[part]["rte"])
+    family = [[task, name, "finetune"] for task in ("rte", "qnli") for name in names]
+    scribe.manifest["family"] = family
+    scribe.manifest["banners"] = [
+        "DEMO DATA: procedural tasks that only share GLUE's schemas. Nothing here is a GLUE result."
+    ]
+    scribe.finished()
+
+
+def test_two_rows_of_a_large_study_are_on_a_phone_s_first_screen(
+    scribe: Scribe, tmp_path: Path, browser: Browser
+) -> None:
+    many_methods(scribe)
+    assert build.main([str(tmp_path)]) == 0
+    page = browser.new_page(viewport={"width": 390, "height": WIDTHS[390]})
+    page.goto((tmp_path / "alp-rte" / "report.html").as_uri())
+    notice = page.locator("details.banner")
+    summary = "UNDERPOWERED: 3 paired seeds, at least 11 can decide."
+    assert notice.locator("summary").inner_text() == summary
+    assert "3 cannot decide 42 comparisons at level 0.05" not in notice.inner_text()
+    assert inside(page, "#task-1 tbody tr:nth-child(2)")
+    notice.locator("summary").click()
+    assert "3 cannot decide 42 comparisons at level 0.05" in notice.inner_text()
+
+
+@pytest.mark.parametrize("methods", [2, 22])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_word_of_the_bar_is_cut(
+    scribe: Scribe, tmp_path: Path, browser: Browser, methods: int, width: int
+) -> None:
+    many_methods(scribe) if methods > 2 else scribe.finished()
+    assert build.main([str(tmp_path)]) == 0
+    page = browser.new_page(viewport={"width": width, "height": WIDTHS[width]})
+    page.goto((tmp_path / "alp-rte" / "report.html").as_uri())
+    page.wait_for_function("() => !document.getElementById('theme').hidden")
+    for part in page.locator(".bar > :is(.home, .pill, #theme, #picker)").all():
+        if part.is_visible():
+            assert part.evaluate("part => part.scrollWidth <= part.clientWidth"), part.inner_text()
+    assert "DEMO DATA" in page.locator(".pill").inner_text()
+    assert page.locator("body").evaluate("body => body.scrollWidth <= innerWidth")
+    themes = page.get_by_role("button", name="Dark theme")
+    assert inside(page, "#theme")
+    themes.click()
+    assert page.get_by_role("button", name="Light theme").is_visible()

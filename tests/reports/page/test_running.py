@@ -162,7 +162,8 @@ def test_the_browser_loads_the_page_again(
 
 def banners(scribe: Scribe) -> list[str]:
     evidence = read(scribe)
-    return status.banners(evidence, status.evidence_progress(evidence))
+    notices = status.notices(evidence, status.evidence_progress(evidence))
+    return [notice.sentences for notice in notices]
 
 
 def test_a_report_of_an_unfinished_study_says_so(scribe: Scribe) -> None:
@@ -189,8 +190,8 @@ def test_few_seeds_for_many_comparisons_are_said_to_be_few(scribe: Scribe) -> No
     """Three seeds have a least p of .25; 2 / 2⁶ is the first below .05."""
     scribe.finished()
     assert banners(scribe) == [
-        "UNDERPOWERED: 3 paired seeds cannot decide one comparison at level 0.05, however large a "
-        "difference is. At least 6 can."
+        "UNDERPOWERED: 3 paired seeds, at least 6 can decide. 3 cannot decide one comparison at level "
+        "0.05, however large a difference is."
     ]
     evidence = read(scribe)
     words = status.reach(evidence)

@@ -17,8 +17,8 @@ def test_the_summary_is_what_the_index_shows(evidence):
     assert found["facts"]["comparisons"] == "1 at level 0.05, Holm"
     assert found["title"] == "alp and finetune on RTE, demo"
     assert found["warnings"] == [
-        "UNDERPOWERED: 3 paired seeds cannot decide one comparison at level 0.05, however large a "
-        "difference is. At least 6 can."
+        "UNDERPOWERED: 3 paired seeds, at least 6 can decide. 3 cannot decide one comparison at level "
+        "0.05, however large a difference is."
     ]
 
 

@@ -36,6 +36,8 @@ def test_the_forest_draws_what_decides_and_the_others_on_request(scribe):
     assert [list(trace.x) for trace in drawn.data if trace.mode == "markers"] == [
         [pytest.approx(4.5)], [pytest.approx(1)],
     ]  # fmt: skip
+    outlines = {trace.marker.line.color for trace in drawn.data if trace.mode == "markers"}
+    assert outlines.isdisjoint(trace.line.color for trace in drawn.data if trace.mode == "lines")
     assert list(drawn.data[1].x) == [None, None]
     assert list(drawn.frames[1].data[1].x) == [pytest.approx(7 / 3), pytest.approx(20 / 3)]
     (band,) = (shape for shape in drawn.layout.shapes if shape.type == "rect")
