@@ -1,6 +1,7 @@
 """A worker without training: it asks trials, claims and writes runs, and tells scores.
 
-`python -m tests.storage_worker URL` prints the numbers of the trials that it wrote.
+`python -m tests.storage_worker URL` prints `READY` once the database has answered, and at its end the
+numbers of the trials that it wrote.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ ROUNDS = 8
 TRIALS = ROUNDS * ROUND
 SECONDS = 0.05
 """What the training of a trial takes."""
+READY = "ready"
 
 
 def result(number: int, x: float) -> Result:
@@ -58,6 +60,7 @@ def work(ledger: Ledger, claims: Claims, seconds: float = SECONDS) -> list[int]:
 def main(url: str) -> None:
     """Work on the ledger at that URL."""
     with closing(Ledger(url)) as ledger, Claims(ledger) as claims:
+        print(READY, flush=True)
         print(*work(ledger, claims))
 
 

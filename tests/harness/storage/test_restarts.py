@@ -18,7 +18,7 @@ from harness.storage.ledger import Ledger
 from tests.conftest import small_pools
 from tests.killing import Study, result, rows
 from tests.postgres import LossyProxy, Server, running_server
-from tests.storage_worker import TRIALS, work
+from tests.storage_worker import READY, TRIALS, work
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
@@ -53,6 +53,9 @@ def test_workers_outlive_restarts_and_ended_sessions(
         )
         for _ in range(3)
     ]
+    for worker in workers:  # a database that never answered is taken for a wrong URL
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == f"{READY}\n"
     with closing(Ledger(url)) as ledger:
         while not ledger.records([f"{1:064d}"]):
             time.sleep(0.05)
