@@ -185,6 +185,8 @@ def reach(evidence: Evidence) -> str:
     if len(comparisons) == 1:
         return f"{question}: no, that takes {amount}."
     middle = int(np.median(known))
+    if middle > MAX_SEEDS:
+        return f"{question}: {able} of {len(comparisons)} comparisons. Half of them take {amount}."
     return (
         f"{question}: {able} of {len(comparisons)} comparisons. The middle one takes {middle}, all "
         f"take {amount}."

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -198,3 +199,23 @@ def test_few_seeds_for_many_comparisons_are_said_to_be_few(scribe: Scribe) -> No
     assert words.startswith("Could find a difference of 1 point: no, that takes ")
     needed = re.search(r"takes (?:more than )?(\d+) paired seeds", words)
     assert needed is not None
+
+
+@pytest.mark.parametrize(
+    ("needed", "words"),
+    [
+        ([2, 2, 30], "2 of 3 comparisons. The middle one takes 2, all take 30 paired seeds."),
+        ([2, 30, 5000], "1 of 3 comparisons. The middle one takes 30, all take more than "),
+        ([2, 2228, 5000], "1 of 3 comparisons. Half of them take more than 1000 paired seeds."),
+    ],
+)
+def test_what_several_comparisons_take(
+    scribe: Scribe, monkeypatch: pytest.MonkeyPatch, needed: list[int], words: str
+) -> None:
+    scribe.finished()
+    evidence = read(scribe)
+    comparisons = tuple(evidence.result.comparisons) * 3
+    several = replace(evidence, result=replace(evidence.result, comparisons=comparisons))
+    counts = iter(needed)
+    monkeypatch.setattr(status, "_needed", lambda comparison, manifest: next(counts))
+    assert words in status.reach(several)
