@@ -37,22 +37,21 @@ LEAST_WORDS = 3
 """Words of an example that has an angle between two of them at a third."""
 
 
-def word_states(states: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
-    """The means over the tokens of each word, of states (B, T, width).
+def word_shares(words: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The share of each token in the mean state of each word.
 
     `words` (B, T) are the numbers of the tokens' words, -1 where a token belongs to none.
 
     Returns:
-        The states of up to T words (B, T, width), and which of them there are (B, T). An example with
-        less than three words has none.
+        Shares (B, T, T) of the tokens, which come last, in up to T words; and which words there are
+        (B, T). An example with less than three words has none.
     """
     numbers = torch.arange(words.shape[1], device=words.device)
     belongs = words[:, None, :] == numbers[:, None]
     counts = belongs.sum(dim=-1)
     is_word = counts > 0
     is_word = is_word & (is_word.sum(dim=1, keepdim=True) >= LEAST_WORDS)
-    shares = belongs.to(states.dtype) / counts.clamp(min=1)[..., None]
-    return shares @ states, is_word
+    return belongs.to(dtype) / counts.clamp(min=1)[..., None], is_word
 
 
 def _mean(values: Tensor, selection: Tensor) -> Tensor:
@@ -136,13 +135,14 @@ class Mgskd(Method):
     ) -> dict[str, Tensor]:
         """`layer`: the differences of the structures, summed over granularities and layers."""
         mask, distances = context.mask, []
+        in_words, is_word = word_shares(context.words, student.logits.dtype)
         for layer, (states, teacher_layer) in enumerate(
             zip(student.tokens, self.layer_map, strict=True)
         ):
             pair = self.state_map(states), teacher.tokens[teacher_layer]
             if layer < self.lower_layers:
                 distances.append(self._distance(*pair, mask))
-                (own, is_word), (target, _) = (word_states(side, context.words) for side in pair)
+                own, target = (in_words @ side for side in pair)
                 distances.append(self._distance(own, target, is_word))
             else:
                 distances.append(EXAMPLES_SHARE * self._distance_of_examples(*pair, mask))
