@@ -13,11 +13,11 @@ from harness.analysis.results import MethodResult
 from harness.errors import StorageError
 from harness.storage.ledger import Ledger
 from harness.storage.manifest import Manifest
-from reports.build import build_index
 from reports.kit.files import write_whole
 from reports.page.index import REPORT
 from reports.page.running import render_running
 from reports.page.status import Progress, progress
+from reports.report import build_index
 
 
 class RunningPage:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import harness.cli.command  # noqa: F401
-import reports.build  # noqa: F401 - imported before the forks
+import reports.report  # noqa: F401 - imported before the forks
 from harness.study import main
 from tests.conftest import small_study
 from tests.killing import contents, files, result

@@ -20,7 +20,7 @@ from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["tests.killing", "harness.cli.entrance", "harness.cli.command", "reports.build", "torch"]
+    ["tests.killing", "harness.cli.entrance", "harness.cli.command", "reports.report", "torch"]
 )
 IN_TRAINING = -1
 SECONDS = 300

@@ -35,10 +35,10 @@ from harness.registry.cards import document
 from harness.registry.discovery import registry
 from harness.storage.ledger import Ledger
 from harness.study import main
-from reports.build import build_report
 from reports.evidence import read_evidence
 from reports.kit.palette import method_styles
 from reports.page import contents, page
+from reports.report import build_report
 from tests.harness.models.test_new_family import DISTILBERT
 from tests.reports.conftest import Scribe
 

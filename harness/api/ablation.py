@@ -191,7 +191,7 @@ class Ablation:
             UserError: another package of the program is named as one of the harness's.
         """
         refuse_shadows()
-        from reports.build import build_report  # only reports need plotly
+        from reports.report import build_report  # only reports need plotly
 
         target = self.folder / self.name / "report.html" if path is None else Path(path)
         build_report(self._ledger, self.name, target)

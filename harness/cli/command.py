@@ -295,7 +295,7 @@ def replay_run(options: argparse.Namespace) -> int:
 
 def _report(ledger: Ledger, name: str, runs_folder: Path) -> tuple[AblationResult, Path]:
     """Write the report, the reports of the repeats, and the index; returns the result and the report."""
-    from reports.build import build_index, build_report  # only reports need plotly
+    from reports.report import build_index, build_report  # only reports need plotly
 
     for part in filter(None, ledger.manifest(name).repeats):
         build_report(ledger, part, runs_folder / part / "report.html")

@@ -36,7 +36,7 @@ WAITING_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 SPINS = 1000
 """Turns of the loop in which an idle OpenMP thread waits for work, before it sleeps."""
 
-TURN = 3e-4
+TURN = 1e-4
 """Seconds for which a thread of pure Python keeps Python's lock while others wait."""
 
 _pool_threads = 0

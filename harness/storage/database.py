@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import HIDDEN, StorageError, without_passwords
 from harness.paths import name_fault, user_path
-from harness.storage.json_values import from_json, to_json
+from harness.storage.json_values import from_json, parse_json, to_json
 from harness.storage.outages import raise_outages
 from harness.storage.places import (
     check_runs_folder,
@@ -230,8 +230,9 @@ def plain_engine(url: str) -> Engine:
     try:
         if is_postgres and parts.get_driver_name() in LIBPQ_DRIVERS:
             limits = {name: n for name, n in LIBPQ_LIMITS.items() if name not in parts.query}
-        options: dict[str, Any] = {}
-        if is_postgres:  # SQLite takes Python's JSON as it is
+        # SQLite takes Python's JSON as it is.
+        options: dict[str, Any] = {"json_deserializer": parse_json}
+        if is_postgres:
             options = {"json_serializer": to_json, "json_deserializer": from_json}
         return create_engine(url, pool_pre_ping=is_postgres, connect_args=limits, **options)
     except ImportError as error:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from harness.storage.checksums import Damage, UnreadableJson
 from harness.storage.schema import INSPECTIONS
 
@@ -39,19 +37,16 @@ def _fault(name: str, value: Any) -> str | None:
 
 def _is_array(value: Any) -> bool:
     """Whether a value is a list of numbers, or lists of them of one shape. None is a missing number."""
-    try:
-        return (
-            isinstance(value, list)
-            and np.asarray(value).dtype.kind in "ifO"
-            and _are_numbers(value)
-        )
-    except ValueError:  # lists of several shapes
-        return False
+    return isinstance(value, list) and _shape(value) is not None
 
 
-def _are_numbers(values: list[Any]) -> bool:
+def _shape(values: list[Any]) -> tuple[int, ...] | None:
+    """The shape of nested lists of numbers, or None."""
     kinds = set(map(type, values))
-    return all(map(_are_numbers, values)) if kinds == {list} else kinds <= _NUMBERS
+    if kinds != {list}:
+        return (len(values),) if kinds <= _NUMBERS else None
+    first, *others = set(map(_shape, values))
+    return None if others or first is None else (len(values), *first)
 
 
 def _is_array_or_none(value: Any) -> bool:

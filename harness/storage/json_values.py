@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any
 
+import msgspec
+
 MARK = "$float"
 """The only key of an object that stands for a number which JSON lacks: NaN or an infinity."""
 
@@ -36,8 +38,19 @@ def from_json(data: str | bytes) -> Any:
     """The values of a text of `to_json`."""
     text = data if isinstance(data, str) else data.decode()
     if MARK not in text:  # a hook for each object takes time
-        return json.loads(text)
+        return parse_json(text)
     return json.loads(text, object_hook=_restored)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What `json.loads` gives, in half the time, and its errors.
+
+    msgspec refuses NaN, infinities and lone surrogates, which Python's module writes and reads.
+    """
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.MsgspecError:
+        return json.loads(text)
 
 
 def _marked(value: Any) -> Any:

@@ -19,8 +19,8 @@ from harness.errors import StorageError
 from harness.runtime.output import LEFT_OUT
 from harness.storage.database import host
 from reports import build
-from reports.build import build_report
 from reports.page.document import pack
+from reports.report import build_report
 from tests.requirements import missing_with
 
 HOSTILE = """</script><script>alert(1)</script>"'&😀\u2028<!--"""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from reports import build
-from reports.build import build_report
+from reports.report import build_report
 from tests.manifests import manifest
 from tests.reports.conftest import Scribe
 

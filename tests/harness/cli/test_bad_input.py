@@ -29,7 +29,7 @@ from harness.runtime.device import choose_arithmetic
 from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
 from harness.study import main
-from reports.build import build_report
+from reports.report import build_report
 from tests.conftest import small_study
 
 MANY = settings(

@@ -20,7 +20,7 @@ from harness.storage.ledger import Ledger
 from harness.storage.record import Predictions, Result
 from harness.storage.repair import set_aside_damaged
 from harness.study import main
-from reports.build import build_report
+from reports.report import build_report
 from tests import records
 from tests.conftest import small_pools
 from tests.manifests import STUDY

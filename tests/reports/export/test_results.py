@@ -9,9 +9,9 @@ import pytest
 
 from harness.storage.record import Result
 from reports import build
-from reports.build import build_report, companion_path
 from reports.evidence import read_evidence
 from reports.export.results import LEADING_COLUMNS, TRAILING_COLUMNS, results_csv, results_table
+from reports.report import build_report, companion_path
 from tests.records import record
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "files.md"

@@ -5,9 +5,9 @@ import pytest
 
 from harness.errors import StorageError
 from reports import build
-from reports.build import build_index, build_report
 from reports.kit.files import write_whole
 from reports.page import index
+from reports.report import build_index, build_report
 
 
 def entries_of(text):
@@ -60,7 +60,7 @@ def test_a_report_that_comes_while_the_index_is_written_is_in_it(scribe, tmp_pat
         rendered.append(found)
         return index.render_index(runs, found, compared)
 
-    monkeypatch.setattr(build, "render_index", render)
+    monkeypatch.setattr("reports.report.render_index", render)
     text = build_index(scribe.ledger, tmp_path).read_text()
     assert entries_of(text) == ["alp-rte/report.html", "late/report.html"]
     assert len(rendered) == 2

@@ -14,9 +14,9 @@ from harness.stats.aggregate import Aggregate, PerformanceProfile
 from harness.stats.meta_analysis import Attempt, meta_analysis, mixed_effect
 from harness.stats.paired import Interval
 from harness.stats.ranks import friedman, nemenyi, rank_comparisons
-from reports.build import build_report
 from reports.evidence import read_evidence
 from reports.kit.palette import method_styles
+from reports.report import build_report
 from reports.sections.across import figures, numbers
 from tests.manifests import manifest
 from tests.reports.conftest import section_blocks

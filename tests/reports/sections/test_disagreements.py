@@ -18,6 +18,7 @@ from reports.export.disagreements import COLUMNS, disagreements_csv
 from reports.kit.blocks import Block
 from reports.kit.display import Table
 from reports.kit.palette import method_styles
+from reports.report import build_report
 from reports.sections.disagreements import (
     CHARACTERS,
     LEAST_TEXT,
@@ -248,7 +249,7 @@ def test_methods_have_their_colours(evidence):
 
 def test_the_file_lies_beside_the_report(scribe, tmp_path: Path):
     expected = disagreements_csv(told(scribe))
-    build.build_report(scribe.ledger, "alp-rte", tmp_path / "shown.html")
+    build_report(scribe.ledger, "alp-rte", tmp_path / "shown.html")
     assert (tmp_path / "shown-disagreements.csv").read_text() == expected
 
 
