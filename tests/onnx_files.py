@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from harness.models.onnx_export import PACKAGES
+from harness.models.export_formats import FORMATS
 
 needs_onnx = pytest.mark.skipif(
-    any(find_spec(name) is None for name in PACKAGES), reason="the extra 'onnx' is not installed"
+    any(find_spec(name) is None for name in FORMATS["onnx"]),
+    reason="the extra 'onnx' is not installed",
 )
 
 

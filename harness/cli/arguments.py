@@ -22,7 +22,7 @@ from harness.compose import compose_config, names
 from harness.config import NEED_OF_SETTINGS, Keep, Sampler, StudyConfig, Unit
 from harness.errors import UserError
 from harness.grid import Cell, compose_cells
-from harness.models.onnx_export import FORMATS, check_export
+from harness.models.export_formats import FORMATS, check_export
 from harness.paths import name_fault, user_path
 from harness.registry.checks import check_at_start
 from harness.registry.discovery import chosen_methods

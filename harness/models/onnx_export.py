@@ -16,15 +16,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from harness.errors import UserError, first_line
-from harness.extras import check_choice
 from harness.models.checkpoints import tokenizer_of
+from harness.models.export_formats import FORMATS
 from harness.models.families import family_of
 from harness.models.student import load_classifier
 from harness.runtime import interrupt
 
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-FORMATS = {"onnx": PACKAGES}
-"""The formats of `--export`, each with the packages of the extra of its name."""
 ONNX_FILE = "model.onnx"
 MOST_DIFFERENCE = 1e-4
 """The largest difference of logits, in units of the largest PyTorch logit, or of 1 if that is larger."""
@@ -33,11 +30,6 @@ CHECKED_BATCHES = (1, 4, 11)
 CHECKED_EXAMPLES = sum(CHECKED_BATCHES)
 
 Batch = Mapping[str, Tensor]
-
-
-def check_export(name: str | None) -> None:
-    """Refuse an unknown format, and one without its extra. Raises `UserError`."""
-    check_choice("--export", name, FORMATS)
 
 
 class _Logits(nn.Module):
@@ -157,7 +149,7 @@ def _check(
 @contextmanager
 def _silence() -> Iterator[None]:
     """Without the exporter's progress and its warnings of its own deprecations."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", *PACKAGES, "onnx_ir")]
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", *FORMATS["onnx"], "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -28,8 +28,8 @@ ATTEMPTS, ATTEMPT_SECONDS = 3, 5.0
 """Attempts to submit a job, and the seconds between two: a scheduler may be busy."""
 MOST_DEATHS = 3
 """The workers of this machine that may die with a job. Other clusters have Dask's setting."""
-WORKERS_IMPORTS = "harness.workers.jobs"
-"""What a worker of this machine imports while it starts."""
+PRELOAD = "harness.workers.first_imports"
+"""The module that a worker of this machine imports while it starts."""
 ARENAS = "MALLOC_ARENA_MAX"
 """glibc's variable, 1 for workers: a thread's own arena gives its memory back at every training step."""
 SETTINGS = {
@@ -96,7 +96,7 @@ def _machine_workers(config: StudyConfig) -> Cluster:
                 "host": LOOPBACK,
                 "env": machine.environment(position),
                 "dashboard": False,
-                "preload": [WORKERS_IMPORTS],
+                "preload": [PRELOAD],
                 "silence_logs": logging.CRITICAL,
             },
         }

@@ -1,5 +1,6 @@
 """From a command line to a configuration, and the registry of methods that it names."""
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -466,3 +467,19 @@ def test_a_named_ablation_stands_for_its_methods(ablation: str) -> None:
     both = asked("--method", f"rail,{ablation},kd").config.methods
     assert both[0] == "rail"
     assert set(both) == {*own, "rail", "kd"}
+
+
+def test_a_request_is_read_before_the_imports_of_what_trains() -> None:
+    """Workers start after the request is read, and import beside the command."""
+    code = (
+        "import sys\n"
+        "import harness.cli.entrance\n"
+        "from harness.cli.arguments import parser, read_request\n"
+        "read_request(parser().parse_intermixed_args(['--method', 'alp', '--task', 'rte']))\n"
+        "print({'transformers', 'datasets', 'sklearn', 'scipy', 'plotly'} & {*sys.modules})\n"
+    )
+    root = Path(arguments.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"

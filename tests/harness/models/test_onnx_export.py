@@ -14,8 +14,9 @@ from harness import extras
 from harness.errors import TeacherError, UserError
 from harness.models import onnx_export
 from harness.models.checkpoints import tokenizer_of
+from harness.models.export_formats import FORMATS, check_export
 from harness.models.families import FAMILIES
-from harness.models.onnx_export import ONNX_FILE, check_export, export_onnx
+from harness.models.onnx_export import ONNX_FILE, export_onnx
 from harness.models.student import save_student
 from tests.harness.models.test_families import MAKERS
 from tests.onnx_files import needs_onnx, onnx_logits
@@ -152,7 +153,7 @@ def test_unknown_formats_and_a_missing_extra_are_refused(monkeypatch: pytest.Mon
 def test_a_folder_of_a_packages_name_is_no_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for package in onnx_export.PACKAGES:
+    for package in FORMATS["onnx"]:
         (tmp_path / package).mkdir()
         monkeypatch.delitem(sys.modules, package, raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])

@@ -186,7 +186,7 @@ def test_the_command_goes_on_while_its_workers_start(
         "import time\nfrom pathlib import Path\n"
         f"while not Path({str(gate)!r}).exists():\n    time.sleep(0.05)\n"
     )
-    monkeypatch.setattr(clusters, "WORKERS_IMPORTS", str(imports))
+    monkeypatch.setattr(clusters, "PRELOAD", str(imports))
     timer = threading.Timer(SECONDS, gate.touch)
     timer.start()
     with DaskWorkers(open_cluster(machine(1))) as workers:
