@@ -113,7 +113,9 @@ def plan_steps(
     examples = len(outline.student_inputs.lengths)
     states = examples * int(shape.num_hidden_layers) * int(shape.hidden_size) * 2
     mapped = min(2 * MOST_RESIDENT, states)  # the bound, and the pages of the last rows
-    memory.append(held + _bytes(weights) + mapped + students.memory)
+    # What the students start from stays beside them, as the teacher does.
+    beside = _bytes(weights) + _bytes(students.weights)
+    memory.append(held + beside + mapped + students.memory)
     held_out = sum(len(split) for split in data.splits.values()) - len(data.train)
     answers = held_out + sum(len(split) for split in data.test.values())
     output_seconds = 0.0

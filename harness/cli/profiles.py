@@ -103,9 +103,21 @@ def live_profile(step: CountedStep, needs: frozenset[Need] = frozenset()) -> Pro
 
     if not needs:
         return encoder_profile(step.shape, rows, (longest // 4, longest // 2, longest), count)
-    width = longest // 2
-    known = encoder_profile(step.shape, rows, (width,), count)
-    return live_profile(step).scaled(known.at(width), width)
+    return live_profile(step).scaled(
+        {
+            width: encoder_profile(step.shape, rows, (width,), count).at(width)
+            for width in _counted_widths(longest, needs)
+        }
+    )
+
+
+def _counted_widths(longest: int, needs: frozenset[Need]) -> tuple[int, ...]:
+    """The padded lengths at which a method's step is counted.
+
+    Where it reads scores of pairs of words, the memory of a step at the full length does not follow from
+    a shorter one: a plain step holds no such scores.
+    """
+    return (longest // 2, longest) if needs else (longest // 2,)
 
 
 def _live_recipe(
@@ -138,8 +150,29 @@ def method_profile(
 
     A method whose step reads numbers on the host cannot be counted: the work is that of a plain step.
     """
-    width, rows = step.training.max_length // 2, step.training.batch_size
-    plain, values = plain_profile(step), dict(setting)
+    plain = plain_profile(step)
+    try:
+        works = {
+            width: _method_work(step, teacher, method, shapes, view, setting, weights, width)
+            for width in _counted_widths(step.training.max_length, view.needs)
+        }
+    except NotImplementedError:  # torch's error where numbers are asked of a tensor without any
+        return plain, False
+    return plain.scaled(works), True
+
+
+def _method_work(
+    step: CountedStep,
+    teacher: CountedStep,
+    method: type[Method],
+    shapes: Shapes,
+    view: View,
+    setting: tuple[tuple[str, Value], ...],
+    weights: str,
+    width: int,
+) -> Work:
+    """The work of a method's step at one padded length. `held` includes what the live teacher holds."""
+    rows, values = step.training.batch_size, dict(setting)
     recipe = replace(
         step.recipe(step.shape, width),
         view=view,
@@ -151,13 +184,10 @@ def method_profile(
     live = live_layers(teacher, width, view.needs) if view.needs else None
     made = make_method(method, shapes, values, 0)
     member = member_of(_weights(step), made, values)
-    try:
-        work = count_step(recipe, member, live)
-    except NotImplementedError:  # torch's error where numbers are asked of a tensor without any
-        return plain, False
+    work = count_step(recipe, member, live)
     if view.needs:
         work = replace(work, held=work.held + live_profile(teacher, view.needs).at(width).held)
-    return plain.scaled(work, width), True
+    return work
 
 
 @cache

@@ -75,10 +75,19 @@ class Profile:
         scale = np.array([share, share, 1.0, share])
         return Work(*(np.maximum(values, 0.0) * scale).tolist())
 
-    def scaled(self, work: Work, width: int) -> Profile:
-        """The profile of another step that is known at one width alone: of the same form as this one."""
-        ratio = work.values / np.maximum(self.at(width).values, 1.0)
-        return Profile(self.rows, {place: values * ratio for place, values in self.works.items()})
+    def scaled(self, works: Mapping[int, Work]) -> Profile:
+        """The profile of another step known at some widths: of this form from each to the next."""
+        ratios = {
+            width: work.values / np.maximum(self.at(width).values, 1.0)
+            for width, work in sorted(works.items())
+        }
+
+        def ratio(place: int) -> Values:
+            return ratios[max((w for w in ratios if w <= place), default=min(ratios))]
+
+        return Profile(
+            self.rows, {place: values * ratio(place) for place, values in self.works.items()}
+        )
 
 
 def split_of(rows: int, width: int) -> EncodedSplit:

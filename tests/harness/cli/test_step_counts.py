@@ -97,10 +97,18 @@ def test_words_in_training_are_those_that_occur_also_in_a_small_vocabulary() -> 
 def test_a_profile_of_one_known_length_has_the_form_of_another() -> None:
     lengths = (8.0, 16.0, 32.0)
     form = Profile(4, {int(n): np.array([n * n, 2 * n, 10.0, n]) for n in lengths})
-    double = form.scaled(Work(2 * 256.0, 3 * 32.0, 20.0, 16.0), 16)
+    double = form.scaled({16: Work(2 * 256.0, 3 * 32.0, 20.0, 16.0)})
     found = double.at(24)
     assert found.products == pytest.approx(2 * 24**2)
     assert (found.moved, found.calls) == (pytest.approx(3 * 48), pytest.approx(20.0))
+
+
+def test_a_profile_of_two_known_lengths_goes_through_both() -> None:
+    form = Profile(4, {n: np.array([n * n, 2.0 * n, 10.0, n]) for n in (8, 16, 32)})
+    other = form.scaled({32: Work(3e3, 64.0, 10.0, 500.0), 16: Work(5e2, 32.0, 10.0, 100.0)})
+    assert other.at(16).values == pytest.approx([5e2, 32.0, 10.0, 100.0])
+    assert other.at(32).values == pytest.approx([3e3, 64.0, 10.0, 500.0])
+    assert other.at(8).held == pytest.approx(50)  # as from 16 in the known form
 
 
 def test_counting_draws_no_numbers() -> None:
