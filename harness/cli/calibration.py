@@ -7,6 +7,7 @@ steps with the least squares of the relative deviations.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -44,8 +45,10 @@ from harness.storage.folders import build_once
 from harness.training.population import Population
 from harness.training.recipe import Recipe
 
-VERSION = 2
+VERSION = 3
 """The version of the kept rates: another version measures anew."""
+_measured_here = False
+"""Whether this process has measured rates."""
 WARM_UP = {"cpu": 1, "cuda": 3}
 """Steps before the timed ones, by device: on a GPU the second one of a shape may record a graph."""
 TIMINGS = 3
@@ -92,7 +95,7 @@ SAMPLES = {
         Sample(12, 48, 1, 64, 32, trains=False),
     ),
 }
-"""The measured steps, by device. The first one is small: what it leaves in memory is no tensor of it."""
+"""The measured steps, by device."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Rates:
     """Seconds of the parts of a step: of one operation of a product, one byte, one weight and one call.
 
     `deviation` is the largest relative deviation of a measured step. `measured` is a date in words.
-    `start_bytes` are those that the first step of a process takes for good, for the libraries' own use.
+    `start_bytes` are those that training leaves in a process for good, for the libraries' own use.
     """
 
     product: float
@@ -135,10 +138,13 @@ class Rates:
 def machine_rates(arithmetic: Arithmetic) -> Rates:
     """This machine's rates, from the cache; measured first where the cache has none.
 
+    `start_bytes` are 0 in a process that has measured: its memory has them already.
+
     Raises:
         StorageError: the cache cannot be written.
     """
-    return Rates(**kept("rates", arithmetic, lambda: asdict(measure(arithmetic))))
+    rates = Rates(**kept("rates", arithmetic, lambda: asdict(measure(arithmetic))))
+    return replace(rates, start_bytes=0) if _measured_here else rates
 
 
 def kept(
@@ -180,10 +186,12 @@ def machine_key(arithmetic: Arithmetic) -> dict[str, Any]:
 
 def measure(arithmetic: Arithmetic) -> Rates:
     """Measure the samples, and fit the rates to them."""
+    global _measured_here
+    _measured_here = True
     training = TrainingConfig()
     rows, seconds = [], []
     process = psutil.Process()
-    before, start_bytes = process.memory_info().rss, 0
+    before = process.memory_info().rss
     for sample in SAMPLES[arithmetic.device.type]:
         config = BertConfig(
             vocab_size=WORDS,
@@ -204,10 +212,11 @@ def measure(arithmetic: Arithmetic) -> Rates:
             work = count_live(replace(counted, live_teacher=on_meta(config)))
             numbers = 0.0
             seconds.append(_seconds_of_outputs(real, config))
-        start_bytes = start_bytes or max(process.memory_info().rss - before, 1)
         runs = sample.runs
         rows.append([runs * work.products, runs * work.moved, runs * numbers, work.calls])
+    gc.collect()
     release_memory()
+    start_bytes = max(process.memory_info().rss - before, 1)
     return replace(fit(np.array(rows), np.array(seconds)), start_bytes=start_bytes)
 
 

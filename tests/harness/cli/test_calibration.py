@@ -69,3 +69,7 @@ def test_steps_of_training_and_of_outputs_are_measured(
     assert "measured once, and kept in" in capsys.readouterr().err
     assert machine_rates(Arithmetic(torch.device("cpu"), False)) == found
     assert capsys.readouterr().err == ""
+    # The process that measured has already taken what another process will take.
+    assert found.start_bytes == 0
+    monkeypatch.setattr(calibration, "_measured_here", False)
+    assert machine_rates(Arithmetic(torch.device("cpu"), False)).start_bytes > 0
