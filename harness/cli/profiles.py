@@ -150,44 +150,30 @@ def method_profile(
 
     A method whose step reads numbers on the host cannot be counted: the work is that of a plain step.
     """
-    plain = plain_profile(step)
+    plain, values = plain_profile(step), dict(setting)
+    rows, longest = step.training.batch_size, step.training.max_length
+
+    def count(width: int) -> Work:
+        recipe = replace(
+            step.recipe(step.shape, width),
+            view=view,
+            teacher=random_outputs(teacher.shape, rows, META.device),
+            live_teacher=_live_teacher(teacher),
+            weights=weights,
+            word_marks=WordMarks(torch.zeros(1, dtype=torch.uint8, device=META.device)),
+        )
+        live = live_layers(teacher, width, view.needs) if view.needs else None
+        made = make_method(method, shapes, values, 0)
+        work = count_step(recipe, member_of(_weights(step), made, values), live)
+        if view.needs:
+            work = replace(work, held=work.held + live_profile(teacher, view.needs).at(width).held)
+        return work
+
     try:
-        works = {
-            width: _method_work(step, teacher, method, shapes, view, setting, weights, width)
-            for width in _counted_widths(step.training.max_length, view.needs)
-        }
+        works = {width: count(width) for width in _counted_widths(longest, view.needs)}
     except NotImplementedError:  # torch's error where numbers are asked of a tensor without any
         return plain, False
     return plain.scaled(works), True
-
-
-def _method_work(
-    step: CountedStep,
-    teacher: CountedStep,
-    method: type[Method],
-    shapes: Shapes,
-    view: View,
-    setting: tuple[tuple[str, Value], ...],
-    weights: str,
-    width: int,
-) -> Work:
-    """The work of a method's step at one padded length. `held` includes what the live teacher holds."""
-    rows, values = step.training.batch_size, dict(setting)
-    recipe = replace(
-        step.recipe(step.shape, width),
-        view=view,
-        teacher=random_outputs(teacher.shape, rows, META.device),
-        live_teacher=_live_teacher(teacher),
-        weights=weights,
-        word_marks=WordMarks(torch.zeros(1, dtype=torch.uint8, device=META.device)),
-    )
-    live = live_layers(teacher, width, view.needs) if view.needs else None
-    made = make_method(method, shapes, values, 0)
-    member = member_of(_weights(step), made, values)
-    work = count_step(recipe, member, live)
-    if view.needs:
-        work = replace(work, held=work.held + live_profile(teacher, view.needs).at(width).held)
-    return work
 
 
 @cache
