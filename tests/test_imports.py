@@ -35,8 +35,8 @@ REPORT_LEVELS = [
     {"export"},
     {"sections"},
     {"page"},
-    {"build", "submission"},
-    {"running"},
+    {"report", "submission"},
+    {"build", "running"},
 ]
 """The packages and modules of reports/, in the same way."""
 ALLOWED_IN_METHODS = {"harness.method", "harness.errors"}
@@ -49,6 +49,7 @@ ALLOWED_IN_REPORTS = {
     "harness.paths",
     "harness.pooling_table",
     "harness.axis_names",
+    "harness.runtime.imports",
     "harness.runtime.output",
     "harness.runtime.progress",
     "harness.runtime.threads",
@@ -61,6 +62,7 @@ WITHOUT_TORCH = (
     "harness.metric_table",
     "harness.pooling_table",
     "harness.loss_stages",
+    "harness.runtime.imports",
     "harness.runtime.output",
     "harness.runtime.progress",
     "harness.runtime.threads",
