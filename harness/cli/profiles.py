@@ -114,8 +114,8 @@ def live_profile(step: CountedStep, needs: frozenset[Need] = frozenset()) -> Pro
 def _counted_widths(longest: int, needs: frozenset[Need]) -> tuple[int, ...]:
     """The padded lengths at which a method's step is counted.
 
-    Where it reads scores of pairs of words, the memory of a step at the full length does not follow from
-    a shorter one: a plain step holds no such scores.
+    With needs it may hold scores of pairs of tokens, which a plain step does not hold. So its memory at
+    the full length does not follow from a shorter one.
     """
     return (longest // 2, longest) if needs else (longest // 2,)
 
