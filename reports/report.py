@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,7 +17,7 @@ from harness.runtime.threads import count_threads, limit_pools
 from harness.storage.database import existing_url
 from harness.storage.ledger import Ledger
 from harness.storage.manifest import Manifest
-from reports.evidence import reading_evidence
+from reports.evidence import Evidence, reading_evidence
 from reports.export.comparisons import comparisons_csv
 from reports.export.disagreements import disagreements_csv
 from reports.export.results import results_csv
@@ -34,7 +34,7 @@ from reports.page.index import (
 from reports.page.page import render
 from reports.page.paper.parts import paper_parts
 
-TABLES = {
+TABLES: dict[str, Callable[[Evidence], str | bytes]] = {
     "results.csv": results_csv,
     "comparisons.csv": comparisons_csv,
     "disagreements.csv": disagreements_csv,

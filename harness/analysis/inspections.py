@@ -130,20 +130,19 @@ class Inspections:
 def read_inspections(ledger: Ledger, result: AblationResult) -> Inspections:
     """Read the records of an ablation's report runs."""
     runs = {(r.task, r.method): _finished_runs(r) for r in result.results}
-    targets = {
-        key: value
-        for key, method_runs in runs.items()
-        if (value := _targets(ledger, method_runs)) is not None
-    }
-    likeness = {
-        key: layers
-        for key, method_runs in runs.items()
-        if (layers := _likeness(ledger, method_runs)) is not None
-    }
+    targets: dict[Key, Targets] = {}
+    likeness: dict[Key, Likeness] = {}
     projections: dict[Key, Projection] = {}
     for task in dict.fromkeys(task for task, _ in runs):
+        task_runs = {key: method_runs for key, method_runs in runs.items() if key[0] == task}
+        target_records = _read_each(ledger, task_runs, "targets")
+        targets |= {
+            key: _targets(ledger, runs[key], records) for key, records in target_records.items()
+        }
+        layer_records = _read_each(ledger, task_runs, "layers")
+        likeness |= {key: _likeness(records) for key, records in layer_records.items()}
         results = [r for r in result.results if r.task == task]
-        target_methods = {method for target_task, method in targets if target_task == task}
+        target_methods = {method for _, method in target_records}
         by_method = _projections(ledger, results, target_methods, result.manifest.baseline)
         projections |= {(task, method): projection for method, projection in by_method.items()}
     return Inspections(
@@ -161,6 +160,10 @@ class _Run:
     epochs: int
 
 
+_Record = tuple[_Run, Any]
+"""A run and its inspection of some name."""
+
+
 def _finished_runs(result: MethodResult) -> list[_Run]:
     return [
         _Run(run.record.fingerprint, run.seed, run.record.inputs.training.epochs)
@@ -169,7 +172,7 @@ def _finished_runs(result: MethodResult) -> list[_Run]:
     ]
 
 
-def _read(ledger: Ledger, runs: Iterable[_Run], name: str) -> list[tuple[_Run, Any]]:
+def _read(ledger: Ledger, runs: Iterable[_Run], name: str) -> list[_Record]:
     """Each run that has a record of that name, with the record.
 
     Damaged records are left out, and the ledger's `damages` have their runs.
@@ -188,6 +191,21 @@ def _read(ledger: Ledger, runs: Iterable[_Run], name: str) -> list[tuple[_Run, A
     return found
 
 
+def _read_each(
+    ledger: Ledger, runs: Mapping[Key, Sequence[_Run]], name: str
+) -> dict[Key, Sequence[_Record]]:
+    """`_read` of the runs of several methods at once; methods without a record are left out."""
+    records = {
+        run.fingerprint: (run, fact)
+        for run, fact in _read(ledger, chain.from_iterable(runs.values()), name)
+    }
+    found = {
+        key: [records[run.fingerprint] for run in method_runs if run.fingerprint in records]
+        for key, method_runs in runs.items()
+    }
+    return {key: method_records for key, method_records in found.items() if method_records}
+
+
 def _coverage(facts: Sequence[Mapping[str, Any]]) -> Coverage:
     return Coverage(str(facts[0]["split"]), int(facts[0]["examples"]), len(facts))
 
@@ -197,10 +215,7 @@ def _floats(values: Any) -> Floats:
     return np.asarray(values, dtype=np.float64)
 
 
-def _targets(ledger: Ledger, runs: Sequence[_Run]) -> Targets | None:
-    records = _read(ledger, runs, "targets")
-    if not records:
-        return None
+def _targets(ledger: Ledger, runs: Sequence[_Run], records: Sequence[_Record]) -> Targets:
     facts = [fact for _, fact in records]
     mixture = None
     if "map" in facts[0]:
@@ -235,10 +250,8 @@ def _mixture(ledger: Ledger, runs: Sequence[_Run]) -> Mixture | None:
     return Mixture(_coverage(facts), tuple(epochs), weights, entropy) if epochs else None
 
 
-def _likeness(ledger: Ledger, runs: Sequence[_Run]) -> Likeness | None:
-    facts = [fact for _, fact in _read(ledger, runs, "layers")]
-    if not facts:
-        return None
+def _likeness(records: Sequence[_Record]) -> Likeness:
+    facts = [fact for _, fact in records]
 
     def change(name: str) -> Change | None:
         if facts[0][name] is None:

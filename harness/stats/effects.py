@@ -1,6 +1,7 @@
 """Effect sizes, intervals and p values of a paired difference that are shown beside the verdict."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -166,6 +167,7 @@ def _signed_rank_p(differences: Floats, signed_ranks: Floats) -> float:
     return min(1.0, 2 * float(tail))
 
 
+@lru_cache
 def _clopper_pearson(share: float, n: int, confidence: float) -> Interval:
     low, high = proportion_confint(share * n, n, round(1 - confidence, 12), method="beta")
     return Interval(float(low), float(high))

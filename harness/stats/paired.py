@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -101,12 +102,17 @@ def paired_difference(
     )
 
 
+@lru_cache
+def t_quantile(confidence: float, n: int) -> float:
+    """Half the width of Student's t interval of the mean of n values, in standard errors."""
+    return float(scipy.stats.t.ppf((1 + confidence) / 2, df=n - 1))
+
+
 def t_interval(differences: Floats, confidence: float) -> Interval:
     """Student's t interval of the mean of differences (n,); unbounded for one difference."""
     n = len(differences)
     if n == 1:
         return Interval(-math.inf, math.inf)
     mean = float(differences.mean())
-    quantile = float(scipy.stats.t.ppf((1 + confidence) / 2, df=n - 1))
-    half = quantile * float(differences.std(ddof=1)) / math.sqrt(n)
+    half = t_quantile(confidence, n) * float(differences.std(ddof=1)) / math.sqrt(n)
     return Interval(mean - half, mean + half)

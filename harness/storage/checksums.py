@@ -13,6 +13,7 @@ from sqlalchemy.types import TypeDecorator
 
 DIGITS = 16
 """Hexadecimal digits of a field's checksum: equal by chance once in 10^19."""
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -75,4 +76,4 @@ def _checksum(value: Any) -> str:
 
 def _json(value: Any) -> str:
     """One text for equal values, with NaN and lone surrogates as they are."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return _ENCODER.encode(value)

@@ -35,9 +35,12 @@ ARENAS = "MALLOC_ARENA_MAX"
 SETTINGS = {
     "distributed.deploy.lost-worker-timeout": "10 minutes",
     f"distributed.nanny.pre-spawn-environ.{ARENAS}": "1",
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
 }
 """Dask's settings for workers of this machine. A dead worker comes back after its imports, and Dask
-gives it up after 15 seconds by default."""
+gives it up after 15 seconds by default. These workers have no dashboard and no log, which the profiler
+(100 samples a second) and the ticks (50 a second, in each process) are for; both interrupt training."""
 
 
 class Cluster:

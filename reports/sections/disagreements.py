@@ -12,7 +12,7 @@ import pandas as pd
 
 from harness.analysis.disagreements import Disagreements
 from reports.evidence import Evidence
-from reports.export.disagreements import COLUMNS, TEXTS, disagreement_columns
+from reports.export.disagreements import COLUMNS, TEXTS, disagreement_table
 from reports.kit import display
 from reports.kit.blocks import Block, Section, by_task
 from reports.kit.display import Columns, number
@@ -73,7 +73,7 @@ def examples_frame(
         rows = np.concatenate(
             [comparison.clear_for_method[:limit], comparison.clear_for_baseline[:limit]]
         )
-        parts.append(disagreement_columns(evidence, comparison, rows))
+        parts.append(disagreement_table(evidence, comparison, rows).to_pydict())
     return pd.DataFrame({name: list(chain(*(part[name] for part in parts))) for name in COLUMNS})
 
 

@@ -110,10 +110,11 @@ def seeds_figure(seeds: pd.DataFrame, styles: Styles) -> Drawing:
     ticks = []
     for x, ((method, baseline), seed_rows) in enumerate(by_pair(seeds)):
         ticks.append(f"{safe(method)}<br>vs {safe(baseline)}")
+        columns = (seed_rows[name].tolist() for name in ("seed", "points", "low", "high"))
         hover = [
-            f"{safe(method)} vs {safe(baseline)}, seed {row['seed']}: {row['points']:+.2f} "
-            f"({row['low']:+.2f} to {row['high']:+.2f})"
-            for row in seed_rows.to_dict("records")
+            f"{safe(method)} vs {safe(baseline)}, seed {seed}: {points:+.2f} "
+            f"({low:+.2f} to {high:+.2f})"
+            for seed, points, low, high in zip(*columns, strict=True)
         ]
         figure.add_scatter(
             x=(x + WIDTH * (np.arange(len(seed_rows)) / max(len(seed_rows) - 1, 1) - 0.5)).tolist(),

@@ -69,17 +69,18 @@ def pairs_figure(pairs: pd.DataFrame, styles: Styles, metric: str) -> Drawing:
         left = PAIR_GAP * index
         ticks |= {left: baseline, left + 1: method}
         lines_x = [x for _ in range(len(rows)) for x in (left, left + 1, None)]
-        ends = zip(rows["baseline_points"], rows["method_points"], strict=True)
+        seeds = rows["seed"].tolist()
+        baseline_points, method_points = (
+            rows[name].tolist() for name in ("baseline_points", "method_points")
+        )
+        ends = zip(baseline_points, method_points, strict=True)
         lines_y = [y for pair in ends for y in (*pair, None)]
         figure.add_scatter(
             x=lines_x, y=lines_y, mode="lines", line=line(styles[method], 1), opacity=0.7,
             hoverinfo="skip",
         )  # fmt: skip
-        for x, name, column in (
-            (left, baseline, "baseline_points"),
-            (left + 1, method, "method_points"),
-        ):
-            _add_column(figure, x, name, rows.rename(columns={column: "points"}), styles)
+        _add_column(figure, left, baseline, seeds, baseline_points, styles)
+        _add_column(figure, left + 1, method, seeds, method_points, styles)
     figure.update_xaxes(tickvals=list(ticks), ticktext=[safe(name) for name in ticks.values()])
     return figure
 
@@ -89,7 +90,7 @@ def seeds_figure(scores: pd.DataFrame, styles: Styles, metric: str) -> Drawing:
     figure = blank_figure(height=380, y_title=f"{metric}, points")
     methods = list(dict.fromkeys(scores["method"]))
     for x, (method, rows) in enumerate(by_method(scores)):
-        _add_column(figure, x, method, rows, styles)
+        _add_column(figure, x, method, rows["seed"].tolist(), rows["points"].tolist(), styles)
     figure.update_xaxes(
         tickvals=list(range(len(methods))),
         ticktext=[safe(method) for method in methods],
@@ -98,14 +99,20 @@ def seeds_figure(scores: pd.DataFrame, styles: Styles, metric: str) -> Drawing:
     return figure
 
 
-def _add_column(figure: Drawing, x: float, name: str, rows: pd.DataFrame, styles: Styles) -> None:
-    """Add a column of marks at `x`: a method's `points`, a mark for each `seed`."""
+def _add_column(
+    figure: Drawing,
+    x: float,
+    name: str,
+    seeds: list[int | str],
+    points: list[float],
+    styles: Styles,
+) -> None:
+    """Add a column of marks at `x`: a method's points, a mark for each seed."""
     hover = [
-        f"{safe(name)}, {seed}: {points:.2f}"
-        for seed, points in zip(rows["seed"], rows["points"], strict=True)
+        f"{safe(name)}, {seed}: {value:.2f}" for seed, value in zip(seeds, points, strict=True)
     ]
     figure.add_scatter(
-        x=[x] * len(rows), y=rows["points"].tolist(), mode="markers",
+        x=[x] * len(points), y=points, mode="markers",
         marker=marker(styles[name], 9), hoverinfo="text", hovertext=hover,
     )  # fmt: skip
 

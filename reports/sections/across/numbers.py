@@ -10,10 +10,10 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 
 from harness.analysis.aggregation import Aggregates, CrossTaskEffect, Ranking
 from harness.stats.meta_analysis import Effect, MetaAnalysis
+from harness.stats.paired import t_quantile
 
 PERCENT = 100.0
 EFFECT_COLUMNS = ["method", "baseline", "kind", "task", "mean", "low", "high", "pairs"]
@@ -134,8 +134,7 @@ def _task_effects(meta: MetaAnalysis) -> Iterable[tuple[str, str, float, float, 
     for task, seeds, mean, variance in zip(
         meta.tasks, meta.seeds, meta.effects, meta.variances, strict=True
     ):
-        quantile = float(scipy.stats.t.ppf((1 + meta.confidence) / 2, seeds - 1))
-        half = quantile * math.sqrt(variance)
+        half = t_quantile(meta.confidence, seeds) * math.sqrt(variance)
         low, high = PERCENT * (mean - half), PERCENT * (mean + half)
         yield "task", str(task), PERCENT * mean, low, high, seeds
 

@@ -21,6 +21,7 @@ import dask
 import psutil
 import pytest
 import torch
+from distributed import get_worker
 
 from harness.compose import compose_config
 from harness.config import ClusterConfig, StudyConfig
@@ -98,6 +99,15 @@ class Faults(Job[list[int]]):
             torch.zeros(2**24).fill_(1.0)
             counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         return counts[2:]
+
+
+@dataclass(frozen=True)
+class Interruptions(Job[dict[str, float]]):
+    """The milliseconds between two calls of what the process's loop does again and again."""
+
+    def perform(self, workshop: Workshop, advance: Advance) -> dict[str, float]:
+        callbacks = get_worker().periodic_callbacks
+        return {name: callback.callback_time for name, callback in callbacks.items()}
 
 
 CONFIG = demo_config(out=tempfile.gettempdir())
@@ -204,6 +214,14 @@ def test_a_workers_memory_stays_with_it(workers: DaskWorkers) -> None:
     future = workers.submit(Faults(CONFIG, "rte"), lambda steps: None)
     ended(future)
     assert min(future.result()) < 1_000
+
+
+def test_a_workers_loop_seldom_interrupts_training(workers: DaskWorkers) -> None:
+    """Dask's defaults are a sample of the stack in 10 ms, and a tick in 20 ms."""
+    future = workers.submit(Interruptions(CONFIG, "rte"), lambda steps: None)
+    ended(future)
+    assert {"heartbeat", "tick"} <= set(future.result())
+    assert min(future.result().values()) >= 500
 
 
 def test_other_versions_are_refused_by_name() -> None:

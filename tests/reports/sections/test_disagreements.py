@@ -63,8 +63,8 @@ def cells(table: Table) -> list[dict[str, str]]:
     return [dict(zip(names, [cell.text for cell in row], strict=True)) for row in table.rows]
 
 
-def read(text: str) -> pd.DataFrame:
-    return pd.read_csv(io.StringIO(text), keep_default_na=False)
+def read(content: bytes) -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO(content), keep_default_na=False)
 
 
 def made(advantages: list[float], method: str = "alp", *, scored: bool = False) -> Disagreements:
@@ -154,7 +154,7 @@ def test_a_task_of_scores_leaves_the_counts_of_others_whole(evidence):
     changed = replace(evidence, disagreements=(made([1.0], scored=True), made([1.0])))
     frame = read(disagreements_csv(changed))
     assert frame["method_votes"].tolist() == ["", "3"]
-    assert frame["label"].tolist() == ["1.0", "yes"]
+    assert frame["label"].tolist() == ["1", "yes"]
 
 
 def test_a_single_sentence_has_one_column(scribe):
@@ -250,7 +250,7 @@ def test_methods_have_their_colours(evidence):
 def test_the_file_lies_beside_the_report(scribe, tmp_path: Path):
     expected = disagreements_csv(told(scribe))
     build_report(scribe.ledger, "alp-rte", tmp_path / "shown.html")
-    assert (tmp_path / "shown-disagreements.csv").read_text() == expected
+    assert (tmp_path / "shown-disagreements.csv").read_bytes() == expected
 
 
 def test_every_column_is_documented():

@@ -142,7 +142,7 @@ def test_disagreements_of_pools_are_shares_of_searches(evidence: Evidence) -> No
     assert row["pairs of trials with method alone right, %"] == "93"
     assert row["pairs of trials with other method alone right, %"] == "0"
     assert row["method's answer"].endswith("(93 %)")
-    frame = pd.read_csv(io.StringIO(disagreements_csv(evidence))).set_index("example")
+    frame = pd.read_csv(io.BytesIO(disagreements_csv(evidence))).set_index("example")
     pools = {"method": METHOD, "baseline": BASELINE}
     weights = {side: trial_weights(pool_of(trials).selection, 2) for side, trials in pools.items()}
     for example in (26, 28, 33, 35):
