@@ -18,7 +18,7 @@ from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMResults, V
 from statsmodels.stats.meta_analysis import combine_effects
 
 from harness.stats.arrays import Floats, finite_array
-from harness.stats.paired import ROUNDING, Interval
+from harness.stats.paired import ROUNDING, Interval, t_quantile
 
 Indices = npt.NDArray[np.int64]
 Result = TypeVar("Result")
@@ -272,7 +272,7 @@ def _fit(differences: Floats, designs: list[Floats]) -> tuple[MixedLMResults | N
 
 
 def _effect(mean: float, standard_error: float, df: int, confidence: float) -> Effect:
-    half = float(scipy.stats.t.ppf((1 + confidence) / 2, df)) * standard_error
+    half = t_quantile(confidence, df) * standard_error
     return Effect(mean, standard_error, df, Interval(mean - half, mean + half))
 
 

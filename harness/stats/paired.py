@@ -103,9 +103,9 @@ def paired_difference(
 
 
 @lru_cache
-def t_quantile(confidence: float, n: int) -> float:
-    """Half the width of Student's t interval of the mean of n values, in standard errors."""
-    return float(scipy.stats.t.ppf((1 + confidence) / 2, df=n - 1))
+def t_quantile(confidence: float, df: int) -> float:
+    """Half the width of Student's t interval with `df` degrees of freedom, in standard errors."""
+    return float(scipy.stats.t.ppf((1 + confidence) / 2, df))
 
 
 def t_interval(differences: Floats, confidence: float) -> Interval:
@@ -114,5 +114,5 @@ def t_interval(differences: Floats, confidence: float) -> Interval:
     if n == 1:
         return Interval(-math.inf, math.inf)
     mean = float(differences.mean())
-    half = t_quantile(confidence, n) * float(differences.std(ddof=1)) / math.sqrt(n)
+    half = t_quantile(confidence, n - 1) * float(differences.std(ddof=1)) / math.sqrt(n)
     return Interval(mean - half, mean + half)

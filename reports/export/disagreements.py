@@ -45,9 +45,7 @@ def disagreement_table(evidence: Evidence, comparison: Disagreements, rows: Rows
     Labels and answers are the words of classes, or scores. Counts of tuned methods are shares. Votes
     of a regression are null, and so is the second text of an example with one text.
     """
-    words = None
-    if not comparison.is_regression:
-        words = evidence.manifest.tasks[comparison.task].labels
+    words = None if comparison.is_regression else evidence.manifest.tasks[comparison.task].labels
     constant = {
         "ablation": evidence.manifest.name,
         "source": evidence.manifest.source.kind,

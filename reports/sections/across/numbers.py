@@ -134,7 +134,7 @@ def _task_effects(meta: MetaAnalysis) -> Iterable[tuple[str, str, float, float, 
     for task, seeds, mean, variance in zip(
         meta.tasks, meta.seeds, meta.effects, meta.variances, strict=True
     ):
-        half = t_quantile(meta.confidence, seeds) * math.sqrt(variance)
+        half = t_quantile(meta.confidence, seeds - 1) * math.sqrt(variance)
         low, high = PERCENT * (mean - half), PERCENT * (mean + half)
         yield "task", str(task), PERCENT * mean, low, high, seeds
 

@@ -164,6 +164,12 @@ def test_a_single_sentence_has_one_column(scribe):
     assert "text 2" not in first
 
 
+def test_half_a_pair_of_surrogates_is_a_question_mark(evidence):
+    halves = {id: (f"half \ud83d {id}", "guess") for id in evidence.texts["rte"]}
+    frame = read(disagreements_csv(replace(evidence, texts={"rte": halves})))
+    assert frame["text_1"].tolist() == ["half ? 7", "half ? 8", "half ? 6"]
+
+
 def test_missing_predictions_are_told(scribe):
     scribe.begin()
     for method in ("alp", "finetune"):
