@@ -67,3 +67,7 @@ class DeviceError(UserError):
 
 class StorageError(UserError):
     """A ledger or a folder that cannot be opened, read or written."""
+
+
+class DamagedManifestError(StorageError):
+    """A stored manifest that has changed, is no JSON, or lacks something."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from harness.analysis.compare import AblationResult
 from harness.analysis.results import MethodResult
 from harness.stats.arrays import Floats
-from harness.storage.inspected import TIMES, inspection_damage
+from harness.storage.inspected import TIMES
 from harness.storage.ledger import Ledger
 
 FEW_METHODS = 4
@@ -179,16 +179,7 @@ def _read(ledger: Ledger, runs: Iterable[_Run], name: str) -> list[_Record]:
     """
     runs = list(runs)
     records = ledger.inspections_of((run.fingerprint for run in runs), name)
-    found = []
-    for run in runs:
-        if run.fingerprint not in records:
-            continue
-        damage = inspection_damage(run.fingerprint, name, records[run.fingerprint])
-        if damage is None:
-            found.append((run, records[run.fingerprint]))
-        else:
-            ledger.damages[run.fingerprint] = damage
-    return found
+    return [(run, records[run.fingerprint]) for run in runs if run.fingerprint in records]
 
 
 def _read_each(

@@ -67,7 +67,7 @@ class Request:
     json: bool
     opens_report: bool
     repairs: bool = False
-    """Whether damaged runs are set aside first."""
+    """Whether damaged runs and manifests are set aside first."""
     measures_latency: bool = False
     """Whether the speeds of teachers and students are measured at the end."""
     cells: tuple[Cell, ...] = ()
@@ -172,7 +172,7 @@ def parser() -> argparse.ArgumentParser:
         "--allow-weak-teacher", action="store_true", help="go on with a weak teacher"
     )
     flags.add_argument(
-        "--repair", action="store_true", help="set damaged runs aside, and train them again"
+        "--repair", action="store_true", help="set damaged rows aside, and train their runs again"
     )
     flags.add_argument(
         "--latency",

@@ -49,7 +49,7 @@ from harness.stats.tuned_power import minimum_trials
 from harness.storage.claims import Claims
 from harness.storage.database import check_storage, storage_url
 from harness.storage.ledger import Ledger
-from harness.storage.repair import set_aside_damaged
+from harness.storage.repair import set_aside_damaged, set_aside_manifests
 from harness.tracking.trackers import tracking
 from harness.workers.local import LocalWorker, Workers
 from harness.workers.prepared_task import PreparedTask
@@ -128,7 +128,9 @@ def study(
 
 
 def _repair(ledger: Ledger, folder: Path) -> None:
-    """Set the damaged runs aside, and say so."""
+    """Set the damaged manifests and runs aside, and say so."""
+    for fault in set_aside_manifests(ledger, folder):
+        say(f"set aside in {folder}: {fault}")
     find_contradictions(ledger)
     damages = set_aside_damaged(ledger, folder)
     for damage in damages:

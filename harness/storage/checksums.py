@@ -13,6 +13,8 @@ from sqlalchemy.types import TypeDecorator
 
 DIGITS = 16
 """Hexadecimal digits of a field's checksum: equal by chance once in 10^19."""
+SEAL = "checksum"
+"""The key of a sealed object's checksum."""
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
@@ -52,7 +54,7 @@ class StoredJson(TypeDecorator[Any]):
         def tolerant(value: Any) -> Any:
             try:
                 return value if parse is None else parse(value)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 return UnreadableJson(str(error))
 
         return tolerant
@@ -67,6 +69,24 @@ def changed_fields(row: Mapping[str, Any], sums: str) -> list[str]:
     """The fields of a row that differ from their checksums."""
     stored = dict(part.partition(":")[::2] for part in sums.split())
     return [name for name, value in row.items() if stored.get(name) != _checksum(value)]
+
+
+def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object with its own checksum beside its keys."""
+    return {**values, SEAL: _checksum(values)}
+
+
+def unsealed(values: Any) -> Any:
+    """The object that was sealed. A value without a checksum, of an earlier version, stays as it is.
+
+    Raises ValueError if the object has changed since it was sealed.
+    """
+    if not isinstance(values, dict) or SEAL not in values:
+        return values
+    keys = {key: value for key, value in values.items() if key != SEAL}
+    if values[SEAL] != _checksum(keys):
+        raise ValueError("has changed since it was written (its checksum says so)")
+    return keys
 
 
 def _checksum(value: Any) -> str:

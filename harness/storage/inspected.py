@@ -8,6 +8,7 @@ from typing import Any
 from harness.storage.checksums import Damage, UnreadableJson
 from harness.storage.schema import INSPECTIONS
 
+Test = Callable[[Any], bool]
 _NUMBERS = {int, float, type(None)}
 TIMES = ("before", "after")
 """Of a training: when the layers of student and teacher are compared."""
@@ -35,67 +36,66 @@ def _fault(name: str, value: Any) -> str | None:
     return None
 
 
-def _is_array(value: Any) -> bool:
-    """Whether a value is a list of numbers, or lists of them of one shape. None is a missing number."""
-    return isinstance(value, list) and _shape(value) is not None
+def _array(dimensions: int) -> Test:
+    """Whether a value is nested lists of numbers of one shape. None is a missing number."""
+    return lambda value: isinstance(value, list) and _shape(value, dimensions) is not None
 
 
-def _shape(values: list[Any]) -> tuple[int, ...] | None:
-    """The shape of nested lists of numbers, or None."""
+def _shape(values: list[Any], dimensions: int) -> tuple[int, ...] | None:
+    """The shape of nested lists of numbers that has so many dimensions, or None."""
     kinds = set(map(type, values))
-    if kinds != {list}:
+    if dimensions == 1:
         return (len(values),) if kinds <= _NUMBERS else None
-    first, *others = set(map(_shape, values))
+    if kinds != {list}:
+        return None
+    first, *others = {_shape(part, dimensions - 1) for part in values}
     return None if others or first is None else (len(values), *first)
 
 
-def _is_array_or_none(value: Any) -> bool:
-    return value is None or _is_array(value)
-
-
-def _is_change(value: Any) -> bool:
+def _change(dimensions: int) -> Test:
     """Whether a value has an array before training and one after it."""
-    return isinstance(value, dict) and all(_is_array(value.get(time)) for time in TIMES)
+    fits = _array(dimensions)
+    return lambda value: isinstance(value, dict) and all(fits(value.get(time)) for time in TIMES)
 
 
-def _is_change_or_none(value: Any) -> bool:
-    return value is None or _is_change(value)
+def _optional(fits: Test) -> Test:
+    return lambda value: value is None or fits(value)
 
 
-def _is_shares(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_array, value.values()))
+def _shares(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_array(1), value.values()))
 
 
-def _is(kind: type) -> Callable[[Any], bool]:
+def _is(kind: type) -> Test:
     return lambda value: isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-_FACTS: Mapping[str, Callable[[Any], bool]] = {"split": _is(str), "examples": _is(int)}
-_FIELDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
+_FACTS: Mapping[str, Test] = {"split": _is(str), "examples": _is(int)}
+_FIELDS: Mapping[str, Mapping[str, Test]] = {
     "targets": {
         **_FACTS,
-        "target_length": _is_array,
-        "target_variance_share": _is_array,
-        "map?": _is_array,
-        "entropy?": _is_array,
+        "target_length": _array(1),
+        "target_variance_share": _array(1),
+        "map?": _array(2),
+        "entropy?": _array(1),
     },
-    "epochs": {**_FACTS, "epochs": _is_array, "map": _is_array, "entropy": _is_array},
+    "epochs": {**_FACTS, "epochs": _array(1), "map": _array(3), "entropy": _array(2)},
     "layers": {
         **_FACTS,
         "pooling": _is(str),
-        "cka": _is_change,
-        "cosine": _is_change_or_none,
-        "angles": _is_change_or_none,
+        "cka": _change(2),
+        "cosine": _optional(_change(2)),
+        "angles": _optional(_change(3)),
     },
     "projection": {
         **_FACTS,
         "pooling": _is(str),
         "joint": _is(bool),
-        "labels": _is_array,
-        "student": _is_array,
-        "teacher": _is_array,
-        "fused": _is_array_or_none,
-        "explained": _is_shares,
+        "labels": _array(1),
+        "student": _array(3),
+        "teacher": _array(3),
+        "fused": _optional(_array(3)),
+        "explained": _shares,
     },
 }
 """The keys of each inspection and what they hold; a key with a question mark may be missing."""

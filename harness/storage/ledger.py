@@ -31,8 +31,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from harness.config import Criterion
-from harness.errors import StorageError
-from harness.storage.checksums import Damage, UnreadableJson, checksums
+from harness.errors import DamagedManifestError, StorageError
+from harness.storage.checksums import Damage, UnreadableJson, checksums, sealed, unsealed
 from harness.storage.database import insert_new, is_read_only, masked_url, open_engine, put, put_all
 from harness.storage.json_values import storable
 from harness.storage.manifest import MANIFEST, STUDY_MANIFEST, Manifest, StudyManifest
@@ -40,14 +40,17 @@ from harness.storage.outages import Outages
 from harness.storage.packed_texts import UnreadableTexts, are_readable, pack_texts, unpack_texts
 from harness.storage.record import RECORD, Predictions, Record, Result, Role, StudyRun, Use
 from harness.storage.rows import (
+    INSPECTION_ROWS,
     PREDICTION_ROWS,
     RUN_ROWS,
+    read_inspection,
     read_predictions,
     read_record,
 )
 from harness.storage.schema import (
     ABLATIONS,
     CHECKSUMS,
+    INSPECTION_PART,
     INSPECTIONS,
     META,
     PREDICTIONS,
@@ -128,13 +131,13 @@ class Ledger:
 
     def write_ablation(self, manifest: Manifest) -> None:
         """Record an ablation's manifest, which replaces an earlier manifest of the same name."""
-        values = storable(MANIFEST.dump_python(manifest, mode="json"))
+        values = sealed(storable(MANIFEST.dump_python(manifest, mode="json")))
         row = {"name": manifest.name, "manifest": values, "created": time.time()}
         self.transact(lambda connection: put(connection, ABLATIONS, row))
 
     def write_study(self, name: str, manifest: StudyManifest) -> None:
         """Record a study once; its manifest never changes."""
-        values = storable(STUDY_MANIFEST.dump_python(manifest, mode="json"))
+        values = sealed(storable(STUDY_MANIFEST.dump_python(manifest, mode="json")))
         row = {"name": name, "manifest": values, "created": time.time()}
         self.transact(lambda connection: insert_new(connection, STUDIES, row))
 
@@ -216,19 +219,24 @@ class Ledger:
         return self._validate(STUDY_MANIFEST, values, f"the manifest of the study '{name}'")
 
     def _validate(self, adapter: TypeAdapter[T], values: Any, subject: str) -> T:
-        """The typed form of JSON values. Raises `StorageError` with the first fault."""
-        if isinstance(values, UnreadableJson):
-            raise StorageError(
-                f"ledger {masked_url(self.url)}: {subject} is not JSON ({values.reason})"
+        """The typed form of a sealed JSON object. Raises `DamagedManifestError` with the first fault."""
+
+        def damaged(fault: str) -> DamagedManifestError:
+            way_out = "the study's own command with --repair writes it again"
+            return DamagedManifestError(
+                f"ledger {masked_url(self.url)}: {subject} {fault}; {way_out}"
             )
+
+        if isinstance(values, UnreadableJson):
+            raise damaged(f"is not JSON ({values.reason})")
         try:
-            return adapter.validate_python(values)
+            return adapter.validate_python(unsealed(values))
         except ValidationError as error:
             first, *others = fault_lines(error)
             rest = f" (and {len(others)} more)" if others else ""
-            raise StorageError(
-                f"ledger {masked_url(self.url)}: {subject} cannot be read: {first}{rest}"
-            ) from error
+            raise damaged(f"cannot be read: {first}{rest}") from error
+        except ValueError as error:
+            raise damaged(str(error)) from error
 
     def _record(self, row: RowMapping) -> Record:
         """The record in a row of `RUN_ROWS`. Raises `StorageError` for a damaged one."""
@@ -353,11 +361,19 @@ class Ledger:
         return {row.name: row.value for row in self._rows(query)}
 
     def inspections_of(self, fingerprints: Iterable[str], name: str) -> dict[str, Any]:
-        """One inspection of these runs, by fingerprint; runs without this inspection are left out."""
-        rows = self._rows_of(
-            select(INSPECTIONS), INSPECTIONS, fingerprints, INSPECTIONS.c.name == name
-        )
-        return {row.fingerprint: row.value for row in rows}
+        """One inspection of these runs, by fingerprint; runs without this inspection are left out.
+
+        Damaged ones are left out, and `damages` has their runs.
+        """
+        rows = self._rows_of(INSPECTION_ROWS, INSPECTIONS, fingerprints, INSPECTIONS.c.name == name)
+        inspections = {}
+        for row in rows:
+            stored = read_inspection(row._mapping)
+            if isinstance(stored, Damage):
+                self.damages[stored.run] = stored
+            else:
+                inspections[row.fingerprint] = stored
+        return inspections
 
     def _rows_of(
         self,
@@ -406,12 +422,13 @@ def _write_run(connection: Connection, result: Result, moment: float) -> bool:
         }
         connection.execute(PREDICTIONS.insert().values(**values))
         sums[SPLIT_PART + split] = checksums(values)
+    for name, value in result.inspections.items():
+        row = storable({"fingerprint": record.fingerprint, "name": name, "value": value})
+        connection.execute(INSPECTIONS.insert().values(**row))
+        sums[INSPECTION_PART + row["name"]] = checksums(row)
     parts = [
         {"fingerprint": record.fingerprint, "part": part, "sums": text}
         for part, text in sums.items()
     ]
     connection.execute(CHECKSUMS.insert(), parts)
-    for name, value in result.inspections.items():
-        row = storable({"fingerprint": record.fingerprint, "name": name, "value": value})
-        connection.execute(INSPECTIONS.insert().values(**row))
     return True

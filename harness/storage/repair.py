@@ -1,27 +1,43 @@
-"""Repair of a ledger: damaged runs leave the tables, and later commands train them again."""
+"""Repair of a ledger: damaged rows leave the tables, and later commands write them again."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, LargeBinary, Row, Select, String, Table, cast, select
+from sqlalchemy import Column, Connection, LargeBinary, Row, Select, String, cast, delete, select
 
-from harness.errors import StorageError
+from harness.errors import DamagedManifestError, StorageError
 from harness.storage.checksums import Damage
-from harness.storage.inspected import inspection_damage
 from harness.storage.ledger import Ledger
-from harness.storage.rows import PREDICTION_ROWS, RUN_ROWS, read_predictions, read_record
-from harness.storage.schema import CHECKSUMS, INSPECTIONS, PREDICTIONS, RUNS
+from harness.storage.rows import (
+    INSPECTION_ROWS,
+    PREDICTION_ROWS,
+    RUN_ROWS,
+    read_inspection,
+    read_predictions,
+    read_record,
+)
+from harness.storage.schema import (
+    ABLATIONS,
+    CHECKSUMS,
+    INSPECTIONS,
+    PREDICTIONS,
+    RUNS,
+    STUDIES,
+    USES,
+)
 
 CHUNK = 256
 """Runs that are held at the same time."""
-TABLES = (CHECKSUMS, PREDICTIONS, INSPECTIONS, RUNS)
-"""The tables with rows of a run. Those that refer to another one come first."""
+PLACES = tuple(table.c.fingerprint for table in (CHECKSUMS, PREDICTIONS, INSPECTIONS, RUNS))
+"""The columns with a run's fingerprint in the tables with its rows. Tables that refer to another one
+come first."""
 
 
 def set_aside_damaged(ledger: Ledger, folder: Path) -> list[Damage]:
@@ -40,45 +56,70 @@ def set_aside_damaged(ledger: Ledger, folder: Path) -> list[Damage]:
         for damage in _damages(ledger, keys[start : start + CHUNK]):
             damages.setdefault(damage.run, damage)
     for damage in damages.values():
-        _set_aside(ledger, damage, folder)
+        _set_aside(ledger, PLACES, damage.run, folder / f"{damage.run}.json", damage.sentence)
     return list(damages.values())
+
+
+def set_aside_manifests(ledger: Ledger, folder: Path) -> list[str]:
+    """Remove every damaged manifest, which files of `folder` keep as texts, and return the faults.
+
+    With a study's manifest go the rows that say which runs it uses. A command of this study finds the
+    runs by their fingerprints, and trains none of them again.
+
+    Raises:
+        StorageError: a file cannot be written. The manifest then stays.
+    """
+    faults = []
+    for places, names, read in (
+        ([ABLATIONS.c.name], ledger.ablations(), ledger.manifest),
+        ([USES.c.study, STUDIES.c.name], ledger.study_names(), ledger.study_manifest),
+    ):
+        for name in names:
+            try:
+                read(name)
+            except DamagedManifestError as error:
+                file = folder / f"manifest-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
+                _set_aside(ledger, places, name, file, str(error))
+                faults.append(str(error))
+    return faults
 
 
 def _damages(ledger: Ledger, keys: Sequence[str]) -> Iterator[Damage]:
     """The damages of runs with these fingerprints, in all their rows."""
     records = RUN_ROWS.where(RUNS.c.fingerprint.in_(keys))
     predictions = PREDICTION_ROWS.where(PREDICTIONS.c.fingerprint.in_(keys))
+    inspections = INSPECTION_ROWS.where(INSPECTIONS.c.fingerprint.in_(keys))
     results = [
         *(read_record(row._mapping) for row in _rows(ledger, records)),
         *(read_predictions(row._mapping) for row in _rows(ledger, predictions)),
+        *(read_inspection(row._mapping) for row in _rows(ledger, inspections)),
     ]
     yield from (result for result in results if isinstance(result, Damage))
-    inspections = select(INSPECTIONS).where(INSPECTIONS.c.fingerprint.in_(keys))
-    for row in _rows(ledger, inspections):
-        if (damage := inspection_damage(row.fingerprint, row.name, row.value)) is not None:
-            yield damage
 
 
-def _set_aside(ledger: Ledger, damage: Damage, folder: Path) -> None:
-    rows = {table.name: _texts(ledger, table, damage.run) for table in TABLES}
-    _write(folder, damage.run, json.dumps({"damage": damage.sentence, "rows": rows}, indent=1))
+def _set_aside(
+    ledger: Ledger, places: Sequence[Column[Any]], key: str, file: Path, damage: str
+) -> None:
+    """Move the rows with that key at these places into the file."""
+    rows = {place.table.name: _texts(ledger, place, key) for place in places}
+    _write(file, json.dumps({"damage": damage, "rows": rows}, indent=1))
 
     def remove(connection: Connection) -> None:
-        for table in TABLES:
-            connection.execute(table.delete().where(table.c.fingerprint == damage.run))
+        for place in places:
+            connection.execute(delete(place.table).where(place == key))
 
     ledger.transact(remove)
 
 
-def _write(folder: Path, run: str, text: str) -> None:
-    """Write a text to `RUN.json`, or to `RUN-2.json` and so on where others lie already.
+def _write(first: Path, text: str) -> None:
+    """Write a text to `first`, or with `-2` and so on before the suffix where others lie already.
 
     A text that lies there already is not written again: a kill may come between file and removal.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        first.parent.mkdir(parents=True, exist_ok=True)
         for number in count(1):
-            file = folder / (f"{run}.json" if number == 1 else f"{run}-{number}.json")
+            file = first if number == 1 else first.with_stem(f"{first.stem}-{number}")
             try:
                 with file.open("x") as new:
                     new.write(text)
@@ -87,21 +128,21 @@ def _write(folder: Path, run: str, text: str) -> None:
                     continue
             return
     except OSError as error:
-        raise StorageError(f"{folder}: cannot be written ({error.strerror})") from error
+        raise StorageError(f"{first.parent}: cannot be written ({error.strerror})") from error
 
 
-def _texts(ledger: Ledger, table: Table, run: str) -> list[dict[str, str | None]]:
-    """A run's rows of a table by column, as texts, since damaged values have no other form."""
+def _texts(ledger: Ledger, place: Column[Any], key: str) -> list[dict[str, str | None]]:
+    """The rows with that key by column, as texts, since damaged values have no other form."""
     text = LargeBinary if ledger.engine.dialect.name == "sqlite" else String
     columns = [
         column if isinstance(column.type, LargeBinary) else cast(column, text)
-        for column in table.columns
+        for column in place.table.columns
     ]
-    query = select(*columns).where(table.c.fingerprint == run)
+    query = select(*columns).where(place == key)
     return [
         {
             column.name: _text(value, isinstance(column.type, LargeBinary))
-            for column, value in zip(table.columns, row, strict=True)
+            for column, value in zip(place.table.columns, row, strict=True)
         }
         for row in _rows(ledger, query)
     ]

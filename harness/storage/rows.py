@@ -1,16 +1,26 @@
-"""Rows of runs and predictions with their checksums, as records or as damages."""
+"""Rows of runs, predictions and inspections with their checksums, as values or as damages."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 from sqlalchemy import RowMapping, select
 
 from harness.storage.checksums import Damage, UnreadableJson, changed_fields
+from harness.storage.inspected import inspection_damage
 from harness.storage.record import LABEL_LOSS, RECORD, Predictions, Record
-from harness.storage.schema import CHECKSUMS, PREDICTIONS, RECORD_PART, RUNS, SPLIT_PART
+from harness.storage.schema import (
+    CHECKSUMS,
+    INSPECTION_PART,
+    INSPECTIONS,
+    PREDICTIONS,
+    RECORD_PART,
+    RUNS,
+    SPLIT_PART,
+)
 from harness.validation_faults import fault_lines
 
 CHANGED = "changed since the run was written (its checksum says so)"
@@ -22,6 +32,11 @@ PREDICTION_ROWS = select(PREDICTIONS, CHECKSUMS.c.sums).outerjoin(
     CHECKSUMS,
     (CHECKSUMS.c.fingerprint == PREDICTIONS.c.fingerprint)
     & (CHECKSUMS.c.part == SPLIT_PART + PREDICTIONS.c.split),
+)
+INSPECTION_ROWS = select(INSPECTIONS, CHECKSUMS.c.sums).outerjoin(
+    CHECKSUMS,
+    (CHECKSUMS.c.fingerprint == INSPECTIONS.c.fingerprint)
+    & (CHECKSUMS.c.part == INSPECTION_PART + INSPECTIONS.c.name),
 )
 """Rows with their checksums, which are NULL for runs of earlier versions."""
 
@@ -85,3 +100,17 @@ def read_predictions(row: RowMapping) -> Predictions | Damage:
             reason = f"are of {len(found)} examples, the logits of {len(logits)}"
             return Damage(PREDICTIONS.name, run, name, reason)
     return Predictions(logits, labels, ids)
+
+
+def read_inspection(row: RowMapping) -> Any | Damage:
+    """The value in a row of `INSPECTION_ROWS`, or its damage."""
+    values = {column.name: row[column.name] for column in INSPECTIONS.columns}
+    run, name, value = str(values["fingerprint"]), str(values["name"]), values["value"]
+    if row["sums"] is None or isinstance(value, UnreadableJson):
+        damage = inspection_damage(run, name, value)
+        return value if damage is None else damage
+    return (
+        Damage(INSPECTIONS.name, run, name, CHANGED)
+        if changed_fields(values, row["sums"])
+        else value
+    )

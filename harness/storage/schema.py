@@ -94,9 +94,10 @@ CHECKSUMS = Table(
     Column("part", String, primary_key=True),
     Column("sums", String, nullable=False),
 )
-"""Checksums by field: of a run's record (part `record`), and of its predictions on a split (the split's
-name after `SPLIT_PART`). Runs of earlier versions have none."""
-RECORD_PART, SPLIT_PART = "record", "split "
+"""Checksums by field: of a run's record (part `record`), of its predictions on a split (the split's
+name after `SPLIT_PART`), and of an inspection (its name after `INSPECTION_PART`). Runs of earlier
+versions have none, or none of inspections."""
+RECORD_PART, SPLIT_PART, INSPECTION_PART = "record", "split ", "inspection "
 CLAIMS = Table(
     "harness_claims",
     TABLES,

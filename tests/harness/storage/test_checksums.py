@@ -14,12 +14,14 @@ import pytest
 
 from harness.analysis.compare import summarise
 from harness.errors import StorageError
-from harness.storage.checksums import changed_fields, checksums
+from harness.storage.checksums import changed_fields, checksums, sealed, unsealed
 from harness.storage.database import storage_url
+from harness.storage.json_values import from_json, to_json
 from harness.storage.ledger import Ledger
 from harness.storage.record import Predictions, Result
 from harness.storage.repair import set_aside_damaged
 from harness.study import main
+from reports import build
 from reports.report import build_report
 from tests import records
 from tests.conftest import small_pools
@@ -38,15 +40,29 @@ def test_checksums_name_the_changed_fields() -> None:
     assert changed_fields({**row, "new": 1}, sums) == ["new"]
 
 
+def test_a_sealed_object_cannot_change_unseen() -> None:
+    values = {"alpha": 0.05, "tasks": {"rte": {"margins": [0.01, float("nan")]}}, "name": "\\ud800"}
+    stored = from_json(to_json(sealed(values)))
+    assert repr(unsealed(stored)) == repr(values)
+    for key, value in (("alpha", 0.5), ("more", 1), ("checksum", "0"), ("tasks", {})):
+        with pytest.raises(ValueError, match="has changed since it was written"):
+            unsealed({**stored, key: value})
+    with pytest.raises(ValueError, match="has changed"):
+        unsealed({key: value for key, value in stored.items() if key != "name"})
+    for earlier in (values, {}, [1], "text", None):
+        assert unsealed(earlier) is earlier
+
+
 @pytest.fixture
 def filled(tmp_path: Path) -> Path:
     """A folder with one run of three examples, two of them right, in a study."""
     logits = np.array([[2, 1], [1, 2], [2, 1]], np.float32)
     predictions = Predictions(logits, np.array([0.0, 1, 1]), np.arange(3))
     record = replace(records.record(RUN, 2 / 3), selection={})
+    inspections = {"targets": {"target_length": [1.5, float("nan")]}, "layers": {"pooling": "cls"}}
     with closing(Ledger(storage_url(tmp_path, None))) as ledger:
         ledger.write_study("s", STUDY)
-        ledger.write_runs([Result(record, {"validation": predictions}, {})])
+        ledger.write_runs([Result(record, {"validation": predictions}, inspections)])
         ledger.use_run("s", "report", 0, 1, RUN)
     return tmp_path
 
@@ -87,6 +103,19 @@ def test_changed_predictions_are_left_out_and_named(filled: Path, field: str) ->
         assert ledger.predictions_of([RUN], "validation") == {}
         (damage,) = ledger.damages_in(["s"])
         assert damage.sentence.startswith(f"harness_predictions, run {RUN[:16]}: {field} changed")
+
+
+@pytest.mark.parametrize("value", ["replace(value, '1.5', '1.6')", "substr(value, 2)"])
+def test_a_changed_inspection_is_left_out_and_named(filled: Path, value: str) -> None:
+    change(filled, f"UPDATE harness_inspections SET value = {value} WHERE name = 'targets'")
+    with closing(Ledger(storage_url(filled, None))) as ledger:
+        assert ledger.inspections_of([RUN], "layers") == {RUN: {"pooling": "cls"}}
+        assert ledger.damages == {}
+        assert ledger.inspections_of([RUN], "targets") == {}
+        (damage,) = ledger.damages_in(["s"])
+        reason = "changed since" if "replace" in value else "is not JSON"
+        assert damage.sentence.startswith(f"harness_inspections, run {RUN[:16]}: targets {reason}")
+        assert [run.record.fingerprint for run in ledger.study_runs("s")] == [RUN]
 
 
 def test_a_run_that_replaces_a_failure_has_its_own_checksum(filled: Path) -> None:
@@ -167,6 +196,7 @@ def test_a_changed_digit_is_not_reported(
     [
         "UPDATE harness_runs SET curves = substr(curves, 3)",
         "UPDATE harness_predictions SET ids = substr(ids, 2)",
+        "UPDATE harness_inspections SET value = '{}' WHERE name = 'layers'",
         "UPDATE harness_checksums SET sums = replace(sums, 'metrics:', 'metrics:0')",
     ],
 )
@@ -181,9 +211,9 @@ def test_every_damaged_run_can_be_set_aside(filled: Path, statement: str) -> Non
         assert [run.record.metrics for run in ledger.study_runs("s")] == [{"accuracy": 0.5}]
     kept = json.loads((filled / "damaged" / f"{RUN}.json").read_text())
     assert {name: len(rows) for name, rows in kept["rows"].items()} == {
-        "harness_checksums": 2,
+        "harness_checksums": 4,
         "harness_predictions": 1,
-        "harness_inspections": 0,
+        "harness_inspections": 2,
         "harness_runs": 1,
     }
 
@@ -202,7 +232,7 @@ def test_a_second_repair_keeps_what_the_first_set_aside(
             ledger.write_runs([Result(records.record(RUN, 0.5), {}, {})])  # where none is there
             change(filled, "UPDATE harness_runs SET curves = substr(curves, 2)")
             with monkeypatch.context() as patch:
-                patch.setattr("sqlalchemy.Table.delete", fail)
+                patch.setattr("harness.storage.repair.delete", fail)
                 with pytest.raises(KeyboardInterrupt):
                     set_aside_damaged(ledger, folder)
             assert [damage.run for damage in set_aside_damaged(ledger, folder)] == [RUN]
@@ -210,3 +240,44 @@ def test_a_second_repair_keeps_what_the_first_set_aside(
     assert sorted(folder.iterdir()) == sorted(files)
     rows = [json.loads(file.read_text())["rows"]["harness_runs"][0] for file in files]
     assert [json.loads(row["metrics"])["accuracy"] for row in rows] == [2 / 3, 0.5]
+
+
+def test_a_changed_manifest_is_no_report_and_is_written_again(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command that writes it again trains nothing, and finds the same numbers."""
+    name, _ = pools(tmp_path, tiny_encoder)
+    before = trained(tmp_path, name)
+    change(tmp_path, "UPDATE harness_ablations SET manifest = replace(manifest, '0.05', '0.2')")
+    change(tmp_path, "UPDATE harness_studies SET manifest = replace(manifest, 'alp', 'pkd')")
+    capsys.readouterr()
+    assert build.main([str(tmp_path)]) == 2
+    fault = f"the manifest of the ablation '{name}' has changed since it was written"
+    assert fault in capsys.readouterr().err
+    assert main(small_pools(tmp_path, tiny_encoder)) == 2
+    assert "--repair writes it again" in capsys.readouterr().err
+    assert main(small_pools(tmp_path, tiny_encoder, "--repair")) == 0
+    assert f"set aside in {tmp_path / 'damaged'}: ledger " in capsys.readouterr().err
+    assert trained(tmp_path, name) == before
+    kept = [json.loads(file.read_text())["rows"] for file in (tmp_path / "damaged").iterdir()]
+    assert {table: len(rows) for one in kept for table, rows in one.items()} == {
+        "harness_ablations": 1,
+        "harness_studies": 1,
+        "harness_study_runs": 4,
+    }
+    assert main(small_pools(tmp_path, tiny_encoder)) == 0
+
+
+def trained(folder: Path, name: str) -> tuple[object, ...]:
+    """What an ablation's manifest and runs say, with the times at which the runs were written."""
+    with closing(Ledger(storage_url(folder, None))) as ledger:
+        result = summarise(ledger, name)
+        assert result.damages == ()
+        with closing(sqlite3.connect(folder / "ledger.db")) as database:
+            moments = database.execute("SELECT fingerprint, created FROM harness_runs").fetchall()
+        uses = [
+            (found.method, run.trial, run.record.fingerprint)
+            for found in result.results
+            for run in found.report
+        ]
+        return replace(result.manifest, command=""), uses, sorted(moments)

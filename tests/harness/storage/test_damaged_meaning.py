@@ -105,6 +105,7 @@ def test_a_sound_run_of_an_earlier_version_stays(old: Path) -> None:
         ),
         ("""metrics = '{"accuracy": NaN}'""", "metrics say accuracy nan on validation"),
         ("""metrics = '{"accuracy": 96}'""", "metrics say accuracy 96 on validation"),
+        (f"metrics = '{'[' * 5000}{']' * 5000}'", "metrics is not JSON (maximum recursion depth"),
         ("""metrics = '{"f1": 0.5}'""", "selection lacks some of a trial's scores"),
         ("metrics = x'ff00'", "metrics is not JSON"),
         ("selection = '{}'", "selection lacks some of a trial's scores"),
@@ -171,7 +172,7 @@ def test_every_part_of_an_inspection_is_looked_at(name: str) -> None:
         damage = inspection_damage(RUN, name, missing)
         assert damage is not None
         assert damage.sentence == f"harness_inspections, run {RUN[:16]}: {name} lacks '{key}'"
-        for wrong in ("text", {}, [[1.0], [1.0, 2.0]], ["1.0"], [True]):
+        for wrong in ("text", {}, [[1.0], [1.0, 2.0]], ["1.0"], [True], [[[[1.0]]]]):
             if key == "explained" and wrong == {}:
                 continue
             damage = inspection_damage(RUN, name, {**sound, key: wrong})
