@@ -185,11 +185,11 @@ def reach(evidence: Evidence) -> str:
     if len(comparisons) == 1:
         return f"{question}: no, that takes {amount}."
     middle = int(np.median(known))
-    if middle > MAX_SEEDS:
-        return f"{question}: {able} of {len(comparisons)} comparisons. Half of them take {amount}."
+    takes = "half take" if middle > MAX_SEEDS else f"the middle one takes {middle}, all take"
+    of = "" if len(known) == len(comparisons) else f"of the {len(known)} with a spread "
+    sentence = f"{of}{takes} {amount}."
     return (
-        f"{question}: {able} of {len(comparisons)} comparisons. The middle one takes {middle}, all "
-        f"take {amount}."
+        f"{question}: {able} of {len(comparisons)} comparisons. {sentence[0].upper()}{sentence[1:]}"
     )
 
 

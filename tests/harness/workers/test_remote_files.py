@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from harness.config import StudyConfig
 from harness.data.tasks import load_task
+from harness.data.transfer import transfer_file
 from harness.demo.examples import generate
 from harness.errors import DataError, StorageError
 from harness.storage import folders
@@ -322,6 +323,25 @@ def test_unlabelled_texts_of_a_description_are_among_its_files(tmp_path: Path) -
         source={"kind": "folder", "folder": str(tmp_path / "data")},
     )
     assert task_files(config, "mine") == [description, tmp_path / "data" / "more.tsv"]
+
+
+@pytest.mark.parametrize("place", ["data/more.tsv", "elsewhere/more.tsv"])
+def test_a_worker_reads_the_described_texts_that_have_come(tmp_path: Path, place: str) -> None:
+    """A description may name them by an absolute path, which is the driver's."""
+    texts = tmp_path / place
+    texts.parent.mkdir()
+    texts.write_text("sentence\nx\n")
+    name = texts.name if place.startswith("data") else str(texts)
+    description = tmp_path / "mine.yaml"
+    description.write_text(f"{TASK}\ntransfer: {{file: {name}}}\n")
+    source = {"kind": "folder", "folder": str(tmp_path / "data")}
+    pair = Pair(tmp_path, "mine", task_files={"mine": str(description)}, source=source)
+    with pair.supply():
+        config = pair.files.with_described_file(pair.worker_config, "mine")
+    task = load_task("mine", config.task_files)
+    file = transfer_file(task, config.source, config.transfer)
+    assert file == tmp_path / "worker" / texts.relative_to(texts.anchor)
+    assert file.read_bytes() == texts.read_bytes()
 
 
 def test_folders_are_fetched_once_and_checked(pair: Pair) -> None:

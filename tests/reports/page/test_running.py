@@ -206,11 +206,19 @@ def test_few_seeds_for_many_comparisons_are_said_to_be_few(scribe: Scribe) -> No
     [
         ([2, 2, 30], "2 of 3 comparisons. The middle one takes 2, all take 30 paired seeds."),
         ([2, 30, 5000], "1 of 3 comparisons. The middle one takes 30, all take more than "),
-        ([2, 2228, 5000], "1 of 3 comparisons. Half of them take more than 1000 paired seeds."),
+        ([2, 2228, 5000], "1 of 3 comparisons. Half take more than 1000 paired seeds."),
+        (
+            [2, None, 30],
+            "1 of 3 comparisons. Of the 2 with a spread the middle one takes 16, all take 30 paired s",
+        ),
+        (
+            [None, 2228, 5000],
+            "0 of 3 comparisons. Of the 2 with a spread half take more than 1000 paired seeds.",
+        ),
     ],
 )
 def test_what_several_comparisons_take(
-    scribe: Scribe, monkeypatch: pytest.MonkeyPatch, needed: list[int], words: str
+    scribe: Scribe, monkeypatch: pytest.MonkeyPatch, needed: list[int | None], words: str
 ) -> None:
     scribe.finished()
     evidence = read(scribe)
