@@ -212,7 +212,14 @@ def _plans(
         for task, cell in product(tasks, cells):
             teacher = teacher_key(cell.config, task)
             plan = partial(
-                plan_task, cell.config, tasks[task], arithmetic, Path(scratch), rates, workers
+                plan_task,
+                cell.config,
+                tasks[task],
+                arithmetic,
+                Path(scratch),
+                rates,
+                workers,
+                exports=request.exports is not None,
             )
             try:
                 plans.append(plan(cell=cell.name, shares_teacher=teacher in teachers))

@@ -160,13 +160,14 @@ def plan_task(
     *,
     cell: str = "",
     shares_teacher: bool = False,
+    exports: bool = False,
 ) -> TaskPlan:
     """Count runs, steps and the work of a step at every padded length, which takes time at `rates`.
 
     Populations are as large as one of `workers` would train them. The plan counts the runs that the
     ledger already has too. Files that the plan needs go to the folder `scratch`.
     `cell` names the cell of a grid. `shares_teacher` says that an earlier plan counts the tokens, the
-    teacher and its outputs.
+    teacher and its outputs. `exports` says that kept students are exported.
 
     Raises:
         TeacherError: teacher or start is missing, or they do not belong together.
@@ -224,7 +225,15 @@ def plan_task(
         guessed_seconds=guessed_seconds,
         left_out={name: str(error) for name, error in errors.items()},
         memory_bytes=costs.memory,
-        disk_bytes=_disk_bytes(config, data, outline, len(methods), costs, shares_teacher),
+        disk_bytes=_disk_bytes(
+            config,
+            data,
+            outline,
+            len(methods),
+            costs,
+            shares_teacher=shares_teacher,
+            exports=exports,
+        ),
     )
 
 
@@ -298,11 +307,13 @@ def _disk_bytes(
     outline: TaskOutline,
     methods: int,
     costs: PlannedSteps,
+    *,
     shares_teacher: bool,
+    exports: bool,
 ) -> int:
     """Bytes of a task's tokens, encoder, teacher, its outputs, predictions and kept students.
 
-    With `shares_teacher`, of the last two alone.
+    With `shares_teacher`, of the last two alone. An exported student has its weights twice.
     """
     encoder = outline.teacher_encoder
     layers, width = int(encoder.num_hidden_layers), int(encoder.hidden_size)
@@ -319,7 +330,7 @@ def _disk_bytes(
     lengths = [side["train"].lengths.mean() for side in sides]
     tokens = int(sum(all_examples * (length * TOKEN + OFFSET) for length in lengths))
     pretrained = costs.encoder_weights if pretrains(config, outline) else 0
-    own = predictions + students * costs.student_weights
+    own = predictions + students * costs.student_weights * (2 if exports else 1)
     if shares_teacher:
         return config.protocol.repeats * own
     of_a_repeat = cache + own + teacher

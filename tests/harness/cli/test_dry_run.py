@@ -40,6 +40,22 @@ def test_the_disk_is_that_of_a_study(
     assert planned == pytest.approx(files, rel=0.1)
 
 
+def test_exported_students_are_on_disk_twice(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    arguments = small_study(tmp_path / "runs", tiny_encoder)
+    none, kept, exported = (
+        plan(capsys, [*arguments, *options])["disk_bytes"]
+        for options in (
+            ("--keep", "none"),
+            ("--keep", "best"),
+            ("--keep", "best", "--export", "onnx"),
+        )
+    )
+    assert exported - kept == kept - none > 0
+
+
 def test_pre_training_is_part_of_the_plan_of_the_demos_encoder_only(
     tmp_path: Path,
     tiny_encoder: Path,
