@@ -27,7 +27,6 @@ from harness.method import (
     weight,
 )
 from harness.method.layer_maps import skip_map
-from harness.method.losses import masked_mean
 from methods.examples import distances_and_angles
 
 EXAMPLES_SHARE = 4.0
@@ -53,6 +52,12 @@ def word_shares(words: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     is_word = counts > 0
     is_word = is_word & (is_word.sum(dim=1, keepdim=True) >= LEAST_WORDS)
     return belongs.to(dtype) / counts.clamp(min=1)[..., None], is_word
+
+
+def _mean(values: Tensor, selection: Tensor) -> Tensor:
+    """The mean of the values that are selected, 0 where none is."""
+    selection = selection.expand_as(values)
+    return torch.where(selection, values, 0.0).sum() / selection.sum().clamp(min=1)
 
 
 class Mgskd(Method):
@@ -170,7 +175,7 @@ class Mgskd(Method):
         between = between & ~torch.eye(neighbours.shape[-1], dtype=torch.bool, device=mask.device)
         angles, target_angles = (_angles(side, centres, neighbours) for side in (states, targets))
         errors = F.smooth_l1_loss(angles, target_angles, reduction="none")
-        return masked_mean(difference, pairs[:, None]) + masked_mean(errors, between)
+        return _mean(difference, pairs[:, None]) + _mean(errors, between)
 
     def _distance_of_examples(self, states: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
         """The difference of the angles between examples, of states (B, T, width)."""

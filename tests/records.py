@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import select
+
+from harness.storage.ledger import Ledger
 from harness.storage.record import LABEL_LOSS, RECORD, RUN_INPUTS, Record, RunInputs
+from harness.storage.schema import INSPECTIONS
 from tests.manifests import PROVENANCE
 
 INPUTS: dict[str, Any] = {
@@ -71,3 +75,13 @@ def record(
     metrics = values["metrics"]
     values.setdefault("selection", {**metrics, LABEL_LOSS: 0.0} if metrics else {})
     return RECORD.validate_python(values)
+
+
+def inspections(ledger: Ledger, run: str) -> dict[str, Any]:
+    """All stored inspections of a run, by name, as they stand."""
+    rows = ledger.transact(
+        lambda connection: connection.execute(
+            select(INSPECTIONS).where(INSPECTIONS.c.fingerprint == run)
+        ).all()
+    )
+    return {row.name: row.value for row in rows}

@@ -23,7 +23,7 @@ def intact_runs(ledger: Ledger, study: str) -> list[StudyRun]:
 
     Checksums find damages of rows. Scores without a checksum, from ledgers of earlier versions, are
     computed again from the stored predictions, where there are some. The ledger's `damages` has the runs
-    that are left out.
+    that are left out. Runs whose predictions or inspections alone are damaged stay.
     """
     runs = ledger.study_runs(study)
     unproven_runs = [
@@ -34,7 +34,8 @@ def intact_runs(ledger: Ledger, study: str) -> list[StudyRun]:
     for start in range(0, len(unproven_runs), CHUNK):
         for damage in _contradictions(ledger, unproven_runs[start : start + CHUNK]):
             ledger.damages[damage.run] = damage
-    return [run for run in runs if run.record.fingerprint not in ledger.damages]
+    left_out = {run for run, damage in ledger.damages.items() if damage.table == RUNS.name}
+    return [run for run in runs if run.record.fingerprint not in left_out]
 
 
 def find_contradictions(ledger: Ledger) -> None:

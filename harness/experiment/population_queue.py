@@ -282,7 +282,8 @@ class SizingWork(Work):
         """The job, with a run that matches layers where there is one."""
         example = next((run for run in self.runs if run.method.matches_layers()), self.runs[0])
         prepared = self.entry.request.prepared
-        return Sizing(portable(prepared.config), prepared.task.name, spec_of(example))
+        task = prepared.task.name
+        return Sizing(portable(prepared.config, task), task, spec_of(example))
 
     def end(self, future: Future[int]) -> None:
         """Note the size: one run where workers have died of the measurement."""
@@ -322,8 +323,8 @@ class PopulationWork(Work):
             return None
         self.queue.training |= {run.fingerprint for run in self._claimed}
         prepared = self.entry.request.prepared
-        specs = tuple(map(spec_of, self._claimed))
-        return Training(portable(prepared.config), prepared.task.name, specs)
+        task, specs = prepared.task.name, tuple(map(spec_of, self._claimed))
+        return Training(portable(prepared.config, task), task, specs)
 
     def end(self, future: Future[PopulationResults]) -> None:
         """Write the results. A population with which several workers died is divided."""

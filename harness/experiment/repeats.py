@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 import numpy as np
 
@@ -95,8 +96,11 @@ class JointAblation:
 
     def _write(self) -> None:
         names = list(self.names)
-        if self.name in self.ledger.ablations():  # an earlier or another command was further
-            names += self.ledger.manifest(self.name).repeats[len(names) :]
+        present = self.ledger.ablations()
+        if self.name in present:  # an earlier or another command was further
+            further = self.ledger.manifest(self.name).repeats[len(names) :]
+            # A repair may have set a repeat's manifest aside.
+            names += takewhile(lambda name: name is None or name in present, further)
         parts = [self.ledger.manifest(name) for name in names if name is not None]
         manifest = joint_manifest(self.config, parts, self.name, names)
         manifest = replace(manifest, command=self.command, refused=self.refusals)

@@ -107,12 +107,9 @@ def divergence(target_log: Tensor, log: Tensor) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean of the values where the mask is true, 0 where it is nowhere.
-
-    The mask's shape broadcasts to the values'.
-    """
+    """The mean of the values where the mask is true; the mask's shape broadcasts to the values'."""
     selection = mask.expand_as(values)
-    return torch.where(selection, values, 0.0).sum() / selection.sum().clamp(min=1)
+    return torch.where(selection, values, 0.0).sum() / selection.sum()
 
 
 def mean_of_examples(values: Tensor, mask: Tensor) -> Tensor:

@@ -136,10 +136,15 @@ class Ledger:
         self.transact(lambda connection: put(connection, ABLATIONS, row))
 
     def write_study(self, name: str, manifest: StudyManifest) -> None:
-        """Record a study once; its manifest never changes."""
+        """Record a study once; its manifest never changes, but a damaged one is replaced."""
         values = sealed(storable(STUDY_MANIFEST.dump_python(manifest, mode="json")))
         row = {"name": name, "manifest": values, "created": time.time()}
-        self.transact(lambda connection: insert_new(connection, STUDIES, row))
+        try:
+            self.study_manifest(name)
+        except DamagedManifestError:
+            self.transact(lambda connection: put(connection, STUDIES, row))
+        else:
+            self.transact(lambda connection: insert_new(connection, STUDIES, row))
 
     def write_texts(
         self, sha256: str, ids: npt.NDArray[np.int64], texts: Sequence[tuple[str, ...]]
@@ -180,16 +185,16 @@ class Ledger:
 
     def manifest(self, ablation: str) -> Manifest:
         """An ablation's manifest. Raises `StorageError` if the manifest is missing or damaged."""
-        query = select(ABLATIONS.c.manifest).where(ABLATIONS.c.name == ablation)
-        values = self.transact(lambda connection: connection.scalar(query))
-        if values is None:
+        rows = self._rows(select(ABLATIONS.c.manifest).where(ABLATIONS.c.name == ablation))
+        if not rows:
             raise StorageError(f"ledger {masked_url(self.url)}: no ablation '{ablation}'")
-        return self._validate(MANIFEST, values, f"the manifest of the ablation '{ablation}'")
+        subject = f"the manifest of the ablation '{ablation}'"
+        return self._validate(MANIFEST, rows[0].manifest, subject, "--repair sets it aside, and ")
 
     def ablations_unlike(self, budget: int, criterion: Criterion) -> list[str]:
         """Names of the ablations with another budget or another criterion, oldest first.
 
-        Ablations whose manifest is damaged are not among them.
+        In SQLite, ablations whose manifest is no JSON are not among them.
         """
         manifest = type_coerce(ABLATIONS.c.manifest, JSON)
         budgets = manifest["config", "protocol", "budget"].as_integer()
@@ -212,19 +217,21 @@ class Ledger:
 
     def study_manifest(self, name: str) -> StudyManifest | None:
         """A study's manifest, or None for an unknown name. Raises `StorageError` if it is damaged."""
-        query = select(STUDIES.c.manifest).where(STUDIES.c.name == name)
-        values = self.transact(lambda connection: connection.scalar(query))
-        if values is None:
+        rows = self._rows(select(STUDIES.c.manifest).where(STUDIES.c.name == name))
+        if not rows:
             return None
-        return self._validate(STUDY_MANIFEST, values, f"the manifest of the study '{name}'")
+        subject = f"the manifest of the study '{name}'"
+        return self._validate(STUDY_MANIFEST, rows[0].manifest, subject)
 
-    def _validate(self, adapter: TypeAdapter[T], values: Any, subject: str) -> T:
-        """The typed form of a sealed JSON object. Raises `DamagedManifestError` with the first fault."""
+    def _validate(self, adapter: TypeAdapter[T], values: Any, subject: str, first: str = "") -> T:
+        """The typed form of a sealed JSON object. Raises `DamagedManifestError` with the first fault.
+
+        `first` is what comes before the way out.
+        """
 
         def damaged(fault: str) -> DamagedManifestError:
-            way_out = "the study's own command with --repair writes it again"
             return DamagedManifestError(
-                f"ledger {masked_url(self.url)}: {subject} {fault}; {way_out}"
+                f"ledger {masked_url(self.url)}: {subject} {fault}; {first}its command writes it again"
             )
 
         if isinstance(values, UnreadableJson):
@@ -232,9 +239,9 @@ class Ledger:
         try:
             return adapter.validate_python(unsealed(values))
         except ValidationError as error:
-            first, *others = fault_lines(error)
+            fault, *others = fault_lines(error)
             rest = f" (and {len(others)} more)" if others else ""
-            raise damaged(f"cannot be read: {first}{rest}") from error
+            raise damaged(f"cannot be read: {fault}{rest}") from error
         except ValueError as error:
             raise damaged(str(error)) from error
 
@@ -354,11 +361,6 @@ class Ledger:
                 f"ledger {masked_url(self.url)}: damaged texts ({error}) of the split {sha256[:16]} in "
                 f"{TEXTS.name}; the study's own command writes them again"
             ) from error
-
-    def inspections(self, fingerprint: str) -> dict[str, Any]:
-        """The inspections of a run, by name."""
-        query = select(INSPECTIONS).where(INSPECTIONS.c.fingerprint == fingerprint)
-        return {row.name: row.value for row in self._rows(query)}
 
     def inspections_of(self, fingerprints: Iterable[str], name: str) -> dict[str, Any]:
         """One inspection of these runs, by fingerprint; runs without this inspection are left out.

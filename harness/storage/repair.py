@@ -23,15 +23,7 @@ from harness.storage.rows import (
     read_predictions,
     read_record,
 )
-from harness.storage.schema import (
-    ABLATIONS,
-    CHECKSUMS,
-    INSPECTIONS,
-    PREDICTIONS,
-    RUNS,
-    STUDIES,
-    USES,
-)
+from harness.storage.schema import ABLATIONS, CHECKSUMS, INSPECTIONS, PREDICTIONS, RUNS
 
 CHUNK = 256
 """Runs that are held at the same time."""
@@ -61,27 +53,24 @@ def set_aside_damaged(ledger: Ledger, folder: Path) -> list[Damage]:
 
 
 def set_aside_manifests(ledger: Ledger, folder: Path) -> list[str]:
-    """Remove every damaged manifest, which files of `folder` keep as texts, and return the faults.
+    """Remove the damaged manifests of ablations, which files of `folder` keep as texts.
 
-    With a study's manifest go the rows that say which runs it uses. A command of this study finds the
-    runs by their fingerprints, and trains none of them again.
+    Returns:
+        The names of these ablations. Their commands write the manifests again, and no longer know how
+        many trials or seeds earlier commands asked for.
 
     Raises:
         StorageError: a file cannot be written. The manifest then stays.
     """
-    faults = []
-    for places, names, read in (
-        ([ABLATIONS.c.name], ledger.ablations(), ledger.manifest),
-        ([USES.c.study, STUDIES.c.name], ledger.study_names(), ledger.study_manifest),
-    ):
-        for name in names:
-            try:
-                read(name)
-            except DamagedManifestError as error:
-                file = folder / f"manifest-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
-                _set_aside(ledger, places, name, file, str(error))
-                faults.append(str(error))
-    return faults
+    names = []
+    for name in ledger.ablations():
+        try:
+            ledger.manifest(name)
+        except DamagedManifestError as error:
+            file = folder / f"manifest-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
+            _set_aside(ledger, [ABLATIONS.c.name], name, file, str(error))
+            names.append(name)
+    return names
 
 
 def _damages(ledger: Ledger, keys: Sequence[str]) -> Iterator[Damage]:

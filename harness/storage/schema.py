@@ -1,7 +1,7 @@
 """The ledger's tables, in the database that holds Optuna's tables too.
 
-A change to a table, or to the JSON in its columns, raises SCHEMA_VERSION. A ledger of another version is
-refused.
+A change after which this code cannot read earlier tables, or earlier JSON in their columns, raises
+SCHEMA_VERSION. A ledger of another version is refused.
 """
 
 from __future__ import annotations

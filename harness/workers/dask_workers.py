@@ -94,7 +94,6 @@ def perform(
                 job = replace(job, config=files.relocated(job.config))
                 out = job.config.out
                 stack.enter_context(files.supply(job.config))
-                job = replace(job, config=files.with_described_file(job.config, job.task))
             result = job.perform(_workshop(), steps.advance)
             return Answer(result, str(worker.address), out)
         except DeviceError as error:

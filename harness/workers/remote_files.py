@@ -17,8 +17,6 @@ from queue import Empty, Queue
 from typing import Literal, NamedTuple
 
 from harness.config import StudyConfig
-from harness.data.tasks import load_task
-from harness.data.transfer import transfer_file
 from harness.errors import StorageError
 from harness.storage.folders import MANIFEST, replacement, supplied
 
@@ -83,16 +81,6 @@ class RemoteFiles:
                 student, checkpoint=student.checkpoint and self._moved(student.checkpoint)
             ),
         )
-
-    def with_described_file(self, config: StudyConfig, task: str) -> StudyConfig:
-        """A relocated configuration with the unlabelled texts that the task's description names.
-
-        The description has come, and names the driver's file where its path is absolute.
-        """
-        file = transfer_file(load_task(task, config.task_files), config.source, config.transfer)
-        if file is None or file.is_relative_to(self.root):
-            return config
-        return replace(config, transfer=replace(config.transfer, file=str(self.place(file))))
 
     def told(self, text: str) -> str:
         """A text with the driver's paths in place of the worker's."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-
-import numpy as np
 
 from harness.analysis.compare import AblationResult
 from harness.analysis.comparison import Comparison
@@ -176,21 +174,31 @@ def reach(evidence: Evidence) -> str:
     known = [count for count in needed if count is not None]
     if not known:
         return f"{question}: unknown, as the differences have no spread."
-    most = max(known)
-    amount = f"{most} {units(manifest)}"
-    if most > MAX_SEEDS:
-        amount = f"more than {MAX_SEEDS} {units(manifest)}"
     if able == len(comparisons):
         return f"{question}: yes."
     if len(comparisons) == 1:
-        return f"{question}: no, that takes {amount}."
-    middle = int(np.median(known))
-    takes = "half take" if middle > MAX_SEEDS else f"the middle one takes {middle}, all take"
-    of = "" if len(known) == len(comparisons) else f"of the {len(known)} with a spread "
-    sentence = f"{of}{takes} {amount}."
-    return (
-        f"{question}: {able} of {len(comparisons)} comparisons. {sentence[0].upper()}{sentence[1:]}"
-    )
+        return f"{question}: no, that takes {_amount(known[0], manifest)}."
+    whole = len(known) == len(comparisons)
+    return f"{question}: {able} of {len(comparisons)} comparisons. {_need(known, whole, manifest)}"
+
+
+def _need(known: Sequence[int], whole: bool, manifest: Manifest) -> str:
+    """A sentence on what comparisons take that have a spread, which are all of them if `whole`."""
+    half = sorted(known)[(len(known) - 1) // 2]  # half of the comparisons, or more, take no more
+    of_them = "of them" if whole else f"of the {len(known)} with a spread"
+    most = _amount(max(known), manifest)
+    if len(known) == 1:
+        return f"It takes {most} for the only one with a spread."
+    if half > MAX_SEEDS:
+        return f"It takes {most} for half {of_them}."
+    if half == max(known):
+        return f"It takes {most} for all {of_them}."
+    return f"It takes {half} for half {of_them}, and {most} for all."
+
+
+def _amount(count: int, manifest: Manifest) -> str:
+    number = f"more than {MAX_SEEDS}" if count > MAX_SEEDS else str(count)
+    return f"{number} {units(manifest)}"
 
 
 def _needed(comparison: Comparison, manifest: Manifest) -> int | None:

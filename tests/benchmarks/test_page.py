@@ -13,6 +13,7 @@ from benchmarks.synthetic import Size, write_ledger
 from harness.analysis.compare import summarise
 from harness.registry.discovery import registry
 from harness.storage.ledger import Ledger
+from tests.records import inspections
 
 SMALL = Size(methods=4, tasks=2, seeds=2, trials=2, epochs=3)
 FLAGS = "--methods 2 --tasks 1 --seeds 2 --trials 1 --repeats 1 --json"
@@ -62,7 +63,7 @@ def test_a_run_has_all_that_is_looked_at_inside(written: Path) -> None:
     ledger = read(written)
     result = summarise(ledger, "synthetic-2-tasks-4-methods")
     seen = {
-        found.method: ledger.inspections(found.report[0].record.fingerprint)
+        found.method: inspections(ledger, found.report[0].record.fingerprint)
         for found in result.results
     }
     ledger.close()

@@ -19,6 +19,7 @@ from harness.storage.database import storage_url
 from harness.storage.ledger import Ledger
 from harness.study import main
 from tests.conftest import small_study
+from tests.records import inspections
 
 EPOCHS = 2
 METHODS = "kd,alp,alp-np,uniform,rail,universal,ckd-no"
@@ -37,13 +38,13 @@ def seen(
         results = summarise(ledger, ablation).results
         for result in results:
             for run in result.search:
-                assert set(ledger.inspections(run.record.fingerprint)) <= {"targets"}
+                assert set(inspections(ledger, run.record.fingerprint)) <= {"targets"}
         found = {
-            result.method: [ledger.inspections(run.record.fingerprint) for run in result.report]
+            result.method: [inspections(ledger, run.record.fingerprint) for run in result.report]
             for result in results
         }
         one = results[0].report[0].record.fingerprint
-        layers = {one: ledger.inspections(one)["layers"]}
+        layers = {one: inspections(ledger, one)["layers"]}
         assert ledger.inspections_of([one, "nobody"], "layers") == layers
         assert ledger.inspections_of([one], "nothing") == {}
     return found
@@ -206,7 +207,7 @@ def test_targets_of_an_odd_shape_are_not_drawn_and_keep_their_run(
         (result,) = summarise(ledger, ablation).results
         (run,) = result.report
         assert run.record.status == "complete"
-        assert ledger.inspections(run.record.fingerprint)["projection"]["fused"] is None
+        assert inspections(ledger, run.record.fingerprint)["projection"]["fused"] is None
     told = "inspect failed before training: target has shape " in capsys.readouterr().err
     assert told == (broken != "nan")
 

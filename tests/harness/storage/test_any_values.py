@@ -22,7 +22,7 @@ from harness.storage.schema import RUNS
 from tests.harness.storage.test_full_disk import can_mount
 from tests.manifests import manifest
 from tests.postgres import running_server
-from tests.records import record
+from tests.records import inspections, record
 
 ROOT = Path(__file__).parents[3]
 PREDICTIONS = Predictions(np.ones((3, 2), np.float32), np.zeros(3), np.arange(3))
@@ -76,7 +76,7 @@ def test_scores_and_curves_may_be_no_numbers(both: Ledger) -> None:
     assert math.isnan(found.metrics["accuracy"])
     assert math.isnan(found.curves[0]["loss"])
     assert found.curves[1]["loss"] == math.inf
-    (value, one) = both.inspections("b" * 64)["cka"]["value"]
+    (value, one) = inspections(both, "b" * 64)["cka"]["value"]
     assert math.isnan(value)
     assert one == 1.0
 

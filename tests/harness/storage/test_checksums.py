@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from harness.analysis.compare import summarise
+from harness.analysis.damages import intact_runs
 from harness.errors import StorageError
 from harness.storage.checksums import changed_fields, checksums, sealed, unsealed
 from harness.storage.database import storage_url
@@ -24,7 +25,7 @@ from harness.study import main
 from reports import build
 from reports.report import build_report
 from tests import records
-from tests.conftest import small_pools
+from tests.conftest import small_pools, small_study
 from tests.manifests import STUDY
 
 RUN = "a" * 64
@@ -103,6 +104,7 @@ def test_changed_predictions_are_left_out_and_named(filled: Path, field: str) ->
         assert ledger.predictions_of([RUN], "validation") == {}
         (damage,) = ledger.damages_in(["s"])
         assert damage.sentence.startswith(f"harness_predictions, run {RUN[:16]}: {field} changed")
+        assert [run.record.fingerprint for run in intact_runs(ledger, "s")] == [RUN]
 
 
 @pytest.mark.parametrize("value", ["replace(value, '1.5', '1.6')", "substr(value, 2)"])
@@ -115,7 +117,7 @@ def test_a_changed_inspection_is_left_out_and_named(filled: Path, value: str) ->
         (damage,) = ledger.damages_in(["s"])
         reason = "changed since" if "replace" in value else "is not JSON"
         assert damage.sentence.startswith(f"harness_inspections, run {RUN[:16]}: targets {reason}")
-        assert [run.record.fingerprint for run in ledger.study_runs("s")] == [RUN]
+        assert [run.record.fingerprint for run in intact_runs(ledger, "s")] == [RUN]
 
 
 def test_a_run_that_replaces_a_failure_has_its_own_checksum(filled: Path) -> None:
@@ -242,30 +244,71 @@ def test_a_second_repair_keeps_what_the_first_set_aside(
     assert [json.loads(row["metrics"])["accuracy"] for row in rows] == [2 / 3, 0.5]
 
 
+@pytest.mark.parametrize("manifest", ["replace(manifest, '0.05', '0.2')", "'null'"])
 def test_a_changed_manifest_is_no_report_and_is_written_again(
-    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str], manifest: str
 ) -> None:
     """The command that writes it again trains nothing, and finds the same numbers."""
     name, _ = pools(tmp_path, tiny_encoder)
     before = trained(tmp_path, name)
-    change(tmp_path, "UPDATE harness_ablations SET manifest = replace(manifest, '0.05', '0.2')")
-    change(tmp_path, "UPDATE harness_studies SET manifest = replace(manifest, 'alp', 'pkd')")
+    change(tmp_path, f"UPDATE harness_ablations SET manifest = {manifest}")
+    change(tmp_path, f"UPDATE harness_studies SET manifest = {manifest.replace('0.05', '0.25')}")
     capsys.readouterr()
+    fault = f"the manifest of the ablation '{name}' "
+    fault += "cannot be read: input should be" if "null" in manifest else "has changed since it"
     assert build.main([str(tmp_path)]) == 2
-    fault = f"the manifest of the ablation '{name}' has changed since it was written"
     assert fault in capsys.readouterr().err
     assert main(small_pools(tmp_path, tiny_encoder)) == 2
-    assert "--repair writes it again" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert fault in error
+    assert "; --repair sets it aside, and its command writes it again\n" in error
     assert main(small_pools(tmp_path, tiny_encoder, "--repair")) == 0
-    assert f"set aside in {tmp_path / 'damaged'}: ledger " in capsys.readouterr().err
+    said = f"set aside in {tmp_path / 'damaged'}: the manifest of the ablation '{name}'\n"
+    assert said in capsys.readouterr().err
     assert trained(tmp_path, name) == before
-    kept = [json.loads(file.read_text())["rows"] for file in (tmp_path / "damaged").iterdir()]
-    assert {table: len(rows) for one in kept for table, rows in one.items()} == {
-        "harness_ablations": 1,
-        "harness_studies": 1,
-        "harness_study_runs": 4,
-    }
+    (file,) = (tmp_path / "damaged").iterdir()
+    kept = json.loads(file.read_text())
+    assert fault in kept["damage"]
+    assert [row["name"] for row in kept["rows"]["harness_ablations"]] == [name]
     assert main(small_pools(tmp_path, tiny_encoder)) == 0
+
+
+def test_a_study_with_a_damaged_manifest_goes_on(
+    tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its ablation still knows how many trials the commands before asked for."""
+    name, _ = pools(tmp_path, tiny_encoder)
+    change(tmp_path, "UPDATE harness_studies SET manifest = json_set(manifest, '$.budget', 3)")
+    with closing(Ledger(storage_url(tmp_path, None))) as ledger:
+        for study in ledger.study_names():
+            with pytest.raises(StorageError, match=r"the study '.*; its command writes it again$"):
+                ledger.study_manifest(study)
+    assert main(small_pools(tmp_path, tiny_encoder, "--trials", "5")) == 0
+    with closing(Ledger(storage_url(tmp_path, None))) as ledger:
+        assert all(ledger.study_manifest(study) for study in ledger.study_names())
+        requests = [request.seeds for request in ledger.manifest(name).seed_requests]
+        assert requests == [4, 5]
+
+
+def test_repeats_go_on_after_the_manifest_of_one_is_set_aside(
+    tmp_path: Path, tiny_encoder: Path
+) -> None:
+    words = small_study(tmp_path, tiny_encoder, "--repeat-search", "2", "--seeds", "1")
+    assert main(words) == 0
+    with closing(Ledger(storage_url(tmp_path, None))) as ledger:
+        (joint,) = (name for name in ledger.ablations() if name.endswith("-x2"))
+        before = ledger.manifest(joint).repeats
+    runs = written_runs(tmp_path)
+    change(
+        tmp_path,
+        "UPDATE harness_ablations SET manifest = replace(manifest, '0.05', '0.2') WHERE name = ?",
+        before[1],
+    )
+    assert main([*words, "--repair"]) == 0
+    with closing(Ledger(storage_url(tmp_path, None))) as ledger:
+        assert ledger.manifest(joint).repeats == before
+        assert summarise(ledger, joint).damages == ()
+    assert written_runs(tmp_path) == runs
 
 
 def trained(folder: Path, name: str) -> tuple[object, ...]:
@@ -273,11 +316,15 @@ def trained(folder: Path, name: str) -> tuple[object, ...]:
     with closing(Ledger(storage_url(folder, None))) as ledger:
         result = summarise(ledger, name)
         assert result.damages == ()
-        with closing(sqlite3.connect(folder / "ledger.db")) as database:
-            moments = database.execute("SELECT fingerprint, created FROM harness_runs").fetchall()
         uses = [
             (found.method, run.trial, run.record.fingerprint)
             for found in result.results
             for run in found.report
         ]
-        return replace(result.manifest, command=""), uses, sorted(moments)
+        return replace(result.manifest, command=""), uses, written_runs(folder)
+
+
+def written_runs(folder: Path) -> list[tuple[str, float]]:
+    """The fingerprints of all runs, and when they were written."""
+    with closing(sqlite3.connect(folder / "ledger.db")) as database:
+        return sorted(database.execute("SELECT fingerprint, created FROM harness_runs"))

@@ -19,6 +19,7 @@ from harness.storage.record import LABEL_LOSS, Predictions, Result
 from harness.storage.repair import set_aside_damaged
 from tests import records
 from tests.manifests import STUDY
+from tests.records import inspections
 
 INPUTS = {"selection": "sha of the selection split"}
 RUN = records.run_inputs(**INPUTS).fingerprint
@@ -195,6 +196,6 @@ def test_a_damaged_inspection_is_set_aside_with_its_run(
     with closing(Ledger(storage_url(old, None))) as ledger:
         (damage,) = set_aside_damaged(ledger, old / "damaged")
         assert message in damage.sentence
-        assert ledger.inspections(RUN) == {}
+        assert inspections(ledger, RUN) == {}
     kept = json.loads((old / "damaged" / f"{RUN}.json").read_text())
     assert len(kept["rows"]["harness_inspections"]) == 4

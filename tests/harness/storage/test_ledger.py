@@ -18,6 +18,7 @@ from harness.storage.record import Predictions, Record, Result
 from harness.storage.schema import ABLATIONS, STUDIES
 from tests import records
 from tests.manifests import STUDY, manifest
+from tests.records import inspections
 
 
 def record(fingerprint: str = "a" * 64, seed: int = 1) -> Record:
@@ -37,7 +38,7 @@ def test_a_record_comes_back_as_it_was_written(ledger: Ledger) -> None:
     assert found is not None
     for name in ("logits", "labels", "ids"):
         assert np.array_equal(getattr(found, name), getattr(predictions, name))
-    assert ledger.inspections("a" * 64) == {"targets": {"map": [[1.0]]}}
+    assert inspections(ledger, "a" * 64) == {"targets": {"map": [[1.0]]}}
 
 
 def test_a_fingerprint_is_written_once(ledger: Ledger) -> None:
@@ -45,7 +46,7 @@ def test_a_fingerprint_is_written_once(ledger: Ledger) -> None:
     again = Result(record(seed=2), {}, {"targets": {}})
     assert ledger.write_runs([again, Result(record("b" * 64), {}, {})]) == [False, True]
     assert ledger.records(["a" * 64])["a" * 64].inputs.seed == 1
-    assert ledger.inspections("a" * 64) == {}
+    assert inspections(ledger, "a" * 64) == {}
 
 
 def test_texts_are_written_once_and_come_back(ledger: Ledger) -> None:

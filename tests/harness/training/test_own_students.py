@@ -196,7 +196,9 @@ def test_materials_depend_on_the_checkpoint_and_teachers_do_not() -> None:
 
 def test_workers_get_the_files_of_a_checkpoint(tmp_path: Path, words: tuple[str, ...]) -> None:
     student = write_student(tmp_path / "student-rte")
-    config = portable(configured(*words, f"student.checkpoint='{tmp_path}/student-{{task}}'"))
+    config = portable(
+        configured(*words, f"student.checkpoint='{tmp_path}/student-{{task}}'"), "rte"
+    )
     assert set(student.glob("*.json")) | set(student.glob("*.safetensors")) <= set(
         task_files(config, "rte")
     )

@@ -25,6 +25,7 @@ from harness.workers import courier, remote_files
 from harness.workers.courier import Courier, task_files
 from harness.workers.local import WorkerDiedError
 from harness.workers.remote_files import FilesRequest, RemoteFiles
+from harness.workers.workshop import portable
 from tests.conftest import small_pools
 from tests.killing import Study, result
 from tests.prepared import demo_config
@@ -325,21 +326,26 @@ def test_unlabelled_texts_of_a_description_are_among_its_files(tmp_path: Path) -
     assert task_files(config, "mine") == [description, tmp_path / "data" / "more.tsv"]
 
 
-@pytest.mark.parametrize("place", ["data/more.tsv", "elsewhere/more.tsv"])
-def test_a_worker_reads_the_described_texts_that_have_come(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("name", ["more.tsv", "/elsewhere/more.tsv", "~/more.tsv"])
+def test_a_worker_reads_the_described_texts_that_have_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """A description may name them by an absolute path, which is the driver's."""
-    texts = tmp_path / place
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    name = name.replace("/elsewhere", str(tmp_path / "elsewhere"))
+    texts = Path(name.replace("~", str(tmp_path / "home")))
+    texts = tmp_path / "data" / texts  # an absolute path stays as it is
     texts.parent.mkdir()
     texts.write_text("sentence\nx\n")
-    name = texts.name if place.startswith("data") else str(texts)
     description = tmp_path / "mine.yaml"
     description.write_text(f"{TASK}\ntransfer: {{file: {name}}}\n")
     source = {"kind": "folder", "folder": str(tmp_path / "data")}
     pair = Pair(tmp_path, "mine", task_files={"mine": str(description)}, source=source)
+    pair.config = portable(pair.config, "mine")
     with pair.supply():
-        config = pair.files.with_described_file(pair.worker_config, "mine")
-    task = load_task("mine", config.task_files)
-    file = transfer_file(task, config.source, config.transfer)
+        monkeypatch.setenv("HOME", "/home/worker")
+        config = pair.worker_config
+        file = transfer_file(load_task("mine", config.task_files), config.source, config.transfer)
     assert file == tmp_path / "worker" / texts.relative_to(texts.anchor)
     assert file.read_bytes() == texts.read_bytes()
 

@@ -204,16 +204,26 @@ def test_few_seeds_for_many_comparisons_are_said_to_be_few(scribe: Scribe) -> No
 @pytest.mark.parametrize(
     ("needed", "words"),
     [
-        ([2, 2, 30], "2 of 3 comparisons. The middle one takes 2, all take 30 paired seeds."),
-        ([2, 30, 5000], "1 of 3 comparisons. The middle one takes 30, all take more than "),
-        ([2, 2228, 5000], "1 of 3 comparisons. Half take more than 1000 paired seeds."),
         (
-            [2, None, 30],
-            "1 of 3 comparisons. Of the 2 with a spread the middle one takes 16, all take 30 paired s",
+            [2, 2, 30],
+            "2 of 3 comparisons. It takes 2 for half of them, and 30 paired seeds for all.",
         ),
         (
-            [None, 2228, 5000],
-            "0 of 3 comparisons. Of the 2 with a spread half take more than 1000 paired seeds.",
+            [2, 30, 5000],
+            "1 of 3 comparisons. It takes 30 for half of them, and more than 1000 paired seeds for all.",
+        ),
+        (
+            [2, 2228, 5000],
+            "1 of 3 comparisons. It takes more than 1000 paired seeds for half of them.",
+        ),
+        ([30, 30, 30], "0 of 3 comparisons. It takes 30 paired seeds for all of them."),
+        (
+            [2, None, 30],
+            "1 of 3 comparisons. It takes 2 for half of the 2 with a spread, and 30 paired ",
+        ),
+        (
+            [None, None, 30],
+            "0 of 3 comparisons. It takes 30 paired seeds for the only one with a spread.",
         ),
     ],
 )
