@@ -71,3 +71,7 @@ class StorageError(UserError):
 
 class DamagedManifestError(StorageError):
     """A stored manifest that has changed, is no JSON, or lacks something."""
+
+
+class OtherVersionError(StorageError):
+    """A sound manifest of a version of the harness whose manifests this one cannot read."""

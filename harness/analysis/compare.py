@@ -24,8 +24,8 @@ from harness.storage.manifest import Manifest
 class AblationResult:
     """An ablation's manifest, its results by (task, method), and the family's comparisons.
 
-    `gaps` are sentences on the comparisons that cannot be made yet, and why. `damages` are the runs
-    that are left out, since their stored rows have changed.
+    `gaps` are sentences on the comparisons that cannot be made yet, and why. `damages` are the stored
+    rows that are left out, since they have changed.
     """
 
     manifest: Manifest
@@ -38,7 +38,7 @@ class AblationResult:
 
     @property
     def banners(self) -> tuple[str, ...]:
-        """The manifest's banners, and one for each run that is left out."""
+        """The manifest's banners, and one for each row that is left out."""
         texts = (f"DAMAGED, and left out: {damage.sentence}." for damage in self.damages)
         return (*self.manifest.banners, *texts)
 
@@ -102,7 +102,7 @@ def summarising(ledger: Ledger, ablation: str, stored_answers: StoredAnswers) ->
 
 
 def with_damages(ledger: Ledger, result: AblationResult) -> AblationResult:
-    """The result with all damaged runs that reads have found so far."""
+    """The result with all damages that reads have found so far."""
     damages = ledger.damages_in(_study_names(ledger, result.manifest))
     return replace(result, damages=tuple(damages))
 

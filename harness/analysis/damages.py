@@ -1,4 +1,4 @@
-"""Runs that results leave out, since their stored rows are damaged. Never imports torch."""
+"""Runs that results leave out, since their scores cannot be trusted. Never imports torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.metric_table import METRICS
 from harness.storage.checksums import Damage
 from harness.storage.ledger import Ledger
 from harness.storage.record import Predictions, StudyRun
-from harness.storage.schema import RUNS
+from harness.storage.schema import PREDICTIONS, RUNS
 
 CHUNK = 256
 """Runs whose predictions are held at the same time."""
@@ -23,7 +23,8 @@ def intact_runs(ledger: Ledger, study: str) -> list[StudyRun]:
 
     Checksums find damages of rows. Scores without a checksum, from ledgers of earlier versions, are
     computed again from the stored predictions, where there are some. The ledger's `damages` has the runs
-    that are left out. Runs whose predictions or inspections alone are damaged stay.
+    that are left out. A run stays of which inspections alone are damaged, or predictions beside a record
+    with a checksum.
     """
     runs = ledger.study_runs(study)
     unproven_runs = [
@@ -34,7 +35,12 @@ def intact_runs(ledger: Ledger, study: str) -> list[StudyRun]:
     for start in range(0, len(unproven_runs), CHUNK):
         for damage in _contradictions(ledger, unproven_runs[start : start + CHUNK]):
             ledger.damages[damage.run] = damage
-    left_out = {run for run, damage in ledger.damages.items() if damage.table == RUNS.name}
+    unproven = {run.record.fingerprint for run in unproven_runs}
+    left_out = {
+        run
+        for run, damage in ledger.damages.items()
+        if damage.table == RUNS.name or (damage.table == PREDICTIONS.name and run in unproven)
+    }
     return [run for run in runs if run.record.fingerprint not in left_out]
 
 

@@ -130,7 +130,8 @@ def study(
 def _repair(ledger: Ledger, folder: Path) -> None:
     """Set the damaged manifests and runs aside, and say so."""
     for name in set_aside_manifests(ledger, folder):
-        say(f"set aside in {folder}: the manifest of the ablation '{name}'")
+        manifest = f"the manifest of the ablation '{name}'"
+        say(f"set aside in {folder}: {manifest}; its command writes it again")
     find_contradictions(ledger)
     damages = set_aside_damaged(ledger, folder)
     for damage in damages:

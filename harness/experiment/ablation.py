@@ -169,7 +169,7 @@ class Ablation:
 
     def _task_flow(self, data: TaskData, number: int, design: Design, scheduler: Scheduler) -> Flow:
         """Have a task's data and teacher made ready, and begin the flows of its runs."""
-        outcome = yield PreparationRequest(self.config, data.task.name, (self.repeat or 0,))
+        outcome = yield PreparationRequest(self.config, data.task, (self.repeat or 0,))
         try:
             if isinstance(outcome, UserError):
                 raise outcome
@@ -300,16 +300,15 @@ class Ablation:
         }
         kind = self.config.source.kind
         name = f"{kind}-{task.name}-{method.name}-{fingerprint(identity)[:8]}"
-        self.ledger.write_study(
-            name,
-            StudyManifest(
-                identity=identity,
-                space=identity["space"],
-                shapes=asdict(outcome.shapes),
-                request=request_of(self.config),
-                budget=self.config.protocol.budget,
-            ),
+        manifest = StudyManifest(
+            identity=identity,
+            space=identity["space"],
+            shapes=asdict(outcome.shapes),
+            request=request_of(self.config),
+            budget=self.config.protocol.budget,
         )
+        if self.ledger.write_study(name, manifest):
+            say(f"warning: the manifest of the study '{name}' was damaged, and is written again")
         return name
 
 

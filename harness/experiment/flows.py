@@ -11,6 +11,7 @@ from typing import Any
 from optuna.storages import BaseStorage
 
 from harness.config import StudyConfig
+from harness.data.tasks import Task
 from harness.experiment.kept_students import KeptStudents
 from harness.storage.claims import Claims
 from harness.storage.ledger import Ledger
@@ -36,7 +37,7 @@ class PreparationRequest:
     """A task to prepare. The answer is a `TaskOutcome`, or the `UserError` of a refusal."""
 
     config: StudyConfig
-    task: str
+    task: Task
     order: Order
 
 

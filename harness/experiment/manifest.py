@@ -9,11 +9,12 @@ from typing import Any
 
 from harness.config import Criterion, StudyConfig, json_values
 from harness.data.scores import constant_score
-from harness.errors import without_passwords
+from harness.errors import DamagedManifestError, without_passwords
 from harness.experiment.banners import all_banners, choice_banners, seed_banners
 from harness.loss_stages import CONSTANT, in_words
 from harness.registry.cards import card
 from harness.registry.discovery import chosen_methods, registry
+from harness.runtime.progress import say
 from harness.runtime.provenance import provenance
 from harness.storage.compression import Compression
 from harness.storage.database import masked_url
@@ -224,11 +225,18 @@ def _earlier_choices(
 
 
 def _designs(ledger: Ledger, studies: Studies) -> set[str]:
-    """The fingerprints of studies' identities without the criterion of the selection."""
+    """The fingerprints of studies' identities without the criterion of the selection.
+
+    Studies whose manifests are damaged are left out, and a warning says so. They are other commands'.
+    """
     designs = set()
     for methods in studies.values():
         for study in methods.values():
-            manifest = ledger.study_manifest(study)
+            try:
+                manifest = ledger.study_manifest(study)
+            except DamagedManifestError as error:
+                say(f"warning: {error}")
+                continue
             assert manifest is not None  # it is written before any ablation's manifest
             identity = dict(manifest.identity)
             search = identity.pop("search")

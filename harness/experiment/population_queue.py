@@ -283,7 +283,7 @@ class SizingWork(Work):
         example = next((run for run in self.runs if run.method.matches_layers()), self.runs[0])
         prepared = self.entry.request.prepared
         task = prepared.task.name
-        return Sizing(portable(prepared.config, task), task, spec_of(example))
+        return Sizing(portable(prepared.config, prepared.task), task, spec_of(example))
 
     def end(self, future: Future[int]) -> None:
         """Note the size: one run where workers have died of the measurement."""
@@ -324,7 +324,7 @@ class PopulationWork(Work):
         self.queue.training |= {run.fingerprint for run in self._claimed}
         prepared = self.entry.request.prepared
         task, specs = prepared.task.name, tuple(map(spec_of, self._claimed))
-        return Training(portable(prepared.config, task), task, specs)
+        return Training(portable(prepared.config, prepared.task), task, specs)
 
     def end(self, future: Future[PopulationResults]) -> None:
         """Write the results. A population with which several workers died is divided."""

@@ -35,7 +35,7 @@ class PreparationWork(Work):
         self, request: PreparationRequest, answer: Callable[[TaskOutcome | UserError], None]
     ) -> None:
         super().__init__(request.order)
-        self.job = Preparation(portable(request.config, request.task), request.task)
+        self.job = Preparation(portable(request.config, request.task), request.task.name)
         self.answer = answer
 
     def begin(self, claims: ExitStack) -> Preparation:

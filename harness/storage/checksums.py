@@ -20,7 +20,7 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 @dataclass(frozen=True)
 class Damage:
-    """A field of a stored run that cannot be trusted. Results leave the run out."""
+    """A field of a stored row of a run that cannot be trusted. Results leave the row out."""
 
     table: str
     run: str
@@ -76,12 +76,17 @@ def sealed(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, SEAL: _checksum(values)}
 
 
+def is_sealed(values: Any) -> bool:
+    """Whether a value of JSON is an object with its own checksum, right or wrong."""
+    return isinstance(values, dict) and SEAL in values
+
+
 def unsealed(values: Any) -> Any:
     """The object that was sealed. A value without a checksum, of an earlier version, stays as it is.
 
     Raises ValueError if the object has changed since it was sealed.
     """
-    if not isinstance(values, dict) or SEAL not in values:
+    if not is_sealed(values):
         return values
     keys = {key: value for key, value in values.items() if key != SEAL}
     if values[SEAL] != _checksum(keys):

@@ -31,8 +31,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from harness.config import Criterion
-from harness.errors import DamagedManifestError, StorageError
-from harness.storage.checksums import Damage, UnreadableJson, checksums, sealed, unsealed
+from harness.errors import DamagedManifestError, OtherVersionError, StorageError
+from harness.storage.checksums import Damage, UnreadableJson, checksums, is_sealed, sealed, unsealed
 from harness.storage.database import insert_new, is_read_only, masked_url, open_engine, put, put_all
 from harness.storage.json_values import storable
 from harness.storage.manifest import MANIFEST, STUDY_MANIFEST, Manifest, StudyManifest
@@ -79,7 +79,7 @@ class Ledger:
         self.engine: Engine = open_engine(url)
         self.url = url
         self.damages: dict[str, Damage] = {}
-        """The damaged runs that reads of several runs have left out so far, by fingerprint."""
+        """The damages of rows that reads of several runs have left out so far, by fingerprint."""
         self.outages = Outages()
         if not is_read_only(self.engine.url):
             self._make_tables()
@@ -135,16 +135,21 @@ class Ledger:
         row = {"name": manifest.name, "manifest": values, "created": time.time()}
         self.transact(lambda connection: put(connection, ABLATIONS, row))
 
-    def write_study(self, name: str, manifest: StudyManifest) -> None:
-        """Record a study once; its manifest never changes, but a damaged one is replaced."""
+    def write_study(self, name: str, manifest: StudyManifest) -> bool:
+        """Record a study once; its manifest never changes, but a damaged one is replaced.
+
+        Returns:
+            Whether a damaged manifest was replaced.
+        """
         values = sealed(storable(STUDY_MANIFEST.dump_python(manifest, mode="json")))
         row = {"name": name, "manifest": values, "created": time.time()}
         try:
             self.study_manifest(name)
         except DamagedManifestError:
             self.transact(lambda connection: put(connection, STUDIES, row))
-        else:
-            self.transact(lambda connection: insert_new(connection, STUDIES, row))
+            return True
+        self.transact(lambda connection: insert_new(connection, STUDIES, row))
+        return False
 
     def write_texts(
         self, sha256: str, ids: npt.NDArray[np.int64], texts: Sequence[tuple[str, ...]]
@@ -224,9 +229,11 @@ class Ledger:
         return self._validate(STUDY_MANIFEST, rows[0].manifest, subject)
 
     def _validate(self, adapter: TypeAdapter[T], values: Any, subject: str, first: str = "") -> T:
-        """The typed form of a sealed JSON object. Raises `DamagedManifestError` with the first fault.
+        """The typed form of a sealed JSON object. `first` is what comes before the way out.
 
-        `first` is what comes before the way out.
+        Raises:
+            DamagedManifestError: the object has changed, or cannot be read.
+            OtherVersionError: the object is sound, and this version cannot read it.
         """
 
         def damaged(fault: str) -> DamagedManifestError:
@@ -241,6 +248,11 @@ class Ledger:
         except ValidationError as error:
             fault, *others = fault_lines(error)
             rest = f" (and {len(others)} more)" if others else ""
+            if is_sealed(values):
+                raise OtherVersionError(
+                    f"ledger {masked_url(self.url)}: {subject} is of another version of the harness: "
+                    f"{fault}{rest}"
+                ) from error
             raise damaged(f"cannot be read: {fault}{rest}") from error
         except ValueError as error:
             raise damaged(str(error)) from error
@@ -335,7 +347,7 @@ class Ledger:
         return predictions
 
     def damages_in(self, studies: Iterable[str]) -> list[Damage]:
-        """The damaged runs of these studies that reads have left out so far, by table and run."""
+        """The damages in these studies that reads have found so far, by table and run."""
         if not self.damages:
             return []
         uses = [USES.c.study.in_(part) for part in _parts(studies)]

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, LargeBinary, Row, Select, String, cast, delete, select
 
-from harness.errors import DamagedManifestError, StorageError
+from harness.errors import DamagedManifestError, OtherVersionError, StorageError
 from harness.storage.checksums import Damage
 from harness.storage.ledger import Ledger
 from harness.storage.rows import (
@@ -56,8 +56,8 @@ def set_aside_manifests(ledger: Ledger, folder: Path) -> list[str]:
     """Remove the damaged manifests of ablations, which files of `folder` keep as texts.
 
     Returns:
-        The names of these ablations. Their commands write the manifests again, and no longer know how
-        many trials or seeds earlier commands asked for.
+        The names of these ablations. Their commands write the manifests again, and may no longer know
+        how many trials or seeds earlier commands asked for.
 
     Raises:
         StorageError: a file cannot be written. The manifest then stays.
@@ -66,6 +66,8 @@ def set_aside_manifests(ledger: Ledger, folder: Path) -> list[str]:
     for name in ledger.ablations():
         try:
             ledger.manifest(name)
+        except OtherVersionError:
+            continue
         except DamagedManifestError as error:
             file = folder / f"manifest-{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
             _set_aside(ledger, [ABLATIONS.c.name], name, file, str(error))

@@ -11,7 +11,7 @@ import transformers
 from harness.config import ClusterConfig, StudyConfig, json_values
 from harness.data.sources import load_task_data
 from harness.data.splits import TaskData
-from harness.data.tasks import load_task
+from harness.data.tasks import Task, load_task
 from harness.data.transfer import transfer_file
 from harness.runtime.cpu import hold_memory, set_threads
 from harness.runtime.device import choose_arithmetic
@@ -97,13 +97,13 @@ def materials_key(config: StudyConfig, task: str) -> str:
     return canonical([teacher_key(config, task), start, config.pooling])
 
 
-def portable(config: StudyConfig, task: str) -> StudyConfig:
+def portable(config: StudyConfig, task: Task) -> StudyConfig:
     """The configuration for workers on a task: absolute paths, no storage and no cluster of the driver.
 
     It names the unlabelled texts too that the task's description names.
     """
     config = replace(with_absolute_folders(config), storage=None, cluster=ClusterConfig())
-    file = transfer_file(load_task(task, config.task_files), config.source, config.transfer)
+    file = transfer_file(task, config.source, config.transfer)
     return replace(
         config, transfer=replace(config.transfer, file=None if file is None else str(file))
     )

@@ -189,11 +189,11 @@ def _need(known: Sequence[int], whole: bool, manifest: Manifest) -> str:
     most = _amount(max(known), manifest)
     if len(known) == 1:
         return f"It takes {most} for the only one with a spread."
+    if half == max(known) or min(known) > MAX_SEEDS:
+        return f"It takes {most} for each {of_them}."
     if half > MAX_SEEDS:
         return f"It takes {most} for half {of_them}."
-    if half == max(known):
-        return f"It takes {most} for all {of_them}."
-    return f"It takes {half} for half {of_them}, and {most} for all."
+    return f"It takes {half} for half {of_them}, and {most} for the others."
 
 
 def _amount(count: int, manifest: Manifest) -> str:

@@ -88,7 +88,7 @@ class RealDriver:
         return PopulationResults(tuple(results), None)
 
     def command(self, prepared: PreparedTask, number: int) -> Flow:
-        yield PreparationRequest(self.config, prepared.task.name, (0,))
+        yield PreparationRequest(self.config, prepared.task, (0,))
         together = self.config.protocol.unit == "methods" or self.workers.count == 1
         for methods in [METHODS] if together else [[method] for method in METHODS]:
             self.scheduler.start(self.flow(prepared, methods, number))

@@ -316,7 +316,7 @@ def test_workers_that_die_in_a_preparation_or_a_measurement_end_no_other_work(
     answers: list[Any] = []
 
     def preparation() -> Iterator[Any]:
-        answers.append((yield PreparationRequest(task.config, "rte", (0,))))
+        answers.append((yield PreparationRequest(task.config, task.task, (0,))))
 
     driver.finish(preparation(), driver.flow(task, runs_of(task, range(2))))
     assert isinstance(answers[0], TeacherError)
@@ -380,7 +380,7 @@ def test_preparations_answer_with_outcomes_and_refusals(ledger: Ledger) -> None:
     answers: dict[str, Any] = {}
 
     def flow(task: str) -> Iterator[Any]:
-        answers[task] = yield PreparationRequest(config, task, (0,))
+        answers[task] = yield PreparationRequest(config, load_task(task, {}), (0,))
 
     driver.finish(flow("rte"), flow("cola"))
     assert answers["rte"] == outcome

@@ -14,19 +14,21 @@ import pytest
 
 from harness.analysis.compare import summarise
 from harness.analysis.damages import intact_runs
-from harness.errors import StorageError
+from harness.errors import OtherVersionError, StorageError
 from harness.storage.checksums import changed_fields, checksums, sealed, unsealed
 from harness.storage.database import storage_url
 from harness.storage.json_values import from_json, to_json
 from harness.storage.ledger import Ledger
+from harness.storage.manifest import MANIFEST, STUDY_MANIFEST
 from harness.storage.record import Predictions, Result
-from harness.storage.repair import set_aside_damaged
+from harness.storage.repair import set_aside_damaged, set_aside_manifests
+from harness.storage.schema import ABLATIONS, STUDIES
 from harness.study import main
 from reports import build
 from reports.report import build_report
 from tests import records
 from tests.conftest import small_pools, small_study
-from tests.manifests import STUDY
+from tests.manifests import STUDY, manifest
 
 RUN = "a" * 64
 
@@ -263,7 +265,7 @@ def test_a_changed_manifest_is_no_report_and_is_written_again(
     assert fault in error
     assert "; --repair sets it aside, and its command writes it again\n" in error
     assert main(small_pools(tmp_path, tiny_encoder, "--repair")) == 0
-    said = f"set aside in {tmp_path / 'damaged'}: the manifest of the ablation '{name}'\n"
+    said = f"set aside in {tmp_path / 'damaged'}: the manifest of the ablation '{name}'; its"
     assert said in capsys.readouterr().err
     assert trained(tmp_path, name) == before
     (file,) = (tmp_path / "damaged").iterdir()
@@ -276,27 +278,71 @@ def test_a_changed_manifest_is_no_report_and_is_written_again(
 def test_a_study_with_a_damaged_manifest_goes_on(
     tmp_path: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its ablation still knows how many trials the commands before asked for."""
+    """A warning says so, and its ablation still knows how many trials earlier commands asked for."""
     name, _ = pools(tmp_path, tiny_encoder)
     change(tmp_path, "UPDATE harness_studies SET manifest = json_set(manifest, '$.budget', 3)")
     with closing(Ledger(storage_url(tmp_path, None))) as ledger:
         for study in ledger.study_names():
             with pytest.raises(StorageError, match=r"the study '.*; its command writes it again$"):
                 ledger.study_manifest(study)
+    capsys.readouterr()
     assert main(small_pools(tmp_path, tiny_encoder, "--trials", "5")) == 0
+    error = capsys.readouterr().err
+    assert error.count("was damaged, and is written again") == 2
     with closing(Ledger(storage_url(tmp_path, None))) as ledger:
         assert all(ledger.study_manifest(study) for study in ledger.study_names())
         requests = [request.seeds for request in ledger.manifest(name).seed_requests]
         assert requests == [4, 5]
 
 
+def test_a_sound_manifest_of_another_version_is_not_damaged(filled: Path) -> None:
+    """Neither its own command nor a repair replaces it."""
+    with closing(Ledger(storage_url(filled, None))) as ledger:
+        studies = STUDY_MANIFEST.dump_python(STUDY, mode="json")
+        row = {"name": "later", "manifest": sealed({**studies, "new": 1}), "created": 0.0}
+        ablations = MANIFEST.dump_python(manifest(name="one"), mode="json")
+        one = {"name": "one", "manifest": sealed({**ablations, "new": 1}), "created": 0.0}
+        with ledger.engine.begin() as connection:
+            connection.execute(STUDIES.insert().values(**row))
+            connection.execute(ABLATIONS.insert().values(**one))
+        for use in (lambda: ledger.write_study("later", STUDY), lambda: ledger.manifest("one")):
+            with pytest.raises(OtherVersionError, match=r"another version .*: unknown key 'new'$"):
+                use()
+        assert set_aside_manifests(ledger, filled / "damaged") == []
+        assert ledger.ablations() == ["one"]
+
+
+def test_a_changed_inspection_is_told_by_each_of_several_reports(
+    tmp_path: Path, tiny_encoder: Path
+) -> None:
+    """The reports of two ablations that share a study, from one ledger."""
+    _, run = pools(tmp_path, tiny_encoder)
+    assert main(small_pools(tmp_path, tiny_encoder, "--method", "alp", "--baseline", "none")) == 0
+    change(
+        tmp_path,
+        "UPDATE harness_inspections SET value = replace(value, '0', '1') "
+        "WHERE name = 'layers' AND fingerprint = ?",
+        run,
+    )
+    with closing(Ledger(storage_url(tmp_path, None))) as ledger:
+        names = ledger.ablations()
+        assert len(names) == 2
+        for ablation in names:
+            build_report(ledger, ablation, tmp_path / f"{ablation}.html")
+            page = (tmp_path / f"{ablation}.html").read_text()
+            assert f"harness_inspections, run {run[:16]}: layers changed since" in page
+            result = summarise(ledger, ablation).result("rte", "alp")
+            assert result is not None
+            assert len(result.report) == 4
+
+
 def test_repeats_go_on_after_the_manifest_of_one_is_set_aside(
     tmp_path: Path, tiny_encoder: Path
 ) -> None:
-    words = small_study(tmp_path, tiny_encoder, "--repeat-search", "2", "--seeds", "1")
+    words = small_study(tmp_path, tiny_encoder, "--repeat-search", "3", "--seeds", "1")
     assert main(words) == 0
     with closing(Ledger(storage_url(tmp_path, None))) as ledger:
-        (joint,) = (name for name in ledger.ablations() if name.endswith("-x2"))
+        (joint,) = (name for name in ledger.ablations() if name.endswith("-x3"))
         before = ledger.manifest(joint).repeats
     runs = written_runs(tmp_path)
     change(

@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from harness.compose import compose_config
 from harness.config import StudentConfig, StudyConfig
+from harness.data.tasks import load_task
 from harness.errors import ConfigError
 from harness.registry.discovery import registry
 from harness.registry.space import any_setting, space_of
@@ -197,7 +198,8 @@ def test_materials_depend_on_the_checkpoint_and_teachers_do_not() -> None:
 def test_workers_get_the_files_of_a_checkpoint(tmp_path: Path, words: tuple[str, ...]) -> None:
     student = write_student(tmp_path / "student-rte")
     config = portable(
-        configured(*words, f"student.checkpoint='{tmp_path}/student-{{task}}'"), "rte"
+        configured(*words, f"student.checkpoint='{tmp_path}/student-{{task}}'"),
+        load_task("rte", {}),
     )
     assert set(student.glob("*.json")) | set(student.glob("*.safetensors")) <= set(
         task_files(config, "rte")

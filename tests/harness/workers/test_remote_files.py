@@ -341,7 +341,7 @@ def test_a_worker_reads_the_described_texts_that_have_come(
     description.write_text(f"{TASK}\ntransfer: {{file: {name}}}\n")
     source = {"kind": "folder", "folder": str(tmp_path / "data")}
     pair = Pair(tmp_path, "mine", task_files={"mine": str(description)}, source=source)
-    pair.config = portable(pair.config, "mine")
+    pair.config = portable(pair.config, load_task("mine", pair.config.task_files))
     with pair.supply():
         monkeypatch.setenv("HOME", "/home/worker")
         config = pair.worker_config
