@@ -177,7 +177,7 @@ def reach(evidence: Evidence) -> str:
     if able == len(comparisons):
         return f"{question}: yes."
     if len(comparisons) == 1:
-        return f"{question}: no, that takes {_amount(known[0], manifest)}."
+        return f"{question}: no, that takes {_amount(known[0], units(manifest))}."
     whole = len(known) == len(comparisons)
     return f"{question}: {able} of {len(comparisons)} comparisons. {_need(known, whole, manifest)}"
 
@@ -186,19 +186,19 @@ def _need(known: Sequence[int], whole: bool, manifest: Manifest) -> str:
     """A sentence on what comparisons take that have a spread, which are all of them if `whole`."""
     half = sorted(known)[(len(known) - 1) // 2]  # half of the comparisons, or more, take no more
     of_them = "of them" if whole else f"of the {len(known)} with a spread"
-    most = _amount(max(known), manifest)
+    most = _amount(max(known), units(manifest))
     if len(known) == 1:
         return f"It takes {most} for the only one with a spread."
     if half == max(known) or min(known) > MAX_SEEDS:
         return f"It takes {most} for each {of_them}."
     if half > MAX_SEEDS:
         return f"It takes {most} for half {of_them}."
-    return f"It takes {half} for half {of_them}, and {most} for the others."
+    others = _amount(max(known), "for the others")
+    return f"It takes {_amount(half, units(manifest))} for half {of_them}, and {others}."
 
 
-def _amount(count: int, manifest: Manifest) -> str:
-    number = f"more than {MAX_SEEDS}" if count > MAX_SEEDS else str(count)
-    return f"{number} {units(manifest)}"
+def _amount(count: int, words: str) -> str:
+    return f"more than {MAX_SEEDS} {words}" if count > MAX_SEEDS else f"{count} {words}"
 
 
 def _needed(comparison: Comparison, manifest: Manifest) -> int | None:

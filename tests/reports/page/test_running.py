@@ -206,11 +206,11 @@ def test_few_seeds_for_many_comparisons_are_said_to_be_few(scribe: Scribe) -> No
     [
         (
             [2, 2, 30],
-            "2 of 3 comparisons. It takes 2 for half of them, and 30 paired seeds for the others.",
+            "2 of 3 comparisons. It takes 2 paired seeds for half of them, and 30 for the others.",
         ),
         (
             [2, 30, 5000],
-            "1 of 3 comparisons. It takes 30 for half of them, and more than 1000 paired seeds for ",
+            "1 of 3 comparisons. It takes 30 paired seeds for half of them, and more than 1000 for ",
         ),
         (
             [2, 2228, 5000],
@@ -219,7 +219,7 @@ def test_few_seeds_for_many_comparisons_are_said_to_be_few(scribe: Scribe) -> No
         ([30, 30, 30], "0 of 3 comparisons. It takes 30 paired seeds for each of them."),
         (
             [2, None, 30],
-            "1 of 3 comparisons. It takes 2 for half of the 2 with a spread, and 30 paired ",
+            "1 of 3 comparisons. It takes 2 paired seeds for half of the 2 with a spread, and ",
         ),
         (
             [None, None, 30],
