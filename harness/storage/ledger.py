@@ -337,14 +337,7 @@ class Ledger:
         rows = self._rows_of(
             PREDICTION_ROWS, PREDICTIONS, fingerprints, PREDICTIONS.c.split == split
         )
-        predictions = {}
-        for row in rows:
-            stored = read_predictions(row._mapping)
-            if isinstance(stored, Damage):
-                self.damages[stored.run] = stored
-            else:
-                predictions[row.fingerprint] = stored
-        return predictions
+        return self._intact(rows, read_predictions)
 
     def damages_in(self, studies: Iterable[str]) -> list[Damage]:
         """The damages in these studies that reads have found so far, by table and run."""
@@ -380,14 +373,20 @@ class Ledger:
         Damaged ones are left out, and `damages` has their runs.
         """
         rows = self._rows_of(INSPECTION_ROWS, INSPECTIONS, fingerprints, INSPECTIONS.c.name == name)
-        inspections = {}
+        return self._intact(rows, read_inspection)
+
+    def _intact(
+        self, rows: Iterable[Row[Any]], read: Callable[[RowMapping], T | Damage]
+    ) -> dict[str, T]:
+        """What is read from the rows by fingerprint. `damages` gets the damages instead."""
+        intact: dict[str, T] = {}
         for row in rows:
-            stored = read_inspection(row._mapping)
+            stored = read(row._mapping)
             if isinstance(stored, Damage):
                 self.damages[stored.run] = stored
             else:
-                inspections[row.fingerprint] = stored
-        return inspections
+                intact[row.fingerprint] = stored
+        return intact
 
     def _rows_of(
         self,
