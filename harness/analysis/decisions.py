@@ -17,12 +17,13 @@ from harness.stats import (
     Interval,
     OverExamples,
     PairedDifference,
+    PairedEffects,
     PairedEquivalence,
     Verdict,
     holm,
     holm_levels,
     paired_difference,
-    paired_effects,
+    paired_effects_of_each,
     paired_equivalence,
     repeated_equivalence,
     repeated_interval,
@@ -77,6 +78,7 @@ def _fixed(manifest: Manifest, pairs: Sequence[Pair]) -> list[Draft]:
     p_values, test_p_values = holm(raw_p_values), holm(raw_test_p_values)
     levels = holm_levels(raw_p_values, level.alpha)
     test_levels = holm_levels(raw_test_p_values, level.alpha)
+    effects = _effects(pairs, differences, level.alpha)
     comparisons = []
     for place, (pair, difference, test) in enumerate(zip(pairs, differences, tests, strict=True)):
         p, test_p = p_values[place], test_p_values[place]
@@ -99,6 +101,7 @@ def _fixed(manifest: Manifest, pairs: Sequence[Pair]) -> list[Draft]:
                 level,
                 decide,
                 difference.interval,
+                effects[place],
                 adjusted_p=p,
                 deciding=_deciding(pair, difference, levels[place]),
                 equivalence=test,
@@ -112,11 +115,12 @@ def _fixed(manifest: Manifest, pairs: Sequence[Pair]) -> list[Draft]:
 def _sequential(manifest: Manifest, pairs: Sequence[Pair]) -> list[Draft]:
     """The comparisons whose runs were added until the decision, each at its share of alpha."""
     level = _level(manifest)
+    differences = [_difference(pair, level.alpha) for pair in pairs]
+    effects = _effects(pairs, differences, level.alpha)
     comparisons = []
-    for pair in pairs:
+    for place, (pair, difference) in enumerate(zip(pairs, differences, strict=True)):
         state = pair.stopping
         assert state is not None
-        difference = _difference(pair, level.alpha)
         interval, equivalence = pair.interval, pair.equivalence
         if interval is None:
             path = (difference.differences, state.max_pairs, level.share)
@@ -139,6 +143,7 @@ def _sequential(manifest: Manifest, pairs: Sequence[Pair]) -> list[Draft]:
                 level,
                 decide,
                 interval,
+                effects[place],
                 deciding=DecidingInterval(interval, 1 - state.alpha),
                 deciding_equivalence=None
                 if equivalence is None
@@ -157,6 +162,17 @@ def _difference(pair: Pair, alpha: float) -> PairedDifference:
         confidence=1 - alpha,
         generator=np.random.default_rng(BOOTSTRAP_SEED),
     )
+
+
+def _effects(
+    pairs: Sequence[Pair], differences: Sequence[PairedDifference], alpha: float
+) -> list[PairedEffects | None]:
+    """The effects over seeds; None for pairs of pools."""
+    over_seeds = [place for place, pair in enumerate(pairs) if pair.pools is None]
+    values = [differences[place].differences for place in over_seeds]
+    found = paired_effects_of_each(values, 1 - alpha, BOOTSTRAP_SEED)
+    by_place = dict(zip(over_seeds, found, strict=True))
+    return [by_place.get(place) for place in range(len(pairs))]
 
 
 def _equivalence(pair: Pair, margin: float, alpha: float) -> PairedEquivalence:
@@ -189,6 +205,7 @@ def _draft(
     level: _Level,
     decide: Callable[[OverExamples | None], Verdict],
     interval: Interval,
+    effects: PairedEffects | None,
     *,
     deciding: DecidingInterval,
     adjusted_p: float | None = None,
@@ -196,7 +213,6 @@ def _draft(
     equivalence_p: float = 1.0,
     deciding_equivalence: DecidingInterval | None = None,
 ) -> Draft:
-    generator = np.random.default_rng(BOOTSTRAP_SEED)
     comparison = Comparison(
         task=pair.method_result.task,
         method=pair.method_result.method,
@@ -206,9 +222,7 @@ def _draft(
         interval=interval,
         adjusted_p=adjusted_p,
         stopping=pair.stopping,
-        effects=None
-        if pair.pools is not None
-        else paired_effects(difference.differences, 1 - level.alpha, generator),
+        effects=effects,
         equivalence=equivalence,
         equivalence_p=equivalence_p,
         deciding=deciding,

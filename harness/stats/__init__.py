@@ -5,7 +5,7 @@ from harness.stats.bootstrap import (
     crossed_bootstraps,
     with_least_width,
 )
-from harness.stats.effects import PairedEffects, paired_effects
+from harness.stats.effects import PairedEffects, paired_effects, paired_effects_of_each
 from harness.stats.equivalence import PairedEquivalence, paired_equivalence
 from harness.stats.family import holm, holm_levels, minimum_seeds
 from harness.stats.paired import Interval, PairedDifference, paired_difference
@@ -36,6 +36,7 @@ __all__ = [
     "minimum_seeds",
     "paired_difference",
     "paired_effects",
+    "paired_effects_of_each",
     "paired_equivalence",
     "repeated_equivalence",
     "repeated_interval",

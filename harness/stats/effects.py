@@ -1,7 +1,10 @@
 """Effect sizes, intervals and p values of a paired difference that are shown beside the verdict."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +20,9 @@ LARGEST_SHAPIRO = 5000
 
 EXACT_RANKS = 200
 """The largest number of seeds for the exact signed-rank p value; above, it is approximated."""
+
+LARGEST_SAMPLE = 2**20
+"""Resampled differences of several comparisons that are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -86,20 +92,94 @@ def paired_effects(
     `confidence` is not between 0 and 1, or `resamples` is too small for the confidence.
     """
     values = _merge_ties(finite_array(differences, "differences", "seeds", item="it"))
+    _check(confidence, resamples)
+    tests = _NO_TESTS
+    if np.ptp(values) > 0:
+        (tests,) = _tests(values[None], confidence, generator, resamples)
+    return _effects(values, tests, confidence, resamples)
+
+
+def paired_effects_of_each(
+    differences: Sequence[npt.ArrayLike],
+    confidence: float,
+    seed: int,
+    resamples: int = 9999,
+) -> list[PairedEffects]:
+    """`paired_effects` of each comparison's differences (seeds,), in less time than one by one.
+
+    Each comparison has the draws of a generator of its own with this `seed`. So comparisons of the same
+    number of seeds share their draws. Raises ValueError as `paired_effects` does.
+    """
+    _check(confidence, resamples)
+    rows = [
+        _merge_ties(finite_array(row, "differences", "seeds", item="it")) for row in differences
+    ]
+    by_size: dict[int, list[int]] = defaultdict(list)
+    for place, values in enumerate(rows):
+        if np.ptp(values) > 0:
+            by_size[len(values)].append(place)
+    tests: dict[int, _Tests] = {}
+    for size, places in by_size.items():
+        step = max(1, LARGEST_SAMPLE // (size * resamples))
+        for start in range(0, len(places), step):
+            part = places[start : start + step]
+            stack = np.stack([rows[place] for place in part])
+            found = _tests(stack, confidence, np.random.default_rng(seed), resamples)
+            tests.update(zip(part, found, strict=True))
+    return [
+        _effects(values, tests.get(place, _NO_TESTS), confidence, resamples)
+        for place, values in enumerate(rows)
+    ]
+
+
+def _check(confidence: float, resamples: int) -> None:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
     tail_rank(resamples, confidence)  # raises if there are too few
+
+
+class _Tests(NamedTuple):
+    """The fields of `PairedEffects` that need a spread; scipy computes them for many rows at once."""
+
+    bca_interval: Interval | None
+    t_p_value: float | None
+    normality_p_value: float | None
+
+
+_NO_TESTS = _Tests(None, None, None)
+
+
+def _tests(
+    differences: Floats, confidence: float, generator: np.random.Generator, resamples: int
+) -> list[_Tests]:
+    """The tests of differences (comparisons, seeds), each with a spread. All have the same draws."""
+    count, seeds = differences.shape
+    normality: list[float | None] = [None] * count
+    if 3 <= seeds <= LARGEST_SHAPIRO:
+        normality = scipy.stats.shapiro(differences, axis=-1).pvalue.tolist()
+    return [
+        _Tests(*fields)
+        for fields in zip(
+            _bca(differences, confidence, generator, resamples),
+            scipy.stats.ttest_1samp(differences, 0, axis=-1).pvalue.tolist(),
+            normality,
+            strict=True,
+        )
+    ]
+
+
+def _effects(values: Floats, tests: _Tests, confidence: float, resamples: int) -> PairedEffects:
+    """The effects of differences (seeds,) whose ties are merged."""
     spread = bool(np.ptp(values) > 0)
-    is_testable = spread and 3 <= len(values) <= LARGEST_SHAPIRO
     ranks = np.sign(values) * scipy.stats.rankdata(abs(values))
     wins = float(np.mean((np.sign(values) + 1) / 2))
     return PairedEffects(
         n=len(values),
         confidence=confidence,
         resamples=resamples,
-        bca_interval=_bca(values, confidence, generator, resamples) if spread else None,
-        t_p_value=float(scipy.stats.ttest_1samp(values, 0).pvalue) if spread else None,
-        normality_p_value=float(scipy.stats.shapiro(values).pvalue) if is_testable else None,
+        bca_interval=tests.bca_interval,
+        t_p_value=tests.t_p_value,
+        normality_p_value=tests.normality_p_value,
         wilcoxon_p_value=_signed_rank_p(values, ranks),
         d_z=float(values.mean() / values.std(ddof=1)) if spread else None,
         rank_biserial=float(ranks.sum() / (len(values) * (len(values) + 1) / 2)),
@@ -108,8 +188,10 @@ def paired_effects(
     )
 
 
-def _tolerance(differences: Floats) -> float:
-    return ROUNDING * max(1.0, float(abs(differences).max()))
+def _tolerance(differences: Floats) -> Floats:
+    """What counts as rounding, for each row of differences (..., seeds)."""
+    tolerance: Floats = ROUNDING * np.maximum(1.0, abs(differences).max(axis=-1))
+    return tolerance
 
 
 def _merge_ties(differences: Floats) -> Floats:
@@ -124,29 +206,32 @@ def _merge_ties(differences: Floats) -> Floats:
 
 def _bca(
     differences: Floats, confidence: float, generator: np.random.Generator, resamples: int
-) -> Interval:
-    """BCa interval of the mean of differences (seeds,).
+) -> list[Interval]:
+    """BCa intervals of the means of differences (comparisons, seeds), all from the same draws.
 
     Resampled means that equal the observed mean up to rounding count as equal. The bias correction
     counts the resampled means below the observed mean, and tied differences make many means equal:
     by rounding, all of these could fall on one side.
     """
-    mean, tolerance = float(differences.mean()), _tolerance(differences)
+    means, tolerances = differences.mean(axis=-1), _tolerance(differences)
 
     def shift(sample: Floats, axis: int = -1) -> Floats:
-        means = sample.mean(axis=axis)
-        return np.where(abs(means) <= tolerance, 0.0, means)
+        shifts = sample.mean(axis=axis)
+        limits = tolerances.reshape(-1, *[1] * (shifts.ndim - 1))
+        return np.where(abs(shifts) <= limits, 0.0, shifts)
 
-    low, high = scipy.stats.bootstrap(
-        (differences - mean,),
+    interval = scipy.stats.bootstrap(
+        (differences - means[:, None],),
         shift,
+        axis=-1,
         method="BCa",
         vectorized=True,
         confidence_level=confidence,
         n_resamples=resamples,
         rng=generator,
     ).confidence_interval
-    return Interval(mean + float(low), mean + float(high))
+    ends = zip((means + interval.low).tolist(), (means + interval.high).tolist(), strict=True)
+    return [Interval(low, high) for low, high in ends]
 
 
 def _signed_rank_p(differences: Floats, signed_ranks: Floats) -> float:
@@ -161,7 +246,10 @@ def _signed_rank_p(differences: Floats, signed_ranks: Floats) -> float:
         return float(approximation.pvalue)
     probabilities = np.ones(1)
     for step in abs(doubled_ranks):
-        probabilities = (np.pad(probabilities, (0, step)) + np.pad(probabilities, (step, 0))) / 2
+        sums = np.zeros(len(probabilities) + step)
+        sums[: len(probabilities)] = probabilities
+        sums[step:] += probabilities
+        probabilities = sums / 2
     rank_sum = int(doubled_ranks[doubled_ranks > 0].sum())
     tail = min(probabilities[: rank_sum + 1].sum(), probabilities[rank_sum:].sum())
     return min(1.0, 2 * float(tail))

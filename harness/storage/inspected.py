@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 from harness.storage.checksums import Damage, UnreadableJson
@@ -38,18 +39,17 @@ def _fault(name: str, value: Any) -> str | None:
 
 def _array(dimensions: int) -> Test:
     """Whether a value is nested lists of numbers of one shape. None is a missing number."""
-    return lambda value: isinstance(value, list) and _shape(value, dimensions) is not None
 
+    def fits(value: Any) -> bool:
+        if not isinstance(value, list):
+            return False
+        for _ in range(dimensions - 1):
+            if set(map(type, value)) != {list} or len(set(map(len, value))) > 1:
+                return False
+            value = list(chain.from_iterable(value))
+        return set(map(type, value)) <= _NUMBERS
 
-def _shape(values: list[Any], dimensions: int) -> tuple[int, ...] | None:
-    """The shape of nested lists of numbers that has so many dimensions, or None."""
-    kinds = set(map(type, values))
-    if dimensions == 1:
-        return (len(values),) if kinds <= _NUMBERS else None
-    if kinds != {list}:
-        return None
-    first, *others = {_shape(part, dimensions - 1) for part in values}
-    return None if others or first is None else (len(values), *first)
+    return fits
 
 
 def _change(dimensions: int) -> Test:

@@ -190,7 +190,7 @@ def _need(known: Sequence[int], whole: bool, manifest: Manifest) -> str:
     if len(known) == 1:
         return f"It takes {most} for the only one with a spread."
     if half == max(known) or min(known) > MAX_SEEDS:
-        return f"It takes {most} for each {of_them}."
+        return f"It takes {most} for all {of_them}."
     if half > MAX_SEEDS:
         return f"It takes {most} for half {of_them}."
     others = _amount(max(known), "for the others")

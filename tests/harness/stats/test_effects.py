@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.stats import effects as module
-from harness.stats.effects import PairedEffects, paired_effects
+from harness.stats.effects import PairedEffects, paired_effects, paired_effects_of_each
 from harness.stats.paired import Interval
 
 DETERMINISTIC = settings(max_examples=100, deadline=None, derandomize=True, database=None)
@@ -122,6 +122,34 @@ def test_bca_interval_equals_scipy_on_other_scores() -> None:
     result = effects(differences, confidence=0.9, resamples=1999)
     assert result.bca_interval == pytest.approx(tuple(expected), abs=1e-12)
     assert (result.confidence, result.resamples) == (0.9, 1999)
+
+
+@pytest.mark.parametrize("in_memory", [1, 2**20])
+def test_effects_of_each_equal_those_of_one(
+    monkeypatch: pytest.MonkeyPatch, in_memory: int
+) -> None:
+    """Many comparisons at once: sizes, scales, ties and constants in one family."""
+    monkeypatch.setattr(module, "LARGEST_SAMPLE", in_memory)
+    generator = np.random.default_rng(4)
+    rows = [
+        generator.normal(0.3, scale, size) for size in (10, 6, 25, 2, 10, 3) for scale in (1, 1e-3)
+    ]
+    rows += [np.zeros(10), np.ones(6), np.array([0.5]), generator.integers(-2, 4, size=10) / 277]
+    together = paired_effects_of_each(rows, 0.9, seed=3, resamples=199)
+    for row, found in zip(rows, together, strict=True):
+        alone = paired_effects(row, 0.9, np.random.default_rng(3), 199)
+        for name, value in vars(alone).items():
+            assert getattr(found, name) == (
+                value if value is None else pytest.approx(value, rel=1e-12, abs=1e-15)
+            )
+
+
+def test_effects_of_each_refuse_bad_input() -> None:
+    with pytest.raises(ValueError, match="confidence must be between 0 and 1, got 1"):
+        paired_effects_of_each([[0.1, 0.2]], 1.0, seed=0)
+    with pytest.raises(ValueError, match="differences"):
+        paired_effects_of_each([[0.1, 0.2], [0.1, np.nan]], 0.95, seed=0)
+    assert paired_effects_of_each([], 0.95, seed=0) == []
 
 
 def test_bca_interval_does_not_depend_on_rounding() -> None:

@@ -216,7 +216,8 @@ def test_few_seeds_for_many_comparisons_are_said_to_be_few(scribe: Scribe) -> No
             [2, 2228, 5000],
             "1 of 3 comparisons. It takes more than 1000 paired seeds for half of them.",
         ),
-        ([30, 30, 30], "0 of 3 comparisons. It takes 30 paired seeds for each of them."),
+        ([30, 30, 30], "0 of 3 comparisons. It takes 30 paired seeds for all of them."),
+        ([2, 30, 30], "1 of 3 comparisons. It takes 30 paired seeds for all of them."),
         (
             [2, None, 30],
             "1 of 3 comparisons. It takes 2 paired seeds for half of the 2 with a spread, and ",
