@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import (
     JSON,
     ColumnElement,
@@ -31,39 +30,36 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from harness.config import Criterion
-from harness.errors import DamagedManifestError, OtherVersionError, StorageError
-from harness.storage.checksums import Damage, UnreadableJson, checksums, is_sealed, sealed, unsealed
+from harness.errors import DamagedManifestError, StorageError
+from harness.storage.checksums import Damage, sealed
 from harness.storage.database import insert_new, is_read_only, masked_url, open_engine, put, put_all
 from harness.storage.json_values import storable
 from harness.storage.manifest import MANIFEST, STUDY_MANIFEST, Manifest, StudyManifest
 from harness.storage.outages import Outages
 from harness.storage.packed_texts import UnreadableTexts, are_readable, pack_texts, unpack_texts
-from harness.storage.record import RECORD, Predictions, Record, Result, Role, StudyRun, Use
+from harness.storage.record import Predictions, Record, Result, Role, StudyRun, Use
 from harness.storage.rows import (
     INSPECTION_ROWS,
     PREDICTION_ROWS,
     RUN_ROWS,
     read_inspection,
+    read_manifest,
     read_predictions,
     read_record,
+    write_run,
 )
 from harness.storage.schema import (
     ABLATIONS,
-    CHECKSUMS,
-    INSPECTION_PART,
     INSPECTIONS,
     META,
     PREDICTIONS,
-    RECORD_PART,
     RUNS,
     SCHEMA_VERSION,
-    SPLIT_PART,
     STUDIES,
     TABLES,
     TEXTS,
     USES,
 )
-from harness.validation_faults import fault_lines
 
 MOST_KEYS = 10_000
 """Fingerprints, or studies, in one statement. SQLite takes 32,766 parameters, PostgreSQL 65,535."""
@@ -174,7 +170,7 @@ class Ledger:
         """
         moment = time.time()
         return self.transact(
-            lambda connection: [_write_run(connection, result, moment) for result in results]
+            lambda connection: [write_run(connection, result, moment) for result in results]
         )
 
     def use_run(self, study: str, role: Role, trial: int, seed: int, fingerprint: str) -> None:
@@ -193,8 +189,9 @@ class Ledger:
         rows = self._rows(select(ABLATIONS.c.manifest).where(ABLATIONS.c.name == ablation))
         if not rows:
             raise StorageError(f"ledger {masked_url(self.url)}: no ablation '{ablation}'")
-        subject = f"the manifest of the ablation '{ablation}'"
-        return self._validate(MANIFEST, rows[0].manifest, subject, "--repair sets it aside, and ")
+        subject = f"ledger {masked_url(self.url)}: the manifest of the ablation '{ablation}'"
+        way_out = "--repair sets it aside, and its command writes it again"
+        return read_manifest(MANIFEST, rows[0].manifest, subject, way_out)
 
     def ablations_unlike(self, budget: int, criterion: Criterion) -> list[str]:
         """Names of the ablations with another budget or another criterion, oldest first.
@@ -225,37 +222,9 @@ class Ledger:
         rows = self._rows(select(STUDIES.c.manifest).where(STUDIES.c.name == name))
         if not rows:
             return None
-        subject = f"the manifest of the study '{name}'"
-        return self._validate(STUDY_MANIFEST, rows[0].manifest, subject)
-
-    def _validate(self, adapter: TypeAdapter[T], values: Any, subject: str, first: str = "") -> T:
-        """The typed form of a sealed JSON object. `first` is what comes before the way out.
-
-        Raises:
-            DamagedManifestError: the object has changed, or cannot be read.
-            OtherVersionError: the object is sound, and this version cannot read it.
-        """
-
-        def damaged(fault: str) -> DamagedManifestError:
-            return DamagedManifestError(
-                f"ledger {masked_url(self.url)}: {subject} {fault}; {first}its command writes it again"
-            )
-
-        if isinstance(values, UnreadableJson):
-            raise damaged(f"is not JSON ({values.reason})")
-        try:
-            return adapter.validate_python(unsealed(values))
-        except ValidationError as error:
-            fault, *others = fault_lines(error)
-            rest = f" (and {len(others)} more)" if others else ""
-            if is_sealed(values):
-                raise OtherVersionError(
-                    f"ledger {masked_url(self.url)}: {subject} is of another version of the harness: "
-                    f"{fault}{rest}"
-                ) from error
-            raise damaged(f"cannot be read: {fault}{rest}") from error
-        except ValueError as error:
-            raise damaged(str(error)) from error
+        subject = f"ledger {masked_url(self.url)}: the manifest of the study '{name}'"
+        way_out = "its command writes it again"
+        return read_manifest(STUDY_MANIFEST, rows[0].manifest, subject, way_out)
 
     def _record(self, row: RowMapping) -> Record:
         """The record in a row of `RUN_ROWS`. Raises `StorageError` for a damaged one."""
@@ -407,41 +376,3 @@ def _parts(keys: Iterable[str]) -> list[list[str]]:
     """The keys in lists of `MOST_KEYS` at most."""
     entries = list(keys)
     return [entries[start : start + MOST_KEYS] for start in range(0, len(entries), MOST_KEYS)]
-
-
-def _write_run(connection: Connection, result: Result, moment: float) -> bool:
-    """Write a run that is new. Returns whether the ledger has the record of that moment."""
-    record = result.record
-    key = RUNS.c.fingerprint == record.fingerprint
-    failed = select(RUNS.c.fingerprint).where(key, RUNS.c.status == "failed")
-    connection.execute(CHECKSUMS.delete().where(CHECKSUMS.c.fingerprint.in_(failed)))
-    connection.execute(RUNS.delete().where(key, RUNS.c.status == "failed"))
-    row = storable(RECORD.dump_python(record, mode="json") | {"created": moment})
-    if not insert_new(connection, RUNS, row):
-        # An earlier attempt of this transaction may have written the record.
-        return connection.scalar(select(RUNS.c.created).where(key)) == moment
-    for table in (PREDICTIONS, INSPECTIONS, CHECKSUMS):
-        # A run that was deleted by hand may have left its rows.
-        connection.execute(table.delete().where(table.c.fingerprint == record.fingerprint))
-    sums = {RECORD_PART: checksums(row)}
-    for split, predictions in result.predictions.items():
-        values = {
-            "fingerprint": record.fingerprint,
-            "split": split,
-            "outputs": predictions.logits.shape[1],
-            "logits": predictions.logits.astype("<f4").tobytes(),
-            "labels": predictions.labels.astype("<f8").tobytes(),
-            "ids": predictions.ids.astype("<i8").tobytes(),
-        }
-        connection.execute(PREDICTIONS.insert().values(**values))
-        sums[SPLIT_PART + split] = checksums(values)
-    for name, value in result.inspections.items():
-        row = storable({"fingerprint": record.fingerprint, "name": name, "value": value})
-        connection.execute(INSPECTIONS.insert().values(**row))
-        sums[INSPECTION_PART + row["name"]] = checksums(row)
-    parts = [
-        {"fingerprint": record.fingerprint, "part": part, "sums": text}
-        for part, text in sums.items()
-    ]
-    connection.execute(CHECKSUMS.insert(), parts)
-    return True

@@ -1,17 +1,27 @@
-"""Rows of runs, predictions and inspections with their checksums, as values or as damages."""
+"""Rows of runs, predictions, inspections and manifests with their checksums, as values or as damages."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import ValidationError
-from sqlalchemy import RowMapping, select
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection, RowMapping, select
 
-from harness.storage.checksums import Damage, UnreadableJson, changed_fields
+from harness.errors import DamagedManifestError, OtherVersionError
+from harness.storage.checksums import (
+    Damage,
+    UnreadableJson,
+    changed_fields,
+    checksums,
+    is_sealed,
+    unsealed,
+)
+from harness.storage.database import insert_new
 from harness.storage.inspected import inspection_damage
-from harness.storage.record import LABEL_LOSS, RECORD, Predictions, Record
+from harness.storage.json_values import storable
+from harness.storage.record import LABEL_LOSS, RECORD, Predictions, Record, Result
 from harness.storage.schema import (
     CHECKSUMS,
     INSPECTION_PART,
@@ -22,6 +32,8 @@ from harness.storage.schema import (
     SPLIT_PART,
 )
 from harness.validation_faults import fault_lines
+
+T = TypeVar("T")
 
 CHANGED = "changed since the run was written (its checksum says so)"
 RUN_ROWS = select(RUNS, CHECKSUMS.c.sums).outerjoin(
@@ -114,3 +126,68 @@ def read_inspection(row: RowMapping) -> Any | Damage:
         if changed_fields(values, row["sums"])
         else value
     )
+
+
+def read_manifest(adapter: TypeAdapter[T], values: Any, subject: str, way_out: str) -> T:
+    """The typed form of a sealed JSON object. Messages name the subject and end with the way out.
+
+    Raises:
+        DamagedManifestError: the object has changed, or cannot be read.
+        OtherVersionError: the object is sound, and this version cannot read it.
+    """
+
+    def damaged(fault: str) -> DamagedManifestError:
+        return DamagedManifestError(f"{subject} {fault}; {way_out}")
+
+    if isinstance(values, UnreadableJson):
+        raise damaged(f"is not JSON ({values.reason})")
+    try:
+        return adapter.validate_python(unsealed(values))
+    except ValidationError as error:
+        fault, *others = fault_lines(error)
+        rest = f" (and {len(others)} more)" if others else ""
+        if is_sealed(values):
+            raise OtherVersionError(
+                f"{subject} is of another version of the harness: {fault}{rest}"
+            ) from error
+        raise damaged(f"cannot be read: {fault}{rest}") from error
+    except ValueError as error:
+        raise damaged(str(error)) from error
+
+
+def write_run(connection: Connection, result: Result, moment: float) -> bool:
+    """Write a run that is new. Returns whether the ledger has the record of that moment."""
+    record = result.record
+    key = RUNS.c.fingerprint == record.fingerprint
+    failed = select(RUNS.c.fingerprint).where(key, RUNS.c.status == "failed")
+    connection.execute(CHECKSUMS.delete().where(CHECKSUMS.c.fingerprint.in_(failed)))
+    connection.execute(RUNS.delete().where(key, RUNS.c.status == "failed"))
+    row = storable(RECORD.dump_python(record, mode="json") | {"created": moment})
+    if not insert_new(connection, RUNS, row):
+        # An earlier attempt of this transaction may have written the record.
+        return connection.scalar(select(RUNS.c.created).where(key)) == moment
+    for table in (PREDICTIONS, INSPECTIONS, CHECKSUMS):
+        # A run that was deleted by hand may have left its rows.
+        connection.execute(table.delete().where(table.c.fingerprint == record.fingerprint))
+    sums = {RECORD_PART: checksums(row)}
+    for split, predictions in result.predictions.items():
+        values = {
+            "fingerprint": record.fingerprint,
+            "split": split,
+            "outputs": predictions.logits.shape[1],
+            "logits": predictions.logits.astype("<f4").tobytes(),
+            "labels": predictions.labels.astype("<f8").tobytes(),
+            "ids": predictions.ids.astype("<i8").tobytes(),
+        }
+        connection.execute(PREDICTIONS.insert().values(**values))
+        sums[SPLIT_PART + split] = checksums(values)
+    for name, value in result.inspections.items():
+        row = storable({"fingerprint": record.fingerprint, "name": name, "value": value})
+        connection.execute(INSPECTIONS.insert().values(**row))
+        sums[INSPECTION_PART + row["name"]] = checksums(row)
+    parts = [
+        {"fingerprint": record.fingerprint, "part": part, "sums": text}
+        for part, text in sums.items()
+    ]
+    connection.execute(CHECKSUMS.insert(), parts)
+    return True
