@@ -1,4 +1,7 @@
-"""Rows of runs, predictions, inspections and manifests with their checksums, as values or as damages."""
+"""Stored rows with their checksums: how runs are written, and how rows are read as values or as damages.
+
+Predictions and inspections are rows of their run. A damaged manifest is an error, not a `Damage`.
+"""
 
 from __future__ import annotations
 
