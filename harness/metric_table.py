@@ -135,13 +135,15 @@ def _f1s(labels: Values, predictions: Values, counts: Floats) -> Floats:
 def _matthews_correlations(labels: Values, predictions: Values, counts: Floats) -> Floats:
     """Matthews correlation over any number of classes (Gorodkin, 2004)."""
     sizes = _sizes(counts)
-    covariance = sizes * _count(counts, predictions == labels)
-    label_spread, prediction_spread = sizes**2, sizes**2
+    covariance = _count(counts, predictions == labels)
+    covariance *= sizes
+    label_spread, prediction_spread = sizes**2, np.full_like(covariance, sizes**2)
     for label_count, prediction_count in _class_counts(labels, predictions, counts):
-        covariance = covariance - label_count * prediction_count
-        label_spread = label_spread - label_count**2
-        prediction_spread = prediction_spread - prediction_count**2
-    return _ratio(covariance, np.sqrt(label_spread * prediction_spread))
+        covariance -= label_count * prediction_count
+        label_spread -= label_count**2
+        prediction_spread -= np.square(prediction_count, out=prediction_count)
+    prediction_spread *= label_spread
+    return _ratio(covariance, np.sqrt(prediction_spread, out=prediction_spread))
 
 
 def _class_counts(
@@ -149,7 +151,9 @@ def _class_counts(
 ) -> Iterator[tuple[Floats, Floats]]:
     """For each class the labels (resamples, 1) and predictions (resamples, runs) in each resample."""
     label_rest = prediction_rest = _sizes(counts)
-    *classes, _ = np.union1d(labels, predictions)
+    # Sorting all predictions would take as long as counting them.
+    predicted = np.flatnonzero(np.bincount(predictions.astype(np.intp).ravel()))
+    *classes, _ = np.union1d(labels, predicted)
     for label in classes:
         label_count = _count(counts, labels[None] == label)
         prediction_count = _count(counts, predictions == label)
@@ -164,13 +168,17 @@ def _pearson_correlations(labels: Values, predictions: Values, counts: Floats) -
     x = (labels - labels.mean(dtype=np.float64))[None]
     y = predictions - predictions.mean(axis=1, keepdims=True, dtype=np.float64)
     sizes = _sizes(counts)
-    mean_x, mean_y = counts @ x.T / sizes, counts @ y.T / sizes
-    square_x, square_y = counts @ (x * x).T / sizes, counts @ (y * y).T / sizes
-    variance_x, variance_y = square_x - mean_x**2, square_y - mean_y**2
-    varies = (variance_x > CONSTANT * square_x) & (variance_y > CONSTANT * square_y)
-    covariance = counts @ (x * y).T / sizes - mean_x * mean_y
-    spread = np.where(varies, variance_x * variance_y, 0.0)
-    return _ratio(covariance, np.sqrt(spread))
+    mean_x, square_x = _means(counts, x, sizes), _means(counts, x * x, sizes)
+    variance_x = square_x - mean_x**2
+    covariance, mean_y = _means(counts, x * y, sizes), _means(counts, y, sizes)
+    covariance -= mean_x * mean_y
+    square_y = _means(counts, y * y, sizes)
+    variance_y = np.subtract(square_y, np.square(mean_y, out=mean_y), out=mean_y)
+    square_y *= CONSTANT
+    varies = (variance_x > CONSTANT * square_x) & (variance_y > square_y)
+    spread = np.multiply(variance_x, variance_y, out=variance_y)
+    spread[~varies] = 0.0
+    return _ratio(covariance, np.sqrt(spread, out=spread))
 
 
 def _spearman_correlations(labels: Values, predictions: Values, counts: Floats) -> Floats:
@@ -193,6 +201,13 @@ def _count(counts: Floats, selection: npt.NDArray[np.bool_]) -> Floats:
     kind = np.float32 if selection.shape[1] <= LARGEST_SINGLE else np.float64
     totals: Values = counts.astype(kind, copy=False) @ selection.T.astype(kind)
     return totals.astype(np.float64)
+
+
+def _means(counts: Floats, values: Floats, sizes: Floats) -> Floats:
+    """The mean (resamples, runs) over each resample's examples of values (runs, examples)."""
+    means: Floats = counts @ values.T
+    means /= sizes
+    return means
 
 
 def _sizes(counts: Floats) -> Floats:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -18,7 +17,7 @@ from harness.config import MAX_SEEDS, ProtocolConfig
 from harness.errors import UserError, one_line
 from harness.metric_table import METRICS
 from harness.paths import user_path
-from harness.runtime.output import exit_code, printing
+from harness.runtime.output import exit_code, leave, printing
 from harness.runtime.progress import say
 from harness.runtime.threads import count_threads, limit_pools
 
@@ -247,7 +246,7 @@ def _ablation_name(ablations: Sequence[str], options: argparse.Namespace) -> str
 
 def entry() -> None:
     """The console script."""
-    sys.exit(main())
+    leave(main())
 
 
 if __name__ == "__main__":

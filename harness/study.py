@@ -13,7 +13,7 @@ from types import FrameType
 
 from harness.runtime import interrupt
 from harness.runtime.imports import import_at_once
-from harness.runtime.output import exit_code
+from harness.runtime.output import exit_code, leave
 from harness.runtime.progress import say, silence
 from harness.runtime.threads import limit_spinning
 
@@ -78,7 +78,7 @@ def _say_go_on() -> None:
 
 def entry() -> None:
     """The console script."""
-    sys.exit(main())
+    leave(main())
 
 
 if __name__ == "__main__":

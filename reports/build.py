@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import gc
-import sys
 from collections.abc import Sequence
 
 from harness.paths import user_path
 from harness.runtime.imports import import_at_once
-from harness.runtime.output import CommandParser, exit_code
+from harness.runtime.output import CommandParser, exit_code, leave
 
 COLLECTION_THRESHOLD = 100_000
 """New objects after which Python searches for garbage cycles. A report's objects live until the report
@@ -49,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def entry() -> None:
     """The console script."""
-    sys.exit(main())
+    leave(main())
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from harness.analysis.repeats import read_parts
 from harness.analysis.results import MethodResult, read_results
 from harness.errors import DataError, StorageError, UserError, one_line
 from harness.paths import user_path
-from harness.runtime.output import CommandParser, exit_code, printing
+from harness.runtime.output import CommandParser, exit_code, leave, printing
 from harness.runtime.progress import say
 from harness.storage.database import existing_url
 from harness.storage.ledger import Ledger
@@ -276,7 +275,7 @@ def _messages(submission: Submission) -> list[str]:
 
 def entry() -> None:
     """The console script."""
-    sys.exit(main())
+    leave(main())
 
 
 if __name__ == "__main__":

@@ -100,17 +100,17 @@ def performance_profile(
     if positions.size:
         raise ValueError(f"thresholds[{positions[0]}] is nan")
     rank = tail_rank(resamples, confidence)
-    draws = np.take_along_axis(values[None], _draw(generator, values, resamples), axis=1)
-    shares = tuple(float((values > level).mean()) for level in levels)
+    is_above = values[:, :, None] > levels
+    shares = is_above.mean(axis=(0, 1)).tolist()
+    counts = _counts(_draw(generator, values, resamples))
+    drawn_shares = (counts @ is_above.swapaxes(0, 1)).sum(axis=0) / values.size
     intervals = [
-        _share_interval(
-            share, (draws > level).mean(axis=(1, 2)), rank, len(values), values.size, confidence
-        )
-        for level, share in zip(levels, shares, strict=True)
+        _share_interval(share, resampled, rank, len(values), values.size, confidence)
+        for share, resampled in zip(shares, drawn_shares.T, strict=True)
     ]
     return PerformanceProfile(
         thresholds=tuple(levels.tolist()),
-        shares=shares,
+        shares=tuple(shares),
         intervals=tuple(intervals),
         confidence=confidence,
         resamples=resamples,

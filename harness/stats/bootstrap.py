@@ -104,24 +104,22 @@ def crossed_bootstraps(
     observed_scores = _observed_scores(score, truth, runs, len(predictions))
     seeds = observed_scores.shape[1]
     drawn_seeds = generator.integers(seeds, size=(resamples, seeds))
-    methods, baselines = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
-    means = np.empty((len(pairs), resamples))
+    means = np.empty((len(predictions), resamples))
     for rows, counts in resampled_counts(len(truth), resamples, generator):
         scores = score(truth, runs, counts)
-        method_scores = _by_method(scores, len(predictions))
         indices = drawn_seeds[rows] + seeds * np.arange(len(scores))[:, None]
-        # All pairs at once: each operation on arrays waits for Python's lock beside another thread.
-        differences = method_scores[methods] - method_scores[baselines]
-        means[:, rows] = differences.reshape(len(pairs), -1).take(indices, axis=1).mean(axis=2)
+        # All methods at once: each operation on arrays waits for Python's lock beside another thread.
+        method_scores = _by_method(scores, len(predictions)).reshape(len(predictions), -1)
+        means[:, rows] = method_scores.take(indices, axis=1).mean(axis=2)
     return tuple(
         percentile_interval(
             CrossedBootstrap,
             float((observed_scores[method] - observed_scores[baseline]).mean()),
-            values,
+            means[method] - means[baseline],
             rank,
             confidence,
         )
-        for (method, baseline), values in zip(pairs, means, strict=True)
+        for method, baseline in pairs
     )
 
 

@@ -1,5 +1,6 @@
 """Commands whose stdout or stderr lacks characters, is full or is closed."""
 
+import gc
 import io
 import os
 import subprocess
@@ -11,7 +12,7 @@ from typing import TextIO
 import pytest
 
 from harness import power
-from harness.runtime.output import CLOSED, UNPRINTED, exit_code, printing, settle_streams
+from harness.runtime.output import CLOSED, UNPRINTED, exit_code, leave, printing, settle_streams
 from harness.runtime.progress import say
 from harness.study import main
 from reports import build
@@ -57,6 +58,18 @@ def test_a_users_own_handler_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     settle_streams()
     print("±")
     assert text_of(out) == "?\n"
+
+
+def test_a_command_leaves_its_objects_to_the_end_of_the_process() -> None:
+    before = gc.get_freeze_count()
+    try:
+        with pytest.raises(SystemExit) as end:
+            leave(3)
+        frozen = gc.get_freeze_count()
+    finally:
+        gc.unfreeze()
+    assert end.value.code == 3
+    assert frozen > before
 
 
 def test_a_full_stdout_ends_a_command_with_one_line(
