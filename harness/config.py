@@ -30,6 +30,7 @@ MAX_SEEDS = 1000
 Seeds = Annotated[int, Field(ge=1, le=MAX_SEEDS, strict=True)]
 """A number of seeds. A repeat has a thousand seeds, so no study has more."""
 Rate = Annotated[float, Field(gt=0, lt=1, strict=True)]
+Level = Annotated[float, Field(ge=0.001, lt=0.5, strict=True)]
 Fraction = Annotated[float, Field(ge=0, lt=1, strict=True)]
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 Margin = Annotated[float, Field(ge=1e-4, lt=1, strict=True)]
@@ -277,7 +278,7 @@ class ProtocolConfig:
     most as many, until all comparisons are decided."""
     repeats: Annotated[int, Field(ge=1, le=999, strict=True)] = 1
     """The number of repeats. Each repeat has another teacher seed, and other search and report seeds."""
-    alpha: Rate = 0.05
+    alpha: Level = 0.05
     margins: Annotated[Mapping[str, Margin], AfterValidator(_complete_margins)] = Field(
         default_factory=default_margins
     )

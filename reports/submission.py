@@ -245,6 +245,8 @@ def _results(ledger: Ledger, manifest: Manifest, task: str) -> list[MethodResult
 
 def _table(ledger: Ledger, official: OfficialFile, run: StudyRun) -> str:
     predictions = ledger.predictions(run.record.fingerprint, official.split)
+    if predictions is None and (damage := ledger.damages.get(run.record.fingerprint)):
+        raise DataError(f"{damage.sentence}; --repair trains it again")
     if predictions is None:
         raise DataError(
             f"the run with seed {run.seed} has no predictions of split {official.split}: a run makes "

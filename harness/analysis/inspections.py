@@ -6,6 +6,7 @@ teacher layers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -272,7 +273,8 @@ def _projections(
         key=lambda result: (
             result.method != baseline,
             result.method not in target_methods,
-            -result.mean,
+            # The pool of an unfinished study has no mean yet.
+            math.inf if math.isnan(result.mean) else -result.mean,
         ),
     ):
         records = (_read(ledger, [run], "projection") for run in _finished_runs(result))

@@ -21,6 +21,13 @@ def read_parts(ledger: Ledger, manifest: Manifest) -> dict[str, tuple[MethodResu
     return {name: tuple(part.results.values()) for name, part in _parts(ledger, manifest).items()}
 
 
+def numbered(
+    manifest: Manifest, parts: Mapping[str, tuple[MethodResult, ...]]
+) -> dict[int, tuple[MethodResult, ...]]:
+    """`read_parts` by the repeat's number, from 0; a repeat that could not be done has no entry."""
+    return {number: parts[name] for number, name in enumerate(manifest.repeats) if name is not None}
+
+
 def read_repeats(ledger: Ledger, manifest: Manifest) -> tuple[MethodResult, ...]:
     """One result per task and method: `seeds` are the repeats, and `scores` are their means.
 

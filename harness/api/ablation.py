@@ -12,7 +12,7 @@ import pandas as pd
 
 from harness.analysis.compare import AblationResult, summarise
 from harness.analysis.comparison import Comparison
-from harness.analysis.repeats import read_parts
+from harness.analysis.repeats import numbered, read_parts
 from harness.analysis.results import MethodResult
 from harness.errors import UserError
 from harness.metric_table import metric_of
@@ -239,7 +239,8 @@ class Ablation:
         """The results with runs: those of each repeat with its number, or all with None."""
         if not self.manifest.is_joint:
             yield from ((None, result) for result in self.result.results)
-        for repeat, results in enumerate(read_parts(self._ledger, self.manifest).values()):
+        parts = read_parts(self._ledger, self.manifest)
+        for repeat, results in numbered(self.manifest, parts).items():
             yield from ((repeat, result) for result in results)
 
     def _names(self, result: MethodResult) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from itertools import count, pairwise
 
 from harness.config import ROUND, StudyConfig
-from harness.stats import first_look
 from harness.stats.pool_stopping import look_trials
+from harness.stats.stopping import look_seeds
 
 Order = tuple[int, ...]
 
@@ -264,8 +264,7 @@ def _stages(config: StudyConfig) -> Iterator[tuple[int, bool, bool]]:
     seeds: Sequence[int] = (protocol.seeds,)
     if protocol.stopping == "sequential":
         comparisons = len(config.tasks) * (len(config.methods) - 1)
-        first = first_look(protocol.seeds, protocol.alpha / max(comparisons, 1))
-        seeds = range(first, protocol.seeds + 1)
+        seeds = look_seeds(protocol.seeds, protocol.alpha / max(comparisons, 1))
     is_look = protocol.stopping == "sequential"
     yield from ((runs, False, is_look) for runs in _steps(seeds))
 

@@ -282,9 +282,14 @@ def _interval_at(values: Floats, max_pairs: int, alpha: float, is_final: bool) -
     return look_interval(rejects, float(values.mean()), low, high)
 
 
+def look_seeds(max_pairs: int, alpha: float) -> tuple[int, ...]:
+    """The number of pairs at each look of a comparison at the level alpha."""
+    return look_pairs(max_pairs, first_look(max_pairs, alpha), STEP)
+
+
 def _look_pairs(max_pairs: int, alpha: float, pairs: int, is_final: bool) -> tuple[int, ...]:
     """The number of pairs at each look; if `is_final`, the last look is at `pairs`."""
-    looks = look_pairs(max_pairs, first_look(max_pairs, alpha), STEP)
+    looks = look_seeds(max_pairs, alpha)
     if not is_final:
         return looks
     return (*(look for look in looks if look < pairs), pairs) if pairs else ()

@@ -22,6 +22,11 @@ EFFECT_COLUMNS = (
     "superiority_low", "superiority_high",
 )  # fmt: skip
 """Columns of `effects_table` on single seeds, which tuned scores do not have."""
+COLUMNS = (
+    "task", "method", "baseline", "metric", "outcome", "difference", "low", "high", "confidence",
+    "sd", "pairs", "holm_p", "t_low", "t_high", *EFFECT_COLUMNS, "detectable", "margin",
+    "equivalence_p", "discovery_p",
+)  # fmt: skip
 
 
 def comparisons_csv(evidence: Evidence) -> str:
@@ -62,7 +67,7 @@ def effects_table(
             "pairs": comparison.difference.n,
         }
         rows.append(head | {k: np.nan if value is None else value for k, value in row.items()})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=pd.Index(COLUMNS))
 
 
 def _effects(comparison: Comparison) -> dict[str, float | None]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness.analysis.repeats import numbered
 from harness.analysis.results import MethodResult
 from harness.axis_names import value_text
 from harness.storage.manifest import Manifest
@@ -31,7 +32,8 @@ def results_table(evidence: Evidence) -> pd.DataFrame:
     recorded. A cell that does not apply is empty: the metrics of a failed run, the settings of another
     method. Columns have the dtype object, so that whole numbers stay whole.
     """
-    repeats = dict[int | None, tuple[MethodResult, ...]](enumerate(evidence.repeats.values()))
+    parts = numbered(evidence.manifest, evidence.repeats)
+    repeats = dict[int | None, tuple[MethodResult, ...]](parts.items())
     rows = [
         {"repeat": repeat, **_row(evidence.manifest, result, run)}
         for repeat, results in (repeats or {None: evidence.result.results}).items()

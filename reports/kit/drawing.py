@@ -62,10 +62,6 @@ class Drawing:
         """Add bars."""
         self.add_traces([{"type": "bar", **trace}])
 
-    def add_heatmap(self, **trace: Any) -> None:
-        """Add a heat map."""
-        self.add_traces([{"type": "heatmap", **trace}])
-
     def add_traces(
         self,
         traces: Iterable[Mapping[str, Any]],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -108,7 +109,7 @@ def first_methods(evidence: Evidence) -> set[str]:
         return set(methods)
     scores: dict[str, list[float]] = {}
     for result in evidence.result.results:
-        if result.scores:
+        if not math.isnan(result.mean):
             scores.setdefault(result.method, []).append(result.mean)
     baseline = [method for method in methods if method == evidence.manifest.baseline]
     others = [method for method in methods if method not in baseline]

@@ -44,11 +44,12 @@ def progress(manifest: Manifest, results: Iterable[MethodResult]) -> Progress:
     results = list(results)
     planned = sum(planned_runs(result, manifest) for result in results)
     if manifest.is_joint:
+        # A repeat that exists has its own studies, fewer or more than the joint ablation's.
+        has_parts = any(name is not None for name in manifest.repeats)
         studies = sum(map(len, manifest.studies.values()))
-        parts = sum(name is not None for name in manifest.repeats)
-        missing = manifest.config.protocol.repeats - len(manifest.repeats)
-        expected = studies * (parts + missing) - len(results)
-        planned += expected * (manifest.config.search_runs + manifest.config.report_runs)
+        missing = max(manifest.config.protocol.repeats - len(manifest.repeats), 0)
+        runs = manifest.config.search_runs + manifest.config.report_runs
+        planned = (planned if has_parts else 0) + studies * missing * runs
     records = [run.record for result in results for run in result.runs]
     counts = Counter(record.status for record in records)
     times = [record.created for record in records if record.created is not None]

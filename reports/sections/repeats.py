@@ -23,7 +23,8 @@ COLUMNS: display.Columns = {
 
 
 def repeats_table(evidence: Evidence, task: str) -> pd.DataFrame:
-    """One row per repeat (from 1) and method: score over report seeds in points, best setting."""
+    """One row per repeat and method: score over report seeds in points, best setting. Repeats count
+    from 0, as in results.csv."""
     rows = [
         (
             repeat,
@@ -34,7 +35,7 @@ def repeats_table(evidence: Evidence, task: str) -> pd.DataFrame:
             setting_text(result.setting),
             name,
         )
-        for repeat, name in enumerate(evidence.manifest.repeats, start=1)
+        for repeat, name in enumerate(evidence.manifest.repeats)
         if name is not None
         for result in evidence.repeats[name]
         if result.task == task

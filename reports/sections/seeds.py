@@ -52,7 +52,12 @@ def _points_by_seed(result: MethodResult | None) -> dict[int, float]:
 
 
 def metrics_table(evidence: Evidence, task: str) -> pd.DataFrame:
-    """Every metric's mean over report seeds in points, a row per method with report runs."""
+    """Every metric's mean over report seeds in points, a row per method with report runs.
+
+    Empty for tuned methods: their score is no mean over runs.
+    """
+    if evidence.manifest.config.protocol.unit == "methods":
+        return pd.DataFrame()
     rows = [
         {"method": result.method} | {name: POINTS * value for name, value in result.metrics.items()}
         for result in evidence.results(task)

@@ -75,13 +75,16 @@ def search_frame(tuned: Mapping[str, TunedPools]) -> pd.DataFrame:
 
 
 def crossings(frame: pd.DataFrame) -> list[str]:
-    """A sentence on each budget at which another method has the best tuned score. From `curve_frame`."""
-    table = frame.pivot(index="budget", columns="method", values="points").round(9)
+    """A sentence on each budget at which another method has the best tuned score. From `curve_frame`.
+
+    Only the budgets of all curves count: a larger pool has a longer curve.
+    """
+    table = frame.pivot(index="budget", columns="method", values="points").dropna().round(9)
     best = table.idxmax(axis=1)
     changes = best[best != best.shift()]
     first, *later = [(int(str(budget)), str(method)) for budget, method in changes.items()]
     if not later:
-        return [f"At every budget drawn, {first[1]} has the highest tuned score."]
+        return [f"At every budget that all curves have, {first[1]} has the highest tuned score."]
     return [
         f"With a budget of one trial, {first[1]} has the highest tuned score; "
         + "; ".join(f"from {budget} trials on, {method}" for budget, method in later)

@@ -69,7 +69,7 @@ def test_all_faults_are_reported_together() -> None:
             "student.layers=0",
             "training.warmup=1.5",
             "student.init=last",
-            "protocol.alpha=0",
+            "protocol.alpha=0.5",
         ]
     )
     for expected in (

@@ -10,9 +10,11 @@ from zipfile import ZipFile
 
 import numpy as np
 import pytest
+from sqlalchemy import update
 
 from harness.data.tasks import load_task, task_names
 from harness.storage.record import Predictions, Result
+from harness.storage.schema import PREDICTIONS
 from reports import submission
 from reports.export import glue
 from tests.manifests import STUDY, manifest
@@ -234,6 +236,19 @@ def test_what_is_missing_is_named(shelf, command, refused):
     assert "GLUE's server wants all 11 files: add the missing 9" in said
     assert "rte: seed" not in said
     assert set(command("--seed", "1")[0]) == {"WNLI.tsv", "MNLI-m.tsv", "RTE.tsv"}
+
+
+def test_damaged_predictions_can_be_repaired(shelf, command):
+    shelf.ablation("glue", ["wnli", "rte"])
+    shelf.run("glue", "rte", 1, 0.6, {"test": saying(np.zeros(3000, int), 2)})
+    shelf.run("glue", "wnli", 1, 0.6, wnli())
+    with shelf.ledger.engine.begin() as connection:
+        wnlis = PREDICTIONS.c.fingerprint.contains("wnli")
+        connection.execute(update(PREDICTIONS).where(wnlis).values(logits=b"changed"))
+    files, said = command()
+    assert set(files) == {"RTE.tsv"}
+    assert "left out: WNLI.tsv: harness_predictions, run " in said
+    assert "; --repair trains it again" in said
 
 
 NOT_FINITE = saying([0] * 146, 2)

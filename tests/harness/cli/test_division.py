@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from benchmarks.simulated_workers import SimulatedWorkers
-from harness.cli.division import Division, RunGroup, TaskWork, divide
+from harness.cli.division import Division, RunGroup, TaskWork, _stages, divide
 from harness.config import ROUND, StudyConfig
 from harness.data.tasks import load_task
 from harness.experiment.flows import Flow, PreparationRequest, RunRequest
 from harness.experiment.population_queue import SizeKey
 from harness.experiment.scheduler import Scheduler
 from harness.registry.discovery import registry
+from harness.stats.stopping import look_seeds
 from harness.storage.claims import Claims
 from harness.storage.ledger import Ledger
 from harness.storage.record import Result
@@ -176,6 +177,16 @@ def test_trials_that_may_be_added_come_after_each_look() -> None:
     first, fixed = (divide(work(), config, 1000, 1000) for config in (sequential, at_once))
     assert first.populations == fixed.populations
     assert first.seconds - fixed.seconds == 2 * max(SECONDS.values())
+
+
+def test_seeds_that_may_be_added_come_two_at_a_time() -> None:
+    """A family of six at .05 looks at seeds 10, 12, 14, 16, 18 and 20, as the driver does."""
+    protocol = {"unit": "settings", "seeds": 20, "stopping": "sequential"}
+    config = config_of("settings", baseline="kd", protocol=protocol)
+    stages = list(_stages(config))
+    looks = [runs for runs, _, is_look in stages if is_look]
+    assert looks == [look_seeds(20, 0.05 / 6)[0], *[2] * (len(looks) - 2), looks[-1]]
+    assert sum(looks) == 20
 
 
 def test_looks_wait_for_the_slowest_teacher() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from harness.api.ablation import Ablation
 from harness.storage.record import Result
 from reports import build
 from reports.evidence import read_evidence
@@ -126,7 +127,7 @@ def test_the_splits_of_one_run_are_columns_of_their_own(scribe):
     assert ',3,"","skip",True,' in text
 
 
-def test_the_runs_of_all_repeats_are_there(scribe):
+def test_the_runs_of_all_repeats_are_there(scribe, tmp_path):
     scribe.finished()
     scribe.write(name="again", studies={"rte": {"alp": "s-other"}})
     scribe.study("s-other")
@@ -138,6 +139,10 @@ def test_the_runs_of_all_repeats_are_there(scribe):
     assert (found.fingerprint[10], found.method[10], found.score[10]) == (
         "other-search-0-1000", "alp", 0.55,
     )  # fmt: skip
+    scribe.write(name="lost", repeats=["alp-rte", None, "again"])
+    lost = read(results_csv(read_evidence(scribe.ledger, "lost")))
+    assert list(lost.repeat) == [0] * 10 + [2]
+    assert set(Ablation(scribe.ledger, "lost", tmp_path).trials()["repeat"]) == {0, 2}
     alone = read(results_csv(read_evidence(scribe.ledger, "alp-rte")))
     assert alone.repeat.isna().all()
     assert alone.score.equals(found.score[:10])

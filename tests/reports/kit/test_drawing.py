@@ -15,7 +15,7 @@ from reports.kit.drawing import Drawing
 def plot(figure: Any) -> None:
     figure.add_scatter(x=[1, 2], y=[3.0, None], mode="lines", line={"width": 2})
     figure.add_bar(x=[1], y=[2], marker={"color": "#0072B2"})
-    figure.add_heatmap(z=[[1, 2], [3, 4]], zmin=0)
+    figure.add_traces([{"type": "heatmap", "z": [[1, 2], [3, 4]], "zmin": 0}])
     figure.add_traces([{"type": "scatter", "x": [1], "y": [1]}])
     figure.add_vline(x=1, line_width=1, line_dash="dash", line_color="#888888")
     figure.add_hline(y=2, line_width=2, line_dash="dot", line_color="#D55E00")

@@ -1,5 +1,6 @@
 """The page of a study that runs or was stopped, and the words on how far a study is."""
 
+import copy
 import os
 import re
 import shutil
@@ -173,6 +174,29 @@ def test_a_report_of_an_unfinished_study_says_so(scribe: Scribe) -> None:
         "UNFINISHED: 3 of 10 runs have ended. 1 of 1 planned comparisons have no verdict.",
         "FAILED: 1 of 3 runs failed.",
     ]
+
+
+@pytest.mark.parametrize("tasks", [("rte",), ("rte", "qnli")])
+def test_repeats_may_have_different_tasks(
+    scribe: Scribe, tmp_path: Path, tasks: tuple[str, ...]
+) -> None:
+    """The first repeat has rte alone, the second qnli too, and a third is to come; five runs a study.
+
+    The joint ablation has the tasks of the first repeat, or of another version's.
+    """
+    half(scribe)
+    for part in ("tasks", "studies", "teachers"):
+        scribe.manifest[part]["qnli"] = copy.deepcopy(scribe.manifest[part]["rte"])
+    scribe.write(name="r1")
+    studies = {task: scribe.manifest["studies"][task] for task in tasks}
+    protocol = {"unit": "settings", "seeds": 3, "repeats": 3}
+    config = {**scribe.manifest["config"], "search": {"trials": 2}, "protocol": protocol}
+    scribe.write(name="both", studies=studies, config=config, repeats=["alp-rte", "r1"])
+    page = RunningPage(scribe.ledger, tmp_path, print)
+    page.update("both")
+    text = (tmp_path / "both" / "report.html").read_text()
+    assert f"Running: 9 of {10 + 20 + 10 * len(tasks)} runs" in text
+    assert "qnli, accuracy on the selection split, in points" in text
 
 
 def test_a_method_whose_runs_all_failed_is_named(scribe: Scribe) -> None:

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from reports.export.comparisons import effects_table
+from reports.evidence import read_evidence
+from reports.export.comparisons import COLUMNS, comparisons_csv, effects_table
 from reports.kit.palette import method_styles
 from reports.sections.differences import differences, differences_display, forest_figure
 from tests.reports.page.test_scores import paired_with_the_baseline
@@ -67,7 +68,14 @@ def test_the_csv_has_the_statistics_that_decide_nothing(scribe):
     evidence = paired_with_the_baseline(scribe)
     table = effects_table(evidence.result.comparisons, evidence.discovery_p)
     alp = table.to_dict("records")[0]
+    assert tuple(alp) == COLUMNS
     assert alp["d_z"] == pytest.approx(4.5 / math.sqrt(6))
     assert alp["outcome"] == "better"
     assert (alp["low"], alp["high"]) == (pytest.approx(2), pytest.approx(7))
     assert {"t_low", "bca_low", "normality_p", "wilcoxon_p", "discovery_p"} <= set(table.columns)
+
+
+def test_the_csv_without_comparisons_has_its_headings(scribe):
+    scribe.begin()
+    text = comparisons_csv(read_evidence(scribe.ledger, "alp-rte"))
+    assert text == ",".join(f'"{name}"' for name in COLUMNS) + "\n"

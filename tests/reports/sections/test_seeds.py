@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from reports.kit.palette import method_styles
-from reports.sections.seeds import pairs_figure, seed_pairs
+from reports.sections.seeds import metrics_table, pairs_figure, seed_pairs
+from tests.manifests import manifest
 
 STYLES = method_styles(["finetune", "alp"])
 
@@ -15,3 +18,10 @@ def test_pairs_join_runs_of_the_same_seed(evidence):
     lines = pairs_figure(pairs, STYLES, "accuracy").to_figure().data[0]
     assert lines.x == (0.0, 1.0, None) * 3
     assert [y for y in lines.y if y is not None] == pytest.approx([80, 90, 70, 80, 60, 90])
+
+
+def test_a_mean_over_trials_does_not_stand_beside_a_tuned_score(scribe, evidence):
+    assert metrics_table(evidence, "rte")["f1"].tolist() == pytest.approx([35, 130 / 3])
+    config = {**scribe.manifest["config"], "protocol": {"unit": "methods", "budget": 1}}
+    result = replace(evidence.result, manifest=manifest(**scribe.manifest | {"config": config}))
+    assert metrics_table(replace(evidence, result=result), "rte").empty

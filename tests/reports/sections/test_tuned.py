@@ -173,7 +173,11 @@ def test_the_budget_at_which_curves_cross_is_said() -> None:
         "confirms this order."
     ]
     assert crossings(frame[frame["method"] == "kd"]) == [
-        "At every budget drawn, kd has the highest tuned score."
+        "At every budget that all curves have, kd has the highest tuned score."
+    ]
+    longer = pd.DataFrame([("random", 1, 60.0, 59.0, 61.0)], columns=frame.columns)
+    assert crossings(pd.concat([frame, longer])) == [
+        "At every budget that all curves have, kd has the highest tuned score."
     ]
 
 
