@@ -23,8 +23,7 @@ COLUMNS: display.Columns = {
 
 
 def repeats_table(evidence: Evidence, task: str) -> pd.DataFrame:
-    """One row per repeat and method: score over report seeds in points, best setting. Repeats count
-    from 0, as in results.csv."""
+    """One row per repeat (from 1) and method: score over report seeds in points, best setting."""
     rows = [
         (
             repeat,
@@ -35,7 +34,7 @@ def repeats_table(evidence: Evidence, task: str) -> pd.DataFrame:
             setting_text(result.setting),
             name,
         )
-        for repeat, name in enumerate(evidence.manifest.repeats)
+        for repeat, name in enumerate(evidence.manifest.repeats, start=1)
         if name is not None
         for result in evidence.repeats[name]
         if result.task == task

@@ -70,12 +70,12 @@ def test_all_trials_of_a_random_search_count(scribe):
 
 
 def test_the_level_is_the_manifests(scribe):
-    scribe.manifest["alpha"] = 0.5
+    scribe.manifest["alpha"] = 0.4
     evidence = search(scribe, 4, RANDOM)
     found = tuning.read_tuning(evidence, "rte")
-    assert found.confidence == 0.5
-    assert {curve.confidence for curve in found.curves.values()} == {0.5}
-    assert "The band holds at 50 %" in block(evidence).notes[1]
+    assert found.confidence == 0.6
+    assert {curve.confidence for curve in found.curves.values()} == {0.6}
+    assert "The band holds at 60 %" in block(evidence).notes[1]
 
 
 def test_the_figure_has_a_band_and_a_line_of_each_method(scribe):
